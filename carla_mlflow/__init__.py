@@ -1,0 +1,54 @@
+"""carla-mlflow: what a driving policy is, from the bytes on disk to throttle, brake and steer.
+
+Importing this package loads neither torch, mlflow, flask nor scikit-learn: each name below is imported when it
+is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .actions import Actions
+    from .artifact import Artifact, open_artifact, write_artifact
+    from .card import Card
+    from .client import PolicyClient
+    from .device import select_device
+    from .engine import Engine
+    from .specs import ArraySpec, ObservationSpec
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Actions": "actions",
+    "ArraySpec": "specs",
+    "Artifact": "artifact",
+    "Card": "card",
+    "Engine": "engine",
+    "ObservationSpec": "specs",
+    "PolicyClient": "client",
+    "open_artifact": "artifact",
+    "select_device": "device",
+    "write_artifact": "artifact",
+}
+
+__all__ = [
+    "Actions",
+    "ArraySpec",
+    "Artifact",
+    "Card",
+    "Engine",
+    "ObservationSpec",
+    "PolicyClient",
+    "__version__",
+    "open_artifact",
+    "select_device",
+    "write_artifact",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

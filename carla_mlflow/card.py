@@ -1,0 +1,254 @@
+"""model_card.yaml: the contract of a policy artifact, and the only schema in the project."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import yaml
+
+from .control import RAW_NAMES
+from .errors import ArtifactError, CardError
+from .heads import PARAMETERS
+from .specs import ArraySpec, Bound, ObservationSpec
+
+FORMAT = 1
+CARD_NAME = "model_card.yaml"
+
+_SEMVER = (
+    r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?$"
+)
+"""Semantic Versioning 2.0.0 (semver.org), without build metadata, which has no place in an order."""
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+_SHA256 = r"^sha256:[0-9a-f]{64}$"
+
+Sha256 = msgspec.Meta(pattern=_SHA256)
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
+    """A part of the card: unknown keys are refused, so that a typo never passes for a default."""
+
+
+class FieldCard(_Section, frozen=True):
+    """One observation; see ArraySpec."""
+
+    dtype: Literal["float32", "uint8"]
+    shape: list[int]
+    low: float | list[float] | None = None
+    high: float | list[float] | None = None
+    unit: str = "1"
+
+
+class Control(_Section, frozen=True):
+    """What carla.VehicleControl takes: throttle and brake in [0, 1], steer in [-1, 1]."""
+
+    throttle: float
+    brake: float
+    steer: float
+
+
+class ActionCard(_Section, frozen=True):
+    """How the graph's outputs become throttle, brake and steer."""
+
+    head: str
+    raw: dict[str, tuple[float, float]]
+    control: str
+    rate_hz: float
+    fallback: Control
+    deterministic: Literal["mode", "mean"] = "mode"
+
+
+class FileCard(_Section, frozen=True, omit_defaults=True):
+    """One file beside the card."""
+
+    sha256: str
+    backend: Literal["torchscript", "onnx"] | None = None
+
+
+class Preprocessing(_Section, frozen=True):
+    """Whether preprocessing is inside the graph, and the file that it was fitted as."""
+
+    in_graph: bool
+    source: str | None = None
+
+
+class Parity(_Section, frozen=True):
+    """What the trained policy did, and how far a copy may differ: |a - b| <= atol + rtol * |b|."""
+
+    file: str = "golden.npz"
+    atol: float = 1.0e-6
+    rtol: float = 1.0e-5
+
+
+class Card(_Section, frozen=True):
+    """The whole of model_card.yaml. `content` and `weights` are hashes; see `content_hash`."""
+
+    format: int
+    name: str
+    version: str
+    backend: Literal["torchscript", "onnx"]
+    description: str
+    observation: dict[str, FieldCard]
+    action: ActionCard
+    files: dict[str, FileCard]
+    preprocessing: Preprocessing
+    parity: Parity
+    weights: str
+    content: str = ""
+    training: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        return observation_spec(self.observation)
+
+    @property
+    def raw_names(self) -> tuple[str, ...]:
+        return tuple(self.action.raw)
+
+    @property
+    def raw_bounds(self) -> tuple[Any, Any]:
+        """Smallest and largest raw action, each float32 (A,)."""
+        bounds = np.array(list(self.action.raw.values()), dtype=np.float32)
+        return bounds[:, 0], bounds[:, 1]
+
+    @property
+    def contract(self) -> str:
+        """First 12 hex digits of the hash of what a car's code depends on; see design of versions in `registry`."""
+        fields = [[n, f.dtype, f.shape, f.low, f.high] for n, f in self.observation.items()]
+        action = msgspec.to_builtins(self.action)
+        del action["fallback"]
+        action["raw"] = [[name, *bounds] for name, bounds in self.action.raw.items()]  # keeps the order
+        return _hash({"observation": fields, "action": action})[:12]
+
+
+def observation_spec(section: dict[str, FieldCard]) -> ObservationSpec:
+    """The specs of a card's observation section, in its order."""
+    return ObservationSpec(
+        ArraySpec(name, f.dtype, tuple(f.shape), _bound(f.low), _bound(f.high), f.unit) for name, f in section.items()
+    )
+
+
+def _bound(value: float | list[float] | None) -> Bound:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def content_hash(card: Card) -> str:
+    """The hash of the card without version, description, metrics and training: equal when the policy is the same."""
+    content = msgspec.to_builtins(card)
+    for key in ("version", "description", "metrics", "training", "content"):
+        del content[key]
+    for section in (content["observation"], content["action"]["raw"]):
+        content.setdefault("order", []).append(list(section))
+    return "sha256:" + _hash(content)
+
+
+def dump_card(card: Card) -> bytes:
+    """The card as the bytes of model_card.yaml, with `content` filled in.
+
+    Raises:
+        CardError: the card contradicts itself; what can't be read is not written.
+    """
+    card = msgspec.structs.replace(card, content=content_hash(card))
+    text = yaml.safe_dump(
+        msgspec.to_builtins(card), sort_keys=False, default_flow_style=None, allow_unicode=True, width=120
+    )
+    parse_card(text.encode())
+    return text.encode()
+
+
+def parse_card(data: bytes) -> Card:
+    """Reads and checks model_card.yaml.
+
+    Raises:
+        CardError: what is wrong, where.
+    """
+    card = parse_section(data, Card)
+    if card.format > FORMAT:
+        raise CardError(f"{CARD_NAME}: format {card.format} is newer than this reader's {FORMAT}; update carla-mlflow")
+    _check(card)
+    if card.content != content_hash(card):
+        raise CardError(f"{CARD_NAME}: `content` does not fit the rest of the card, which was changed after export")
+    return card
+
+
+def parse_section(data: bytes, section: type[Any]) -> Any:
+    """YAML bytes → a card or a part of one."""
+    try:
+        # CSafeLoader where libyaml is there: the card is read at every start of a server.
+        document = yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise CardError(f"{CARD_NAME}: not YAML: {str(error).splitlines()[0]}") from error
+    if isinstance(document, dict) and section is Card and isinstance(document.get("format"), int):
+        if document["format"] > FORMAT:
+            raise CardError(
+                f"{CARD_NAME}: format {document['format']} is newer than this reader's {FORMAT}; update carla-mlflow"
+            )
+    try:
+        return msgspec.convert(document, section)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise CardError(f"{CARD_NAME}: {error}") from error
+
+
+def _check(card: Card) -> None:
+    problems = list(_problems(card))
+    if problems:
+        raise CardError(f"{CARD_NAME}: " + "; ".join(problems))
+    observation_spec(card.observation)
+
+
+def _problems(card: Card) -> list[str]:
+    found = []
+    if not re.match(_NAME, card.name):
+        found.append(f"name {card.name!r}: expected letters, digits, '.', '_' or '-', at most 128")
+    if not re.match(_SEMVER, card.version):
+        found.append(f"version {card.version!r}: expected a semantic version such as 1.4.2")
+    if not card.observation:
+        found.append("observation: expected at least one field")
+    found += check_action(card.action)
+    for name, file in card.files.items():
+        if "/" in name or "\\" in name or name in {"", ".", "..", CARD_NAME} or name.startswith("."):
+            found.append(f"files: {name!r} is not a plain file name beside the card")
+        if not re.match(_SHA256, file.sha256):
+            found.append(f"files: {name}: sha256 must be sha256: and 64 hex digits")
+    if card.backend not in {file.backend for file in card.files.values()}:
+        found.append(f"backend {card.backend}: no file of that backend is listed")
+    for label, file_name in (("parity.file", card.parity.file), ("preprocessing.source", card.preprocessing.source)):
+        if file_name is not None and file_name not in card.files:
+            found.append(f"{label}: {file_name} is not listed under files")
+    if not (0 <= card.parity.atol < 1 and 0 <= card.parity.rtol < 1):
+        found.append("parity: atol and rtol must lie in [0, 1)")
+    return found
+
+
+def check_action(action: ActionCard) -> list[str]:
+    """What contradicts itself in an action section, in words."""
+    found = []
+    if action.head not in PARAMETERS:
+        found.append(f"action.head {action.head!r}: expected one of {', '.join(PARAMETERS)}")
+    if action.control not in RAW_NAMES:
+        found.append(f"action.control {action.control!r}: expected one of {', '.join(RAW_NAMES)}")
+    elif set(action.raw) != set(RAW_NAMES[action.control]):
+        found.append(f"action.raw: {action.control} needs exactly {', '.join(RAW_NAMES[action.control])}")
+    for name, (low, high) in action.raw.items():
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            found.append(f"action.raw.{name}: expected finite bounds, low < high")
+    fallback = action.fallback
+    if not (0 <= fallback.throttle <= 1 and 0 <= fallback.brake <= 1 and -1 <= fallback.steer <= 1):
+        found.append("action.fallback: throttle and brake must lie in [0, 1], steer in [-1, 1]")
+    if not action.rate_hz > 0:
+        found.append("action.rate_hz: expected more than 0")
+    return found
+
+
+__all__ = ["CARD_NAME", "FORMAT", "ArtifactError", "Card", "content_hash", "dump_card", "parse_card"]

@@ -1,0 +1,101 @@
+"""What can go wrong, by whose fault it is.
+
+    CarlaMlflowError
+    ├── SpecError              an observation (or an action) does not fit its spec: the caller's fault
+    ├── ArtifactError          a policy artifact is not what it must be: its author's or a tamperer's
+    │   ├── CardError          model_card.yaml does not say what it must
+    │   ├── IntegrityError     bytes differ from what the card or the pin promises
+    │   └── ParityError        the policy here does not act as the trained policy did
+    ├── ActionError            the policy computed no usable action: the policy's fault
+    ├── DeviceError            the device asked for is not there
+    ├── ExportError            a trained policy can't become an artifact
+    ├── RegistryError          the registry could not do what was asked
+    │   ├── NotFoundError      no such model, version, alias or stage
+    │   ├── RefusedError       a rule or a gate says no
+    │   └── UnreachableError   no answer in time
+    └── ServerError            a policy server answered with an error, or not as a policy server does
+"""
+
+from __future__ import annotations
+
+
+class CarlaMlflowError(Exception):
+    """Everything that this project raises on purpose; its text is one line for a person."""
+
+
+class SpecError(CarlaMlflowError):
+    """A value does not fit its spec.
+
+    Attributes:
+        field: where, as the wire names it: `observations[3].sensors[12]`.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class ArtifactError(CarlaMlflowError):
+    """A policy artifact is not what it must be."""
+
+
+class CardError(ArtifactError):
+    """model_card.yaml does not say what it must."""
+
+
+class IntegrityError(ArtifactError):
+    """Bytes differ from what the card or the pinned digest promises."""
+
+
+class ParityError(ArtifactError):
+    """The policy does not act here as the trained policy did."""
+
+
+class ActionError(CarlaMlflowError):
+    """The policy computed an action that is not finite or leaves its bounds."""
+
+
+class DeviceError(CarlaMlflowError):
+    """The device asked for is not there."""
+
+
+class ExportError(CarlaMlflowError):
+    """A trained policy can't become an artifact."""
+
+
+class RegistryError(CarlaMlflowError):
+    """The registry could not do what was asked."""
+
+
+class NotFoundError(RegistryError):
+    """No such model, version, alias or stage."""
+
+
+class RefusedError(RegistryError):
+    """A rule or a gate says no.
+
+    Attributes:
+        shortfalls: each bar that was missed, in words.
+    """
+
+    def __init__(self, message: str, shortfalls: tuple[str, ...] = ()) -> None:
+        super().__init__(": ".join((message, "; ".join(shortfalls))) if shortfalls else message)
+        self.shortfalls = shortfalls
+
+
+class UnreachableError(RegistryError):
+    """The registry did not answer in time."""
+
+
+class ServerError(CarlaMlflowError):
+    """A policy server answered with an error.
+
+    Attributes:
+        code: the code of its error object, such as `not_ready`; None when it sent none.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code

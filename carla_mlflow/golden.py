@@ -1,0 +1,89 @@
+"""golden.npz: observations, and what the trained policy did with them.
+
+Keys: `observation.<name>` (N, *shape), `features` (N, F) as the preprocessor made them, `distribution.<name>`
+(N, A), `raw` (N, A), `action` (N, 3): throttle, brake, steer. Never the exported graph's own answers.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .card import Card
+from .errors import ArtifactError, ParityError
+from .heads import PARAMETERS
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The trained policy's answers, all with N rows; `features` is None when there is no preprocessor."""
+
+    observations: dict[str, Array]
+    raw: Array
+    distribution: dict[str, Array]
+    action: Array
+    features: Array | None = None
+
+    def to_bytes(self) -> bytes:
+        """As golden.npz, compressed."""
+        arrays = {f"observation.{name}": array for name, array in self.observations.items()}
+        arrays |= {f"distribution.{name}": array for name, array in self.distribution.items()}
+        arrays |= {"raw": self.raw, "action": self.action}
+        if self.features is not None:
+            arrays["features"] = self.features
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        return buffer.getvalue()
+
+
+def read_golden(data: bytes, card: Card) -> Golden:
+    """Reads golden.npz by the card.
+
+    Raises:
+        ArtifactError: an array is missing, pickled, or of the wrong shape.
+    """
+    name = card.parity.file
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        observations = {spec.name: arrays[f"observation.{spec.name}"] for spec in card.observation_spec}
+        distribution = {key: arrays[f"distribution.{key}"] for key in PARAMETERS[card.action.head]}
+        golden = Golden(observations, arrays["raw"], distribution, arrays["action"], arrays.get("features"))
+    except KeyError as error:
+        raise ArtifactError(f"{name}: has no array {error}") from error
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{name}: not a file of plain arrays: {error}") from error
+    rows = card.observation_spec.validate(observations)
+    width = len(card.raw_names)
+    for label, array, columns in (("raw", golden.raw, width), ("action", golden.action, 3)):
+        if array.shape != (rows, columns):
+            raise ArtifactError(f"{name}: {label} has shape {list(array.shape)}, expected {[rows, columns]}")
+    return golden
+
+
+def largest_difference(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
+    """The largest absolute difference over arrays of the same names."""
+    return max(float(np.abs(actual[key].astype(np.float64) - expected[key]).max()) for key in expected)
+
+
+def check_parity(actual: Mapping[str, Array], expected: Mapping[str, Array], atol: float, rtol: float, what: str) -> None:
+    """Raises ParityError unless every |actual - expected| <= atol + rtol * |expected|; names the worst row."""
+    for key, wanted in expected.items():
+        got = actual[key]
+        excess = np.abs(got.astype(np.float64) - wanted) - (atol + rtol * np.abs(wanted))
+        bad = ~(excess <= 0)  # also true for a NaN
+        if bad.any():
+            row = int(np.argwhere(bad)[0][0])
+            raise ParityError(
+                f"{what}: {key} of row {row} is {got[row].tolist()} here, but the trained policy gave "
+                f"{wanted[row].tolist()} (tolerance {atol:g} + {rtol:g} · |value|); {int(bad.any(axis=-1).sum())} of "
+                f"{len(wanted)} rows differ"
+            )

@@ -1,0 +1,85 @@
+"""A policy artifact as a logged MLflow model: `artifacts/policy/`, our code under a name of its own, no pickle."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.exceptions import MlflowException
+
+from .artifact import Artifact, new_folder, write_artifact, write_synced
+from .code_bundle import bundle_code, importable
+from .errors import NotFoundError
+from .specs import ObservationSpec
+
+MODEL_NAME = "policy"
+"""The logged model's name in its run: `runs:/<run_id>/policy`."""
+ARTIFACT_PATH = "artifacts/policy"
+"""Where the policy artifact lies inside the MLflow model."""
+
+_REQUIREMENTS = ("mlflow", "numpy", "pandas", "msgspec", "pyyaml")
+_BACKEND_REQUIREMENTS = {"torchscript": "torch", "onnx": "onnxruntime"}
+
+
+def requirements_of(artifact: Artifact) -> list[str]:
+    """What the model needs, pinned to what is installed here. Given outright: MLflow's guess takes 6 to 13 s."""
+    names = (*_REQUIREMENTS, _BACKEND_REQUIREMENTS[artifact.card.backend])
+    # A local label such as torch's +cpu names a build that package indexes don't hold.
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
+
+
+def input_example(observation: ObservationSpec) -> Any:
+    """One row that fits the signature: a DataFrame, or a dict of arrays when a field is an image."""
+    arrays = observation.example()
+    if observation.has_image:
+        return arrays
+    columns = {name: [float(a[0])] if a.ndim == 1 else [a[0].astype(float).tolist()] for name, a in arrays.items()}
+    return pd.DataFrame(columns)
+
+
+def log_policy(artifact: Artifact) -> str:
+    """Logs the artifact to the active run and returns the model's URI, `runs:/<run_id>/policy`."""
+    run = mlflow.active_run()
+    assert run is not None, "log_policy needs an active run"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_artifact(folder / MODEL_NAME, artifact)
+        (folder / "code").mkdir()
+        package, entry = bundle_code(folder / "code")
+        with importable(package):  # MLflow runs the entry once, to see that it names a model
+            mlflow.pyfunc.log_model(
+                name=MODEL_NAME,
+                python_model=str(entry),
+                code_paths=[str(package)],
+                artifacts={MODEL_NAME: str(folder / MODEL_NAME)},
+                signature=artifact.card.observation_spec.to_mlflow_signature(),
+                input_example=input_example(artifact.card.observation_spec),
+                pip_requirements=requirements_of(artifact),
+                metadata={"digest": artifact.digest, "semver": artifact.card.version},
+            )
+    return f"runs:/{run.info.run_id}/{MODEL_NAME}"
+
+
+def fetch_policy(uri: str, folder: Path) -> Path:
+    """Downloads the policy artifact of a logged or registered model; verify it with `open_artifact`.
+
+    Args:
+        uri: `runs:/<run_id>/policy`, `models:/<name>/<version>`, `models:/<name>@<alias>`.
+        folder: to make; must not exist. It appears whole or not at all.
+
+    Raises:
+        NotFoundError: MLflow has no such model, or it holds no policy artifact.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            found = mlflow.artifacts.download_artifacts(f"{uri}/{ARTIFACT_PATH}", dst_path=scratch)
+        except (MlflowException, OSError) as error:
+            raise NotFoundError(f"{uri}: no policy artifact: {error}") from error
+        with new_folder(folder) as beside:
+            for entry in Path(found).iterdir():
+                write_synced(beside / entry.name, entry.read_bytes())
+    return folder

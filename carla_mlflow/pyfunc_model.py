@@ -1,0 +1,55 @@
+"""The models-from-code door: a policy artifact as an MLflow pyfunc model.
+
+This file and its neighbours travel inside the logged model under a name that holds their hash (see
+`code_bundle`), so a model answers on a machine without this project, and never with another version's code.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc import PythonModel
+
+from .control import CONTROL_NAMES
+from .engine import Engine
+from .errors import SpecError
+from .observations import collect
+
+
+class PolicyModel(PythonModel):  # type: ignore[misc]
+    """MLflow's `predict` over our engine: observations in by the signature, throttle, brake and steer out."""
+
+    def load_context(self, context: Any) -> None:
+        """Opens `artifacts/policy`, verified against its card and its golden observations."""
+        self._engine = Engine.open(Path(context.artifacts["policy"]), device=os.environ.get("POLICY_DEVICE", "auto"))
+        self._engine.warm_up()
+
+    def predict(self, context, model_input, params=None) -> pd.DataFrame:  # type: ignore[no-untyped-def]
+        """Decides for every row. (Without type hints: MLflow would take them for a signature.)
+
+        Args:
+            context: unused; MLflow hands it in.
+            model_input: a DataFrame with a column a field, or a dict of arrays when a field is an image.
+            params: `deterministic` (default true) and `seed`.
+
+        Returns:
+            A DataFrame with the float32 columns throttle, brake and steer.
+
+        Raises:
+            SpecError: an observation does not fit the spec; names row and field.
+        """
+        params = params or {}
+        unknown = set(params) - {"deterministic", "seed"}
+        if unknown:
+            raise SpecError("params", f"unknown: {', '.join(sorted(unknown))}")
+        deterministic = params.get("deterministic")
+        actions = self._engine.act_on_arrays(
+            collect(self._engine.specs, model_input),
+            deterministic=True if deterministic is None else bool(deterministic),
+            seed=params.get("seed"),
+        )
+        return pd.DataFrame(np.asarray(actions.control), columns=list(CONTROL_NAMES))

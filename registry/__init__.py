@@ -1,0 +1,1 @@
+"""Decides which version of a policy drives: semantic versions, stages and moves over MLflow's Model Registry."""

@@ -1,0 +1,49 @@
+"""Fetched artifacts on this machine, one folder a digest. What lies here was verified, and is again at each opening."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from carla_mlflow.artifact import Artifact, open_artifact
+from carla_mlflow.errors import ArtifactError, IntegrityError
+from registry.store import PolicyVersion, Store
+
+
+def default_cache() -> Path:
+    """$POLICY_CACHE_DIR, or carla-mlflow in the user's cache folder."""
+    if "POLICY_CACHE_DIR" in os.environ:
+        return Path(os.environ["POLICY_CACHE_DIR"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "carla-mlflow"
+
+
+def cached_path(cache: Path, digest: str) -> Path:
+    """Where an artifact of that digest lies, or would."""
+    return cache / "artifacts" / digest.removeprefix("sha256:")
+
+
+def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifact:
+    """The version's artifact, verified against the digest that the registry pins; downloaded when it is not here.
+
+    Raises:
+        IntegrityError: what the registry holds is not what was registered. It is not kept.
+    """
+    if not version.digest.startswith("sha256:"):
+        raise IntegrityError(f"{version.name} {version.semver}: the registry pins no digest for it")
+    path = cached_path(cache, version.digest)
+    if path.exists():
+        try:
+            return open_artifact(path, version.digest)
+        except ArtifactError:
+            shutil.rmtree(path)  # damaged on this machine; the registry may still have it whole
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        store.fetch(version, path)
+    except FileExistsError:
+        pass  # another process fetched it meanwhile; it is verified below all the same
+    try:
+        return open_artifact(path, version.digest)
+    except ArtifactError:
+        shutil.rmtree(path, ignore_errors=True)
+        raise

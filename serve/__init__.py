@@ -1,0 +1,1 @@
+"""Answers requests: gunicorn + Flask around the engine."""

@@ -1,0 +1,105 @@
+"""carla-serve: gunicorn around the app, one policy a process, the follower beside them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# One thread a worker: small forwards lose more to hand-offs than they win. Read by torch when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from gunicorn.app.base import BaseApplication
+
+from carla_mlflow.cli import DONE, REFUSED
+from serve.follow import STATUS_FILE, read_status, start_filling, start_follower
+from serve.settings import Settings, parse_settings
+from serve.slot import Slot
+
+GRACE_S = 3
+"""How long a stopping worker waits for requests in flight."""
+
+
+class PolicyServer(BaseApplication):  # type: ignore[misc]
+    """gunicorn as a library: processes, signals and graceful stop are its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._slot = Slot()
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings = self._settings
+        for name, value in {
+            "bind": f"{settings.host}:{settings.port}",
+            "workers": settings.workers,
+            "worker_class": "gthread",
+            "threads": 8,
+            "keepalive": 5,
+            "graceful_timeout": GRACE_S,
+            "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,
+            "control_socket_disable": True,
+            "loglevel": settings.log_level,
+            "proc_name": "carla-serve",
+            "preload_app": True,
+            "post_worker_init": lambda worker: start_filling(self._slot, settings),
+        }.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        from serve.app import create_app
+
+        return create_app(self._settings, self._slot)
+
+
+def check_port(settings: Settings) -> None:
+    """Raises OSError when the port can't be had; gunicorn itself would try for five seconds."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((settings.host, settings.port))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    settings = parse_settings(arguments)
+    if settings.is_folder and not Path(settings.model).is_dir():
+        print(f"carla-serve: {settings.model}: there is no such folder", file=sys.stderr)
+        return REFUSED
+    try:
+        check_port(settings)
+    except OSError as error:
+        print(f"carla-serve: {settings.host}:{settings.port}: {error.strerror}; choose another --port", file=sys.stderr)
+        return REFUSED
+    return _run(settings)
+
+
+def _run(settings: Settings) -> int:
+    run_folder = Path(tempfile.mkdtemp(prefix="carla-serve-"))
+    status_file = run_folder / "follow.json"
+    os.environ[STATUS_FILE] = str(status_file)
+    follower = None if settings.is_folder else start_follower(status_file, settings)
+    master = os.getpid()
+    try:
+        PolicyServer(settings).run()
+    except SystemExit as stop:
+        if os.getpid() != master:  # a worker, which leaves by the same way
+            raise
+        status = read_status(status_file)
+        if status and status.refused:
+            print(f"carla-serve: {status.reason}", file=sys.stderr)
+            return REFUSED
+        return int(stop.code or 0)
+    finally:
+        if os.getpid() == master:
+            if follower:
+                follower.terminate()
+            shutil.rmtree(run_folder, ignore_errors=True)
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""The Flask app: every route of the server."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import re
+import threading
+import time
+import uuid
+from typing import Any
+
+import msgspec
+import numpy as np
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from carla_mlflow import __version__
+from carla_mlflow.build import git_sha
+from serve import answer
+from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
+from serve.settings import Settings
+from serve.slot import Serving, Slot
+
+log = logging.getLogger("serve")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_WARM_UP_ROWS = (1, 8, 32, 256)
+_WARM_UP_CALLS = 50
+
+
+def create_app(settings: Settings, slot: Slot) -> Flask:
+    """Builds the app around a slot; whoever fills the slot decides what drives."""
+    app = Flask("serve", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.before_request(_begin)
+    app.after_request(lambda response: _finish(response, slot))
+    app.register_error_handler(Exception, _explain)
+    _add_predictions(app, slot)
+    _add_probes(app, slot)
+    _add_metadata(app, settings, slot)
+    return app
+
+
+def _begin() -> None:
+    g.received = time.perf_counter()
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _finish(response: Response, slot: Slot) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    serving = g.get("serving") or slot.serving
+    if serving:
+        response.headers["X-Policy-Version"] = serving.version
+        response.headers["X-Policy-Digest"] = serving.digest
+    return response
+
+
+def _explain(error: Exception) -> Response:
+    known = from_status(error.code or 500) if isinstance(error, HTTPException) else from_core(error)
+    if known.code == "internal":
+        log.error("request %s failed", g.request_id, exc_info=error)
+    in_mlflow_shape = request.path == "/invocations"
+    body = known.mlflow_body(g.request_id) if in_mlflow_shape else known.body(g.request_id)
+    response = _json(msgspec.json.encode(body), known.status)
+    if known.code in {"not_ready", "overloaded"}:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, HTTPException) and known.code == "method_not_allowed":
+        response.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+    return response
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, content_type="application/json")
+
+
+def _ready(slot: Slot) -> Serving:
+    serving = slot.serving
+    if serving is None:
+        raise ApiError("not_ready", slot.reason)
+    g.serving = serving
+    return serving
+
+
+def _body(*media_types: str) -> bytes:
+    if request.mimetype not in media_types:
+        raise ApiError("unsupported_media_type", f"expected Content-Type: {' or '.join(media_types)}")
+    body = request.get_data(cache=False)
+    if request.content_length is not None and len(body) != request.content_length:
+        raise ApiError("bad_request", "the body ended before its Content-Length")
+    return body
+
+
+def _header_budget() -> float | None:
+    text = request.headers.get("X-Request-Budget-Ms")
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
+        raise ApiError("bad_request", "expected a number of milliseconds", "X-Request-Budget-Ms")
+    return float(text)
+
+
+def _add_predictions(app: Flask, slot: Slot) -> None:
+    @app.post("/predict")
+    def predict() -> Response:
+        serving = _ready(slot)
+        return _json(answer.answer_predict(serving, _body("application/json"), g.received, _header_budget()))
+
+    @app.post("/invocations")
+    def invocations() -> Response:
+        serving = _ready(slot)
+        body = _body("application/json", "text/csv")
+        return _json(answer.answer_invocations(serving, body, request.mimetype == "text/csv"))
+
+
+def _add_probes(app: Flask, slot: Slot) -> None:
+    @app.get("/healthz")
+    def healthz() -> dict[str, Any]:
+        return {"status": "alive", "service_version": __version__, "git_sha": git_sha()}
+
+    @app.get("/readyz")
+    def readyz() -> dict[str, Any]:
+        serving = _ready(slot)
+        warnings = [] if serving.engine.pinned else ["unpinned: no digest was given for this folder"]
+        if slot.registry == "unreachable":
+            warnings.append("the registry does not answer; serving the last verified version")
+        return {"ready": True, "warnings": warnings}
+
+    @app.get("/ping")
+    @app.get("/health")
+    def ping() -> Response:
+        _ready(slot)
+        return _json(b"\n")
+
+    @app.get("/version")
+    def version() -> Response:
+        return Response(importlib.metadata.version("mlflow"), content_type="text/html; charset=utf-8")
+
+
+def _add_metadata(app: Flask, settings: Settings, slot: Slot) -> None:
+    warming = threading.Lock()
+
+    @app.get("/metadata")
+    def metadata() -> Response:
+        serving = _ready(slot)
+        engine = serving.engine
+        return _json(
+            msgspec.json.encode(
+                {
+                    "card": msgspec.to_builtins(serving.card),
+                    "digest": serving.digest,
+                    "pinned": engine.pinned,
+                    "version": serving.version,
+                    "device": {"name": engine.device.name, "reason": engine.device.reason},
+                    "backend": engine.backend,
+                    "stage": serving.stage,
+                    "following": None if settings.is_folder else settings.model,
+                    "registry": slot.registry,
+                    "loaded_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(serving.loaded_at)),
+                    "parity_difference": engine.parity_difference,
+                    "served": [serving.version],
+                    "refused": [],
+                }
+            )
+        )
+
+    @app.post("/warmup")
+    def warmup() -> Response:
+        serving = _ready(slot)
+        if not warming.acquire(blocking=False):
+            raise ApiError("overloaded", "another warm-up is running")
+        try:
+            serving.engine.verify_parity()
+            timings = {str(rows): _timing(serving, rows) for rows in _WARM_UP_ROWS}
+        finally:
+            warming.release()
+        body = {"version": serving.version, "digest": serving.digest, "timings_ms": timings}
+        return _json(msgspec.json.encode(body))
+
+
+def _timing(serving: Serving, rows: int) -> dict[str, float]:
+    timings = serving.engine.warm_up(rows, _WARM_UP_CALLS)
+    return {f"p{q}": round(float(np.percentile(timings, q)), 4) for q in (50, 99)}

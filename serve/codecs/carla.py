@@ -1,0 +1,149 @@
+"""POST /predict: the project's own JSON.
+
+The request is decoded by types made from the card, straight and fast. A fast decoder knows only where in the
+bytes it stumbled; so what it refuses is decoded again slowly, to name row and field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from carla_mlflow.actions import Actions
+from carla_mlflow.card import Card
+from carla_mlflow.control import CONTROL_NAMES
+from carla_mlflow.observations import from_rows
+from carla_mlflow.specs import ArraySpec, ObservationSpec
+from serve.codecs import strict_json
+from serve.errors import ApiError
+
+FIELDS = ("observations", "deterministic", "seed", "budget_ms", "details")
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """A decoded request: arrays by the spec (bounds not yet checked), and how to act."""
+
+    observations: dict[str, NDArray[Any]]
+    deterministic: bool = True
+    seed: int | None = None
+    budget_ms: float | None = None
+    details: bool = False
+
+
+class PredictCodec:
+    """Decodes and encodes /predict for one card."""
+
+    def __init__(self, card: Card, max_rows: int) -> None:
+        self._specs = card.observation_spec
+        self._raw_names = card.raw_names
+        self._max_rows = max_rows
+        self._decoder = msgspec.json.Decoder(_request_type(self._specs))
+        self._encoder = msgspec.json.Encoder()
+
+    def decode(self, body: bytes) -> PredictRequest:
+        """Reads a request.
+
+        Raises:
+            ApiError: bad_json or bad_request.
+            SpecError: an observation's type or shape does not fit; names row and field.
+        """
+        try:
+            request = self._decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._decode_slowly(body)
+        rows = request.observations
+        self._check_rows(len(rows))
+        arrays = {
+            spec.name: _cast(spec, [getattr(row, spec.name) for row in rows]) for spec in self._specs
+        }
+        return PredictRequest(arrays, request.deterministic, request.seed, request.budget_ms, request.details)
+
+    def _decode_slowly(self, body: bytes) -> PredictRequest:
+        document = strict_json.decode(body)
+        if not isinstance(document, dict):
+            raise ApiError("bad_request", "expected an object with observations")
+        for name in document:
+            if name not in FIELDS:
+                raise ApiError("bad_request", f"unknown field; expected {', '.join(FIELDS)}")
+        rows = document.get("observations")
+        if not isinstance(rows, list):
+            raise ApiError("bad_request", "expected a list of observations", "observations")
+        for name in ("deterministic", "details"):
+            if not isinstance(document.get(name, True), bool):
+                raise ApiError("bad_request", "expected true or false", name)
+        seed, budget = document.get("seed"), document.get("budget_ms")
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+            raise ApiError("bad_request", "expected a whole number", "seed")
+        if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int | float)):
+            raise ApiError("bad_request", "expected a number of milliseconds", "budget_ms")
+        self._check_rows(len(rows))
+        arrays = from_rows(self._specs, rows)
+        return PredictRequest(
+            arrays, document.get("deterministic", True), seed, budget, document.get("details", False)
+        )
+
+    def _check_rows(self, rows: int) -> None:
+        if rows == 0:
+            raise ApiError("bad_request", "expected at least one observation, got none", "observations")
+        if rows > self._max_rows:
+            raise ApiError("bad_request", f"{rows} observations; at most {self._max_rows} in a request", "observations")
+
+    def encode(self, actions: Actions, request: PredictRequest, version: str, digest: str, timing_ms: Any) -> bytes:
+        """Writes an answer; numbers round-trip the float32 that was computed."""
+        answer: dict[str, Any] = {
+            "actions": [dict(zip(CONTROL_NAMES, row, strict=True)) for row in actions.control.tolist()],
+            "version": version,
+            "digest": digest,
+            "deterministic": request.deterministic,
+            "timing_ms": timing_ms,
+        }
+        if actions.seed is not None:
+            answer["seed"] = actions.seed
+        if request.details:
+            answer["details"] = self._details(actions)
+        return self._encoder.encode(answer)
+
+    def _details(self, actions: Actions) -> list[dict[str, Any]]:
+        names, raw = self._raw_names, actions.raw.tolist()
+        distribution = {key: values.tolist() for key, values in actions.distribution.items()}
+        return [
+            {
+                "raw": dict(zip(names, row, strict=True)),
+                "distribution": {key: values[index] for key, values in distribution.items()},
+            }
+            for index, row in enumerate(raw)
+        ]
+
+
+def _request_type(specs: ObservationSpec) -> type[Any]:
+    observation = msgspec.defstruct(
+        "Observation", [(spec.name, _type_of(spec.shape)) for spec in specs], forbid_unknown_fields=True, gc=False
+    )
+    return msgspec.defstruct(
+        "Request",
+        [
+            ("observations", list[observation]),  # type: ignore[valid-type]
+            ("deterministic", bool, True),
+            ("seed", int | None, None),
+            ("budget_ms", float | None, None),
+            ("details", bool, False),
+        ],
+        forbid_unknown_fields=True,
+    )
+
+
+def _type_of(shape: tuple[int, ...]) -> Any:
+    kind: Any = float
+    for size in reversed(shape):
+        kind = Annotated[list[kind], msgspec.Meta(min_length=size, max_length=size)]
+    return kind
+
+
+def _cast(spec: ArraySpec, values: list[Any]) -> NDArray[Any]:
+    with np.errstate(over="ignore"):  # what float32 can't hold becomes an infinity, which validation refuses
+        return np.array(values, dtype=np.float32)

@@ -1,0 +1,135 @@
+"""POST /invocations: MLflow's scoring protocol, without MLflow.
+
+Takes what `mlflow models serve` takes for our signature: `dataframe_split`, `dataframe_records`, `instances`,
+`inputs`, each with `params`, or CSV; answers `{"predictions": [...]}`. Stricter where MLflow guesses: a missing
+value is not NaN, a ragged row is not padded, an unknown parameter is not ignored.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from carla_mlflow.actions import Actions
+from carla_mlflow.control import CONTROL_NAMES
+from carla_mlflow.observations import from_rows
+from carla_mlflow.specs import ObservationSpec
+from serve.codecs import strict_json
+from serve.codecs.carla import PredictRequest
+from serve.errors import ApiError
+
+FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+
+Rows = list[dict[str, Any]]
+
+
+class ScoringCodec:
+    """Decodes and encodes /invocations for one card's observations."""
+
+    def __init__(self, specs: ObservationSpec, max_rows: int) -> None:
+        self._specs = specs
+        self._max_rows = max_rows
+
+    def decode_json(self, body: bytes) -> PredictRequest:
+        """Reads a JSON body.
+
+        Raises:
+            ApiError: bad_json or bad_request.
+            SpecError: an observation's type or shape does not fit; names row and field.
+        """
+        document = strict_json.decode(body)
+        forms = [name for name in FORMS if isinstance(document, dict) and name in document]
+        if len(forms) != 1:
+            raise ApiError("bad_request", f"expected an object with exactly one of {', '.join(FORMS)}")
+        unknown = set(document) - {forms[0], "params"}
+        if unknown:
+            raise ApiError("bad_request", f"unknown field beside {forms[0]}; expected params or nothing")
+        rows = _READERS[forms[0]](document[forms[0]])
+        return self._request(rows, _params(document.get("params")))
+
+    def decode_csv(self, body: bytes) -> PredictRequest:
+        """Reads CSV with a header; for policies whose observations are all scalars."""
+        if any(spec.shape for spec in self._specs):
+            raise ApiError("bad_request", "CSV holds single numbers only; this policy observes arrays: send JSON")
+        try:
+            table = list(csv.DictReader(io.StringIO(body.decode(), newline=""), strict=True))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ApiError("bad_request", "not CSV in UTF-8") from error
+        return self._request([{name: _number(text) for name, text in row.items()} for row in table], {})
+
+    def _request(self, rows: Rows, params: dict[str, Any]) -> PredictRequest:
+        if not rows:
+            raise ApiError("bad_request", "expected at least one row, got none")
+        if len(rows) > self._max_rows:
+            raise ApiError("bad_request", f"{len(rows)} rows; at most {self._max_rows} in a request")
+        arrays: dict[str, NDArray[Any]] = from_rows(self._specs, rows)
+        return PredictRequest(arrays, **params)
+
+    def encode(self, actions: Actions) -> bytes:
+        """Writes `{"predictions": [{"throttle": …, "brake": …, "steer": …}, …]}`."""
+        rows = [dict(zip(CONTROL_NAMES, row, strict=True)) for row in actions.control.tolist()]
+        return msgspec.json.encode({"predictions": rows})
+
+
+def _from_split(value: Any) -> Rows:
+    if not isinstance(value, dict) or not {"columns", "data"} <= set(value) <= {"columns", "data", "index"}:
+        raise ApiError("bad_request", "dataframe_split: expected an object with columns and data")
+    columns, data = value["columns"], value["data"]
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise ApiError("bad_request", "dataframe_split: expected columns to be a list of names")
+    if len(set(columns)) != len(columns):
+        raise ApiError("bad_request", "dataframe_split: a column is named twice")
+    if not isinstance(data, list):
+        raise ApiError("bad_request", "dataframe_split: expected data to be a list of rows")
+    for index, row in enumerate(data):
+        if not isinstance(row, list) or len(row) != len(columns):
+            raise ApiError("bad_request", f"dataframe_split: row {index} is not a list of {len(columns)} values")
+    return [dict(zip(columns, row, strict=True)) for row in data]
+
+
+def _from_records(value: Any) -> Rows:
+    if not isinstance(value, list):
+        raise ApiError("bad_request", "expected a list of objects, one a row")
+    return value
+
+
+def _from_inputs(value: Any) -> Rows:
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict) or not value or not all(isinstance(column, list) for column in value.values()):
+        raise ApiError("bad_request", "inputs: expected an object of lists, one a field, or a list of objects")
+    if len({len(column) for column in value.values()}) != 1:
+        raise ApiError("bad_request", "inputs: the lists differ in length")
+    return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
+
+
+_READERS = {
+    "dataframe_split": _from_split,
+    "dataframe_records": _from_records,
+    "instances": _from_inputs,
+    "inputs": _from_inputs,
+}
+
+
+def _params(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not set(value) <= {"deterministic", "seed"}:
+        raise ApiError("bad_request", "params: expected an object with deterministic and seed at most")
+    deterministic, seed = value.get("deterministic"), value.get("seed")
+    if deterministic is not None and not isinstance(deterministic, bool):
+        raise ApiError("bad_request", "expected true or false", "params.deterministic")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise ApiError("bad_request", "expected a whole number", "params.seed")
+    return {"deterministic": True if deterministic is None else deterministic, "seed": seed}
+
+
+def _number(text: Any) -> Any:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return text  # from_rows says where

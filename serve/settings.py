@@ -1,0 +1,96 @@
+"""The server's settings: from flags or POLICY_ variables (a flag wins), once, into one frozen object."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from carla_mlflow.cli import add_debug
+
+MIB = 1024 * 1024
+PREFIX = "POLICY_"
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`--max-batch` is POLICY_MAX_BATCH is `max_batch`."""
+
+    model: str = _setting("", "artifact folder, or a reference such as carla-policy@production")
+    digest: str = _setting("", "pin: serve this artifact or nothing (sha256:…)")
+    host: str = _setting("127.0.0.1", "address to listen on")
+    port: int = _setting(8080, "port to listen on")
+    workers: int = _setting(1, "processes")
+    device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
+    cache_dir: str = _setting("", "where fetched artifacts are kept (default: the user's cache folder)")
+    poll_s: float = _setting(5.0, "seconds between looks at a registry that did not answer")
+    max_batch: int = _setting(1024, "most observations in a request")
+    max_body_bytes: int = _setting(64 * MIB, "most bytes in a request's body")
+    log_level: str = _setting("info", "debug, info, warning or error")
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether `model` is an artifact on disk rather than a reference to the registry."""
+        return Path(self.model).is_dir() or self.model.startswith((".", "/"))
+
+    def problems(self) -> list[str]:
+        """What can't be served with, in words."""
+        found = [] if self.model else ["model: say what to serve: --model FOLDER or --model NAME@production"]
+        for name, low, high in (
+            ("port", 0, 65535), ("workers", 1, 256), ("max_batch", 1, 1_000_000), ("max_body_bytes", 1, 1024 * MIB)
+        ):
+            if not low <= getattr(self, name) <= high:
+                found.append(f"{name}: {getattr(self, name)} is outside {low} to {high}")
+        if not self.poll_s > 0:
+            found.append(f"poll_s: {self.poll_s} is not more than 0")
+        if self.log_level not in {"debug", "info", "warning", "error"}:
+            found.append(f"log_level: {self.log_level!r}: expected debug, info, warning or error")
+        return found
+
+    def to_environment(self) -> dict[str, str]:
+        """As POLICY_ variables, for processes that this one starts."""
+        return {PREFIX + f.name.upper(): str(getattr(self, f.name)) for f in fields(self)}
+
+
+def settings_from_environment(environment: Mapping[str, str]) -> Settings:
+    """Reads POLICY_ variables.
+
+    Raises:
+        ValueError: a value is not of its type; names the variable.
+    """
+    values = {}
+    for f in fields(Settings):
+        text = environment.get(PREFIX + f.name.upper())
+        if text is not None:
+            try:
+                values[f.name] = type(f.default)(text)
+            except ValueError as error:
+                raise ValueError(f"{PREFIX}{f.name.upper()}={text!r}: expected a {type(f.default).__name__}") from error
+    return Settings(**values)
+
+
+def parse_settings(arguments: Sequence[str] | None) -> Settings:
+    """Reads flags over POLICY_ variables; prints what is wrong and exits with 2."""
+    parser = argparse.ArgumentParser("carla-serve", description="Serves a driving policy over HTTP, verified before it is ready.")
+    parser.epilog = "each flag may also be set as POLICY_ and its name: --max-batch is POLICY_MAX_BATCH; a flag wins"
+    for f in fields(Settings):
+        default = f" (default {f.default})" if f.default != "" else ""
+        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), help=f.metadata["help"] + default)
+    add_debug(parser)
+    options = parser.parse_args(arguments)
+    given = {f.name: getattr(options, f.name) for f in fields(Settings) if getattr(options, f.name) is not None}
+    try:
+        settings = settings_from_environment({**os.environ, **{PREFIX + k.upper(): str(v) for k, v in given.items()}})
+    except ValueError as error:
+        parser.error(str(error))
+    problems = settings.problems()
+    if problems:
+        parser.error("; ".join(problems))
+    return settings

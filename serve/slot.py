@@ -1,0 +1,72 @@
+"""The slot: the policy that drives in this process, or the reason why none does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from carla_mlflow.artifact import open_artifact
+from carla_mlflow.card import Card
+from carla_mlflow.cli import one_line
+from carla_mlflow.device import select_device
+from carla_mlflow.engine import Engine
+from carla_mlflow.errors import CarlaMlflowError
+from serve.codecs.carla import PredictCodec
+from serve.codecs.scoring import ScoringCodec
+from serve.settings import Settings
+
+WARM_UP_ROWS = (1, 8, 32)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A policy that may drive: verified, in parity, warm; and how it came here."""
+
+    engine: Engine
+    predict: PredictCodec
+    scoring: ScoringCodec
+    loaded_at: float
+    stage: str | None
+
+    @property
+    def card(self) -> Card:
+        return self.engine.card
+
+    @property
+    def version(self) -> str:
+        return self.engine.card.version
+
+    @property
+    def digest(self) -> str:
+        return self.engine.digest
+
+
+class Slot:
+    """Holds one Serving. Reading `serving` needs no lock: it is replaced whole."""
+
+    def __init__(self) -> None:
+        self.serving: Serving | None = None
+        self.reason = "starting"
+        self.registry: str | None = None
+        self._loading = threading.Lock()
+
+    def load(self, path: Path, digest: str | None, settings: Settings, stage: str | None = None) -> bool:
+        """Opens, verifies, warms; only then may it drive. A failure keeps what was there and gives the reason."""
+        with self._loading:
+            try:
+                engine = Engine(open_artifact(path, digest), select_device(settings.device))
+                for rows in WARM_UP_ROWS:
+                    engine.warm_up(rows)
+            except (CarlaMlflowError, OSError) as error:
+                self.reason = one_line(error).replace(str(path), path.name)  # no path of this machine on the wire
+                return False
+            self.serving = Serving(
+                engine,
+                PredictCodec(engine.card, settings.max_batch),
+                ScoringCodec(engine.specs, settings.max_batch),
+                time.time(),
+                stage,
+            )
+            return True

@@ -1,0 +1,1 @@
+"""Makes policies: trains them, evaluates them, and exports them as artifacts."""

@@ -1,0 +1,115 @@
+"""Closed-loop evaluation: the exported policy on seeds that training never saw, beside two drivers to compare with."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from carla_mlflow.engine import Engine
+from training_export.driving import Driver, Episode, Observation, drive_episode, random_driver, straight_ahead, summarise
+from training_export.env import ENV_ID, Racetrack, rasterise
+from training_export.plots import FRAME_EVERY, film_env, plot_trajectories, write_gif
+
+FIRST_SEED = 10_000
+"""Training counts its seeds from 0, golden observations come from 20,000 on."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What an evaluation is compared by: the same conditions give the same episodes."""
+
+    episodes: int = 20
+    first_seed: int = FIRST_SEED
+    traffic: int = 0
+    duration_s: float = 30.0
+
+    @property
+    def seeds(self) -> range:
+        return range(self.first_seed, self.first_seed + self.episodes)
+
+
+def engine_driver(engine: Engine) -> Driver:
+    """The policy, one observation at a time, as a car would ask it."""
+
+    def drive(observation: Observation) -> NDArray[np.float32]:
+        return engine.act({name: np.asarray(value)[None] for name, value in observation.items()}).control[0]
+
+    return drive
+
+
+def run_episodes(driver: Driver, conditions: Conditions, what: str) -> list[Episode]:
+    """Drives every seed, with a progress bar."""
+    env = Racetrack(traffic=conditions.traffic, duration_s=conditions.duration_s)
+    try:
+        return [drive_episode(env, driver, seed) for seed in tqdm(conditions.seeds, desc=what, unit="episode")]
+    finally:
+        env.close()
+
+
+def closed_loop(episodes: list[Episode], conditions: Conditions) -> dict[str, Any]:
+    """For the card's metrics: conditions and figures."""
+    return {
+        "env": ENV_ID,
+        "traffic": conditions.traffic,
+        "duration_s": conditions.duration_s,
+        "first_seed": conditions.first_seed,
+        **summarise(episodes),
+    }
+
+
+def compare_drivers(policy: list[Episode], conditions: Conditions) -> dict[str, dict[str, float | int]]:
+    """The policy's figures beside those of a straight-ahead and a random driver on the same seeds."""
+    return {
+        "policy": summarise(policy),
+        "straight_ahead": summarise(run_episodes(straight_ahead, conditions, "straight ahead")),
+        "random": summarise(run_episodes(random_driver(conditions.first_seed), conditions, "random")),
+    }
+
+
+def table(figures: dict[str, dict[str, float | int]]) -> str:
+    """Figures side by side, a driver a column."""
+    rows = [["", *figures]]
+    for key in next(iter(figures.values())):
+        rows.append([key, *(f"{values[key]:g}" for values in figures.values())])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    )
+
+
+def film(driver: Driver, seed: int, conditions: Conditions, path: Path) -> None:
+    """Drives one seed again with frames, and writes them as a GIF."""
+    env = film_env(conditions.traffic, conditions.duration_s)
+    try:
+        write_gif(path, drive_episode(env, driver, seed, frame_every=FRAME_EVERY))
+    finally:
+        env.close()
+
+
+def log_evaluation(
+    engine: Engine, episodes: list[Episode], figures: dict[str, dict[str, float | int]], conditions: Conditions
+) -> None:
+    """Logs to the active MLflow run: conditions, figures, a row an episode, trajectories and a film."""
+    mlflow.set_tags(
+        {"carla.step": "evaluate", "digest": engine.digest, "semver": engine.card.version, "policy": engine.card.name}
+    )
+    mlflow.log_params({"env": ENV_ID, **vars(conditions)})
+    for driver, values in figures.items():
+        mlflow.log_metrics({f"{driver}/{key}": float(value) for key, value in values.items()})
+    rows = [episode.row() for episode in episodes]
+    mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "episodes.json")
+    env = Racetrack()
+    env.reset(seed=0)
+    mlflow.log_figure(plot_trajectories(episodes, rasterise(env.road.network)), "trajectories.png")
+    with tempfile.TemporaryDirectory() as scratch:
+        gif = Path(scratch) / "episode.gif"
+        film(engine_driver(engine), episodes[0].seed, conditions, gif)
+        mlflow.log_artifact(str(gif))
