@@ -64,6 +64,31 @@ def log_policy(artifact: Artifact) -> str:
     return f"runs:/{run.info.run_id}/{MODEL_NAME}"
 
 
+STEP_TAG = "carla.step"
+"""The tag that tells what a run did: train or evaluate."""
+
+
+def latest_training_run() -> str:
+    """The id of the newest run that trained a policy, in any experiment.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    query = f"tags.`{STEP_TAG}` = 'train'"
+    runs = mlflow.search_runs(
+        search_all_experiments=True, filter_string=query, max_results=1, output_format="list"
+    )
+    if not runs:
+        raise NotFoundError(f"{mlflow.get_tracking_uri()}: no training run yet; train a policy first")
+    return str(runs[0].info.run_id)
+
+
+def expand_latest(uri: str) -> str:
+    """`runs:/latest/...` with the newest training run's id in its place; any other URI as it is."""
+    head, slash, rest = uri.removeprefix("runs:/").partition("/")
+    return f"runs:/{latest_training_run()}{slash}{rest}" if uri.startswith("runs:/") and head == "latest" else uri
+
+
 def fetch_policy(uri: str, folder: Path) -> Path:
     """Downloads the policy artifact of a logged or registered model; verify it with `open_artifact`.
 
@@ -76,7 +101,7 @@ def fetch_policy(uri: str, folder: Path) -> Path:
     """
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            found = mlflow.artifacts.download_artifacts(f"{uri}/{ARTIFACT_PATH}", dst_path=scratch)
+            found = mlflow.artifacts.download_artifacts(f"{expand_latest(uri)}/{ARTIFACT_PATH}", dst_path=scratch)
         except (MlflowException, OSError) as error:
             raise NotFoundError(f"{uri}: no policy artifact: {error}") from error
         with new_folder(folder) as beside:

@@ -23,13 +23,17 @@ from .observations import collect
 class PolicyModel(PythonModel):  # type: ignore[misc]
     """MLflow's `predict` over our engine: observations in by the signature, throttle, brake and steer out."""
 
+    # The signature says more than type hints could. With hints on `predict` MLflow infers another one, without
+    # them it warns that there are none, unless told to skip both.
+    _skip_type_hint_validation = True
+
     def load_context(self, context: Any) -> None:
         """Opens `artifacts/policy`, verified against its card and its golden observations."""
         self._engine = Engine.open(Path(context.artifacts["policy"]), device=os.environ.get("POLICY_DEVICE", "auto"))
         self._engine.warm_up()
 
     def predict(self, context, model_input, params=None) -> pd.DataFrame:  # type: ignore[no-untyped-def]
-        """Decides for every row. (Without type hints: MLflow would take them for a signature.)
+        """Decides for every row.
 
         Args:
             context: unused; MLflow hands it in.

@@ -11,7 +11,7 @@ from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.device import select_device
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import NotFoundError, RefusedError
-from carla_mlflow.mlflow_model import fetch_policy, log_policy
+from carla_mlflow.mlflow_model import expand_latest, fetch_policy, log_policy
 from registry.cache import fetch_to_cache
 from registry.lifecycle import CANDIDATE, check_expected, check_promotion
 from registry.reference import Reference, check_name
@@ -49,7 +49,7 @@ def register(store: Store, source: str, name: str | None = None) -> tuple[Policy
                 f"{name} {version.semver} is taken by another artifact ({version.digest[:19]}…); "
                 "export with another --version"
             )
-    uri = source if is_uri else _log(artifact)
+    uri = expand_latest(source) if is_uri else _log(artifact)
     card = artifact.card
     tags = {
         "semver": card.version,

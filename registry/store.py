@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -59,10 +61,15 @@ class PolicyVersion:
 
 
 class Store:
-    """Reads and moves versions. Every method may raise UnreachableError."""
+    """Reads and moves versions. Every method may raise UnreachableError.
 
-    def __init__(self) -> None:
-        self.uri = mlflow.get_registry_uri() or mlflow.get_tracking_uri()
+    Args:
+        deadline_s: for one question to the registry. MLflow itself retries a database for minutes.
+    """
+
+    def __init__(self, deadline_s: float = 30.0) -> None:
+        self.uri = registry_uri()
+        self._deadline_s = deadline_s
         self._client: MlflowClient = self._call(MlflowClient)
 
     def names(self) -> list[str]:
@@ -139,7 +146,7 @@ class Store:
 
     def fetch(self, version: PolicyVersion, folder: Path) -> Path:
         """Downloads a version's policy artifact into a new folder. Not verified yet."""
-        return self._call(fetch_policy, version.uri, folder)
+        return fetch_policy(version.uri, folder)  # takes as long as the artifact is large
 
     def _aliases(self, name: str) -> dict[str, list[str]]:
         try:
@@ -155,15 +162,40 @@ class Store:
     def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         started = time.monotonic()
         try:
-            return function(*args, **kwargs)
-        except RestException as error:
-            raise _registry_error(error) from error
-        except MlflowException as error:
-            if "API request" in str(error) or "Max retries" in str(error) or "unable to open database" in str(error):
-                raise UnreachableError(
-                    f"{self.uri}: the registry does not answer (tried for {time.monotonic() - started:.0f} s)"
-                ) from error
-            raise _registry_error(error) from error
+            return within(self._deadline_s, function, *args, **kwargs)
+        except (MlflowException, TimeoutError) as error:
+            if isinstance(error, MlflowException) and not _is_silence(error):
+                raise _registry_error(error) from error
+            raise UnreachableError(
+                f"{self.uri}: the registry does not answer (tried for {time.monotonic() - started:.0f} s)"
+            ) from error
+
+
+def registry_uri() -> str:
+    """MLFLOW_REGISTRY_URI, else MLFLOW_TRACKING_URI, else MLflow's default."""
+    return str(mlflow.get_registry_uri() or mlflow.get_tracking_uri())
+
+
+def within(seconds: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Calls a function in a thread of its own; raises TimeoutError, and leaves it behind, when it takes longer."""
+    outcome: Future[R] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(function(*args, **kwargs))
+        except BaseException as error:  # handed to the caller
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="registry", daemon=True).start()
+    return outcome.result(seconds)
+
+
+def _is_silence(error: MlflowException) -> bool:
+    """Whether nobody answered, as opposed to an answer that says no."""
+    if isinstance(error, RestException):
+        return False
+    text = str(error)
+    return any(sign in text for sign in ("API request", "Max retries", "OperationalError"))
 
 
 def _registry_error(error: MlflowException) -> RegistryError:

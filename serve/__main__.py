@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -20,9 +21,10 @@ from carla_mlflow.cli import DONE, REFUSED
 from serve.follow import STATUS_FILE, read_status, start_filling, start_follower
 from serve.settings import Settings, parse_settings
 from serve.slot import Slot
+from serve.worker import DrainingWorker
 
-GRACE_S = 3
-"""How long a stopping worker waits for requests in flight."""
+GRACE_S = 2.5
+"""How long a worker that has drained waits for requests in flight."""
 
 
 class PolicyServer(BaseApplication):  # type: ignore[misc]
@@ -38,10 +40,10 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
         for name, value in {
             "bind": f"{settings.host}:{settings.port}",
             "workers": settings.workers,
-            "worker_class": "gthread",
+            "worker_class": DrainingWorker,
             "threads": 8,
-            "keepalive": 5,
-            "graceful_timeout": GRACE_S,
+            "keepalive": 75,
+            "graceful_timeout": math.ceil(settings.drain_s + GRACE_S),
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,
             "control_socket_disable": True,
             "loglevel": settings.log_level,

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from flask import Flask, Response, g, request
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from carla_mlflow import __version__
@@ -32,11 +33,11 @@ _WARM_UP_CALLS = 50
 def create_app(settings: Settings, slot: Slot) -> Flask:
     """Builds the app around a slot; whoever fills the slot decides what drives."""
     app = Flask("serve", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.extensions.update(slot=slot, settings=settings)
     app.before_request(_begin)
     app.after_request(lambda response: _finish(response, slot))
     app.register_error_handler(Exception, _explain)
-    _add_predictions(app, slot)
+    _add_predictions(app, slot, settings.max_body_bytes)
     _add_probes(app, slot)
     _add_metadata(app, settings, slot)
     return app
@@ -83,11 +84,20 @@ def _ready(slot: Slot) -> Serving:
     return serving
 
 
-def _body(*media_types: str) -> bytes:
+def _body(limit: int, *media_types: str) -> bytes:
     if request.mimetype not in media_types:
         raise ApiError("unsupported_media_type", f"expected Content-Type: {' or '.join(media_types)}")
-    body = request.get_data(cache=False)
-    if request.content_length is not None and len(body) != request.content_length:
+    length = request.content_length
+    if length is not None and length > limit:
+        raise ApiError("body_too_large", f"at most {limit} bytes")
+    try:
+        # Not through Flask, which cuts a chunked body off at its limit without a word.
+        body: bytes = request.environ["wsgi.input"].read(limit + 1 if length is None else length)
+    except ParseException as error:
+        raise ApiError("bad_request", "the body is not framed as HTTP says") from error
+    if len(body) > limit:
+        raise ApiError("body_too_large", f"at most {limit} bytes")
+    if length is not None and len(body) != length:
         raise ApiError("bad_request", "the body ended before its Content-Length")
     return body
 
@@ -101,16 +111,16 @@ def _header_budget() -> float | None:
     return float(text)
 
 
-def _add_predictions(app: Flask, slot: Slot) -> None:
+def _add_predictions(app: Flask, slot: Slot, limit: int) -> None:
     @app.post("/predict")
     def predict() -> Response:
         serving = _ready(slot)
-        return _json(answer.answer_predict(serving, _body("application/json"), g.received, _header_budget()))
+        return _json(answer.answer_predict(serving, _body(limit, "application/json"), g.received, _header_budget()))
 
     @app.post("/invocations")
     def invocations() -> Response:
         serving = _ready(slot)
-        body = _body("application/json", "text/csv")
+        body = _body(limit, "application/json", "text/csv")
         return _json(answer.answer_invocations(serving, body, request.mimetype == "text/csv"))
 
 
@@ -122,6 +132,8 @@ def _add_probes(app: Flask, slot: Slot) -> None:
     @app.get("/readyz")
     def readyz() -> dict[str, Any]:
         serving = _ready(slot)
+        if slot.draining:
+            raise ApiError("not_ready", "stopping")
         warnings = [] if serving.engine.pinned else ["unpinned: no digest was given for this folder"]
         if slot.registry == "unreachable":
             warnings.append("the registry does not answer; serving the last verified version")

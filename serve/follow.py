@@ -26,6 +26,8 @@ from serve.slot import Slot
 
 LOOK_S = 0.05
 """How often a worker looks at the follower's file while it has nothing to serve."""
+DEADLINE_S = 5.0
+"""For one question to the registry."""
 STATUS_FILE = "POLICY_FOLLOW_STATUS"
 """The environment variable that names the follower's file."""
 
@@ -117,15 +119,14 @@ def follow(settings: Settings, status_file: Path) -> int:
     from carla_mlflow.errors import ArtifactError, CarlaMlflowError, RegistryError, UnreachableError
     from registry.cache import default_cache, fetch_to_cache
     from registry.reference import parse_reference
-    from registry.store import Store
+    from registry.store import Store, registry_uri
 
     cache = Path(settings.cache_dir) if settings.cache_dir else default_cache()
     parent = os.getppid()
     while os.getppid() == parent:
-        registry = ""
+        registry = registry_uri()
         try:
-            store = Store()
-            registry = store.uri
+            store = Store(DEADLINE_S)
             version = store.resolve(parse_reference(settings.model))
             if settings.digest and version.digest != settings.digest:
                 raise ArtifactError(f"{settings.model} is {version.digest}, but {settings.digest} was pinned")
@@ -135,7 +136,7 @@ def follow(settings: Settings, status_file: Path) -> int:
             write_status(status_file, status)
             return 0
         except UnreachableError as error:
-            remembered = read_status(_Memory.of(cache, registry or _registry_uri(), settings.model).path)
+            remembered = read_status(_Memory.of(cache, registry, settings.model).path)
             if remembered:
                 log.warning("%s; serving the last verified answer for %s", one_line(error), settings.model)
                 write_status(status_file, msgspec.structs.replace(remembered, registry="unreachable"))
@@ -151,12 +152,6 @@ def follow(settings: Settings, status_file: Path) -> int:
             return 1
         time.sleep(settings.poll_s)
     return 0
-
-
-def _registry_uri() -> str:
-    import mlflow
-
-    return str(mlflow.get_registry_uri() or mlflow.get_tracking_uri())
 
 
 def main() -> int:

@@ -33,6 +33,7 @@ class Settings:
     poll_s: float = _setting(5.0, "seconds between looks at a registry that did not answer")
     max_batch: int = _setting(1024, "most observations in a request")
     max_body_bytes: int = _setting(64 * MIB, "most bytes in a request's body")
+    drain_s: float = _setting(2.0, "seconds to go on accepting after being told to stop")
     log_level: str = _setting("info", "debug, info, warning or error")
 
     @property
@@ -48,6 +49,8 @@ class Settings:
         ):
             if not low <= getattr(self, name) <= high:
                 found.append(f"{name}: {getattr(self, name)} is outside {low} to {high}")
+        if not 0 <= self.drain_s <= 600:
+            found.append(f"drain_s: {self.drain_s} is outside 0 to 600")
         if not self.poll_s > 0:
             found.append(f"poll_s: {self.poll_s} is not more than 0")
         if self.log_level not in {"debug", "info", "warning", "error"}:

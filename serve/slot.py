@@ -50,6 +50,7 @@ class Slot:
         self.serving: Serving | None = None
         self.reason = "starting"
         self.registry: str | None = None
+        self.draining = False
         self._loading = threading.Lock()
 
     def load(self, path: Path, digest: str | None, settings: Settings, stage: str | None = None) -> bool:

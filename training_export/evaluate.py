@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carla_mlflow.engine import Engine
+from carla_mlflow.mlflow_model import STEP_TAG
 from training_export.driving import Driver, Episode, Observation, drive_episode, random_driver, straight_ahead, summarise
 from training_export.env import ENV_ID, Racetrack, rasterise
 from training_export.plots import FRAME_EVERY, film_env, plot_trajectories, write_gif
@@ -99,7 +100,7 @@ def log_evaluation(
 ) -> None:
     """Logs to the active MLflow run: conditions, figures, a row an episode, trajectories and a film."""
     mlflow.set_tags(
-        {"carla.step": "evaluate", "digest": engine.digest, "semver": engine.card.version, "policy": engine.card.name}
+        {STEP_TAG: "evaluate", "digest": engine.digest, "semver": engine.card.version, "policy": engine.card.name}
     )
     mlflow.log_params({"env": ENV_ID, **vars(conditions)})
     for driver, values in figures.items():

@@ -85,10 +85,9 @@ def _download_checkpoint(source: str, scratch: Path) -> tuple[str, Path]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from training_export import tracking
+    from carla_mlflow.mlflow_model import expand_latest
 
-    run_id = source.removeprefix("runs:/").partition("/")[0]
-    run_id = tracking.latest_training_run() if run_id == "latest" else run_id
+    run_id = expand_latest(source).removeprefix("runs:/").partition("/")[0]
     try:
         return run_id, Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="checkpoint", dst_path=scratch))
     except (MlflowException, OSError) as error:

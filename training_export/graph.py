@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,20 @@ def to_torchscript(graph: PolicyGraph, observation: ObservationSpec) -> bytes:
         raise ExportError(f"the network does not take the card's observations: {_reason(error)}") from error
     buffer = io.BytesIO()
     torch.jit.save(traced, buffer)
-    return buffer.getvalue()
+    return without_debug_info(buffer.getvalue())
+
+
+def without_debug_info(archive: bytes) -> bytes:
+    """A TorchScript archive without its pickled source locations (paths of the machine that exported it) and trace inputs.
+
+    The same graph gives the same bytes, on any machine and at any time.
+    """
+    stripped = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(stripped, "w") as target:
+        for name in source.namelist():
+            if not name.endswith(".debug_pkl") and "/traced_inputs" not in name:
+                target.writestr(zipfile.ZipInfo(name), source.read(name))
+    return stripped.getvalue()
 
 
 def script_network(network: nn.Module) -> nn.Module:

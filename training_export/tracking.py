@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import mlflow
-from mlflow import MlflowClient
-
-from carla_mlflow.errors import NotFoundError
 
 EXPERIMENT = "carla-mlflow"
 
@@ -36,17 +33,3 @@ def run(run_id: str | None = None, name: str | None = None) -> Iterator[str]:
         mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(run_id=run_id, run_name=name if run_id is None else None) as active:
         yield active.info.run_id
-
-
-def latest_training_run() -> str:
-    """The newest run that trained a policy.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    client = MlflowClient()
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, "tags.`carla.step` = 'train'", max_results=1)
-    if not runs:
-        raise NotFoundError(f"{mlflow.get_tracking_uri()}: no training run yet; train a policy first")
-    return str(runs[0].info.run_id)

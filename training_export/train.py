@@ -24,6 +24,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 from tqdm import tqdm
 
+from carla_mlflow.mlflow_model import STEP_TAG
 from training_export.checkpoint import (
     Checkpoint,
     TrainingConfig,
@@ -136,7 +137,7 @@ def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> b
     scaler = earlier.preprocessor if earlier else fit_scaler(config.traffic, config.seed)
     mlflow.log_params({**vars(config), "env": ENV_ID, "resumed_at": earlier.steps if earlier else 0})
     provenance = _provenance()
-    mlflow.set_tags({"carla.step": "train", "git": provenance["git"]})
+    mlflow.set_tags({STEP_TAG: "train", "git": provenance["git"]})
     venv = VecPreprocess(VecMonitor(SubprocVecEnv([make_env(config.traffic)] * config.environments)), scaler)
     agent = _make_agent(config, venv, earlier)
     progress = Progress(config.total_timesteps, lambda: save_checkpoint(output, agent, config, scaler, provenance))

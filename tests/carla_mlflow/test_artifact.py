@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from carla_mlflow import Engine, open_artifact, write_artifact
+from carla_mlflow.artifact import new_folder, seal
+from carla_mlflow.errors import ArtifactError, CardError, IntegrityError, ParityError
+
+
+@pytest.fixture
+def copy(example: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(example, tmp_path / "copy"))
+
+
+def flip(path: Path, bit: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8 % len(data)] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def test_what_was_written_is_what_is_opened(example: Path, tmp_path: Path):
+    artifact = open_artifact(example)
+    again = write_artifact(tmp_path / "again", artifact)
+    assert again.digest == artifact.digest
+    assert again.files == artifact.files
+    assert (tmp_path / "again").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["model.pt", "golden.npz", "preprocessor.skops"])
+def test_a_flipped_bit_is_refused_and_its_file_named(copy: Path, name: str):
+    size = (copy / name).stat().st_size * 8
+    original = (copy / name).read_bytes()
+    for bit in range(0, size, size // 50):
+        flip(copy / name, bit)
+        with pytest.raises(IntegrityError, match=f"^{name}: its bytes differ"):
+            open_artifact(copy)
+        (copy / name).write_bytes(original)
+
+
+def test_a_flipped_bit_anywhere_in_the_card_is_refused_under_a_pin(copy: Path):
+    digest = open_artifact(copy).digest
+    original = (copy / "model_card.yaml").read_bytes()
+    for bit in range(0, len(original) * 8, 101):
+        flip(copy / "model_card.yaml", bit)
+        with pytest.raises(IntegrityError, match=r"^model_card\.yaml: its digest is"):
+            open_artifact(copy, digest)
+        (copy / "model_card.yaml").write_bytes(original)
+
+
+def test_a_card_edited_without_a_pin_is_refused_where_it_says_what_the_policy_is(copy: Path):
+    text = (copy / "model_card.yaml").read_text()
+    (copy / "model_card.yaml").write_text(text.replace("high: 60.0", "high: 61.0"))
+    with pytest.raises(CardError, match="changed after export"):
+        open_artifact(copy)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "golden.npz", "preprocessor.skops", "model_card.yaml"])
+def test_a_missing_file_is_named(copy: Path, name: str):
+    (copy / name).unlink()
+    with pytest.raises(IntegrityError, match=f"^{name}: is missing"):
+        open_artifact(copy)
+
+
+def test_an_extra_file_is_refused(copy: Path):
+    (copy / "extra.py").write_text("raise SystemExit")
+    with pytest.raises(IntegrityError, match=r"^extra\.py: not listed"):
+        open_artifact(copy)
+
+
+def test_a_link_a_folder_and_a_fifo_are_refused(copy: Path, tmp_path: Path):
+    target = tmp_path / "elsewhere"
+    shutil.move(copy / "golden.npz", target)
+    (copy / "golden.npz").symlink_to(target)
+    with pytest.raises(IntegrityError, match=r"^golden\.npz: is a link"):
+        open_artifact(copy)
+    (copy / "golden.npz").unlink()
+    (copy / "golden.npz").mkdir()
+    with pytest.raises(IntegrityError, match=r"^golden\.npz: is a folder"):
+        open_artifact(copy)
+    (copy / "golden.npz").rmdir()
+    os.mkfifo(copy / "golden.npz")
+    with pytest.raises(IntegrityError, match=r"^golden\.npz: is not a plain file"):
+        open_artifact(copy)
+
+
+def test_swapped_files_are_refused(copy: Path):
+    os.rename(copy / "model.pt", copy / "swap")
+    os.rename(copy / "golden.npz", copy / "model.pt")
+    os.rename(copy / "swap", copy / "golden.npz")
+    with pytest.raises(IntegrityError):
+        open_artifact(copy)
+
+
+def test_another_policy_under_the_same_card_fails_parity(example: Path):
+    artifact = open_artifact(example)
+    golden = Engine(artifact, _cpu()).golden
+    golden.raw[5, 0] += 0.01
+    forged = {**{n: d for n, d in artifact.files.items() if n in artifact.card.files}, "golden.npz": golden.to_bytes()}
+    with pytest.raises(ParityError, match="raw of row 5 is"):
+        Engine(seal(artifact.card, forged), _cpu())
+
+
+def _cpu():
+    from carla_mlflow import select_device
+
+    return select_device("cpu")
+
+
+def test_a_card_that_does_not_fit_the_graph_is_refused(example: Path):
+    artifact = open_artifact(example)
+    files = {n: d for n, d in artifact.files.items() if n in artifact.card.files}
+    fields = dict(artifact.card.observation)
+    fields["sensors"] = msgspec.structs.replace(fields["sensors"], shape=[13])
+    card = msgspec.structs.replace(artifact.card, observation=fields)
+    with pytest.raises((ArtifactError, Exception), match="sensors|observations"):
+        Engine(seal(card, files), _cpu())
+
+
+def test_an_existing_folder_is_not_overwritten(example: Path, copy: Path):
+    with pytest.raises(ArtifactError, match="already exists"):
+        write_artifact(copy, open_artifact(example))
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path):
+    def half_write() -> None:
+        with new_folder(tmp_path / "new") as beside:
+            (beside / "one").write_text("1")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        half_write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_said_to_be(tmp_path: Path):
+    with pytest.raises(ArtifactError, match="there is no such folder"):
+        open_artifact(tmp_path / "nowhere")

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from carla_mlflow import open_artifact
+from carla_mlflow.card import Card, content_hash, dump_card, parse_card
+from carla_mlflow.errors import CardError
+
+
+@pytest.fixture(scope="module")
+def card(example: Path) -> Card:
+    return open_artifact(example).card
+
+
+def changed(card: Card, **sections) -> Card:
+    return msgspec.structs.replace(card, **sections)
+
+
+def test_a_card_reads_back_as_it_was_written(card: Card):
+    assert parse_card(dump_card(card)) == card
+
+
+def test_what_does_not_change_the_policy_does_not_change_its_content(card: Card):
+    same = changed(card, version="9.9.9", description="other", metrics={"a": 1}, training={"seed": 5})
+    assert content_hash(same) == content_hash(card)
+    assert content_hash(changed(card, name="other")) != content_hash(card)
+    assert content_hash(changed(card, weights="sha256:" + "0" * 64)) != content_hash(card)
+
+
+def test_the_contract_holds_what_a_car_depends_on_and_nothing_else(card: Card):
+    fields, action = card.observation, card.action
+    speed = fields["speed"]
+
+    def with_speed(**parts) -> Card:
+        return changed(card, observation={**fields, "speed": msgspec.structs.replace(speed, **parts)})
+
+    assert with_speed(unit="km/h").contract == card.contract
+    assert with_speed(high=70.0).contract != card.contract
+    assert changed(card, observation=dict(reversed(fields.items()))).contract != card.contract
+    other_order = msgspec.structs.replace(action, raw=dict(reversed(action.raw.items())))
+    assert changed(card, action=other_order).contract != card.contract
+    fallback = msgspec.structs.replace(action.fallback, brake=0.5)
+    assert changed(card, action=msgspec.structs.replace(action, fallback=fallback)).contract == card.contract
+
+
+@pytest.mark.parametrize(
+    ("sections", "complaint"),
+    [
+        ({"version": "1.0"}, "version '1.0': expected a semantic version"),
+        ({"version": "01.0.0"}, "semantic version"),
+        ({"name": "../up"}, "name '../up'"),
+        ({"observation": {}}, "observation: expected at least one field"),
+        ({"backend": "onnx"}, "backend onnx: no file"),
+        ({"files": {}}, "backend torchscript: no file"),
+    ],
+)
+def test_a_card_that_contradicts_itself_can_not_be_written(card: Card, sections: dict, complaint: str):
+    with pytest.raises(CardError, match=complaint):
+        dump_card(changed(card, **sections))
+
+
+@pytest.mark.parametrize(
+    ("replace", "by", "complaint"),
+    [
+        ("format: 1", "format: 2", "format 2 is newer than this reader's 1"),
+        ("rate_hz: 10.0", "rate_hz: fast", r"Expected `float`, got `str` - at `\$.action.rate_hz`"),
+        ("backend: torchscript", "backend: pickle", "Invalid enum value 'pickle'"),
+        ("parity:", "surprise: 1\nparity:", "unknown field `surprise`"),
+        ("head: gaussian", "head: cauchy", "action.head 'cauchy'"),
+        ("model.pt:", "../model.pt:", "not a plain file name"),
+        ("brake: 1.0", "brake: 2.0", "action.fallback"),
+        ("format: 1", "format: [", "not YAML"),
+    ],
+)
+def test_a_card_that_is_wrong_is_refused_with_the_place(card: Card, replace: str, by: str, complaint: str):
+    text = dump_card(card).decode()
+    assert replace in text
+    with pytest.raises(CardError, match=complaint):
+        parse_card(text.replace(replace, by, 1).encode())
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xfe\x00", b"- 1", b"!!python/object/apply:os.system ['true']"])
+def test_what_is_no_card_is_refused(data: bytes):
+    with pytest.raises(CardError):
+        parse_card(data)

@@ -1,0 +1,86 @@
+"""The logged model: it loads without pickle, travels with its own code, and acts as the engine does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from carla_mlflow import Engine, open_artifact
+from carla_mlflow import code_bundle as bundle
+from carla_mlflow.mlflow_model import fetch_policy, log_policy
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+
+
+@pytest.fixture
+def logged(mlflow_home: Path, example: Path) -> str:
+    with mlflow.start_run():
+        return log_policy(open_artifact(example))
+
+
+def frame_of(engine: Engine) -> pd.DataFrame:
+    columns = engine.golden.observations.items()
+    return pd.DataFrame({name: list(a.astype(float).tolist()) for name, a in columns})
+
+
+def test_the_model_acts_exactly_as_the_engine(logged: str, example: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    engine = Engine.open(example, device="cpu")
+    model = mlflow.pyfunc.load_model(logged)
+    frame = frame_of(engine)
+    answer = model.predict(frame)
+    assert list(answer.columns) == ["throttle", "brake", "steer"]
+    assert answer.to_numpy().tobytes() == engine.act(engine.golden.observations).control.tobytes()
+    sampled = model.predict(frame, params={"deterministic": False, "seed": 3})
+    wanted = engine.act(engine.golden.observations, deterministic=False, seed=3).control
+    assert sampled.to_numpy().tobytes() == wanted.tobytes()
+
+
+def test_the_model_answers_where_this_project_is_not_installed(logged: str, mlflow_home: Path):
+    script = """
+import importlib.abc, sys
+class Hide(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in ('carla_mlflow', 'training_export', 'registry', 'serve'):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hide())
+import mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+print(model.predict(model.input_example)['throttle'].iloc[0])
+"""
+    done = subprocess.run([sys.executable, "-c", script, logged], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 0 <= float(done.stdout) <= 1
+
+
+def test_two_versions_never_run_each_others_code(mlflow_home: Path, example: Path, tmp_path: Path, monkeypatch):
+    with mlflow.start_run():
+        first = log_policy(open_artifact(example))
+    # Another release of our code, whose models steer the other way.
+    changed = tmp_path / "release" / "carla_mlflow"
+    changed.mkdir(parents=True)
+    for source in bundle.PACKAGE.glob("*.py"):
+        text = source.read_text()
+        if source.name == "pyfunc_model.py":
+            assert "np.asarray(actions.control)" in text
+            text = text.replace("np.asarray(actions.control)", "-np.asarray(actions.control)")
+        (changed / source.name).write_text(text)
+    monkeypatch.setattr(bundle, "PACKAGE", changed)
+    with mlflow.start_run():
+        second = log_policy(open_artifact(example))
+    frame = frame_of(Engine.open(example, device="cpu"))
+    one = mlflow.pyfunc.load_model(first)
+    two = mlflow.pyfunc.load_model(second)
+    np.testing.assert_array_equal(one.predict(frame).to_numpy(), -two.predict(frame).to_numpy())
+    assert np.abs(one.predict(frame).to_numpy()).max() > 0
+
+
+def test_what_is_fetched_from_a_run_is_what_was_logged(logged: str, example: Path, tmp_path: Path):
+    fetched = open_artifact(fetch_policy(logged, tmp_path / "fetched"))
+    assert fetched.digest == open_artifact(example).digest

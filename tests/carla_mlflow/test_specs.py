@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carla_mlflow import ArraySpec, ObservationSpec
+from carla_mlflow.errors import CardError, SpecError
+
+SPEED = ArraySpec("speed", "float32", (), 0.0, 60.0, "m/s")
+BEAMS = ArraySpec("sensors", "float32", (12,), 0.0, 1.0)
+IMAGE = ArraySpec("bev", "uint8", (2, 4, 4), 0, 255)
+SPECS = ObservationSpec((SPEED, BEAMS))
+
+
+def test_validate_names_row_bound_and_value_of_what_leaves_the_bounds():
+    batch = np.array([10.0, 61.0], dtype=np.float32)
+    with pytest.raises(SpecError, match=r"^observations\[1\]\.speed: 61 is outside \[0, 60\] m/s$"):
+        SPEED.validate(batch)
+
+
+def test_validate_names_the_element_of_a_vector():
+    batch = np.full((3, 12), 0.5, dtype=np.float32)
+    batch[2, 7] = -0.25
+    with pytest.raises(SpecError, match=r"^observations\[2\]\.sensors\[7\]: -0.25 is outside \[0, 1\] 1$"):
+        BEAMS.validate(batch)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_validate_refuses_what_is_not_finite(value: float):
+    unbounded = ArraySpec("x", "float32", ())
+    for spec in (SPEED, unbounded):
+        with pytest.raises(SpecError, match=r"observations\[0\].* is not a finite float32"):
+            spec.validate(np.array([value], dtype=np.float32))
+
+
+@pytest.mark.parametrize("shape", [(3, 11), (3, 13), (12,), (3, 12, 1)])
+def test_validate_refuses_another_shape(shape: tuple[int, ...]):
+    with pytest.raises(SpecError, match=r"expected shape \(B, \*\[12\]\)"):
+        BEAMS.validate(np.zeros(shape, dtype=np.float32))
+
+
+def test_validate_refuses_another_dtype():
+    with pytest.raises(SpecError, match="expected uint8, got float32"):
+        IMAGE.validate(np.zeros((1, 2, 4, 4), dtype=np.float32))
+
+
+def test_bounds_are_rounded_to_the_dtype():
+    tenth = ArraySpec("x", "float32", (), 0.0, 0.1)
+    tenth.validate(np.array([0.1], dtype=np.float32))  # float32(0.1) lies above the float64 0.1
+
+
+def test_bounds_may_differ_by_element():
+    spec = ArraySpec("x", "float32", (2,), (0.0, -1.0), (1.0, 0.0))
+    spec.validate(np.array([[1.0, -1.0]], dtype=np.float32))
+    with pytest.raises(SpecError, match=r"observations\[0\]\.x\[1\]: 0.5 is outside \[-1, 0\]"):
+        spec.validate(np.array([[0.5, 0.5]], dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("a b", "float32", ()),
+        ("x", "float32", (0,)),
+        ("x", "float32", (), 1.0, 0.0),
+        ("x", "uint8", (), -1.0, 255.0),
+        ("x", "float32", (), 0.0, 1e39),
+        ("x", "float32", (3,), (0.0, 0.0), 1.0),
+    ],
+)
+def test_a_spec_that_contradicts_itself_can_not_be_made(arguments: tuple):
+    with pytest.raises(CardError):
+        ArraySpec(*arguments)
+
+
+bounds = st.floats(-1e6, 1e6, width=32)
+
+
+@given(bounds, bounds, st.sampled_from([(), (1,), (5,), (2, 3)]), st.integers(0, 2**32))
+def test_whatever_a_spec_draws_conforms_to_it(one: float, other: float, shape: tuple[int, ...], seed: int):
+    low, high = sorted((one, other))
+    for given_low, given_high in ((low, high), (None, high), (low, None), (None, None)):
+        spec = ArraySpec("x", "float32", shape, given_low, given_high)
+        rng = np.random.default_rng(seed)
+        for batch in (spec.sample(rng, 4), spec.corners(rng, 4), spec.generate_value()[None]):
+            spec.validate(batch)
+
+
+def test_arrays_of_different_length_are_refused():
+    arrays = {"speed": np.zeros(2, np.float32), "sensors": np.zeros((3, 12), np.float32)}
+    with pytest.raises(SpecError, match="arrays differ in length: speed 2, sensors 3"):
+        SPECS.validate(arrays)
+
+
+def test_no_row_is_refused():
+    arrays = {"speed": np.zeros(0, np.float32), "sensors": np.zeros((0, 12), np.float32)}
+    with pytest.raises(SpecError, match="at least one row"):
+        SPECS.validate(arrays)
+
+
+@pytest.mark.filterwarnings("ignore")  # what MLflow warns of at import
+def test_the_mlflow_signature_has_a_column_a_field_or_named_tensors_for_images():
+    signature = SPECS.to_mlflow_signature()
+    assert [(c.name, str(c.type)) for c in signature.inputs.inputs] == [
+        ("speed", "DataType.double"),
+        ("sensors", "Array(double)"),
+    ]
+    assert [p.name for p in signature.params] == ["deterministic", "seed"]
+    tensors = ObservationSpec((IMAGE, SPEED)).to_mlflow_signature().inputs
+    assert [(t.name, t.shape, str(t.type)) for t in tensors.inputs] == [
+        ("bev", (-1, 2, 4, 4), "uint8"),
+        ("speed", (-1,), "float32"),
+    ]

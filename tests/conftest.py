@@ -1,0 +1,61 @@
+"""What the tests share: the example policy, a registry of their own, a real server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests_support import EXAMPLE, Server, free_port
+
+
+@pytest.fixture(scope="session")
+def example() -> Path:
+    """The artifact folder of a policy that was really trained."""
+    return EXAMPLE
+
+
+@pytest.fixture
+def mlflow_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty SQLite store and artifact folder, the working folder of this test and of its processes."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
+    monkeypatch.setenv("POLICY_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    return home
+
+
+@pytest.fixture(scope="session")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Starts carla-serve with flags; every server is stopped at the end."""
+    started: list[Server] = []
+
+    def start(*flags: str) -> Server:
+        port = free_port()
+        log = tmp_path_factory.mktemp("server") / "log"
+        command = [str(Path(sys.executable).parent / "carla-serve"), "--port", str(port), *flags]
+        with open(log, "wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output)
+        server = Server(process, f"http://127.0.0.1:{port}", log)
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.wait()
+        server.pool.close()
+
+
+@pytest.fixture(scope="session")
+def server(start_server: Callable[..., Server], example: Path) -> Server:
+    """A server of the example policy, shared by tests that only ask it."""
+    running = start_server("--model", str(example))
+    running.wait_ready()
+    return running

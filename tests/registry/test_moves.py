@@ -1,0 +1,148 @@
+"""Register, promote, resolve, over MLflow's real registry."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import mlflow
+import msgspec
+import pytest
+
+from carla_mlflow import open_artifact, write_artifact
+from carla_mlflow.artifact import seal
+from carla_mlflow.errors import IntegrityError, NotFoundError, RefusedError
+from registry.cache import cached_path, fetch_to_cache
+from registry.promotion import promote, register
+from registry.reference import parse_reference
+from registry.store import Store
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+
+NAME = "racetrack-policy"
+
+
+@pytest.fixture
+def store(mlflow_home: Path) -> Store:
+    return Store()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def version_of(example: Path, folder: Path, version: str) -> Path:
+    """The example policy again, under another version."""
+    artifact = open_artifact(example)
+    card = msgspec.structs.replace(artifact.card, version=version)
+    files = {name: data for name, data in artifact.files.items() if name in card.files}
+    return write_artifact(folder / version, seal(card, files)).path
+
+
+def test_a_registered_version_carries_semver_digest_and_contract(store: Store, example: Path):
+    version, new = register(store, str(example))
+    card = open_artifact(example).card
+    assert new
+    assert (version.name, version.semver, version.stage) == (NAME, "0.1.0", "candidate")
+    tags = mlflow.MlflowClient().get_model_version(NAME, "1").tags
+    assert tags == {
+        "semver": "0.1.0",
+        "digest": open_artifact(example).digest,
+        "content": card.content,
+        "contract": card.contract,
+        "stage": "candidate",
+    }
+
+
+def test_the_same_artifact_twice_is_the_same_version(store: Store, example: Path):
+    first, _ = register(store, str(example))
+    again, new = register(store, str(example))
+    assert not new
+    assert again.number == first.number
+
+
+def test_a_version_is_taken_once(store: Store, example: Path, tmp_path: Path):
+    register(store, str(example))
+    artifact = open_artifact(example)
+    card = msgspec.structs.replace(artifact.card, description="another artifact of the same version")
+    files = {name: data for name, data in artifact.files.items() if name in card.files}
+    other = write_artifact(tmp_path / "other", seal(card, files)).path
+    with pytest.raises(RefusedError, match=r"0\.1\.0 is taken by another artifact"):
+        register(store, str(other))
+    assert len(store.versions(NAME)) == 1
+
+
+def test_a_damaged_artifact_is_not_registered(store: Store, example: Path, tmp_path: Path):
+    damaged = Path(shutil.copytree(example, tmp_path / "damaged"))
+    (damaged / "model.pt").write_bytes((damaged / "model.pt").read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match=r"model\.pt"):
+        register(store, str(damaged))
+    assert store.names() == []
+
+
+def test_promotion_moves_the_alias_and_both_mirrors(store: Store, example: Path, tmp_path: Path, cache: Path):
+    for version in ("0.1.0", "0.2.0"):
+        register(store, str(version_of(example, tmp_path, version)))
+    client = mlflow.MlflowClient()
+
+    def stages() -> dict[str, tuple[str, str, tuple[str, ...]]]:
+        found = {}
+        for v in store.versions(NAME):
+            raw = client.get_model_version(NAME, v.number)
+            found[v.semver] = (raw.tags["stage"], raw.current_stage, v.aliases)
+        return found
+
+    promote(store, parse_reference(f"{NAME}@0.1.0"), "production", cache)
+    assert stages() == {
+        "0.1.0": ("production", "Production", ("production",)),
+        "0.2.0": ("candidate", "None", ()),
+    }
+    promote(store, parse_reference(f"{NAME}@0.2.0"), "staging", cache)
+    promoted = promote(store, parse_reference(f"{NAME}@staging"), "production", cache, expect="0.1.0")
+    assert promoted.semver == "0.2.0"
+    assert promoted.stage == "production"
+    assert stages()["0.1.0"] == ("candidate", "None", ())
+    assert stages()["0.2.0"][0:2] == ("production", "Production")
+    with pytest.raises(RefusedError, match=r"held by 0\.2\.0, not by 0\.1\.0"):
+        promote(store, parse_reference(f"{NAME}@0.1.0"), "production", cache, expect="0.1.0")
+
+
+def test_every_kind_of_reference_resolves(store: Store, example: Path, tmp_path: Path, cache: Path):
+    for version in ("0.1.0", "0.2.0", "1.0.0"):
+        register(store, str(version_of(example, tmp_path, version)))
+    promote(store, parse_reference(f"{NAME}@0.2.0"), "production", cache)
+    for reference, semver in (
+        ("@production", "0.2.0"),
+        ("@0.1.0", "0.1.0"),
+        ("@^0.1", "0.1.0"),
+        ("@0.x", "0.2.0"),
+        ("@>=0.1", "1.0.0"),
+        ("/Production", "0.2.0"),
+        ("/1", "0.1.0"),
+    ):
+        assert store.resolve(parse_reference(NAME + reference)).semver == semver, reference
+    for reference in ("@staging", "@3.0.0", "@^3", "/Staging", "/9"):
+        with pytest.raises(NotFoundError, match="1.0.0|no version"):
+            store.resolve(parse_reference(NAME + reference))
+
+
+def test_what_the_registry_holds_is_fetched_once_and_held_against_its_pin(store, example, cache, mlflow_home):
+    version, _ = register(store, str(example))
+    artifact = fetch_to_cache(store, version, cache)
+    assert artifact.path == cached_path(cache, version.digest)
+    # Someone swaps the file in MLflow's artifact store: the cached copy still serves, an empty cache refuses.
+    [stored] = mlflow_home.rglob("artifacts/policy/model_card.yaml")
+    stored.write_text(stored.read_text().replace("description: ", "description: forged "))
+    assert fetch_to_cache(store, version, cache).digest == version.digest
+    shutil.rmtree(cache)
+    with pytest.raises(IntegrityError, match=r"model_card\.yaml: its digest is"):
+        fetch_to_cache(store, version, cache)
+    assert not cached_path(cache, version.digest).exists()
+
+
+def test_a_damaged_cache_entry_is_fetched_again(store: Store, example: Path, cache: Path):
+    version, _ = register(store, str(example))
+    path = fetch_to_cache(store, version, cache).path
+    (path / "model.pt").write_bytes(b"nonsense")
+    assert fetch_to_cache(store, version, cache).digest == version.digest

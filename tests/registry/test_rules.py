@@ -1,0 +1,89 @@
+"""The pure rules: versions, references, stages."""
+
+from __future__ import annotations
+
+import pytest
+
+from carla_mlflow.errors import NotFoundError, RefusedError
+from registry.lifecycle import check_expected, check_promotion
+from registry.reference import Reference, check_name, parse_reference
+from registry.versions import highest_matching
+
+VERSIONS = ["0.9.0", "1.0.0", "1.4.1", "1.4.9", "1.10.0", "2.0.0-rc.1", "2.0.0"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "highest"),
+    [
+        ("^1.4", "1.10.0"),
+        ("~1.4.1", "1.4.9"),
+        ("1.x", "1.10.0"),
+        ("1", "1.10.0"),
+        (">=1.2,<2", "1.10.0"),
+        (">=1.2 <1.10.0", "1.4.9"),
+        ("^2.0.0-rc.1", "2.0.0"),
+        ("<1", "0.9.0"),
+    ],
+)
+def test_a_range_means_its_highest_version(wanted: str, highest: str):
+    assert highest_matching(wanted, VERSIONS) == highest
+
+
+def test_a_range_leaves_pre_releases_out():
+    with pytest.raises(NotFoundError):
+        highest_matching("^2", ["2.0.0-rc.1"])
+
+
+def test_a_range_that_is_none_is_refused():
+    with pytest.raises(RefusedError, match="neither a version nor a range"):
+        highest_matching("1.y", VERSIONS)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("a-policy@production", "alias", "production"),
+        ("models:/a-policy@production", "alias", "production"),
+        ("a-policy@1.4.2", "version", "1.4.2"),
+        ("a-policy@1.4.2-rc.1", "version", "1.4.2-rc.1"),
+        ("a-policy@^1.4", "range", "^1.4"),
+        ("a-policy@1.x", "range", "1.x"),
+        ("a-policy@>=1.2,<2", "range", ">=1.2,<2"),
+        ("a-policy/Production", "stage", "Production"),
+        ("models:/a-policy/staging", "stage", "Staging"),
+        ("a-policy/7", "number", "7"),
+    ],
+)
+def test_a_reference_is_read_as_people_write_it(text: str, kind: str, value: str):
+    assert parse_reference(text) == Reference("a-policy", kind, value)
+
+
+@pytest.mark.parametrize("text", ["", "a", "a@", "@production", "a b@production", "a@b c", "../a@1.0.0", "a/b/7", "a/x"])
+def test_what_is_no_reference_is_refused(text: str):
+    with pytest.raises(RefusedError):
+        parse_reference(text)
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", "a b", "ä", "x" * 129, "-a"])
+def test_what_is_no_name_is_refused(name: str):
+    with pytest.raises(RefusedError, match="is no policy name"):
+        check_name(name)
+
+
+def test_only_a_live_version_is_promoted_and_only_to_an_alias():
+    for stage in ("candidate", "staging", "production"):
+        check_promotion(stage, "production")
+        check_promotion(stage, "staging")
+    with pytest.raises(RefusedError, match="archived"):
+        check_promotion("archived", "production")
+    with pytest.raises(RefusedError, match="expected staging or production"):
+        check_promotion("candidate", "archived")
+
+
+def test_a_move_is_refused_when_the_alias_is_held_by_another_than_expected():
+    check_expected(None, "1.0.0", "production")
+    check_expected("1.0.0", "1.0.0", "production")
+    check_expected("none", None, "production")
+    for expected, holder in (("1.0.0", "1.1.0"), ("1.0.0", None), ("none", "1.0.0")):
+        with pytest.raises(RefusedError, match="someone has moved it"):
+            check_expected(expected, holder, "production")

@@ -1,0 +1,184 @@
+"""What a server does when the policy is damaged, the registry away, and when it is told to stop."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpcore
+import pytest
+
+from carla_mlflow import open_artifact
+from tests_support import Server, free_port, run_command
+
+Start = Callable[..., Server]
+
+ROW = {"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}
+NAME = "racetrack-policy"
+
+
+def flip_byte(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model_card.yaml", "golden.npz"])
+def test_a_flipped_byte_keeps_the_server_alive_and_not_ready(start_server: Start, example: Path, tmp_path: Path, name: str):
+    damaged = Path(shutil.copytree(example, tmp_path / "damaged"))
+    flip_byte(damaged / name, (damaged / name).stat().st_size // 2)
+    server = start_server("--model", str(damaged), "--digest", open_artifact(example).digest)
+    server.wait_alive()
+    ends = time.monotonic() + 20
+    while name not in server.get("/readyz").json["error"]["message"]:
+        assert time.monotonic() < ends, server.get("/readyz").body
+        time.sleep(0.05)
+    answer = server.get("/readyz")
+    assert answer.status == 503
+    assert answer.json["error"]["code"] == "not_ready"
+    assert str(tmp_path).encode() not in answer.body
+    answer = server.post("/predict", {"observations": [ROW]})
+    assert answer.status == 503
+    assert "retry-after" in answer.headers
+    assert server.get("/ping").status == 503
+    assert server.get("/healthz").status == 200
+    assert server.stop() == 0
+
+
+def test_a_wrong_pin_is_never_served(start_server: Start, example: Path):
+    server = start_server("--model", str(example), "--digest", "sha256:" + "0" * 64)
+    server.wait_alive()
+    time.sleep(3)
+    assert server.get("/readyz").status == 503
+    assert server.post("/predict", {"observations": [ROW]}).status == 503
+
+
+def test_a_server_says_what_it_serves(server: Server, example: Path):
+    metadata = server.get("/metadata").json
+    artifact = open_artifact(example)
+    assert metadata["digest"] == artifact.digest
+    assert metadata["version"] == "0.1.0"
+    assert metadata["card"]["name"] == NAME
+    assert metadata["device"]["name"] == "cpu"
+    assert metadata["pinned"] is False
+    assert server.get("/readyz").json == {"ready": True, "warnings": ["unpinned: no digest was given for this folder"]}
+    assert server.get("/healthz").json["status"] == "alive"
+    assert set(server.post("/warmup", b"").json["timings_ms"]) == {"1", "8", "32", "256"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_term_under_load_answers_what_is_in_flight_and_exits_0(start_server: Start, example: Path):
+    server = start_server("--model", str(example))
+    server.wait_ready()
+    stop, answered, failed = threading.Event(), [], []
+
+    def load() -> None:
+        pool = httpcore.ConnectionPool(max_connections=1)
+        body = b'{"observations":[{"speed":6,"steering":0,"sensors":[.5,.5,.5,.5,.5,.5,.5,.5,.5,.5,.5,.5]}]}'
+        body = body.replace(b"[.", b"[0.").replace(b",.", b",0.")
+        while not stop.is_set():
+            try:
+                answer = pool.request(
+                    "POST", server.url + "/predict", headers={"Host": "x", "Content-Type": "application/json"}, content=body
+                )
+                answered.append(answer.status)
+            except httpcore.ConnectError:
+                return  # the server is gone: not accepted, so not dropped
+            except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+                failed.append(repr(error))
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    before, started = len(answered), time.monotonic()
+    code = server.stop()
+    took = time.monotonic() - started
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert before > 50
+    assert set(answered) == {200}
+    assert code == 0
+    assert took < 5
+    assert failed == []
+
+
+def test_a_reference_is_resolved_fetched_and_served(start_server: Start, mlflow_home: Path, example: Path):
+    assert run_command("carla-registry", "register", str(example)).code == 0
+    assert run_command("carla-registry", "promote", f"{NAME}@0.1.0", "--to", "production").code == 0
+    server = start_server("--model", f"{NAME}@production")
+    server.wait_ready()
+    metadata = server.get("/metadata").json
+    assert (metadata["following"], metadata["stage"], metadata["registry"]) == (f"{NAME}@production", "production", "ok")
+    assert metadata["pinned"] is True
+    assert server.get("/readyz").json["warnings"] == []
+    assert server.post("/predict", {"observations": [ROW]}).status == 200
+    assert server.stop() == 0
+    # The registry goes away: the last verified answer for the reference serves, and says so.
+    (mlflow_home / "mlflow.db").rename(mlflow_home / "away")
+    (mlflow_home / "mlflow.db").mkdir()
+    again = start_server("--model", f"{NAME}@production")
+    again.wait_ready()
+    assert again.get("/metadata").json["registry"] == "unreachable"
+    assert "does not answer" in again.get("/readyz").json["warnings"][0]
+
+
+def test_a_registry_that_is_away_at_the_start_is_waited_for(start_server: Start, mlflow_home: Path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    server = start_server("--model", f"{NAME}@production", "--poll-s", "0.5")
+    server.wait_alive()
+    ends = time.monotonic() + 30
+    while "does not answer" not in server.get("/readyz").json["error"]["message"]:
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    assert server.get("/readyz").status == 503
+    assert server.process.poll() is None
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("reference", ["nobody@production", f"{NAME}@staging", f"{NAME}@9.9.9"])
+def test_what_the_registry_does_not_know_ends_the_server_with_one_line(mlflow_home: Path, example: Path, reference: str):
+    if not reference.startswith("nobody"):
+        assert run_command("carla-registry", "register", str(example)).code == 0
+    done = run_command(
+        "carla-serve", "--model", reference, "--port", str(free_port()), "--log-level", "error", timeout=60
+    )
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert [line for line in done.err.splitlines() if line.startswith("carla-serve: ")] != []
+
+
+def test_a_port_in_use_is_said(example: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = run_command("carla-serve", "--model", str(example), "--port", port)
+    assert done.code == 1
+    assert done.err == f"carla-serve: 127.0.0.1:{port}: Address already in use; choose another --port\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ([], "say what to serve"),
+        (["--model", "x@y", "--workers", "0"], "workers: 0 is outside"),
+        (["--model", "x@y", "--port", "99999"], "port: 99999"),
+        (["--model", "x@y", "--port", "http"], "invalid int value"),
+        (["--model", "x@y", "--log-level", "loud"], "log_level: 'loud'"),
+    ],
+)
+def test_settings_that_can_not_be_are_usage_errors(flags: list[str], complaint: str):
+    done = run_command("carla-serve", *flags)
+    assert done.code == 2
+    assert complaint in done.err
+
+
+def test_a_folder_that_is_not_there_is_said():
+    done = run_command("carla-serve", "--model", "./nowhere")
+    assert (done.code, done.err) == (1, "carla-serve: ./nowhere: there is no such folder\n")

@@ -1,0 +1,105 @@
+"""What the tests share that is no fixture: commands and servers run as a user would run them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpcore
+import msgspec
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples" / "v0.1.0"
+
+
+@dataclass
+class Finished:
+    code: int
+    out: str
+    err: str
+
+
+def run_command(*arguments: str, timeout: float = 120, env: dict[str, str] | None = None) -> Finished:
+    """Runs one of our commands as a user would."""
+    program, *rest = arguments
+    path = Path(sys.executable).parent / program
+    done = subprocess.run(
+        [str(path), *rest], capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+@dataclass
+class Server:
+    """A running carla-serve and one kept-alive connection to it."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+    pool: httpcore.ConnectionPool = field(default_factory=lambda: httpcore.ConnectionPool(max_connections=1))
+
+    def get(self, path: str) -> Answer:
+        return self.send("GET", path)
+
+    def post(self, path: str, document: Any, media_type: str = "application/json", **headers: str) -> Answer:
+        body = document if isinstance(document, bytes) else msgspec.json.encode(document)
+        return self.send("POST", path, body, {"Content-Type": media_type, **headers})
+
+    def send(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
+        given = {"Host": "localhost", **(headers or {})}
+        answer = self.pool.request(method, self.url + path, headers=list(given.items()), content=body)
+        return Answer(answer.status, {k.decode().lower(): v.decode() for k, v in answer.headers}, answer.content)
+
+    def wait_ready(self, limit_s: float = 60) -> None:
+        ends = time.monotonic() + limit_s
+        while time.monotonic() < ends:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                if self.get("/readyz").status == 200:
+                    return
+            except (httpcore.NetworkError, httpcore.ProtocolError):
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"not ready after {limit_s} s: {self.get('/readyz').body!r}\n{self.log.read_text()}")
+
+    def wait_alive(self, limit_s: float = 30) -> None:
+        ends = time.monotonic() + limit_s
+        while time.monotonic() < ends:
+            try:
+                if self.get("/healthz").status == 200:
+                    return
+            except (httpcore.NetworkError, httpcore.ProtocolError):
+                time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        finally:
+            self.pool.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,34 @@
+"""The example policy drives: in process and over a real server, with the figures that its card gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from carla_mlflow import open_artifact
+from tests_support import Server, run_command
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_example_drives_as_well_as_it_must_and_as_its_card_says(example: Path):
+    figures = open_artifact(example).card.metrics["closed_loop"]
+    assert figures["whole_rate"] >= 0.8
+    assert figures["speed_mps_mean"] >= 5
+    assert figures["episodes"] >= 20
+    assert figures["traffic"] >= 1
+    assert figures["duration_s"] >= 30
+    done = run_command("python", "-m", "training_export", "evaluate", str(example), timeout=280)
+    assert done.code == 0, done.err
+    assert "the card's figures: reproduced" in done.out
+
+
+def test_a_car_drives_by_asking_the_server(server: Server, example: Path, tmp_path: Path):
+    gif = tmp_path / "drive.gif"
+    command = ["-m", "training_export", "drive", "--url", server.url, "--episodes", "2", "--gif", str(gif)]
+    done = run_command("python", *command)
+    assert done.code == 0, done.err
+    assert f"driven by: racetrack-policy 0.1.0 {open_artifact(example).digest} (" in done.out
+    assert "p50" in done.out
+    assert gif.read_bytes().startswith(b"GIF89a")

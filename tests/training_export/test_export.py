@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from carla_mlflow import Engine, open_artifact
+from tests_support import run_command
+
+CARD = {
+    "name": "toy",
+    "version": "2.1.0",
+    "description": "a toy",
+    "observation": {
+        "speed": {"dtype": "float32", "shape": [], "low": 0, "high": 60, "unit": "m/s"},
+        "sensors": {"dtype": "float32", "shape": [3], "low": 0, "high": 1},
+    },
+    "action": {
+        "head": "deterministic",
+        "raw": {"steer": [-1, 1], "acceleration": [-1, 1]},
+        "control": "acceleration_steer",
+        "rate_hz": 20,
+        "fallback": {"throttle": 0, "brake": 1, "steer": 0},
+    },
+}
+MODULE = """
+import torch
+class Toy(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = torch.nn.Linear(4, 16)
+        self.last = torch.nn.Linear(16, 2)
+    def forward(self, speed: torch.Tensor, sensors: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([speed.unsqueeze(1) / 60, sensors], dim=1)
+        if sensors.sum() < 0:
+            x = x * 2
+        return self.last(torch.tanh(self.first(x)))
+def build():
+    return Toy()
+def build_unscriptable():
+    class Odd(Toy):
+        def forward(self, speed: torch.Tensor, sensors: torch.Tensor) -> torch.Tensor:
+            print(f"{speed!r:>10}")
+            return self.last(torch.tanh(self.first(torch.cat([speed.unsqueeze(1), sensors], dim=1))))
+    return Odd()
+def build_wide():
+    return torch.nn.Sequential()
+def fails():
+    raise RuntimeError("no weights here")
+"""
+
+
+@pytest.fixture
+def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.py").write_text(MODULE)
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(CARD, sort_keys=False))
+    return tmp_path
+
+
+def test_a_module_of_the_users_own_becomes_an_artifact(author: Path):
+    done = run_command("carla-export", "toy.py:build", "--card", "card.yaml", "--output", "artifact")
+    assert done.code == 0, done.err
+    assert "1,024 observations" in done.out
+    engine = Engine.open(author / "artifact", device="cpu")
+    assert (engine.card.name, engine.card.version, engine.card.raw_names) == ("toy", "2.1.0", ("steer", "acceleration"))
+    namespace: dict = {}
+    exec(MODULE, namespace)
+    import torch
+
+    rng = np.random.default_rng(5)
+    rows = {spec.name: spec.sample(rng, 1000) for spec in engine.specs}
+    with torch.no_grad():
+        trained = namespace["build"]()(*(torch.from_numpy(rows[name]) for name in ("speed", "sensors"))).numpy()
+    np.testing.assert_allclose(engine.act(rows).raw, np.clip(trained, -1, 1), rtol=1e-5, atol=1e-6)
+
+
+def test_a_dry_run_writes_nothing(author: Path):
+    before = sorted(author.rglob("*.yaml")) + sorted(author.rglob("*.pt"))
+    done = run_command("carla-export", "toy.py:build", "--card", "card.yaml", "--output", "artifact", "--dry-run")
+    assert done.code == 0
+    assert "nothing written" in done.out
+    assert sorted(author.rglob("*.yaml")) + sorted(author.rglob("*.pt")) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "flags", "complaint"),
+    [
+        ("toy.py:build_unscriptable", ["--card", "card.yaml"], "can't be scripted"),
+        ("toy.py:build_wide", ["--card", "card.yaml"], "toy.py:build_wide|takes"),
+        ("toy.py:fails", ["--card", "card.yaml"], "RuntimeError: no weights here"),
+        ("toy.py:nowhere", ["--card", "card.yaml"], "nowhere"),
+        ("missing.py:build", ["--card", "card.yaml"], "no file missing.py"),
+        ("toy.py:build", [], "needs --card"),
+        ("toy.py:build", ["--card", "none.yaml"], "No such file"),
+        ("no-folder", [], "not a training checkpoint"),
+    ],
+)
+def test_a_source_that_can_not_be_exported_is_one_clear_line(author: Path, source: str, flags: list[str], complaint: str):
+    import re
+
+    done = run_command("carla-export", source, "--output", "artifact", *flags)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert re.search(complaint, done.err), done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not list(author.glob("*artifact*"))
+
+
+def test_debug_shows_the_traceback(author: Path):
+    done = run_command("carla-export", "toy.py:fails", "--card", "card.yaml", "--output", "artifact", "--debug")
+    assert done.code != 0
+    assert "Traceback" in done.err
+
+
+def test_an_existing_output_is_left_alone(author: Path):
+    (author / "artifact").mkdir()
+    (author / "artifact" / "precious").write_text("data")
+    done = run_command("carla-export", "toy.py:build", "--card", "card.yaml", "--output", "artifact")
+    assert done.code == 1
+    assert "already exists" in done.err
+    assert (author / "artifact" / "precious").read_text() == "data"
+
+
+def test_a_graph_that_acts_otherwise_than_the_trained_policy_is_not_written(author: Path):
+    # Tracing freezes random numbers' seeds no more than anything else: this module never answers the same twice.
+    (author / "noisy.py").write_text(MODULE.replace("torch.tanh(self.first(x))", "torch.tanh(self.first(x)) + torch.rand(16)"))
+    done = run_command("carla-export", "noisy.py:build", "--card", "card.yaml", "--output", "artifact")
+    assert done.code == 1
+    assert "does not act as the trained policy" in done.err
+    assert not (author / "artifact").exists()
+
+
+def test_the_golden_observations_are_half_driving_a_quarter_bounds_a_quarter_uniform(example: Path):
+    engine = Engine(open_artifact(example), _cpu())
+    observations, rows = engine.golden.observations, len(engine.golden.raw)
+    assert rows == 64
+    at_bounds = np.ones(rows, bool)
+    for spec in engine.specs:
+        array = observations[spec.name].reshape(rows, -1)
+        at_bounds &= ((array == spec.lows) | (array == spec.highs)).all(axis=1)
+    assert at_bounds.sum() == rows // 4
+    assert (observations["speed"][: rows // 2] < 15).all()  # nobody drives at 60 m/s here
+    assert engine.golden.features.shape == (rows, 14)
+
+
+def _cpu():
+    from carla_mlflow import select_device
+
+    return select_device("cpu")

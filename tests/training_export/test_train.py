@@ -1,0 +1,67 @@
+"""Training for real, if briefly: seeded, resumable, and usable after Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from tests_support import run_command
+from training_export.checkpoint import load_policy, open_checkpoint
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
+
+
+def train(*flags: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "training_export", "train", *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_training_is_logged_seeded_and_resumable(mlflow_home: Path):
+    for name in ("one", "two"):
+        process = train("--total-timesteps", "4096", "--seed", "3", "--output", name)
+        assert process.communicate()[0].startswith("trained")
+        assert process.returncode == 0
+    one, two = open_checkpoint(mlflow_home / "one"), open_checkpoint(mlflow_home / "two")
+    for a, b in zip(load_policy(one).parameters(), load_policy(two).parameters(), strict=True):
+        np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
+
+    [run, *_] = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert run.data.params["seed"] == "3"
+    assert run.data.params["env"] == "racetrack-v1"
+    assert "episode/reward_mean" in run.data.metrics
+    assert "git" in run.data.tags
+    files = {file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
+    assert files == {"checkpoint", "learning_curve.png"}
+
+    process = train("--total-timesteps", "6144", "--resume", "one", "--output", "more")
+    assert process.communicate()[0].startswith("trained")
+    more = open_checkpoint(mlflow_home / "more")
+    assert more.steps == 6144
+    assert more.config.seed == 3
+    np.testing.assert_array_equal(more.preprocessor.mean_, one.preprocessor.mean_)
+
+
+def test_ctrl_c_leaves_a_checkpoint_that_exports(mlflow_home: Path):
+    process = train("--total-timesteps", "1000000", "--output", "early")
+    assert process.stderr is not None
+    os.set_blocking(process.stderr.fileno(), False)
+    seen, ends = "", time.monotonic() + 90
+    while "on the road" not in seen and time.monotonic() < ends:
+        seen += process.stderr.read() or ""
+        time.sleep(0.1)
+    os.set_blocking(process.stderr.fileno(), True)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, seen
+    assert "usable" in out
+    assert 0 < open_checkpoint(mlflow_home / "early").steps < 1_000_000
+    done = run_command("carla-export", "early", "--output", "artifact", "--episodes", "0")
+    assert done.code == 0, done.err
