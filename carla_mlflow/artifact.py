@@ -76,7 +76,9 @@ def open_artifact(path: Path, digest: str | None = None) -> Artifact:
     for name, file in card.files.items():
         data = _read(path, name)
         if sha256(data) != file.sha256:
-            raise IntegrityError(f"{name}: its bytes differ from {CARD_NAME}: expected {file.sha256}, got {sha256(data)}")
+            raise IntegrityError(
+                f"{name}: its bytes differ from {CARD_NAME}: expected {file.sha256}, got {sha256(data)}"
+            )
         files[name] = data
     return Artifact(path, card, actual, digest is not None, files)
 

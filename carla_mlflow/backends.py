@@ -37,7 +37,7 @@ class TorchScriptBackend:
         self._torch = torch
         self._device = torch.device(device)
         try:
-            module = torch.jit.load(io.BytesIO(graph), map_location=self._device)
+            module = torch.jit.load(io.BytesIO(graph), map_location=self._device)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise ArtifactError(f"model.pt: not a TorchScript archive: {str(error).splitlines()[0]}") from error
         self._forward = torch.jit.freeze(module.eval()).forward

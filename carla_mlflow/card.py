@@ -6,14 +6,14 @@ import hashlib
 import json
 import math
 import re
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
 import yaml
 
 from .control import RAW_NAMES
-from .errors import ArtifactError, CardError
+from .errors import CardError
 from .heads import PARAMETERS
 from .specs import ArraySpec, Bound, ObservationSpec
 
@@ -28,7 +28,7 @@ _SEMVER = (
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 _SHA256 = r"^sha256:[0-9a-f]{64}$"
 
-Sha256 = msgspec.Meta(pattern=_SHA256)
+S = TypeVar("S")
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
@@ -173,38 +173,35 @@ def parse_card(data: bytes) -> Card:
     Raises:
         CardError: what is wrong, where.
     """
-    card = parse_section(data, Card)
-    if card.format > FORMAT:
-        raise CardError(f"{CARD_NAME}: format {card.format} is newer than this reader's {FORMAT}; update carla-mlflow")
-    _check(card)
+    document = read_yaml(data)
+    number = document.get("format") if isinstance(document, dict) else None
+    if isinstance(number, int) and number > FORMAT:  # before anything else: its fields may be others
+        raise CardError(f"{CARD_NAME}: format {number} is newer than this reader's {FORMAT}; update carla-mlflow")
+    card = read_section(document, Card)
+    problems = _problems(card)
+    if problems:
+        raise CardError(f"{CARD_NAME}: " + "; ".join(problems))
+    observation_spec(card.observation)
     if card.content != content_hash(card):
         raise CardError(f"{CARD_NAME}: `content` does not fit the rest of the card, which was changed after export")
     return card
 
 
-def parse_section(data: bytes, section: type[Any]) -> Any:
-    """YAML bytes → a card or a part of one."""
+def read_yaml(data: bytes) -> Any:
+    """YAML bytes → plain values; CardError when they are none."""
     try:
         # CSafeLoader where libyaml is there: the card is read at every start of a server.
-        document = yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise CardError(f"{CARD_NAME}: not YAML: {str(error).splitlines()[0]}") from error
-    if isinstance(document, dict) and section is Card and isinstance(document.get("format"), int):
-        if document["format"] > FORMAT:
-            raise CardError(
-                f"{CARD_NAME}: format {document['format']} is newer than this reader's {FORMAT}; update carla-mlflow"
-            )
+
+
+def read_section(document: Any, section: type[S]) -> S:
+    """Plain values → a card or a part of one; CardError names the place of what does not fit."""
     try:
         return msgspec.convert(document, section)
     except (msgspec.ValidationError, TypeError) as error:
         raise CardError(f"{CARD_NAME}: {error}") from error
-
-
-def _check(card: Card) -> None:
-    problems = list(_problems(card))
-    if problems:
-        raise CardError(f"{CARD_NAME}: " + "; ".join(problems))
-    observation_spec(card.observation)
 
 
 def _problems(card: Card) -> list[str]:
@@ -249,6 +246,3 @@ def check_action(action: ActionCard) -> list[str]:
     if not action.rate_hz > 0:
         found.append("action.rate_hz: expected more than 0")
     return found
-
-
-__all__ = ["CARD_NAME", "FORMAT", "ArtifactError", "Card", "content_hash", "dump_card", "parse_card"]

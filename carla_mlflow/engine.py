@@ -84,7 +84,9 @@ class Engine:
         """
         return self.act_on_arrays(collect(self.specs, observations), deterministic, seed)
 
-    def act_on_arrays(self, arrays: dict[str, NDArray[Any]], deterministic: bool = True, seed: int | None = None) -> Actions:
+    def act_on_arrays(
+        self, arrays: dict[str, NDArray[Any]], deterministic: bool = True, seed: int | None = None
+    ) -> Actions:
         """As `act`, for arrays that `collect` made or that pass `specs.validate`."""
         if not deterministic:
             seed = self._checked_seed(seed)
@@ -114,7 +116,9 @@ class Engine:
     def warm_up(self, rows: int = 1, calls: int = WARM_UP_CALLS) -> list[float]:
         """Acts on the golden observations `calls` times and returns each call's time in milliseconds."""
         count = len(self._golden.raw)
-        batch = {k: np.ascontiguousarray(np.resize(a, (rows, *a.shape[1:]))) for k, a in self._golden.observations.items()}
+        batch = {
+            k: np.ascontiguousarray(np.resize(a, (rows, *a.shape[1:]))) for k, a in self._golden.observations.items()
+        }
         assert count  # read_golden refuses an empty file
         timings = []
         for _ in range(calls):
@@ -162,7 +166,9 @@ class Engine:
         shape = (TILE_ROWS, len(self.card.action.raw))
         found = [output.shape for output in outputs]
         if found != [shape] * len(names):
-            raise ArtifactError(f"the graph returns shapes {found}, but the card's head needs {shape} for each of {names}")
+            raise ArtifactError(
+                f"the graph returns shapes {found}, but the card's head needs {shape} for each of {names}"
+            )
 
 
 def _last_line(error: Exception) -> str:

@@ -1,19 +1,19 @@
 """What can go wrong, by whose fault it is.
 
-    CarlaMlflowError
-    ├── SpecError              an observation (or an action) does not fit its spec: the caller's fault
-    ├── ArtifactError          a policy artifact is not what it must be: its author's or a tamperer's
-    │   ├── CardError          model_card.yaml does not say what it must
-    │   ├── IntegrityError     bytes differ from what the card or the pin promises
-    │   └── ParityError        the policy here does not act as the trained policy did
-    ├── ActionError            the policy computed no usable action: the policy's fault
-    ├── DeviceError            the device asked for is not there
-    ├── ExportError            a trained policy can't become an artifact
-    ├── RegistryError          the registry could not do what was asked
-    │   ├── NotFoundError      no such model, version, alias or stage
-    │   ├── RefusedError       a rule or a gate says no
-    │   └── UnreachableError   no answer in time
-    └── ServerError            a policy server answered with an error, or not as a policy server does
+CarlaMlflowError
+├── SpecError              an observation (or an action) does not fit its spec: the caller's fault
+├── ArtifactError          a policy artifact is not what it must be: its author's or a tamperer's
+│   ├── CardError          model_card.yaml does not say what it must
+│   ├── IntegrityError     bytes differ from what the card or the pin promises
+│   └── ParityError        the policy here does not act as the trained policy did
+├── ActionError            the policy computed no usable action: the policy's fault
+├── DeviceError            the device asked for is not there
+├── ExportError            a trained policy can't become an artifact
+├── RegistryError          the registry could not do what was asked
+│   ├── NotFoundError      no such model, version, alias or stage
+│   ├── RefusedError       a rule or a gate says no
+│   └── UnreachableError   no answer in time
+└── ServerError            a policy server answered with an error, or not as a policy server does
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .card import Card
-from .errors import ArtifactError, ParityError
+from .errors import ArtifactError, ParityError, SpecError
 from .heads import PARAMETERS
 
 Array = NDArray[Any]
@@ -61,7 +61,10 @@ def read_golden(data: bytes, card: Card) -> Golden:
         raise ArtifactError(f"{name}: has no array {error}") from error
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{name}: not a file of plain arrays: {error}") from error
-    rows = card.observation_spec.validate(observations)
+    try:
+        rows = card.observation_spec.validate(observations)
+    except SpecError as error:
+        raise ArtifactError(f"{name}: {error}") from error
     width = len(card.raw_names)
     for label, array, columns in (("raw", golden.raw, width), ("action", golden.action, 3)):
         if array.shape != (rows, columns):
@@ -74,7 +77,9 @@ def largest_difference(actual: Mapping[str, Array], expected: Mapping[str, Array
     return max(float(np.abs(actual[key].astype(np.float64) - expected[key]).max()) for key in expected)
 
 
-def check_parity(actual: Mapping[str, Array], expected: Mapping[str, Array], atol: float, rtol: float, what: str) -> None:
+def check_parity(
+    actual: Mapping[str, Array], expected: Mapping[str, Array], atol: float, rtol: float, what: str
+) -> None:
     """Raises ParityError unless every |actual - expected| <= atol + rtol * |expected|; names the worst row."""
     for key, wanted in expected.items():
         got = actual[key]

@@ -22,7 +22,9 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 """For each head, what the graph returns after `raw`, in order; each (B, A)."""
 
 
-def row_generators(digest: str, seed: int, observations: Sequence[NDArray[np.generic]]) -> Iterator[np.random.Generator]:
+def row_generators(
+    digest: str, seed: int, observations: Sequence[NDArray[np.generic]]
+) -> Iterator[np.random.Generator]:
     """One generator a row, keyed by digest, seed and the row's bytes.
 
     Args:
@@ -61,4 +63,4 @@ def sample(
         raise ValueError(f"the head {head} has no distribution to sample from")
     mean, std = parameters["mean"], parameters["std"]
     noise = np.stack([generator.standard_normal(mean.shape[1], dtype=np.float32) for generator in generators])
-    return np.clip(mean + std * noise, low, high)
+    return np.asarray(np.clip(mean + std * noise, low, high))

@@ -75,9 +75,7 @@ def latest_training_run() -> str:
         NotFoundError: there is none.
     """
     query = f"tags.`{STEP_TAG}` = 'train'"
-    runs = mlflow.search_runs(
-        search_all_experiments=True, filter_string=query, max_results=1, output_format="list"
-    )
+    runs = mlflow.search_runs(search_all_experiments=True, filter_string=query, max_results=1, output_format="list")
     if not runs:
         raise NotFoundError(f"{mlflow.get_tracking_uri()}: no training run yet; train a policy first")
     return str(runs[0].info.run_id)

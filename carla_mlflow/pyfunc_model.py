@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from .control import CONTROL_NAMES
 from .engine import Engine
@@ -20,7 +20,7 @@ from .errors import SpecError
 from .observations import collect
 
 
-class PolicyModel(PythonModel):  # type: ignore[misc]
+class PolicyModel(PythonModel):
     """MLflow's `predict` over our engine: observations in by the signature, throttle, brake and steer out."""
 
     # The signature says more than type hints could. With hints on `predict` MLflow infers another one, without

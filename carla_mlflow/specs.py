@@ -121,13 +121,13 @@ class ArraySpec:
         low, high = self._finite_range()
         drawn = rng.uniform(low, high, (rows, *self.shape))
         drawn = np.rint(drawn) if self.dtype == "uint8" else drawn
-        return np.clip(drawn.astype(self.dtype), self.lows, self.highs)
+        return np.asarray(np.clip(drawn.astype(self.dtype), self.lows, self.highs))
 
     def corners(self, rng: np.random.Generator, rows: int) -> Array:
         """Values at the bounds themselves, each element low or high at random, shape (rows, *shape)."""
         low, high = self._finite_range()
         drawn = np.where(rng.random((rows, *self.shape)) < 0.5, low, high).astype(self.dtype)
-        return np.clip(drawn, self.lows, self.highs)
+        return np.asarray(np.clip(drawn, self.lows, self.highs))
 
     def _finite_range(self) -> tuple[Array, Array]:
         low, high = self.lows.astype(np.float64), self.highs.astype(np.float64)
@@ -159,7 +159,9 @@ class ObservationSpec(tuple[ArraySpec, ...]):
         check_names(self.names, observations.keys(), "observations")
         rows = {name: len(array) if np.ndim(array) else 0 for name, array in observations.items()}
         if len(set(rows.values())) > 1:
-            raise SpecError("observations", "arrays differ in length: " + ", ".join(f"{n} {r}" for n, r in rows.items()))
+            raise SpecError(
+                "observations", "arrays differ in length: " + ", ".join(f"{n} {r}" for n, r in rows.items())
+            )
         for spec in self:
             spec.validate(observations[spec.name])
         count = rows[self[0].name]

@@ -34,7 +34,9 @@ def _show(options: argparse.Namespace, text: str, value: Any) -> None:
 
 
 def _line(version: PolicyVersion) -> str:
-    return f"{version.name} {version.semver}  {version.stage}  {version.digest}  (models:/{version.name}/{version.number})"
+    return (
+        f"{version.name} {version.semver}  {version.stage}  {version.digest}  (models:/{version.name}/{version.number})"
+    )
 
 
 def register(options: argparse.Namespace) -> int:
@@ -64,7 +66,9 @@ def promote(options: argparse.Namespace) -> int:
 
 def show_list(options: argparse.Namespace) -> int:
     store = _store()
-    versions = [version for name in ([options.name] if options.name else store.names()) for version in store.versions(name)]
+    versions = [
+        version for name in ([options.name] if options.name else store.names()) for version in store.versions(name)
+    ]
     rows = [("POLICY", "VERSION", "STAGE", "ALIASES", "MLFLOW", "REGISTERED", "DIGEST")]
     for v in versions:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(v.created))

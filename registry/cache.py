@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -38,10 +39,8 @@ def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifac
         except ArtifactError:
             shutil.rmtree(path)  # damaged on this machine; the registry may still have it whole
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
+    with contextlib.suppress(FileExistsError):  # another process may fetch it meanwhile; verified below all the same
         store.fetch(version, path)
-    except FileExistsError:
-        pass  # another process fetched it meanwhile; it is verified below all the same
     try:
         return open_artifact(path, version.digest)
     except ArtifactError:

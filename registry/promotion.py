@@ -1,4 +1,4 @@
-"""The moves: register a version, promote it. Each verifies that the policy is whole and acts here as it was trained to."""
+"""The moves: register and promote. Each verifies that the policy is whole and acts here as it was trained to."""
 
 from __future__ import annotations
 

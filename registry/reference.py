@@ -1,9 +1,9 @@
 """References to policies, as people write them. Pure.
 
-    name@production   alias                name/Production   MLflow's legacy stage
-    name@1.4.2        semantic version     name/7            MLflow's version number
-    name@^1.4         range                any of these after models:/
-    path/to/folder    an artifact on disk
+name@production   alias                name/Production   MLflow's legacy stage
+name@1.4.2        semantic version     name/7            MLflow's version number
+name@^1.4         range                any of these after models:/
+path/to/folder    an artifact on disk
 """
 
 from __future__ import annotations
@@ -66,5 +66,6 @@ def parse_reference(text: str) -> Reference:
         if selector.lower() in _LEGACY_STAGES:
             return Reference(name, "stage", selector.capitalize())
     raise RefusedError(
-        f"{text!r} is neither a folder nor a reference such as name@production, name@1.4.2, name@^1.4, name/Production, name/7"
+        f"{text!r} is neither a folder nor a reference such as name@production, name@1.4.2, name@^1.4, "
+        "name/Production or name/7"
     )

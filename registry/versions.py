@@ -42,7 +42,9 @@ def highest_matching(wanted: str, versions: Iterable[str]) -> str:
     try:
         spec = NpmSpec(wanted.replace(",", " "))
     except ValueError as error:
-        raise RefusedError(f"{wanted!r} is neither a version nor a range such as ^1.4, ~1.4.1, 1.x or >=1.2,<2") from error
+        raise RefusedError(
+            f"{wanted!r} is neither a version nor a range such as ^1.4, ~1.4.1, 1.x or >=1.2,<2"
+        ) from error
     matching = [text for text in versions if spec.match(Version(text))]
     if not matching:
         raise NotFoundError(f"no version matches {wanted}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,10 @@ class Settings:
         """What can't be served with, in words."""
         found = [] if self.model else ["model: say what to serve: --model FOLDER or --model NAME@production"]
         for name, low, high in (
-            ("port", 0, 65535), ("workers", 1, 256), ("max_batch", 1, 1_000_000), ("max_body_bytes", 1, 1024 * MIB)
+            ("port", 0, 65535),
+            ("workers", 1, 256),
+            ("max_batch", 1, 1_000_000),
+            ("max_body_bytes", 1, 1024 * MIB),
         ):
             if not low <= getattr(self, name) <= high:
                 found.append(f"{name}: {getattr(self, name)} is outside {low} to {high}")
@@ -62,6 +65,11 @@ class Settings:
         return {PREFIX + f.name.upper(): str(getattr(self, f.name)) for f in fields(self)}
 
 
+def _type_of(setting: Field[Any]) -> type[Any]:
+    kind: type[Any] = type(setting.default)
+    return kind
+
+
 def settings_from_environment(environment: Mapping[str, str]) -> Settings:
     """Reads POLICY_ variables.
 
@@ -73,19 +81,21 @@ def settings_from_environment(environment: Mapping[str, str]) -> Settings:
         text = environment.get(PREFIX + f.name.upper())
         if text is not None:
             try:
-                values[f.name] = type(f.default)(text)
+                values[f.name] = _type_of(f)(text)
             except ValueError as error:
-                raise ValueError(f"{PREFIX}{f.name.upper()}={text!r}: expected a {type(f.default).__name__}") from error
+                raise ValueError(f"{PREFIX}{f.name.upper()}={text!r}: expected a {_type_of(f).__name__}") from error
     return Settings(**values)
 
 
 def parse_settings(arguments: Sequence[str] | None) -> Settings:
     """Reads flags over POLICY_ variables; prints what is wrong and exits with 2."""
-    parser = argparse.ArgumentParser("carla-serve", description="Serves a driving policy over HTTP, verified before it is ready.")
+    parser = argparse.ArgumentParser(
+        "carla-serve", description="Serves a driving policy over HTTP, verified before it is ready."
+    )
     parser.epilog = "each flag may also be set as POLICY_ and its name: --max-batch is POLICY_MAX_BATCH; a flag wins"
     for f in fields(Settings):
         default = f" (default {f.default})" if f.default != "" else ""
-        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), help=f.metadata["help"] + default)
+        parser.add_argument("--" + f.name.replace("_", "-"), type=_type_of(f), help=f.metadata["help"] + default)
     add_debug(parser)
     options = parser.parse_args(arguments)
     given = {f.name: getattr(options, f.name) for f in fields(Settings) if getattr(options, f.name) is not None}

@@ -85,8 +85,8 @@ def open_engine(model: str, scratch: Path):  # type: ignore[no-untyped-def]  # E
 def drive(options: argparse.Namespace) -> int:
     from carla_mlflow.client import PolicyClient
     from training_export.drive import drive_remote
-    from training_export.evaluate import Conditions, table
     from training_export.driving import summarise
+    from training_export.evaluate import Conditions, table
 
     with PolicyClient(options.url) as client:
         traffic = client.card.training.get("traffic", 0) if options.traffic is None else options.traffic
@@ -104,14 +104,20 @@ def drive(options: argparse.Namespace) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("training_export", description="Train a driving policy, evaluate it, drive with it.")
+    parser = argparse.ArgumentParser(
+        "training_export", description="Train a driving policy, evaluate it, drive with it."
+    )
     commands = parser.add_subparsers(required=True, metavar="train | evaluate | drive")
 
-    command = commands.add_parser("train", help="PPO on highway-env's racetrack, logged to MLflow; Ctrl-C keeps a checkpoint")
+    command = commands.add_parser(
+        "train", help="PPO on highway-env's racetrack, logged to MLflow; Ctrl-C keeps a checkpoint"
+    )
     command.add_argument("--total-timesteps", type=int, default=80_000, help="environment steps (default %(default)s)")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--traffic", type=int, default=0, help="most other cars on the track (default none)")
-    command.add_argument("--output", type=Path, default=Path("checkpoint"), help="checkpoint folder (default %(default)s)")
+    command.add_argument(
+        "--output", type=Path, default=Path("checkpoint"), help="checkpoint folder (default %(default)s)"
+    )
     command.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="go on from this checkpoint folder")
     command.set_defaults(run=train)
     add_debug(command)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import skops.io
@@ -124,7 +124,7 @@ def load_policy(checkpoint: Checkpoint) -> ActorCriticPolicy:
     )
     _, parameters, _ = load_from_zip_file(checkpoint.policy_path, load_data=False, device="cpu")
     try:
-        policy.load_state_dict(parameters["policy"])
+        policy.load_state_dict(cast(Any, parameters["policy"]))
     except (KeyError, RuntimeError, TypeError) as error:
         raise ExportError(f"{checkpoint.policy_path}: its weights don't fit training.yaml: {error}") from error
     policy.set_training_mode(False)

@@ -39,7 +39,7 @@ def drive_remote(client: PolicyClient, conditions: Conditions, gif: Path | None 
         result.latencies_ms.append((time.perf_counter() - started) * 1e3)
         who = (client.version, client.digest)
         result.versions[who] = result.versions.get(who, 0) + 1
-        return actions.control[0]
+        return np.asarray(actions.control[0])
 
     env = film_env(conditions.traffic, conditions.duration_s)
     try:

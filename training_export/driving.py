@@ -73,7 +73,9 @@ def drive_episode(env: Racetrack, driver: Driver, seed: int, frame_every: int = 
         throttle, brake, steer = driver(observation)
         episode.observations.append(observation)
         # float64: highway-env computes in it, and a float32 action would round its state.
-        observation, reward, terminated, truncated, info = env.step(np.array([throttle - brake, steer], dtype=np.float64))
+        observation, reward, terminated, truncated, info = env.step(
+            np.array([throttle - brake, steer], dtype=np.float64)
+        )
         episode.reward += float(reward)
         episode.speeds.append(float(info["speed"]))
         episode.steers.append(float(steer))

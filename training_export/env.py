@@ -8,7 +8,6 @@ own observations cost milliseconds.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +42,7 @@ class ForwardCar(Vehicle):  # type: ignore[misc]
     """highway-env's bicycle model, whose brake stops the car and never reverses it."""
 
     MAX_SPEED = MAX_SPEED_MPS
+    speed: float
 
     def step(self, dt: float) -> None:
         if not self.crashed:
@@ -100,17 +100,19 @@ class Beams(ObservationType):  # type: ignore[misc]
 
     env: Racetrack
 
-    def space(self) -> spaces.Dict:
-        # OrderedDict: gymnasium sorts the names of a plain dict, and the card's order is the graph's.
-        return spaces.Dict(
-            OrderedDict(
-                speed=spaces.Box(0.0, MAX_SPEED_MPS, (), np.float32),
-                steering=spaces.Box(-1.0, 1.0, (), np.float32),
-                sensors=spaces.Box(0.0, 1.0, (len(BEAM_ANGLES_DEG),), np.float32),
-            )
-        )
+    @staticmethod
+    def boxes() -> dict[str, spaces.Box]:
+        """The fields in the card's order."""
+        return {
+            "speed": spaces.Box(0.0, MAX_SPEED_MPS, (), np.float32),
+            "steering": spaces.Box(-1.0, 1.0, (), np.float32),
+            "sensors": spaces.Box(0.0, 1.0, (len(BEAM_ANGLES_DEG),), np.float32),
+        }
 
-    def observe(self) -> dict[str, NDArray[np.float32]]:
+    def space(self) -> spaces.Dict:
+        return spaces.Dict(list(self.boxes().items()))  # a list keeps the order, where a dict would be sorted
+
+    def observe(self) -> dict[str, Any]:
         car = self.env.vehicle
         return {
             "speed": np.float32(np.clip(car.speed, 0.0, MAX_SPEED_MPS)),
@@ -209,9 +211,7 @@ class Racetrack(RacetrackEnv):  # type: ignore[misc]
         _, lateral, angle = car.lane_offset
         progress = min(car.speed * np.cos(angle), CRUISE_SPEED_MPS) / CRUISE_SPEED_MPS
         excess = max(car.speed - CRUISE_SPEED_MPS, 0.0) / CRUISE_SPEED_MPS
-        return float(
-            progress - excess - self._tailgating() - 0.1 * abs(lateral) / 2.5 - 0.3 * abs(self._steer_change)
-        )
+        return float(progress - excess - self._tailgating() - 0.1 * abs(lateral) / 2.5 - 0.3 * abs(self._steer_change))
 
     def _tailgating(self) -> float:
         """How far inside HEADWAY_S the car ahead is: 0 at that distance or beyond, 1 at its bumper."""

@@ -14,7 +14,15 @@ from tqdm import tqdm
 
 from carla_mlflow.engine import Engine
 from carla_mlflow.mlflow_model import STEP_TAG
-from training_export.driving import Driver, Episode, Observation, drive_episode, random_driver, straight_ahead, summarise
+from training_export.driving import (
+    Driver,
+    Episode,
+    Observation,
+    drive_episode,
+    random_driver,
+    straight_ahead,
+    summarise,
+)
 from training_export.env import ENV_ID, Racetrack, rasterise
 from training_export.plots import FRAME_EVERY, film_env, plot_trajectories, write_gif
 
@@ -40,7 +48,8 @@ def engine_driver(engine: Engine) -> Driver:
     """The policy, one observation at a time, as a car would ask it."""
 
     def drive(observation: Observation) -> NDArray[np.float32]:
-        return engine.act({name: np.asarray(value)[None] for name, value in observation.items()}).control[0]
+        actions = engine.act({name: np.asarray(value)[None] for name, value in observation.items()})
+        return np.asarray(actions.control[0])
 
     return drive
 
@@ -81,7 +90,9 @@ def table(figures: dict[str, dict[str, float | int]]) -> str:
         rows.append([key, *(f"{values[key]:g}" for values in figures.values())])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     )
 

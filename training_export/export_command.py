@@ -89,7 +89,9 @@ def _download_checkpoint(source: str, scratch: Path) -> tuple[str, Path]:
 
     run_id = expand_latest(source).removeprefix("runs:/").partition("/")[0]
     try:
-        return run_id, Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="checkpoint", dst_path=scratch))
+        return run_id, Path(
+            mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="checkpoint", dst_path=str(scratch))
+        )
     except (MlflowException, OSError) as error:
         raise ExportError(f"runs:/{run_id}: has no checkpoint: {error}") from error
 
@@ -113,7 +115,8 @@ def _measured(exported: Export, trained: TrainedPolicy, episodes: int) -> Artifa
         loop = metrics["closed_loop"] = closed_loop(driven, conditions)
         print(
             f"drove     {episodes} unseen seeds: {loop['whole_rate']:.0%} whole episodes, "
-            f"{loop['speed_mps_mean']:.1f} m/s, collisions {loop['collision_rate']:.0%}, off road {loop['off_road_rate']:.0%}"
+            f"{loop['speed_mps_mean']:.1f} m/s, collisions {loop['collision_rate']:.0%}, "
+            f"off road {loop['off_road_rate']:.0%}"
         )
     return with_metrics(exported, metrics)
 
@@ -138,11 +141,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("source", help="what was trained; see below")
     parser.add_argument("--output", type=Path, metavar="DIR", help="the artifact folder to write; must not exist")
     parser.add_argument("--log", action="store_true", help="log the artifact to MLflow as a pyfunc model")
-    parser.add_argument("--card", type=Path, metavar="FILE", help="YAML with observation, action, name, version, description")
+    parser.add_argument(
+        "--card", type=Path, metavar="FILE", help="YAML with observation, action, name, version, description"
+    )
     parser.add_argument("--name", help="of the policy (default: the card's, or carla-policy)")
     parser.add_argument("--version", help="semantic version (default: the card's, or 0.1.0)")
     parser.add_argument("--description", default="", help="one line for the card")
-    parser.add_argument("--episodes", type=int, default=20, help="closed-loop episodes for the card's figures (default 20)")
+    parser.add_argument(
+        "--episodes", type=int, default=20, help="closed-loop episodes for the card's figures (default 20)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="find, export and compare, but write nothing")
     parser.set_defaults(run=export)
     add_debug(parser)

@@ -56,7 +56,7 @@ def to_torchscript(graph: PolicyGraph, observation: ObservationSpec) -> bytes:
     graph.eval()
     examples = tuple(torch.from_numpy(array) for array in observation.example(TRACE_ROWS).values())
     try:
-        traced = torch.jit.trace(graph, examples, check_trace=False)
+        traced = torch.jit.trace(graph, examples, check_trace=False)  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the network raises on an example observation
         raise ExportError(f"the network does not take the card's observations: {_reason(error)}") from error
     buffer = io.BytesIO()
@@ -65,7 +65,7 @@ def to_torchscript(graph: PolicyGraph, observation: ObservationSpec) -> bytes:
 
 
 def without_debug_info(archive: bytes) -> bytes:
-    """A TorchScript archive without its pickled source locations (paths of the machine that exported it) and trace inputs.
+    """A TorchScript archive without its pickled source locations, which name paths of the exporting machine.
 
     The same graph gives the same bytes, on any machine and at any time.
     """

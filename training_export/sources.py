@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from carla_mlflow.card import ActionCard, Control, FieldCard, check_action, observation_spec, parse_section
+from carla_mlflow.card import ActionCard, Control, FieldCard, check_action, observation_spec, read_section, read_yaml
 from carla_mlflow.control import to_control
 from carla_mlflow.errors import CardError, ExportError
 from carla_mlflow.golden import Golden
@@ -25,7 +25,7 @@ from carla_mlflow.preprocessing import translate
 from carla_mlflow.specs import ObservationSpec
 from training_export.checkpoint import PREPROCESSOR, Checkpoint, load_policy, preprocess
 from training_export.driving import Driver, drive_episodes
-from training_export.env import ENV_ID, RATE_HZ, Racetrack
+from training_export.env import ENV_ID, RATE_HZ, Beams
 from training_export.graph import Flatten, PolicyGraph, script_network
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -76,7 +76,7 @@ def read_draft(path: Path) -> CardDraft:
         CardError: what is wrong, where.
     """
     try:
-        draft: CardDraft = parse_section(path.read_bytes(), CardDraft)
+        draft = read_section(read_yaml(path.read_bytes()), CardDraft)
     except OSError as error:
         raise CardError(f"{path}: {error.strerror}") from error
     problems = check_action(draft.action)
@@ -99,9 +99,9 @@ def racetrack_observation() -> dict[str, FieldCard]:
     """The card's observation section for the racetrack, from the environment's own spaces."""
     units = {"speed": "m/s"}
     section = {}
-    for name, box in Racetrack().observation_space.spaces.items():
+    for name, box in Beams.boxes().items():
         low, high = float(box.low.min()), float(box.high.max())
-        section[name] = FieldCard(box.dtype.name, list(box.shape), low, high, units.get(name, "1"))
+        section[name] = FieldCard("float32", list(box.shape), low, high, units.get(name, "1"))
     return section
 
 
@@ -133,13 +133,13 @@ def from_checkpoint(checkpoint: Checkpoint) -> TrainedPolicy:
         features = preprocess(checkpoint.preprocessor, flat)
         raw, _ = policy.predict(features, deterministic=True)
         with torch.no_grad():
-            normal = policy.get_distribution(torch.from_numpy(features)).distribution
+            normal: Any = policy.get_distribution(torch.from_numpy(features)).distribution
         distribution = {"mean": normal.mean.numpy(), "std": normal.stddev.numpy()}
         raw = np.clip(raw, low, high)
         return Golden(dict(observations), raw, distribution, _control(RACETRACK_ACTION, raw), features)
 
     def driver(observation: Any) -> NDArray[np.float32]:
-        return answer({name: np.asarray(observation[name])[None] for name in names}).action[0]
+        return np.asarray(answer({name: np.asarray(observation[name])[None] for name in names}).action[0])
 
     actor = nn.Sequential(policy.mlp_extractor.policy_net, policy.action_net)
     network = GaussianActor(translate(checkpoint.preprocessor), actor, policy.log_std)

@@ -49,14 +49,14 @@ class VecPreprocess(VecEnvWrapper):
         self._scaler = scaler
 
     def reset(self) -> NDArray[np.float32]:
-        return preprocess(self._scaler, self.venv.reset())
+        return preprocess(self._scaler, np.asarray(self.venv.reset()))
 
     def step_wait(self) -> Any:
         observations, rewards, dones, infos = self.venv.step_wait()
         for info in infos:
             if "terminal_observation" in info:
                 info["terminal_observation"] = preprocess(self._scaler, info["terminal_observation"][None])[0]
-        return preprocess(self._scaler, observations), rewards, dones, infos
+        return preprocess(self._scaler, np.asarray(observations)), rewards, dones, infos
 
 
 def make_env(traffic: int) -> Callable[[], gymnasium.Env[Any, Any]]:

@@ -58,9 +58,7 @@ class PredictCodec:
             return self._decode_slowly(body)
         rows = request.observations
         self._check_rows(len(rows))
-        arrays = {
-            spec.name: _cast(spec, [getattr(row, spec.name) for row in rows]) for spec in self._specs
-        }
+        arrays = {spec.name: _cast(spec, [getattr(row, spec.name) for row in rows]) for spec in self._specs}
         return PredictRequest(arrays, request.deterministic, request.seed, request.budget_ms, request.details)
 
     def _decode_slowly(self, body: bytes) -> PredictRequest:
@@ -83,9 +81,7 @@ class PredictCodec:
             raise ApiError("bad_request", "expected a number of milliseconds", "budget_ms")
         self._check_rows(len(rows))
         arrays = from_rows(self._specs, rows)
-        return PredictRequest(
-            arrays, document.get("deterministic", True), seed, budget, document.get("details", False)
-        )
+        return PredictRequest(arrays, document.get("deterministic", True), seed, budget, document.get("details", False))
 
     def _check_rows(self, rows: int) -> None:
         if rows == 0:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests_support import Server, free_port
 
 from carla_mlflow import Engine, PolicyClient
 from carla_mlflow.errors import ServerError, SpecError, UnreachableError
-from tests_support import Server, free_port
 
 
 def test_the_remote_policy_answers_as_the_local_one(server: Server, example: Path):

@@ -9,7 +9,10 @@ from carla_mlflow.control import to_control
 from carla_mlflow.heads import row_generators, sample
 
 
-@given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.floats(width=32, allow_nan=False, allow_infinity=False))
+@given(
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+)
 def test_control_is_always_inside_its_bounds(acceleration: float, steer: float):
     raw = np.array([[steer, acceleration]], dtype=np.float32)
     throttle, brake, steering = to_control("acceleration_steer", ("steer", "acceleration"), raw)[0]

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from tests_support import free_port, run_command
 
 NAME = "racetrack-policy"

@@ -58,7 +58,9 @@ def test_a_reference_is_read_as_people_write_it(text: str, kind: str, value: str
     assert parse_reference(text) == Reference("a-policy", kind, value)
 
 
-@pytest.mark.parametrize("text", ["", "a", "a@", "@production", "a b@production", "a@b c", "../a@1.0.0", "a/b/7", "a/x"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "a@", "@production", "a b@production", "a@b c", "../a@1.0.0", "a/b/7", "a/x"]
+)
 def test_what_is_no_reference_is_refused(text: str):
     with pytest.raises(RefusedError):
         parse_reference(text)

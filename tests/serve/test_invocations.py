@@ -13,9 +13,9 @@ import httpcore
 import msgspec
 import numpy as np
 import pytest
+from tests_support import Server, free_port, run_command
 
 from carla_mlflow import Engine
-from tests_support import Server, free_port, run_command
 
 COLUMNS = ["speed", "steering", "sensors"]
 
@@ -74,7 +74,9 @@ def test_every_form_gives_the_engines_bits(server: Server, engine: Engine):
         (b'{"inputs": {"speed": [1], "steering": []}}', 400, "bad_request", "BAD_REQUEST"),
     ],
 )
-def test_errors_have_mlflows_shape_with_our_code_beside_it(server: Server, body: bytes, status: int, ours: str, theirs: str):
+def test_errors_have_mlflows_shape_with_our_code_beside_it(
+    server: Server, body: bytes, status: int, ours: str, theirs: str
+):
     answer = server.post("/invocations", body)
     assert answer.status == status
     assert answer.json["code"] == ours
@@ -109,7 +111,11 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory, example: Path) -> It
     log = home / "log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            command, env={**os.environ, **env, **safe, "PATH": path}, stdout=output, stderr=output, start_new_session=True
+            command,
+            env={**os.environ, **env, **safe, "PATH": path},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     url, ends = f"http://127.0.0.1:{port}", time.monotonic() + 90
     while time.monotonic() < ends:
@@ -128,7 +134,9 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory, example: Path) -> It
 def test_mlflows_own_server_and_ours_give_the_same_answers(mlflow_server: str, server: Server, engine: Engine):
     def ask(body: Any) -> httpcore.Response:
         headers = {"Host": "localhost", "Content-Type": "application/json"}
-        return httpcore.request("POST", mlflow_server + "/invocations", headers=headers, content=msgspec.json.encode(body))
+        return httpcore.request(
+            "POST", mlflow_server + "/invocations", headers=headers, content=msgspec.json.encode(body)
+        )
 
     for body in forms(engine):
         if "instances" in body:  # MLflow refuses this form for columns of arrays; ours takes it

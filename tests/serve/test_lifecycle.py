@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpcore
 import pytest
+from tests_support import Server, free_port, run_command
 
 from carla_mlflow import open_artifact
-from tests_support import Server, free_port, run_command
 
 Start = Callable[..., Server]
 
@@ -28,7 +28,9 @@ def flip_byte(path: Path, place: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model_card.yaml", "golden.npz"])
-def test_a_flipped_byte_keeps_the_server_alive_and_not_ready(start_server: Start, example: Path, tmp_path: Path, name: str):
+def test_a_flipped_byte_keeps_the_server_alive_and_not_ready(
+    start_server: Start, example: Path, tmp_path: Path, name: str
+):
     damaged = Path(shutil.copytree(example, tmp_path / "damaged"))
     flip_byte(damaged / name, (damaged / name).stat().st_size // 2)
     server = start_server("--model", str(damaged), "--digest", open_artifact(example).digest)
@@ -83,7 +85,10 @@ def test_term_under_load_answers_what_is_in_flight_and_exits_0(start_server: Sta
         while not stop.is_set():
             try:
                 answer = pool.request(
-                    "POST", server.url + "/predict", headers={"Host": "x", "Content-Type": "application/json"}, content=body
+                    "POST",
+                    server.url + "/predict",
+                    headers={"Host": "x", "Content-Type": "application/json"},
+                    content=body,
                 )
                 answered.append(answer.status)
             except httpcore.ConnectError:
@@ -114,7 +119,11 @@ def test_a_reference_is_resolved_fetched_and_served(start_server: Start, mlflow_
     server = start_server("--model", f"{NAME}@production")
     server.wait_ready()
     metadata = server.get("/metadata").json
-    assert (metadata["following"], metadata["stage"], metadata["registry"]) == (f"{NAME}@production", "production", "ok")
+    assert (metadata["following"], metadata["stage"], metadata["registry"]) == (
+        f"{NAME}@production",
+        "production",
+        "ok",
+    )
     assert metadata["pinned"] is True
     assert server.get("/readyz").json["warnings"] == []
     assert server.post("/predict", {"observations": [ROW]}).status == 200
@@ -142,7 +151,9 @@ def test_a_registry_that_is_away_at_the_start_is_waited_for(start_server: Start,
 
 
 @pytest.mark.parametrize("reference", ["nobody@production", f"{NAME}@staging", f"{NAME}@9.9.9"])
-def test_what_the_registry_does_not_know_ends_the_server_with_one_line(mlflow_home: Path, example: Path, reference: str):
+def test_what_the_registry_does_not_know_ends_the_server_with_one_line(
+    mlflow_home: Path, example: Path, reference: str
+):
     if not reference.startswith("nobody"):
         assert run_command("carla-registry", "register", str(example)).code == 0
     done = run_command(

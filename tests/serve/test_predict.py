@@ -8,9 +8,9 @@ from typing import Any
 import httpcore
 import numpy as np
 import pytest
+from tests_support import Answer, Server
 
 from carla_mlflow import Engine
-from tests_support import Answer, Server
 
 GOOD = {"speed": 6.0, "steering": 0.1, "sensors": [0.1, 0.1, 0.2, 0.3, 0.5, 1, 0.5, 0.3, 0.2, 0.1, 0.1, 1]}
 
@@ -96,7 +96,9 @@ def without(name: str) -> dict[str, Any]:
         (None, "observations[1]"),
     ],
 )
-def test_a_bad_observation_is_refused_by_row_and_field_and_the_next_request_answered(server: Server, row: Any, field: str):
+def test_a_bad_observation_is_refused_by_row_and_field_and_the_next_request_answered(
+    server: Server, row: Any, field: str
+):
     answer = predict(server, GOOD, row)
     assert answer.status == 422
     error = answer.json["error"]
@@ -111,9 +113,21 @@ def test_a_refusal_tells_bound_and_value(server: Server):
     assert error["message"] == "1e+09 is outside [0, 60] m/s"
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[", b"nonsense", b'{"observations": [{"speed": NaN}]}', b"\xff\xfe", b"1e400",
-                                  b'{"observations":[{"speed":Infinity}]}', b"[" * 100_000,
-                                  b'{"observations":[], "observations":[]}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[",
+        b"nonsense",
+        b'{"observations": [{"speed": NaN}]}',
+        b"\xff\xfe",
+        b"1e400",
+        b'{"observations":[{"speed":Infinity}]}',
+        b"[" * 100_000,
+        b'{"observations":[], "observations":[]}',
+    ],
+)
 def test_what_is_no_json_is_bad_json(server: Server, body: bytes):
     answer = server.post("/predict", body)
     assert answer.status == 400

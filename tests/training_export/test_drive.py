@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests_support import Server, run_command
 
 from carla_mlflow import open_artifact
-from tests_support import Server, run_command
 
 pytestmark = pytest.mark.slow
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tests_support import run_command
 
 from carla_mlflow import Engine, open_artifact
-from tests_support import run_command
 
 CARD = {
     "name": "toy",
@@ -99,7 +99,9 @@ def test_a_dry_run_writes_nothing(author: Path):
         ("no-folder", [], "not a training checkpoint"),
     ],
 )
-def test_a_source_that_can_not_be_exported_is_one_clear_line(author: Path, source: str, flags: list[str], complaint: str):
+def test_a_source_that_can_not_be_exported_is_one_clear_line(
+    author: Path, source: str, flags: list[str], complaint: str
+):
     import re
 
     done = run_command("carla-export", source, "--output", "artifact", *flags)
@@ -127,7 +129,9 @@ def test_an_existing_output_is_left_alone(author: Path):
 
 def test_a_graph_that_acts_otherwise_than_the_trained_policy_is_not_written(author: Path):
     # Tracing freezes random numbers' seeds no more than anything else: this module never answers the same twice.
-    (author / "noisy.py").write_text(MODULE.replace("torch.tanh(self.first(x))", "torch.tanh(self.first(x)) + torch.rand(16)"))
+    (author / "noisy.py").write_text(
+        MODULE.replace("torch.tanh(self.first(x))", "torch.tanh(self.first(x)) + torch.rand(16)")
+    )
     done = run_command("carla-export", "noisy.py:build", "--card", "card.yaml", "--output", "artifact")
     assert done.code == 1
     assert "does not act as the trained policy" in done.err

@@ -12,8 +12,8 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-
 from tests_support import run_command
+
 from training_export.checkpoint import load_policy, open_checkpoint
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]

@@ -1,0 +1,36 @@
+"""What is written twice because tools need it twice says the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+def pins() -> dict[str, str]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    return dict(line.split("==") for line in lines)
+
+
+def test_conda_installs_what_constraints_pin():
+    [pip] = [d["pip"] for d in yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"] if isinstance(d, dict)]
+    assert pip[0] == f"torch=={pins()['torch']}"
+
+
+def test_mlprojects_commands_use_every_parameter_that_they_declare():
+    project = yaml.safe_load((ROOT / "MLproject").read_text())
+    assert set(project["entry_points"]) == {"train", "export", "register", "promote", "evaluate"}
+    for point in project["entry_points"].values():
+        assert set(re.findall(r"{(\w+)}", point["command"])) == set(point["parameters"])
+
+
+def test_the_readme_names_only_files_that_are_there():
+    text = (ROOT / "README.md").read_text()
+    for name in re.findall(r"\]\(([^)]+)\)", text):
+        assert (ROOT / name).exists(), name
+    for name in ("examples/v0.1.0", "MLproject", "CONTRIBUTING.md", "docs/adr"):
+        assert name in text
+        assert (ROOT / name).exists()
