@@ -8,6 +8,7 @@ artifacts, so that a restart does not need the registry.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import logging
 import os
 import signal
@@ -76,6 +77,8 @@ def fill_from_folder(slot: Slot, settings: Settings) -> None:
 def fill_from_follower(slot: Slot, settings: Settings, status_file: Path) -> None:
     """Waits for the follower's answer and loads what it fetched."""
     slot.reason = f"waiting for the registry to resolve {settings.model}"
+    # The follower is importing mlflow on another core; so long this one imports what a policy will probably need.
+    importlib.import_module("torch")
     while True:
         status = read_status(status_file)
         if status is not None:

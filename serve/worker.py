@@ -41,5 +41,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         for listener in self.sockets:
             while select.select([listener], [], [], 0)[0]:
                 self.accept(listener)
-        for connection in self.keepalived_conns:
+        for connection in (*self.keepalived_conns, *self.pending_conns):
             connection.timeout = time.monotonic()
+        self.murder_keepalived()
+        self.murder_pending()
