@@ -79,7 +79,7 @@ class TrackRaster:
 
 def rasterise(network: RoadNetwork) -> TrackRaster:
     """Paints every lane of a road network into a grid, with an empty border all around."""
-    step = CELL_M * 0.8  # finer than a cell, so that no cell inside a lane is left out
+    step = CELL_M * 0.4  # finer than a cell, also on the outside of a bend, so that no cell inside a lane is left out
     points = []
     for lane in network.lanes_list():
         half = lane.width_at(0) / 2

@@ -169,8 +169,11 @@ def from_module(target: str, draft: CardDraft, driving: Arrays | None) -> Traine
     names = ("raw",) if draft.action.head == "deterministic" else PARAMETERS[draft.action.head]
 
     def answer(observations: Arrays) -> Golden:
-        with torch.no_grad():
-            outputs = module(*(torch.from_numpy(observations[name]) for name in specs.names))
+        try:
+            with torch.no_grad():
+                outputs = module(*(torch.from_numpy(observations[name]) for name in specs.names))
+        except Exception as error:  # the author's code may raise anything
+            raise ExportError(f"{target}: does not take the card's observations: {error}") from error
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         _check_outputs(outputs, names, len(draft.action.raw))
         parameters = {name: output.numpy() for name, output in zip(names, outputs, strict=True)}

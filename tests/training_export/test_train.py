@@ -52,12 +52,9 @@ def test_training_is_logged_seeded_and_resumable(mlflow_home: Path):
 def test_ctrl_c_leaves_a_checkpoint_that_exports(mlflow_home: Path):
     process = train("--total-timesteps", "1000000", "--output", "early")
     assert process.stderr is not None
-    os.set_blocking(process.stderr.fileno(), False)
-    seen, ends = "", time.monotonic() + 90
-    while "on the road" not in seen and time.monotonic() < ends:
-        seen += process.stderr.read() or ""
-        time.sleep(0.1)
-    os.set_blocking(process.stderr.fileno(), True)
+    seen, ends = b"", time.monotonic() + 90
+    while b"on the road" not in seen and time.monotonic() < ends:
+        seen += os.read(process.stderr.fileno(), 65536)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, seen
