@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .actions import Actions
     from .artifact import Artifact, open_artifact, write_artifact
-    from .card import Card
+    from .card_sections import Card
     from .client import PolicyClient
     from .device import select_device
     from .engine import Engine
@@ -24,7 +24,7 @@ _HOMES = {
     "Actions": "actions",
     "ArraySpec": "specs",
     "Artifact": "artifact",
-    "Card": "card",
+    "Card": "card_sections",
     "Engine": "engine",
     "ObservationSpec": "specs",
     "PolicyClient": "client",

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import msgspec
 
-from .card import CARD_NAME, Card, FileCard, dump_card, parse_card
+from .card import CARD_NAME, dump_card, parse_card
+from .card_sections import Card, FileCard
 from .errors import ArtifactError, IntegrityError
 
 

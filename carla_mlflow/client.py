@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .actions import Actions
-from .card import Card
+from .card_sections import Card
 from .control import CONTROL_NAMES
 from .errors import ServerError, UnreachableError
 from .observations import collect

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .actions import Actions
 from .artifact import Artifact, open_artifact
 from .backends import load_backend
-from .card import Card
+from .card_sections import Card
 from .control import to_control
 from .device import Device, select_device
 from .errors import ActionError, ArtifactError, SpecError

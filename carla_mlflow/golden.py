@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .card import Card
+from .card_sections import Card
 from .errors import ArtifactError, ParityError, SpecError
 from .heads import PARAMETERS
 

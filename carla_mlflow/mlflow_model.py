@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from .artifact import Artifact, new_folder, write_artifact, write_synced
 from .code_bundle import bundle_code, importable
 from .errors import NotFoundError
+from .signature import signature_of
 from .specs import ObservationSpec
 
 MODEL_NAME = "policy"
@@ -56,7 +57,7 @@ def log_policy(artifact: Artifact) -> str:
                 python_model=str(entry),
                 code_paths=[str(package)],
                 artifacts={MODEL_NAME: str(folder / MODEL_NAME)},
-                signature=artifact.card.observation_spec.to_mlflow_signature(),
+                signature=signature_of(artifact.card.observation_spec),
                 input_example=input_example(artifact.card.observation_spec),
                 pip_requirements=requirements_of(artifact),
                 metadata={"digest": artifact.digest, "semver": artifact.card.version},

@@ -10,15 +10,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CardError, SpecError
-
-if TYPE_CHECKING:
-    from mlflow.models import ModelSignature
 
 Bound = float | tuple[float, ...] | None
 Array = NDArray[Any]
@@ -172,12 +169,6 @@ class ObservationSpec(tuple[ArraySpec, ...]):
     def example(self, rows: int = 1) -> dict[str, Array]:
         """A conforming batch for warm-up and documentation, shape (rows, *shape) each."""
         return {spec.name: np.repeat(spec.generate_value()[None], rows, axis=0) for spec in self}
-
-    def to_mlflow_signature(self) -> ModelSignature:
-        """Double and Array(double) columns; named tensors when any array is an image. Imports mlflow."""
-        from .signature import signature_of
-
-        return signature_of(self)
 
 
 def check_names(expected: Iterable[str], given: Iterable[Any], where: str) -> None:

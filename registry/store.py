@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-# A command should not wait for minutes: MLflow's defaults are 7 retries of 120 s each.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 
-from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError, UnreachableError
+from carla_mlflow.errors import NotFoundError, UnreachableError
 from carla_mlflow.mlflow_model import fetch_policy
+from registry.asking import is_silence, registry_error, registry_uri, within
 from registry.lifecycle import ALIASED, CANDIDATE, LEGACY
 from registry.reference import Reference
 from registry.versions import highest_matching
@@ -164,47 +158,11 @@ class Store:
         try:
             return within(self._deadline_s, function, *args, **kwargs)
         except (MlflowException, TimeoutError) as error:
-            if isinstance(error, MlflowException) and not _is_silence(error):
-                raise _registry_error(error) from error
+            if isinstance(error, MlflowException) and not is_silence(error):
+                raise registry_error(error) from error
             raise UnreachableError(
                 f"{self.uri}: the registry does not answer (tried for {time.monotonic() - started:.0f} s)"
             ) from error
-
-
-def registry_uri() -> str:
-    """MLFLOW_REGISTRY_URI, else MLFLOW_TRACKING_URI, else MLflow's default."""
-    return str(mlflow.get_registry_uri() or mlflow.get_tracking_uri())
-
-
-def within(seconds: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Calls a function in a thread of its own; raises TimeoutError, and leaves it behind, when it takes longer."""
-    outcome: Future[R] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(function(*args, **kwargs))
-        except BaseException as error:  # handed to the caller
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="registry", daemon=True).start()
-    return outcome.result(seconds)
-
-
-def _is_silence(error: MlflowException) -> bool:
-    """Whether nobody answered, as opposed to an answer that says no."""
-    if isinstance(error, RestException):
-        return False
-    text = str(error)
-    return any(sign in text for sign in ("API request", "Max retries", "OperationalError"))
-
-
-def _registry_error(error: MlflowException) -> RegistryError:
-    text = str(error.message).splitlines()[0]
-    if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-        return NotFoundError(text)
-    if error.error_code in {"RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}:
-        return RefusedError(text)
-    return RegistryError(text)
 
 
 def _policy_version(version: ModelVersion, aliases: dict[str, list[str]]) -> PolicyVersion:

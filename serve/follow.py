@@ -120,9 +120,10 @@ class _Memory:
 def follow(settings: Settings, status_file: Path) -> int:
     """Resolves and fetches until it has succeeded once, or the registry has said no; returns an exit code."""
     from carla_mlflow.errors import ArtifactError, CarlaMlflowError, RegistryError, UnreachableError
+    from registry.asking import registry_uri
     from registry.cache import default_cache, fetch_to_cache
     from registry.reference import parse_reference
-    from registry.store import Store, registry_uri
+    from registry.store import Store
 
     cache = Path(settings.cache_dir) if settings.cache_dir else default_cache()
     parent = os.getppid()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carla_mlflow.artifact import open_artifact
-from carla_mlflow.card import Card
+from carla_mlflow.card_sections import Card
 from carla_mlflow.cli import one_line
 from carla_mlflow.device import select_device
 from carla_mlflow.engine import Engine

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from carla_mlflow.engine import Engine
 from carla_mlflow.mlflow_model import STEP_TAG
+from training_export.beams import rasterise
 from training_export.driving import (
     Driver,
     Episode,
@@ -23,7 +24,7 @@ from training_export.driving import (
     straight_ahead,
     summarise,
 )
-from training_export.env import ENV_ID, Racetrack, rasterise
+from training_export.env import ENV_ID, Racetrack
 from training_export.plots import FRAME_EVERY, film_env, plot_trajectories, write_gif
 
 FIRST_SEED = 10_000

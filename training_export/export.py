@@ -13,14 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from carla_mlflow.artifact import Artifact, seal
-from carla_mlflow.card import FORMAT, Card, FileCard, Parity, Preprocessing, observation_spec
+from carla_mlflow.card import FORMAT
+from carla_mlflow.card_sections import Card, FileCard, Parity, Preprocessing, observation_spec
 from carla_mlflow.device import select_device
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import ExportError, ParityError
 from carla_mlflow.golden import Golden, check_parity, largest_difference
 from carla_mlflow.specs import ObservationSpec
 from training_export.graph import PolicyGraph, to_torchscript
-from training_export.sources import TrainedPolicy, stack
+from training_export.trained import TrainedPolicy, stack
 
 COMPARED_ROWS = 1024
 GOLDEN_ROWS, GOLDEN_IMAGE_ROWS = 64, 16

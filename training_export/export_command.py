@@ -15,7 +15,7 @@ from carla_mlflow.errors import ExportError
 if TYPE_CHECKING:
     from carla_mlflow.artifact import Artifact
     from training_export.export import Export
-    from training_export.sources import TrainedPolicy
+    from training_export.trained import TrainedPolicy
 
 EPILOG = """\
 sources:
@@ -61,22 +61,23 @@ def export(options: argparse.Namespace) -> int:
 
 
 def _open_source(options: argparse.Namespace, scratch: Path) -> tuple[TrainedPolicy, str, str, str, str | None]:
-    from training_export import sources
-
     source: str = options.source
     if ":" in source and not source.startswith("runs:/"):
+        from training_export.from_module import from_module, read_draft
+
         if not options.card:
             raise ExportError(f"{source}: a module needs --card FILE with its observation and action sections")
-        draft = sources.read_draft(options.card)
-        trained = sources.from_module(source, draft, None)
+        draft = read_draft(options.card)
+        trained = from_module(source, draft, None)
         return trained, options.name or draft.name, options.version or draft.version, draft.description, None
     run_id, folder = None, Path(source)
     if source.startswith("runs:/"):
         run_id, folder = _download_checkpoint(source, scratch)
     from training_export.checkpoint import open_checkpoint
+    from training_export.from_checkpoint import from_checkpoint
 
     checkpoint = open_checkpoint(folder)
-    trained = sources.from_checkpoint(checkpoint)
+    trained = from_checkpoint(checkpoint)
     description = options.description or f"PPO on {trained.training['env']}, {checkpoint.steps:,} steps"
     return trained, options.name or "carla-policy", options.version or "0.1.0", description, run_id
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from carla_mlflow.card import ActionCard
+from carla_mlflow.card_sections import ActionCard
 from carla_mlflow.errors import ExportError
 from carla_mlflow.specs import ObservationSpec
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
 from matplotlib.figure import Figure
 
+from training_export.beams import CELL_M, TrackRaster
 from training_export.driving import Episode
-from training_export.env import RATE_HZ, Racetrack, TrackRaster
+from training_export.env import RATE_HZ, Racetrack
 
 FRAMES_PER_SECOND = 5
 
@@ -30,8 +32,6 @@ def plot_learning_curve(curve: list[tuple[int, float, float]]) -> Figure:
 
 def plot_trajectories(episodes: list[Episode], raster: TrackRaster) -> Figure:
     """Where each episode's car drove, on the track; red where it ended early."""
-    from training_export.env import CELL_M
-
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots()
     width, height = np.array(raster.road.shape) * CELL_M
@@ -50,6 +50,7 @@ def plot_trajectories(episodes: list[Episode], raster: TrackRaster) -> Figure:
 
 def film_env(traffic: int, duration_s: float = 30.0) -> Racetrack:
     """An environment that renders small frames off screen, centred on the car."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # there may be no screen, and SDL would complain
     env = Racetrack(traffic=traffic, duration_s=duration_s, render_mode="rgb_array")
     env.config.update(screen_width=360, screen_height=240, scaling=4.0)
     return env

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carla_mlflow.actions import Actions
-from carla_mlflow.card import Card
+from carla_mlflow.card_sections import Card
 from carla_mlflow.control import CONTROL_NAMES
 from carla_mlflow.observations import from_rows
 from carla_mlflow.specs import ArraySpec, ObservationSpec

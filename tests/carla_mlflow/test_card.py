@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from carla_mlflow import open_artifact
-from carla_mlflow.card import Card, content_hash, dump_card, parse_card
+from carla_mlflow.card import content_hash, dump_card, parse_card
+from carla_mlflow.card_sections import Card
 from carla_mlflow.errors import CardError
 
 

@@ -101,13 +101,15 @@ def test_no_row_is_refused():
 
 @pytest.mark.filterwarnings("ignore")  # what MLflow warns of at import
 def test_the_mlflow_signature_has_a_column_a_field_or_named_tensors_for_images():
-    signature = SPECS.to_mlflow_signature()
+    from carla_mlflow.signature import signature_of
+
+    signature = signature_of(SPECS)
     assert [(c.name, str(c.type)) for c in signature.inputs.inputs] == [
         ("speed", "DataType.double"),
         ("sensors", "Array(double)"),
     ]
     assert [p.name for p in signature.params] == ["deterministic", "seed"]
-    tensors = ObservationSpec((IMAGE, SPEED)).to_mlflow_signature().inputs
+    tensors = signature_of(ObservationSpec((IMAGE, SPEED))).inputs
     assert [(t.name, t.shape, str(t.type)) for t in tensors.inputs] == [
         ("bev", (-1, 2, 4, 4), "uint8"),
         ("speed", (-1,), "float32"),
