@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo serve test check
+.PHONY: setup demo serve test check bench
 
 setup: $(READY)
 
@@ -21,6 +21,10 @@ serve: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest -n 2
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.startup examples/v0.1.0
 
 check: $(READY)
 	$(BIN)/ruff format --check .

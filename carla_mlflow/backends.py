@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArtifactError
+from .torchscript_ops import check_archive, check_graph
 
 Arrays = Sequence[NDArray[Any]]
 
@@ -36,18 +37,21 @@ class TorchScriptBackend:
 
         self._torch = torch
         self._device = torch.device(device)
+        check_archive(graph)
         try:
             module = torch.jit.load(io.BytesIO(graph), map_location=self._device)  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            raise ArtifactError(f"model.pt: not a TorchScript archive: {str(error).splitlines()[0]}") from error
-        self._forward = torch.jit.freeze(module.eval()).forward
+            check_graph(module)
+            self._forward = torch.jit.freeze(module.eval()).forward
+        except (RuntimeError, AttributeError) as error:
+            raise ArtifactError(f"model.pt: not a policy in TorchScript: {str(error).splitlines()[0]}") from error
 
     def __call__(self, inputs: Arrays) -> list[NDArray[np.float32]]:
         torch = self._torch
         with torch.inference_mode():
             tensors = [torch.from_numpy(array).to(self._device) for array in inputs]
             outputs = self._forward(*tensors)
-        return [output.cpu().numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return [output.cpu().numpy() for output in outputs]
 
 
 def load_backend(name: str, graph: bytes, device: str) -> Backend:

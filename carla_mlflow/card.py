@@ -7,6 +7,7 @@ import re
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 import yaml
 
 from .card_sections import ActionCard, Card, canonical_hash, observation_spec
@@ -66,7 +67,10 @@ def parse_card(data: bytes) -> Card:
     problems = _problems(card)
     if problems:
         raise CardError(f"{CARD_NAME}: " + "; ".join(problems))
-    observation_spec(card.observation)
+    try:
+        observation_spec(card.observation)
+    except CardError as error:
+        raise CardError(f"{CARD_NAME}: {error}") from error
     if card.content != content_hash(card):
         raise CardError(f"{CARD_NAME}: `content` does not fit the rest of the card, which was changed after export")
     return card
@@ -91,17 +95,21 @@ def read_section(document: Any, section: type[S]) -> S:
 
 def _problems(card: Card) -> list[str]:
     found = []
-    if not re.match(_NAME, card.name):
+    if not re.fullmatch(_NAME, card.name):
         found.append(f"name {card.name!r}: expected letters, digits, '.', '_' or '-', at most 128")
-    if not re.match(_SEMVER, card.version):
+    if not re.fullmatch(_SEMVER, card.version):
         found.append(f"version {card.version!r}: expected a semantic version such as 1.4.2")
+    if card.format < 1:
+        found.append(f"format {card.format}: expected 1")
+    if not card.preprocessing.in_graph:
+        found.append("preprocessing.in_graph: preprocessing outside the graph is not supported by this version")
     if not card.observation:
         found.append("observation: expected at least one field")
     found += check_action(card.action)
     for name, file in card.files.items():
         if "/" in name or "\\" in name or name in {"", ".", "..", CARD_NAME} or name.startswith("."):
             found.append(f"files: {name!r} is not a plain file name beside the card")
-        if not re.match(_SHA256, file.sha256):
+        if not re.fullmatch(_SHA256, file.sha256):
             found.append(f"files: {name}: sha256 must be sha256: and 64 hex digits")
     if card.backend not in {file.backend for file in card.files.values()}:
         found.append(f"backend {card.backend}: no file of that backend is listed")
@@ -123,11 +131,13 @@ def check_action(action: ActionCard) -> list[str]:
     elif set(action.raw) != set(RAW_NAMES[action.control]):
         found.append(f"action.raw: {action.control} needs exactly {', '.join(RAW_NAMES[action.control])}")
     for name, (low, high) in action.raw.items():
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        with np.errstate(over="ignore"):
+            low32, high32 = np.float32(low), np.float32(high)  # what the policy's actions are held against
+        if not (np.isfinite(low32) and np.isfinite(high32) and low32 < high32):
             found.append(f"action.raw.{name}: expected finite bounds, low < high")
     fallback = action.fallback
     if not (0 <= fallback.throttle <= 1 and 0 <= fallback.brake <= 1 and -1 <= fallback.steer <= 1):
         found.append("action.fallback: throttle and brake must lie in [0, 1], steer in [-1, 1]")
-    if not action.rate_hz > 0:
+    if not 0 < action.rate_hz < math.inf:
         found.append("action.rate_hz: expected more than 0")
     return found

@@ -9,10 +9,14 @@ import argparse
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from .errors import CarlaMlflowError, UnreachableError
+
+N = TypeVar("N", int, float)
 
 DONE, REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -25,17 +29,60 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     """Parses, calls the chosen command's `run(options)`, and turns errors into a line and an exit code."""
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int | None] = options.run
-    quieten_mlflow()
+    prepare_mlflow()
+    started = time.monotonic()
     try:
         return command(options) or DONE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (CarlaMlflowError, OSError) as error:
-        if options.debug:
+    except Exception as error:
+        known = _known(error, time.monotonic() - started)
+        if known is None or options.debug:
             raise
-        print(f"{parser.prog}: {one_line(error)}", file=sys.stderr)
-        return UNREACHABLE if isinstance(error, UnreachableError) else REFUSED
+        print(f"{parser.prog}: {one_line(known)}", file=sys.stderr)
+        return UNREACHABLE if isinstance(known, UnreachableError) else REFUSED
+
+
+def _known(error: Exception, tried_s: float) -> Exception | None:
+    """The error when it is one to be told in a line; None for a bug."""
+    if isinstance(error, CarlaMlflowError | OSError):
+        return error
+    if "mlflow" in sys.modules:  # whoever has not imported it can't have met its exceptions
+        import mlflow
+
+        from .mlflow_errors import translate
+
+        if isinstance(error, mlflow.exceptions.MlflowException):
+            return translate(error, mlflow.get_tracking_uri(), tried_s)
+    return None
+
+
+def positive(kind: Callable[[str], N]) -> Callable[[str], N]:
+    """An argparse type: a number of that kind above 0."""
+
+    def parse(text: str) -> N:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+        return value
+
+    parse.__name__ = getattr(kind, "__name__", "number")
+    return parse
+
+
+def natural(text: str) -> int:
+    """An argparse type: a whole number from 0 on."""
+    value = int(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to 2**31 - 1")
+    return value
+
+
+def progress(step: str) -> None:
+    """Tells a person who waits what a command is doing; nothing when stderr is a file or a pipe."""
+    if sys.stderr.isatty():
+        print(f"… {step}", file=sys.stderr)
 
 
 def one_line(error: BaseException) -> str:
@@ -45,8 +92,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def quieten_mlflow() -> None:
-    """MLflow's notices about databases, telemetry and its own deprecations are not our commands' output."""
+def prepare_mlflow() -> None:
+    """Before MLflow is imported: no notices about databases and telemetry, and no waiting for minutes."""
+    # MLflow's own defaults are 7 retries of 120 s each.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")

@@ -40,12 +40,23 @@ class PolicyClient:
             UnreachableError: no server answers there.
             ServerError: it is no policy server, or not ready; the text says why.
         """
-        if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
-            raise ServerError(f"{url}: expected a URL that begins with http:// or https://")
+        try:
+            parts = urllib.parse.urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is no number
+            usable = False
+        if not usable:
+            raise ServerError(f"{url}: expected a URL such as http://127.0.0.1:8080")
         self._url = url.rstrip("/")
         self._timeout = {"connect": timeout_s, "read": timeout_s, "write": timeout_s, "pool": timeout_s}
         self._pool = httpcore.ConnectionPool(max_connections=1, keepalive_expiry=None)
-        metadata = self._call("GET", "/metadata")
+        try:
+            self._read_metadata(self._call("GET", "/metadata"))
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_metadata(self, metadata: Any) -> None:
         try:
             self.card = msgspec.convert(metadata["card"], Card)
             self.version, self.digest = str(metadata["version"]), str(metadata["digest"])
@@ -73,8 +84,10 @@ class PolicyClient:
         answer = self._call("POST", "/predict", msgspec.json.encode(request))
         try:
             actions = _to_actions(answer, self.card)
+            if len(actions.control) != len(columns[0]):
+                raise ValueError(f"{len(actions.control)} actions for {len(columns[0])} observations")
             self.version, self.digest = str(answer["version"]), str(answer["digest"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ServerError(f"{self._url}/predict: not what a policy server answers: {error!r}") from error
         return actions
 

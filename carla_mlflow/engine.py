@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from .actions import Actions
 from .artifact import Artifact, open_artifact
-from .backends import load_backend
+from .backends import Backend, load_backend
 from .card_sections import Card
 from .control import to_control
 from .device import Device, select_device
 from .errors import ActionError, ArtifactError, SpecError
 from .golden import Golden, check_parity, largest_difference, read_golden
-from .heads import PARAMETERS, row_generators, sample
+from .heads import MAX_SEED, PARAMETERS, row_generators, sample
 from .observations import collect
 
 Float32 = NDArray[np.float32]
@@ -31,8 +31,6 @@ Float32 = NDArray[np.float32]
 TILE_ROWS = 8
 WARM_UP_CALLS = 4
 """TorchScript specialises itself during its first calls (measured: 56, 0.7, then 0.04 ms)."""
-MAX_SEED = 2**63 - 1
-"""The largest seed: MLflow's parameter type is a signed 64-bit integer."""
 
 
 class Engine:
@@ -65,6 +63,11 @@ class Engine:
     @property
     def backend(self) -> str:
         return self._backend.name
+
+    @property
+    def backend_call(self) -> Backend:
+        """The graph itself, without checks and tiles: what a benchmark compares with."""
+        return self._backend
 
     @property
     def golden(self) -> Golden:
@@ -105,21 +108,22 @@ class Engine:
 
     def verify_parity(self) -> float:
         """Runs golden.npz; returns the largest difference from the trained policy, or raises ParityError."""
-        golden = self._golden
-        actions = self.act_on_arrays(golden.observations)
+        return self.compare(self._golden)
+
+    def compare(self, trained: Golden) -> float:
+        """As `verify_parity`, for any answers of the trained policy."""
+        actions = self.act_on_arrays(trained.observations)
         actual = {"raw": actions.raw, "action": actions.control} | actions.distribution
-        expected = {"raw": golden.raw, "action": golden.action} | golden.distribution
+        expected = {"raw": trained.raw, "action": trained.action} | trained.distribution
         parity = self.card.parity
         check_parity(actual, expected, parity.atol, parity.rtol, f"{self.card.name} {self.card.version}")
         return largest_difference(actual, expected)
 
     def warm_up(self, rows: int = 1, calls: int = WARM_UP_CALLS) -> list[float]:
         """Acts on the golden observations `calls` times and returns each call's time in milliseconds."""
-        count = len(self._golden.raw)
         batch = {
             k: np.ascontiguousarray(np.resize(a, (rows, *a.shape[1:]))) for k, a in self._golden.observations.items()
         }
-        assert count  # read_golden refuses an empty file
         timings = []
         for _ in range(calls):
             started = time.perf_counter()
@@ -160,15 +164,13 @@ class Engine:
         example = [array for array in self.specs.example(TILE_ROWS).values()]
         try:
             outputs = self._backend(example)
-        except RuntimeError as error:
-            raise ArtifactError(f"the graph does not take the card's observations: {_last_line(error)}") from error
+        except (RuntimeError, AttributeError) as error:  # AttributeError: it returned something other than tensors
+            raise ArtifactError(f"the graph does not take or give what the card says: {_last_line(error)}") from error
         names = ("raw", *self._parameters)
         shape = (TILE_ROWS, len(self.card.action.raw))
-        found = [output.shape for output in outputs]
-        if found != [shape] * len(names):
-            raise ArtifactError(
-                f"the graph returns shapes {found}, but the card's head needs {shape} for each of {names}"
-            )
+        found = [(output.shape, output.dtype.name) for output in outputs]
+        if found != [(shape, "float32")] * len(names):
+            raise ArtifactError(f"the graph returns {found}, but the head needs float32 {shape} for each of {names}")
 
 
 def _last_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from .errors import ArtifactError, ParityError, SpecError
 from .heads import PARAMETERS
 
 Array = NDArray[Any]
+
+GOLDEN_ROWS, GOLDEN_IMAGE_ROWS = 64, 16
+"""The fewest observations in golden.npz; fewer when one is an image, which takes more room."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,23 @@ def read_golden(data: bytes, card: Card) -> Golden:
         golden = Golden(observations, arrays["raw"], distribution, arrays["action"], arrays.get("features"))
     except KeyError as error:
         raise ArtifactError(f"{name}: has no array {error}") from error
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArtifactError(f"{name}: not a file of plain arrays: {error}") from error
     try:
         rows = card.observation_spec.validate(observations)
     except SpecError as error:
         raise ArtifactError(f"{name}: {error}") from error
+    fewest = GOLDEN_IMAGE_ROWS if card.observation_spec.has_image else GOLDEN_ROWS
+    if rows < fewest:
+        raise ArtifactError(
+            f"{name}: {rows} observations; at least {fewest} are needed to tell one policy from another"
+        )
     width = len(card.raw_names)
-    for label, array, columns in (("raw", golden.raw, width), ("action", golden.action, 3)):
-        if array.shape != (rows, columns):
-            raise ArtifactError(f"{name}: {label} has shape {list(array.shape)}, expected {[rows, columns]}")
+    answers = {"raw": golden.raw, **golden.distribution, "action": golden.action}
+    for label, array in answers.items():
+        shape = (rows, 3 if label == "action" else width)
+        if array.shape != shape or array.dtype != np.float32:
+            raise ArtifactError(f"{name}: {label} is {array.dtype}{list(array.shape)}, expected float32{list(shape)}")
     return golden
 
 

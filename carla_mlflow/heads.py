@@ -22,6 +22,10 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 """For each head, what the graph returns after `raw`, in order; each (B, A)."""
 
 
+MAX_SEED = 2**63 - 1
+"""The largest seed: MLflow's parameter type is a signed 64-bit integer."""
+
+
 def row_generators(
     digest: str, seed: int, observations: Sequence[NDArray[np.generic]]
 ) -> Iterator[np.random.Generator]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
+import os
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from .artifact import Artifact, new_folder, write_artifact, write_synced
 from .code_bundle import bundle_code, importable
 from .errors import NotFoundError
+from .mlflow_errors import translate
 from .signature import signature_of
 from .specs import ObservationSpec
 
@@ -65,6 +71,20 @@ def log_policy(artifact: Artifact) -> str:
     return f"runs:/{run.info.run_id}/{MODEL_NAME}"
 
 
+EXPERIMENT = "carla-mlflow"
+"""Where runs are logged unless MLflow's own settings name another experiment."""
+_CHOSEN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID")
+
+
+@contextmanager
+def logging_run(run_id: str | None = None, name: str | None = None) -> Iterator[str]:
+    """An active MLflow run: the one named, the one that `mlflow run` opened, or a new one. Yields its id."""
+    if run_id is None and not any(variable in os.environ for variable in _CHOSEN):
+        mlflow.set_experiment(EXPERIMENT)
+    with mlflow.start_run(run_id=run_id, run_name=name if run_id is None else None) as active:
+        yield active.info.run_id
+
+
 STEP_TAG = "carla.step"
 """The tag that tells what a run did: train or evaluate."""
 
@@ -75,7 +95,7 @@ def latest_training_run() -> str:
     Raises:
         NotFoundError: there is none.
     """
-    query = f"tags.`{STEP_TAG}` = 'train'"
+    query = f"tags.`{STEP_TAG}` = 'train' AND attributes.status = 'FINISHED'"
     runs = mlflow.search_runs(search_all_experiments=True, filter_string=query, max_results=1, output_format="list")
     if not runs:
         raise NotFoundError(f"{mlflow.get_tracking_uri()}: no training run yet; train a policy first")
@@ -98,11 +118,16 @@ def fetch_policy(uri: str, folder: Path) -> Path:
     Raises:
         NotFoundError: MLflow has no such model, or it holds no policy artifact.
     """
+    started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         try:
             found = mlflow.artifacts.download_artifacts(f"{expand_latest(uri)}/{ARTIFACT_PATH}", dst_path=scratch)
-        except (MlflowException, OSError) as error:
-            raise NotFoundError(f"{uri}: no policy artifact: {error}") from error
+        except MlflowException as error:
+            raise translate(error, mlflow.get_tracking_uri(), time.monotonic() - started) from error
+        except OSError as error:
+            if error.errno in {None, errno.ENOENT}:  # as MLflow says of a local folder that is not there
+                raise NotFoundError(f"{uri}: has no policy artifact") from error
+            raise
         with new_folder(folder) as beside:
             for entry in Path(found).iterdir():
                 write_synced(beside / entry.name, entry.read_bytes())

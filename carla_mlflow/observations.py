@@ -60,7 +60,7 @@ def _from_columns(specs: ObservationSpec, columns: Mapping[str, list[Any]]) -> A
         for row, value in enumerate(columns[spec.name]):
             _check_value(value, spec.shape, f"observations[{row}].{spec.name}", spec.dtype)
         values = np.array(columns[spec.name], dtype=np.float64).reshape(-1, *spec.shape)
-        arrays[spec.name] = _cast(spec, values)
+        arrays[spec.name] = cast(spec, values)
     return arrays
 
 
@@ -89,17 +89,22 @@ def _check_value(value: Any, shape: tuple[int, ...], field: str, dtype: str) -> 
 def _convert(spec: ArraySpec, value: Any) -> NDArray[Any]:
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
-        raise SpecError(spec.name, f"expected an array of numbers, got {array.dtype}")
+        raise SpecError(f"observations.{spec.name}", f"expected an array of numbers, got {array.dtype}")
     if array.shape[1:] != spec.shape or array.ndim != len(spec.shape) + 1:
-        raise SpecError(spec.name, f"expected shape (B, *{list(spec.shape)}), got {list(array.shape)}")
-    return np.ascontiguousarray(array) if array.dtype == spec.dtype else _cast(spec, array)
+        raise SpecError(
+            f"observations.{spec.name}", f"expected shape (B, *{list(spec.shape)}), got {list(array.shape)}"
+        )
+    return np.ascontiguousarray(array) if array.dtype == spec.dtype else cast(spec, array)
 
 
-def _cast(spec: ArraySpec, values: NDArray[Any]) -> NDArray[Any]:
+def cast(spec: ArraySpec, values: NDArray[Any]) -> NDArray[Any]:
     """To the spec's dtype. What float32 can't hold becomes an infinity, which validation refuses."""
     if spec.dtype == "uint8":
-        if not ((values >= 0) & (values <= 255) & (values == np.rint(values))).all():
-            raise SpecError(spec.name, "expected whole numbers from 0 to 255")
+        bad = ~((values >= 0) & (values <= 255) & (values == np.rint(values)))  # also true for a NaN
+        if bad.any():
+            row, *place = (int(i) for i in np.argwhere(bad)[0])
+            field = f"observations[{row}].{spec.name}" + "".join(f"[{i}]" for i in place)
+            raise SpecError(field, "expected a whole number from 0 to 255")
         return np.ascontiguousarray(values, dtype=np.uint8)
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values, dtype=np.float32)

@@ -89,9 +89,11 @@ class ArraySpec:
             SpecError: wrong shape or dtype, a NaN or an infinity, or a value outside the bounds; names the row.
         """
         if batch.shape[1:] != self.shape or batch.ndim != len(self.shape) + 1:
-            raise SpecError(self.name, f"expected shape (B, *{list(self.shape)}), got {list(batch.shape)}")
+            raise SpecError(
+                f"observations.{self.name}", f"expected shape (B, *{list(self.shape)}), got {list(batch.shape)}"
+            )
         if batch.dtype != self.dtype:
-            raise SpecError(self.name, f"expected {self.dtype}, got {batch.dtype}")
+            raise SpecError(f"observations.{self.name}", f"expected {self.dtype}, got {batch.dtype}")
         inside = (batch >= self.lows) & (batch <= self.highs)  # False for a NaN, which compares with nothing
         if not inside.all():
             raise self._explain(batch, inside)
@@ -127,7 +129,8 @@ class ArraySpec:
         return np.asarray(np.clip(drawn, self.lows, self.highs))
 
     def _finite_range(self) -> tuple[Array, Array]:
-        low, high = self.lows.astype(np.float64), self.highs.astype(np.float64)
+        # + 0.0 turns -0.0, below which numpy finds 0.0 to lie, into 0.0.
+        low, high = self.lows.astype(np.float64) + 0.0, self.highs.astype(np.float64) + 0.0
         if self.low is None and self.high is None:
             return np.asarray(-10.0), np.asarray(10.0)
         return (low if self.low is not None else high - 20.0), (high if self.high is not None else low + 20.0)

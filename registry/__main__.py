@@ -55,12 +55,10 @@ def promote(options: argparse.Namespace) -> int:
     from registry.promotion import promote as promote_policy
     from registry.reference import parse_reference
 
-    store = _store()
     reference = parse_reference(options.reference)
-    before = store.holder(reference.name, options.to)
-    version = promote_policy(store, reference, options.to, default_cache(), options.expect)
-    text = f"promoted {_line(version)}\n{options.to}: {before.semver if before else 'none'} → {version.semver}"
-    _show(options, text, {"version": asdict(version), "to": options.to, "from": before.semver if before else None})
+    done = promote_policy(_store(), reference, options.to, default_cache(), options.expect)
+    text = f"promoted {_line(done.version)}\n{done.to}: {done.displaced or 'none'} → {done.version.semver}"
+    _show(options, text, {"version": asdict(done.version), "to": done.to, "from": done.displaced})
     return DONE
 
 

@@ -1,33 +1,39 @@
-"""Asking MLflow: where, for how long, and what its exceptions mean."""
+"""Asking MLflow's registry: where, and for how long."""
 
 from __future__ import annotations
 
-import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-# A command should not wait for minutes: MLflow's defaults are 7 retries of 120 s each.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-
 import mlflow
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 
-from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError
+from carla_mlflow.errors import UnreachableError
+from carla_mlflow.mlflow_errors import translate
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def registry_uri() -> str:
-    """MLFLOW_REGISTRY_URI, else MLFLOW_TRACKING_URI, else MLflow's default."""
-    return str(mlflow.get_registry_uri() or mlflow.get_tracking_uri())
+    """MLFLOW_REGISTRY_URI, else MLFLOW_TRACKING_URI, else MLflow's default; a SQLite file by its whole path."""
+    uri = str(mlflow.get_registry_uri() or mlflow.get_tracking_uri())
+    file = uri.removeprefix("sqlite:///")
+    return uri if file == uri or file.startswith("/") else f"sqlite:///{Path(file).absolute()}"
 
 
-def within(seconds: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Calls a function in a thread of its own; raises TimeoutError, and leaves it behind, when it takes longer."""
+def ask(uri: str, deadline_s: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Calls MLflow, in a thread that is left behind when the deadline is over.
+
+    Raises:
+        UnreachableError: no answer in time. MLflow itself would retry a database for minutes.
+        RegistryError: the answer is no.
+    """
+    started = time.monotonic()
     outcome: Future[R] = Future()
 
     def run() -> None:
@@ -37,21 +43,9 @@ def within(seconds: float, function: Callable[P, R], *args: P.args, **kwargs: P.
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="registry", daemon=True).start()
-    return outcome.result(seconds)
-
-
-def is_silence(error: MlflowException) -> bool:
-    """Whether nobody answered, as opposed to an answer that says no."""
-    if isinstance(error, RestException):
-        return False
-    text = str(error)
-    return any(sign in text for sign in ("API request", "Max retries", "OperationalError"))
-
-
-def registry_error(error: MlflowException) -> RegistryError:
-    text = str(error.message).splitlines()[0]
-    if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-        return NotFoundError(text)
-    if error.error_code in {"RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}:
-        return RefusedError(text)
-    return RegistryError(text)
+    try:
+        return outcome.result(deadline_s)
+    except TimeoutError as error:
+        raise UnreachableError(f"{uri}: no answer (tried for {time.monotonic() - started:.0f} s)") from error
+    except MlflowException as error:
+        raise translate(error, uri, time.monotonic() - started) from error

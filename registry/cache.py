@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -39,8 +38,11 @@ def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifac
         except ArtifactError:
             shutil.rmtree(path)  # damaged on this machine; the registry may still have it whole
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with contextlib.suppress(FileExistsError):  # another process may fetch it meanwhile; verified below all the same
+    try:
         store.fetch(version, path)
+    except OSError:
+        if not path.exists():  # else another process fetched it meanwhile; it is verified below all the same
+            raise
     try:
         return open_artifact(path, version.digest)
     except ArtifactError:

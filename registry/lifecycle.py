@@ -10,11 +10,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from carla_mlflow.errors import RefusedError
 
 CANDIDATE, STAGING, PRODUCTION, ARCHIVED = "candidate", "staging", "production", "archived"
 ALIASED = (STAGING, PRODUCTION)
 LEGACY = {CANDIDATE: "None", STAGING: "Staging", PRODUCTION: "Production", ARCHIVED: "Archived"}
+
+
+def stage_of(aliases: Collection[str], tag: str | None) -> str:
+    """A version's stage: the highest alias that it holds; without one, archived when the tag says so."""
+    if PRODUCTION in aliases:
+        return PRODUCTION
+    if STAGING in aliases:
+        return STAGING
+    return ARCHIVED if tag == ARCHIVED else CANDIDATE
 
 
 def check_promotion(stage: str, to: str) -> None:

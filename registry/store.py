@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +11,18 @@ from typing import Any, ParamSpec, TypeVar
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
-from carla_mlflow.errors import NotFoundError, UnreachableError
+from carla_mlflow.errors import NotFoundError
 from carla_mlflow.mlflow_model import fetch_policy
-from registry.asking import is_silence, registry_error, registry_uri, within
-from registry.lifecycle import ALIASED, CANDIDATE, LEGACY
+from registry.asking import ask, registry_uri
+from registry.lifecycle import ARCHIVED, LEGACY, stage_of
 from registry.reference import Reference
-from registry.versions import highest_matching
+from registry.versions import highest_matching, is_exact
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,17 @@ class Store:
     """Reads and moves versions. Every method may raise UnreachableError.
 
     Args:
-        deadline_s: for one question to the registry. MLflow itself retries a database for minutes.
+        deadline_s: for one question to the registry.
     """
 
     def __init__(self, deadline_s: float = 30.0) -> None:
         self.uri = registry_uri()
         self._deadline_s = deadline_s
-        self._client: MlflowClient = self._call(MlflowClient)
+        self._client: MlflowClient = self._ask(MlflowClient)
 
     def names(self) -> list[str]:
         """Every registered policy."""
-        return [model.name for model in self._call(self._client.search_registered_models)]
+        return [model.name for model in self._all_pages(self._client.search_registered_models)]
 
     def versions(self, name: str) -> list[PolicyVersion]:
         """Every version of a policy that has a semantic version, oldest first.
@@ -77,10 +77,8 @@ class Store:
             NotFoundError: no such policy.
         """
         aliases = self._aliases(name)
-        found = self._call(self._client.search_model_versions, f"name = '{name}'", max_results=10_000)
-        # Version is int from SQLite, text over HTTP.
-        ours = [version for version in found if "semver" in version.tags]
-        return [_policy_version(v, aliases) for v in sorted(ours, key=lambda version: int(version.version))]
+        ours = [version for version in self._raw_versions(name) if is_exact(version.tags.get("semver", ""))]
+        return [_policy_version(version, aliases) for version in ours]
 
     def resolve(self, reference: Reference) -> PolicyVersion:
         """The one version that a reference means now.
@@ -89,62 +87,71 @@ class Store:
             NotFoundError: it means none.
         """
         versions = self.versions(reference.name)
-        if reference.kind in {"version", "range"}:
-            wanted = reference.value
-            if reference.kind == "range":
-                live = [version.semver for version in versions if version.stage != "archived"]
-                wanted = self._named(reference, highest_matching, reference.value, live)
-            matching = [version for version in versions if version.semver == wanted]
-        elif reference.kind == "alias":
-            matching = [version for version in versions if reference.value in version.aliases]
-        elif reference.kind == "number":
-            matching = [version for version in versions if version.number == reference.value]
-        else:
-            latest = self._call(self._client.get_latest_versions, reference.name, [reference.value])
-            numbers = {str(version.version) for version in latest}
-            matching = [version for version in versions if version.number in numbers]
+        matching = [version for version in versions if self._means(reference, version, versions)]
         if not matching:
             has = ", ".join(f"{v.semver} ({', '.join(v.aliases) or v.stage})" for v in versions) or "no version"
             raise NotFoundError(f"{reference}: there is no such {reference.kind}; {reference.name} has {has}")
         return matching[-1]
 
-    @staticmethod
-    def _named(reference: Reference, select: Callable[..., str], *arguments: Any) -> str:
-        try:
-            return select(*arguments)
-        except NotFoundError as error:
-            raise NotFoundError(f"{reference}: {error}") from error
+    def _means(self, reference: Reference, version: PolicyVersion, versions: list[PolicyVersion]) -> bool:
+        if reference.kind == "alias":
+            return reference.value in version.aliases
+        if reference.kind == "number":
+            return reference.value == version.number
+        if reference.kind == "stage":
+            latest = self._ask(self._client.get_latest_versions, reference.name, [reference.value])
+            return version.number in {str(found.version) for found in latest}
+        if reference.kind == "version":
+            return reference.value == version.semver
+        live = [other.semver for other in versions if other.stage != ARCHIVED]
+        return version.semver == highest_matching(reference.value, live)
 
-    def holder(self, name: str, alias: str) -> PolicyVersion | None:
-        """The version that holds an alias."""
-        return next((version for version in self.versions(name) if alias in version.aliases), None)
+    def holder(self, name: str, alias: str) -> str | None:
+        """The semantic version that holds an alias; `MLflow version N` for one that has none."""
+        numbers = [number for number, held in self._aliases(name).items() if alias in held]
+        if not numbers:
+            return None
+        known = {version.number: version.semver for version in self.versions(name)}
+        return known.get(numbers[0], f"MLflow version {numbers[0]}")
 
     def create_version(self, name: str, uri: str, tags: dict[str, str]) -> PolicyVersion:
         """Registers a logged model, and the policy's name when it is new."""
-        version = self._call(mlflow.register_model, uri, name, tags=tags)
+        version = self._ask(mlflow.register_model, uri, name, tags=tags)
         return _policy_version(version, {})
 
-    def move_alias(self, version: PolicyVersion, alias: str, displaced: PolicyVersion | None) -> None:
-        """Gives the alias to a version; mirrors tag and legacy stage for it and for the one displaced."""
-        self._call(self._client.set_registered_model_alias, version.name, alias, version.number)
-        if displaced and displaced.number != version.number:
-            self.mirror(displaced, next((a for a in ALIASED if a in displaced.aliases and a != alias), CANDIDATE))
-        self.mirror(version, alias)
+    def delete_version(self, version: PolicyVersion) -> None:
+        """Takes back a version that lost a race for its semantic version."""
+        self._ask(self._client.delete_model_version, version.name, version.number)
 
-    def mirror(self, version: PolicyVersion, stage: str) -> None:
-        """Writes a version's stage to its tag and to MLflow's legacy stage."""
-        self._call(self._client.set_model_version_tag, version.name, version.number, "stage", stage)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated; MLflow's UI still shows them
-            self._call(self._client.transition_model_version_stage, version.name, version.number, LEGACY[stage])
+    def move_alias(self, version: PolicyVersion, alias: str) -> None:
+        """Gives the alias to a version, then mirrors every version's stage."""
+        self._ask(self._client.set_registered_model_alias, version.name, alias, version.number)
+        self.mirror_stages(version.name)
+
+    def mirror_stages(self, name: str) -> None:
+        """Brings tag and legacy stage of each version in line with the aliases, which are the truth."""
+        aliases = self._aliases(name)
+        for version in self._raw_versions(name):
+            number = str(version.version)
+            stage = stage_of(aliases.get(number, ()), version.tags.get("stage"))
+            if version.tags.get("stage") != stage:
+                self._ask(self._client.set_model_version_tag, name, number, "stage", stage)
+            if version.current_stage != LEGACY[stage]:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated; MLflow's UI shows them
+                    self._ask(self._client.transition_model_version_stage, name, number, LEGACY[stage])
 
     def fetch(self, version: PolicyVersion, folder: Path) -> Path:
-        """Downloads a version's policy artifact into a new folder. Not verified yet."""
-        return fetch_policy(version.uri, folder)  # takes as long as the artifact is large
+        """Downloads a version's policy artifact into a new folder. Not verified yet, and without a deadline."""
+        return fetch_policy(version.uri, folder)
+
+    def _raw_versions(self, name: str) -> list[ModelVersion]:
+        found = self._all_pages(self._client.search_model_versions, f"name = '{name}'")
+        return sorted(found, key=lambda version: int(version.version))  # int from SQLite, text over HTTP
 
     def _aliases(self, name: str) -> dict[str, list[str]]:
         try:
-            model = self._call(self._client.get_registered_model, name)
+            model = self._ask(self._client.get_registered_model, name)
         except NotFoundError as error:
             known = ", ".join(self.names()) or "none"
             raise NotFoundError(f"{self.uri}: no policy named {name}; registered: {known}") from error
@@ -153,33 +160,31 @@ class Store:
             numbers.setdefault(str(number), []).append(alias)
         return numbers
 
-    def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        started = time.monotonic()
-        try:
-            return within(self._deadline_s, function, *args, **kwargs)
-        except (MlflowException, TimeoutError) as error:
-            if isinstance(error, MlflowException) and not is_silence(error):
-                raise registry_error(error) from error
-            raise UnreachableError(
-                f"{self.uri}: the registry does not answer (tried for {time.monotonic() - started:.0f} s)"
-            ) from error
+    def _all_pages(self, search: Callable[..., Any], *arguments: Any) -> list[Any]:
+        found: list[Any] = []
+        token = None
+        while True:
+            page = self._ask(search, *arguments, max_results=PAGE, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def _ask(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return ask(self.uri, self._deadline_s, function, *args, **kwargs)
 
 
 def _policy_version(version: ModelVersion, aliases: dict[str, list[str]]) -> PolicyVersion:
     number, tags = str(version.version), version.tags
     held = tuple(sorted(aliases.get(number, [])))
-    # The alias is the truth; the tag tells apart only what has none.
-    stage = next((alias for alias in reversed(ALIASED) if alias in held), tags.get("stage", CANDIDATE))
-    if stage in ALIASED and stage not in held:
-        stage = CANDIDATE
     return PolicyVersion(
-        version.name,
-        number,
-        tags["semver"],
-        tags.get("digest", ""),
-        tags.get("contract", ""),
-        stage,
-        held,
-        version.run_id or "",
-        version.creation_timestamp / 1e3,
+        name=version.name,
+        number=number,
+        semver=tags["semver"],
+        digest=tags.get("digest", ""),
+        contract=tags.get("contract", ""),
+        stage=stage_of(held, tags.get("stage")),
+        aliases=held,
+        run_id=version.run_id or "",
+        created=version.creation_timestamp / 1e3,
     )

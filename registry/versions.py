@@ -9,18 +9,6 @@ from semantic_version import NpmSpec, Version
 from carla_mlflow.errors import NotFoundError, RefusedError
 
 
-def parse_version(text: str) -> Version:
-    """A semantic version (semver.org), such as 1.4.2.
-
-    Raises:
-        RefusedError: it is not one.
-    """
-    try:
-        return Version(text)
-    except ValueError as error:
-        raise RefusedError(f"{text!r} is not a semantic version such as 1.4.2") from error
-
-
 def is_exact(text: str) -> bool:
     """Whether the text names one version rather than a range."""
     try:

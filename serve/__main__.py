@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -18,9 +19,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from gunicorn.app.base import BaseApplication
 
 from carla_mlflow.cli import DONE, REFUSED
-from serve.follow import STATUS_FILE, read_status, start_filling, start_follower
+from serve.filling import start_filling, start_follower
 from serve.settings import Settings, parse_settings
 from serve.slot import Slot
+from serve.status import read_status
 from serve.worker import DrainingWorker
 
 GRACE_S = 2.5
@@ -30,15 +32,18 @@ GRACE_S = 2.5
 class PolicyServer(BaseApplication):  # type: ignore[misc]
     """gunicorn as a library: processes, signals and graceful stop are its own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, status_file: Path) -> None:
         self._settings = settings
+        self._status_file = status_file
         self._slot = Slot()
         super().__init__()
 
     def load_config(self) -> None:
         settings = self._settings
         for name, value in {
-            "bind": f"{settings.host}:{settings.port}",
+            "bind": f"[{settings.host}]:{settings.port}"
+            if ":" in settings.host
+            else f"{settings.host}:{settings.port}",
             "workers": settings.workers,
             "worker_class": DrainingWorker,
             "threads": 8,
@@ -49,7 +54,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
             "loglevel": settings.log_level,
             "proc_name": "carla-serve",
             "preload_app": True,
-            "post_worker_init": lambda worker: start_filling(self._slot, settings),
+            "post_worker_init": lambda worker: start_filling(self._slot, settings, self._status_file),
         }.items():
             self.cfg.set(name, value)
 
@@ -61,13 +66,15 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 
 def check_port(settings: Settings) -> None:
     """Raises OSError when the port can't be had; gunicorn itself would try for five seconds."""
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((settings.host, settings.port))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     settings = parse_settings(arguments)
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=settings.log_level.upper())
     if settings.is_folder and not Path(settings.model).is_dir():
         print(f"carla-serve: {settings.model}: there is no such folder", file=sys.stderr)
         return REFUSED
@@ -82,17 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(settings: Settings) -> int:
     run_folder = Path(tempfile.mkdtemp(prefix="carla-serve-"))
     status_file = run_folder / "follow.json"
-    os.environ[STATUS_FILE] = str(status_file)
     follower = None if settings.is_folder else start_follower(status_file, settings)
     master = os.getpid()
     try:
-        PolicyServer(settings).run()
+        PolicyServer(settings, status_file).run()
     except SystemExit as stop:
         if os.getpid() != master:  # a worker, which leaves by the same way
             raise
         status = read_status(status_file)
-        if status and status.refused:
-            print(f"carla-serve: {status.reason}", file=sys.stderr)
+        if status and status.refusal:
+            print(f"carla-serve: {status.refusal}", file=sys.stderr)
             return REFUSED
         return int(stop.code or 0)
     finally:

@@ -34,19 +34,20 @@ def create_app(settings: Settings, slot: Slot) -> Flask:
     """Builds the app around a slot; whoever fills the slot decides what drives."""
     app = Flask("serve", static_folder=None)
     app.extensions.update(slot=slot, settings=settings)
-    app.before_request(_begin)
+    app.before_request(lambda: _begin(settings.max_body_bytes))
     app.after_request(lambda response: _finish(response, slot))
     app.register_error_handler(Exception, _explain)
-    _add_predictions(app, slot, settings.max_body_bytes)
+    _add_predictions(app, slot)
     _add_probes(app, slot)
     _add_metadata(app, settings, slot)
     return app
 
 
-def _begin() -> None:
+def _begin(limit: int) -> None:
     g.received = time.perf_counter()
     given = request.headers.get("X-Request-Id", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    g.body = _read_body(limit)
 
 
 def _finish(response: Response, slot: Slot) -> Response:
@@ -84,21 +85,31 @@ def _ready(slot: Slot) -> Serving:
     return serving
 
 
-def _body(limit: int, *media_types: str) -> bytes:
-    if request.mimetype not in media_types:
-        raise ApiError("unsupported_media_type", f"expected Content-Type: {' or '.join(media_types)}")
+def _read_body(limit: int) -> bytes:
+    """The whole body, also of a request that will be refused.
+
+    gunicorn takes what is left unread off the connection itself, and with it the first bytes of the next request,
+    which then waits for ever.
+    """
     length = request.content_length
     if length is not None and length > limit:
         raise ApiError("body_too_large", f"at most {limit} bytes")
     try:
         # Not through Flask, which cuts a chunked body off at its limit without a word.
         body: bytes = request.environ["wsgi.input"].read(limit + 1 if length is None else length)
-    except ParseException as error:
+    except (ParseException, OSError) as error:  # gunicorn's errors of chunked bodies are OSErrors
         raise ApiError("bad_request", "the body is not framed as HTTP says") from error
     if len(body) > limit:
         raise ApiError("body_too_large", f"at most {limit} bytes")
     if length is not None and len(body) != length:
         raise ApiError("bad_request", "the body ended before its Content-Length")
+    return body
+
+
+def _body(*media_types: str) -> bytes:
+    if request.mimetype not in media_types:
+        raise ApiError("unsupported_media_type", f"expected Content-Type: {' or '.join(media_types)}")
+    body: bytes = g.body
     return body
 
 
@@ -111,16 +122,16 @@ def _header_budget() -> float | None:
     return float(text)
 
 
-def _add_predictions(app: Flask, slot: Slot, limit: int) -> None:
+def _add_predictions(app: Flask, slot: Slot) -> None:
     @app.post("/predict")
     def predict() -> Response:
         serving = _ready(slot)
-        return _json(answer.answer_predict(serving, _body(limit, "application/json"), g.received, _header_budget()))
+        return _json(answer.answer_predict(serving, _body("application/json"), g.received, _header_budget()))
 
     @app.post("/invocations")
     def invocations() -> Response:
         serving = _ready(slot)
-        body = _body(limit, "application/json", "text/csv")
+        body = _body("application/json", "text/csv")
         return _json(answer.answer_invocations(serving, body, request.mimetype == "text/csv"))
 
 
@@ -135,8 +146,8 @@ def _add_probes(app: Flask, slot: Slot) -> None:
         if slot.draining:
             raise ApiError("not_ready", "stopping")
         warnings = [] if serving.engine.pinned else ["unpinned: no digest was given for this folder"]
-        if slot.registry == "unreachable":
-            warnings.append("the registry does not answer; serving the last verified version")
+        if slot.warning:
+            warnings.append(slot.warning)
         return {"ready": True, "warnings": warnings}
 
     @app.get("/ping")

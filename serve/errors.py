@@ -18,6 +18,7 @@ STATUS = {
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "invalid_observation": 422,
+    "headers_too_large": 431,
     "internal": 500,
     "overloaded": 429,
     "not_ready": 503,

@@ -8,161 +8,125 @@ artifacts, so that a restart does not need the registry.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import logging
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from carla_mlflow.cli import one_line, quieten_mlflow
+from carla_mlflow.artifact import Artifact, open_artifact
+from carla_mlflow.cli import one_line, prepare_mlflow
+from carla_mlflow.errors import ArtifactError, IntegrityError, NotFoundError, RefusedError
 from serve.settings import Settings, settings_from_environment
-from serve.slot import Slot
+from serve.status import SERVER_PID, STATUS_FILE, Status, read_status, write_status
 
-LOOK_S = 0.05
-"""How often a worker looks at the follower's file while it has nothing to serve."""
 DEADLINE_S = 5.0
 """For one question to the registry."""
-STATUS_FILE = "POLICY_FOLLOW_STATUS"
-"""The environment variable that names the follower's file."""
+LONGEST_WAIT_S = 60.0
+"""Between two looks at a version that was refused."""
 
 log = logging.getLogger("serve.follow")
 
 
-class Status(msgspec.Struct, frozen=True):
-    """What the follower knows. `refused` is the registry's own no: there is nothing to wait for."""
+class Follower:
+    """Resolves and fetches one reference for one server."""
 
-    path: str | None = None
-    digest: str | None = None
-    version: str | None = None
-    stage: str | None = None
-    registry: str = "ok"
-    reason: str | None = None
-    refused: bool = False
+    def __init__(self, settings: Settings, status_file: Path) -> None:
+        from registry.asking import registry_uri
+        from registry.cache import default_cache
 
+        self._settings = settings
+        self._status_file = status_file
+        self._cache = Path(settings.cache_dir) if settings.cache_dir else default_cache()
+        key = hashlib.sha256(f"{registry_uri()}\n{settings.model}".encode()).hexdigest()
+        self._memory = self._cache / "references" / f"{key}.json"
+        self._wait_s = settings.poll_s
 
-def write_status(path: Path, status: Status) -> None:
-    beside = path.with_name(path.name + ".partial")
-    beside.write_bytes(msgspec.json.encode(status))
-    os.replace(beside, path)
-
-
-def read_status(path: Path) -> Status | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Status)
-    except FileNotFoundError:
-        return None
-
-
-def start_follower(status_file: Path, settings: Settings) -> subprocess.Popen[bytes]:
-    """Starts the follower beside the server; it ends when its parent does."""
-    environment = {**os.environ, **settings.to_environment(), STATUS_FILE: str(status_file)}
-    return subprocess.Popen([sys.executable, "-m", "serve.follow"], env=environment)
-
-
-def fill_from_folder(slot: Slot, settings: Settings) -> None:
-    """Loads the folder that `model` names."""
-    if not slot.load(Path(settings.model), settings.digest or None, settings):
-        log.error("not ready: %s", slot.reason)
-    elif not settings.digest:
-        log.warning("serving an artifact that is not pinned: anyone who can write the folder decides what drives")
-
-
-def fill_from_follower(slot: Slot, settings: Settings, status_file: Path) -> None:
-    """Waits for the follower's answer and loads what it fetched."""
-    slot.reason = f"waiting for the registry to resolve {settings.model}"
-    # The follower is importing mlflow on another core; so long this one imports what a policy will probably need.
-    importlib.import_module("torch")
-    while True:
-        status = read_status(status_file)
-        if status is not None:
-            slot.registry = status.registry
-            if status.path and status.digest:
-                if not slot.load(Path(status.path), status.digest, settings, status.stage):
-                    log.error("not ready: %s", slot.reason)
-                return
-            if status.reason:
-                slot.reason = status.reason
-        time.sleep(LOOK_S)
-
-
-def start_filling(slot: Slot, settings: Settings) -> None:
-    """Fills the slot in a thread, so that the server is alive while it is not ready yet."""
-    if settings.is_folder:
-        target, arguments = fill_from_folder, (slot, settings)
-    else:
-        target, arguments = fill_from_follower, (slot, settings, Path(os.environ[STATUS_FILE]))  # type: ignore[assignment]
-    threading.Thread(target=target, args=arguments, name="fill-slot", daemon=True).start()
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """The last verified answer for a reference, in the cache."""
-
-    path: Path
-
-    @classmethod
-    def of(cls, cache: Path, registry: str, reference: str) -> _Memory:
-        key = hashlib.sha256(f"{registry}\n{reference}".encode()).hexdigest()
-        return cls(cache / "references" / f"{key}.json")
-
-    def keep(self, status: Status) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_status(self.path, status)
-
-
-def follow(settings: Settings, status_file: Path) -> int:
-    """Resolves and fetches until it has succeeded once, or the registry has said no; returns an exit code."""
-    from carla_mlflow.errors import ArtifactError, CarlaMlflowError, RegistryError, UnreachableError
-    from registry.asking import registry_uri
-    from registry.cache import default_cache, fetch_to_cache
-    from registry.reference import parse_reference
-    from registry.store import Store
-
-    cache = Path(settings.cache_dir) if settings.cache_dir else default_cache()
-    parent = os.getppid()
-    while os.getppid() == parent:
-        registry = registry_uri()
+    def look(self) -> bool:
+        """Asks once and tells the workers; returns whether there is nothing more to do."""
+        status: Status | None
         try:
-            store = Store(DEADLINE_S)
-            version = store.resolve(parse_reference(settings.model))
-            if settings.digest and version.digest != settings.digest:
-                raise ArtifactError(f"{settings.model} is {version.digest}, but {settings.digest} was pinned")
-            artifact = fetch_to_cache(store, version, cache)
-            status = Status(str(artifact.path), artifact.digest, version.semver, version.stage)
-            _Memory.of(cache, registry, settings.model).keep(status)
-            write_status(status_file, status)
-            return 0
-        except UnreachableError as error:
-            remembered = read_status(_Memory.of(cache, registry, settings.model).path)
-            if remembered:
-                log.warning("%s; serving the last verified answer for %s", one_line(error), settings.model)
-                write_status(status_file, msgspec.structs.replace(remembered, registry="unreachable"))
-                return 0
-            log.warning("%s; trying again", one_line(error))
-            write_status(status_file, Status(registry="unreachable", reason="the registry does not answer"))
+            status = self._ask()
+        except (NotFoundError, RefusedError) as error:
+            status = self._remembered("the registry no longer knows it", "ok")
+            if status is None:
+                self._tell(Status(reason="the registry has no such policy", refusal=one_line(error)))
+                return True
+        except ArtifactError as error:
+            log.error("%s is refused: %s", self._settings.model, one_line(error))
+            self._tell(Status(reason=one_line(error)))
+            self._wait_s = min(self._wait_s * 2, LONGEST_WAIT_S)  # the same bytes will be refused again
+            return False
+        except Exception as error:  # whatever a registry that is down, full or lying makes MLflow raise
+            log.warning("%s: %s", self._settings.model, one_line(error))
+            status = self._remembered("the registry does not answer", "unreachable")
+            if status is None:
+                self._tell(Status(registry="unreachable", reason="the registry does not answer"))
+                return False
+        self._tell(status)
+        return True
+
+    def wait(self) -> None:
+        time.sleep(self._wait_s)
+
+    def _ask(self) -> Status:
+        from registry.cache import fetch_to_cache
+        from registry.reference import parse_reference
+        from registry.store import Store
+
+        store = Store(DEADLINE_S)
+        version = store.resolve(parse_reference(self._settings.model))
+        self._check_pin(version.digest)
+        artifact = fetch_to_cache(store, version, self._cache)
+        status = Status(str(artifact.path), artifact.digest, version.semver, version.stage)
+        self._memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_status(self._memory, status)
+        return status
+
+    def _remembered(self, warning: str, registry: str) -> Status | None:
+        """The last verified answer for the reference, verified again."""
+        status = read_status(self._memory)
+        if status is None or status.path is None:
+            return None
+        try:
+            self._check_pin(status.digest or "")
+            artifact: Artifact = open_artifact(Path(status.path), status.digest)
         except (ArtifactError, OSError) as error:
-            log.error("%s", one_line(error))
-            write_status(status_file, Status(reason=one_line(error)))
-        except (RegistryError, CarlaMlflowError) as error:
-            write_status(status_file, Status(reason=one_line(error), refused=True))
-            os.kill(parent, signal.SIGTERM)  # nothing will ever be served: the server says why and ends
-            return 1
-        time.sleep(settings.poll_s)
-    return 0
+            log.error("the cached copy can't be used: %s", one_line(error))
+            return None
+        log.warning("serving the last verified answer for %s: %s", self._settings.model, artifact.card.version)
+        return msgspec.structs.replace(
+            status, registry=registry, warning=f"{warning}; serving the last verified version"
+        )
+
+    def _check_pin(self, digest: str) -> None:
+        if self._settings.digest and digest != self._settings.digest:
+            raise IntegrityError(f"{self._settings.model} is {digest}, but {self._settings.digest} was pinned")
+
+    def _tell(self, status: Status) -> None:
+        write_status(self._status_file, status)
 
 
 def main() -> int:
-    quieten_mlflow()
-    logging.basicConfig(format="%(asctime)s follow %(levelname)s %(message)s", level=logging.INFO)
-    return follow(settings_from_environment(os.environ), Path(os.environ[STATUS_FILE]))
+    prepare_mlflow()
+    settings = settings_from_environment(os.environ)
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=settings.log_level.upper())
+    server = int(os.environ[SERVER_PID])
+    status_file = Path(os.environ[STATUS_FILE])
+    follower = Follower(settings, status_file)
+    while os.getppid() == server:
+        if follower.look():
+            status = read_status(status_file)
+            if status and status.refusal and os.getppid() == server:
+                os.kill(server, signal.SIGTERM)  # nothing will ever be served: the server says why and ends
+            return 0
+        follower.wait()
+    return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to answer; it ends this process
     sys.exit(main())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-
-from carla_mlflow.cli import add_debug
 
 MIB = 1024 * 1024
 PREFIX = "POLICY_"
@@ -54,6 +53,12 @@ class Settings:
                 found.append(f"{name}: {getattr(self, name)} is outside {low} to {high}")
         if not 0 <= self.drain_s <= 600:
             found.append(f"drain_s: {self.drain_s} is outside 0 to 600")
+        if self.digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", self.digest):
+            found.append(f"digest: {self.digest!r}: expected sha256: and 64 hex digits")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            found.append(f"device: {self.device!r}: expected auto, cpu, cuda or cuda:N")
+        if not self.host:
+            found.append("host: is empty; 0.0.0.0 listens on every address")
         if not self.poll_s > 0:
             found.append(f"poll_s: {self.poll_s} is not more than 0")
         if self.log_level not in {"debug", "info", "warning", "error"}:
@@ -96,7 +101,6 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     for f in fields(Settings):
         default = f" (default {f.default})" if f.default != "" else ""
         parser.add_argument("--" + f.name.replace("_", "-"), type=_type_of(f), help=f.metadata["help"] + default)
-    add_debug(parser)
     options = parser.parse_args(arguments)
     given = {f.name: getattr(options, f.name) for f in fields(Settings) if getattr(options, f.name) is not None}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from carla_mlflow.errors import CarlaMlflowError
 from serve.codecs.carla import PredictCodec
 from serve.codecs.scoring import ScoringCodec
 from serve.settings import Settings
+
+log = logging.getLogger("serve")
 
 WARM_UP_ROWS = (1, 8, 32)
 
@@ -50,6 +53,7 @@ class Slot:
         self.serving: Serving | None = None
         self.reason = "starting"
         self.registry: str | None = None
+        self.warning: str | None = None
         self.draining = False
         self._loading = threading.Lock()
 
@@ -60,14 +64,19 @@ class Slot:
                 engine = Engine(open_artifact(path, digest), select_device(settings.device))
                 for rows in WARM_UP_ROWS:
                     engine.warm_up(rows)
-            except (CarlaMlflowError, OSError) as error:
+                self.serving = Serving(
+                    engine,
+                    PredictCodec(engine.card, settings.max_batch),
+                    ScoringCodec(engine.specs, settings.max_batch),
+                    time.time(),
+                    stage,
+                )
+            except CarlaMlflowError as error:
                 self.reason = one_line(error).replace(str(path), path.name)  # no path of this machine on the wire
-                return False
-            self.serving = Serving(
-                engine,
-                PredictCodec(engine.card, settings.max_batch),
-                ScoringCodec(engine.specs, settings.max_batch),
-                time.time(),
-                stage,
-            )
-            return True
+            except Exception:  # the boundary: whatever a policy can make a library raise, the server stays up
+                log.exception("loading %s failed", path)
+                self.reason = "the policy can't be loaded; the log says why"
+            else:
+                return True
+            log.error("not ready: %s", self.reason)
+            return False

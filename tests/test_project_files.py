@@ -15,9 +15,18 @@ def pins() -> dict[str, str]:
     return dict(line.split("==") for line in lines)
 
 
-def test_conda_installs_what_constraints_pin():
+def test_conda_installs_the_torch_that_constraints_pin():
     [pip] = [d["pip"] for d in yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"] if isinstance(d, dict)]
     assert pip[0] == f"torch=={pins()['torch']}"
+    assert "--constraint constraints.txt" in pip
+
+
+def test_the_readmes_figures_are_the_example_cards():
+    card = yaml.safe_load((ROOT / "examples" / "v0.1.0" / "model_card.yaml").read_text())
+    figures, text = card["metrics"]["closed_loop"], (ROOT / "README.md").read_text()
+    whole = round(figures["whole_rate"] * figures["episodes"])
+    assert f"{whole} of {figures['episodes']} unseen seeds" in text
+    assert f"at {figures['speed_mps_mean']:.1f} m/s" in text
 
 
 def test_mlprojects_commands_use_every_parameter_that_they_declare():

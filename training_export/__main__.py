@@ -8,16 +8,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from carla_mlflow.cli import DONE, INTERRUPTED, REFUSED, add_debug, run_command
+from carla_mlflow.cli import DONE, INTERRUPTED, REFUSED, add_debug, natural, positive, run_command
+from training_export.conditions import Conditions
 
 
 def train(options: argparse.Namespace) -> int:
-    from training_export import tracking
+    from carla_mlflow.mlflow_model import logging_run
     from training_export.checkpoint import TrainingConfig
     from training_export.train import train as train_policy
 
     config = TrainingConfig(options.total_timesteps, options.seed, options.traffic)
-    with tracking.run(name=f"train {config.total_timesteps:,} steps") as run_id:
+    with logging_run(name=f"train {config.total_timesteps:,} steps") as run_id:
         completed = train_policy(config, options.output, options.resume)
     print(f"{'trained' if completed else 'stopped early, usable:'} {options.output}")
     print(f"MLflow run {run_id}: parameters, curves, learning_curve.png, checkpoint/")
@@ -26,9 +27,8 @@ def train(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from training_export import tracking
+    from carla_mlflow.mlflow_model import logging_run
     from training_export.evaluate import (
-        Conditions,
         closed_loop,
         compare_drivers,
         engine_driver,
@@ -52,7 +52,7 @@ def evaluate(options: argparse.Namespace) -> int:
         film(engine_driver(engine), conditions.first_seed, conditions, options.gif)
         print(f"film: {options.gif}")
     if options.log:
-        with tracking.run(name=f"evaluate {card.name} {card.version}") as run_id:
+        with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
             log_evaluation(engine, episodes, figures, conditions)
         print(f"MLflow run {run_id}: figures, episodes.json, trajectories.png, episode.gif")
     return _compare_with_card(closed_loop(episodes, conditions), card.metrics.get("closed_loop"))
@@ -86,7 +86,7 @@ def drive(options: argparse.Namespace) -> int:
     from carla_mlflow.client import PolicyClient
     from training_export.drive import drive_remote
     from training_export.driving import summarise
-    from training_export.evaluate import Conditions, table
+    from training_export.evaluate import table
 
     with PolicyClient(options.url) as client:
         traffic = client.card.training.get("traffic", 0) if options.traffic is None else options.traffic
@@ -112,9 +112,11 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "train", help="PPO on highway-env's racetrack, logged to MLflow; Ctrl-C keeps a checkpoint"
     )
-    command.add_argument("--total-timesteps", type=int, default=80_000, help="environment steps (default %(default)s)")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--traffic", type=int, default=0, help="most other cars on the track (default none)")
+    command.add_argument(
+        "--total-timesteps", type=positive(int), default=80_000, help="environment steps (default %(default)s)"
+    )
+    command.add_argument("--seed", type=natural, default=0)
+    command.add_argument("--traffic", type=natural, default=0, help="most other cars on the track (default none)")
     command.add_argument(
         "--output", type=Path, default=Path("checkpoint"), help="checkpoint folder (default %(default)s)"
     )
@@ -125,23 +127,33 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="closed loop on unseen seeds, beside two simple drivers")
     command.add_argument("model", help="artifact folder, runs:/ID/policy or models:/NAME@ALIAS")
     command.add_argument("--log", action="store_true", help="log figures, plots and a film to MLflow")
-    _add_conditions(command, episodes=20)
+    _add_conditions(command, Conditions.episodes)
     command.set_defaults(run=evaluate)
     add_debug(command)
 
     command = commands.add_parser("drive", help="a car in the environment that asks a running server at every tick")
     command.add_argument("--url", required=True, help="the server, such as http://127.0.0.1:8080")
-    _add_conditions(command, episodes=3)
+    _add_conditions(command, 3)
     command.set_defaults(run=drive)
     add_debug(command)
     return parser
 
 
 def _add_conditions(command: argparse.ArgumentParser, episodes: int) -> None:
-    command.add_argument("--episodes", type=int, default=episodes, help="one a seed (default %(default)s)")
-    command.add_argument("--first-seed", type=int, default=10_000, help="(default %(default)s; training never sees it)")
-    command.add_argument("--traffic", type=int, help="most other cars (default: what the policy was trained with)")
-    command.add_argument("--duration", type=float, default=30.0, help="seconds an episode (default %(default)s)")
+    command.add_argument("--episodes", type=positive(int), default=episodes, help="one a seed (default %(default)s)")
+    command.add_argument(
+        "--first-seed",
+        type=natural,
+        default=Conditions.first_seed,
+        help="(default %(default)s; training never sees it)",
+    )
+    command.add_argument("--traffic", type=natural, help="most other cars (default: what the policy was trained with)")
+    command.add_argument(
+        "--duration",
+        type=positive(float),
+        default=Conditions.duration_s,
+        help="seconds an episode (default %(default)s)",
+    )
     command.add_argument("--gif", type=Path, help="film the first episode")
 
 

@@ -80,7 +80,7 @@ def policy_kwargs(config: TrainingConfig) -> dict[str, Any]:
 
 
 def save_checkpoint(folder: Path, agent: PPO, config: TrainingConfig, scaler: StandardScaler, provenance: Any) -> None:
-    """Writes each file beside its place and renames it; training.yaml comes last and makes the rest count."""
+    """Writes each file beside its place and renames it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, write in (
         (POLICY, lambda path: agent.save(path)),
@@ -88,8 +88,11 @@ def save_checkpoint(folder: Path, agent: PPO, config: TrainingConfig, scaler: St
         (TRAINING, lambda path: path.write_text(_training_text(agent.num_timesteps, config, provenance))),
     ):
         beside = folder / f".partial-{name}"  # keeps the ending, which Stable-Baselines3 would add
-        write(beside)
-        os.replace(beside, folder / name)
+        try:
+            write(beside)
+            os.replace(beside, folder / name)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def _training_text(steps: int, config: TrainingConfig, provenance: Any) -> str:
@@ -122,10 +125,10 @@ def load_policy(checkpoint: Checkpoint) -> ActorCriticPolicy:
     policy = ActorCriticPolicy(
         feature_space(width), spaces.Box(-1.0, 1.0, (2,), np.float32), lambda _: 0.0, **policy_kwargs(checkpoint.config)
     )
-    _, parameters, _ = load_from_zip_file(checkpoint.policy_path, load_data=False, device="cpu")
     try:
+        _, parameters, _ = load_from_zip_file(checkpoint.policy_path, load_data=False, device="cpu")
         policy.load_state_dict(cast(Any, parameters["policy"]))
-    except (KeyError, RuntimeError, TypeError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ExportError(f"{checkpoint.policy_path}: its weights don't fit training.yaml: {error}") from error
     policy.set_training_mode(False)
     return policy

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carla_mlflow.client import PolicyClient
+from training_export.conditions import Conditions
 from training_export.driving import Episode, Observation, drive_episode
-from training_export.evaluate import Conditions
 from training_export.plots import FRAME_EVERY, film_env, write_gif
 
 

@@ -2,7 +2,7 @@
 
 The car has throttle and brake as one axis and steering as the other, drives on a two-lane track with or
 without traffic, and sees what a real car could know: its speed, its steering, and the free distance along
-beams. Beams march through the track rasterised once per process, which costs microseconds where highway-env's
+beams. Beams march through the track rasterised once, which costs microseconds where highway-env's
 own observations cost milliseconds.
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from carla_mlflow.engine import Engine
 from carla_mlflow.mlflow_model import STEP_TAG
 from training_export.beams import rasterise
+from training_export.conditions import Conditions
 from training_export.driving import (
     Driver,
     Episode,
@@ -26,23 +26,6 @@ from training_export.driving import (
 )
 from training_export.env import ENV_ID, Racetrack
 from training_export.plots import FRAME_EVERY, film_env, plot_trajectories, write_gif
-
-FIRST_SEED = 10_000
-"""Training counts its seeds from 0, golden observations come from 20,000 on."""
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What an evaluation is compared by: the same conditions give the same episodes."""
-
-    episodes: int = 20
-    first_seed: int = FIRST_SEED
-    traffic: int = 0
-    duration_s: float = 30.0
-
-    @property
-    def seeds(self) -> range:
-        return range(self.first_seed, self.first_seed + self.episodes)
 
 
 def engine_driver(engine: Engine) -> Driver:
@@ -120,8 +103,8 @@ def log_evaluation(
     rows = [episode.row() for episode in episodes]
     mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "episodes.json")
     env = Racetrack()
-    env.reset(seed=0)
     mlflow.log_figure(plot_trajectories(episodes, rasterise(env.road.network)), "trajectories.png")
+    env.close()
     with tempfile.TemporaryDirectory() as scratch:
         gif = Path(scratch) / "episode.gif"
         film(engine_driver(engine), episodes[0].seed, conditions, gif)

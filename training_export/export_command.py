@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, USAGE, add_debug, run_command
+from carla_mlflow.cli import DONE, USAGE, add_debug, natural, run_command
 from carla_mlflow.errors import ExportError
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def _measured(exported: Export, trained: TrainedPolicy, episodes: int) -> Artifa
     metrics: dict[str, Any] = {"latency_ms": measure_latency(exported.engine)}
     print("latency   one observation on one thread: p50 {p50} ms, p99 {p99} ms".format(**metrics["latency_ms"]["cpu"]))
     if episodes and trained.driving is not None:
-        from training_export.evaluate import Conditions, closed_loop, engine_driver, run_episodes
+        from training_export.conditions import Conditions
+        from training_export.evaluate import closed_loop, engine_driver, run_episodes
 
         conditions = Conditions(episodes, traffic=trained.training.get("traffic", 0))
         driven = run_episodes(engine_driver(exported.engine), conditions, "driving")
@@ -123,10 +124,9 @@ def _measured(exported: Export, trained: TrainedPolicy, episodes: int) -> Artifa
 
 
 def _log(artifact: Artifact, run_id: str | None) -> None:
-    from carla_mlflow.mlflow_model import log_policy
-    from training_export import tracking
+    from carla_mlflow.mlflow_model import log_policy, logging_run
 
-    with tracking.run(run_id, name=f"export {artifact.card.name} {artifact.card.version}"):
+    with logging_run(run_id, name=f"export {artifact.card.name} {artifact.card.version}"):
         uri = log_policy(artifact)
     print(f"logged    {uri}")
     print(f"next: carla-registry register {uri} --name {artifact.card.name}")
@@ -149,7 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", help="semantic version (default: the card's, or 0.1.0)")
     parser.add_argument("--description", default="", help="one line for the card")
     parser.add_argument(
-        "--episodes", type=int, default=20, help="closed-loop episodes for the card's figures (default 20)"
+        "--episodes", type=natural, default=20, help="closed-loop episodes for the card's figures (default 20)"
     )
     parser.add_argument("--dry-run", action="store_true", help="find, export and compare, but write nothing")
     parser.set_defaults(run=export)

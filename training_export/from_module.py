@@ -66,14 +66,14 @@ def from_module(target: str, draft: CardDraft, driving: Arrays | None) -> Traine
     def answer(observations: Arrays) -> Golden:
         try:
             with torch.no_grad():
-                outputs = module(*(torch.from_numpy(observations[name]) for name in specs.names))
+                outputs = module(*(torch.from_numpy(observations[name].copy()) for name in specs.names))
         except Exception as error:  # the author's code may raise anything
             raise ExportError(f"{target}: does not take the card's observations: {error}") from error
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         _check_outputs(outputs, names, len(draft.action.raw))
-        parameters = {name: output.numpy() for name, output in zip(names, outputs, strict=True)}
+        parameters = {n: output.numpy().astype(np.float32) for n, output in zip(names, outputs, strict=True)}
         low, high = np.array(list(draft.action.raw.values()), dtype=np.float32).T
-        raw = np.clip(outputs[0].numpy(), low, high)
+        raw = np.clip(parameters[names[0]], low, high)
         distribution = {} if draft.action.head == "deterministic" else parameters
         return Golden(dict(observations), raw, distribution, control_of(draft.action, raw))
 

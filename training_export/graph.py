@@ -41,14 +41,15 @@ class PolicyGraph(nn.Module):
     def forward(self, *observations: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Named tensors in the card's order, each (B, *shape) → (raw, *parameters), each (B, A)."""
         outputs = self.network(*observations)
-        first, *rest = outputs if isinstance(outputs, tuple) else (outputs,)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        first, *rest = (output.to(torch.float32) for output in outputs)
         # The mode: of a gaussian its mean, clipped as Stable-Baselines3's `predict` does.
         raw = torch.clamp(first, self.low, self.high)
         return (raw,) if self._head == "deterministic" else (raw, first, *rest)
 
 
 def to_torchscript(graph: PolicyGraph, observation: ObservationSpec) -> bytes:
-    """model.pt. The network is scripted, so that its branches and loops survive; the shell around it is traced.
+    """model.pt. Traced; a network that was scripted before keeps its branches and loops.
 
     Raises:
         ExportError: TorchScript can't express the network; says which operation, and how to go on.
@@ -67,7 +68,7 @@ def to_torchscript(graph: PolicyGraph, observation: ObservationSpec) -> bytes:
 def without_debug_info(archive: bytes) -> bytes:
     """A TorchScript archive without its pickled source locations, which name paths of the exporting machine.
 
-    The same graph gives the same bytes, on any machine and at any time.
+    The same export run again gives the same bytes, on any machine and at any time.
     """
     stripped = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(stripped, "w") as target:
@@ -94,7 +95,12 @@ def script_network(network: nn.Module) -> nn.Module:
 
 
 def _reason(error: Exception) -> str:
+    """What torch says of an error, and of its `<--- HERE` picture the file, the line and the code."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    shown = [line for line in lines if not line.startswith(("File ", "~", "'", "def "))][:1]
-    place = [line for line in lines if "<--- HERE" in line][:1]
-    return " at ".join([*shown, *(line.replace("<--- HERE", "").strip(" ~") for line in place)]) or repr(error)
+    message = next((line for line in lines if not line.startswith(("File ", "~"))), repr(error)).rstrip(": at")
+    marked = [i for i, line in enumerate(lines) if line.endswith("<--- HERE")]
+    if not marked:
+        return message
+    code = lines[marked[0] - 1] if lines[marked[0]].startswith("~") else lines[marked[0]].removesuffix("<--- HERE")
+    places = [line.rstrip(":").rpartition("/")[2].replace('"', "") for line in lines if line.startswith("File ")]
+    return f"{message}: {code.strip(' ~')}" + (f" ({places[0]})" if places else "")

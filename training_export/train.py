@@ -24,6 +24,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 from tqdm import tqdm
 
+from carla_mlflow.errors import ExportError
 from carla_mlflow.mlflow_model import STEP_TAG
 from training_export.checkpoint import (
     Checkpoint,
@@ -34,11 +35,13 @@ from training_export.checkpoint import (
     preprocess,
     save_checkpoint,
 )
-from training_export.env import ENV_ID, Racetrack
+from training_export.env import ENV_ID, RATE_HZ, Racetrack
+from training_export.git_state import git_state
 from training_export.plots import plot_learning_curve
-from training_export.tracking import git_state
 
 SCALER_STEPS = 2_000
+SCALER_SEED = 1_000_000
+"""Far from the seeds that policies are judged on."""
 
 
 class VecPreprocess(VecEnvWrapper):
@@ -76,7 +79,7 @@ def fit_scaler(traffic: int, seed: int) -> StandardScaler:
     seen, action, done = [], np.zeros(2), True
     for step in range(SCALER_STEPS):
         if done:
-            observation, _ = env.reset(seed=seed * SCALER_STEPS + step)
+            observation, _ = env.reset(seed=SCALER_SEED + seed if step == 0 else None)
             action = np.zeros(2)
         seen.append(observation)
         action = np.clip(0.9 * action + rng.normal(0.0, 0.15, 2), -1.0, 1.0)
@@ -107,7 +110,7 @@ class Progress(BaseCallback):
         values = {k: v for k, v in self.logger.name_to_value.items() if isinstance(v, int | float)}
         if episodes:
             reward = float(np.mean([episode["r"] for episode in episodes]))
-            seconds = float(np.mean([episode["l"] for episode in episodes])) / 10
+            seconds = float(np.mean([episode["l"] for episode in episodes])) / RATE_HZ
             self.curve.append((self.num_timesteps, reward, seconds))
             values |= {"episode/reward_mean": reward, "episode/seconds_mean": seconds}
             self._bar.set_postfix_str(f"reward {reward:.0f}, {seconds:.1f} s on the road")
@@ -133,6 +136,8 @@ def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> b
     earlier = open_checkpoint(resume) if resume else None
     if earlier:
         config = TrainingConfig(**{**vars(earlier.config), "total_timesteps": config.total_timesteps})
+        if config.total_timesteps <= earlier.steps:
+            raise ExportError(f"{resume}: has {earlier.steps:,} steps already; ask for more with --total-timesteps")
     torch.set_num_threads(1)
     scaler = earlier.preprocessor if earlier else fit_scaler(config.traffic, config.seed)
     mlflow.log_params({**vars(config), "env": ENV_ID, "resumed_at": earlier.steps if earlier else 0})
@@ -143,10 +148,9 @@ def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> b
     progress = Progress(config.total_timesteps, lambda: save_checkpoint(output, agent, config, scaler, provenance))
     completed = True
     try:
-        remaining = config.total_timesteps - agent.num_timesteps
-        if remaining > 0:
-            agent.learn(remaining, callback=progress, reset_num_timesteps=False)
+        agent.learn(config.total_timesteps - agent.num_timesteps, callback=progress, reset_num_timesteps=False)
     except KeyboardInterrupt:
+        progress.on_training_end()
         completed = False
     finally:
         venv.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 
 import msgspec
@@ -19,10 +20,12 @@ from carla_mlflow.control import CONTROL_NAMES
 from carla_mlflow.observations import from_rows
 from carla_mlflow.specs import ObservationSpec
 from serve.codecs import strict_json
-from serve.codecs.carla import PredictRequest
+from serve.codecs.carla import PredictRequest, check_seed
 from serve.errors import ApiError
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+
+_DECIMAL = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?\s*", re.ASCII)
 
 Rows = list[dict[str, Any]]
 
@@ -56,9 +59,12 @@ class ScoringCodec:
         if any(spec.shape for spec in self._specs):
             raise ApiError("bad_request", "CSV holds single numbers only; this policy observes arrays: send JSON")
         try:
-            table = list(csv.DictReader(io.StringIO(body.decode(), newline=""), strict=True))
+            reader = csv.DictReader(io.StringIO(body.decode(), newline=""), strict=True)
+            table = list(reader)
         except (UnicodeDecodeError, csv.Error) as error:
             raise ApiError("bad_request", "not CSV in UTF-8") from error
+        if len(set(reader.fieldnames or ())) != len(reader.fieldnames or ()):
+            raise ApiError("bad_request", "a column is named twice")
         return self._request([{name: _number(text) for name, text in row.items()} for row in table], {})
 
     def _request(self, rows: Rows, params: dict[str, Any]) -> PredictRequest:
@@ -123,13 +129,10 @@ def _params(value: Any) -> dict[str, Any]:
     deterministic, seed = value.get("deterministic"), value.get("seed")
     if deterministic is not None and not isinstance(deterministic, bool):
         raise ApiError("bad_request", "expected true or false", "params.deterministic")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-        raise ApiError("bad_request", "expected a whole number", "params.seed")
+    check_seed(seed, "params.seed")
     return {"deterministic": True if deterministic is None else deterministic, "seed": seed}
 
 
 def _number(text: Any) -> Any:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return text  # from_rows says where
+    # Plain decimals only: float() would also take 1_0, nan and inf. from_rows says where the rest stands.
+    return float(text) if isinstance(text, str) and _DECIMAL.fullmatch(text) else text

@@ -15,7 +15,7 @@ def decode(body: bytes) -> Any:
         ApiError: bad_json, with the line and column of the fault where the decoder knows it.
     """
     try:
-        return json.loads(body, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
+        return json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
     except json.JSONDecodeError as error:
         raise ApiError("bad_json", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, an integer of thousands of digits, nesting too deep

@@ -140,3 +140,35 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path):
 def test_a_folder_that_is_not_there_is_said_to_be(tmp_path: Path):
     with pytest.raises(ArtifactError, match="there is no such folder"):
         open_artifact(tmp_path / "nowhere")
+
+
+def test_a_graph_that_could_touch_files_is_refused_before_it_runs(example: Path, tmp_path: Path):
+    import io
+
+    import torch
+
+    canary = tmp_path / "canary"
+
+    class Evil(torch.nn.Module):
+        def __init__(self, path: str) -> None:
+            super().__init__()
+            self.path = path
+
+        def forward(self, speed: torch.Tensor, steering: torch.Tensor, sensors: torch.Tensor) -> torch.Tensor:
+            return sensors[:, :2] + torch.from_file(self.path, True, 2)
+
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(Evil(str(canary))), buffer)
+    artifact = open_artifact(example)
+    files = {name: data for name, data in artifact.files.items() if name in artifact.card.files}
+    with pytest.raises(ArtifactError, match=r"model\.pt: uses operations that a policy may not: aten::from_file"):
+        Engine(seal(artifact.card, {**files, "model.pt": buffer.getvalue()}), _cpu())
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x80\x04pickle", b"not a zip"])
+def test_a_model_file_that_is_no_torchscript_is_refused(example: Path, data: bytes):
+    artifact = open_artifact(example)
+    files = {name: content for name, content in artifact.files.items() if name in artifact.card.files}
+    with pytest.raises(ArtifactError, match=r"model\.pt: not a TorchScript archive"):
+        Engine(seal(artifact.card, {**files, "model.pt": data}), _cpu())

@@ -52,6 +52,8 @@ def test_the_contract_holds_what_a_car_depends_on_and_nothing_else(card: Card):
     [
         ({"version": "1.0"}, "version '1.0': expected a semantic version"),
         ({"version": "01.0.0"}, "semantic version"),
+        ({"version": "1.0.0\n"}, "semantic version"),
+        ({"format": 0}, "format 0: expected 1"),
         ({"name": "../up"}, "name '../up'"),
         ({"observation": {}}, "observation: expected at least one field"),
         ({"backend": "onnx"}, "backend onnx: no file"),

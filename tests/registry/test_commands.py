@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import httpcore
 import pytest
 from tests_support import free_port, run_command
 
@@ -34,7 +39,7 @@ def test_register_promote_list_resolve(mlflow_home: Path, example: Path):
         (["resolve", "no reference"], 1, "neither a folder nor a reference"),
         (["promote", "nobody@1.0.0", "--to", "production"], 1, "no policy named nobody"),
         (["register", "nowhere"], 1, "nowhere: there is no such folder"),
-        (["register", "runs:/0123456789abcdef0123456789abcdef/policy"], 1, "no policy artifact"),
+        (["register", "runs:/0123456789abcdef0123456789abcdef/policy"], 1, "0123456789abcdef0123456789abcdef"),
         (["register", "runs:/latest/policy"], 1, "no training run yet"),
         (["promote", "a@1.0.0", "--to", "moon"], 2, "invalid choice"),
         ([], 2, "required"),
@@ -53,7 +58,7 @@ def test_an_unreachable_registry_is_named_with_the_time_it_was_tried(mlflow_home
     uri = f"http://127.0.0.1:{free_port()}"
     done = run_command("carla-registry", "list", env={"MLFLOW_TRACKING_URI": uri})
     assert done.code == 3
-    assert f"{uri}: the registry does not answer (tried for " in done.err
+    assert f"{uri}: no answer (tried for " in done.err
     assert len(done.err.strip().splitlines()) == 1
 
 
@@ -69,3 +74,52 @@ def test_the_registry_uri_wins_over_the_tracking_uri(mlflow_home: Path, example:
     assert run_command("carla-registry", "register", str(example), env=other).code == 0
     assert NAME in run_command("carla-registry", "list", env=other).out
     assert NAME not in run_command("carla-registry", "list").out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["carla-export", "runs:/latest", "--log"],
+        ["carla-registry", "register", "runs:/latest/policy"],
+        ["python", "-m", "training_export", "train", "--total-timesteps", "10"],
+    ],
+)
+def test_a_tracking_server_that_is_away_is_said_by_every_command(mlflow_home: Path, command: list[str]):
+    uri = f"http://127.0.0.1:{free_port()}"
+    done = run_command(*command, env={"MLFLOW_TRACKING_URI": uri})
+    assert done.code == 3
+    assert f"{uri}: no answer" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.slow
+def test_everything_works_over_a_tracking_server_and_json_is_one_object(mlflow_home: Path, example: Path):
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "mlflow"), "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{mlflow_home}/server.db"]
+    command += ["--artifacts-destination", str(mlflow_home / "artifacts")]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with open(mlflow_home / "log", "wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={**os.environ, "PATH": path}, start_new_session=True
+        )
+    try:
+        uri, ends = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        while True:
+            try:
+                httpcore.request("GET", f"{uri}/health")
+                break
+            except httpcore.NetworkError:
+                assert time.monotonic() < ends, (mlflow_home / "log").read_text()
+                time.sleep(0.2)
+        env = {"MLFLOW_TRACKING_URI": uri}
+        done = run_command("carla-registry", "register", str(example), "--json", env=env)
+        assert json.loads(done.out)["semver"] == "0.1.0", done.err
+        done = run_command("carla-registry", "promote", f"{NAME}@0.1.0", "--to", "production", "--json", env=env)
+        assert json.loads(done.out)["version"]["stage"] == "production", done.err
+        done = run_command("carla-registry", "resolve", f"{NAME}/Production", "--json", env=env)
+        assert json.loads(done.out)["aliases"] == ["production"], done.err
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(20)

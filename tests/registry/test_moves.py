@@ -99,7 +99,9 @@ def test_promotion_moves_the_alias_and_both_mirrors(store: Store, example: Path,
         "0.2.0": ("candidate", "None", ()),
     }
     promote(store, parse_reference(f"{NAME}@0.2.0"), "staging", cache)
-    promoted = promote(store, parse_reference(f"{NAME}@staging"), "production", cache, expect="0.1.0")
+    promotion = promote(store, parse_reference(f"{NAME}@staging"), "production", cache, expect="0.1.0")
+    promoted = promotion.version
+    assert promotion.displaced == "0.1.0"
     assert promoted.semver == "0.2.0"
     assert promoted.stage == "production"
     assert stages()["0.1.0"] == ("candidate", "None", ())
@@ -146,3 +148,43 @@ def test_a_damaged_cache_entry_is_fetched_again(store: Store, example: Path, cac
     path = fetch_to_cache(store, version, cache).path
     (path / "model.pt").write_bytes(b"nonsense")
     assert fetch_to_cache(store, version, cache).digest == version.digest
+
+
+def test_a_promotion_brings_both_mirrors_back_in_line_with_aliases_moved_in_the_ui(store, example, tmp_path, cache):
+    for version in ("0.1.0", "0.2.0"):
+        register(store, str(version_of(example, tmp_path, version)))
+    promote(store, parse_reference(f"{NAME}@0.2.0"), "production", cache)
+    mlflow.MlflowClient().set_registered_model_alias(NAME, "production", "1")  # as the UI does
+    promote(store, parse_reference(f"{NAME}@0.1.0"), "production", cache)
+    assert store.resolve(parse_reference(f"{NAME}/Production")).semver == "0.1.0"
+    promote(store, parse_reference(f"{NAME}@0.1.0"), "staging", cache)
+    assert store.resolve(parse_reference(f"{NAME}/Production")).semver == "0.1.0"
+    assert store.resolve(parse_reference(f"{NAME}@production")).stage == "production"
+
+
+def test_of_two_registered_at_once_under_one_version_the_later_gives_way(store, example, tmp_path, monkeypatch):
+    artifact = open_artifact(example)
+    card = msgspec.structs.replace(artifact.card, description="registered by someone else")
+    files = {name: data for name, data in artifact.files.items() if name in card.files}
+    other = write_artifact(tmp_path / "other", seal(card, files)).path
+    create = store.create_version
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(store, "create_version", create)
+        register(store, str(other))  # another process, between our look and our writing
+        return create(*arguments)
+
+    monkeypatch.setattr(store, "create_version", overtaken)
+    with pytest.raises(RefusedError, match="by someone else at the same moment"):
+        register(store, str(example))
+    [only] = store.versions(NAME)
+    assert only.digest == open_artifact(other).digest
+
+
+def test_expect_sees_a_version_that_has_no_semantic_version(store: Store, example: Path, cache: Path):
+    register(store, str(example))
+    client = mlflow.MlflowClient()
+    client.create_model_version(NAME, client.get_model_version(NAME, "1").source)
+    client.set_registered_model_alias(NAME, "production", "2")
+    with pytest.raises(RefusedError, match="held by MLflow version 2, not by none"):
+        promote(store, parse_reference(f"{NAME}@0.1.0"), "production", cache, expect="none")

@@ -125,6 +125,8 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory, example: Path) -> It
         except httpcore.NetworkError:
             assert process.poll() is None, log.read_text()
             time.sleep(0.2)
+    else:
+        raise AssertionError(log.read_text())
     yield url
     os.killpg(process.pid, 15)
     process.wait(20)

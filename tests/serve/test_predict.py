@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import httpcore
+import msgspec
 import numpy as np
 import pytest
 from tests_support import Answer, Server
@@ -113,6 +115,9 @@ def test_a_refusal_tells_bound_and_value(server: Server):
     assert error["message"] == "1e+09 is outside [0, 60] m/s"
 
 
+GOOD_JSON = b'{"speed":6,"steering":0,"sensors":[1,1,1,1,1,1,1,1,1,1,1,1]}'
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -120,19 +125,42 @@ def test_a_refusal_tells_bound_and_value(server: Server):
         b"{",
         b"[",
         b"nonsense",
-        b'{"observations": [{"speed": NaN}]}',
         b"\xff\xfe",
-        b"1e400",
+        b"\xef\xbb\xbf{}",
+        b'{"observations": [{"speed": NaN}]}',
         b'{"observations":[{"speed":Infinity}]}',
         b"[" * 100_000,
-        b'{"observations":[], "observations":[]}',
+        b'{"observations":[' + GOOD_JSON + b'],"observations":[' + GOOD_JSON + b"]}",
+        b'{"observations":[' + GOOD_JSON + b'],"deterministic":true,"deterministic":false}',
+        b'{"observations":[' + GOOD_JSON.replace(b'{"speed":6', b'{"speed":6,"speed":50') + b"]}",
     ],
 )
 def test_what_is_no_json_is_bad_json(server: Server, body: bytes):
     answer = server.post("/predict", body)
-    assert answer.status == 400
-    assert answer.json["error"]["code"] in {"bad_json", "bad_request"}
-    assert predict(server, GOOD).status == 200
+    assert (answer.status, answer.json["error"]["code"]) == (400, "bad_json")
+    assert server.post("/predict", b'{"observations":[' + GOOD_JSON + b"]}").status == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_a_400_in_our_shape_and_echoes_nothing(server: Server, head: bytes):
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=10) as raw:
+        raw.sendall(head)
+        answer = b""
+        while b"}}" not in answer and (part := raw.recv(65536)):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "bad_request"
+    assert b"nonsense" not in answer
 
 
 @pytest.mark.parametrize(
@@ -146,7 +174,9 @@ def test_what_is_no_json_is_bad_json(server: Server, body: bytes):
         ({"observations": [GOOD], "seed": 1.5, "deterministic": False}, "seed"),
         ({"observations": [GOOD], "seed": -1, "deterministic": False}, "seed"),
         ({"observations": [GOOD], "seed": 2**63, "deterministic": False}, "seed"),
+        ({"observations": [GOOD], "seed": -1}, "seed"),
         ({"observations": [GOOD], "budget_ms": "soon"}, "budget_ms"),
+        ({"observations": [GOOD], "budget_ms": -1}, "budget_ms"),
         ({"observations": [GOOD], "mode": "fast"}, None),
         ([], None),
     ],

@@ -6,7 +6,7 @@ from highway_env.vehicle.kinematics import Vehicle
 
 from carla_mlflow.card_sections import observation_spec
 from training_export.beams import BEAM_ANGLES_DEG, BEAM_RANGE_M, car_beams, rasterise, road_beams
-from training_export.driving import drive_episode, random_driver, straight_ahead
+from training_export.driving import drive_episode, random_driver
 from training_export.env import Racetrack
 from training_export.from_checkpoint import racetrack_observation
 
@@ -38,8 +38,6 @@ def test_positive_steer_turns_right_as_in_carla(env: Racetrack):
 
 
 def test_the_same_seed_and_actions_give_the_same_episode():
-    for driver in (straight_ahead, random_driver(3)):
-        del driver
     first, second = (drive_episode(Racetrack(traffic=4), random_driver(3), seed=5) for _ in range(2))
     assert first.row() == second.row()
     assert first.positions == second.positions

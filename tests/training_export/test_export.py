@@ -90,7 +90,7 @@ def test_a_dry_run_writes_nothing(author: Path):
     ("source", "flags", "complaint"),
     [
         ("toy.py:build_unscriptable", ["--card", "card.yaml"], "can't be scripted"),
-        ("toy.py:build_wide", ["--card", "card.yaml"], "toy.py:build_wide|takes"),
+        ("toy.py:build_wide", ["--card", "card.yaml"], "toy.py:build_wide: does not take the card's observations"),
         ("toy.py:fails", ["--card", "card.yaml"], "RuntimeError: no weights here"),
         ("toy.py:nowhere", ["--card", "card.yaml"], "nowhere"),
         ("missing.py:build", ["--card", "card.yaml"], "no file missing.py"),
@@ -128,10 +128,9 @@ def test_an_existing_output_is_left_alone(author: Path):
 
 
 def test_a_graph_that_acts_otherwise_than_the_trained_policy_is_not_written(author: Path):
-    # Tracing freezes random numbers' seeds no more than anything else: this module never answers the same twice.
-    (author / "noisy.py").write_text(
-        MODULE.replace("torch.tanh(self.first(x))", "torch.tanh(self.first(x)) + torch.rand(16)")
-    )
+    # A module that behaves otherwise for large batches than for the tiles that it will be asked in.
+    otherwise = "return self.last(torch.tanh(self.first(x))) + (0.1 if x.shape[0] > 100 else 0.0)"
+    (author / "noisy.py").write_text(MODULE.replace("return self.last(torch.tanh(self.first(x)))", otherwise, 1))
     done = run_command("carla-export", "noisy.py:build", "--card", "card.yaml", "--output", "artifact")
     assert done.code == 1
     assert "does not act as the trained policy" in done.err
@@ -155,3 +154,19 @@ def _cpu():
     from carla_mlflow import select_device
 
     return select_device("cpu")
+
+
+def test_a_policy_with_a_memory_is_refused(author: Path):
+    remember = "self.calls.add_(1)\n        return self.calls * self.last("
+    text = MODULE.replace("self.last = ", 'self.register_buffer("calls", torch.zeros(1))\n        self.last = ')
+    (author / "memory.py").write_text(text.replace("return self.last(", remember, 1))
+    done = run_command("carla-export", "memory.py:build", "--card", "card.yaml", "--output", "artifact")
+    assert done.code == 1
+    assert "changes its own buffers" in done.err
+    assert not (author / "artifact").exists()
+
+
+def test_an_operation_that_can_not_be_scripted_is_shown_with_its_place(author: Path):
+    done = run_command("carla-export", "toy.py:build_unscriptable", "--card", "card.yaml", "--output", "artifact")
+    assert 'print(f"{speed!r:>10}")' in done.err
+    assert "toy.py" in done.err
