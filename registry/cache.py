@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.errors import ArtifactError, IntegrityError
-from registry.store import PolicyVersion, Store
+
+if TYPE_CHECKING:  # a server that starts from its cache does without mlflow
+    from registry.store import PolicyVersion, Store
 
 
 def default_cache() -> Path:

@@ -20,6 +20,8 @@ import msgspec
 from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.cli import one_line, prepare_mlflow
 from carla_mlflow.errors import ArtifactError, IntegrityError, NotFoundError, RefusedError
+from registry.cache import default_cache, fetch_to_cache
+from registry.reference import parse_reference
 from serve.settings import Settings, settings_from_environment
 from serve.status import SERVER_PID, STATUS_FILE, Status, read_status, write_status
 
@@ -35,13 +37,10 @@ class Follower:
     """Resolves and fetches one reference for one server."""
 
     def __init__(self, settings: Settings, status_file: Path) -> None:
-        from registry.asking import registry_uri
-        from registry.cache import default_cache
-
         self._settings = settings
         self._status_file = status_file
         self._cache = Path(settings.cache_dir) if settings.cache_dir else default_cache()
-        key = hashlib.sha256(f"{registry_uri()}\n{settings.model}".encode()).hexdigest()
+        key = hashlib.sha256(f"{_where()}\n{settings.model}".encode()).hexdigest()
         self._memory = self._cache / "references" / f"{key}.json"
         self._wait_s = settings.poll_s
 
@@ -49,9 +48,9 @@ class Follower:
         """Asks once and tells the workers; returns whether there is nothing more to do."""
         status: Status | None
         try:
-            status = self._ask()
+            status = (self._remembered() if self._is_immutable() else None) or self._ask()
         except (NotFoundError, RefusedError) as error:
-            status = self._remembered("the registry no longer knows it", "ok")
+            status = self._remembered("the registry no longer knows it")
             if status is None:
                 self._tell(Status(reason="the registry has no such policy", refusal=one_line(error)))
                 return True
@@ -73,8 +72,6 @@ class Follower:
         time.sleep(self._wait_s)
 
     def _ask(self) -> Status:
-        from registry.cache import fetch_to_cache
-        from registry.reference import parse_reference
         from registry.store import Store
 
         store = Store(DEADLINE_S)
@@ -86,7 +83,11 @@ class Follower:
         write_status(self._memory, status)
         return status
 
-    def _remembered(self, warning: str, registry: str) -> Status | None:
+    def _is_immutable(self) -> bool:
+        """Whether the reference can only ever mean one artifact, so that nobody needs to be asked again."""
+        return bool(self._settings.digest) or parse_reference(self._settings.model).kind == "version"
+
+    def _remembered(self, warning: str | None = None, registry: str = "ok") -> Status | None:
         """The last verified answer for the reference, verified again."""
         status = read_status(self._memory)
         if status is None or status.path is None:
@@ -97,6 +98,8 @@ class Follower:
         except (ArtifactError, OSError) as error:
             log.error("the cached copy can't be used: %s", one_line(error))
             return None
+        if warning is None:
+            return status
         log.warning("serving the last verified answer for %s: %s", self._settings.model, artifact.card.version)
         return msgspec.structs.replace(
             status, registry=registry, warning=f"{warning}; serving the last verified version"
@@ -108,6 +111,12 @@ class Follower:
 
     def _tell(self, status: Status) -> None:
         write_status(self._status_file, status)
+
+
+def _where() -> str:
+    """Which registry is meant, told from the environment alone; a SQLite file may be named relative to this folder."""
+    uri = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:"
+    return f"{uri} {Path.cwd()}" if uri.startswith("sqlite:") else uri
 
 
 def main() -> int:

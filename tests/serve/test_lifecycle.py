@@ -159,6 +159,10 @@ def test_a_reference_is_resolved_fetched_and_served(start_server: Start, mlflow_
     again.wait_ready()
     assert again.get("/metadata").json["registry"] == "unreachable"
     assert "does not answer" in again.get("/readyz").json["warnings"][0]
+    # A semantic version means one artifact for ever: nobody is asked, and nothing needs saying.
+    exact = start_server("--model", f"{NAME}@0.1.0", "--poll-s", "0.5")
+    exact.wait_alive()
+    wait_for_reason(exact, "does not answer")  # it has not been served here under this name before
     # But never another policy than the one that is pinned, and never a damaged copy.
     pinned = start_server("--model", f"{NAME}@production", "--digest", "sha256:" + "0" * 64)
     [cached] = (mlflow_home.parent / "cache" / "artifacts").iterdir()
@@ -172,7 +176,12 @@ def test_a_reference_is_resolved_fetched_and_served(start_server: Start, mlflow_
     (mlflow_home / "mlflow.db").rmdir()
     (mlflow_home / "away").rename(mlflow_home / "mlflow.db")
     damaged.wait_ready()
+    exact.wait_ready()
     assert pinned.get("/readyz").status == 503
+    assert (exact.stop(), (mlflow_home / "mlflow.db").rename(mlflow_home / "away"))[0] == 0
+    exact = start_server("--model", f"{NAME}@0.1.0")
+    exact.wait_ready()
+    assert exact.get("/readyz").json["warnings"] == []
 
 
 def test_a_registry_that_is_away_at_the_start_is_waited_for(start_server: Start, mlflow_home: Path, monkeypatch):
