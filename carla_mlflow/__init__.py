@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .actions import Actions
+    from .array_spec import ArraySpec
     from .artifact import Artifact, open_artifact, write_artifact
     from .card_sections import Card
     from .client import PolicyClient
     from .device import select_device
     from .engine import Engine
-    from .specs import ArraySpec, ObservationSpec
+    from .specs import ObservationSpec
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Actions": "actions",
-    "ArraySpec": "specs",
+    "ArraySpec": "array_spec",
     "Artifact": "artifact",
     "Card": "card_sections",
     "Engine": "engine",

@@ -23,8 +23,12 @@ from pathlib import Path
 import msgspec
 
 from .card import CARD_NAME, dump_card, parse_card
+from .card import MOST_BYTES as MOST_CARD_BYTES
 from .card_sections import Card, FileCard
-from .errors import ArtifactError, IntegrityError
+from .errors import ArtifactError, CardError, IntegrityError
+
+MOST_FILE_BYTES = 4 << 30
+"""Of one file. A driving policy's graph has some megabytes; what is larger is not read into memory."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,10 @@ def _read(path: Path, name: str) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise IntegrityError(f"{name}: not a plain file")
-        return file.read()
+        most = MOST_CARD_BYTES if name == CARD_NAME else MOST_FILE_BYTES
+        if os.fstat(descriptor).st_size > most:
+            raise (CardError if name == CARD_NAME else ArtifactError)(f"{name}: larger than {most >> 20:,} MiB")
+        return file.read(most)
 
 
 def seal(card: Card, files: Mapping[str, bytes]) -> Artifact:

@@ -17,6 +17,9 @@ ROUNDS, CALLS = 5, 20
 SLOW_MS, SLOW_CALLS = 2.0, 2
 """A network that takes longer than this is asked less often: its noise is smaller too."""
 
+MARGIN = 1.05
+"""Below this factor two backends are as fast as each other, and noise would choose between them."""
+
 Figures = dict[str, dict[int, float]]
 
 
@@ -31,25 +34,11 @@ def measure(engines: Mapping[str, Engine]) -> Figures:
     return {name: {rows: round(median(t), 4) for rows, t in by_rows.items()} for name, by_rows in timings.items()}
 
 
-def fastest(figures: Figures) -> str:
-    """The backend with the smallest geometric mean over the batch sizes."""
-    return min(figures, key=lambda name: math.prod(figures[name].values()))
-
-
-def load_engine(
-    artifact: Artifact, device: str = "auto", backend: str = "card", trusted: Sequence[str] = ()
-) -> tuple[Engine, dict[str, Any]]:
-    """Loads what an operator asks for: a backend by name, `card` for the card's, or `auto` for the faster here.
-
-    Returns:
-        The engine, and the figures that `auto` chose by.
-
-    Raises:
-        ArtifactError, ParityError, DeviceError: as Engine.
-    """
-    if backend == "auto":
-        return load_fastest(artifact, device, trusted)
-    return Engine(artifact, device, backend, trusted), {}
+def fastest(figures: Figures, preferred: str | None = None) -> str:
+    """The backend with the smallest geometric mean over the batch sizes; the preferred one, unless by a MARGIN."""
+    means = {name: math.prod(times.values()) ** (1 / len(times)) for name, times in figures.items()}
+    best = min(means, key=means.__getitem__)
+    return preferred if preferred in means and means[preferred] <= MARGIN * means[best] else best
 
 
 def load_fastest(artifact: Artifact, device: str, trusted: Sequence[str] = ()) -> tuple[Engine, dict[str, Any]]:
@@ -72,4 +61,4 @@ def load_fastest(artifact: Artifact, device: str, trusted: Sequence[str] = ()) -
         raise ArtifactError("no backend is in parity here: " + "; ".join(f"{n}: {text}" for n, text in told.items()))
     figures = measure(engines)
     told |= {name: {f"{rows}_rows_ms": ms for rows, ms in by_rows.items()} for name, by_rows in figures.items()}
-    return engines[fastest(figures)], told
+    return engines[fastest(figures, artifact.card.backend)], told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,7 +30,7 @@ _FILE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.(pt|onnx|npz|skops|txt|md|json)"
 _SHA256 = r"^sha256:[0-9a-f]{64}$"
 
 MOST_TOLERANCE = 1e-3
-MOST_BYTES, MOST_DEPTH = 1 << 20, 32
+MOST_BYTES, MOST_DEPTH, MOST_FIELDS = 1 << 20, 32, 64
 
 S = TypeVar("S")
 
@@ -84,8 +85,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     """libyaml's safe loader where it is there (a card is read at every start), without duplicate keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [key.value for key, _ in node.value]
-        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+        keys = Counter(key.value for key, _ in node.value if isinstance(key.value, str))
+        twice = next((key for key, count in keys.items() if count > 1), None)
         if twice is not None:
             raise yaml.YAMLError(f"the key {twice!r} is there twice")
         return super().construct_mapping(node, deep)
@@ -131,6 +132,8 @@ def _problems(card: Card) -> list[str]:
         found.append("preprocessing: outside the graph (in_graph: false) it needs a source")
     if not card.observation:
         found.append("observation: expected at least one field")
+    if len(card.observation) > MOST_FIELDS:
+        found.append(f"observation: {len(card.observation)} fields; at most {MOST_FIELDS}, and vectors for more")
     taken = {"features", *card.action.outputs()} & set(card.observation) if card.action.head in PARAMETERS else ()
     found += [f"observation.{name}: is the name of something that the graph itself has" for name in taken]
     found += check_action(card.action)

@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from .array_spec import ArraySpec, Bound
 from .heads import PARAMETERS
-from .specs import ArraySpec, Bound, ObservationSpec
+from .specs import ObservationSpec
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):

@@ -22,11 +22,12 @@ from .control import controller
 from .device import select_device
 from .errors import ActionError, SpecError
 from .golden import Golden, check_parity, largest_difference, read_golden
-from .heads import POSITIVE, sample
-from .loaded_graph import load_graph
+from .heads import sample
+from .loaded_graph import LoadedGraph, load_graph
 from .observations import as_arrays
 from .sampling import checked_seed, row_generators
 from .tiles import WARM_UP_CALLS, FreeBatch, Tiles
+from .usable import Usable
 
 Float32 = NDArray[np.float32]
 
@@ -73,18 +74,19 @@ class Engine:
         self.unusable_actions = 0
         self._outputs = self.card.action.outputs()
         self._control = controller(self.card.action)
+        self._usable = Usable(self.card.action)
         self._fields = [(spec.name, np.dtype(spec.dtype), spec.shape) for spec in self.specs]
-        self._set_bounds()
         graph = load_graph(artifact, name, self.device.name, trusted)
-        self._backend = graph.backend
         self._golden = read_golden(artifact.files[self.card.parity.file], self.card)
-        width = sum(self._outputs.values())
+        self._backend = graph.backend
         self._runner: Tiles | FreeBatch = (
-            Tiles(graph.backend, self.specs, width, graph.features)
-            if strict
-            else FreeBatch(graph.backend, self.specs, graph.features)
+            self._run_in_tiles(graph) if strict else FreeBatch(graph.backend, self.specs, graph.features)
         )
         self.parity_difference = self.verify_parity()
+
+    def _run_in_tiles(self, graph: LoadedGraph) -> Tiles:
+        width = sum(self._outputs.values())
+        return Tiles(graph.backend, self.specs, width, graph.features, self._golden.observations)
 
     @classmethod
     def open(cls, path: str | Path, digest: str | None = None, **options: Any) -> Engine:
@@ -164,15 +166,15 @@ class Engine:
         """The rows of a dict that already holds arrays as the graph takes them, else 0. The common case, and cheap."""
         if type(observations) is not dict or len(observations) != len(self._fields):
             return 0
-        rows = 0
+        rows = None
         for name, dtype, shape in self._fields:
             array = observations.get(name)
             if type(array) is not np.ndarray or array.dtype != dtype or array.shape[1:] != shape or not array.ndim:
                 return 0
-            if rows and len(array) != rows:
+            if rows is not None and len(array) != rows:
                 return 0
             rows = len(array)
-        return rows
+        return rows or 0
 
     def _seed(self, seed: int | None) -> int:
         if self.card.action.head == "deterministic":
@@ -182,15 +184,12 @@ class Engine:
     def _decide(
         self, outputs: Float32, observations: dict[str, NDArray[Any]], seed: int | None
     ) -> tuple[Float32, Float32, dict[str, Float32]]:
-        # Parameters must be finite too: their bounds are those of float32 itself, and a NaN lies inside none.
-        self._refuse_unusable(outputs, self._low, self._high)
+        self._check(outputs)
         start, parts = 0, {}
         for name, width in self._outputs.items():
             parts[name] = outputs[:, start : start + width]
             start += width
         raw = parts.pop("raw")
-        if self.card.action.table is not None:
-            self._refuse_unusable(np.abs(raw - np.rint(raw)), -0.0, 0.0)  # half a choice is none
         if seed is not None:
             generators = row_generators(self.digest, seed, [observations[name] for name in self.specs.names])
             try:
@@ -198,23 +197,12 @@ class Engine:
             except ValueError as error:  # numpy refuses to draw from a Beta with alpha or beta 0
                 self.unusable_actions += 1
                 raise ActionError(f"the policy's distribution can't be sampled: {error}") from error
-            self._refuse_unusable(raw, self._low[: raw.shape[1]], self._high[: raw.shape[1]])
+            self._check(raw)
         return self._control(raw), raw, parts
 
-    def _refuse_unusable(self, numbers: Float32, low: Any, high: Any) -> None:
-        columns = numbers.T
-        inside = (columns >= low) & (columns <= high)  # False for a NaN
-        if not inside.all():
+    def _check(self, numbers: Float32) -> None:
+        try:
+            self._usable.check(numbers)
+        except ActionError:
             self.unusable_actions += 1
-            row = int(np.argwhere(~inside.T)[0][0])
-            raise ActionError(f"row {row}: the policy's raw action is not finite or leaves its bounds")
-
-    def _set_bounds(self) -> None:
-        """Of all that the graph gives: the raw action's own, and for parameters what float32 and the head allow."""
-        low, high = self.card.action.bounds
-        limit = np.finfo(np.float32).max
-        rest = [width for name, width in self._outputs.items() if name != "raw"]
-        least = [0.0 if name in POSITIVE else -limit for name in self._outputs if name != "raw"]
-        low = np.concatenate([low, np.repeat(np.array(least, dtype=np.float32), rest)])
-        high = np.concatenate([high, np.full(sum(rest), limit, dtype=np.float32)])
-        self._low, self._high = low[:, None], high[:, None]
+            raise

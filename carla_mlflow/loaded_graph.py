@@ -45,7 +45,7 @@ def load_graph(artifact: Artifact, backend: str, device: str, trusted: Sequence[
     try:
         answers = [np.array(answer) for answer in loaded(given)]
         again = loaded(given)
-    except (RuntimeError, AttributeError) as error:  # AttributeError: it returned something other than tensors
+    except (RuntimeError, AttributeError, TypeError, ValueError, MemoryError) as error:  # whatever it returned
         raise ArtifactError(f"the graph does not take or give what the card says: {_last_line(error)}") from error
     found = [(answer.shape, answer.dtype.name) for answer in answers]
     if found != [((EXAMPLE_ROWS, width), "float32") for width in outputs.values()]:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .array_spec import ArraySpec
 from .errors import SpecError
-from .specs import ArraySpec, ObservationSpec, check_names
+from .specs import ObservationSpec, check_names
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -70,6 +71,8 @@ def _from_columns(specs: ObservationSpec, columns: Mapping[str, list[Any]]) -> A
 
 def _check_value(value: Any, shape: tuple[int, ...], field: str, dtype: str) -> None:
     """Walks one value of one row; raises SpecError at the first element that is not what the spec says."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise SpecError(field, "is a masked array: fill in or leave out what is masked")
     if isinstance(value, np.ndarray):
         if value.shape != shape:
             raise SpecError(field, f"expected shape {list(shape)}, got {list(value.shape)}")
@@ -91,7 +94,12 @@ def _check_value(value: Any, shape: tuple[int, ...], field: str, dtype: str) -> 
 
 
 def _convert(spec: ArraySpec, value: Any) -> NDArray[Any]:
-    array = np.asarray(value)
+    if isinstance(value, np.ma.MaskedArray):
+        raise SpecError(f"observations.{spec.name}", "is a masked array: fill in or leave out what is masked")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of different lengths
+        raise SpecError(f"observations.{spec.name}", f"expected rows of shape {list(spec.shape)}, all alike") from error
     if array.dtype.kind not in "fiu":
         raise SpecError(f"observations.{spec.name}", f"expected an array of numbers, got {array.dtype}")
     if array.shape[1:] != spec.shape or array.ndim != len(spec.shape) + 1:

@@ -44,7 +44,7 @@ class OnnxBackend:
         try:
             outputs: Arrays = self._session.run(None, feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no base but this
-            raise RuntimeError(_reason(error)) from error
+            raise _failure(error) from error
         return outputs
 
     def allocate(self, count: int, dtype: str) -> NDArray[Any]:
@@ -74,7 +74,10 @@ class _Bound:
         self._binding.bind_input(self._names[index], "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def run(self) -> Arrays:
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # ONNX Runtime's exceptions share no base but this
+            raise _failure(error) from error
         return self._outputs
 
 
@@ -93,6 +96,14 @@ def _providers(device: str) -> list[Any]:
     if kind == "cuda":
         return [("CUDAExecutionProvider", {"device_id": int(index or 0)}), "CPUExecutionProvider"]
     return ["CPUExecutionProvider"]
+
+
+def _failure(error: Exception) -> Exception:
+    """ONNX Runtime has no exception of its own for memory that ran out; its text is all there is."""
+    text = str(error).lower()
+    if any(sign in text for sign in ("allocate memory", "bad_alloc", "out of memory")):
+        return MemoryError(_reason(error))
+    return RuntimeError(_reason(error))
 
 
 def _reason(error: Exception) -> str:

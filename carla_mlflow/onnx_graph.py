@@ -2,7 +2,7 @@
 
 ONNX operators only compute, but a tensor may name an outside file to be read in its place (external data), and
 operators of other domains are libraries. Both are refused before ONNX Runtime sees a byte; so is chance, since a
-policy's answer is its observation's alone.
+policy's answer is its observation's alone, and a loop that need not end.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from .errors import ArtifactError
 
 DOMAINS = frozenset({"", "ai.onnx"})
 RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
+MOST_TRIPS = 10_000
+"""Rounds of one loop: a recurrent policy goes over its few time steps."""
+MOST_ELEMENTS = 1 << 26
+"""Of a tensor that is made from a shape alone, and so costs the file nothing."""
 
 
 def checked_model(graph: bytes) -> bytes:
@@ -31,23 +37,57 @@ def checked_model(graph: bytes) -> bytes:
         model = onnx.load_model_from_string(graph)
     except (DecodeError, ValueError, TypeError) as error:
         raise ArtifactError("model.onnx: not an ONNX model") from error
-    nodes = set()
-    for message in _messages(model):
-        if isinstance(message, onnx.TensorProto):
-            if message.external_data or message.data_location == onnx.TensorProto.EXTERNAL:
-                raise ArtifactError(f"model.onnx: the tensor {message.name!r} lies in another file (external data)")
-        elif isinstance(message, onnx.NodeProto):
-            nodes.add((message.domain, message.op_type))
-            if message.op_type == "Dropout" and len(message.input) > 2:
-                raise ArtifactError("model.onnx: holds a Dropout that may be in training mode, which is chance")
-    refused = {(domain, kind) for domain, kind in nodes if domain not in DOMAINS or kind in RANDOM}
+    messages = list(_messages(model))
+    tensors = [message for message in messages if isinstance(message, onnx.TensorProto)]
+    nodes = [message for message in messages if isinstance(message, onnx.NodeProto)]
+    for tensor in tensors:
+        if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ArtifactError(f"model.onnx: the tensor {tensor.name!r} lies in another file (external data)")
+    refused = {(n.domain, n.op_type) for n in nodes if n.domain not in DOMAINS or n.op_type in RANDOM}
     unknown = sorted(f"{domain}.{kind}".lstrip(".") for domain, kind in refused)
     if unknown:
         raise ArtifactError(f"model.onnx: uses operators that a policy may not: {', '.join(unknown)}")
     if not nodes:
         raise ArtifactError("model.onnx: not an ONNX model")
+    numbers = _whole_numbers(tensors, nodes)
+    for node in nodes:
+        _check_training(node)
+        _check_size(node, numbers)
     written: bytes = model.SerializeToString()
     return written
+
+
+def _check_training(node: Any) -> None:
+    if node.op_type == "Dropout" and len(node.input) > 2:
+        raise ArtifactError("model.onnx: holds a Dropout that may be in training mode, which is chance")
+    if node.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in node.attribute):
+        raise ArtifactError("model.onnx: holds a BatchNormalization in training mode, which looks at other rows")
+
+
+def _check_size(node: Any, numbers: dict[str, float]) -> None:
+    if node.op_type == "Loop" and numbers.get(node.input[0], np.inf) > MOST_TRIPS:
+        raise ArtifactError(f"model.onnx: a loop whose end is not in sight; at most {MOST_TRIPS:,} rounds, as a number")
+    shape = {"ConstantOfShape": 0, "Expand": 1}.get(node.op_type)
+    if shape is not None and len(node.input) > shape and numbers.get(node.input[shape], 0.0) > MOST_ELEMENTS:
+        raise ArtifactError(f"model.onnx: {node.op_type} makes a tensor of more than {MOST_ELEMENTS:,} elements")
+
+
+def _whole_numbers(tensors: list[Any], nodes: list[Any]) -> dict[str, float]:
+    """Name → product of the whole numbers that stand in the file under it; the largest, if several do."""
+    from onnx import TensorProto, numpy_helper
+
+    named = [(tensor.name, tensor) for tensor in tensors]
+    named += [(n.output[0], a.t) for n in nodes if n.op_type == "Constant" for a in n.attribute if a.HasField("t")]
+    numbers: dict[str, float] = {}
+    for name, tensor in named:
+        if tensor.data_type != TensorProto.INT64 or len(tensor.dims) > 1:
+            continue
+        try:
+            number = float(np.prod(numpy_helper.to_array(tensor).astype(np.float64)))
+        except ValueError as error:
+            raise ArtifactError(f"model.onnx: the tensor {name!r} does not hold what its shape says") from error
+        numbers[name] = max(number, numbers.get(name, number))
+    return numbers
 
 
 def _messages(root: Any) -> Iterator[Any]:

@@ -19,6 +19,7 @@ from typing import Any
 from .errors import ArtifactError, ExportError
 from .fitted import check_fitted as check_fitted
 from .fitted import type_name
+from .plain_arrays import check_arrays
 
 TRUSTED_TYPES: tuple[str, ...] = (
     "numpy.dtype",  # SimpleImputer and KBinsDiscretizer remember one: names a format of numbers, does nothing
@@ -36,7 +37,7 @@ HOMES = (
 )
 """Modules whose types may be in a preprocessor. skops trusts all of scikit-learn and scipy, some of which reads files
 that an observation names (HashingVectorizer) or crashes on forged numbers (SVMs, sparse matrices)."""
-_MOST_BYTES = 256 * 2**20  # of a preprocessor once unpacked; a zip bomb stops here
+_MOST_BYTES, _MOST_SCHEMA_BYTES = 256 * 2**20, 8 * 2**20  # once unpacked; a zip bomb stops here
 
 
 def operators_types(text: str | None = None) -> tuple[str, ...]:
@@ -65,9 +66,7 @@ def load_preprocessor(data: bytes, trusted: Sequence[str] = ()) -> Any:
 
     allowed = [*TRUSTED_TYPES, *trusted]
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as members:
-            if sum(member.file_size for member in members.infolist()) > _MOST_BYTES:
-                raise ArtifactError(f"preprocessor.skops: larger than {_MOST_BYTES >> 20} MiB unpacked")
+        _check_sizes(data)
         _check_homes(data, allowed)
         transformer = skops.io.loads(data, trusted=allowed)
         transforms = callable(getattr(transformer, "transform", None))
@@ -84,6 +83,16 @@ def load_preprocessor(data: bytes, trusted: Sequence[str] = ()) -> Any:
     if not transforms:
         raise ArtifactError(f"preprocessor.skops: holds a {type_name(transformer)}, which transforms nothing")
     return transformer
+
+
+def _check_sizes(data: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(data)) as members:
+        try:
+            check_arrays(members, _MOST_BYTES)
+        except ValueError as error:
+            raise ArtifactError(f"preprocessor.skops: {error}") from error
+        if members.getinfo("schema.json").file_size > _MOST_SCHEMA_BYTES:
+            raise ArtifactError(f"preprocessor.skops: its schema is larger than {_MOST_SCHEMA_BYTES >> 20} MiB")
 
 
 def _check_homes(data: bytes, allowed: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from .actions import Actions, Float32
 from .control import CONTROL_NAMES
 from .engine import Engine
 from .observations import as_arrays
+from .sampling import checked_seed
 
 SHORT_BYTES = 256
 """Up to here a row's own bytes are its key; beyond, their blake2b with 32 bytes."""
@@ -44,9 +45,10 @@ class ResultCache:
         """As `Engine.act`."""
         if not deterministic and seed is None:
             return self._engine.act(observations, deterministic, seed)
-        arrays = as_arrays(self._engine.specs, observations)
+        seed = None if deterministic else checked_seed(seed)
+        # Copied: the caller may change its arrays while the engine looks at them, and the key has to be what it saw.
+        arrays = {name: array.copy() for name, array in as_arrays(self._engine.specs, observations).items()}
         rows = self._engine.specs.validate(arrays)  # before the lookup: a refusal has to name the caller's row
-        seed = None if deterministic else seed
         keys = [(seed, self._key(arrays, row)) for row in range(rows)]
         with self._lock:
             found = [self._known.get(key) for key in keys]

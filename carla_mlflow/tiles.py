@@ -3,8 +3,8 @@
 A matrix product may round differently for another number of rows, so a row's action would depend on the company
 it came in, and with some kernels on its place among them. Here every forward has one of a few shapes. The reference
 is 8 rows (1 for large images, where a larger batch is no faster on a CPU). A shape is used only when, as the policy was
-loaded, it gave PROOF_ROWS observations the reference's bits in several orders; how many pass depends on the
-backend's kernels (ONNX Runtime: all; MKL: from 4 rows on). docs/adr/0004 has the figures.
+loaded, it gave a sample of observations the reference's bits in several orders (see `proof`); how many pass depends
+on the backend's kernels (ONNX Runtime: all; MKL: from 4 rows on). docs/adr/0004 has the figures.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from .backends import Arrays, Backend
 from .errors import SpecError
+from .proof import ROWS, proof_sample, proven_shapes
 from .specs import ObservationSpec
 from .workspace import Features, Workspace
 
 REFERENCE_ROWS = 8
 SHAPES = (1, 4, 8, 16, 32, 64, 128, 256)
-PROOF_ROWS, PROOF_ORDERS = 1024, 3
 WARM_UP_CALLS = 4
 """TorchScript specialises itself during its first calls (measured: 56, 0.7, then 0.04 ms)."""
 
@@ -42,7 +42,14 @@ class Forward:
 class Tiles:
     """Runs batches of any size through a graph. Safe to call from several threads."""
 
-    def __init__(self, backend: Backend, specs: ObservationSpec, width: int, features: Features | None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        specs: ObservationSpec,
+        width: int,
+        features: Features | None,
+        golden: Mapping[str, NDArray[Any]],
+    ) -> None:
         """Binds, warms and proves the shapes.
 
         Args:
@@ -50,13 +57,14 @@ class Tiles:
             specs: of the observations.
             width: of all outputs together.
             features: what makes the graph's input of the observations, when that is not in the graph.
+            golden: observations that the policy saw in training; some of what the shapes are proven on.
         """
         self._backend, self._specs, self._width, self._features = backend, specs, width, features
         reference = 1 if specs.is_large else REFERENCE_ROWS
         self._idle: dict[int, list[Workspace]] = {}
         self._use((reference,))
         if not specs.is_large:
-            self._prove(reference)
+            self._prove(reference, golden)
 
     @property
     def shapes(self) -> tuple[int, ...]:
@@ -76,6 +84,7 @@ class Tiles:
             except self._backend.out_of_memory:
                 if len(self._shapes) == 1:
                     raise
+                self._idle[self._shapes[-1]].clear()
                 self._use(self._shapes[:-1])  # smaller pieces, the same bits
 
     def _forward(self, arrays: Mapping[str, NDArray[Any]], outputs: NDArray[np.float32]) -> Forward:
@@ -83,19 +92,21 @@ class Tiles:
         for shape in self._plan(len(outputs)):
             stop = min(start + shape, len(outputs))
             workspace = self._take(shape)
-            began = time.perf_counter()
-            if not workspace.fill(arrays, start, stop):
-                self._specs.validate(arrays)  # raises, and says where
-                raise SpecError("observations", "do not fit the policy's bounds")
-            checked = time.perf_counter()
-            column = 0
-            for output in workspace.run():
-                width = output.shape[1]
-                outputs[start:stop, column : column + width] = output[: stop - start]
-                column += width
+            try:
+                began = time.perf_counter()
+                if not workspace.fill(arrays, start, stop):
+                    self._specs.validate(arrays)  # raises, and says where
+                    raise SpecError("observations", "do not fit the policy's bounds")
+                checked = time.perf_counter()
+                column = 0
+                for output in workspace.run():
+                    width = output.shape[1]
+                    outputs[start:stop, column : column + width] = output[: stop - start]
+                    column += width
+            finally:
+                self._idle[shape].append(workspace)
             check_s += checked - began
             forward_s += time.perf_counter() - checked
-            self._idle[shape].append(workspace)
             start = stop
         return Forward(outputs, check_s, forward_s)
 
@@ -110,34 +121,17 @@ class Tiles:
         self._shapes = shapes
         self._plan = functools.lru_cache(maxsize=4096)(functools.partial(plan, shapes))
 
-    def _prove(self, reference: int) -> None:
-        """Keeps the shapes that give every row of a sample the reference's bits, in whatever place of the tile.
+    def _prove(self, reference: int, golden: Mapping[str, NDArray[Any]]) -> None:
+        sample = proof_sample(self._specs, golden, far=self._features is None)
+        proven = proven_shapes(SHAPES, reference, sample, self._in_tiles)
+        self._idle = {shape: self._idle.get(shape, []) for shape in proven}
+        self._use(proven)
 
-        When the reference itself does not, one row at a time is left, which has no company and no place.
-        """
-        rng = np.random.default_rng(0)
-        half = PROOF_ROWS // 2
-        sample = {s.name: np.concatenate([s.sample(rng, half), s.corners(rng, half)]) for s in self._specs}
-        orders = [rng.permutation(PROOF_ROWS) for _ in range(PROOF_ORDERS)]
-        expected = self._bits(sample, reference, orders)
-        if expected is None:
-            reference = 1
-            expected = self._bits(sample, reference, orders)
-        proven = {reference} | {shape for shape in SHAPES if self._bits(sample, shape, orders) == expected}
-        self._idle = {shape: self._idle[shape] for shape in proven}
-        self._use(tuple(sorted(proven)))
-
-    def _bits(self, sample: Mapping[str, NDArray[Any]], shape: int, orders: list[NDArray[np.intp]]) -> bytes | None:
-        """What the graph gives in tiles of one shape; None when that depends on a row's place."""
+    def _in_tiles(self, shape: int, observations: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         self._use((shape,))
         for _ in range(WARM_UP_CALLS):
-            self.forward({name: array[:shape] for name, array in sample.items()}, shape)
-        found = self.forward(sample, PROOF_ROWS).outputs
-        for order in orders if shape > 1 else ():
-            shuffled = self.forward({name: array[order] for name, array in sample.items()}, PROOF_ROWS).outputs
-            if shuffled.tobytes() != found[order].tobytes():
-                return None
-        return found.tobytes()
+            self.forward({name: array[:shape] for name, array in observations.items()}, shape)
+        return self.forward(observations, ROWS).outputs
 
 
 def plan(shapes: tuple[int, ...], rows: int) -> tuple[int, ...]:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from .backends import Arrays, aligned
 from .errors import ArtifactError
-from .torchscript_ops import check_graph, checked_archive
+from .torchscript_archive import checked_archive
+from .torchscript_ops import check_operations
+from .torchscript_purity import check_purity
 
 
 class TorchScriptBackend:
@@ -25,11 +27,14 @@ class TorchScriptBackend:
         archive = checked_archive(graph)
         try:
             module = torch.jit.load(io.BytesIO(archive), map_location=self._device)  # type: ignore[no-untyped-call]
-            check_graph(module)
+            check_operations(module)  # before freezing, which already runs what is constant
             # Not optimize_for_inference: its packed linear layers round a row by its place in the batch
             # (measured: six outputs, odd and even rows), and it is no faster here.
             frozen = torch.jit.freeze(module.eval())
+            writes = check_purity(frozen.forward.inlined_graph)
             self._forward = frozen.forward  # past Module.__call__, which costs as much as a small layer
+            if any(writes):
+                self._forward = _with_copies(frozen.forward, writes)
         except (RuntimeError, AttributeError) as error:
             raise ArtifactError(f"model.pt: not a policy in TorchScript: {str(error).splitlines()[0]}") from error
 
@@ -89,6 +94,15 @@ class _OnCuda:
                 answer.copy_(output, non_blocking=True)
             torch.cuda.current_stream(self._device).synchronize()
             return [answer.numpy() for answer in self._answers]
+
+
+def _with_copies(forward: Any, writes: tuple[bool, ...]) -> Any:
+    """For a network that works in place from its first layer on: the caller's arrays stay as they are."""
+
+    def answer(*inputs: torch.Tensor) -> Any:
+        return forward(*(tensor.clone() if written else tensor for tensor, written in zip(inputs, writes, strict=True)))
+
+    return answer
 
 
 def _as_tuple(outputs: Any) -> tuple[torch.Tensor, ...]:

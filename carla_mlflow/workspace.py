@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .array_spec import ArraySpec
 from .backends import Arrays, Backend
-from .specs import ArraySpec, ObservationSpec
+from .specs import ObservationSpec
 
 Features = Callable[[Arrays], NDArray[np.float32]]
 """Observation arrays in the card's order, each (T, *shape) → the graph's one input, float32 (T, F)."""
@@ -26,7 +27,6 @@ class Workspace:
 
     def __init__(self, backend: Backend, specs: ObservationSpec, rows: int, features: Features | None) -> None:
         self.rows = rows
-        self._specs = specs
         floats = [spec for spec in specs if spec.dtype == "float32"]
         self._flat = backend.allocate(rows * sum(_size(spec) for spec in floats), "float32")
         self._low, self._high = (
@@ -45,6 +45,8 @@ class Workspace:
         self._bounded_images = [(view, spec) for spec, view in fields if spec.dtype == "uint8" and _bounded(spec)]
         self._fields = [(spec.name, view, _lendable(spec, rows)) for spec, view in fields]
         self._features = features
+        self._examples = [spec.generate_value() for spec in specs]
+        self._used = 0  # rows that hold a caller's observations
         self._reset()
         if features is None:
             self._bound = backend.bind(self._views)
@@ -57,9 +59,12 @@ class Workspace:
     def fill(self, arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> bool:
         """Takes rows [start, stop) of arrays of the specs' dtypes and shapes; whether all lie inside the bounds.
 
-        Rows left over keep what they held, which was inside.
+        Rows left over hold the same fixed example always: what another caller asked before plays no part.
         """
         count = stop - start
+        if count < self._used:
+            self._reset(count)
+        self._used = count
         for index, (name, view, lendable) in enumerate(self._fields):
             rows = arrays[name][start:stop]
             # Only what torch takes: no strides but the usual (a reversed array of one row counts as contiguous), and
@@ -77,6 +82,7 @@ class Workspace:
             inside = inside and bool(((view >= spec.lows) & (view <= spec.highs)).all())
         if not inside:
             self._reset()
+            self._used = 0
         return inside
 
     def run(self) -> Arrays:
@@ -85,9 +91,9 @@ class Workspace:
             self._made[:] = self._features(self._views)
         return self._bound.run()
 
-    def _reset(self) -> None:
-        for view, spec in zip(self._views, self._specs, strict=True):
-            view[:] = spec.generate_value()
+    def _reset(self, first: int = 0) -> None:
+        for view, example in zip(self._views, self._examples, strict=True):
+            view[first:] = example
 
 
 def _size(spec: ArraySpec) -> int:
