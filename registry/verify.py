@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from carla_mlflow.artifact import Artifact, open_artifact
+from carla_mlflow.card_sections import Card
 from carla_mlflow.engine import Engine
+from carla_mlflow.errors import ParityError
+from carla_mlflow.golden import Golden, read_golden
+from carla_mlflow.out_of_graph import OutOfGraph
 from carla_mlflow.preprocessing import load_preprocessor
+from carla_mlflow.weights import check_weights
 
 
 def verify(path: Path, digest: str | None, device: str = "cpu", trusted: Sequence[str] = ()) -> Iterator[str]:
@@ -30,6 +38,8 @@ def verify(path: Path, digest: str | None, device: str = "cpu", trusted: Sequenc
     yield f"digest       {artifact.digest}, {pin}"
     yield f"files        {', '.join(artifact.files)}: {size / 1e3:.0f} kB, as the card says"
     yield from _preprocessor(artifact, trusted)
+    check_weights(artifact)
+    yield f"weights      {artifact.card.weights}, as the graph holds them"
     for backend in artifact.backends:
         engine = Engine(artifact, device, backend, trusted)
         engine.warm_up()
@@ -45,5 +55,27 @@ def _preprocessor(artifact: Artifact, trusted: Sequence[str]) -> Iterator[str]:
     source = artifact.card.preprocessing.source
     if source is not None:
         transformer = load_preprocessor(artifact.files[source], trusted)
+        golden = read_golden(artifact.files[artifact.card.parity.file], artifact.card)
+        _check_features(transformer, golden, artifact.card)
         where = "in the graph" if artifact.card.preprocessing.in_graph else "run from this file"
-        yield f"preprocessor {type(transformer).__name__}, {where}"
+        yield f"preprocessor {type(transformer).__name__}, {where}; makes the features that training saw"
+
+
+def _check_features(transformer: Any, golden: Golden, card: Card) -> None:
+    """The preprocessor is what the policy was trained behind: it makes the golden features of the golden observations.
+
+    Raises:
+        ParityError: it does not.
+    """
+    flat = [golden.observations[name].reshape(len(golden.raw), -1) for name in card.observation_spec.names]
+    made = OutOfGraph(transformer)(np.concatenate(flat, axis=1))
+    wanted, parity = golden.features, card.parity
+    if (
+        wanted is None
+        or made.shape != wanted.shape
+        or not np.allclose(made, wanted, rtol=parity.rtol, atol=parity.atol)
+    ):
+        raise ParityError(
+            f"{card.preprocessing.source}: {type(transformer).__name__} makes other features of the golden "
+            f"observations than {card.parity.file} holds"
+        )

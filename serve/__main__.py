@@ -35,7 +35,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
     def __init__(self, settings: Settings, status_file: Path) -> None:
         self._settings = settings
         self._status_file = status_file
-        self._slot = Slot()
+        self._slot = Slot(status_file.parent)
         super().__init__()
 
     def load_config(self) -> None:
@@ -83,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"carla-serve: {settings.host}:{settings.port}: {error.strerror}; choose another --port", file=sys.stderr)
         return REFUSED
+    if settings.is_folder and not settings.digest:
+        text = "unpinned: no --digest was given, so anyone who can write the folder decides what drives"
+        print(f"carla-serve: {text}", file=sys.stderr)
     return _run(settings)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import logging
 import os
 import subprocess
 import sys
@@ -17,8 +17,6 @@ from serve.status import SERVER_PID, STATUS_FILE, read_status
 
 LOOK_S = 0.05
 """How often a worker looks at the follower's file while it has nothing to serve."""
-
-log = logging.getLogger("serve")
 
 
 def start_follower(status_file: Path, settings: Settings) -> subprocess.Popen[bytes]:
@@ -37,16 +35,15 @@ def start_filling(slot: Slot, settings: Settings, status_file: Path) -> None:
 
 def fill_from_folder(slot: Slot, settings: Settings, _: Path) -> None:
     """Loads the folder that `model` names."""
-    loaded = slot.load(Path(settings.model), settings.digest or None, settings)
-    if loaded and not settings.digest:
-        log.warning("unpinned: no --digest was given, so anyone who can write the folder decides what drives")
+    slot.load(Path(settings.model), settings.digest or None, settings)
 
 
 def fill_from_follower(slot: Slot, settings: Settings, status_file: Path) -> None:
     """Waits until the follower has an artifact that loads."""
     slot.reason = f"waiting for the registry to resolve {settings.model}"
     # The follower is importing mlflow on another core; so long this one imports what a policy will probably need.
-    importlib.import_module("torch" if settings.backend == "torchscript" else "carla_mlflow.onnx_backend")
+    with contextlib.suppress(ImportError):  # not installed: the policy itself will say if it is missed
+        importlib.import_module("torch" if settings.backend == "torchscript" else "carla_mlflow.onnx_backend")
     seen = None
     while True:
         status = read_status(status_file)

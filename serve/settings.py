@@ -70,6 +70,9 @@ class Settings:
             found.append(f"device: {self.device!r}: expected auto, cpu, cuda or cuda:N")
         if self.backend not in {"card", "torchscript", "onnx", "auto"}:
             found.append(f"backend: {self.backend!r}: expected card, torchscript, onnx or auto")
+        for name in self.trusted:
+            if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name):
+                found.append(f"trust_types: {name!r}: expected full names of types, such as my_pkg.features.Clipper")
         if not self.host:
             found.append("host: is empty; 0.0.0.0 listens on every address")
         if not self.poll_s > 0:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.actions import Actions
 from carla_mlflow.artifact import open_artifact
-from carla_mlflow.backend_choice import load_engine
 from carla_mlflow.card_sections import Card
 from carla_mlflow.cli import one_line
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import CarlaMlflowError
+from serve.agreed_backend import load_agreed
 from serve.codecs.carla import PredictCodec
 from serve.codecs.scoring import ScoringCodec
 from serve.settings import Settings
@@ -70,7 +70,9 @@ def _cache(engine: Engine, rows: int) -> ResultCache | None:
 class Slot:
     """Holds one Serving. Reading `serving` needs no lock: it is replaced whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        """Empty; `folder` is the server's own, where its workers meet."""
+        self._folder = folder
         self.serving: Serving | None = None
         self.reason = "starting"
         self.registry: str | None = None
@@ -83,7 +85,7 @@ class Slot:
         with self._loading:
             try:
                 artifact = open_artifact(path, digest)
-                engine, figures = load_engine(artifact, settings.device, settings.backend, settings.trusted)
+                engine, figures = load_agreed(artifact, settings, self._folder)
                 for rows in WARM_UP_ROWS:
                     engine.warm_up(rows)
                 self.serving = Serving(

@@ -18,10 +18,11 @@ from carla_mlflow.card_sections import Card, FileCard, Parity, Preprocessing, ob
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import ArtifactError, ExportError
 from carla_mlflow.specs import ObservationSpec
-from training_export.compared import COMPARED_ROWS, ask, compare
+from carla_mlflow.weights import hash_arrays, torch_weights
+from training_export.compared import ask, compare
 from training_export.graph import PolicyGraph, to_torchscript
 from training_export.onnx_export import to_onnx
-from training_export.onnx_file import OnnxFile, hash_arrays
+from training_export.onnx_file import OnnxFile
 from training_export.trained import TrainedPolicy
 
 EXAMPLE_ROWS = 3
@@ -48,7 +49,7 @@ class Export:
     differences: dict[str, float]
     figures: Figures
     left_out: dict[str, str]
-    rows: int = COMPARED_ROWS
+    rows: int
 
     @property
     def engine(self) -> Engine:
@@ -86,7 +87,7 @@ def export_policy(trained: TrainedPolicy, name: str, version: str, description: 
     with _one_thread():
         figures = measure(engines)
     artifact = _seal(card, {backend: graphs[backend] for backend in engines}, others, fastest(figures))
-    return Export(artifact, engines, differences, figures, left_out)
+    return Export(artifact, engines, differences, figures, left_out, sum(len(answer.raw) for answer in answers))
 
 
 def _card(trained: TrainedPolicy, name: str, version: str, description: str, weights: str) -> Card:
@@ -143,7 +144,7 @@ def weights_hash(graph: PolicyGraph | OnnxFile) -> str:
     """sha256 over every parameter and buffer: name, type, shape and bytes, by name."""
     if isinstance(graph, OnnxFile):
         return graph.weights_hash()
-    return hash_arrays({name: tensor.detach().cpu().numpy() for name, tensor in graph.state_dict().items()})
+    return hash_arrays(torch_weights(graph.state_dict()))
 
 
 def measure_latency(engine: Engine) -> dict[str, Any]:

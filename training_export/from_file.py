@@ -11,7 +11,9 @@ import torch
 from carla_mlflow.card_sections import ActionCard, FieldCard, observation_spec
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from carla_mlflow.golden import Golden
-from carla_mlflow.torchscript_ops import check_graph, checked_archive
+from carla_mlflow.torchscript_archive import checked_archive
+from carla_mlflow.torchscript_ops import check_operations
+from carla_mlflow.torchscript_purity import check_purity
 from training_export.draft import CardDraft, complete
 from training_export.from_module import from_network
 from training_export.onnx_file import OnnxFile
@@ -36,10 +38,11 @@ def load_script(path: Path) -> torch.jit.ScriptModule:
     data = checked_archive(path.read_bytes())
     try:
         module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
-        check_graph(module)
+        check_operations(module)
+        check_purity(torch.jit.freeze(module.eval()).forward.inlined_graph)
     except (RuntimeError, AttributeError) as error:
         raise ArtifactError(f"{path.name}: not a network in TorchScript: {str(error).splitlines()[0]}") from error
-    return module.eval()
+    return module
 
 
 def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) -> TrainedPolicy:

@@ -62,7 +62,10 @@ def from_network(
         inputs, features = prepared.inputs(specs, observations)
         return golden_of(action, observations, _ask(source, module, inputs, action.outputs()), features)
 
-    answer(specs.example(2))  # a module that doesn't fit its card is said so before anything is exported
+    example = specs.example(3)
+    answer(example)  # a module that doesn't fit its card is said so before anything is exported
+    inputs = tuple(torch.from_numpy(array.copy()) for array in prepared.inputs(specs, example)[0])
+    scripted = script_network(module, inputs)
     return TrainedPolicy(
         graph=PolicyGraph(prepared.before(module), action),
         observation=section,
@@ -72,7 +75,7 @@ def from_network(
         preprocessor=prepared.data,
         features=prepared.features(specs),
         trusted=prepared.trusted,
-        scripted=PolicyGraph(prepared.before(script_network(module)), action),
+        scripted=None if scripted is None else PolicyGraph(prepared.before(scripted), action),
         training=draft.training,
     )
 

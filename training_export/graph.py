@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
 
 import torch
 from torch import nn
+from torch.jit._trace import TracerWarning
 
 from carla_mlflow.card_sections import ActionCard
 from carla_mlflow.errors import ExportError
@@ -80,20 +82,38 @@ def without_debug_info(archive: bytes) -> bytes:
     return stripped.getvalue()
 
 
-def script_network(network: nn.Module) -> nn.Module:
-    """The network as TorchScript.
+def script_network(network: nn.Module, examples: tuple[torch.Tensor, ...]) -> nn.Module | None:
+    """The network as TorchScript, with its branches and loops; None when it has none, so that a trace says it all.
+
+    Args:
+        network: of the author's own.
+        examples: one batch of its inputs, of more than one row.
 
     Raises:
         ExportError: names the operation that TorchScript can't express.
     """
     try:
         scripted: nn.Module = torch.jit.script(network.eval())
+        scripted(*examples)  # what scripts may still refuse to run, as torch's parametrizations do
     except Exception as error:  # torch raises RuntimeError, NotSupportedError, OSError and others here
+        if _can_be_traced(network, examples):
+            return None
         raise ExportError(
             f"{type(network).__name__} can't be scripted: {_reason(error)}. Rewrite that operation with torch's own, "
             "or hand over a module already scripted or traced (torch.jit.trace) that behaves the same"
         ) from error
     return scripted
+
+
+def _can_be_traced(network: nn.Module, examples: tuple[torch.Tensor, ...]) -> bool:
+    """Whether Python saw no number of the observation: torch warns where a trace would hold on to one."""
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
+    except Exception:  # the author's code may raise anything
+        return False
+    return not any(issubclass(warning.category, TracerWarning) for warning in said)
 
 
 def _reason(error: Exception) -> str:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 
 from carla_mlflow.card_sections import ActionCard
 from carla_mlflow.errors import ExportError
 from carla_mlflow.onnx_backend import OnnxBackend
 from carla_mlflow.onnx_graph import checked_model
+from carla_mlflow.weights import ONNX_PREFIX, hash_arrays, onnx_weights
 from training_export.head_modules import head_module
 from training_export.onnx_export import OPSET, strip, to_onnx_model
-
-PREFIX = "network/"
 
 
 @dataclass(frozen=True)
@@ -58,10 +54,9 @@ class OnnxFile:
             raise ExportError(f"the network returns {', '.join(found)}; the card's head needs {', '.join(names)}")
         head = to_onnx_model(_Head(action), _example(action, len(names)), names, list(action.outputs()))
         try:
-            network = onnx.version_converter.convert_version(onnx.load_model_from_string(self.data), OPSET)
-            network = onnx.compose.add_prefix(network, PREFIX, rename_inputs=False)
+            network = self._network()
             network.ir_version = head.ir_version
-            pairs = [(PREFIX + output, name) for output, name in zip(found, names, strict=True)]
+            pairs = [(ONNX_PREFIX + output, name) for output, name in zip(found, names, strict=True)]
             joined = onnx.compose.merge_models(network, head, io_map=pairs)
         except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
             raise ExportError(f"the head can't be put behind this ONNX network: {error}") from error
@@ -76,9 +71,11 @@ class OnnxFile:
 
     def weights_hash(self) -> str:
         """sha256 over every initializer: name, type, shape and bytes, by name."""
-        return hash_arrays(
-            {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load_model_from_string(self.data).graph.initializer}
-        )
+        return hash_arrays(onnx_weights(self._network()))
+
+    def _network(self) -> Any:
+        network = onnx.version_converter.convert_version(onnx.load_model_from_string(self.data), OPSET)
+        return onnx.compose.add_prefix(network, ONNX_PREFIX, rename_inputs=False)
 
 
 class _Head(torch.nn.Module):
@@ -96,12 +93,3 @@ class _Head(torch.nn.Module):
 def _example(action: ActionCard, count: int) -> tuple[torch.Tensor, ...]:
     widths: Sequence[int] = [width for name, width in action.outputs().items() if name != "raw"] or [len(action.raw)]
     return tuple(torch.ones(3, width) for width in widths[:count])
-
-
-def hash_arrays(arrays: dict[str, NDArray[Any]]) -> str:
-    """`sha256:` over name, type, shape and bytes of each array, by name."""
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return "sha256:" + digest.hexdigest()

@@ -13,7 +13,7 @@ from carla_mlflow.card_sections import ActionCard, FieldCard
 from carla_mlflow.control import controller
 from carla_mlflow.errors import ExportError
 from carla_mlflow.golden import Golden
-from carla_mlflow.heads import PARAMETERS, mode
+from carla_mlflow.heads import PARAMETERS, POSITIVE, mode
 from carla_mlflow.specs import ObservationSpec
 from training_export.graph import PolicyGraph
 from training_export.onnx_file import OnnxFile
@@ -71,6 +71,9 @@ def golden_of(
     """
     low, high = action.bounds
     parameters = dict(zip(PARAMETERS[action.head], outputs, strict=False))
+    for name in parameters.keys() & set(POSITIVE):
+        if not (parameters[name] >= 0).all():
+            raise ExportError(f"the network gives a {name} of {np.nanmin(parameters[name]):g}; it has to be positive")
     if parameters:
         raw = mode(action.head, action.deterministic, parameters, low, high)
     else:
