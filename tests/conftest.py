@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def example() -> Path:
     """The artifact folder of a policy that was really trained."""
     return EXAMPLE
+
+
+@pytest.fixture
+def copy(example: Path, tmp_path: Path) -> Path:
+    """A copy of the example to be tampered with."""
+    return Path(shutil.copytree(example, tmp_path / "copy"))
 
 
 @pytest.fixture

@@ -12,11 +12,6 @@ from carla_mlflow.artifact import new_folder, seal
 from carla_mlflow.errors import ArtifactError, CardError, IntegrityError, ParityError
 
 
-@pytest.fixture
-def copy(example: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(example, tmp_path / "copy"))
-
-
 def test_what_was_written_is_what_is_opened(example: Path, tmp_path: Path):
     artifact = open_artifact(example)
     again = write_artifact(tmp_path / "again", artifact)

@@ -8,7 +8,7 @@ import pytest
 
 from carla_mlflow import ArraySpec, ObservationSpec
 from carla_mlflow.errors import SpecError
-from carla_mlflow.observations import collect
+from carla_mlflow.observations import as_arrays, collect
 
 SPECS = ObservationSpec(
     (
@@ -64,6 +64,21 @@ def test_a_bad_row_is_refused_by_row_and_field(row: Any, field: str, problem: st
 def test_what_is_no_collection_is_refused(observations: Any):
     with pytest.raises(SpecError, match="expected arrays, a DataFrame or rows"):
         collect(SPECS, observations)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ([[1.0, 2.0], [1.0]], "all alike"),
+        (np.ma.masked_array(np.zeros((2, 3)), mask=True), "masked"),
+    ],
+)
+def test_a_ragged_or_masked_array_is_refused(value: Any, problem: str):
+    specs = ObservationSpec([ArraySpec("x", "float32", (3,), -5.0, 5.0)])
+    with pytest.raises(SpecError, match=problem):
+        as_arrays(specs, {"x": value})
+    with pytest.raises(SpecError):
+        as_arrays(specs, [{"x": row} for row in value])
 
 
 def test_an_array_of_objects_is_refused():

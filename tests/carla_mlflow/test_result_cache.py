@@ -67,6 +67,33 @@ def test_it_forgets_the_rows_that_were_asked_longest_ago(engine, observations):
     assert cache.hits == 5
 
 
+@pytest.mark.parametrize("seed", [True, 1.0, -1, "1"])
+def test_a_seed_that_is_none_is_refused_even_when_an_equal_one_was_asked(engine, observations, seed):
+    cache = ResultCache(engine, 100)
+    cache.act(observations, deterministic=False, seed=1)
+    with pytest.raises(SpecError, match="seed"):
+        cache.act(observations, deterministic=False, seed=seed)
+
+
+def test_arrays_that_change_while_they_are_asked_spoil_no_answer(engine, observations):
+    moving = {name: array.copy() for name, array in observations.items()}
+
+    class Slow:
+        """The real engine; the caller uses its arrays for the next observation meanwhile."""
+
+        specs, card = engine.specs, engine.card
+
+        def act(self, *question):
+            for array in moving.values():
+                array[:] = 0
+            return engine.act(*question)
+
+    cache = ResultCache(Slow(), 100)
+    assert same(cache.act(moving), engine.act(observations))
+    assert same(cache.act(observations), engine.act(observations))
+    assert cache.hits == 50
+
+
 def test_a_bad_row_is_refused_by_its_own_number(engine, observations):
     cache = ResultCache(engine, 100)
     cache.act(observations)

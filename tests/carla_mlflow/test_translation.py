@@ -25,7 +25,7 @@ from sklearn.preprocessing import (
 )
 
 from carla_mlflow.errors import ExportError
-from carla_mlflow.torchscript_ops import check_graph
+from carla_mlflow.torchscript_ops import check_operations
 from carla_mlflow.translation import Untranslatable, translate
 
 RNG = np.random.default_rng(0)
@@ -120,7 +120,7 @@ def traced(module: torch.nn.Module, *example: int) -> Any:
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.trace(module, torch.ones(3, *example)), buffer)
     loaded = torch.jit.load(io.BytesIO(buffer.getvalue()))
-    check_graph(loaded)
+    check_operations(loaded)
     return loaded
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import httpcore
 import mlflow
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -48,6 +50,32 @@ def test_an_operator_may_choose_another_backend(start_server: Callable[..., Serv
     assert metadata["card"]["backend"] == "onnx"
     answer = server.post("/predict", observation(example)).json["actions"][0]
     np.testing.assert_allclose(list(answer.values()), Engine.open(example).golden.action[0], rtol=1e-5, atol=2e-6)
+
+
+def test_all_workers_of_a_server_run_the_backend_that_auto_chose_once(
+    start_server: Callable[..., Server], example: Path
+):
+    server = start_server("--model", str(example), "--backend", "auto", "--workers", "3")
+    server.wait_ready()
+    told = []
+    for _ in range(30):  # each on a connection of its own, so that another worker may answer
+        with httpcore.ConnectionPool() as pool:
+            told.append(msgspec.json.decode(pool.request("GET", f"{server.url}/metadata").content))
+    assert len({metadata["backend"] for metadata in told if "backend" in metadata}) == 1
+    assert len({str(metadata["backend_figures"]) for metadata in told if "backend" in metadata}) == 1
+
+
+def test_a_server_is_said_to_be_unpinned_however_little_it_logs(start_server: Callable[..., Server], example: Path):
+    server = start_server("--model", str(example), "--log-level", "error")
+    server.wait_ready()
+    assert "unpinned: no --digest was given" in server.log.read_text()
+
+
+@pytest.mark.parametrize("types", ["Clipper", "my pkg.Clipper", "my_pkg.*", "a.b;c.d"])
+def test_a_type_that_can_not_be_one_is_a_usage_error(example: Path, types: str):
+    done = run_command("carla-serve", "--model", str(example), "--trust-types", types)
+    assert done.code == 2
+    assert "trust_types" in done.err
 
 
 def test_the_same_question_again_is_answered_from_memory(start_server: Callable[..., Server], example: Path):

@@ -43,8 +43,8 @@ def build():
 def build_unscriptable():
     class Odd(Toy):
         def forward(self, speed: torch.Tensor, sensors: torch.Tensor) -> torch.Tensor:
-            print(f"{speed!r:>10}")
-            return self.last(torch.tanh(self.first(torch.cat([speed.unsqueeze(1), sensors], dim=1))))
+            scale = {True: 1.0, False: 2.0}[speed.tolist()[0] > 3.0]
+            return scale * self.last(torch.tanh(self.first(torch.cat([speed.unsqueeze(1), sensors], dim=1))))
     return Odd()
 def build_wide():
     return torch.nn.Sequential()
@@ -163,5 +163,56 @@ def test_a_policy_with_a_memory_is_refused(author: Path):
 
 def test_an_operation_that_can_not_be_scripted_is_shown_with_its_place(author: Path):
     done = run_command("carla-export", "toy.py:build_unscriptable", "--card", "card.yaml", "--output", "artifact")
-    assert 'print(f"{speed!r:>10}")' in done.err
+    assert "scale = {True: 1.0, False: 2.0}[speed.tolist()[0] > 3.0]" in done.err
     assert "toy.py" in done.err
+
+
+LAYERS = """
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+class Layers(nn.Module):
+    def __init__(self, first, scale=1.0):
+        super().__init__()
+        self.first, self.last, self.scale = first, nn.Linear(8, 2), scale
+    def forward(self, speed: torch.Tensor, sensors: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([speed.unsqueeze(1) / 60, sensors], dim=1)
+        return self.last(torch.tanh(self.first(x)))
+class Spread(Layers):
+    def forward(self, speed: torch.Tensor, sensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.cat([speed.unsqueeze(1) / 60, sensors], dim=1)
+        mean = self.last(torch.tanh(self.first(x)))
+        return mean, mean - 5.0
+def build_weight_norm():
+    torch.manual_seed(0)
+    return Layers(weight_norm(nn.Linear(4, 8)))
+def build_spectral_norm():
+    torch.manual_seed(0)
+    return Layers(spectral_norm(nn.Linear(4, 8)))
+def build_inplace():
+    torch.manual_seed(0)
+    return Layers(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 8), nn.BatchNorm1d(8), nn.GLU(), nn.Linear(4, 8)))
+def build_negative_spread():
+    return Spread(nn.Linear(4, 8))
+"""
+
+
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm", "inplace"])
+def test_layers_that_can_not_be_scripted_or_work_in_place_are_exported_to_both_backends(author: Path, name: str):
+    (author / "layers.py").write_text(LAYERS)
+    done = run_command("carla-export", f"layers.py:build_{name}", "--card", "card.yaml", "--output", "artifact")
+    assert done.code == 0, done.err
+    assert open_artifact(author / "artifact").backends == ("torchscript", "onnx")
+
+
+def test_a_negative_spread_is_told_as_such(author: Path):
+    (author / "layers.py").write_text(LAYERS)
+    (author / "spread.yaml").write_text(
+        (author / "card.yaml").read_text().replace("head: deterministic", "head: gaussian")
+    )
+    done = run_command(
+        "carla-export", "layers.py:build_negative_spread", "--card", "spread.yaml", "--output", "artifact"
+    )
+    assert done.code == 1
+    assert "the network gives a std of -" in done.err
+    assert not (author / "artifact").exists()

@@ -10,9 +10,9 @@ import torch
 from msgspec.structs import replace
 from sb3_policies import CASES, CHOOSE, DRIVE, Trainer
 
+from carla_mlflow.array_spec import ArraySpec
 from carla_mlflow.card_sections import FieldCard, observation_spec
 from carla_mlflow.errors import CardError
-from carla_mlflow.specs import ArraySpec
 from training_export.draft import ActionDraft, CardDraft
 from training_export.export import export_policy
 from training_export.from_file import load_script

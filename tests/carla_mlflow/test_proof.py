@@ -1,0 +1,75 @@
+"""Tile shapes are used only where a sample that can tell them apart shows that they give the same bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torchscript_cases as cases
+from torch import nn
+
+from carla_mlflow import Engine, ObservationSpec
+from carla_mlflow.array_spec import ArraySpec
+from carla_mlflow.card_sections import FieldCard
+from carla_mlflow.proof import ROWS, proof_sample
+from training_export.draft import ActionDraft, CardDraft, complete
+from training_export.export import Export, export_policy
+from training_export.from_module import from_network
+from training_export.preprocessed import Preprocessed
+
+RAW = {"acceleration": (-1.0, 1.0), "steer": (-1.0, 1.0)}
+
+
+def exported(module: nn.Module, field: FieldCard) -> Export:
+    draft = CardDraft(action=ActionDraft("acceleration_steer", RAW, "deterministic"), observation={"x": field})
+    trained = from_network("test", module.eval(), draft, {"x": field}, complete(draft.action), Preprocessed())
+    return export_policy(trained, "proof", "1.0.0", "")
+
+
+def bits(engine: Engine, rows: np.ndarray) -> list[bytes]:
+    return [action.tobytes() for action in engine.act({"x": rows}).raw]
+
+
+@pytest.mark.parametrize("bound", [5.0, 1e6, 1e30])
+def test_a_network_that_saturates_over_its_bounds_still_gives_a_row_the_same_bits(bound: float):
+    torch.manual_seed(0)
+    export = exported(cases.Saturated(), FieldCard("float32", [16], -bound, bound))
+    rows = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)
+    for engine in export.engines.values():
+        alone = [bits(engine, rows[i : i + 1])[0] for i in range(300)]
+        assert bits(engine, rows) == alone, engine.backend
+        assert [b for i in range(0, 300, 5) for b in bits(engine, rows[i : i + 5])] == alone, engine.backend
+
+
+def test_a_network_that_looks_at_other_rows_is_asked_one_row_at_a_time():
+    torch.manual_seed(0)
+    export = exported(cases.Coupled(), FieldCard("float32", [4]))
+    for engine in export.engines.values():
+        assert engine.tile_rows == (1,), engine.backend
+        rows = np.array([[1, 2, 3, 4], [1e20, 0, 0, 0]], dtype=np.float32)
+        assert bits(engine, rows)[0] == bits(engine, rows[:1])[0]
+
+
+def test_a_network_that_gives_few_answers_proves_nothing_and_is_asked_one_row_at_a_time():
+    export = exported(cases.Constant(), FieldCard("float32", [4], -1.0, 1.0))
+    assert export.engine.tile_rows == (1,)
+
+
+def test_rows_left_over_in_a_tile_hold_nothing_that_a_caller_asked(example):
+    engine = Engine.open(example, device="cpu", backend="torchscript")
+    rows = {name: array[:8] for name, array in engine.golden.observations.items()}
+    engine.act(rows)
+    engine.act({name: array[:2] for name, array in rows.items()})
+    [workspace] = engine._runner._idle[4]
+    for view, spec in zip(workspace._views, engine.specs, strict=True):
+        assert (view[2:] == spec.generate_value()).all()
+
+
+def test_the_sample_holds_every_magnitude_inside_the_bounds():
+    specs = ObservationSpec([ArraySpec("x", "float32", (3,)), ArraySpec("y", "uint8", (2,), 5, 9)])
+    golden = {"x": np.ones((4, 3), np.float32), "y": np.full((4, 2), 7, np.uint8)}
+    sample = proof_sample(specs, golden, far=True)
+    specs.validate(sample)
+    magnitudes = np.log10(np.abs(sample["x"]).max(axis=1))
+    assert all(((magnitudes >= low) & (magnitudes < low + 2)).any() for low in range(-3, 37, 2))
+    assert {name: len(array) for name, array in sample.items()} == {"x": ROWS, "y": ROWS}
