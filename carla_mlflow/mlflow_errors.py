@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 
 from .errors import NotFoundError, RefusedError, RegistryError, UnreachableError
 
-_SILENCE = re.compile(r"failed with exception|Max retries|error code 5\d\d|OperationalError")
+_SILENCE = re.compile(r"failed with exception|Max retries|error code (404|5\d\d)|valid JSON format|OperationalError")
 _SAID_NO = {"RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from carla_mlflow.cli import DONE, add_debug, run_command
 from registry.artifact_commands import add_artifact_commands
+from registry.cache_commands import add_cache_commands
+from registry.history_commands import add_history_commands
+from registry.move_commands import add_move_commands
+from registry.printing import line, show, table
 
 if TYPE_CHECKING:
-    from registry.store import PolicyVersion, Store
+    from registry.store import Store
 
 EPILOG = """\
 references: name@production (alias), name@1.4.2, name@^1.4, name@~1.4.1, name@1.x, name/Production (legacy stage),
@@ -30,36 +33,15 @@ def _store() -> Store:
     return Store()
 
 
-def _show(options: argparse.Namespace, text: str, value: Any) -> None:
-    print(json.dumps(value, default=asdict) if options.json else text)
-
-
-def _line(version: PolicyVersion) -> str:
-    return (
-        f"{version.name} {version.semver}  {version.stage}  {version.digest}  (models:/{version.name}/{version.number})"
-    )
-
-
 def register(options: argparse.Namespace) -> int:
-    from registry.promotion import register as register_policy
+    from registry.cache import default_cache
+    from registry.registration import register as register_policy
 
-    version, new = register_policy(_store(), options.source, options.name)
-    text = f"registered {_line(version)}" if new else f"already registered: {_line(version)}"
+    version, new = register_policy(_store(), options.source, default_cache(), options.name, options.bump)
+    text = f"registered {line(version)}" if new else f"already registered: {line(version)}"
     if new:
         text += f"\nnext: carla-registry promote {version.name}@{version.semver} --to production"
-    _show(options, text, {**asdict(version), "new": new})
-    return DONE
-
-
-def promote(options: argparse.Namespace) -> int:
-    from registry.cache import default_cache
-    from registry.promotion import promote as promote_policy
-    from registry.reference import parse_reference
-
-    reference = parse_reference(options.reference)
-    done = promote_policy(_store(), reference, options.to, default_cache(), options.expect)
-    text = f"promoted {_line(done.version)}\n{done.to}: {done.displaced or 'none'} → {done.version.semver}"
-    _show(options, text, {"version": asdict(done.version), "to": done.to, "from": done.displaced})
+    show(options, text, {**asdict(version), "new": new})
     return DONE
 
 
@@ -72,9 +54,7 @@ def show_list(options: argparse.Namespace) -> int:
     for v in versions:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(v.created))
         rows.append((v.name, v.semver, v.stage, ",".join(v.aliases) or "-", v.number, created, v.digest[:19] + "…"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    text = "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-    _show(options, text if versions else f"{store.uri}: no policy is registered yet", {"versions": versions})
+    show(options, table(rows) if versions else f"{store.uri}: no policy is registered yet", {"versions": versions})
     return DONE
 
 
@@ -82,7 +62,18 @@ def resolve(options: argparse.Namespace) -> int:
     from registry.reference import parse_reference
 
     version = _store().resolve(parse_reference(options.reference))
-    _show(options, _line(version), asdict(version))
+    show(options, line(version), asdict(version))
+    return DONE
+
+
+def show_version(options: argparse.Namespace) -> int:
+    from registry.reference import parse_reference
+
+    version = _store().resolve(parse_reference(options.reference))
+    rows = [
+        (key, ", ".join(value) if isinstance(value, tuple) else str(value)) for key, value in asdict(version).items()
+    ]
+    show(options, table(rows), asdict(version))
     return DONE
 
 
@@ -99,12 +90,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("source", help="artifact folder, or runs:/RUN_ID/policy")
     command.add_argument("--name", help="of the policy (default: the card's)")
     command.set_defaults(run=register)
-
-    command = commands.add_parser("promote", help="verify a version and give it staging or production")
-    command.add_argument("reference", metavar="REF", help="such as carla-policy@0.1.0")
-    command.add_argument("--to", required=True, choices=("staging", "production"))
-    command.add_argument("--expect", metavar="VERSION", help="refuse unless VERSION (or none) holds it now")
-    command.set_defaults(run=promote)
+    command.add_argument(
+        "--bump",
+        choices=("auto", "major", "minor", "patch"),
+        help="take the next version instead of the card's; auto: the smallest step that the changes demand",
+    )
+    add_move_commands(commands)
 
     command = commands.add_parser("list", help="policies and their versions")
     command.add_argument("name", nargs="?", help="of one policy")
@@ -114,7 +105,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("reference", metavar="REF")
     command.set_defaults(run=resolve)
 
+    command = commands.add_parser("show", help="all that the registry has of one version")
+    command.add_argument("reference", metavar="REF")
+    command.set_defaults(run=show_version)
+
+    add_history_commands(commands)
     add_artifact_commands(commands)
+    add_cache_commands(commands)
 
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print one JSON object")

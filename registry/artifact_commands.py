@@ -1,4 +1,4 @@
-"""carla-registry verify and migrate: commands on an artifact itself, whatever the registry says of it."""
+"""carla-registry verify, migrate and diff: commands on an artifact itself, whatever the registry says of it."""
 
 from __future__ import annotations
 
@@ -53,8 +53,21 @@ def migrate(options: argparse.Namespace) -> int:
     return done.returncode
 
 
+def diff(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from registry.cache import default_cache
+    from registry.comparison import compare, find, say
+    from registry.printing import show
+
+    cache = default_cache()
+    comparison = compare(find(options.old, None, cache), find(options.new, None, cache))
+    show(options, say(comparison), asdict(comparison))
+    return DONE
+
+
 def add_artifact_commands(commands: Any) -> None:
-    """Adds both to the command's subparsers."""
+    """Adds them to the command's subparsers."""
     command = commands.add_parser("verify", help="bytes, graphs, preprocessor, parity here: exit 0 when all is well")
     command.add_argument("source", metavar="PATH|REF", help="artifact folder, or such as carla-policy@production")
     command.add_argument("--digest", metavar="sha256:…", help="what it must be (a registered version brings its own)")
@@ -72,3 +85,8 @@ def add_artifact_commands(commands: Any) -> None:
     command.add_argument("--name", help="of the policy (default: the old card's)")
     command.add_argument("--version", help="semantic version (default: the old card's or folder's)")
     command.set_defaults(run=migrate)
+
+    command = commands.add_parser("diff", help="two policies side by side: contract, weights, files, metrics, actions")
+    command.add_argument("old", metavar="A", help="artifact folder, or such as carla-policy@production")
+    command.add_argument("new", metavar="B")
+    command.set_defaults(run=diff)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from carla_mlflow.errors import UnreachableError
 from carla_mlflow.mlflow_errors import translate
@@ -49,3 +54,17 @@ def ask(uri: str, deadline_s: float, function: Callable[P, R], *args: P.args, **
         raise UnreachableError(f"{uri}: no answer (tried for {time.monotonic() - started:.0f} s)") from error
     except MlflowException as error:
         raise translate(error, uri, time.monotonic() - started) from error
+    except SQLAlchemyError as error:  # a database that is no registry, or half of one, asked directly
+        raise UnreachableError(f"{uri}: {str(error).splitlines()[0]}") from error
+
+
+@contextlib.contextmanager
+def one_at_a_time(uri: str) -> Iterator[None]:
+    """Held while MLflow looks whether its tables are there: two processes that create the same file spoil it."""
+    if not uri.startswith("sqlite:"):
+        yield
+        return
+    name = f"carla-mlflow-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
+    with open(Path(tempfile.gettempdir()) / name, "a") as lock:  # released with the file
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

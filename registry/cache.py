@@ -11,7 +11,8 @@ from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.errors import ArtifactError, IntegrityError
 
 if TYPE_CHECKING:  # a server that starts from its cache does without mlflow
-    from registry.store import PolicyVersion, Store
+    from registry.policy_version import PolicyVersion
+    from registry.store import Store
 
 
 def default_cache() -> Path:
@@ -51,3 +52,9 @@ def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifac
     except ArtifactError:
         shutil.rmtree(path, ignore_errors=True)
         raise
+
+
+def forgotten(cache: Path) -> list[Path]:
+    """Fetched artifacts that no remembered answer names: what a server would not start from."""
+    remembered = "".join(file.read_text() for file in cache.glob("references/*.json"))
+    return [path for path in sorted(cache.glob("artifacts/*")) if path.name not in remembered]

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from carla_mlflow.errors import RefusedError
 
@@ -40,3 +40,26 @@ def check_expected(expected: str | None, holder: str | None, to: str) -> None:
     """Raises RefusedError when `to` is not held by the expected version (`none`: by nobody)."""
     if expected is not None and expected != (holder or "none"):
         raise RefusedError(f"{to} is held by {holder or 'none'}, not by {expected}: someone has moved it meanwhile")
+
+
+def check_archive(stage: str, force: bool) -> None:
+    """Raises RefusedError unless a version at `stage` may be archived; what drives may only by force."""
+    if stage == ARCHIVED:
+        raise RefusedError("it is archived already")
+    if stage == PRODUCTION and not force:
+        raise RefusedError('it is in production: promote another first, or archive with --force --reason "…"')
+
+
+PROTECTED = "protected."
+"""Begins the tag of a registered model that lists who may move an alias: `protected.production` = `ann, ben`."""
+
+
+def check_protected(tags: Mapping[str, str], alias: str, who: str) -> None:
+    """Raises RefusedError when the policy's tags say that others than `who` move this alias.
+
+    It holds for our commands. Who may write to the registry at all is MLflow's to say.
+    """
+    listed = tags.get(PROTECTED + alias)
+    users = [user.strip() for user in (listed or "").split(",") if user.strip()]
+    if listed is not None and who not in users:
+        raise RefusedError(f"{alias} is protected: only {listed or 'nobody'} may move it, and you are {who}")

@@ -1,4 +1,4 @@
-"""Semantic versions of policies: order, ranges. Pure."""
+"""Semantic versions of policies: order, ranges, steps. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from semantic_version import NpmSpec, Version
 
 from carla_mlflow.errors import NotFoundError, RefusedError
+from registry.changes import STEPS, Step
 
 
 def is_exact(text: str) -> bool:
@@ -37,3 +38,32 @@ def highest_matching(wanted: str, versions: Iterable[str]) -> str:
     if not matching:
         raise NotFoundError(f"no version matches {wanted}")
     return max(matching, key=Version)
+
+
+def ordered(versions: Iterable[str]) -> list[str]:
+    """From the lowest to the highest."""
+    return sorted(versions, key=Version)
+
+
+def next_version(version: str, step: Step) -> str:
+    """One step further; from a pre-release the release that it comes before, when that is step enough."""
+    found = Version(version)
+    return str({"major": found.next_major, "minor": found.next_minor, "patch": found.next_patch}[step]())
+
+
+def predecessor(version: str, versions: Iterable[str]) -> str | None:
+    """The highest of the versions below one."""
+    below = [text for text in versions if Version(text) < Version(version)]
+    return max(below, key=Version) if below else None
+
+
+def is_step_enough(old: str, new: str, demanded: Step) -> bool:
+    """Whether the way from one version to a higher one is at least the step that the change demands."""
+    one, two = Version(old), Version(new)
+    if two.major != one.major:
+        taken: Step = "major"
+    else:
+        taken = "minor" if two.minor != one.minor else "patch"
+    # Between 2.0.0-rc.1 and 2.0.0 there is no step: what was announced may change until it is released.
+    same_numbers = (one.major, one.minor, one.patch) == (two.major, two.minor, two.patch)
+    return same_numbers or STEPS.index(taken) >= STEPS.index(demanded)

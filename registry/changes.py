@@ -1,0 +1,85 @@
+"""What changed between two policies, in words, and the smallest step of the version that it demands. Pure.
+
+major: the observation or action contract, so that a car's code has to change. minor: the weights, or the network
+behind the same weights. patch: the rest: packaging, description, metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from carla_mlflow.card_sections import Card
+
+Step = Literal["major", "minor", "patch"]
+STEPS: tuple[Step, ...] = ("patch", "minor", "major")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that differs: where in the card, and from what to what."""
+
+    place: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.place}: {_said(self.old)} → {_said(self.new)}"
+
+
+ABSENT = object()
+
+
+def contract_changes(old: Card, new: Card) -> list[Change]:
+    """What a car's code depends on: names, types, shapes, bounds and order of observations and actions."""
+    before, after = _contract(old), _contract(new)
+    found = list(_differences("", before, after))
+    for section in ("observation", "action.raw"):
+        orders = [list(_at(part, section)) for part in (before, after)]
+        if sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1]:
+            found.append(Change(f"{section} order", orders[0], orders[1]))
+    return found
+
+
+def other_changes(old: Card, new: Card) -> list[Change]:
+    """Weights, files, training, metrics and the rest of the card, without what the contract holds."""
+    hidden = {"observation", "action", "content", "version", "files"}
+    before, after = ({k: v for k, v in card.to_dict().items() if k not in hidden} for card in (old, new))
+    files = [{name: file.sha256[:19] + "…" for name, file in card.files.items()} for card in (old, new)]
+    return [*_differences("", before, after), *_differences("files.", files[0], files[1])]
+
+
+def demanded_step(contract_is_same: bool, weights_are_same: bool, network_is_same: bool = True) -> Step:
+    """The smallest step from one policy to another that is honest about what changed."""
+    if not contract_is_same:
+        return "major"
+    return "patch" if weights_are_same and network_is_same else "minor"
+
+
+def _contract(card: Card) -> dict[str, Any]:
+    document = card.to_dict()
+    fields = {name: {k: v for k, v in field.items() if k != "unit"} for name, field in document["observation"].items()}
+    action = {key: value for key, value in document["action"].items() if key != "fallback"}
+    return {"observation": fields, "action": action}
+
+
+def _at(document: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+    for key in place.split("."):
+        document = document[key]
+    return document
+
+
+def _differences(place: str, old: Any, new: Any) -> Iterator[Change]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(f"{place}{key}.", old.get(key, ABSENT), new.get(key, ABSENT))
+    elif old != new:
+        yield Change(place.rstrip("."), old, new)
+
+
+def _said(value: Any) -> str:
+    if value is ABSENT:
+        return "none"
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "…"

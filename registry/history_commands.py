@@ -1,0 +1,101 @@
+"""carla-registry history and watch: what drove when, and what people did in MLflow's UI."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from carla_mlflow.cli import DONE, REFUSED, one_line, positive
+from registry.printing import show
+
+if TYPE_CHECKING:
+    from registry.journal import Entry
+
+
+def _point(text: str) -> float:
+    """An argparse type: ISO 8601, local time unless it says otherwise → seconds since 1970."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+_point.__name__ = "time, such as 2026-11-20T14:02"
+
+
+def history(options: argparse.Namespace) -> int:
+    from registry.journal import at, chain, problems, say
+    from registry.moves import look
+    from registry.store import Store
+
+    store = Store()
+    if options.check:
+        return _check(options, chain(store.journal(options.name)), problems)
+    entries = look(store, options.name).entries  # what was moved in MLflow's UI is entered first
+    if options.at is not None:
+        holders, last = at(entries, options.at)
+        lines = [f"{alias}: {version}" for alias, version in sorted(holders.aliases.items())] or ["nothing drove"]
+        since = [f"since entry {say(last).strip()}"] if last else []
+        show(options, "\n".join(lines + since), {"at": options.at, "holders": holders.aliases, "entry": _plain(last)})
+        return DONE
+    head = entries[-1].hash if entries else "none"
+    text = "\n".join([*map(say, entries), f"head {head}"])
+    show(options, text, {"entries": [_plain(entry) for entry in entries], "head": head})
+    return DONE
+
+
+def _check(options: argparse.Namespace, entries: list[Entry], problems: Any) -> int:
+    found = problems(entries, options.head)
+    text = "\n".join(found) or f"whole: {len(entries)} entries, head {entries[-1].hash if entries else 'none'}"
+    if not found and options.head is None:
+        text += "\nnote this head elsewhere and give it to --head: without it a chain that was cut off can't be told"
+    show(options, text, {"problems": found, "entries": len(entries)})
+    return REFUSED if found else DONE
+
+
+def _plain(entry: Entry | None) -> dict[str, Any] | None:
+    import msgspec
+
+    return None if entry is None else {"number": entry.number, "hash": entry.hash, **msgspec.to_builtins(entry.move)}
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Until it is interrupted: an outage of the registry is told and outlived."""
+    from carla_mlflow.errors import RegistryError
+    from registry.journal import say
+    from registry.moves import look
+    from registry.refusals import tag_refused
+    from registry.store import Store
+
+    told = ""
+    while True:
+        try:
+            store = Store(deadline_s=10.0)
+            standing = look(store, options.name, told=lambda e: show(options, say(e).strip(), _plain(e)))
+            tag_refused(store, standing, options.server)
+            problem = ""
+        except RegistryError as error:
+            problem = one_line(error)
+        if problem != told:
+            show(options, problem or "the registry answers again", {"registry": problem or "ok"})
+            told = problem
+        if options.once:
+            return REFUSED if problem else DONE
+        time.sleep(options.every)
+
+
+def add_history_commands(commands: Any) -> None:
+    command = commands.add_parser("history", help="every move: who, when, from, to, why")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("--at", type=_point, metavar="TIME", help="what held which stage then: 2026-11-20T14:02")
+    command.add_argument("--check", action="store_true", help="verify the chain; exit code 1 when it is not whole")
+    command.add_argument("--head", metavar="HASH", help="with --check: the head as you noted it elsewhere")
+    command.set_defaults(run=history)
+
+    command = commands.add_parser("watch", help="journal what is moved in MLflow's UI, and mirror aliases and stages")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("--every", type=positive(float), default=5.0, metavar="SECONDS", help="(default 5)")
+    command.add_argument("--once", action="store_true", help="look once, and end")
+    command.add_argument(
+        "--server", action="append", default=[], metavar="URL", help="tag versions that this carla-serve refused"
+    )
+    command.set_defaults(run=watch)

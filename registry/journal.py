@@ -1,0 +1,210 @@
+"""The history of a policy's versions: a chain of entries, each holding the hash of the one before. Pure.
+
+An entry is an MLflow version of the registered model `NAME.journal`; its number there is handed out once. Of two that
+were written after the same entry, the one with the lower number is the next, and the other is void: so an entry's
+creation is a move's commit, and exactly one writer wins (docs/adr/0010).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from carla_mlflow.errors import RegistryError
+from registry.lifecycle import ALIASED, ARCHIVED, CANDIDATE
+
+Kind = Literal["register", "promote", "rollback", "archive", "seen"]
+NOBODY = "sha256:" + "0" * 64
+"""Stands for the hash before the first entry."""
+MOST_TEXT = 1000
+"""Characters of a reason: MLflow keeps at most some thousands in a tag."""
+
+
+class Move(msgspec.Struct, frozen=True):
+    """What happened. `seen`: in MLflow's UI, at some time since the look before.
+
+    Attributes:
+        kind: of the move.
+        version: semantic version that moved.
+        to: the stage that it moved to.
+        displaced: who held that stage before; None for nobody.
+        who: did it, or saw it.
+        when: seconds since 1970, by the clock of whoever wrote the entry.
+        why: in the words of who did it.
+        evidence: what it was judged by: MLflow runs, and the shortfalls that were overruled.
+        identity: of the artifact that was registered; see `identity_of`.
+    """
+
+    kind: Kind
+    version: str
+    to: str
+    displaced: str | None
+    who: str
+    when: float
+    why: str = ""
+    evidence: tuple[str, ...] = ()
+    identity: str = ""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A move in its place: after which entry, whose hash was what."""
+
+    move: Move
+    after: int
+    previous: str
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: what is hashed and what is stored are the same bytes."""
+        return msgspec.json.encode(self, order="deterministic")
+
+    @property
+    def hash(self) -> str:
+        return "sha256:" + hashlib.sha256(self.to_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored link.
+
+    Attributes:
+        number: as MLflow handed it out.
+        link: what it says; None when it can't be read.
+        text: as stored.
+        stored_hash: the hash written beside it.
+        applied: whether the move's alias and stages were written after the entry.
+    """
+
+    number: int
+    link: Link | None
+    text: str
+    stored_hash: str
+    applied: bool
+
+    @property
+    def hash(self) -> str:
+        return "sha256:" + hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def move(self) -> Move:
+        if self.link is None:
+            raise RegistryError(f"journal entry {self.number} can't be read: it was edited; see history --check")
+        return self.link.move
+
+
+def read_entry(number: int, text: str, stored_hash: str, applied: bool) -> Entry:
+    """An entry from what MLflow keeps of it."""
+    try:
+        link = msgspec.json.decode(text, type=Link)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        link = None
+    return Entry(number, link, text, stored_hash, applied)
+
+
+def chain(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries that count, in order: without those that lost to another written after the same entry."""
+    kept: list[Entry] = []
+    for entry in sorted(entries, key=lambda e: e.number):
+        last = kept[-1].number if kept else 0
+        # An unreadable entry, or one whose predecessor is gone, still counts: `problems` tells of it.
+        if entry.link is None or entry.link.after >= last:
+            kept.append(entry)
+    return kept
+
+
+def next_link(entries: Sequence[Entry], move: Move) -> Link:
+    """The link that puts a move behind a chain."""
+    return Link(move, entries[-1].number, entries[-1].hash) if entries else Link(move, 0, NOBODY)
+
+
+def problems(entries: Sequence[Entry], head: str | None = None) -> list[str]:
+    """What is wrong with a chain, in words; nothing for one that is whole.
+
+    Args:
+        entries: from `chain`.
+        head: the hash of the last entry as somebody noted it elsewhere. Without it an entry that was cut off at the
+            end, or a chain that was written anew from its beginning, can't be told.
+    """
+    found: list[str] = []
+    number, previous = 0, NOBODY
+    for entry in entries:
+        if entry.link is None or entry.hash != entry.stored_hash:
+            found.append(f"entry {entry.number} was edited: its text does not have the hash that stands beside it")
+        elif entry.link.after != number:
+            found.append(f"entry {entry.link.after}, before entry {entry.number}, was removed")
+        elif entry.link.previous != previous:
+            found.append(
+                f"entry {number or 'before the first'} was edited: entry {entry.number} knew another hash of it"
+            )
+        number, previous = entry.number, entry.hash
+    if head is not None and head not in {entry.hash for entry in entries}:
+        found.append(f"no entry has the hash {head}: entries were cut off at the end, or the chain was written anew")
+    return found
+
+
+@dataclass(frozen=True)
+class Holders:
+    """Who holds what, as the journal has it.
+
+    Attributes:
+        aliases: staging and production → semantic version.
+        archived: semantic versions.
+        before: for each alias, who held it before, the latest last; a roll-back takes one off.
+    """
+
+    aliases: dict[str, str]
+    archived: frozenset[str]
+    before: dict[str, tuple[str, ...]]
+
+
+def holders(entries: Iterable[Entry]) -> Holders:
+    """Replays a chain."""
+    aliases: dict[str, str] = {}
+    archived: set[str] = set()
+    before: dict[str, tuple[str, ...]] = {alias: () for alias in ALIASED}
+    for entry in entries:
+        move = entry.move
+        if move.to in ALIASED:
+            held = aliases.get(move.to)
+            if move.kind == "rollback":
+                before[move.to] = _until(before[move.to], move.version)
+            elif held is not None and held != move.version:
+                before[move.to] += (held,)
+            aliases[move.to] = move.version
+            archived.discard(move.version)
+        elif move.to in {ARCHIVED, CANDIDATE} and move.kind != "register":
+            for alias in [alias for alias, version in aliases.items() if version == move.version]:
+                before[alias] += (aliases.pop(alias),)
+            if move.to == ARCHIVED:
+                archived.add(move.version)
+            else:
+                archived.discard(move.version)
+    return Holders(aliases, frozenset(archived), before)
+
+
+def _until(before: tuple[str, ...], version: str) -> tuple[str, ...]:
+    """Who held it before the version did: what lies between was passed over, since it was archived or deleted."""
+    places = [place for place, holder in enumerate(before) if holder == version]
+    return before[: places[-1]] if places else before
+
+
+def at(entries: Sequence[Entry], when: float) -> tuple[Holders, Entry | None]:
+    """Who held what at a time, seconds since 1970, and the last entry until then."""
+    until = [entry for entry in entries if entry.move.when <= when]
+    return holders(until), until[-1] if until else None
+
+
+def say(entry: Entry) -> str:
+    """An entry as a line for a person."""
+    move = entry.move
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(move.when))
+    held = f" (was {move.displaced})" if move.displaced else ""
+    seen = "seen in MLflow's UI: " if move.kind == "seen" else ""
+    what = f"{move.version} registered" if move.kind == "register" else f"{move.version} → {move.to}{held}"
+    verb = "" if move.kind in {"seen", "register"} else f"{move.kind}: "
+    why = f"  “{move.why}”" if move.why else ""
+    return f"{entry.number:>4}  {when}  {seen}{verb}{what}  by {move.who}{why}"

@@ -1,0 +1,74 @@
+"""What a promotion is judged by: the candidate on this machine, its evidence, and the champion beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from carla_mlflow.artifact import Artifact
+from carla_mlflow.cli import progress
+from carla_mlflow.errors import ArtifactError
+from carla_mlflow.preprocessing import operators_types
+from registry.cache import fetch_to_cache
+from registry.changes import contract_changes
+from registry.episodes import Evidence
+from registry.evidence import find_evidence
+from registry.gates import Candidate, Champion
+from registry.gates import judge as find
+from registry.lifecycle import PRODUCTION
+from registry.measured import measure_here
+from registry.moves import Standing
+from registry.policy_version import PolicyVersion
+from registry.promotion import Judge, Judgement
+from registry.store import Store
+
+FOR_PRODUCTION = frozenset({"evidence", "driving"})
+"""Gates that only production has: staging is where a version is driven in order to get there."""
+
+
+def judge(to: str, allow_breaking: bool = False) -> Judge:
+    """The gates of a promotion.
+
+    Args:
+        to: staging or production.
+        allow_breaking: the contract may differ from that of the version in production.
+    """
+
+    def judged(store: Store, standing: Standing, version: PolicyVersion, cache: Path) -> Judgement:
+        progress(f"integrity, parity and latency of {version.name} {version.semver} on this machine")
+        measured = measure_here(lambda: fetch_to_cache(store, version, cache), operators_types())
+        artifact = measured.artifact
+        card = artifact.card if artifact and not measured.problem else None
+        evidence = find_evidence(version.digest) if to == PRODUCTION else None
+        candidate = Candidate(_reference(version), measured.problem, card, measured.decision_ms, evidence)
+        champion = _champion(store, standing, artifact, evidence, cache)
+        findings = find(candidate, champion, allow_breaking)
+        asked = [found for found in findings if to == PRODUCTION or found.gate not in FOR_PRODUCTION]
+        return Judgement(asked, _links(evidence, champion))
+
+    return judged
+
+
+def _champion(
+    store: Store, standing: Standing, candidate: Artifact | None, evidence: Evidence | None, cache: Path
+) -> Champion | None:
+    holder = standing.holder(PRODUCTION)
+    known = [version for version in standing.versions if version.semver == holder]
+    if not known:  # nobody drives, or a version that is no policy of ours
+        return None
+    version, changes = known[0], None
+    if candidate is not None:
+        try:
+            old = fetch_to_cache(store, version, cache)
+            changes = [str(change) for change in contract_changes(old.card, candidate.card)]
+        except ArtifactError:
+            changes = [] if version.contract == candidate.card.contract else None
+    return Champion(_reference(version), changes, find_evidence(version.digest, like=evidence))
+
+
+def _reference(version: PolicyVersion) -> str:
+    return f"{version.name}@{version.semver}"
+
+
+def _links(evidence: Evidence | None, champion: Champion | None) -> tuple[str, ...]:
+    theirs = champion.evidence if champion else None
+    return tuple(found.link for found in (evidence, theirs) if found is not None)

@@ -1,0 +1,62 @@
+"""What can be said of an artifact only by loading it on this machine: whether it may be, and how long it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from carla_mlflow.artifact import Artifact
+from carla_mlflow.cli import one_line
+from carla_mlflow.engine import Engine
+from carla_mlflow.errors import CarlaMlflowError, NotFoundError, RegistryError
+
+CALLS, MOST_S = 500, 2.0
+"""Decisions that are timed, and for how long at most; a slow network is asked less often, but FEWEST times."""
+FEWEST, WARM_UP = 20, 10
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An artifact as it was met here.
+
+    Attributes:
+        artifact: opened and verified; None when it can't be.
+        problem: why it does not load, verify or act as it must, in one line; None when it does.
+        decision_ms: p99 of one decision; None with a problem.
+    """
+
+    artifact: Artifact | None
+    problem: str | None
+    decision_ms: float | None
+
+
+def measure_here(fetch: Callable[[], Artifact], trusted: Sequence[str] = ()) -> Measured:
+    """Fetches an artifact, loads it as a server would, and times its decisions.
+
+    Args:
+        fetch: opens the artifact, verified against its pin.
+        trusted: types that preprocessor.skops may hold beyond our own list.
+
+    Raises:
+        RegistryError: the registry does not answer: that says nothing of the artifact.
+    """
+    artifact = None
+    try:
+        artifact = fetch()
+        engine = Engine(artifact, "cpu", trusted=trusted)
+        return Measured(artifact, None, decision_ms(engine))
+    except NotFoundError as error:
+        return Measured(None, one_line(error), None)
+    except RegistryError:
+        raise
+    except (CarlaMlflowError, ImportError) as error:
+        return Measured(artifact, one_line(error), None)
+
+
+def decision_ms(engine: Engine) -> float:
+    """The slowest `act` of one observation in a hundred (p99), in milliseconds, warm."""
+    once_ms = max(engine.warm_up(calls=WARM_UP)[WARM_UP // 2 :])
+    calls = max(FEWEST, min(CALLS, int(MOST_S * 1e3 / once_ms)))
+    return float(np.percentile(engine.warm_up(calls=calls), 99))

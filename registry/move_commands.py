@@ -1,0 +1,93 @@
+"""carla-registry promote, rollback and archive: commands that change what drives."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from carla_mlflow.cli import DONE, REFUSED
+from registry.printing import line, show
+
+
+def promote(options: argparse.Namespace) -> int:
+    from registry.cache import default_cache
+    from registry.judging import judge
+    from registry.promotion import promote as promote_policy
+    from registry.reference import parse_reference
+    from registry.store import Store
+
+    reference = parse_reference(options.reference)
+    gates = judge(options.to, options.allow_breaking)
+    return _done(options, promote_policy(Store(), reference, options.to, default_cache(), _asked(options), gates))
+
+
+def rollback(options: argparse.Namespace) -> int:
+    from registry.cache import default_cache
+    from registry.promotion import rollback as roll_back
+    from registry.store import Store
+
+    return _done(options, roll_back(Store(), options.name, options.stage, default_cache(), _asked(options)))
+
+
+def archive(options: argparse.Namespace) -> int:
+    from registry.promotion import archive as archive_policy
+    from registry.reference import parse_reference
+    from registry.store import Store
+
+    return _done(options, archive_policy(Store(), parse_reference(options.reference), _asked(options)))
+
+
+def _asked(options: argparse.Namespace) -> Any:
+    from registry.promotion import Asked
+
+    return Asked(getattr(options, "expect", None), options.reason, options.force, options.dry_run)
+
+
+def _done(options: argparse.Namespace, moved: Any) -> int:
+    refused = options.dry_run and bool(moved.shortfalls)
+    if moved.displaced == moved.version.semver:
+        text = f"{line(moved.version)}\nholds {moved.to} already"
+    elif options.dry_run:
+        text = f"would move {line(moved.version)}\n{moved.to}: {moved.displaced or 'none'} → {moved.version.semver}"
+    else:
+        text = f"{options.done} {line(moved.version)}\n{moved.to}: {moved.displaced or 'none'} → {moved.version.semver}"
+    text += "".join(f"\n  {_verdict(finding, moved.shortfalls, refused)}  {finding}" for finding in moved.findings)
+    show(options, text, {**asdict(moved), "from": moved.displaced, "dry_run": options.dry_run})
+    return REFUSED if refused else DONE
+
+
+def _verdict(finding: str, shortfalls: list[str], refused: bool) -> str:
+    if finding not in shortfalls:
+        return "passed   "
+    return "refused  " if refused else "overruled"
+
+
+def add_move_commands(commands: Any) -> None:
+    command = commands.add_parser("promote", help="hold a version against the gates and give it staging or production")
+    command.add_argument("reference", metavar="REF", help="such as carla-policy@0.1.0")
+    command.add_argument("--to", required=True, choices=("staging", "production"))
+    command.add_argument("--allow-breaking", action="store_true", help="its contract may differ from the champion's")
+    _add_asked(command, "--expect")
+    command.set_defaults(run=promote, done="promoted")
+
+    command = commands.add_parser("rollback", help="give a stage back to whoever held it before")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument(
+        "--stage", default="production", choices=("staging", "production"), help="(default production)"
+    )
+    _add_asked(command, "--expect")
+    command.set_defaults(run=rollback, done="rolled back to")
+
+    command = commands.add_parser("archive", help="take a version out of use; no range means it any more")
+    command.add_argument("reference", metavar="REF")
+    _add_asked(command)
+    command.set_defaults(run=archive, done="archived")
+
+
+def _add_asked(command: argparse.ArgumentParser, *more: str) -> None:
+    for flag in more:
+        command.add_argument(flag, metavar="VERSION", help="refuse unless VERSION (or none) holds it now")
+    command.add_argument("--reason", default="", help="in words, for the journal")
+    command.add_argument("--force", action="store_true", help="move in spite of shortfalls; needs --reason")
+    command.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")

@@ -1,0 +1,29 @@
+"""How carla-registry shows what it found: a line for a person, or one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from registry.policy_version import PolicyVersion
+
+
+def show(options: argparse.Namespace, text: str, value: Any) -> None:
+    """Prints the text, or with --json the value, whose dataclasses become objects."""
+    print(json.dumps(value, default=asdict) if options.json else text, flush=True)
+
+
+def line(version: PolicyVersion) -> str:
+    return (
+        f"{version.name} {version.semver}  {version.stage}  {version.digest}  (models:/{version.name}/{version.number})"
+    )
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of cells as columns; the first row heads them."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -1,0 +1,204 @@
+"""Registering an artifact: under its card's version, or the next one that its changes demand.
+
+The journal hands out semantic versions: an entry claims one before anything is logged to MLflow, so of two at the same
+moment the later one finds the claim, and leaves nothing behind. A claim that a dead process left is taken up by the
+next registration of the same artifact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from carla_mlflow.artifact import Artifact, open_artifact, seal
+from carla_mlflow.card_sections import Card, canonical_hash
+from carla_mlflow.cli import progress
+from carla_mlflow.engine import Engine
+from carla_mlflow.errors import NotFoundError, RefusedError
+from carla_mlflow.mlflow_model import expand_latest, fetch_policy, log_policy, logging_run
+from carla_mlflow.preprocessing import operators_types
+from registry.cache import fetch_to_cache
+from registry.changes import STEPS, Step, contract_changes, demanded_step, other_changes
+from registry.comparison import act_alike
+from registry.journal import Holders, Move, chain
+from registry.lifecycle import CANDIDATE
+from registry.moves import Standing, append, look, whoami
+from registry.policy_version import PolicyVersion
+from registry.reference import check_name
+from registry.store import Store
+from registry.versions import is_step_enough, next_version, ordered, predecessor
+
+ATTEMPTS = 100
+"""Claims that may lose to others; each loses to one that won."""
+NOBODY_YET = Holders({}, frozenset(), {})
+
+
+def identity_of(card: Card) -> str:
+    """The hash of a card without its version: equal for the same artifact under any version."""
+    document = card.to_dict()
+    del document["version"], document["content"]
+    for section in (document["observation"], document["action"]["raw"]):
+        document.setdefault("order", []).append(list(section))
+    return "sha256:" + canonical_hash(document)
+
+
+def register(
+    store: Store, source: str, cache: Path, name: str | None = None, bump: str | None = None
+) -> tuple[PolicyVersion, bool]:
+    """Registers an artifact.
+
+    Args:
+        store: the registry.
+        source: an artifact folder, which is logged to MLflow first, or `runs:/<run_id>/policy`.
+        cache: where the version before it is fetched to, in order to compare.
+        name: of the policy; the card's when None.
+        bump: `major`, `minor`, `patch`, or `auto` for the smallest step that the changes demand; the card is then
+            written anew with that version. None takes the card's.
+
+    Returns:
+        The version, and whether it is new: the same artifact twice is the same version.
+
+    Raises:
+        RefusedError: another artifact has that version, or the step to it is smaller than the changes demand.
+        ArtifactError: it is damaged, or does not act here as the trained policy did.
+    """
+    source = expand_latest(source)
+    is_uri = source.startswith(("runs:/", "models:/"))
+    progress(f"opening {source}")
+    with tempfile.TemporaryDirectory() as scratch:
+        artifact = open_artifact(fetch_policy(source, Path(scratch) / "policy") if is_uri else Path(source))
+    name = check_name(name or artifact.card.name)
+    progress(f"parity of {artifact.card.name} {artifact.card.version} on this machine")
+    Engine(artifact, "cpu", trusted=operators_types())  # raises when it acts differently here
+    for _ in range(ATTEMPTS):
+        standing = _look(store, name)
+        known = _find(standing, artifact, bump)
+        if known:
+            return known, False
+        versioned = _versioned(store, standing, artifact, cache, bump)
+        if _claim(store, standing, versioned.card):
+            uri = source if is_uri and versioned is artifact else None
+            return _create(store, name, versioned, uri)
+    raise RefusedError(f"{name}: others register faster than a version can be claimed; try again")
+
+
+def _look(store: Store, name: str) -> Standing:
+    try:
+        return look(store, name)
+    except NotFoundError:
+        return Standing(name, chain(store.journal(name)), NOBODY_YET, [])
+
+
+def _find(standing: Standing, artifact: Artifact, bump: str | None) -> PolicyVersion | None:
+    """The version that this artifact already is; with a bump its own version counts for nothing."""
+    identity = identity_of(artifact.card)
+    for version in standing.versions:
+        if version.digest == artifact.digest or (bump and version.identity == identity):
+            return version
+    return None
+
+
+def _claims(standing: Standing) -> dict[str, str]:
+    """Semantic version → the identity of the artifact that has it, or claimed it and was never finished."""
+    claimed = {entry.move.version: entry.move.identity for entry in standing.entries if entry.move.kind == "register"}
+    return claimed | {version.semver: version.identity or version.digest for version in standing.versions}
+
+
+def _versioned(store: Store, standing: Standing, artifact: Artifact, cache: Path, bump: str | None) -> Artifact:
+    """The artifact under the version that it will have; RefusedError when that may not be."""
+    card, taken = artifact.card, _claims(standing)
+    if bump is None:
+        if taken.get(card.version, identity_of(card)) != identity_of(card):
+            raise RefusedError(
+                f"{standing.name} {card.version} is taken by another artifact; export with another --version, or "
+                "register with --bump auto"
+            )
+        _check_step(store, standing, artifact, cache)
+        return artifact
+    unfinished = [version for version, identity in taken.items() if identity == identity_of(card)]
+    version = unfinished[0] if unfinished else _bumped(store, standing, artifact, cache, bump)
+    if version == card.version:
+        return artifact
+    files = {name: artifact.files[name] for name in card.files}
+    return replace(seal(msgspec.structs.replace(card, version=version), files), path=artifact.path)
+
+
+def _bumped(store: Store, standing: Standing, artifact: Artifact, cache: Path, bump: str) -> str:
+    taken = ordered(_claims(standing))
+    if not taken:
+        return artifact.card.version
+    before = [version.semver for version in standing.versions]
+    demanded, words = _demanded(store, standing, ordered(before)[-1], artifact, cache) if before else ("patch", "")
+    step: Step = demanded if bump == "auto" else bump  # type: ignore[assignment]
+    if STEPS.index(step) < STEPS.index(demanded):
+        raise RefusedError(
+            f"--bump {step} is too small a step from {ordered(before)[-1]}: {demanded} is due, as {words}"
+        )
+    return next_version(taken[-1], step)
+
+
+def _check_step(store: Store, standing: Standing, artifact: Artifact, cache: Path) -> None:
+    version = artifact.card.version
+    before = predecessor(version, [known.semver for known in standing.versions])
+    if before is None or is_step_enough(before, version, "major"):
+        return
+    demanded, words = _demanded(store, standing, before, artifact, cache)
+    if not is_step_enough(before, version, demanded):
+        raise RefusedError(
+            f"{version} is too small a step from {before}: {demanded} is due, as {words}; export with another "
+            "--version, or register with --bump auto"
+        )
+
+
+def _demanded(store: Store, standing: Standing, before: str, artifact: Artifact, cache: Path) -> tuple[Step, str]:
+    """The step that is due from a registered version, and what demands it, in words."""
+    old = fetch_to_cache(store, standing.version(before), cache)
+    contract = contract_changes(old.card, artifact.card)
+    if contract:
+        return "major", "the contract changed: " + "; ".join(map(str, contract))
+    if old.card.weights != artifact.card.weights:
+        return demanded_step(True, False), "the weights are others"
+    if old.card.content != artifact.card.content and not act_alike(old, artifact):
+        return demanded_step(True, True, False), "the same weights act differently: the network is another"
+    return demanded_step(True, True), "; ".join(map(str, other_changes(old.card, artifact.card))) or "nothing changed"
+
+
+def _claim(store: Store, standing: Standing, card: Card) -> bool:
+    """Enters the version into the journal; whether nobody else has meanwhile."""
+    identity = identity_of(card)
+    if _claims(standing).get(card.version) == identity:
+        return True  # a registration of this artifact that was never finished
+    move = Move("register", card.version, CANDIDATE, None, whoami(), time.time(), identity=identity)
+    return append(store, standing.name, standing.entries, move) is not None
+
+
+def _create(store: Store, name: str, artifact: Artifact, uri: str | None) -> tuple[PolicyVersion, bool]:
+    progress("writing to MLflow")
+    card = artifact.card
+    tags = {
+        "semver": card.version,
+        "digest": artifact.digest,
+        "content": card.content,
+        "contract": card.contract,
+        "weights": card.weights,
+        "identity": identity_of(card),
+        "stage": CANDIDATE,
+    }
+    created = store.create_version(name, uri or _log(artifact), tags)
+    known = next(version for version in store.versions(name) if version.semver == created.semver)
+    if known.number != created.number:  # the same artifact, registered by another process at the same moment
+        store.delete_version(created)
+    return known, known.number == created.number
+
+
+def _log(artifact: Artifact) -> str:
+    name = f"register {artifact.card.name} {artifact.card.version}"
+    # MLflow prints links, which would spoil --json.
+    with contextlib.redirect_stdout(sys.stderr), logging_run(name=name):
+        return log_policy(artifact)

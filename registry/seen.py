@@ -1,0 +1,42 @@
+"""What people did in MLflow's own UI since the journal's last entry. Pure.
+
+An alias that differs from the journal was moved there; so was a legacy stage. When both differ the alias wins, as it
+is what a server follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from registry.journal import Holders
+from registry.lifecycle import ALIASED, CANDIDATE, LEGACY, stage_of
+from registry.policy_version import PolicyVersion
+
+STAGES = {legacy: stage for stage, legacy in LEGACY.items()}
+
+SeenMove = tuple[str, str]
+"""Semantic version, and the stage that it was moved to."""
+
+
+def seen_moves(journal: Holders, held: Mapping[str, str], versions: Sequence[PolicyVersion]) -> list[SeenMove]:
+    """The moves that lead from what the journal says to what MLflow says.
+
+    Args:
+        journal: replayed.
+        held: alias → who holds it in MLflow now.
+        versions: every version, with its legacy stage.
+    """
+    moves: list[SeenMove] = []
+    for alias in ALIASED:
+        before, now = journal.aliases.get(alias), held.get(alias)
+        if now is not None and now != before:
+            moves.append((now, alias))
+        elif now is None and before is not None:
+            moves.append((before, CANDIDATE))
+    return moves or [move for version in versions for move in _legacy_move(journal, version)]
+
+
+def _legacy_move(journal: Holders, version: PolicyVersion) -> list[SeenMove]:
+    held = [alias for alias, holder in journal.aliases.items() if holder == version.semver]
+    mirrored = stage_of(held, "archived" if version.semver in journal.archived else None)
+    return [] if version.legacy_stage == LEGACY[mirrored] else [(version.semver, STAGES[version.legacy_stage])]
