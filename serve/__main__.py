@@ -17,12 +17,14 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 
 from carla_mlflow.cli import DONE, REFUSED
-from serve.filling import start_filling, start_follower
+from serve.follower_process import FollowerProcess
+from serve.refusals import FOLLOW_FILE, RUN_FOLDER
 from serve.settings import Settings, parse_settings
 from serve.slot import Slot
-from serve.status import read_status
+from serve.status import Followed, read_file, worker_file
 from serve.worker import DrainingWorker
 
 GRACE_S = 2.5
@@ -32,11 +34,17 @@ GRACE_S = 2.5
 class PolicyServer(BaseApplication):  # type: ignore[misc]
     """gunicorn as a library: processes, signals and graceful stop are its own."""
 
-    def __init__(self, settings: Settings, status_file: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, follower: FollowerProcess | None) -> None:
         self._settings = settings
-        self._status_file = status_file
-        self._slot = Slot(status_file.parent)
+        self._follower = follower
+        self._slot = Slot(folder, settings.references)
+        if follower is not None:
+            self._slot.look_now = follower.look_now
         super().__init__()
+
+    def run(self) -> None:
+        """Until the server is told to stop."""
+        KeepingArbiter(self, self._follower).run()
 
     def load_config(self) -> None:
         settings = self._settings
@@ -54,7 +62,8 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
             "loglevel": settings.log_level,
             "proc_name": "carla-serve",
             "preload_app": True,
-            "post_worker_init": lambda worker: start_filling(self._slot, settings, self._status_file),
+            "post_worker_init": lambda _: self._fill(),
+            "child_exit": lambda _, worker: self._forget(worker.pid),
         }.items():
             self.cfg.set(name, value)
 
@@ -62,6 +71,32 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
         from serve.app import create_app
 
         return create_app(self._settings, self._slot)
+
+    def _fill(self) -> None:
+        from serve.filling import start_filling
+
+        start_filling(self._slot, self._settings, self._slot.folder / FOLLOW_FILE)
+
+    def _forget(self, pid: int) -> None:
+        """A worker that is gone serves nothing."""
+        from prometheus_client.multiprocess import mark_process_dead
+
+        worker_file(self._slot.folder, pid).unlink(missing_ok=True)
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+class KeepingArbiter(Arbiter):  # type: ignore[misc]
+    """gunicorn's master process, which also looks after the follower."""
+
+    def __init__(self, app: PolicyServer, follower: FollowerProcess | None) -> None:
+        super().__init__(app)
+        self._follower = follower
+
+    def murder_workers(self) -> None:
+        """Called every second, and whenever a process has ended."""
+        super().murder_workers()
+        if self._follower is not None:
+            self._follower.keep_alive()
 
 
 def check_port(settings: Settings) -> None:
@@ -90,24 +125,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(settings: Settings) -> int:
-    run_folder = Path(tempfile.mkdtemp(prefix="carla-serve-"))
-    status_file = run_folder / "follow.json"
-    follower = None if settings.is_folder else start_follower(status_file, settings)
+    run_folder = Path(tempfile.mkdtemp(prefix=RUN_FOLDER))
+    counters = run_folder / "metrics"
+    counters.mkdir()
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters)  # read when prometheus_client is imported
+    follower = None if settings.is_folder else FollowerProcess(settings, run_folder / FOLLOW_FILE)
     master = os.getpid()
     try:
-        PolicyServer(settings, status_file).run()
+        PolicyServer(settings, run_folder, follower).run()
     except SystemExit as stop:
         if os.getpid() != master:  # a worker, which leaves by the same way
             raise
-        status = read_status(status_file)
-        if status and status.refusal:
-            print(f"carla-serve: {status.refusal}", file=sys.stderr)
+        followed = read_file(run_folder / FOLLOW_FILE, Followed)
+        if followed and followed.refusal:
+            print(f"carla-serve: {followed.refusal}", file=sys.stderr)
             return REFUSED
         return int(stop.code or 0)
     finally:
         if os.getpid() == master:
             if follower:
-                follower.terminate()
+                follower.stop()
             shutil.rmtree(run_folder, ignore_errors=True)
     return DONE
 

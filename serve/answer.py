@@ -8,6 +8,8 @@ from collections.abc import Callable
 import msgspec
 
 from carla_mlflow.actions import Actions
+from carla_mlflow.errors import ActionError
+from serve import metrics
 from serve.codecs.carla import PredictRequest
 from serve.errors import ApiError
 from serve.slot import Serving
@@ -47,7 +49,14 @@ def answer_invocations(serving: Serving, body: bytes, is_csv: bool) -> bytes:
 
 def _act(serving: Serving, request: PredictRequest) -> tuple[Actions, float]:
     started = time.perf_counter()
-    return serving.act(request.observations, request.deterministic, request.seed), started
+    try:
+        actions = serving.act(request.observations, request.deterministic, request.seed)
+    except ActionError:
+        metrics.UNUSABLE.labels(serving.version).inc()
+        raise
+    metrics.ACTIONS.labels(serving.version).inc(len(actions.control))
+    metrics.count_cache(serving)
+    return actions, started
 
 
 def _check_budget(serving: Serving, request: PredictRequest, received: float, header_budget_ms: float | None) -> None:

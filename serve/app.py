@@ -18,15 +18,17 @@ from werkzeug.exceptions import HTTPException
 
 from carla_mlflow import __version__
 from carla_mlflow.build import git_sha
-from serve import answer
+from serve import answer, metrics
 from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
-from serve.metadata import describe
+from serve.hooks import Hook
+from serve.metadata import describe, warnings_of
 from serve.settings import Settings
 from serve.slot import Serving, Slot
 
 log = logging.getLogger("serve")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_PREDICTIONS = ("/predict", "/invocations")
 _WARM_UP_ROWS = (1, 8, 32, 256)
 _WARM_UP_CALLS = 50
 
@@ -41,6 +43,9 @@ def create_app(settings: Settings, slot: Slot) -> Flask:
     _add_predictions(app, slot)
     _add_probes(app, slot)
     _add_metadata(app, settings, slot)
+    _add_metrics(app, slot)
+    if settings.webhook_secret:
+        _add_hook(app, Hook(settings.webhook_secret), slot)
     return app
 
 
@@ -57,6 +62,10 @@ def _finish(response: Response, slot: Slot) -> Response:
     if serving:
         response.headers["X-Policy-Version"] = serving.version
         response.headers["X-Policy-Digest"] = serving.digest
+    route = request.url_rule.rule if request.url_rule else "other"
+    metrics.REQUESTS.labels(route, response.status_code).inc()
+    if route in _PREDICTIONS:
+        metrics.LATENCY.labels("total").observe(time.perf_counter() - g.received)
     return response
 
 
@@ -82,6 +91,19 @@ def _ready(slot: Slot) -> Serving:
     serving = slot.serving
     if serving is None:
         raise ApiError("not_ready", slot.reason)
+    g.serving = serving
+    return serving
+
+
+def _asked_for(slot: Slot) -> Serving:
+    """What `?version=` names, else what drives."""
+    version = request.args.get("version")
+    if version is None:
+        return _ready(slot)
+    serving = slot.of_version(version)
+    if serving is None:
+        known = ", ".join(dict.fromkeys(served.version for served in slot.served())) or "none yet"
+        raise ApiError("version_not_found", f"is not served here; served: {known}", "version")
     g.serving = serving
     return serving
 
@@ -126,12 +148,12 @@ def _header_budget() -> float | None:
 def _add_predictions(app: Flask, slot: Slot) -> None:
     @app.post("/predict")
     def predict() -> Response:
-        serving = _ready(slot)
+        serving = _asked_for(slot)
         return _json(answer.answer_predict(serving, _body("application/json"), g.received, _header_budget()))
 
     @app.post("/invocations")
     def invocations() -> Response:
-        serving = _ready(slot)
+        serving = _asked_for(slot)
         body = _body("application/json", "text/csv")
         return _json(answer.answer_invocations(serving, body, request.mimetype == "text/csv"))
 
@@ -147,9 +169,7 @@ def _add_probes(app: Flask, slot: Slot) -> None:
         if slot.draining:
             raise ApiError("not_ready", "stopping")
         warnings = [] if serving.engine.pinned else ["unpinned: no digest was given for this folder"]
-        if slot.warning:
-            warnings.append(slot.warning)
-        return {"ready": True, "warnings": warnings}
+        return {"ready": True, "warnings": warnings + warnings_of(slot)}
 
     @app.get("/ping")
     @app.get("/health")
@@ -182,6 +202,20 @@ def _add_metadata(app: Flask, settings: Settings, slot: Slot) -> None:
             warming.release()
         body = {"version": serving.version, "digest": serving.digest, "timings_ms": timings}
         return _json(msgspec.json.encode(body))
+
+
+def _add_metrics(app: Flask, slot: Slot) -> None:
+    @app.get("/metrics")
+    def tell_metrics() -> Response:
+        return Response(metrics.render(slot.folder), content_type=metrics.CONTENT_TYPE)
+
+
+def _add_hook(app: Flask, hook: Hook, slot: Slot) -> None:
+    @app.post("/hooks/mlflow")
+    def hear() -> dict[str, Any]:
+        if hook.is_news(request.headers, g.body):
+            slot.look_now()
+        return {}
 
 
 def _timing(serving: Serving, rows: int) -> dict[str, float]:

@@ -13,7 +13,9 @@ from carla_mlflow.errors import ActionError, SpecError
 STATUS = {
     "bad_json": 400,
     "bad_request": 400,
+    "unauthorized": 401,
     "not_found": 404,
+    "version_not_found": 404,
     "method_not_allowed": 405,
     "body_too_large": 413,
     "unsupported_media_type": 415,

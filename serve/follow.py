@@ -1,138 +1,113 @@
-"""The follower: a process of its own that asks the registry which version is meant, and fetches it.
+"""The follower: a process of its own that asks the registry which versions are meant, and fetches them.
 
 It is the only serving process that imports mlflow. What it finds out stands in a small file, which the workers
-read; they load from the cache, by digest. The last verified answer for each reference is kept beside the
-artifacts, so that a restart does not need the registry.
+read; they load from the cache, by digest. It looks every POLL_S seconds, and at once when it is given a hint.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
+import random
+import select
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.cli import one_line, prepare_mlflow
-from carla_mlflow.errors import ArtifactError, IntegrityError, NotFoundError, RefusedError
-from registry.cache import default_cache, fetch_to_cache
-from registry.reference import parse_reference
+from serve.followed_reference import FollowedReference
+from serve.refusals import Refusals
 from serve.settings import Settings, settings_from_environment
-from serve.status import SERVER_PID, STATUS_FILE, Status, read_status, write_status
+from serve.status import HINT_FD, SERVER_PID, STATUS_FILE, Followed, Status, read_file, write_file
+
+if TYPE_CHECKING:
+    from registry.store import Store
 
 DEADLINE_S = 5.0
 """For one question to the registry."""
-LONGEST_WAIT_S = 60.0
-"""Between two looks at a version that was refused."""
+LONGEST_WAIT_S = 30.0
+"""Between two looks at a registry that does not answer."""
 
 log = logging.getLogger("serve.follow")
 
 
 class Follower:
-    """Resolves and fetches one reference for one server."""
+    """Follows every reference of one server."""
 
     def __init__(self, settings: Settings, status_file: Path) -> None:
         self._settings = settings
         self._status_file = status_file
-        self._cache = Path(settings.cache_dir) if settings.cache_dir else default_cache()
-        key = hashlib.sha256(f"{_where()}\n{settings.model}".encode()).hexdigest()
-        self._memory = self._cache / "references" / f"{key}.json"
+        self._store: Store | None = None
+        self._refusals = Refusals()
+        before = read_file(status_file, Followed) or Followed()  # of a follower that was killed
+        self._looked_at = before.looked_at
         self._wait_s = settings.poll_s
+        told = before.answers or (Status(),) * len(settings.references)
+        self._references = [
+            FollowedReference(settings, reference or "", answer, self._refusals, status_file.parent)
+            for reference, answer in zip(settings.references, told, strict=True)
+        ]
 
-    def look(self) -> bool:
-        """Asks once and tells the workers; returns whether there is nothing more to do."""
-        status: Status | None
+    def look(self) -> Followed:
+        """Asks about every reference that can mean something else now, and tells the workers."""
+        waiting = [reference for reference in self._references if not reference.is_settled]
+        answered = True
         try:
-            status = (self._remembered() if self._is_immutable() else None) or self._ask()
-        except (NotFoundError, RefusedError) as error:
-            status = self._remembered("the registry no longer knows it")
-            if status is None:
-                self._tell(Status(reason="the registry has no such policy", refusal=one_line(error)))
-                return True
-        except ArtifactError as error:
-            log.error("%s is refused: %s", self._settings.model, one_line(error))
-            self._tell(Status(reason=one_line(error)))
-            self._wait_s = min(self._wait_s * 2, LONGEST_WAIT_S)  # the same bytes will be refused again
-            return False
+            if waiting:
+                self._ask(waiting)
+                self._looked_at = time.time()
         except Exception as error:  # whatever a registry that is down, full or lying makes MLflow raise
             log.warning("%s: %s", self._settings.model, one_line(error))
-            status = self._remembered("the registry does not answer", "unreachable")
-            if status is None:
-                self._tell(Status(registry="unreachable", reason="the registry does not answer"))
-                return False
-        self._tell(status)
-        return True
+            answered = False
+            for reference in waiting:
+                reference.not_answered()
+        poll_s = self._settings.poll_s
+        self._wait_s = poll_s if answered else max(poll_s, min(self._wait_s * 2, LONGEST_WAIT_S))
+        first = self._references[0]
+        followed = Followed(
+            answers=tuple(reference.answer for reference in self._references),
+            registry="ok" if answered else "unreachable",
+            looked_at=self._looked_at,
+            refused=self._refusals.listed(),
+            refusal=first.refusal,
+            done=first.refusal is not None or all(reference.is_settled for reference in self._references),
+        )
+        write_file(self._status_file, followed)
+        return followed
 
-    def wait(self) -> None:
-        time.sleep(self._wait_s)
-
-    def _ask(self) -> Status:
+    def _ask(self, waiting: list[FollowedReference]) -> None:
         from registry.store import Store
 
-        store = Store(DEADLINE_S)
-        version = store.resolve(parse_reference(self._settings.model))
-        self._check_pin(version.digest)
-        artifact = fetch_to_cache(store, version, self._cache)
-        status = Status(str(artifact.path), artifact.digest, version.semver, version.stage)
-        self._memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_status(self._memory, status)
-        return status
+        self._store = self._store or Store(DEADLINE_S)
+        for reference in waiting:
+            reference.ask(self._store)
 
-    def _is_immutable(self) -> bool:
-        """Whether the reference can only ever mean one artifact, so that nobody needs to be asked again."""
-        return bool(self._settings.digest) or parse_reference(self._settings.model).kind == "version"
-
-    def _remembered(self, warning: str | None = None, registry: str = "ok") -> Status | None:
-        """The last verified answer for the reference, verified again."""
-        status = read_status(self._memory)
-        if status is None or status.path is None:
-            return None
-        try:
-            self._check_pin(status.digest or "")
-            artifact: Artifact = open_artifact(Path(status.path), status.digest)
-        except (ArtifactError, OSError) as error:
-            log.error("the cached copy can't be used: %s", one_line(error))
-            return None
-        if warning is None:
-            return status
-        log.warning("serving the last verified answer for %s: %s", self._settings.model, artifact.card.version)
-        return msgspec.structs.replace(
-            status, registry=registry, warning=f"{warning}; serving the last verified version"
-        )
-
-    def _check_pin(self, digest: str) -> None:
-        if self._settings.digest and digest != self._settings.digest:
-            raise IntegrityError(f"{self._settings.model} is {digest}, but {self._settings.digest} was pinned")
-
-    def _tell(self, status: Status) -> None:
-        write_status(self._status_file, status)
-
-
-def _where() -> str:
-    """Which registry is meant, told from the environment alone; a SQLite file may be named relative to this folder."""
-    uri = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:"
-    return f"{uri} {Path.cwd()}" if uri.startswith("sqlite:") else uri
+    def wait(self, hints: int, server: int) -> None:
+        """Until it is time to look again, or something in the registry has changed, or the server is gone."""
+        is_late = self._wait_s > self._settings.poll_s
+        spread = random.uniform(0.8, 1.0) if is_late else 1.0  # a registry that comes back is not met by all at once
+        ends = time.monotonic() + self._wait_s * spread
+        while os.getppid() == server and (left := ends - time.monotonic()) > 0:
+            if select.select([hints], [], [], min(left, 1.0))[0]:
+                os.read(hints, 65536)
+                return
 
 
 def main() -> int:
     prepare_mlflow()
     settings = settings_from_environment(os.environ)
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=settings.log_level.upper())
-    server = int(os.environ[SERVER_PID])
-    status_file = Path(os.environ[STATUS_FILE])
-    follower = Follower(settings, status_file)
+    server, hints = int(os.environ[SERVER_PID]), int(os.environ[HINT_FD])
+    follower = Follower(settings, Path(os.environ[STATUS_FILE]))
     while os.getppid() == server:
-        if follower.look():
-            status = read_status(status_file)
-            if status and status.refusal and os.getppid() == server:
-                os.kill(server, signal.SIGTERM)  # nothing will ever be served: the server says why and ends
+        followed = follower.look()
+        if followed.refusal and os.getppid() == server:
+            os.kill(server, signal.SIGTERM)  # nothing will ever be served: the server says why and ends
+        if followed.done:
             return 0
-        follower.wait()
+        follower.wait(hints, server)
     return 0
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
+
+from serve.refusals import list_refused
 from serve.settings import Settings
 from serve.slot import Serving, Slot
 
@@ -26,8 +29,25 @@ def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]
         "result_cache": None if cache is None else {"hits": cache.hits, "misses": cache.misses},
         "stage": serving.stage,
         "following": None if settings.is_folder else settings.model,
-        "registry": slot.registry,
-        "loaded_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(serving.loaded_at)),
-        "served": [serving.version],
-        "refused": [],
+        "registry": None if settings.is_folder else slot.followed.registry,
+        "loaded_at": _clock(serving.loaded_at),
+        "served": [msgspec.to_builtins(served) for served in slot.served()],
+        "refused": [
+            {**msgspec.to_builtins(refused), "since": _clock(refused.since)} for refused in list_refused(slot.folder)
+        ],
     }
+
+
+def warnings_of(slot: Slot) -> list[str]:
+    """What to know although something drives: a registry that is silent, a version that is meant but may not drive."""
+    answers = slot.followed.answers
+    wanted = {answer.wanted for answer in answers}
+    refused = [refused for refused in list_refused(slot.folder) if refused.digest in wanted]
+    found = [answer.warning for answer in answers if answer.warning]
+    beside = zip(slot.references[1:], answers[1:], strict=False)
+    found += [f"{reference}: {answer.reason}" for reference, answer in beside if answer.reason]
+    return found + [f"{refused.version} is refused ({refused.kind}): {refused.reason}" for refused in refused]
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

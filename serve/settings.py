@@ -10,7 +10,9 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing import operators_types
+from registry.reference import parse_reference
 
 MIB = 1024 * 1024
 PREFIX = "POLICY_"
@@ -20,11 +22,17 @@ def _setting(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
+def _secret(text: str) -> Any:
+    """A setting that is read from the environment alone: flags can be seen by everyone on a machine."""
+    return field(default="", repr=False, metadata={"help": text, "secret": True})
+
+
 @dataclass(frozen=True)
 class Settings:
     """`--max-batch` is POLICY_MAX_BATCH is `max_batch`."""
 
     model: str = _setting("", "artifact folder, or a reference such as carla-policy@production")
+    also: str = _setting("", "further versions of that policy, for /predict?version=…: NAME@1.2.0,NAME@^1.1")
     digest: str = _setting("", "pin: serve this artifact or nothing (sha256:…)")
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(8080, "port to listen on")
@@ -32,7 +40,9 @@ class Settings:
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
     backend: str = _setting("card", "card (measured at export), torchscript, onnx, or auto (the faster here)")
     cache_dir: str = _setting("", "where fetched artifacts are kept (default: the user's cache folder)")
-    poll_s: float = _setting(5.0, "seconds between looks at a registry that did not answer")
+    poll_s: float = _setting(5.0, "seconds between looks at the registry")
+    load_timeout_s: float = _setting(60.0, "seconds in which a policy has to be loaded, verified and warm")
+    webhook_secret: str = _secret("the secret of MLflow's webhook to /hooks/mlflow; without it there is no such route")
     max_batch: int = _setting(1024, "most observations in a request")
     max_body_bytes: int = _setting(64 * MIB, "most bytes in a request's body")
     drain_s: float = _setting(2.0, "seconds to go on accepting after being told to stop")
@@ -49,6 +59,26 @@ class Settings:
     def trusted(self) -> tuple[str, ...]:
         """`trust_types` as full names."""
         return operators_types(self.trust_types)
+
+    @property
+    def references(self) -> tuple[str | None, ...]:
+        """What is followed, `model` first; None for a folder."""
+        if self.is_folder:
+            return (None,)
+        # A range may hold a comma: what does not name a policy belongs to what stands before.
+        joined = re.sub(r",(?=[^,]*[@/])", "\n", self.also)
+        return (self.model, *(text.strip() for text in joined.splitlines() if text.strip()))
+
+    def _problems_of_also(self) -> list[str]:
+        if self.also and self.is_folder:
+            return ["also: needs a --model in the registry rather than a folder"]
+        found = []
+        try:
+            name, *others = (parse_reference(text or "").name for text in self.references if self.also)
+        except (RefusedError, ValueError) as error:
+            return [f"also: {error}"] if self.also else []
+        found += [f"also: {other} is another policy than {name}" for other in others if other != name]
+        return found
 
     def problems(self) -> list[str]:
         """What can't be served with, in words."""
@@ -75,15 +105,17 @@ class Settings:
                 found.append(f"trust_types: {name!r}: expected full names of types, such as my_pkg.features.Clipper")
         if not self.host:
             found.append("host: is empty; 0.0.0.0 listens on every address")
-        if not self.poll_s > 0:
-            found.append(f"poll_s: {self.poll_s} is not more than 0")
+        for name in ("poll_s", "load_timeout_s"):
+            if not 0 < getattr(self, name) <= 3600:
+                found.append(f"{name}: {getattr(self, name)} is not more than 0 and at most 3600")
+        found += self._problems_of_also()
         if self.log_level not in {"debug", "info", "warning", "error"}:
             found.append(f"log_level: {self.log_level!r}: expected debug, info, warning or error")
         return found
 
     def to_environment(self) -> dict[str, str]:
-        """As POLICY_ variables, for processes that this one starts."""
-        return {PREFIX + f.name.upper(): str(getattr(self, f.name)) for f in fields(self)}
+        """As POLICY_ variables, for processes that this one starts; without secrets."""
+        return {PREFIX + f.name.upper(): str(getattr(self, f.name)) for f in fields(self) if "secret" not in f.metadata}
 
 
 def _type_of(setting: Field[Any]) -> type[Any]:
@@ -113,12 +145,18 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     parser = argparse.ArgumentParser(
         "carla-serve", description="Serves a driving policy over HTTP, verified before it is ready."
     )
-    parser.epilog = "each flag may also be set as POLICY_ and its name: --max-batch is POLICY_MAX_BATCH; a flag wins"
-    for f in fields(Settings):
+    parser.epilog = "each flag may also be set as POLICY_ and its name: --max-batch is POLICY_MAX_BATCH; a flag wins. "
+    parser.epilog += "; ".join(
+        f"{PREFIX}{f.name.upper()}, which is no flag: {f.metadata['help']}"
+        for f in fields(Settings)
+        if "secret" in f.metadata
+    )
+    flags = [f for f in fields(Settings) if "secret" not in f.metadata]
+    for f in flags:
         default = f" (default {f.default})" if f.default != "" else ""
         parser.add_argument("--" + f.name.replace("_", "-"), type=_type_of(f), help=f.metadata["help"] + default)
     options = parser.parse_args(arguments)
-    given = {f.name: getattr(options, f.name) for f in fields(Settings) if getattr(options, f.name) is not None}
+    given = {f.name: getattr(options, f.name) for f in flags if getattr(options, f.name) is not None}
     try:
         settings = settings_from_environment({**os.environ, **{PREFIX + k.upper(): str(v) for k, v in given.items()}})
     except ValueError as error:

@@ -1,32 +1,23 @@
-"""The slot: the policy that drives in this process, or the reason why none does."""
+"""The slot: the policies that this process serves, or the reason why none drives."""
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
+import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.actions import Actions
-from carla_mlflow.artifact import open_artifact
 from carla_mlflow.card_sections import Card
-from carla_mlflow.cli import one_line
 from carla_mlflow.engine import Engine
-from carla_mlflow.errors import CarlaMlflowError
-from serve.agreed_backend import load_agreed
 from serve.codecs.carla import PredictCodec
 from serve.codecs.scoring import ScoringCodec
-from serve.settings import Settings
+from serve.status import Followed, Refused, Served, WorkerState, worker_file, write_file
 
 if TYPE_CHECKING:
     from carla_mlflow.result_cache import ResultCache
-
-log = logging.getLogger("serve")
-
-WARM_UP_ROWS = (1, 8, 32)
 
 
 @dataclass(frozen=True)
@@ -39,7 +30,7 @@ class Serving:
     predict: PredictCodec
     scoring: ScoringCodec
     loaded_at: float
-    stage: str | None
+    stage: str | None = None
 
     @property
     def act(self) -> Callable[..., Actions]:
@@ -59,50 +50,63 @@ class Serving:
         return self.engine.digest
 
 
-def _cache(engine: Engine, rows: int) -> ResultCache | None:
-    if not rows:
-        return None
-    from carla_mlflow.result_cache import ResultCache
-
-    return ResultCache(engine, rows)
-
-
 class Slot:
-    """Holds one Serving. Reading `serving` needs no lock: it is replaced whole."""
+    """Holds one Serving for each reference. Reading needs no lock: a Serving is replaced whole, between two requests.
 
-    def __init__(self, folder: Path) -> None:
-        """Empty; `folder` is the server's own, where its workers meet."""
-        self._folder = folder
-        self.serving: Serving | None = None
+    Attributes:
+        folder: the server's own, where its processes meet.
+        servings: what is served for each reference; the first is what drives.
+        reason: why nothing drives.
+        followed: what the follower said last.
+        draining: whether the worker was told to stop.
+        look_now: asks the follower to look at the registry at once.
+    """
+
+    def __init__(self, folder: Path, references: tuple[str | None, ...] = (None,)) -> None:
+        """Empty.
+
+        Args:
+            folder: the server's own.
+            references: what is followed; None for a folder.
+        """
+        self.folder = folder
+        self.references = references
+        self.servings: tuple[Serving | None, ...] = (None,) * len(references)
         self.reason = "starting"
-        self.registry: str | None = None
-        self.warning: str | None = None
+        self.followed = Followed()
         self.draining = False
-        self._loading = threading.Lock()
+        self.look_now: Callable[[], None] = lambda: None
+        self._told: WorkerState | None = None
 
-    def load(self, path: Path, digest: str | None, settings: Settings, stage: str | None = None) -> bool:
-        """Opens, verifies, warms; only then may it drive. A failure keeps what was there and gives the reason."""
-        with self._loading:
-            try:
-                artifact = open_artifact(path, digest)
-                engine, figures = load_agreed(artifact, settings, self._folder)
-                for rows in WARM_UP_ROWS:
-                    engine.warm_up(rows)
-                self.serving = Serving(
-                    engine,
-                    _cache(engine, settings.result_cache),
-                    figures,
-                    PredictCodec(engine.card, settings.max_batch),
-                    ScoringCodec(engine.specs, settings.max_batch),
-                    time.time(),
-                    stage,
-                )
-            except CarlaMlflowError as error:
-                self.reason = one_line(error).replace(str(path), path.name)  # no path of this machine on the wire
-            except Exception:  # the boundary: whatever a policy can make a library raise, the server stays up
-                log.exception("loading %s failed", path)
-                self.reason = "the policy can't be loaded; the log says why"
-            else:
-                return True
-            log.error("not ready: %s", self.reason)
-            return False
+    @property
+    def serving(self) -> Serving | None:
+        """What drives."""
+        return self.servings[0]
+
+    def serve(self, index: int, serving: Serving, stage: str | None) -> None:
+        """Serves it for reference `index` from the next request on; requests that are being answered keep theirs."""
+        staged = dataclasses.replace(serving, stage=stage)
+        self.servings = (*self.servings[:index], staged, *self.servings[index + 1 :])
+
+    def of_version(self, version: str) -> Serving | None:
+        """What is served under a semantic version."""
+        return next((serving for serving in self.servings if serving and serving.version == version), None)
+
+    def of_digest(self, digest: str) -> Serving | None:
+        """What is served, whatever reference it is served for."""
+        return next((serving for serving in self.servings if serving and serving.digest == digest), None)
+
+    def served(self) -> tuple[Served, ...]:
+        """What is served, one a reference that has something."""
+        return tuple(
+            Served(serving.version, serving.digest, serving.stage, reference)
+            for serving, reference in zip(self.servings, self.references, strict=True)
+            if serving
+        )
+
+    def publish(self, refused: tuple[Refused, ...] = ()) -> None:
+        """Tells the other processes of this server what this worker serves and refused, when that has changed."""
+        state = WorkerState(self.served(), refused)
+        if state != self._told:
+            write_file(worker_file(self.folder, os.getpid()), state)
+            self._told = state

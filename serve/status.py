@@ -1,10 +1,16 @@
-"""What the follower tells the workers, as a small file."""
+"""What the processes of one server tell each other, as small files in its run folder.
+
+follow.json        the follower's: what each reference means, and where that lies in the cache
+worker-<pid>.json  a worker's: what it serves, and what it refused
+good-<n>.json      what reference n was served as last, and its contract: where a new worker starts
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -12,42 +18,111 @@ STATUS_FILE = "POLICY_FOLLOW_STATUS"
 """The environment variable that names the follower's file."""
 SERVER_PID = "POLICY_SERVER_PID"
 """The environment variable that says whose follower it is."""
+HINT_FD = "POLICY_HINT_FD"
+"""The environment variable that says from where the follower reads hints to look at once."""
+
+Kind = Literal["integrity", "parity", "contract", "timeout", "other"]
+
+T = TypeVar("T")
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A version that is not let drive here.
+
+    Attributes:
+        version: semantic version.
+        digest: of its artifact, as the registry pins it.
+        reason: in words, fit for the wire.
+        kind: what sort of reason; a label in metrics.
+        since: when it was first refused, seconds since 1970.
+    """
+
+    version: str
+    digest: str
+    reason: str
+    kind: Kind
+    since: float
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What the follower knows.
+    """What the follower knows of one reference.
 
     Attributes:
         path: of the verified artifact in the cache; None while there is none.
         digest: that it was verified against.
         version: semantic version.
         stage: candidate, staging, production or archived.
-        registry: ok or unreachable.
+        wanted: the digest that the registry means; not `digest` while that one can't be had.
         reason: why there is no artifact yet; fit for the wire.
         warning: what to know although there is one.
-        refusal: the registry's own no, whole, for the terminal: there is nothing to wait for.
     """
 
     path: str | None = None
     digest: str | None = None
     version: str | None = None
     stage: str | None = None
-    registry: str = "ok"
+    wanted: str | None = None
     reason: str | None = None
     warning: str | None = None
+
+
+class Followed(msgspec.Struct, frozen=True):
+    """Everything that the follower knows.
+
+    Attributes:
+        answers: one a reference: `--model` first, then `--also`.
+        registry: ok or unreachable.
+        looked_at: when the registry answered last, seconds since 1970.
+        refused: versions that can't be had, as the registry has them.
+        refusal: the registry's own no, whole, for the terminal: there is nothing to wait for.
+        done: whether no reference can ever mean something else, so that nobody needs to look again.
+    """
+
+    answers: tuple[Status, ...] = ()
+    registry: str = "ok"
+    looked_at: float | None = None
+    refused: tuple[Refused, ...] = ()
     refusal: str | None = None
+    done: bool = False
 
 
-def write_status(path: Path, status: Status) -> None:
+class Served(msgspec.Struct, frozen=True):
+    """One version that a worker serves, and the reference that it is served for."""
+
+    version: str
+    digest: str
+    stage: str | None
+    following: str | None
+
+
+class WorkerState(msgspec.Struct, frozen=True):
+    """What one worker serves and refused."""
+
+    served: tuple[Served, ...] = ()
+    refused: tuple[Refused, ...] = ()
+
+
+def write_file(path: Path, value: Any) -> None:
     """Writes beside, then renames: a reader sees the old one or the new one."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    beside.write_bytes(msgspec.json.encode(status))
+    beside.write_bytes(msgspec.json.encode(value))
     os.replace(beside, path)
 
 
-def read_status(path: Path) -> Status | None:
-    """The status, or None when there is none that can be read."""
+def read_file(path: Path, kind: type[T]) -> T | None:
+    """What was written there, or None when there is nothing that can be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Status)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def worker_file(folder: Path, pid: int) -> Path:
+    """Where a worker tells what it serves."""
+    return folder / f"worker-{pid}.json"
+
+
+def worker_states(folder: Path) -> list[WorkerState]:
+    """Of every worker that lives."""
+    found = (read_file(path, WorkerState) for path in sorted(folder.glob("worker-*.json")))
+    return [state for state in found if state is not None]

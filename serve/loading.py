@@ -1,0 +1,98 @@
+"""Loading a policy beside what is served: opened, verified, in parity, warm, and only then may it drive."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from carla_mlflow.artifact import open_artifact
+from carla_mlflow.cli import one_line
+from carla_mlflow.engine import Engine
+from carla_mlflow.errors import CarlaMlflowError
+from serve.agreed_backend import load_agreed
+from serve.codecs.carla import PredictCodec
+from serve.codecs.scoring import ScoringCodec
+from serve.refusals import kind_of
+from serve.settings import Settings
+from serve.slot import Serving
+from serve.status import Kind
+
+if TYPE_CHECKING:
+    from carla_mlflow.result_cache import ResultCache
+
+log = logging.getLogger("serve")
+
+WARM_UP_ROWS = (1, 8, 32)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a policy may not drive; the reason is fit for the wire."""
+
+    reason: str
+    kind: Kind
+
+
+def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Serving | Failure:
+    """Opens, verifies, warms.
+
+    Args:
+        path: of the artifact.
+        digest: that it is pinned to; None for a folder that is served unpinned.
+        settings: of the server.
+        folder: the server's own, where its workers meet.
+    """
+    try:
+        artifact = open_artifact(path, digest)
+        engine, figures = load_agreed(artifact, settings, folder)
+        for rows in WARM_UP_ROWS:
+            engine.warm_up(rows)
+    except CarlaMlflowError as error:
+        reason = one_line(error).replace(str(path), path.name)  # no path of this machine on the wire
+        return Failure(reason, kind_of(error))
+    except Exception:  # the boundary: whatever a policy can make a library raise, the server stays up
+        log.exception("loading %s failed", path)
+        return Failure("the policy can't be loaded; the log says why", "other")
+    predict = PredictCodec(engine.card, settings.max_batch)
+    scoring = ScoringCodec(engine.specs, settings.max_batch)
+    return Serving(engine, _cache(engine, settings.result_cache), figures, predict, scoring, time.time())
+
+
+def _cache(engine: Engine, rows: int) -> ResultCache | None:
+    if not rows:
+        return None
+    from carla_mlflow.result_cache import ResultCache
+
+    return ResultCache(engine, rows)
+
+
+class Load:
+    """A policy that is being loaded, in a thread of its own: one that never ends keeps nobody waiting."""
+
+    def __init__(self, path: Path, digest: str, settings: Settings, folder: Path) -> None:
+        self.outcome: Serving | Failure | None = None
+        self.given_up = False
+        self._ends = time.monotonic() + settings.load_timeout_s
+        self._thread = threading.Thread(
+            target=self._run, args=(path, digest, settings, folder), name="load", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, path: Path, digest: str, settings: Settings, folder: Path) -> None:
+        outcome = load(path, digest, settings, folder)
+        if not self.given_up:
+            self.outcome = outcome
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it has taken longer than it may."""
+        return self.outcome is None and time.monotonic() > self._ends

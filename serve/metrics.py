@@ -1,0 +1,96 @@
+"""What GET /metrics tells, summed over the workers: few numbers, with labels of few values.
+
+Counters lie in files of prometheus_client, one a process (PROMETHEUS_MULTIPROC_DIR, set before this is imported).
+What is so at this moment is read off the files in which the server's processes tell each other.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import REGISTRY, Collector
+
+from serve.refusals import FOLLOW_FILE
+from serve.status import Followed, read_file, worker_states
+
+if TYPE_CHECKING:
+    from serve.slot import Serving
+
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+REQUESTS = Counter("policy_requests_total", "Requests answered.", ("route", "code"))
+ACTIONS = Counter("policy_actions_total", "Actions given, one an observation.", ("version",))
+LATENCY = Histogram(
+    "policy_latency_seconds", "From the first byte read to the answer of a prediction.", ("part",), buckets=SECONDS
+)
+SWAPS = Counter("policy_swaps_total", "Times that a worker began to serve another version.")
+REFUSED = Counter("policy_refusals_total", "Times that a version was refused.", ("reason",))
+UNUSABLE = Counter("policy_unusable_actions_total", "Requests for which a policy gave no usable action.", ("version",))
+CACHED = Counter("policy_result_cache_rows_total", "Rows asked of the result cache.", ("outcome",))
+
+_counting = threading.Lock()
+_counted: dict[int, tuple[int, int]] = {}
+
+
+def count_cache(serving: Serving) -> None:
+    """Counts what a result cache was asked since this was called last."""
+    cache = serving.cache
+    if cache is None:
+        return
+    with _counting:
+        if id(cache) not in _counted:
+            _counted.clear()  # those of versions that are not served any more
+        hits, misses = _counted.get(id(cache), (0, 0))
+        _counted[id(cache)] = (cache.hits, cache.misses)
+        CACHED.labels("hit").inc(max(cache.hits - hits, 0))
+        CACHED.labels("miss").inc(max(cache.misses - misses, 0))
+
+
+class ServerState(Collector):
+    """What is so now: which versions are served, and whether the registry answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges, read off the run folder."""
+        info = GaugeMetricFamily(
+            "policy_model_info", "Versions that are served.", labels=("version", "digest", "stage")
+        )
+        served = {(v.version, v.digest, v.stage or "") for state in worker_states(self._folder) for v in state.served}
+        for labels in sorted(served):
+            info.add_metric(labels, 1)
+        yield info
+        followed = read_file(self._folder / FOLLOW_FILE, Followed)
+        if followed is not None:
+            yield GaugeMetricFamily(
+                "policy_registry_up", "Whether the registry answered the last look.", followed.registry == "ok"
+            )
+            yield GaugeMetricFamily(
+                "policy_registry_answered_timestamp_seconds",
+                "When the registry answered last.",
+                followed.looked_at or 0.0,
+            )
+
+
+def render(folder: Path) -> bytes:
+    """All of it in Prometheus's text format.
+
+    Args:
+        folder: the server's run folder.
+    """
+    registry = CollectorRegistry()
+    registry.register(ServerState(folder))
+    if MULTIPROCESS_FOLDER in os.environ:
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+    return generate_latest(registry) + generate_latest(REGISTRY)
