@@ -28,15 +28,17 @@ def train(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     from carla_mlflow.mlflow_model import logging_run
+    from training_export.driving import summarise
     from training_export.evaluate import (
         closed_loop,
-        compare_drivers,
+        drive_beside,
         engine_driver,
         film,
         log_evaluation,
         run_episodes,
         table,
     )
+    from training_export.opening import open_engine
 
     with tempfile.TemporaryDirectory() as scratch:
         engine = open_engine(options.model, Path(scratch))
@@ -44,17 +46,17 @@ def evaluate(options: argparse.Namespace) -> int:
     traffic = card.training.get("traffic", 0) if options.traffic is None else options.traffic
     conditions = Conditions(options.episodes, options.first_seed, traffic, options.duration)
     episodes = run_episodes(engine_driver(engine), conditions, f"{card.name} {card.version}")
-    figures = compare_drivers(episodes, conditions)
+    drives = drive_beside(episodes, conditions)
     print(f"{card.name} {card.version} {engine.digest}")
     print(f"{conditions.episodes} seeds from {conditions.first_seed}, traffic {traffic}, {conditions.duration_s:g} s")
-    print(table(figures))
+    print(table({driver: summarise(driven) for driver, driven in drives.items()}))
     if options.gif:
         film(engine_driver(engine), conditions.first_seed, conditions, options.gif)
         print(f"film: {options.gif}")
     if options.log:
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
-            log_evaluation(engine, episodes, figures, conditions)
-        print(f"MLflow run {run_id}: figures, episodes.json, trajectories.png, episode.gif")
+            log_evaluation(engine, drives, conditions)
+        print(f"MLflow run {run_id}: figures, episodes.json, outcomes.png, trajectories.png, episode.gif")
     return _compare_with_card(closed_loop(episodes, conditions), card.metrics.get("closed_loop"))
 
 
@@ -69,17 +71,6 @@ def _compare_with_card(measured: dict[str, object], said: dict[str, object] | No
     for key, (was, now) in different.items():
         print(f"{key}: the card says {was}, measured here {now}", file=sys.stderr)
     return REFUSED
-
-
-def open_engine(model: str, scratch: Path):  # type: ignore[no-untyped-def]  # Engine, imported late
-    """A folder, or an MLflow URI such as runs:/ID/policy or models:/name@alias."""
-    from carla_mlflow.engine import Engine
-
-    if model.startswith(("runs:/", "models:/")):
-        from carla_mlflow.mlflow_model import fetch_policy
-
-        return Engine.open(fetch_policy(model, scratch / "fetched"))
-    return Engine.open(model)
 
 
 def drive(options: argparse.Namespace) -> int:
@@ -125,8 +116,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_debug(command)
 
     command = commands.add_parser("evaluate", help="closed loop on unseen seeds, beside two simple drivers")
-    command.add_argument("model", help="artifact folder, runs:/ID/policy or models:/NAME@ALIAS")
-    command.add_argument("--log", action="store_true", help="log figures, plots and a film to MLflow")
+    command.add_argument("model", help="artifact folder, NAME@1.4.2, runs:/ID/policy or models:/NAME@ALIAS")
+    command.add_argument(
+        "--log", action="store_true", help="log episodes, plots and a film to MLflow: evidence for its promotion"
+    )
     _add_conditions(command, Conditions.episodes)
     command.set_defaults(run=evaluate)
     add_debug(command)

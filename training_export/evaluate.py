@@ -24,8 +24,8 @@ from training_export.driving import (
     straight_ahead,
     summarise,
 )
-from training_export.env import ENV_ID, Racetrack
-from training_export.plots import FRAME_EVERY, film_env, plot_trajectories, write_gif
+from training_export.env import ENV_ID, Racetrack, env_version
+from training_export.plots import FRAME_EVERY, film_env, plot_outcomes, plot_trajectories, write_gif
 
 
 def engine_driver(engine: Engine) -> Driver:
@@ -58,12 +58,16 @@ def closed_loop(episodes: list[Episode], conditions: Conditions) -> dict[str, An
     }
 
 
-def compare_drivers(policy: list[Episode], conditions: Conditions) -> dict[str, dict[str, float | int]]:
-    """The policy's figures beside those of a straight-ahead and a random driver on the same seeds."""
+Drives = dict[str, list[Episode]]
+"""Driver → its episodes, all on the same seeds."""
+
+
+def drive_beside(policy: list[Episode], conditions: Conditions) -> Drives:
+    """The policy's episodes beside those of a straight-ahead and a random driver on the same seeds."""
     return {
-        "policy": summarise(policy),
-        "straight_ahead": summarise(run_episodes(straight_ahead, conditions, "straight ahead")),
-        "random": summarise(run_episodes(random_driver(conditions.first_seed), conditions, "random")),
+        "policy": policy,
+        "straight_ahead": run_episodes(straight_ahead, conditions, "straight ahead"),
+        "random": run_episodes(random_driver(conditions.first_seed), conditions, "random"),
     }
 
 
@@ -90,22 +94,35 @@ def film(driver: Driver, seed: int, conditions: Conditions, path: Path) -> None:
         env.close()
 
 
-def log_evaluation(
-    engine: Engine, episodes: list[Episode], figures: dict[str, dict[str, float | int]], conditions: Conditions
-) -> None:
-    """Logs to the active MLflow run: conditions, figures, a row an episode, trajectories and a film."""
+def log_evaluation(engine: Engine, drives: Drives, conditions: Conditions) -> None:
+    """Logs to the active MLflow run what the registry's gates read, by the artifact's digest, and what people look at.
+
+    episodes.json has a row an episode and driver; the parameters are the conditions under which they were driven.
+    """
     mlflow.set_tags(
-        {STEP_TAG: "evaluate", "digest": engine.digest, "semver": engine.card.version, "policy": engine.card.name}
+        {
+            STEP_TAG: "evaluate",
+            "digest": engine.digest,
+            "semver": engine.card.version,
+            "policy": engine.card.name,
+            "backend": engine.backend,
+            "device": engine.device.name,
+        }
     )
-    mlflow.log_params({"env": ENV_ID, **vars(conditions)})
-    for driver, values in figures.items():
-        mlflow.log_metrics({f"{driver}/{key}": float(value) for key, value in values.items()})
-    rows = [episode.row() for episode in episodes]
+    mlflow.log_params({"env": ENV_ID, "env_version": env_version(), **vars(conditions)})
+    for driver, episodes in drives.items():
+        mlflow.log_metrics({f"{driver}/{key}": float(value) for key, value in summarise(episodes).items()})
+    rows = [{"driver": driver, **episode.row()} for driver, episodes in drives.items() for episode in episodes]
     mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "episodes.json")
+    _log_pictures(engine, drives, conditions)
+
+
+def _log_pictures(engine: Engine, drives: Drives, conditions: Conditions) -> None:
+    mlflow.log_figure(plot_outcomes(drives["policy"], drives["straight_ahead"]), "outcomes.png")
     env = Racetrack()
-    mlflow.log_figure(plot_trajectories(episodes, rasterise(env.road.network)), "trajectories.png")
+    mlflow.log_figure(plot_trajectories(drives["policy"], rasterise(env.road.network)), "trajectories.png")
     env.close()
     with tempfile.TemporaryDirectory() as scratch:
         gif = Path(scratch) / "episode.gif"
-        film(engine_driver(engine), episodes[0].seed, conditions, gif)
+        film(engine_driver(engine), conditions.first_seed, conditions, gif)
         mlflow.log_artifact(str(gif))

@@ -8,6 +8,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from training_export.beams import CELL_M, TrackRaster
 from training_export.driving import Episode
@@ -45,6 +46,27 @@ def plot_trajectories(episodes: list[Episode], raster: TrackRaster) -> Figure:
     axes.set_xlabel("m")
     axes.set_ylabel("m")
     axes.set_title(f"{sum(e.whole for e in episodes)} of {len(episodes)} episodes whole")
+    return figure
+
+
+def plot_outcomes(policy: list[Episode], straight_ahead: list[Episode]) -> Figure:
+    """Each seed's reward and end, beside those of driving straight ahead."""
+    figure = Figure(figsize=(max(8, len(policy) / 5), 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([e.seed for e in straight_ahead], [e.reward for e in straight_ahead], "_", color="grey")
+    for label, colour, ended in (
+        ("whole", "tab:green", [e for e in policy if e.whole]),
+        ("off road", "tab:orange", [e for e in policy if e.off_road and not e.crashed]),
+        ("collision", "tab:red", [e for e in policy if e.crashed]),
+    ):
+        text = f"{label}: {len(ended)} of {len(policy)}"
+        axes.plot([e.seed for e in ended], [e.reward for e in ended], "o", color=colour, label=text)
+    axes.plot([], [], "_", color="grey", label="straight ahead")
+    axes.set_xlabel("seed")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.ticklabel_format(axis="x", useOffset=False)
+    axes.set_ylabel("reward of the episode")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

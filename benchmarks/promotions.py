@@ -1,0 +1,147 @@
+"""python -m benchmarks.promotions [--moves 100 --connections 16 --workers 2 --poll-s 5 --no-hook]: what a move costs.
+
+A real `mlflow server`, a real carla-serve that follows an alias, steady load on it; the alias moves back and
+forth between two versions with other weights, as MLflow's UI moves it. Prints requests that failed, answers that are
+not what their version gives, how long until no worker answers with the old version, and memory before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpcore
+import numpy as np
+import psutil
+from tqdm import tqdm
+
+from benchmarks.mlflow_server import MlflowServer
+from benchmarks.steady_load import Record, SteadyLoad
+from benchmarks.two_policies import NAME, Questions, small_policy, write
+
+SETTLE_S = 8.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("benchmarks.promotions", description=__doc__)
+    parser.add_argument("--moves", type=int, default=100)
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--poll-s", type=float, default=5.0)
+    parser.add_argument("--no-hook", action="store_true", help="by polling alone")
+    parser.add_argument("--store", help="MLflow's database, such as postgresql+psycopg2://… (default: SQLite)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        registry = MlflowServer(home, options.store)
+        os.environ.update(MLFLOW_TRACKING_URI=registry.url, POLICY_CACHE_DIR=str(home / "cache"))
+        try:
+            measure(options, registry, home)
+        finally:
+            registry.kill()
+
+
+def measure(options: argparse.Namespace, registry: MlflowServer, home: Path) -> None:
+    """Registers, serves, moves, prints."""
+    import mlflow
+
+    from registry.cache import default_cache
+    from registry.registration import register
+    from registry.store import Store
+
+    client, secret, port = mlflow.MlflowClient(), secrets.token_hex(16), free_port()
+    url = f"http://127.0.0.1:{port}"
+    if not options.no_hook:  # first of all: MLflow remembers for a minute that there is none
+        events = ["model_version_alias.created"]
+        client.create_webhook(name="carla-serve", url=f"{url}/hooks/mlflow", events=events, secret=secret)
+    artifacts = [small_policy("1.0.0", 1), small_policy("1.1.0", 2)]
+    for artifact in artifacts:
+        register(Store(), str(write(artifact, home / "policies")), default_cache())
+    client.set_registered_model_alias(NAME, "production", "1")
+    flags = ["--port", str(port), "--workers", str(options.workers), "--poll-s", str(options.poll_s)]
+    command = [str(Path(sys.executable).parent / "carla-serve"), "--model", f"{NAME}@production", *flags]
+    server = subprocess.Popen(
+        [*command, "--log-level", "error"], env={**os.environ, "POLICY_WEBHOOK_SECRET": secret}, cwd=home
+    )
+    try:
+        wait_ready(url)
+        time.sleep(2)  # until every worker is
+        with SteadyLoad(url, Questions(artifacts), options.connections) as record:
+            time.sleep(SETTLE_S)
+            before = workers_memory(server)
+            waits = [move(client, record, number, options) for number in tqdm(range(options.moves), disable=None)]
+            time.sleep(SETTLE_S)
+            after = workers_memory(server)
+        report(options, record, waits, before, after)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def move(client, record: Record, number: int, options: argparse.Namespace) -> float:
+    """Moves the alias; seconds from MLflow's yes to the last answer of the old version."""
+    new, old = ("1.1.0", "1.0.0") if number % 2 == 0 else ("1.0.0", "1.1.0")
+    client.set_registered_model_alias(NAME, "production", "2" if number % 2 == 0 else "1")
+    moved, ends = time.monotonic(), time.monotonic() + options.poll_s + 10
+    while time.monotonic() < ends:
+        time.sleep(0.4)
+        recent = {by for sent, _, by in record.answers[-50 * options.connections :] if sent > time.monotonic() - 0.4}
+        if recent == {new}:
+            break
+    else:
+        raise TimeoutError(f"move {number}: {old} still answers")
+    return max(0.0, record.last_of(old, moved) - moved)
+
+
+def report(options, record: Record, waits: list[float], before: list[int], after: list[int]) -> None:
+    """Prints the figures."""
+    seconds = np.array([came - sent for sent, came, _ in record.answers]) * 1e3
+    how = f"polling every {options.poll_s:g} s" + ("" if options.no_hook else ", and MLflow's webhook")
+    print(f"{options.moves} moves of an alias, {options.connections} connections, {options.workers} workers, {how}")
+    print(f"requests               {len(record.answers) + len(record.failed):,}, failed {len(record.failed)}")
+    print(f"answers that mix       {len(record.wrong)}")
+    print(f"last old answer, s     median {np.median(waits):.2f}, p99 {np.quantile(waits, 0.99):.2f}, ", end="")
+    print(f"longest {max(waits):.2f} after the move")
+    print(f"answered within, ms    p50 {np.median(seconds):.1f}, p99 {np.quantile(seconds, 0.99):.1f}, ", end="")
+    print(f"longest {seconds.max():.0f}")
+    print(
+        "workers' memory, MB    "
+        + ", ".join(f"{b / 1e6:.1f} → {a / 1e6:.1f}" for b, a in zip(before, after, strict=False))
+    )
+    for failure in sorted(set(record.failed))[:5]:
+        print(f"failed: {failure}")
+
+
+def workers_memory(server: subprocess.Popen[bytes]) -> list[int]:
+    """Bytes resident in each worker."""
+    children = psutil.Process(server.pid).children()
+    return [child.memory_info().rss for child in children if "serve.follow" not in child.cmdline()]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_ready(url: str) -> None:
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        try:
+            if httpcore.request("GET", f"{url}/readyz").status == 200:
+                return
+        except (httpcore.NetworkError, httpcore.ProtocolError):
+            pass
+        time.sleep(0.1)
+    raise TimeoutError("the policy server does not get ready")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Two policies with one contract and different weights, and what each does: what a mixed answer is found out by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from benchmarks.networks import FULL_BRAKE, UNIT, Mlp
+from carla_mlflow import Artifact, Engine, write_artifact
+from carla_mlflow.card_sections import ActionCard, FieldCard
+from training_export.draft import CardDraft
+from training_export.export import export_policy
+from training_export.from_module import from_network
+from training_export.preprocessed import Preprocessed
+
+NAME = "follow-me"
+
+
+def small_policy(version: str, seed: int, rate_hz: float = 20.0) -> Artifact:
+    """An untrained 16-64-64-3 policy; its weights depend on the seed, its contract on the rate."""
+    torch.manual_seed(seed)
+    section = {"state": FieldCard("float32", [16], -5.0, 5.0)}
+    raw = {"throttle": UNIT, "brake": UNIT, "steer": UNIT}
+    action = ActionCard("deterministic", raw, "throttle_brake_steer", rate_hz, FULL_BRAKE)
+    trained = from_network("small", Mlp().eval(), CardDraft(), section, action, Preprocessed())
+    return export_policy(trained, NAME, version, f"seed {seed}").artifact
+
+
+def write(artifact: Artifact, folder: Path) -> Path:
+    """Writes an artifact below `folder`, under its version."""
+    return write_artifact(folder / artifact.card.version, artifact).path
+
+
+class Questions:
+    """Requests of one to four rows, and the one right answer of each version to each."""
+
+    def __init__(self, artifacts: list[Artifact], count: int = 64) -> None:
+        rng = np.random.default_rng(0)
+        batches = [{"state": rng.uniform(-5, 5, (1 + i % 4, 16)).astype(np.float32)} for i in range(count)]
+        self.bodies = [
+            msgspec.json.encode({"observations": [{"state": row.tolist()} for row in batch["state"]]})
+            for batch in batches
+        ]
+        self._answers = {}
+        for artifact in artifacts:
+            engine = Engine(artifact, "cpu")
+            self._answers[artifact.digest] = [engine.act(batch).control for batch in batches]
+
+    def is_right(self, index: int, answer: dict) -> bool:
+        """Whether an answer is bit for bit what the version that it names gives."""
+        given = np.array([[a["throttle"], a["brake"], a["steer"]] for a in answer["actions"]], dtype=np.float32)
+        return given.tobytes() == self._answers[answer["digest"]][index].tobytes()
