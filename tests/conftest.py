@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import mlflow
 import pytest
+from real_mlflow import MlflowServer, run_mlflow_server
+from real_postgres import Postgres, running_postgres
 from tests_support import EXAMPLE, Server, free_port
 
 # As in a server's worker: one thread. Two test processes with two threads each take turns on two cores.
@@ -43,13 +48,21 @@ def mlflow_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     monkeypatch.setenv("POLICY_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)  # of another test's store
     yield home
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # MLflow sets it by itself in this process
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
-    """Starts carla-serve with flags; every server is stopped at the end."""
+    """Starts carla-serve with flags; every server is stopped with the test."""
+    with servers(tmp_path_factory) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """What starts servers, all of which are stopped at the end."""
     started: list[Server] = []
 
     def start(*flags: str) -> Server:
@@ -71,8 +84,36 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
 
 @pytest.fixture(scope="session")
-def server(start_server: Callable[..., Server], example: Path) -> Server:
+def server(tmp_path_factory: pytest.TempPathFactory, example: Path) -> Iterator[Server]:
     """A server of the example policy, shared by tests that only ask it."""
-    running = start_server("--model", str(example))
-    running.wait_ready()
-    return running
+    with servers(tmp_path_factory) as start:
+        running = start("--model", str(example))
+        running.wait_ready()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL cluster of this test process; each user asks it for a database."""
+    with running_postgres() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def start_mlflow(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., MlflowServer]]:
+    """Starts an empty `mlflow server` of a kind: sqlite, postgres or basic-auth; each is stopped at the end."""
+    started: list[MlflowServer] = []
+
+    def start(kind: str, **options: Any) -> MlflowServer:
+        database = request.getfixturevalue("postgres").new_database() if kind == "postgres" else None
+        folder = tmp_path_factory.mktemp(f"mlflow-{kind}")
+        server = run_mlflow_server(folder, database, with_password=kind == "basic-auth", **options)
+        started.append(server)
+        server.wait_ready()
+        return server
+
+    yield start
+    for server in started:
+        server.stop()

@@ -10,10 +10,14 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpcore
 import msgspec
+import pytest
+
+from carla_mlflow import open_artifact, write_artifact
+from carla_mlflow.artifact import seal
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "v0.1.0"
@@ -103,3 +107,19 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def missing(what: str, package: str) -> NoReturn:
+    """Skips a test for want of a program, and says how to get it; where CI is set, fails it."""
+    text = f"{what} is not installed: apt-get install {package}"
+    if os.environ.get("CI"):
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+def example_as(folder: Path, version: str) -> Path:
+    """The example policy again, under another version: an artifact of its own with its own digest."""
+    artifact = open_artifact(EXAMPLE)
+    card = msgspec.structs.replace(artifact.card, version=version)
+    files = {name: data for name, data in artifact.files.items() if name in card.files}
+    return write_artifact(folder / version, seal(card, files)).path

@@ -22,7 +22,18 @@ def test_register_promote_list_resolve(mlflow_home: Path, example: Path):
     assert done.out.startswith(f"registered {NAME} 0.1.0  candidate  sha256:")
     again = run_command("carla-registry", "register", str(example))
     assert again.out.startswith("already registered")
-    done = run_command("carla-registry", "promote", f"{NAME}@0.1.0", "--to", "production", "--expect", "none")
+    done = run_command(
+        "carla-registry",
+        "promote",
+        f"{NAME}@0.1.0",
+        "--to",
+        "production",
+        "--force",
+        "--reason",
+        "a test",
+        "--expect",
+        "none",
+    )
     assert done.code == 0, done.err
     assert "production: none → 0.1.0" in done.out
     done = run_command("carla-registry", "list")
@@ -116,7 +127,18 @@ def test_everything_works_over_a_tracking_server_and_json_is_one_object(mlflow_h
         env = {"MLFLOW_TRACKING_URI": uri}
         done = run_command("carla-registry", "register", str(example), "--json", env=env)
         assert json.loads(done.out)["semver"] == "0.1.0", done.err
-        done = run_command("carla-registry", "promote", f"{NAME}@0.1.0", "--to", "production", "--json", env=env)
+        done = run_command(
+            "carla-registry",
+            "promote",
+            f"{NAME}@0.1.0",
+            "--to",
+            "production",
+            "--force",
+            "--reason",
+            "a test",
+            "--json",
+            env=env,
+        )
         assert json.loads(done.out)["version"]["stage"] == "production", done.err
         done = run_command("carla-registry", "resolve", f"{NAME}/Production", "--json", env=env)
         assert json.loads(done.out)["aliases"] == ["production"], done.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -13,8 +14,13 @@ from carla_mlflow import open_artifact, write_artifact
 from carla_mlflow.artifact import seal
 from carla_mlflow.errors import IntegrityError, NotFoundError, RefusedError
 from registry.cache import cached_path, fetch_to_cache
-from registry.promotion import promote, register
-from registry.reference import parse_reference
+from registry.judging import judge
+from registry.policy_version import PolicyVersion
+from registry.promotion import Asked, Moved
+from registry.promotion import promote as promote_policy
+from registry.reference import Reference, parse_reference
+from registry.registration import identity_of
+from registry.registration import register as register_policy
 from registry.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
@@ -30,6 +36,14 @@ def store(mlflow_home: Path) -> Store:
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+def register(store: Store, source: str, bump: str | None = None) -> tuple[PolicyVersion, bool]:
+    return register_policy(store, source, Path(os.environ["POLICY_CACHE_DIR"]), bump=bump)
+
+
+def promote(store: Store, reference: Reference, to: str, cache: Path, expect: str | None = None) -> Moved:
+    return promote_policy(store, reference, to, cache, Asked(expect), judge("staging"))
 
 
 def version_of(example: Path, folder: Path, version: str) -> Path:
@@ -51,6 +65,8 @@ def test_a_registered_version_carries_semver_digest_and_contract(store: Store, e
         "digest": open_artifact(example).digest,
         "content": card.content,
         "contract": card.contract,
+        "weights": card.weights,
+        "identity": identity_of(card),
         "stage": "candidate",
     }
 
@@ -160,25 +176,6 @@ def test_a_promotion_brings_both_mirrors_back_in_line_with_aliases_moved_in_the_
     promote(store, parse_reference(f"{NAME}@0.1.0"), "staging", cache)
     assert store.resolve(parse_reference(f"{NAME}/Production")).semver == "0.1.0"
     assert store.resolve(parse_reference(f"{NAME}@production")).stage == "production"
-
-
-def test_of_two_registered_at_once_under_one_version_the_later_gives_way(store, example, tmp_path, monkeypatch):
-    artifact = open_artifact(example)
-    card = msgspec.structs.replace(artifact.card, description="registered by someone else")
-    files = {name: data for name, data in artifact.files.items() if name in card.files}
-    other = write_artifact(tmp_path / "other", seal(card, files)).path
-    create = store.create_version
-
-    def overtaken(*arguments):
-        monkeypatch.setattr(store, "create_version", create)
-        register(store, str(other))  # another process, between our look and our writing
-        return create(*arguments)
-
-    monkeypatch.setattr(store, "create_version", overtaken)
-    with pytest.raises(RefusedError, match="by someone else at the same moment"):
-        register(store, str(example))
-    [only] = store.versions(NAME)
-    assert only.digest == open_artifact(other).digest
 
 
 def test_expect_sees_a_version_that_has_no_semantic_version(store: Store, example: Path, cache: Path):

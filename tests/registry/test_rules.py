@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from carla_mlflow.errors import NotFoundError, RefusedError
-from registry.lifecycle import check_expected, check_promotion
+from registry.lifecycle import check_archive, check_expected, check_promotion, check_protected
 from registry.reference import Reference, check_name, parse_reference
-from registry.versions import highest_matching
+from registry.versions import highest_matching, is_step_enough, next_version, ordered, predecessor
 
 VERSIONS = ["0.9.0", "1.0.0", "1.4.1", "1.4.9", "1.10.0", "2.0.0-rc.1", "2.0.0"]
 
@@ -89,3 +89,58 @@ def test_a_move_is_refused_when_the_alias_is_held_by_another_than_expected():
     for expected, holder in (("1.0.0", "1.1.0"), ("1.0.0", None), ("none", "1.0.0")):
         with pytest.raises(RefusedError, match="someone has moved it"):
             check_expected(expected, holder, "production")
+
+
+@pytest.mark.parametrize(
+    ("version", "major", "minor", "patch"),
+    [
+        ("1.4.2", "2.0.0", "1.5.0", "1.4.3"),
+        ("0.1.0", "1.0.0", "0.2.0", "0.1.1"),
+        ("2.0.0-rc.1", "2.0.0", "2.0.0", "2.0.0"),
+        ("1.9.9", "2.0.0", "1.10.0", "1.9.10"),
+    ],
+)
+def test_the_next_version_is_one_step_further(version: str, major: str, minor: str, patch: str):
+    assert [next_version(version, step) for step in ("major", "minor", "patch")] == [major, minor, patch]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "enough"),
+    [
+        ("1.4.2", "1.4.3", "patch"),
+        ("1.4.2", "1.9.0", "patch minor"),
+        ("1.4.2", "2.0.0", "patch minor major"),
+        ("1.4.2", "3.0.0-rc.1", "patch minor major"),
+        ("2.0.0-rc.1", "2.0.0-rc.2", "patch minor major"),
+        ("2.0.0-rc.1", "2.0.1", "patch"),
+    ],
+)
+def test_a_step_is_enough_for_itself_and_every_smaller_one(old: str, new: str, enough: str):
+    steps = ("patch", "minor", "major")
+    assert [step for step in steps if is_step_enough(old, new, step)] == enough.split()
+
+
+def test_versions_are_ordered_as_versions_and_not_as_text():
+    assert ordered(["1.10.0", "1.9.0", "1.10.0-rc.1"]) == ["1.9.0", "1.10.0-rc.1", "1.10.0"]
+    assert predecessor("1.10.0", VERSIONS) == "1.4.9"
+    assert predecessor("0.1.0", VERSIONS) is None
+
+
+def test_what_drives_is_archived_by_force_only():
+    check_archive("candidate", False)
+    check_archive("production", True)
+    with pytest.raises(RefusedError, match="in production: promote another first"):
+        check_archive("production", False)
+    with pytest.raises(RefusedError, match="archived already"):
+        check_archive("archived", True)
+
+
+def test_a_protected_alias_is_moved_by_those_it_names():
+    tags = {"protected.production": "ann, ben@car", "owner": "x"}
+    check_protected(tags, "production", "ann")
+    check_protected(tags, "production", "ben@car")
+    check_protected(tags, "staging", "eve")
+    with pytest.raises(RefusedError, match="only ann, ben@car may move it, and you are eve"):
+        check_protected(tags, "production", "eve")
+    with pytest.raises(RefusedError, match="protected"):
+        check_protected({"protected.production": ""}, "production", "")

@@ -97,7 +97,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory, example: Path) -> It
     env = {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db", "POLICY_CACHE_DIR": str(home / "cache")}
     for command in (
         ["register", str(example), "--name", "carla-policy"],
-        ["promote", "carla-policy@0.1.0", "--to", "production"],
+        ["promote", "carla-policy@0.1.0", "--to", "production", "--force", "--reason", "a test"],
     ):
         done = run_command("carla-registry", *command, env=env)
         assert done.code == 0, done.err

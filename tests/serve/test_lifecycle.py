@@ -139,7 +139,12 @@ def test_a_refused_body_does_not_swallow_the_next_request(start_server: Start, e
 
 def test_a_reference_is_resolved_fetched_and_served(start_server: Start, mlflow_home: Path, example: Path):
     assert run_command("carla-registry", "register", str(example)).code == 0
-    assert run_command("carla-registry", "promote", f"{NAME}@0.1.0", "--to", "production").code == 0
+    assert (
+        run_command(
+            "carla-registry", "promote", f"{NAME}@0.1.0", "--to", "production", "--force", "--reason", "a test"
+        ).code
+        == 0
+    )
     server = start_server("--model", f"{NAME}@production")
     server.wait_ready()
     metadata = server.get("/metadata").json

@@ -1,0 +1,140 @@
+"""What the tests of following share: a policy in a registry under several versions, good ones and bad ones."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import msgspec
+import psutil
+import torch
+from forging import script, with_files
+from tests_support import Server
+
+from benchmarks.mlflow_server import MlflowServer
+from benchmarks.two_policies import NAME, Questions
+from carla_mlflow import Artifact
+from carla_mlflow.artifact import seal
+from carla_mlflow.golden import read_golden
+from carla_mlflow.mlflow_model import log_policy, logging_run
+from registry.store import Store
+
+
+@dataclass
+class Registry:
+    """A running MLflow server that holds 1.0.0 and 1.1.0, with other weights."""
+
+    server: MlflowServer
+    artifacts: list[Artifact]
+    questions: Questions
+
+    def publish(self, artifact: Artifact) -> str:
+        """Puts any artifact into the registry, as someone could who does not ask our commands; MLflow's number."""
+        harmless = again(self.artifacts[0], artifact.card.version, description=f"in place of {artifact.digest}")
+        with logging_run():
+            uri = log_policy(harmless)
+        for folder in self.stored(harmless):  # MLflow would load it, and one that hangs would hang here
+            for name, data in artifact.files.items():
+                (folder / name).write_bytes(data)
+        tags = {"semver": artifact.card.version, "digest": artifact.digest, "contract": artifact.card.contract}
+        return Store().create_version(NAME, uri, tags).number
+
+    def point(self, alias: str, number: str) -> None:
+        """Moves an alias as MLflow's UI does."""
+        mlflow.MlflowClient().set_registered_model_alias(NAME, alias, number)
+
+    def register_again(self) -> None:
+        """Both versions, in whatever registry is meant now."""
+        for artifact in self.artifacts:
+            with logging_run():
+                uri = log_policy(artifact)
+            Store().create_version(NAME, uri, {"semver": artifact.card.version, "digest": artifact.digest})
+
+    def stored(self, artifact: Artifact) -> list[Path]:
+        """The folders of the server that hold an artifact's files."""
+        cards = self.server.home.rglob("model_card.yaml")
+        return [card.parent for card in cards if card.read_bytes() == artifact.files["model_card.yaml"]]
+
+
+def again(artifact: Artifact, version: str, **changed: object) -> Artifact:
+    """The same policy under another version, other parts of its card changed too."""
+    card = msgspec.structs.replace(artifact.card, version=version, **changed)
+    return seal(card, {name: artifact.files[name] for name in artifact.card.files})
+
+
+def out_of_parity(artifact: Artifact, version: str) -> Artifact:
+    """Its golden answers are another policy's."""
+    golden = read_golden(artifact.files["golden.npz"], artifact.card)
+    golden.action[:] = 1.0 - golden.action
+    return with_files(again(artifact, version), golden_npz=golden.to_bytes())
+
+
+class Endless(torch.nn.Module):
+    """Ten thousand rounds, each of them slow: minutes for one action."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.eye(512))
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        x = self.weight * state.sum()
+        for _ in range(10_000):
+            x = torch.mm(x, self.weight)
+        return torch.tanh(state[:, :3] + 0.0 * x.sum())
+
+
+def hanging(artifact: Artifact, version: str) -> Artifact:
+    """Its warm-up does not come to an end."""
+    return with_files(again(artifact, version, backend="torchscript"), model_pt=script(Endless().eval()))
+
+
+def of_other_contract(artifact: Artifact, version: str) -> Artifact:
+    """It wants to be asked ten times a second instead of twenty."""
+    return again(artifact, version, action=msgspec.structs.replace(artifact.card.action, rate_hz=10.0))
+
+
+def until(happened: Callable[[], object], server: Server, limit_s: float = 30) -> None:
+    """Waits."""
+    ends = time.monotonic() + limit_s
+    while not happened():
+        assert time.monotonic() < ends, server.log.read_text()[-6000:]
+        time.sleep(0.05)
+
+
+def metric(server: Server, name: str, **labels: str) -> float | None:
+    """The value of the first sample of that name that has those labels."""
+    for line in server.get("/metrics").body.decode().splitlines():
+        found = re.fullmatch(rf"{name}(\{{.*\}})? (\S+)", line)
+        if found and all(f'{key}="{value}"' in (found[1] or "") for key, value in labels.items()):
+            return float(found[2])
+    return None
+
+
+def served(server: Server) -> set[str]:
+    """The versions that any worker of a server serves."""
+    return set(re.findall(r'^policy_model_info\{.*version="([^"]+)"', server.get("/metrics").body.decode(), re.M))
+
+
+def follower(server: Server) -> psutil.Process | None:
+    """The server's follower, when it runs."""
+    return next((child for child in _children(server) if "serve.follow" in _command(child)), None)
+
+
+def workers(server: Server) -> list[psutil.Process]:
+    """The server's workers."""
+    return [child for child in _children(server) if _command(child) and "serve.follow" not in _command(child)]
+
+
+def _children(server: Server) -> list[psutil.Process]:
+    return psutil.Process(server.process.pid).children()
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # it has just ended, also when nobody has taken note of it yet
+        return []

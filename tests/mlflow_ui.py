@@ -1,0 +1,86 @@
+"""Promoting as a person does: MLflow's own pages, by clicks and typing. The page makes the request, not our client."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+from tests_support import ROOT, missing
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",  # which root can't have
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SCREENSHOTS = "SAVE_SCREENSHOTS"
+"""The variable that asks for new pictures in docs."""
+
+
+@contextmanager
+def open_browser() -> Iterator[Page]:
+    """A page in Debian's Chromium, without a window."""
+    if not Path(CHROMIUM).exists():
+        missing("Chromium", "chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1200, "height": 640})
+        page.set_default_timeout(30_000)
+        try:
+            yield page
+        finally:
+            browser.close()
+
+
+def set_alias(page: Page, uri: str, name: str, number: str, alias: str) -> dict[str, Any]:
+    """Gives a version an alias on its page; returns the request that the page made."""
+    _open_version(page, uri, name, number)
+    page.get_by_role("button", name="Add").first.click()  # beside "Aliases"; the next one is for tags
+    dialog = page.get_by_role("dialog")
+    box = dialog.get_by_role("combobox")
+    box.press_sequentially(alias)
+    box.press("Enter")
+    save = dialog.get_by_role("button", name="Save aliases")
+    _picture(page, "promote-alias.png")
+    with page.expect_response(lambda answer: answer.url.endswith("registered-models/alias")) as answered:
+        save.click()
+    assert answered.value.ok
+    return json.loads(answered.value.request.post_data)
+
+
+def set_stage(page: Page, uri: str, name: str, number: str, stage: str) -> dict[str, Any]:
+    """Moves a version to a legacy stage on its page; returns the request that the page made."""
+    _open_version(page, uri, name, number)
+    page.get_by_role("switch", name="New model registry UI").click()  # only the old pages can change a stage
+    page.get_by_role("dialog").get_by_role("button", name="Disable").click()
+    page.get_by_text("None", exact=True).first.click()
+    choice = page.get_by_role("menu").get_by_text(stage, exact=True)
+    choice.wait_for()
+    _picture(page, "promote-stage.png")
+    choice.click()
+    with page.expect_response(lambda answer: answer.url.endswith("transition-stage")) as answered:
+        page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    assert answered.value.ok
+    return json.loads(answered.value.request.post_data)
+
+
+def _open_version(page: Page, uri: str, name: str, number: str) -> None:
+    page.goto(f"{uri}/#/models/{name}/versions/{number}")
+    page.get_by_role("heading", name=f"Version {number}").wait_for()
+    if os.environ.get(SCREENSHOTS):
+        page.get_by_role("button", name="Close").click()  # the assistant, which takes a quarter of the page
+
+
+def _picture(page: Page, file: str) -> None:
+    if os.environ.get(SCREENSHOTS):
+        page.wait_for_timeout(1000)  # menus and dialogs fade in
+        page.screenshot(path=ROOT / "docs" / file)

@@ -1,0 +1,131 @@
+"""carla-registry history, watch, diff, show and gc, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import mlflow
+import msgspec
+import pytest
+from registry_policies import NAME, at_another_rate, cache_folder, changed, registered, to_production
+from tests_support import run_command
+
+from registry.cache import fetch_to_cache
+from registry.moves import look
+from registry.store import Store
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+
+
+@pytest.fixture
+def store(mlflow_home: Path, tmp_path: Path) -> Store:
+    store = Store()
+    registered(store, tmp_path, "0.1.0", "0.2.0")
+    to_production(store, "0.1.0")
+    return store
+
+
+def test_the_history_is_told_for_people_and_for_machines(store: Store):
+    between = time.time()
+    to_production(store, "0.2.0", reason="brakes earlier")
+    done = run_command("carla-registry", "history", NAME)
+    assert done.code == 0, done.err
+    assert "promote: 0.2.0 → production (was 0.1.0)" in done.out
+    assert "“brakes earlier”" in done.out
+    found = json.loads(run_command("carla-registry", "history", NAME, "--json").out)
+    assert [entry["kind"] for entry in found["entries"]] == ["register", "register", "promote", "promote"]
+    assert f"head {found['head']}" in done.out
+    then = datetime.fromtimestamp(between).isoformat()
+    assert "production: 0.1.0" in run_command("carla-registry", "history", NAME, "--at", then).out
+    assert "nothing drove" in run_command("carla-registry", "history", NAME, "--at", "2020-01-01T00:00").out
+    assert run_command("carla-registry", "history", NAME, "--at", "yesterday").code == 2
+
+
+def test_a_journal_that_was_tampered_with_in_mlflow_does_not_pass_the_check(store: Store):
+    head = look(store, NAME).entries[-1].hash
+    done = run_command("carla-registry", "history", NAME, "--check", "--head", head)
+    assert (done.code, done.out.startswith("whole: 3 entries")) == (0, True)
+    client, journal = mlflow.MlflowClient(), f"{NAME}.journal"
+    forged = client.get_model_version(journal, "2").tags["entry"].replace("0.2.0", "6.6.6")
+    client.set_model_version_tag(journal, "2", "entry", forged)
+    done = run_command("carla-registry", "history", NAME, "--check")
+    assert (done.code, "entry 2 was edited" in done.out) == (1, True)
+    client.delete_model_version(journal, "2")
+    done = run_command("carla-registry", "history", NAME, "--check")
+    assert (done.code, "entry 2, before entry 3, was removed" in done.out) == (1, True)
+    client.delete_model_version(journal, "3")
+    done = run_command("carla-registry", "history", NAME, "--check", "--head", head)
+    assert (done.code, "cut off at the end" in done.out) == (1, True)
+    to_production(store, "0.2.0")  # and whatever happened to the journal, a policy can still be moved
+
+
+def test_the_journal_is_no_policy(store: Store):
+    assert store.names() == [NAME]
+    assert f"{NAME}.journal" not in run_command("carla-registry", "list").out
+
+
+def test_watch_journals_a_move_in_the_ui_while_it_runs(store: Store):
+    program = Path(sys.executable).parent / "carla-registry"
+    command = [str(program), "watch", NAME, "--every", "0.3"]
+    watching = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        mlflow.MlflowClient().set_registered_model_alias(NAME, "production", "2")
+        assert watching.stdout is not None
+        line = watching.stdout.readline()
+    finally:
+        watching.terminate()
+        watching.communicate()
+    assert "seen in MLflow's UI: 0.2.0 → production (was 0.1.0)" in line
+    assert mlflow.MlflowClient().get_model_version(NAME, "2").current_stage == "Production"
+
+
+def test_diff_says_what_changed_and_which_step_is_due(store: Store, tmp_path: Path):
+    other = changed(tmp_path, "5.0.0", action=at_another_rate(20.0), description="other words")
+    done = run_command("carla-registry", "diff", f"{NAME}@0.1.0", other)
+    assert done.code == 0, done.err
+    for part in ("action.rate_hz: 10.0 → 20.0", "description: 0.1.0 → other words", "steer 0", "step       major"):
+        assert part in done.out
+    found = json.loads(run_command("carla-registry", "diff", f"{NAME}@0.1.0", f"{NAME}@0.2.0", "--json").out)
+    assert (found["contract"], found["step"]) == ([], "patch")
+
+
+def test_show_tells_all_of_a_version(store: Store):
+    done = run_command("carla-registry", "show", f"{NAME}@production")
+    assert done.code == 0
+    assert "sha256:" in done.out
+    assert json.loads(run_command("carla-registry", "show", f"{NAME}@production", "--json").out)["semver"] == "0.1.0"
+
+
+def test_rollback_and_archive_are_commands_with_reasons(store: Store):
+    assert (
+        run_command(
+            "carla-registry", "promote", f"{NAME}@0.2.0", "--to", "production", "--force", "--reason", "a test"
+        ).code
+        == 0
+    )
+    done = run_command("carla-registry", "rollback", NAME, "--reason", "swerves", "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert (told["version"]["semver"], told["from"], told["to"]) == ("0.1.0", "0.2.0", "production")
+    assert run_command("carla-registry", "archive", f"{NAME}@0.2.0", "--dry-run").code == 0
+    assert "archived racetrack-policy 0.2.0" in run_command("carla-registry", "archive", f"{NAME}@0.2.0").out
+    refused = run_command("carla-registry", "archive", f"{NAME}@0.1.0")
+    assert (refused.code, "it is in production" in refused.err) == (1, True)
+
+
+def test_gc_removes_what_no_server_remembers_and_asks_first(store: Store):
+    kept, forgotten = (fetch_to_cache(store, version, cache_folder()).path for version in store.versions(NAME))
+    (cache_folder() / "references").mkdir()
+    (cache_folder() / "references" / "a.json").write_bytes(msgspec.json.encode({"path": str(kept)}))
+    done = run_command("carla-registry", "gc")
+    assert (done.code, "nothing removed" in done.err) == (1, True)
+    assert forgotten.exists()
+    done = run_command("carla-registry", "gc", "--yes")
+    assert done.code == 0, done.err
+    assert (kept.exists(), forgotten.exists()) == (True, False)
+    assert "nothing to remove" in run_command("carla-registry", "gc").out

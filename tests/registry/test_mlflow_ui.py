@@ -1,0 +1,152 @@
+"""A policy is promoted in MLflow's own UI, by clicks and typing, and drives."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow_ui import open_browser, set_alias, set_stage
+from playwright.sync_api import Page
+from real_mlflow import MlflowServer
+from registry_policies import enter, to_stage
+from tests_support import Server, example_as
+
+from registry.reference import parse_reference
+from registry.store import Store
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.filterwarnings("ignore"),  # MLflow's own
+]
+OBSERVATIONS = {"observations": [{"speed": 6, "steering": 0, "sensors": [0.5] * 12}]}
+FOLLOWS_WITHIN_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(start_mlflow: Callable[..., MlflowServer]) -> Iterator[MlflowServer]:
+    server = start_mlflow("sqlite")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A fresh profile each time: MLflow's UI remembers its switches."""
+    with open_browser() as opened:
+        yield opened
+
+
+@dataclass
+class Policy:
+    """A policy with 0.1.0 in production, by alias and by legacy stage, and 0.2.0 that wants to be."""
+
+    server: MlflowServer
+    name: str
+
+    def resolved(self, selector: str) -> str:
+        return Store().resolve(parse_reference(self.name + selector)).semver
+
+    def set_alias(self, page: Page) -> None:
+        sent = set_alias(page, self.server.uri, self.name, "2", "production")
+        assert sent == {"name": self.name, "alias": "production", "version": "2"}
+
+    def set_stage(self, page: Page) -> None:
+        sent = set_stage(page, self.server.uri, self.name, "2", "Production")
+        assert (sent["name"], sent["version"], sent["stage"]) == (self.name, "2", "Production")
+
+
+@pytest.fixture
+def policy(mlflow_server: MlflowServer, mlflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Policy:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    name = f"lane-keeper-{uuid.uuid4().hex[:4]}"
+    store = Store()
+    first, _ = enter(store, str(example_as(tmp_path, "0.1.0")), name)
+    enter(store, str(example_as(tmp_path, "0.2.0")), name)
+    to_stage(store, f"{name}@{first.semver}", "production")
+    assert MlflowClient().get_model_version(name, "1").current_stage == "Production"
+    return Policy(mlflow_server, name)
+
+
+def driving(server: Server) -> str:
+    answer = server.post("/predict", OBSERVATIONS)
+    assert answer.status == 200, answer.body
+    return str(answer.json["version"])
+
+
+def comes_to_drive(server: Server, version: str) -> bool:
+    """Whether the version answers before it is too late; every answer on the way is a good one."""
+    ends = time.monotonic() + FOLLOWS_WITHIN_S
+    while time.monotonic() < ends:
+        if driving(server) == version:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_the_alias_set_by_clicks_is_what_resolves_and_what_a_server_serves(
+    policy: Policy, page: Page, start_server: Callable[..., Server]
+):
+    policy.set_alias(page)
+    assert policy.resolved("@production") == "0.2.0"
+    server = start_server("--model", f"{policy.name}@production")
+    server.wait_ready()
+    assert driving(server) == "0.2.0"
+    server.stop()
+
+
+def test_the_legacy_stage_set_by_clicks_is_what_resolves_and_what_a_server_serves(
+    policy: Policy, page: Page, start_server: Callable[..., Server]
+):
+    policy.set_stage(page)
+    assert policy.resolved("/Production") == "0.2.0"
+    server = start_server("--model", f"{policy.name}/Production")
+    server.wait_ready()
+    assert driving(server) == "0.2.0"
+    server.stop()
+
+
+def test_a_running_server_follows_the_alias_that_is_set_by_clicks(
+    policy: Policy, page: Page, start_server: Callable[..., Server]
+):
+    server = start_server("--model", f"{policy.name}@production", "--poll-s", "1")
+    server.wait_ready()
+    assert driving(server) == "0.1.0"
+    policy.set_alias(page)
+    assert comes_to_drive(server, "0.2.0")
+    server.stop()
+
+
+def test_a_running_server_follows_the_legacy_stage_that_is_set_by_clicks(
+    policy: Policy, page: Page, start_server: Callable[..., Server]
+):
+    server = start_server("--model", f"{policy.name}/Production", "--poll-s", "1")
+    server.wait_ready()
+    assert driving(server) == "0.1.0"
+    policy.set_stage(page)
+    assert comes_to_drive(server, "0.2.0")
+    server.stop()
+
+
+def test_the_watcher_gives_the_alias_to_the_version_that_a_person_moved_by_its_legacy_stage(
+    policy: Policy, page: Page, start_server: Callable[..., Server]
+):
+    server = start_server("--model", f"{policy.name}@production", "--poll-s", "1")
+    server.wait_ready()
+    watcher = subprocess.Popen([str(Path(sys.executable).parent / "carla-registry"), "watch", policy.name])
+    try:
+        policy.set_stage(page)
+        assert comes_to_drive(server, "0.2.0")
+        assert policy.resolved("@production") == "0.2.0"
+    finally:
+        watcher.kill()
+        watcher.wait()
+        server.stop()

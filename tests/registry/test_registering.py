@@ -1,0 +1,120 @@
+"""Registering: the version that the changes demand, once for each artifact, whoever registers at the same moment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import msgspec
+import pytest
+import torch
+from registry_policies import NAME, at_another_rate, cache_folder, changed, example
+from torch import nn
+
+from benchmarks.networks import mlp
+from carla_mlflow import write_artifact
+from carla_mlflow.errors import RefusedError
+from registry.changes import contract_changes
+from registry.moves import look
+from registry.registration import register
+from registry.store import Store
+from training_export.export import export_policy
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+
+
+@pytest.fixture
+def store(mlflow_home: Path) -> Store:
+    return Store()
+
+
+def auto(store: Store, source: str) -> tuple[str, bool]:
+    version, new = register(store, source, cache_folder(), bump="auto")
+    return version.semver, new
+
+
+def test_a_bump_is_the_smallest_step_that_the_changes_demand(store: Store, tmp_path: Path):
+    assert auto(store, changed(tmp_path, "0.4.0")) == ("0.4.0", True)
+    assert auto(store, changed(tmp_path, "0.4.0", description="other words")) == ("0.4.1", True)
+    assert auto(store, changed(tmp_path, "9.9.9", action=at_another_rate(20.0))) == ("1.0.0", True)
+    assert [version.semver for version in store.versions(NAME)] == ["0.4.0", "0.4.1", "1.0.0"]
+
+
+def test_other_weights_demand_a_minor_step(store: Store, tmp_path: Path):
+    trained = mlp()
+    first = write_artifact(tmp_path / "first", export_policy(trained, "mlp", "1.2.3", "").artifact)
+    with torch.no_grad():
+        for parameter in trained.graph.parameters():
+            nn.init.normal_(parameter, std=0.1)
+    # The scripted twin holds the same parameters, so both graphs change.
+    second = write_artifact(tmp_path / "second", export_policy(trained, "mlp", "1.2.4", "").artifact)
+    assert auto(store, str(first.path)) == ("1.2.3", True)
+    with pytest.raises(RefusedError, match=r"1\.2\.4 is too small a step from 1\.2\.3: minor is due, as the weights"):
+        register(store, str(second.path), cache_folder())
+    with pytest.raises(RefusedError, match=r"--bump patch is too small a step"):
+        register(store, str(second.path), cache_folder(), bump="patch")
+    assert auto(store, str(second.path)) == ("1.3.0", True)
+
+
+def test_the_same_artifact_is_the_same_version_whatever_its_card_calls_it(store: Store, tmp_path: Path):
+    first = auto(store, changed(tmp_path, "0.4.0", description="one"))
+    assert auto(store, changed(tmp_path, "0.4.0", description="two")) == ("0.4.1", True)
+    assert auto(store, changed(tmp_path, "7.0.0", description="one")) == (first[0], False)
+    assert len(store.versions(NAME)) == 2
+
+
+def test_a_smaller_step_than_the_contract_demands_is_refused_in_words(store: Store, tmp_path: Path):
+    register(store, changed(tmp_path, "1.0.0"), cache_folder())
+    with pytest.raises(
+        RefusedError, match=r"1\.1\.0 is too small a step from 1\.0\.0: major is due.*rate_hz: 10\.0 → 20"
+    ):
+        register(store, changed(tmp_path, "1.1.0", action=at_another_rate(20.0)), cache_folder())
+    version, _ = register(store, changed(tmp_path, "2.0.0", action=at_another_rate(20.0)), cache_folder())
+    assert version.semver == "2.0.0"
+    older, _ = register(store, changed(tmp_path, "1.0.1", description="a backport"), cache_folder())
+    assert older.semver == "1.0.1"
+
+
+def test_the_order_of_actions_is_part_of_the_contract():
+    card = example().card
+    turned = msgspec.structs.replace(card.action, raw=dict(reversed(card.action.raw.items())))
+    changes = contract_changes(card, msgspec.structs.replace(card, action=turned))
+    assert [change.place for change in changes] == ["action.raw order"]
+
+
+def test_a_claim_that_a_dead_process_left_is_taken_up_by_the_same_artifact_only(store: Store, tmp_path: Path):
+    source = changed(tmp_path, "0.4.0")
+    create = Store.create_version
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    Store.create_version = dies  # type: ignore[method-assign]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            register(store, source, cache_folder())
+    finally:
+        Store.create_version = create  # type: ignore[method-assign]
+    with pytest.raises(RefusedError, match=r"0\.4\.0 is taken by another artifact"):
+        register(store, changed(tmp_path, "0.4.0", description="another"), cache_folder())
+    assert auto(store, changed(tmp_path, "0.4.0", description="another")) == ("0.4.1", True)
+    assert auto(store, source) == ("0.4.0", True)
+
+
+@pytest.mark.slow
+def test_processes_that_register_at_the_same_moment_get_one_version_for_each_artifact(
+    mlflow_home: Path, tmp_path: Path
+):
+    sources = [changed(tmp_path, "0.1.0", description=str(number // 2)) for number in range(8)]
+    program = Path(sys.executable).parent / "carla-registry"
+    commands = [[str(program), "register", source, "--bump", "auto"] for source in sources]
+    running = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
+    told = [process.communicate() for process in running]
+    assert [process.returncode for process in running] == [0] * 8, told
+    store = Store()
+    assert sorted(v.semver for v in store.versions(NAME)) == ["0.1.0", "0.1.1", "0.1.2", "0.1.3"]
+    numbers = [v.number for v in store.versions(NAME)]
+    assert len(mlflow.MlflowClient().search_model_versions(f"name = '{NAME}'")) == len(numbers)  # nothing left behind
+    assert [entry.move.version for entry in look(store, NAME).entries] == ["0.1.0", "0.1.1", "0.1.2", "0.1.3"]

@@ -1,0 +1,171 @@
+"""A registry that is killed, stopped or lies: exit code 3 in time, one line, and all is well when it is back."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lying_server import answering
+from real_mlflow import MlflowServer, run_mlflow_server
+from real_postgres import running_postgres
+from registry_policies import enter
+from tests_support import Finished, run_command
+
+from carla_mlflow.errors import UnreachableError
+from registry.store import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
+NAME = "racetrack-policy"
+LOGIN_PAGE = b"<!doctype html>\n<html><body>\n<form action=/login>Sign in</form>\n</body></html>\n"
+LONGEST_S = 40.0
+"""A command's deadline for one question is 30 s; the rest is Python's start."""
+
+
+def timed_command(*arguments: str, uri: str) -> tuple[Finished, float]:
+    started = time.monotonic()
+    done = run_command("carla-registry", *arguments, env={"MLFLOW_TRACKING_URI": uri})
+    return done, time.monotonic() - started
+
+
+def check_unreachable(done: Finished, took_s: float, uri: str) -> None:
+    assert done.code == 3, done.err
+    [line] = done.err.strip().splitlines()
+    assert f"{uri}: no answer (tried for" in line
+    assert took_s < LONGEST_S
+
+
+@pytest.fixture(scope="module")
+def server(start_mlflow: Callable[..., MlflowServer]) -> Iterator[MlflowServer]:
+    running = start_mlflow("sqlite")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def stopped(server: MlflowServer) -> Iterator[MlflowServer]:
+    """The kernel still takes connections for it, and nobody answers."""
+    server.signal(signal.SIGSTOP)
+    yield server
+    server.signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("command", [["list"], ["resolve", f"{NAME}@production"], ["register", "EXAMPLE"]])
+def test_a_stopped_registry_is_unreachable(stopped: MlflowServer, mlflow_home: Path, example: Path, command: list[str]):
+    command = [str(example) if word == "EXAMPLE" else word for word in command]
+    check_unreachable(*timed_command(*command, uri=stopped.uri), stopped.uri)
+
+
+def test_a_registry_that_was_stopped_answers_when_it_goes_on(server: MlflowServer, mlflow_home: Path):
+    server.signal(signal.SIGSTOP)
+    server.signal(signal.SIGCONT)
+    assert timed_command("list", uri=server.uri)[0].code == 0
+
+
+def test_a_store_asks_no_longer_than_its_deadline(server: MlflowServer, mlflow_home: Path, set_uri: Callable):
+    set_uri(server.uri)
+    store = Store(deadline_s=1.0)
+    server.signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        with pytest.raises(UnreachableError, match="no answer"):
+            store.names()
+        assert time.monotonic() - started < 2
+    finally:
+        server.signal(signal.SIGCONT)
+
+
+def test_a_registry_that_stops_before_a_download_does_not_hold_it_for_ever(
+    server: MlflowServer, mlflow_home: Path, example: Path, tmp_path: Path, set_uri: Callable
+):
+    set_uri(server.uri)
+    store = Store()
+    version, _ = enter(store, str(example))
+    server.signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        with pytest.raises(UnreachableError):
+            store.fetch(version, tmp_path / "fetched")
+        assert time.monotonic() - started < 60
+    finally:
+        server.signal(signal.SIGCONT)
+    assert not (tmp_path / "fetched").exists()
+    assert store.fetch(version, tmp_path / "fetched").is_dir()
+
+
+def test_a_killed_registry_is_unreachable_and_knows_everything_when_it_is_back(
+    start_mlflow: Callable[..., MlflowServer], mlflow_home: Path, example: Path
+):
+    server = start_mlflow("sqlite")
+    assert timed_command("register", str(example), uri=server.uri)[0].code == 0
+    server.stop()
+    check_unreachable(*timed_command("resolve", f"{NAME}@0.1.0", uri=server.uri), server.uri)
+    back = run_mlflow_server(server.log.parent, port=int(server.uri.rpartition(":")[2]))
+    try:
+        back.wait_ready()
+        assert timed_command("resolve", f"{NAME}@0.1.0", uri=server.uri)[0].code == 0
+    finally:
+        back.stop()
+
+
+@pytest.mark.postgres
+@pytest.mark.xdist_group("postgres")
+def test_a_registry_whose_postgres_is_gone_is_unreachable(mlflow_home: Path):
+    with running_postgres() as cluster:
+        server = run_mlflow_server(mlflow_home, cluster.new_database())
+        try:
+            server.wait_ready()
+            assert timed_command("list", uri=server.uri)[0].code == 0
+            cluster.process.send_signal(signal.SIGQUIT)
+            cluster.process.wait(20)
+            check_unreachable(*timed_command("list", uri=server.uri), server.uri)
+        finally:
+            server.stop()
+
+
+@pytest.mark.postgres
+@pytest.mark.xdist_group("postgres")
+def test_a_registry_whose_postgres_hangs_is_unreachable(mlflow_home: Path):
+    with running_postgres() as cluster:
+        server = run_mlflow_server(mlflow_home, cluster.new_database())
+        try:
+            server.wait_ready()
+            assert timed_command("list", uri=server.uri)[0].code == 0
+            cluster.signal(signal.SIGSTOP)
+            check_unreachable(*timed_command("list", uri=server.uri), server.uri)
+        finally:
+            server.stop()
+            cluster.signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),  # a JSON object with 4xx is MLflow's own no, a login page or a proxy's is not
+    [
+        (500, LOGIN_PAGE),
+        (500, b'{"error_code": "INTERNAL_ERROR", "message": "database is locked"}'),
+        (502, b""),
+        (503, LOGIN_PAGE),
+        (200, LOGIN_PAGE),
+        (200, b"[]"),
+        (404, LOGIN_PAGE),
+    ],
+    ids=["500 html", "500 json", "502 empty", "503 html", "200 html", "200 list", "404 html"],
+)
+@pytest.mark.parametrize("command", [["list"], ["resolve", f"{NAME}@production"]], ids=lambda words: words[0])
+def test_what_is_no_registrys_answer_is_no_answer(mlflow_home: Path, status: int, body: bytes, command: list[str]):
+    with answering(status, body) as uri:
+        check_unreachable(*timed_command(*command, uri=uri), uri)
+
+
+@pytest.fixture
+def set_uri(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes a server the registry of this process."""
+
+    def use(uri: str) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        for name, value in {"MAX_RETRIES": "2", "TIMEOUT": "5"}.items():  # as every command of ours does
+            monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
+
+    return use

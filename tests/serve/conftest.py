@@ -1,0 +1,55 @@
+"""A registry over HTTP, shared by the tests of following."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from following_support import Registry
+
+from benchmarks.mlflow_server import MlflowServer
+from benchmarks.two_policies import Questions, small_policy, write
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """`mlflow server` on SQLite."""
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow-server"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def filled(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """1.0.0 and 1.1.0 as MLflow's versions 1 and 2."""
+    from registry.cache import default_cache
+    from registry.registration import register
+    from registry.store import Store
+
+    artifacts = [small_policy("1.0.0", 1), small_policy("1.1.0", 2)]
+    before = dict(os.environ)
+    os.environ["MLFLOW_TRACKING_URI"] = mlflow_server.url
+    mlflow.set_tracking_uri(None)
+    for artifact in artifacts:
+        register(Store(), str(write(artifact, tmp_path_factory.mktemp("policy"))), default_cache())
+    os.environ.clear()
+    os.environ.update(before)
+    return Registry(mlflow_server, artifacts, Questions(artifacts))
+
+
+@pytest.fixture
+def registry(filled: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """The registry as this test's processes find it; the cache and the run folders are the test's own."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", filled.server.url)
+    monkeypatch.setenv("POLICY_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)  # of another test's store
+    yield filled
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # MLflow sets it by itself in this process

@@ -1,0 +1,293 @@
+"""A server that follows the registry: what is promoted drives in every worker, what may not drive never does."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpcore
+import mlflow
+import msgspec
+import pytest
+from following_support import (
+    Registry,
+    again,
+    follower,
+    hanging,
+    metric,
+    of_other_contract,
+    out_of_parity,
+    served,
+    until,
+    workers,
+)
+from registry_proxy import RegistryProxy
+from tests_support import Server, run_command
+
+from benchmarks.steady_load import SteadyLoad
+from benchmarks.two_policies import NAME
+from carla_mlflow import Artifact
+from serve.refusals import list_refused
+from serve.status import worker_states
+
+pytestmark = [pytest.mark.xdist_group("following"), pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
+
+Start = Callable[..., Server]
+PAUSE_S = 0.02
+_aliases = (f"alias-{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def alias(registry: Registry) -> str:
+    """An alias of this test's own, held by 1.0.0."""
+    name = next(_aliases)
+    registry.point(name, "1")
+    return name
+
+
+def start(start_server: Start, alias: str, *flags: str) -> Server:
+    server = start_server("--model", f"{NAME}@{alias}", "--workers", "2", "--poll-s", "0.5", *flags)
+    server.wait_ready()
+    until(all_serve, server)
+    return server
+
+
+def all_serve() -> bool:
+    """Whether both workers of the server that was started last have something to serve."""
+    folders = sorted(Path(os.environ["TMPDIR"]).glob("carla-serve-*"), key=lambda folder: folder.stat().st_mtime)
+    return sum(bool(state.served) for state in worker_states(folders[-1])) == 2
+
+
+def warnings(server: Server) -> list[str]:
+    answer = server.get("/readyz")
+    assert answer.status == 200, answer.body
+    return answer.json["warnings"]
+
+
+def test_promotions_under_load_reach_every_worker_and_no_request_fails(start_server, registry, alias):
+    server = start(start_server, alias)
+    with SteadyLoad(server.url, registry.questions, 8, PAUSE_S) as record:
+        for move in range(6):
+            number, version = ("2", "1.1.0") if move % 2 == 0 else ("1", "1.0.0")
+            registry.point(alias, number)
+            until(lambda version=version: served(server) == {version}, server)
+            swapped = time.monotonic()
+            time.sleep(0.3)
+            assert {by for sent, _, by in record.answers if sent > swapped} == {version}
+    assert record.failed == []
+    assert record.wrong == []
+    assert len(record.answers) > 300
+    assert metric(server, "policy_swaps_total") == 12
+    assert warnings(server) == []
+    assert server.get("/metadata").json["version"] == "1.0.0"
+
+
+def corrupted(registry: Registry, artifact: Artifact, version: str) -> str:
+    bad = again(artifact, version)
+    number = registry.publish(bad)
+    for folder in registry.stored(bad):
+        graph = folder / "model.onnx"
+        graph.write_bytes(graph.read_bytes()[:-100] + bytes(100))
+    return number
+
+
+BAD = {
+    "integrity": ("9.0.1", corrupted, "model.onnx"),
+    "parity": ("9.0.2", lambda r, a, v: r.publish(out_of_parity(a, v)), "the trained policy gave"),
+    "timeout": ("9.0.3", lambda r, a, v: r.publish(hanging(a, v)), "not loaded and warm within 3 s"),
+    "contract": ("9.0.4", lambda r, a, v: r.publish(of_other_contract(a, v)), "another contract"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_may_not_drive_never_does_and_the_reason_is_told(start_server, registry, alias, kind, tmp_path):
+    version, publish, reason = BAD[kind]
+    server = start(start_server, alias, "--load-timeout-s", "3")
+    number = publish(registry, registry.artifacts[1], version)
+    with SteadyLoad(server.url, registry.questions, 4, PAUSE_S) as record:
+        registry.point(alias, number)
+        until(lambda: len(list_refused(run_folder(tmp_path))) == 1, server)
+        until(lambda: len(warnings(server)) == 1, server)
+        time.sleep(2)
+        [refused] = list_refused(run_folder(tmp_path))
+        assert (refused.version, refused.kind) == (version, kind)
+        assert reason in refused.reason
+        assert warnings(server) == [f"{version} is refused ({kind}): {refused.reason}"]
+        [told] = server.get("/metadata").json["refused"]
+        assert (told["version"], told["digest"], told["reason"]) == (version, refused.digest, refused.reason)
+        assert 1 <= metric(server, "policy_refusals_total", reason=kind) <= 6
+        assert str(tmp_path) not in refused.reason
+        done = run_command("carla-registry", "watch", NAME, "--once", "--server", server.url)
+        assert done.code == 0, done.err
+        assert mlflow.MlflowClient().get_model_version(NAME, number).tags["refused"] == refused.reason
+        # What is good is taken at once, whatever is being refused.
+        registry.point(alias, "2")
+        until(lambda: served(server) == {"1.1.0"}, server)
+        assert warnings(server) == []
+    assert {by for _, _, by in record.answers} == {"1.0.0", "1.1.0"}
+    assert (record.failed, record.wrong) == ([], [])
+
+
+def run_folder(tmp_path: Path) -> Path:
+    [folder] = (tmp_path / "tmp").glob("carla-serve-*")
+    return folder
+
+
+def test_a_worker_that_is_new_serves_what_the_others_serve_while_a_version_is_refused(start_server, registry, alias):
+    server = start(start_server, alias)
+    registry.point(alias, registry.publish(of_other_contract(registry.artifacts[1], "9.1.0")))
+    until(lambda: metric(server, "policy_refusals_total", reason="contract") == 2, server)
+    for worker in workers(server):
+        worker.kill()
+        time.sleep(1)
+        until(lambda: len(workers(server)) == 2, server)
+    server.wait_ready()
+    until(lambda: metric(server, "policy_refusals_total", reason="contract") == 4, server)
+    assert served(server) == {"1.0.0"}
+    assert server.stop() == 0
+    again_started = start(start_server, alias)  # a restart takes the new contract
+    assert again_started.get("/metadata").json["version"] == "9.1.0"
+
+
+def test_a_killed_follower_is_started_again_and_goes_on(start_server, registry, alias):
+    server = start(start_server, alias)
+    with SteadyLoad(server.url, registry.questions, 4, PAUSE_S) as record:
+        for number, version in (("2", "1.1.0"), ("1", "1.0.0")):
+            until(lambda: follower(server), server)
+            killed = follower(server)
+            killed.kill()
+            registry.point(alias, number)
+            until(lambda version=version: served(server) == {version}, server, 60)
+    assert (record.failed, record.wrong) == ([], [])
+
+
+def test_a_killed_worker_is_replaced_and_leaves_nothing_stale(start_server, registry, alias):
+    server = start(start_server, alias)
+    first, second = workers(server)
+    first.kill()
+    until(lambda: len(workers(server)) == 2 and not first.is_running(), server)
+    registry.point(alias, "2")
+    until(lambda: served(server) == {"1.1.0"}, server)
+    assert second.is_running()
+
+
+def ask(server: Server, registry: Registry) -> str:
+    answer = server.post("/predict", registry.questions.bodies[0])
+    assert answer.status == 200
+    return answer.json["version"]
+
+
+def test_a_registry_that_is_stopped_or_killed_changes_nothing_until_it_is_back(start_server, registry, alias):
+    server = start(start_server, alias)
+    for end, begin, number, version in (
+        (lambda: registry.server.signal(signal.SIGSTOP), lambda: registry.server.signal(signal.SIGCONT), "2", "1.1.0"),
+        (registry.server.kill, registry.server.start, "1", "1.0.0"),
+    ):
+        with SteadyLoad(server.url, registry.questions, 4, PAUSE_S) as record:
+            end()
+            until(lambda: metric(server, "policy_registry_up") == 0, server, 60)
+            assert "does not answer; serving the last verified version" in warnings(server)[0]
+            assert server.get("/metadata").json["registry"] == "unreachable"
+            begin()
+            registry.point(alias, number)
+            until(lambda version=version: served(server) == {version}, server, 60)
+        assert metric(server, "policy_registry_up") == 1
+        assert warnings(server) == []
+        assert (record.failed, record.wrong) == ([], [])
+
+
+def test_a_registry_that_errs_or_lies_changes_nothing(start_server, registry, alias, monkeypatch):
+    with RegistryProxy(registry.server.url) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
+        server = start(start_server, alias)
+        for mood in ("500", "html", "empty", "lie"):
+            with SteadyLoad(server.url, registry.questions, 2, PAUSE_S) as record:
+                proxy.mood = mood
+                until(lambda: len(warnings(server)) == 1, server, 60)
+                time.sleep(1)
+                assert ask(server, registry) == "1.0.0"
+                proxy.mood = "pass"
+                until(lambda: warnings(server) == [], server, 60)
+            assert {by for _, _, by in record.answers} == {"1.0.0"}
+            assert (record.failed, record.wrong) == ([], [])
+
+
+def test_an_alias_that_is_deleted_leaves_what_is_served(start_server, registry, alias):
+    server = start(start_server, alias)
+    mlflow.MlflowClient().delete_registered_model_alias(NAME, alias)
+    until(lambda: len(warnings(server)) == 1, server)
+    assert "no longer knows it; serving the last verified version" in warnings(server)[0]
+    assert ask(server, registry) == "1.0.0"
+    registry.point(alias, "2")
+    until(lambda: served(server) == {"1.1.0"}, server)
+    assert warnings(server) == []
+
+
+def test_a_new_version_in_a_range_is_followed_and_an_exact_one_is_not_asked_for_again(start_server, registry):
+    fixed = start_server("--model", f"{NAME}@1.0.0")
+    ranged = start_server("--model", f"{NAME}@>=1.0.0,<1.0.5", "--poll-s", "0.5")
+    fixed.wait_ready()
+    ranged.wait_ready()
+    until(lambda: follower(fixed) is None, fixed)
+    registry.publish(again(registry.artifacts[0], "1.0.3"))
+    until(lambda: served(ranged) == {"1.0.3"}, ranged)
+    assert served(fixed) == {"1.0.0"}
+    time.sleep(3)
+    assert follower(fixed) is None  # its work is done; nobody starts it again
+
+
+def test_a_copy_that_was_damaged_in_the_cache_is_fetched_again_for_a_new_worker(
+    start_server, registry, alias, tmp_path
+):
+    server = start(start_server, alias)
+    [copy] = (tmp_path / "cache" / "artifacts").iterdir()
+    (copy / "model.onnx").write_bytes(b"nonsense")
+    for worker in workers(server):
+        worker.kill()
+    until(lambda: not any(refused for refused in list_refused(run_folder(tmp_path))), server)
+    with httpcore.ConnectionPool() as pool:
+        until(lambda: pool.request("GET", f"{server.url}/readyz").status == 200, server)
+    until(lambda: (copy / "model.onnx").read_bytes() == registry.artifacts[0].files["model.onnx"], server)
+
+
+def test_a_full_cache_refuses_the_version_and_says_why(start_server, registry, alias, tmp_path):
+    server = start(start_server, alias)
+    cache = tmp_path / "cache" / "artifacts"
+    shutil.move(cache, tmp_path / "moved")
+    cache.symlink_to("/dev/full")  # nothing can be made below it
+    registry.point(alias, "2")
+    until(lambda: len(warnings(server)) == 1, server)
+    assert ask(server, registry) == "1.0.0"
+    cache.unlink()
+    shutil.move(tmp_path / "moved", cache)
+    until(lambda: served(server) == {"1.1.0"}, server, 60)
+
+
+def test_memory_of_what_was_replaced_is_given_back(start_server, registry, alias):
+    server = start(start_server, alias)
+
+    def move(times: int) -> int:
+        for _ in range(times):
+            for number, version in (("2", "1.1.0"), ("1", "1.0.0")):
+                registry.point(alias, number)
+                until(lambda version=version: served(server) == {version}, server)
+        return max(worker.memory_info().rss for worker in workers(server))
+
+    settled = move(4)
+    assert move(6) < settled + 4e6  # twelve more engines, each some megabytes while it is loaded
+
+
+def test_what_a_server_says_it_serves_is_all_of_it(start_server, registry, alias):
+    server = start(start_server, alias)
+    metadata = server.get("/metadata").json
+    digest = registry.artifacts[0].digest
+    assert metadata["served"] == [
+        {"version": "1.0.0", "digest": digest, "stage": "candidate", "following": f"{NAME}@{alias}"}
+    ]
+    assert metadata["following"] == f"{NAME}@{alias}"
+    assert msgspec.json.encode(metadata["refused"]) == b"[]"

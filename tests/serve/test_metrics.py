@@ -1,0 +1,62 @@
+"""What /metrics tells is right whichever worker is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpcore
+from following_support import metric, until, workers
+from tests_support import Server
+
+BODY = {"observations": [{"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}]}
+
+
+def ask_elsewhere(server: Server, body: bytes) -> int:
+    """On a connection of its own, so that another worker may answer."""
+    headers = {"Host": "x", "Content-Type": "application/json"}
+    return httpcore.request("POST", f"{server.url}/predict", headers=headers, content=body).status
+
+
+def test_requests_and_actions_are_summed_over_the_workers(start_server: Callable[..., Server], example: Path):
+    server = start_server("--model", str(example), "--workers", "2", "--result-cache", "100")
+    server.wait_ready()
+    until(lambda: (metric(server, "policy_model_info", version="0.1.0") or 0) == 1, server)
+    statuses = [ask_elsewhere(server, b'{"observations":[]}') for _ in range(20)]
+    until(lambda: server.post("/predict", BODY).status == 200, server)
+    asked = statuses.count(400)
+    before = metric(server, "policy_actions_total", version="0.1.0")
+    for _ in range(5):
+        assert server.post("/predict", {"observations": BODY["observations"] * 3}).status == 200
+    assert metric(server, "policy_actions_total", version="0.1.0") == before + 15
+    assert metric(server, "policy_requests_total", route="/predict", code="400") == asked
+    hits = metric(server, "policy_result_cache_rows_total", outcome="hit")
+    misses = metric(server, "policy_result_cache_rows_total", outcome="miss")
+    assert hits + misses == before + 15
+    assert metric(server, "policy_latency_seconds_count") >= 25
+    assert server.get("/metrics").headers["content-type"].startswith("text/plain")
+    assert metric(server, "policy_registry_up") is None  # a folder has no registry
+
+
+def test_a_worker_that_died_keeps_its_counts_and_leaves_no_gauge(start_server: Callable[..., Server], example: Path):
+    server = start_server("--model", str(example))
+    server.wait_ready()
+    for _ in range(7):
+        server.post("/predict", BODY)
+    [worker] = workers(server)
+    worker.kill()
+    until(lambda: [w for w in workers(server) if w.pid != worker.pid], server)
+    server.pool.close()
+    server.pool = httpcore.ConnectionPool(max_connections=1)
+    server.wait_ready()
+    assert metric(server, "policy_actions_total", version="0.1.0") == 7
+    info = [line for line in server.get("/metrics").body.decode().splitlines() if line.startswith("policy_model_info{")]
+    assert len(info) == 1
+
+
+def test_what_nobody_serves_is_counted_under_one_label(server: Server):
+    for path in ("/a", "/b", "/c/d"):
+        assert server.get(path).status == 404
+    text = server.get("/metrics").body.decode()
+    assert 'route="other"' in text
+    assert "/c/d" not in text
