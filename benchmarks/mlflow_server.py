@@ -60,6 +60,13 @@ class MlflowServer:
         """To the server and its worker: SIGSTOP, SIGCONT, SIGKILL."""
         os.killpg(self.process.pid, number)
 
+    def revive(self) -> None:
+        """Continues it when it was stopped, starts it when it was killed."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGCONT)
+        else:
+            self.start()
+
     def kill(self) -> None:
         """Ends it the hard way."""
         with contextlib.suppress(ProcessLookupError):

@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from carla_mlflow.errors import RegistryError
-from registry.lifecycle import ALIASED, ARCHIVED, CANDIDATE
+from registry.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT
 
 Kind = Literal["register", "promote", "rollback", "archive", "seen"]
 NOBODY = "sha256:" + "0" * 64
@@ -176,6 +176,9 @@ def holders(entries: Iterable[Entry]) -> Holders:
                 before[move.to] += (held,)
             aliases[move.to] = move.version
             archived.discard(move.version)
+        elif move.to.startswith(LEFT):
+            alias = move.to.removeprefix(LEFT)
+            before[alias] += (aliases.pop(alias),) if alias in aliases else ()
         elif move.to in {ARCHIVED, CANDIDATE} and move.kind != "register":
             for alias in [alias for alias, version in aliases.items() if version == move.version]:
                 before[alias] += (aliases.pop(alias),)

@@ -16,6 +16,8 @@ from carla_mlflow.errors import RefusedError
 
 CANDIDATE, STAGING, PRODUCTION, ARCHIVED = "candidate", "staging", "production", "archived"
 ALIASED = (STAGING, PRODUCTION)
+LEFT = "left "
+"""Before a stage: an alias was taken from a version that keeps its other one."""
 LEGACY = {CANDIDATE: "None", STAGING: "Staging", PRODUCTION: "Production", ARCHIVED: "Archived"}
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from registry.journal import Holders
-from registry.lifecycle import ALIASED, CANDIDATE, LEGACY, stage_of
+from registry.lifecycle import ALIASED, CANDIDATE, LEFT, LEGACY, stage_of
 from registry.policy_version import PolicyVersion
 
 STAGES = {legacy: stage for stage, legacy in LEGACY.items()}
 
 SeenMove = tuple[str, str]
-"""Semantic version, and the stage that it was moved to."""
+"""Semantic version, and the stage that it was moved to, or left while it keeps another."""
 
 
 def seen_moves(journal: Holders, held: Mapping[str, str], versions: Sequence[PolicyVersion]) -> list[SeenMove]:
@@ -32,7 +32,7 @@ def seen_moves(journal: Holders, held: Mapping[str, str], versions: Sequence[Pol
         if now is not None and now != before:
             moves.append((now, alias))
         elif now is None and before is not None:
-            moves.append((before, CANDIDATE))
+            moves.append((before, LEFT + alias if before in held.values() else CANDIDATE))
     return moves or [move for version in versions for move in _legacy_move(journal, version)]
 
 

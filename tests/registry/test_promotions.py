@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from registry_policies import NAME, at_another_rate, cache_folder, changed, registered, to_production
+from registry_policies import NAME, at_another_rate, cache_folder, changed, registered, to_production, to_stage
 
 from carla_mlflow.errors import NotFoundError, RefusedError
 from registry.cache import cached_path, fetch_to_cache
@@ -191,6 +191,15 @@ def test_an_alias_moved_in_the_ui_is_journalled_once_and_mirrored(store, tmp_pat
     assert moves(store)[-1] == ("seen", "0.2.0", None, "candidate")
     assert client.get_model_version(NAME, "2").current_stage == "None"
     assert rollback(store, NAME, "production", cache_folder(), Asked()).version.semver == "0.2.0"
+
+
+def test_an_alias_taken_away_in_the_ui_leaves_the_version_the_other_one(store, tmp_path):
+    registered(store, tmp_path, "0.1.0")
+    to_stage(store, f"{NAME}@0.1.0", "staging")
+    to_production(store, "0.1.0")
+    mlflow.MlflowClient().delete_registered_model_alias(NAME, "staging")
+    assert moves(store)[-1] == ("seen", "0.1.0", None, "left staging")
+    assert store.holders(NAME) == look(store, NAME).holders.aliases == {"production": "0.1.0"}
 
 
 def test_a_legacy_stage_changed_in_the_ui_moves_the_alias(store, tmp_path):

@@ -35,6 +35,7 @@ def test_where_journal_and_mlflow_agree_nothing_was_moved():
     [
         ({**HELD, "production": "1.2.0"}, [("1.2.0", "production")]),
         ({"staging": "1.1.0"}, [("1.0.0", "candidate")]),
+        ({"production": "1.0.0"}, [("1.1.0", "candidate")]),
         ({"production": "1.1.0", "staging": "1.2.0"}, [("1.2.0", "staging"), ("1.1.0", "production")]),
         ({**HELD, "production": "MLflow version 9"}, [("MLflow version 9", "production")]),
         ({**HELD, "production": "0.9.0"}, [("0.9.0", "production")]),

@@ -52,4 +52,5 @@ def registry(filled: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
     monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)  # of another test's store
     yield filled
+    filled.server.revive()  # where a test failed before it did so itself, the next ones find it
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # MLflow sets it by itself in this process
