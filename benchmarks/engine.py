@@ -8,7 +8,6 @@ auto    act() with the backend that `--backend auto` chooses, against the faster
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.command_line import parser_of
 from benchmarks.networks import NETWORKS
 from carla_mlflow import Artifact, Engine, open_artifact
 from carla_mlflow.backend_choice import load_fastest
@@ -98,11 +98,14 @@ def _dependent(engine: Engine, batch: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("artifact", type=Path, nargs="*", help="folder (default: networks built here)")
+    artifacts = parser.parse_args().artifact
     torch.set_num_threads(1)
     print("one thread; medians")
-    for path in sys.argv[1:]:
-        report(path, open_artifact(Path(path)))
-    if not sys.argv[1:]:
+    for path in artifacts:
+        report(str(path), open_artifact(path))
+    if not artifacts:
         for label, build in NETWORKS.items():
             report(label, export_policy(build(), "benchmark", "0.0.0", label).artifact)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.command_line import parser_of
 from registry.episodes import EpisodeRow
 from registry.not_worse import COLLISIONS, FAILURES, REWARD, compare
 
@@ -28,6 +29,7 @@ SCENARIOS = {  # off-road rate of the champion and of the candidate, and the can
 
 
 def main() -> None:
+    parser_of(__doc__).parse_args()
     print(f"{f'let through of {TRIALS} / by the other':42}" + "".join(f"{f'{n} episodes':>14}" for n in EPISODES))
     for label, (champion, candidate, reward) in SCENARIOS.items():
         counts = [_let_through(champion, candidate, reward, episodes, label) for episodes in EPISODES]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
+from benchmarks.command_line import EXAMPLE, parser_of
 from carla_mlflow import Engine, open_artifact
 
 CALLS, LOOKS = 200_000, 40
@@ -18,7 +18,9 @@ MOST_ROWS = 300
 
 
 def main() -> None:
-    artifact = open_artifact(Path(sys.argv[1] if len(sys.argv) > 1 else "examples/v0.1.0"))
+    parser = parser_of(__doc__)
+    parser.add_argument("artifact", type=Path, nargs="?", default=EXAMPLE, help=f"folder (default {EXAMPLE})")
+    artifact = open_artifact(parser.parse_args().artifact)
     process = psutil.Process()
     for backend in artifact.backends:
         engine = Engine(artifact, "cpu", backend)

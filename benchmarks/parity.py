@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from benchmarks.architectures import ARCHITECTURES
+from benchmarks.command_line import parser_of
 from training_export.export import export_policy
 
 
 def main() -> None:
+    parser_of(__doc__).parse_args()
     print(f"{'largest |exported - trained|':42}{'observations':>13}{'torchscript':>13}{'onnx':>13}")
     for label, build in ARCHITECTURES.items():
         exported = export_policy(build(), "parity", "0.0.0", label)

@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
+from benchmarks.command_line import parser_of
 from benchmarks.mlflow_server import MlflowServer
 from benchmarks.steady_load import Record, SteadyLoad
 from benchmarks.two_policies import NAME, Questions, small_policy, write
@@ -30,7 +31,7 @@ SETTLE_S = 8.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("benchmarks.promotions", description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--moves", type=int, default=100)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)

@@ -16,17 +16,21 @@ import httpcore
 import msgspec
 import psutil
 
+from benchmarks.command_line import EXAMPLE, parser_of
 from carla_mlflow import open_artifact
 
 ROUNDS = 5
 
 
 def main() -> None:
-    model, *flags = sys.argv[1:]
-    example = open_artifact(Path("examples/v0.1.0")).card.observation_spec.example()
+    parser = parser_of(__doc__)
+    parser.add_argument("model", help="artifact folder or reference; what follows is handed to carla-serve")
+    options, flags = parser.parse_known_args()
+    model = options.model
+    example = open_artifact(EXAMPLE).card.observation_spec.example()
     body = msgspec.json.encode({"observations": [{name: array[0].tolist() for name, array in example.items()}]})
     backends = open_artifact(Path(model)).backends if Path(model).is_dir() else ("card",)
-    print(f"{' '.join(sys.argv[1:])}: {ROUNDS} starts each")
+    print(f"{' '.join([model, *flags])}: {ROUNDS} starts each")
     starts = [backend for _ in range(ROUNDS) for backend in backends]  # in turns: a noisy moment hits all alike
     rounds = [(backend, measure([model, "--backend", backend, *flags], body)) for backend in starts]
     for backend in backends:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.command_line import EXAMPLE, parser_of
 from carla_mlflow import Artifact, open_artifact
 from carla_mlflow.backends import load_backend
 from carla_mlflow.card import parse_card
@@ -109,7 +109,9 @@ def with_digest(artifact: Artifact, name: str, bits: list[int]) -> int:
 
 
 def main() -> None:
-    artifact = open_artifact(Path(sys.argv[1] if len(sys.argv) > 1 else "examples/v0.1.0"))
+    parser = parser_of(__doc__)
+    parser.add_argument("artifact", type=Path, nargs="?", default=EXAMPLE, help=f"folder (default {EXAMPLE})")
+    artifact = open_artifact(parser.parse_args().artifact)
     print(f"{FLIPS} single-bit flips a file; without our digests, by the file's own reader | with: loaded")
     print(f"{'':22}{'refused':>9}{'crashed':>9}{'same answers':>14}{'other answers':>15}  |{'loaded':>8}")
     for name, data in artifact.files.items():

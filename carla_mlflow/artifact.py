@@ -28,6 +28,8 @@ from .card_sections import Card, FileCard
 from .errors import ArtifactError, CardError, IntegrityError
 
 MOST_FILE_BYTES = 4 << 30
+PARTIAL = ".partial"
+"""Ends the name of a folder that is being written, or that a killed process left."""
 """Of one file. A driving policy's graph has some megabytes; what is larger is not read into memory."""
 
 
@@ -156,7 +158,7 @@ class new_folder:  # noqa: N801  reads as a function at its call
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        self._beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
 
     def __enter__(self) -> Path:
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -37,12 +37,21 @@ S = TypeVar("S")
 
 def content_hash(card: Card) -> str:
     """The hash of the card without version, description, metrics and training: equal when the policy is the same."""
-    content = card.to_dict()
-    for key in ("version", "description", "metrics", "training", "content"):
-        del content[key]
-    for section in (content["observation"], content["action"]["raw"]):
-        content.setdefault("order", []).append(list(section))
-    return "sha256:" + canonical_hash(content)
+    return _hash_without(card, "version", "description", "metrics", "training", "content")
+
+
+def identity_of(card: Card) -> str:
+    """The hash of the card without its version: equal for the same artifact under any version."""
+    return _hash_without(card, "version", "content")
+
+
+def _hash_without(card: Card, *keys: str) -> str:
+    document = card.to_dict()
+    for key in keys:
+        del document[key]
+    for section in (document["observation"], document["action"]["raw"]):
+        document.setdefault("order", []).append(list(section))
+    return "sha256:" + canonical_hash(document)
 
 
 def dump_card(card: Card) -> bytes:

@@ -113,14 +113,21 @@ class Card(_Section, frozen=True):
         """As plain values, in the order of model_card.yaml."""
         return {**msgspec.to_builtins(self), "action": self.action.to_dict()}
 
+    def depended_on(self) -> dict[str, dict[str, Any]]:
+        """What a car's code depends on: the names, types, shapes, bounds and order of observations and actions."""
+        fields = {
+            name: {"dtype": f.dtype, "shape": f.shape, "low": f.low, "high": f.high}
+            for name, f in self.observation.items()
+        }
+        return {"observation": fields, "action": {k: v for k, v in self.action.to_dict().items() if k != "fallback"}}
+
     @property
     def contract(self) -> str:
-        """First 12 hex digits of the hash of what a car's code depends on; see design of versions in `registry`."""
-        fields = [[n, f.dtype, f.shape, f.low, f.high] for n, f in self.observation.items()]
-        action = self.action.to_dict()
-        del action["fallback"]
-        action["raw"] = [[name, *bounds] for name, bounds in self.action.raw.items()]  # keeps the order
-        return canonical_hash({"observation": fields, "action": action})[:12]
+        """First 12 hex digits of the hash of `depended_on`, with the order of observations and actions."""
+        part = self.depended_on()
+        fields = [[name, *field.values()] for name, field in part["observation"].items()]
+        raw = [[name, *bounds] for name, bounds in part["action"]["raw"].items()]
+        return canonical_hash({"observation": fields, "action": {**part["action"], "raw": raw}})[:12]
 
 
 def observation_spec(section: dict[str, FieldCard]) -> ObservationSpec:

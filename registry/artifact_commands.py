@@ -61,7 +61,7 @@ def diff(options: argparse.Namespace) -> int:
     from registry.printing import show
 
     cache = default_cache()
-    comparison = compare(find(options.old, None, cache), find(options.new, None, cache))
+    comparison = compare(find(options.old, cache), find(options.new, cache))
     show(options, say(comparison), asdict(comparison))
     return DONE
 

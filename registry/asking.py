@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import ParamSpec, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -25,10 +26,21 @@ R = TypeVar("R")
 
 
 def registry_uri() -> str:
-    """MLFLOW_REGISTRY_URI, else MLFLOW_TRACKING_URI, else MLflow's default; a SQLite file by its whole path."""
+    """MLFLOW_REGISTRY_URI, else MLFLOW_TRACKING_URI, else MLflow's default, as it may be shown.
+
+    A SQLite file by its whole path; anything else without the user and password that it may hold.
+    """
     uri = str(mlflow.get_registry_uri() or mlflow.get_tracking_uri())
     file = uri.removeprefix("sqlite:///")
-    return uri if file == uri or file.startswith("/") else f"sqlite:///{Path(file).absolute()}"
+    if file == uri:
+        return without_password(uri)
+    return uri if file.startswith("/") else f"sqlite:///{Path(file).absolute()}"
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be shown in messages, tags and the journal."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
 def ask(uri: str, deadline_s: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carla_mlflow.artifact import Artifact, open_artifact
+from carla_mlflow.artifact import PARTIAL, Artifact, open_artifact
 from carla_mlflow.errors import ArtifactError, IntegrityError
 
 if TYPE_CHECKING:  # a server that starts from its cache does without mlflow
     from registry.policy_version import PolicyVersion
     from registry.store import Store
+
+
+ABANDONED_S = 3600
+"""Nobody writes an artifact for so long."""
 
 
 def default_cache() -> Path:
@@ -55,6 +60,10 @@ def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifac
 
 
 def forgotten(cache: Path) -> list[Path]:
-    """Fetched artifacts that no remembered answer names: what a server would not start from."""
+    """Fetched artifacts that no remembered answer names: what a server would not start from.
+
+    A folder that is being written is none; one that a killed process left half-written is, after an hour.
+    """
     remembered = "".join(file.read_text() for file in cache.glob("references/*.json"))
-    return [path for path in sorted(cache.glob("artifacts/*")) if path.name not in remembered]
+    found = (path for path in sorted(cache.glob("artifacts/*")) if path.name not in remembered)
+    return [path for path in found if path.suffix != PARTIAL or time.time() - path.stat().st_mtime > ABANDONED_S]

@@ -26,7 +26,7 @@ def gc(options: argparse.Namespace) -> int:
         return REFUSED
     for path in entries:
         shutil.rmtree(path)
-    removed = {"removed": [f"sha256:{path.name}" for path in entries], "bytes": sum(sizes.values())}
+    removed = {"removed": [path.name for path in entries], "bytes": sum(sizes.values())}
     show(options, f"removed from {cache}" if entries else f"{cache}: nothing to remove", removed)
     return DONE
 

@@ -33,7 +33,7 @@ ABSENT = object()
 
 def contract_changes(old: Card, new: Card) -> list[Change]:
     """What a car's code depends on: names, types, shapes, bounds and order of observations and actions."""
-    before, after = _contract(old), _contract(new)
+    before, after = old.depended_on(), new.depended_on()
     found = list(_differences("", before, after))
     for section in ("observation", "action.raw"):
         orders = [list(_at(part, section)) for part in (before, after)]
@@ -48,20 +48,6 @@ def other_changes(old: Card, new: Card) -> list[Change]:
     before, after = ({k: v for k, v in card.to_dict().items() if k not in hidden} for card in (old, new))
     files = [{name: file.sha256[:19] + "…" for name, file in card.files.items()} for card in (old, new)]
     return [*_differences("", before, after), *_differences("files.", files[0], files[1])]
-
-
-def demanded_step(contract_is_same: bool, weights_are_same: bool, network_is_same: bool = True) -> Step:
-    """The smallest step from one policy to another that is honest about what changed."""
-    if not contract_is_same:
-        return "major"
-    return "patch" if weights_are_same and network_is_same else "minor"
-
-
-def _contract(card: Card) -> dict[str, Any]:
-    document = card.to_dict()
-    fields = {name: {k: v for k, v in field.items() if k != "unit"} for name, field in document["observation"].items()}
-    action = {key: value for key, value in document["action"].items() if key != "fallback"}
-    return {"observation": fields, "action": action}
 
 
 def _at(document: Mapping[str, Any], place: str) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from carla_mlflow.engine import Engine
 from carla_mlflow.errors import ParityError
 from carla_mlflow.preprocessing import operators_types
 from registry.cache import fetch_to_cache
-from registry.changes import Step, contract_changes, demanded_step, other_changes
+from registry.changes import Step, contract_changes, other_changes
 from registry.reference import parse_reference
 from registry.store import Store
 
@@ -54,11 +54,11 @@ class Comparison:
     step: Step
 
 
-def find(text: str, store: Store | None, cache: Path) -> Artifact:
-    """An artifact from a folder or a reference; `store` is made when it is needed."""
+def find(text: str, cache: Path) -> Artifact:
+    """An artifact from a folder or a reference."""
     if Path(text).is_dir() or text.startswith((".", "/")):
         return open_artifact(Path(text))
-    store = store or Store()
+    store = Store()
     return fetch_to_cache(store, store.resolve(parse_reference(text)), cache)
 
 
@@ -67,11 +67,22 @@ def compare(old: Artifact, new: Artifact) -> Comparison:
     contract = contract_changes(old.card, new.card)
     same_inputs = not any(change.place.startswith("observation") for change in contract)
     actions = _actions(old, new) if same_inputs else []
-    same_weights = old.card.weights == new.card.weights
-    step = demanded_step(not contract, same_weights, bool(contract) or not same_weights or act_alike(old, new))
+    step, _ = step_due(old, new)
     titles = [f"{artifact.card.name} {artifact.card.version}" for artifact in (old, new)]
     others = [str(change) for change in other_changes(old.card, new.card)]
     return Comparison(titles[0], titles[1], [str(change) for change in contract], others, actions, step)
+
+
+def step_due(old: Artifact, new: Artifact) -> tuple[Step, str]:
+    """The smallest step of the version that is honest about what changed, and what demands it, in words."""
+    contract = contract_changes(old.card, new.card)
+    if contract:
+        return "major", "the contract changed: " + "; ".join(map(str, contract))
+    if old.card.weights != new.card.weights:
+        return "minor", "the weights are others"
+    if old.card.content != new.card.content and not act_alike(old, new):
+        return "minor", "the same weights act differently: the network is another"
+    return "patch", "; ".join(map(str, other_changes(old.card, new.card))) or "nothing changed"
 
 
 def act_alike(old: Artifact, new: Artifact) -> bool:

@@ -6,7 +6,6 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 from mlflow.entities import Run
@@ -14,7 +13,7 @@ from mlflow.entities import Run
 from carla_mlflow.cli import one_line
 from carla_mlflow.errors import RegistryError
 from carla_mlflow.mlflow_model import STEP_TAG
-from registry.asking import ask
+from registry.asking import ask, without_password
 from registry.episodes import CONDITIONS, POLICY, Drives, Evidence, read_drives
 
 TABLE = "episodes.json"
@@ -42,7 +41,7 @@ def find_evidence(digest: str, like: Evidence | None = None, deadline_s: float =
     """
     if not _DIGEST.fullmatch(digest):
         return None  # nothing is pinned, so nothing can have been evaluated
-    return ask(_without_password(mlflow.get_tracking_uri()), deadline_s, _find, digest, like)
+    return ask(without_password(mlflow.get_tracking_uri()), deadline_s, _find, digest, like)
 
 
 def _find(digest: str, like: Evidence | None) -> Evidence | None:
@@ -106,13 +105,7 @@ def _table(run_id: str) -> bytes:
 
 def _link(run: Run) -> str:
     """The run's page when the tracking server has one, else its URI."""
-    uri = _without_password(mlflow.get_tracking_uri()).rstrip("/")
+    uri = without_password(mlflow.get_tracking_uri()).rstrip("/")
     if uri.startswith(("http://", "https://")):
         return f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     return f"runs:/{run.info.run_id}"
-
-
-def _without_password(uri: str) -> str:
-    """The URI as it may be shown: a link is written into tags and the journal."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri

@@ -55,7 +55,12 @@ def _check(options: argparse.Namespace, entries: list[Entry], problems: Any) -> 
 def _plain(entry: Entry | None) -> dict[str, Any] | None:
     import msgspec
 
-    return None if entry is None else {"number": entry.number, "hash": entry.hash, **msgspec.to_builtins(entry.move)}
+    from registry.journal import say
+
+    if entry is None:
+        return None
+    move = msgspec.to_builtins(entry.link.move) if entry.link else {"problem": say(entry).split(maxsplit=1)[1]}
+    return {"number": entry.number, "hash": entry.hash, **move}
 
 
 def watch(options: argparse.Namespace) -> int:

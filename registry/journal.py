@@ -23,6 +23,8 @@ NOBODY = "sha256:" + "0" * 64
 """Stands for the hash before the first entry."""
 MOST_TEXT = 1000
 """Characters of a reason: MLflow keeps at most some thousands in a tag."""
+OVERRULED = "overruled: "
+"""Begins what a move's evidence tells of a gate that said no."""
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -162,12 +164,11 @@ class Holders:
 
 
 def holders(entries: Iterable[Entry]) -> Holders:
-    """Replays a chain."""
+    """Replays a chain; an entry that can't be read moved nothing that is known."""
     aliases: dict[str, str] = {}
     archived: set[str] = set()
     before: dict[str, tuple[str, ...]] = {alias: () for alias in ALIASED}
-    for entry in entries:
-        move = entry.move
+    for move in (entry.link.move for entry in entries if entry.link):
         if move.to in ALIASED:
             held = aliases.get(move.to)
             if move.kind == "rollback":
@@ -197,13 +198,15 @@ def _until(before: tuple[str, ...], version: str) -> tuple[str, ...]:
 
 def at(entries: Sequence[Entry], when: float) -> tuple[Holders, Entry | None]:
     """Who held what at a time, seconds since 1970, and the last entry until then."""
-    until = [entry for entry in entries if entry.move.when <= when]
+    until = [entry for entry in entries if entry.link and entry.link.move.when <= when]
     return holders(until), until[-1] if until else None
 
 
 def say(entry: Entry) -> str:
     """An entry as a line for a person."""
-    move = entry.move
+    if entry.link is None:
+        return f"{entry.number:>4}  can't be read: it was edited; see history --check"
+    move = entry.link.move
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(move.when))
     held = f" (was {move.displaced})" if move.displaced else ""
     seen = "seen in MLflow's UI: " if move.kind == "seen" else ""

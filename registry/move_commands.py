@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from carla_mlflow.cli import DONE, REFUSED
+from registry.lifecycle import ALIASED
 from registry.printing import line, show
 
 
@@ -46,12 +47,13 @@ def _asked(options: argparse.Namespace) -> Any:
 
 def _done(options: argparse.Namespace, moved: Any) -> int:
     refused = options.dry_run and bool(moved.shortfalls)
+    text = line(moved.version)
     if moved.displaced == moved.version.semver:
-        text = f"{line(moved.version)}\nholds {moved.to} already"
-    elif options.dry_run:
-        text = f"would move {line(moved.version)}\n{moved.to}: {moved.displaced or 'none'} → {moved.version.semver}"
+        text += f"\nholds {moved.to} already"
     else:
-        text = f"{options.done} {line(moved.version)}\n{moved.to}: {moved.displaced or 'none'} → {moved.version.semver}"
+        text = f"{'would move' if options.dry_run else options.done} {text}"
+        if moved.to in ALIASED:
+            text += f"\n{moved.to}: {moved.displaced or 'none'} → {moved.version.semver}"
     text += "".join(f"\n  {_verdict(finding, moved.shortfalls, refused)}  {finding}" for finding in moved.findings)
     show(options, text, {**asdict(moved), "from": moved.displaced, "dry_run": options.dry_run})
     return REFUSED if refused else DONE

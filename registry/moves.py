@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError
-from registry.journal import Entry, Holders, Move, chain, holders, next_link, say
+from registry.journal import OVERRULED, Entry, Holders, Move, chain, holders, next_link, say
 from registry.lifecycle import ALIASED, ARCHIVED, CANDIDATE, check_expected
 from registry.policy_version import PolicyVersion
 from registry.seen import seen_moves
@@ -80,7 +80,7 @@ def look(store: Store, name: str, write: bool = True, told: Callable[[Entry], No
     """
     for _ in range(ATTEMPTS):
         entries = chain(store.journal(name))
-        if write and entries and not entries[-1].applied and entries[-1].move.kind != "register":
+        if write and entries and _is_unfinished(entries[-1]):
             _apply(store, name, entries)
             continue
         journal = holders(entries)
@@ -97,6 +97,10 @@ def look(store: Store, name: str, write: bool = True, told: Callable[[Entry], No
             _apply(store, name, [*entries, entry])
             told(entry)
     raise RefusedError(f"{name}: moved by others faster than it can be read; look again")
+
+
+def _is_unfinished(last: Entry) -> bool:
+    return last.link is not None and last.link.move.kind != "register" and not last.applied
 
 
 def commit(store: Store, standing: Standing, move: Move, expect: str | None = None) -> Entry:
@@ -151,10 +155,13 @@ def _apply(store: Store, name: str, entries: list[Entry]) -> None:
     """Carries out the last entry: once or again, it is the same."""
     move, target = entries[-1].move, holders(entries)
     held = store.holders(name)
-    if move.to in ALIASED and held.get(move.to) != move.version:
-        version = next((v for v in store.versions(name) if v.semver == move.version), None)
-        if version is not None:  # else it was deleted, or has no semantic version and was moved in the UI
-            store.set_alias(version, move.to)
+    # None when it was deleted, or has no semantic version and was moved in the UI.
+    version = next((v for v in store.versions(name) if v.semver == move.version), None)
+    if version is not None and move.to in ALIASED and held.get(move.to) != move.version:
+        store.set_alias(version, move.to)
+    runs = [text for text in move.evidence if not text.startswith(OVERRULED)]
+    if version is not None and runs:
+        store.tag(version, "evidence", "\n".join(runs))
     if move.to in {ARCHIVED, CANDIDATE}:
         for alias in [alias for alias, holder in held.items() if holder == move.version]:
             store.delete_alias(name, alias)

@@ -13,7 +13,7 @@ from carla_mlflow.errors import ArtifactError, RefusedError
 from carla_mlflow.preprocessing import operators_types
 from registry.cache import fetch_to_cache
 from registry.gates import Finding, shortfalls
-from registry.journal import MOST_TEXT, Kind, Move
+from registry.journal import MOST_TEXT, OVERRULED, Kind, Move
 from registry.lifecycle import ARCHIVED, PRODUCTION, check_archive, check_expected, check_promotion, check_protected
 from registry.moves import Standing, commit, look, whoami
 from registry.policy_version import PolicyVersion
@@ -164,7 +164,7 @@ def _write(
     findings = [str(finding) for finding in judgement.findings]
     if asked.dry_run:
         return Moved(version, to, displaced, judgement.shortfalls, findings, None)
-    overruled = tuple(f"overruled: {shortfall}"[:MOST_TEXT] for shortfall in judgement.shortfalls)
+    overruled = tuple(f"{OVERRULED}{shortfall}"[:MOST_TEXT] for shortfall in judgement.shortfalls)
     move = Move(
         kind, version.semver, to, displaced, whoami(), time.time(), asked.reason, judgement.evidence + overruled
     )

@@ -17,15 +17,16 @@ from pathlib import Path
 import msgspec
 
 from carla_mlflow.artifact import Artifact, open_artifact, seal
-from carla_mlflow.card_sections import Card, canonical_hash
+from carla_mlflow.card import identity_of
+from carla_mlflow.card_sections import Card
 from carla_mlflow.cli import progress
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import NotFoundError, RefusedError
 from carla_mlflow.mlflow_model import expand_latest, fetch_policy, log_policy, logging_run
 from carla_mlflow.preprocessing import operators_types
 from registry.cache import fetch_to_cache
-from registry.changes import STEPS, Step, contract_changes, demanded_step, other_changes
-from registry.comparison import act_alike
+from registry.changes import STEPS, Step
+from registry.comparison import step_due
 from registry.journal import Holders, Move, chain
 from registry.lifecycle import CANDIDATE
 from registry.moves import Standing, append, look, whoami
@@ -37,15 +38,6 @@ from registry.versions import is_step_enough, next_version, ordered, predecessor
 ATTEMPTS = 100
 """Claims that may lose to others; each loses to one that won."""
 NOBODY_YET = Holders({}, frozenset(), {})
-
-
-def identity_of(card: Card) -> str:
-    """The hash of a card without its version: equal for the same artifact under any version."""
-    document = card.to_dict()
-    del document["version"], document["content"]
-    for section in (document["observation"], document["action"]["raw"]):
-        document.setdefault("order", []).append(list(section))
-    return "sha256:" + canonical_hash(document)
 
 
 def register(
@@ -106,7 +98,8 @@ def _find(standing: Standing, artifact: Artifact, bump: str | None) -> PolicyVer
 
 def _claims(standing: Standing) -> dict[str, str]:
     """Semantic version → the identity of the artifact that has it, or claimed it and was never finished."""
-    claimed = {entry.move.version: entry.move.identity for entry in standing.entries if entry.move.kind == "register"}
+    moves = (entry.link.move for entry in standing.entries if entry.link)
+    claimed = {move.version: move.identity for move in moves if move.kind == "register"}
     return claimed | {version.semver: version.identity or version.digest for version in standing.versions}
 
 
@@ -158,15 +151,7 @@ def _check_step(store: Store, standing: Standing, artifact: Artifact, cache: Pat
 
 def _demanded(store: Store, standing: Standing, before: str, artifact: Artifact, cache: Path) -> tuple[Step, str]:
     """The step that is due from a registered version, and what demands it, in words."""
-    old = fetch_to_cache(store, standing.version(before), cache)
-    contract = contract_changes(old.card, artifact.card)
-    if contract:
-        return "major", "the contract changed: " + "; ".join(map(str, contract))
-    if old.card.weights != artifact.card.weights:
-        return demanded_step(True, False), "the weights are others"
-    if old.card.content != artifact.card.content and not act_alike(old, artifact):
-        return demanded_step(True, True, False), "the same weights act differently: the network is another"
-    return demanded_step(True, True), "; ".join(map(str, other_changes(old.card, artifact.card))) or "nothing changed"
+    return step_due(fetch_to_cache(store, standing.version(before), cache), artifact)
 
 
 def _claim(store: Store, standing: Standing, card: Card) -> bool:

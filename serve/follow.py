@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 5.0
 """For one question to the registry."""
+LEAST_WAIT_S = 0.1
+"""Between two looks, however long one takes."""
 LONGEST_WAIT_S = 30.0
 """Between two looks at a registry that does not answer."""
 
@@ -84,11 +86,17 @@ class Follower:
         for reference in waiting:
             reference.ask(self._store)
 
-    def wait(self, hints: int, server: int) -> None:
-        """Until it is time to look again, or something in the registry has changed, or the server is gone."""
+    def wait(self, began: float, hints: int, server: int) -> None:
+        """Until it is time to look again, or something in the registry has changed, or the server is gone.
+
+        Args:
+            began: when the last look did, on the monotonic clock.
+            hints: a pipe that can be read when there is one.
+            server: the process that this one is the follower of.
+        """
         is_late = self._wait_s > self._settings.poll_s
         spread = random.uniform(0.8, 1.0) if is_late else 1.0  # a registry that comes back is not met by all at once
-        ends = time.monotonic() + self._wait_s * spread
+        ends = max(began + self._wait_s * spread, time.monotonic() + LEAST_WAIT_S)
         while os.getppid() == server and (left := ends - time.monotonic()) > 0:
             if select.select([hints], [], [], min(left, 1.0))[0]:
                 os.read(hints, 65536)
@@ -102,12 +110,13 @@ def main() -> int:
     server, hints = int(os.environ[SERVER_PID]), int(os.environ[HINT_FD])
     follower = Follower(settings, Path(os.environ[STATUS_FILE]))
     while os.getppid() == server:
+        began = time.monotonic()
         followed = follower.look()
         if followed.refusal and os.getppid() == server:
             os.kill(server, signal.SIGTERM)  # nothing will ever be served: the server says why and ends
         if followed.done:
             return 0
-        follower.wait(hints, server)
+        follower.wait(began, hints, server)
     return 0
 
 

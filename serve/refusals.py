@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +76,3 @@ def list_refused(folder: Path) -> list[Refused]:
     for refused in sorted(every, key=lambda refused: refused.since):
         found.setdefault(refused.digest, refused)
     return list(found.values())
-
-
-def run_folders() -> list[Path]:
-    """The run folders of the servers on this machine."""
-    return sorted(Path(tempfile.gettempdir()).glob(f"{RUN_FOLDER}*"))

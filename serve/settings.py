@@ -70,15 +70,15 @@ class Settings:
         return (self.model, *(text.strip() for text in joined.splitlines() if text.strip()))
 
     def _problems_of_also(self) -> list[str]:
-        if self.also and self.is_folder:
+        if not self.also:
+            return []
+        if self.is_folder:
             return ["also: needs a --model in the registry rather than a folder"]
-        found = []
         try:
-            name, *others = (parse_reference(text or "").name for text in self.references if self.also)
+            name, *others = (parse_reference(text or "").name for text in self.references)
         except (RefusedError, ValueError) as error:
-            return [f"also: {error}"] if self.also else []
-        found += [f"also: {other} is another policy than {name}" for other in others if other != name]
-        return found
+            return [f"also: {error}"]
+        return [f"also: {other} is another policy than {name}" for other in others if other != name]
 
     def problems(self) -> list[str]:
         """What can't be served with, in words."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +30,15 @@ def test_the_readmes_figures_are_the_example_cards():
     whole = round(figures["whole_rate"] * figures["episodes"])
     assert f"{whole} of {figures['episodes']} unseen seeds" in text
     assert f"at {figures['speed_mps_mean']:.1f} m/s" in text
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_says_what_it_measures(path: Path):
+    if "__main__" in path.read_text():
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{path.stem}", "--help"], cwd=ROOT, capture_output=True
+        )
+        assert (done.returncode, done.stdout.startswith(b"usage: python -m benchmarks.")) == (0, True), done.stderr
 
 
 def test_mlprojects_commands_use_every_parameter_that_they_declare():

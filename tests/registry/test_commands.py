@@ -87,6 +87,15 @@ def test_the_registry_uri_wins_over_the_tracking_uri(mlflow_home: Path, example:
     assert NAME not in run_command("carla-registry", "list").out
 
 
+def test_a_password_in_the_registrys_uri_is_not_told():
+    uri = f"http://ann:opensesame@127.0.0.1:{free_port()}"
+    done = run_command(
+        "carla-registry", "list", env={"MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    )
+    assert done.code == 3
+    assert "opensesame" not in done.out + done.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -64,6 +65,18 @@ def test_a_journal_that_was_tampered_with_in_mlflow_does_not_pass_the_check(stor
     to_production(store, "0.2.0")  # and whatever happened to the journal, a policy can still be moved
 
 
+@pytest.mark.parametrize("number", ["1", "3"])
+def test_an_entry_that_nobody_can_read_is_told_and_stops_nothing(store: Store, number: str):
+    mlflow.MlflowClient().set_model_version_tag(f"{NAME}.journal", number, "entry", "nonsense")
+    done = run_command("carla-registry", "history", NAME)
+    assert (done.code, f"{number}  can't be read: it was edited" in done.out) == (0, True), done.err
+    found = json.loads(run_command("carla-registry", "history", NAME, "--json").out)["entries"]
+    assert "can't be read" in found[int(number) - 1]["problem"]
+    to_production(store, "0.2.0")
+    assert store.holders(NAME) == look(store, NAME).holders.aliases == {"production": "0.2.0"}
+    assert run_command("carla-registry", "history", NAME, "--check").code == 1
+
+
 def test_the_journal_is_no_policy(store: Store):
     assert store.names() == [NAME]
     assert f"{NAME}.journal" not in run_command("carla-registry", "list").out
@@ -118,6 +131,15 @@ def test_rollback_and_archive_are_commands_with_reasons(store: Store):
     assert (refused.code, "it is in production" in refused.err) == (1, True)
 
 
+def test_gc_leaves_what_is_being_written_and_takes_what_a_killed_process_left(mlflow_home: Path):
+    young, old = (cache_folder() / "artifacts" / f".{name}.partial" for name in ("young", "old"))
+    for folder in (young, old):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    assert run_command("carla-registry", "gc", "--yes").code == 0
+    assert (young.exists(), old.exists()) == (True, False)
+
+
 def test_gc_removes_what_no_server_remembers_and_asks_first(store: Store):
     kept, forgotten = (fetch_to_cache(store, version, cache_folder()).path for version in store.versions(NAME))
     (cache_folder() / "references").mkdir()
@@ -128,4 +150,5 @@ def test_gc_removes_what_no_server_remembers_and_asks_first(store: Store):
     done = run_command("carla-registry", "gc", "--yes")
     assert done.code == 0, done.err
     assert (kept.exists(), forgotten.exists()) == (True, False)
+    assert forgotten.name[:12] in done.out
     assert "nothing to remove" in run_command("carla-registry", "gc").out

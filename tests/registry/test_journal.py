@@ -70,8 +70,10 @@ def test_a_head_noted_long_ago_is_still_part_of_a_longer_chain():
 def test_an_entry_that_can_not_be_read_is_told_and_not_taken_for_a_move():
     broken = [*THREE[:1], read_entry(2, "not json", THREE[1].stored_hash, True), THREE[2]]
     assert any("entry 2 was edited" in text for text in problems(broken))
+    assert say(broken[1]) == "   2  can't be read: it was edited; see history --check"
+    assert holders(broken) == holders([THREE[0], THREE[2]])
     with pytest.raises(RegistryError, match="journal entry 2 can't be read"):
-        holders(broken)
+        _ = broken[1].move
 
 
 def test_of_two_entries_after_the_same_one_the_lower_number_counts():

@@ -12,6 +12,7 @@ import pytest
 
 from carla_mlflow import open_artifact, write_artifact
 from carla_mlflow.artifact import seal
+from carla_mlflow.card import identity_of
 from carla_mlflow.errors import IntegrityError, NotFoundError, RefusedError
 from registry.cache import cached_path, fetch_to_cache
 from registry.judging import judge
@@ -19,7 +20,6 @@ from registry.policy_version import PolicyVersion
 from registry.promotion import Asked, Moved
 from registry.promotion import promote as promote_policy
 from registry.reference import Reference, parse_reference
-from registry.registration import identity_of
 from registry.registration import register as register_policy
 from registry.store import Store
 

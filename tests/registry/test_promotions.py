@@ -1,10 +1,7 @@
-"""Promote, roll back, archive: judged, journalled, carried out; by whoever, in whatever order, killed at any step."""
+"""Promote, roll back, archive: judged, journalled, carried out; by whoever, in whatever order."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import threading
 import time
 from pathlib import Path
@@ -15,9 +12,10 @@ from registry_policies import NAME, at_another_rate, cache_folder, changed, regi
 
 from carla_mlflow.errors import NotFoundError, RefusedError
 from registry.cache import cached_path, fetch_to_cache
+from registry.gates import Finding
 from registry.journal import NOBODY, at, problems
 from registry.moves import look
-from registry.promotion import Asked, archive, rollback
+from registry.promotion import Asked, Judgement, archive, promote, rollback
 from registry.reference import parse_reference
 from registry.registration import register
 from registry.store import Store
@@ -193,6 +191,14 @@ def test_an_alias_moved_in_the_ui_is_journalled_once_and_mirrored(store, tmp_pat
     assert rollback(store, NAME, "production", cache_folder(), Asked()).version.semver == "0.2.0"
 
 
+def test_what_a_promotion_rested_on_is_linked_from_the_version(store, tmp_path):
+    registered(store, tmp_path, "0.1.0")
+    judgement = Judgement([Finding("evidence", False, "few episodes")], ("runs:/11", "runs:/22"))
+    asked = Asked(force=True, reason="we know")
+    promote(store, parse_reference(f"{NAME}@0.1.0"), "production", cache_folder(), asked, lambda *_: judgement)
+    assert mlflow.MlflowClient().get_model_version(NAME, "1").tags["evidence"].splitlines() == ["runs:/11", "runs:/22"]
+
+
 def test_an_alias_taken_away_in_the_ui_leaves_the_version_the_other_one(store, tmp_path):
     registered(store, tmp_path, "0.1.0")
     to_stage(store, f"{NAME}@0.1.0", "staging")
@@ -222,54 +228,6 @@ def test_a_promotion_over_a_move_in_the_ui_that_nobody_saw_yet_is_refused_by_exp
     with pytest.raises(RefusedError, match=r"held by 0\.2\.0, not by 0\.1\.0"):
         to_production(store, "0.3.0", expect="0.1.0")
     assert moves(store)[-1] == ("seen", "0.2.0", "0.1.0", "production")
-
-
-WRITES = ("append", "set_alias", "mirror_stages", "mark_applied")
-
-
-class Killed(Store):
-    """A registry's client whose process is killed at one of its writes."""
-
-    at: tuple[str, bool] = ("", False)
-
-    def __getattribute__(self, name: str):
-        found = super().__getattribute__(name)
-        if name != super().__getattribute__("at")[0]:
-            return found
-
-        def killed(*arguments, **options):
-            if self.at[1]:  # after it was done
-                found(*arguments, **options)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        return killed
-
-
-def promote_and_die(write: str, after: bool) -> None:
-    store = Killed()
-    store.at = (write, after)
-    to_production(store, "0.2.0")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_killed_at_any_step_the_next_command_goes_on(store, tmp_path, write: str, after: bool):
-    registered(store, tmp_path, "0.1.0", "0.2.0")
-    to_production(store, "0.1.0")
-    process = multiprocessing.get_context("spawn").Process(target=promote_and_die, args=(write, after))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    standing = look(store, NAME)
-    happened = (write, after) != ("append", False)  # what was entered is carried out, what was not did not happen
-    held = "0.2.0" if happened else "0.1.0"
-    assert standing.holder("production") == production(store) == held
-    assert len([move for move in moves(store) if move[0] == "promote"]) == 1 + happened
-    assert {v.semver: v.stage for v in store.versions(NAME)}[held] == "production"
-    assert problems(standing.entries) == []
-    assert all(entry.applied for entry in standing.entries[-1:])
-    assert to_production(store, "0.2.0").version.stage == "production"
 
 
 def test_what_held_when_is_told_over_twenty_moves_made_here_and_in_the_ui(store, tmp_path):

@@ -1,0 +1,110 @@
+"""kill -9 at any step of register, promote or download: whoever comes next goes on from there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import pytest
+from registry_policies import NAME, cache_folder, changed, registered, to_production
+
+from carla_mlflow.artifact import PARTIAL
+from registry.cache import cached_path, fetch_to_cache
+from registry.journal import problems
+from registry.moves import look
+from registry.registration import register
+from registry.store import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow's own
+WHEN = pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+
+
+@pytest.fixture
+def store(mlflow_home: Path) -> Store:
+    return Store()
+
+
+def killing(function: Callable[..., Any], after: bool) -> Callable[..., Any]:
+    """The function, but whoever calls it is killed: before it does anything, or after it is done."""
+
+    def killed(*arguments: Any, **options: Any) -> None:
+        if after:
+            function(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return killed
+
+
+def die_at(step: str, after: bool, command: Callable[..., Any], *arguments: Any) -> None:
+    place, _, name = step.rpartition(".")
+    setattr(resolve_name(place), name, killing(resolve_name(step), after))
+    command(*arguments)
+
+
+def killed_at(step: str, after: bool, command: Callable[..., Any], *arguments: Any) -> None:
+    """Runs a command in a process that is killed when it first calls `step`, a function's full name."""
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=die_at, args=(step, after, command, *arguments))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def promote_again() -> None:
+    to_production(Store(), "0.2.0")
+
+
+def register_it(source: str) -> None:
+    register(Store(), source, cache_folder(), bump="auto")
+
+
+def fetch_it() -> None:
+    store = Store()
+    fetch_to_cache(store, look(store, NAME).version("0.1.0"), cache_folder())
+
+
+@pytest.mark.parametrize("write", ["append", "set_alias", "mirror_stages", "mark_applied"])
+@WHEN
+def test_a_promotion_is_whole_or_never_was(store: Store, tmp_path: Path, write: str, after: bool):
+    registered(store, tmp_path, "0.1.0", "0.2.0")
+    to_production(store, "0.1.0")
+    killed_at(f"registry.store.Store.{write}", after, promote_again)
+    standing = look(store, NAME)
+    happened = (write, after) != ("append", False)  # what was entered is carried out, what was not did not happen
+    held = "0.2.0" if happened else "0.1.0"
+    assert standing.holder("production") == store.holders(NAME)["production"] == held
+    assert len([entry for entry in standing.entries if entry.move.kind == "promote"]) == 1 + happened
+    assert {v.semver: v.stage for v in store.versions(NAME)}[held] == "production"
+    assert problems(standing.entries) == []
+    assert all(entry.applied for entry in standing.entries[-1:])
+    assert to_production(store, "0.2.0").version.stage == "production"
+
+
+@pytest.mark.parametrize("write", ["append", "create_version"])
+@WHEN
+def test_a_registration_is_taken_up_under_the_same_version(store: Store, tmp_path: Path, write: str, after: bool):
+    registered(store, tmp_path, "0.1.0")
+    source = changed(tmp_path, "0.1.0", description="another")
+    killed_at(f"registry.store.Store.{write}", after, register_it, source)
+    version, new = register(store, source, cache_folder(), bump="auto")
+    assert (version.semver, new) == ("0.1.1", (write, after) != ("create_version", True))
+    assert [version.semver for version in store.versions(NAME)] == ["0.1.0", "0.1.1"]
+    assert problems(look(store, NAME).entries) == []
+    assert to_production(store, "0.1.1").version.stage == "production"
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+@WHEN
+def test_a_download_is_whole_or_not_there(store: Store, tmp_path: Path, call: str, after: bool):
+    [version] = registered(store, tmp_path, "0.1.0")
+    place = cached_path(cache_folder(), version.digest)
+    killed_at(f"os.{call}", after, fetch_it)
+    left = sorted(place.parent.iterdir())
+    assert place.exists() == ((call, after) == ("rename", True))
+    assert [path.suffix for path in left if path != place] == ([] if place.exists() else [PARTIAL])
+    assert fetch_to_cache(store, version, cache_folder()).digest == version.digest
