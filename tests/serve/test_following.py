@@ -13,6 +13,8 @@ from pathlib import Path
 import httpcore
 import mlflow
 import msgspec
+import numpy as np
+import psutil
 import pytest
 from following_support import (
     Registry,
@@ -175,6 +177,38 @@ def test_a_killed_worker_is_replaced_and_leaves_nothing_stale(start_server, regi
     registry.point(alias, "2")
     until(lambda: served(server) == {"1.1.0"}, server)
     assert second.is_running()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("which", "kills"), [("follower", 4), ("worker", 8)])  # a follower is given ever more rest
+def test_killed_at_any_moment_of_a_swap_the_server_ends_on_what_the_registry_says(
+    start_server, registry, alias, which, kills
+):
+    server = start(start_server, alias)
+    for move, delay_s in enumerate(np.linspace(0.0, 1.2, kills)):
+        number, version = ("2", "1.1.0") if move % 2 == 0 else ("1", "1.0.0")
+        registry.point(alias, number)
+        time.sleep(delay_s)
+        until(lambda: follower(server), server)
+        (follower(server) if which == "follower" else workers(server)[move % 2]).kill()
+        server.pool = httpcore.ConnectionPool(max_connections=1)  # the one before may have been to who was killed
+        until(lambda version=version: served(server) == {version}, server, 60)
+        until(lambda: len(workers(server)) == 2, server)
+    assert ask(server, registry) == "1.0.0"
+    assert metric(server, "policy_refusals_total") is None
+
+
+def test_a_killed_server_takes_its_processes_along_and_starts_again_on_its_port(start_server, registry, alias):
+    server = start(start_server, alias)
+    children = psutil.Process(server.process.pid).children()
+    registry.point(alias, "2")
+    server.process.kill()
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert (len(gone), alive) == (3, [])
+    again_started = start_server("--model", f"{NAME}@{alias}", "--port", server.url.rsplit(":", 1)[1])
+    again_started.url = server.url
+    again_started.wait_ready()
+    until(lambda: served(again_started) == {"1.1.0"}, again_started)
 
 
 def ask(server: Server, registry: Registry) -> str:
