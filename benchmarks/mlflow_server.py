@@ -1,4 +1,4 @@
-"""A real `mlflow server`, on SQLite unless told otherwise, artifacts proxied by it: for benchmarks and tests."""
+"""A real `mlflow server`, artifacts proxied by it: on SQLite, on PostgreSQL, or asking for a password."""
 
 from __future__ import annotations
 
@@ -14,50 +14,87 @@ from pathlib import Path
 import httpcore
 from cryptography.fernet import Fernet
 
-WEBHOOKS = {"MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true"}
+BIN = Path(sys.executable).parent
+START_S = 120.0
+ADMIN, PASSWORD = "admin", "correct-horse-battery"
+SETTINGS = {
+    "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+    "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes more, which nothing here asks for
+}
+# As MLflow's own basic_auth.ini, but a password is hashed once a minute: that takes longer than the rest of a request.
+AUTH = """\
+[mlflow]
+default_permission = READ
+database_uri = sqlite:///{home}/basic_auth.db
+auth_cache_ttl_seconds = 60
+"""
 
 
 class MlflowServer:
-    """One server on this machine. It may be stopped and continued, killed, and started again on the same port."""
+    """One server on this machine. It may be stopped and continued, killed, and started again on the same port.
 
-    def __init__(self, home: Path, store: str | None = None) -> None:
-        """Starts it; `home` holds its artifacts, and its database unless `store` names one (postgresql+psycopg2://…)."""
+    Attributes:
+        uri: for MLFLOW_TRACKING_URI.
+        client: the environment of a process that uses this server.
+        home: where its files lie.
+    """
+
+    def __init__(self, home: Path, store: str | None = None, *, with_password: bool = False) -> None:
+        """Starts it.
+
+        Args:
+            home: holds its artifacts, its log, and its database unless `store` names one.
+            store: as SQLAlchemy names it, such as postgresql+psycopg2://….
+            with_password: whether it lets in nobody but ADMIN with PASSWORD.
+        """
         self.home = home
-        self.store = store or f"sqlite:///{home}/mlflow.db"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._environment = {
-            **os.environ,
-            **WEBHOOKS,
-            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes more, which nothing here asks for
-        }
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-            self._environment.pop(name, None)
+            port = str(probe.getsockname()[1])
+        self.uri = f"http://127.0.0.1:{port}"
+        self.client = {"MLFLOW_TRACKING_URI": self.uri}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        secret = {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode()}
+        self._environment = {**inherited, **SETTINGS, **secret, "PATH": f"{BIN}:{os.environ['PATH']}"}
+        self._command = [str(BIN / "mlflow"), "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
+        self._command += ["--backend-store-uri", store or f"sqlite:///{home}/mlflow.db"]
+        self._command += ["--artifacts-destination", str(home / "artifacts")]
+        if with_password:
+            self._ask_for_a_password()
         self.start()
+
+    def _ask_for_a_password(self) -> None:
+        (self.home / "auth.ini").write_text(AUTH.format(home=self.home))
+        self._command += ["--app-name", "basic-auth"]
+        self._environment |= {"MLFLOW_AUTH_ADMIN_USERNAME": ADMIN, "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD}
+        self._environment |= {"MLFLOW_FLASK_SERVER_SECRET_KEY": "for-tests"}
+        self._environment |= {"MLFLOW_AUTH_CONFIG_PATH": str(self.home / "auth.ini")}
+        self.client |= {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
 
     def start(self) -> None:
         """Starts it, again, and waits until it answers."""
-        command = [str(Path(sys.executable).parent / "mlflow"), "server", "--host", "127.0.0.1", "--workers", "1"]
-        command += ["--port", str(self.port), "--backend-store-uri", self.store]
-        command += ["--artifacts-destination", str(self.home / "artifacts")]
-        with open(self.home / "mlflow.log", "ab") as log:
+        log = self.home / "mlflow-server.log"
+        with open(log, "ab") as output:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self.home, env=self._environment, start_new_session=True
+                self._command,
+                stdout=output,
+                stderr=output,
+                cwd=self.home,
+                env=self._environment,
+                start_new_session=True,
             )
-        ends = time.monotonic() + 120
-        while time.monotonic() < ends:
-            with contextlib.suppress(httpcore.NetworkError, httpcore.ProtocolError):
-                if httpcore.request("GET", f"{self.url}/health").status == 200:
+        ends = time.monotonic() + START_S
+        while time.monotonic() < ends and self.process.poll() is None:
+            with contextlib.suppress(httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException):
+                if httpcore.request("GET", f"{self.uri}/health", extensions={"timeout": {"read": 5}}).status == 200:
                     return
             time.sleep(0.1)
-        raise TimeoutError(f"mlflow server does not answer; see {self.home}/mlflow.log")
+        raise TimeoutError(f"mlflow server does not answer:\n{log.read_text()[-6000:]}")
 
     def signal(self, number: signal.Signals) -> None:
-        """To the server and its worker: SIGSTOP, SIGCONT, SIGKILL."""
+        """To all of its processes: SIGSTOP, SIGCONT, SIGKILL."""
         os.killpg(self.process.pid, number)
 
     def revive(self) -> None:
@@ -68,7 +105,7 @@ class MlflowServer:
             self.start()
 
     def kill(self) -> None:
-        """Ends it the hard way."""
+        """Ends it the hard way, also when it is stopped."""
         with contextlib.suppress(ProcessLookupError):
             self.signal(signal.SIGKILL)
         self.process.wait()

@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         registry = MlflowServer(home, options.store)
-        os.environ.update(MLFLOW_TRACKING_URI=registry.url, POLICY_CACHE_DIR=str(home / "cache"))
+        os.environ.update(MLFLOW_TRACKING_URI=registry.uri, POLICY_CACHE_DIR=str(home / "cache"))
         try:
             measure(options, registry, home)
         finally:

@@ -9,13 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
-from real_mlflow import MlflowServer, run_mlflow_server
 from real_postgres import Postgres, running_postgres
 from tests_support import EXAMPLE, Server, free_port
+
+from benchmarks.mlflow_server import MlflowServer
 
 # As in a server's worker: one thread. Two test processes with two threads each take turns on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -106,14 +106,13 @@ def start_mlflow(
     """Starts an empty `mlflow server` of a kind: sqlite, postgres or basic-auth; each is stopped at the end."""
     started: list[MlflowServer] = []
 
-    def start(kind: str, **options: Any) -> MlflowServer:
+    def start(kind: str) -> MlflowServer:
         database = request.getfixturevalue("postgres").new_database() if kind == "postgres" else None
         folder = tmp_path_factory.mktemp(f"mlflow-{kind}")
-        server = run_mlflow_server(folder, database, with_password=kind == "basic-auth", **options)
+        server = MlflowServer(folder, database, with_password=kind == "basic-auth")
         started.append(server)
-        server.wait_ready()
         return server
 
     yield start
     for server in started:
-        server.stop()
+        server.kill()

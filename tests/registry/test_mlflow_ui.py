@@ -14,10 +14,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_ui import open_browser, set_alias, set_stage
 from playwright.sync_api import Page
-from real_mlflow import MlflowServer
 from registry_policies import enter, to_stage
 from tests_support import Server, example_as
 
+from benchmarks.mlflow_server import MlflowServer
 from registry.reference import parse_reference
 from registry.store import Store
 
@@ -35,7 +35,7 @@ FOLLOWS_WITHIN_S = 10.0
 def mlflow_server(start_mlflow: Callable[..., MlflowServer]) -> Iterator[MlflowServer]:
     server = start_mlflow("sqlite")
     yield server
-    server.stop()
+    server.kill()
 
 
 @pytest.fixture

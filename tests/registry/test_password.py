@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from real_mlflow import MlflowServer
 from tests_support import run_command
+
+from benchmarks.mlflow_server import MlflowServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("basic-auth"), pytest.mark.filterwarnings("ignore")]
 NAME = "racetrack-policy"
@@ -17,7 +18,7 @@ NAME = "racetrack-policy"
 def guarded(start_mlflow: Callable[..., MlflowServer]) -> Iterator[MlflowServer]:
     server = start_mlflow("basic-auth")
     yield server
-    server.stop()
+    server.kill()
 
 
 def login(server: MlflowServer, user: str | None, password: str | None) -> dict[str, str]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from real_mlflow import MlflowServer
 from registry_policies import enter, to_stage
 from tests_support import Finished, example_as, run_command
 
+from benchmarks.mlflow_server import MlflowServer
 from carla_mlflow import open_artifact
 from carla_mlflow.errors import IntegrityError, NotFoundError
 from registry.cache import cached_path, fetch_to_cache
@@ -30,7 +30,7 @@ KINDS = [
 def mlflow_server(request: pytest.FixtureRequest, start_mlflow: Callable[..., MlflowServer]) -> Iterator[MlflowServer]:
     server = start_mlflow(request.param)
     yield server
-    server.stop()
+    server.kill()
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_fetched_policy_is_held_against_the_digest_that_the_registry_pins(
     cache = tmp_path / "cache"
     assert fetch_to_cache(store, version, cache).digest == open_artifact(example).digest
     logged = MlflowClient().get_model_version(name, version.number).source.removeprefix("models:/")
-    [kept] = registry.log.parent.glob(f"artifacts/*/models/{logged}/**/golden.npz")
+    [kept] = registry.home.glob(f"artifacts/*/models/{logged}/**/golden.npz")
     kept.write_bytes(kept.read_bytes()[:-1] + b"?")
     with pytest.raises(IntegrityError, match=r"golden\.npz"):
         fetch_to_cache(store, version, tmp_path / "another-machine")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from lying_server import answering
-from real_mlflow import MlflowServer, run_mlflow_server
 from real_postgres import running_postgres
 from registry_policies import enter
 from tests_support import Finished, run_command
 
+from benchmarks.mlflow_server import MlflowServer
 from carla_mlflow.errors import UnreachableError
 from registry.store import Store
 
@@ -41,7 +41,7 @@ def check_unreachable(done: Finished, took_s: float, uri: str) -> None:
 def server(start_mlflow: Callable[..., MlflowServer]) -> Iterator[MlflowServer]:
     running = start_mlflow("sqlite")
     yield running
-    running.stop()
+    running.kill()
 
 
 @pytest.fixture
@@ -100,43 +100,37 @@ def test_a_killed_registry_is_unreachable_and_knows_everything_when_it_is_back(
 ):
     server = start_mlflow("sqlite")
     assert timed_command("register", str(example), uri=server.uri)[0].code == 0
-    server.stop()
+    server.kill()
     check_unreachable(*timed_command("resolve", f"{NAME}@0.1.0", uri=server.uri), server.uri)
-    back = run_mlflow_server(server.log.parent, port=int(server.uri.rpartition(":")[2]))
-    try:
-        back.wait_ready()
-        assert timed_command("resolve", f"{NAME}@0.1.0", uri=server.uri)[0].code == 0
-    finally:
-        back.stop()
+    server.start()
+    assert timed_command("resolve", f"{NAME}@0.1.0", uri=server.uri)[0].code == 0
 
 
 @pytest.mark.postgres
 @pytest.mark.xdist_group("postgres")
 def test_a_registry_whose_postgres_is_gone_is_unreachable(mlflow_home: Path):
     with running_postgres() as cluster:
-        server = run_mlflow_server(mlflow_home, cluster.new_database())
+        server = MlflowServer(mlflow_home, cluster.new_database())
         try:
-            server.wait_ready()
             assert timed_command("list", uri=server.uri)[0].code == 0
             cluster.process.send_signal(signal.SIGQUIT)
             cluster.process.wait(20)
             check_unreachable(*timed_command("list", uri=server.uri), server.uri)
         finally:
-            server.stop()
+            server.kill()
 
 
 @pytest.mark.postgres
 @pytest.mark.xdist_group("postgres")
 def test_a_registry_whose_postgres_hangs_is_unreachable(mlflow_home: Path):
     with running_postgres() as cluster:
-        server = run_mlflow_server(mlflow_home, cluster.new_database())
+        server = MlflowServer(mlflow_home, cluster.new_database())
         try:
-            server.wait_ready()
             assert timed_command("list", uri=server.uri)[0].code == 0
             cluster.signal(signal.SIGSTOP)
             check_unreachable(*timed_command("list", uri=server.uri), server.uri)
         finally:
-            server.stop()
+            server.kill()
             cluster.signal(signal.SIGCONT)
 
 

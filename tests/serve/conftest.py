@@ -31,7 +31,7 @@ def filled(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
 
     artifacts = [small_policy("1.0.0", 1), small_policy("1.1.0", 2)]
     before = dict(os.environ)
-    os.environ["MLFLOW_TRACKING_URI"] = mlflow_server.url
+    os.environ["MLFLOW_TRACKING_URI"] = mlflow_server.uri
     mlflow.set_tracking_uri(None)
     for artifact in artifacts:
         register(Store(), str(write(artifact, tmp_path_factory.mktemp("policy"))), default_cache())
@@ -44,7 +44,7 @@ def filled(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
 def registry(filled: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     """The registry as this test's processes find it; the cache and the run folders are the test's own."""
     (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", filled.server.url)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", filled.server.uri)
     monkeypatch.setenv("POLICY_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.chdir(tmp_path)

@@ -238,7 +238,7 @@ def test_a_registry_that_is_stopped_or_killed_changes_nothing_until_it_is_back(s
 
 
 def test_a_registry_that_errs_or_lies_changes_nothing(start_server, registry, alias, monkeypatch):
-    with RegistryProxy(registry.server.url) as proxy:
+    with RegistryProxy(registry.server.uri) as proxy:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
         server = start(start_server, alias)
         for mood in ("500", "html", "empty", "lie"):

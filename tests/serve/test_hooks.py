@@ -76,7 +76,7 @@ def test_a_promotion_is_followed_at_mlflows_own_word(
     start_server: Callable[..., Server], registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     fresh, port = MlflowServer(tmp_path), free_port()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh.url)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh.uri)
     monkeypatch.setenv("POLICY_WEBHOOK_SECRET", SECRET)
     try:
         client, url = mlflow.MlflowClient(), f"http://127.0.0.1:{port}"
