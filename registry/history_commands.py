@@ -23,8 +23,9 @@ _point.__name__ = "time, such as 2026-11-20T14:02"
 
 
 def history(options: argparse.Namespace) -> int:
-    from registry.journal import at, chain, problems, say
+    from registry.journal import chain, problems, say
     from registry.moves import look
+    from registry.replay import at
     from registry.store import Store
 
     store = Store()

@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError
-from registry.journal import OVERRULED, Entry, Holders, Move, chain, holders, next_link, say
+from registry.journal import OVERRULED, Entry, Move, chain, next_link, say
 from registry.lifecycle import ALIASED, ARCHIVED, CANDIDATE, check_expected
 from registry.policy_version import PolicyVersion
+from registry.replay import Holders, holders
 from registry.seen import seen_moves
 from registry.store import Store
 

@@ -27,11 +27,12 @@ from carla_mlflow.preprocessing import operators_types
 from registry.cache import fetch_to_cache
 from registry.changes import STEPS, Step
 from registry.comparison import step_due
-from registry.journal import Holders, Move, chain
+from registry.journal import Move, chain
 from registry.lifecycle import CANDIDATE
 from registry.moves import Standing, append, look, whoami
 from registry.policy_version import PolicyVersion
 from registry.reference import check_name
+from registry.replay import Holders
 from registry.store import Store
 from registry.versions import is_step_enough, next_version, ordered, predecessor
 

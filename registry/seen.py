@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from registry.journal import Holders
 from registry.lifecycle import ALIASED, CANDIDATE, LEFT, LEGACY, stage_of
 from registry.policy_version import PolicyVersion
+from registry.replay import Holders
 
 STAGES = {legacy: stage for stage, legacy in LEGACY.items()}
 

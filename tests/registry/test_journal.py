@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carla_mlflow.errors import RegistryError
-from registry.journal import Entry, Move, at, chain, holders, next_link, problems, read_entry, say
+from registry.journal import Entry, Move, chain, next_link, problems, read_entry, say
+from registry.replay import at, holders
 
 
 def written(*moves: Move) -> list[Entry]:

@@ -13,11 +13,12 @@ from registry_policies import NAME, at_another_rate, cache_folder, changed, regi
 from carla_mlflow.errors import NotFoundError, RefusedError
 from registry.cache import cached_path, fetch_to_cache
 from registry.gates import Finding
-from registry.journal import NOBODY, at, problems
+from registry.journal import NOBODY, problems
 from registry.moves import look
 from registry.promotion import Asked, Judgement, archive, promote, rollback
 from registry.reference import parse_reference
 from registry.registration import register
+from registry.replay import at
 from registry.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from registry.journal import Holders
 from registry.lifecycle import LEGACY, stage_of
 from registry.policy_version import PolicyVersion
+from registry.replay import Holders
 from registry.seen import seen_moves
 
 HELD = {"production": "1.0.0", "staging": "1.1.0"}
