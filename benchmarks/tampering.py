@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from benchmarks.command_line import EXAMPLE, parser_of
 from carla_mlflow import Artifact, open_artifact
-from carla_mlflow.backends import load_backend
 from carla_mlflow.card import parse_card
 from carla_mlflow.errors import ArtifactError
 from carla_mlflow.golden import read_golden
+from carla_mlflow.loaded_graph import load_backend
 from carla_mlflow.preprocessing import load_preprocessor
 
 FLIPS = 600

@@ -1,7 +1,4 @@
-"""What runs the exported graph: TorchScript or ONNX Runtime behind one call, arrays in, arrays out.
-
-A backend is imported with the policy that needs it, never before: a server of an ONNX policy imports no torch.
-"""
+"""What a backend is: it runs the exported graph behind one call, arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -10,8 +7,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from .errors import ArtifactError
 
 Arrays = Sequence[NDArray[Any]]
 ALIGNMENT = 64
@@ -42,32 +37,6 @@ class Backend(Protocol):
 
     def bind(self, inputs: Arrays) -> Bound:
         """Binds the graph to buffers from `allocate`, each (T, *shape)."""
-
-
-def load_backend(name: str, graph: bytes, device: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Backend:
-    """Loads the graph into the backend of that name.
-
-    Args:
-        name: `torchscript` or `onnx`.
-        graph: verified bytes.
-        device: from `select_device`.
-        inputs: names, in the card's order.
-        outputs: names: `raw`, then the head's parameters.
-
-    Raises:
-        ArtifactError: the bytes are no such graph, or one that a policy may not hold.
-    """
-    try:
-        if name == "torchscript":
-            from .torchscript_backend import TorchScriptBackend
-
-            return TorchScriptBackend(graph, device)
-        from .onnx_backend import OnnxBackend
-
-        return OnnxBackend(graph, device, inputs, outputs)
-    except ModuleNotFoundError as error:
-        extra = "torch" if name == "torchscript" else "onnx"
-        raise ArtifactError(f"the backend {name} needs {error.name}: pip install 'carla-mlflow[{extra}]'") from error
 
 
 def aligned(count: int, dtype: str) -> NDArray[Any]:

@@ -1,4 +1,7 @@
-"""An artifact's graph in a backend, shown to take and give what the card says."""
+"""An artifact's graph in a backend, shown to take and give what the card says.
+
+A backend is imported with the policy that needs it, never before: a server of an ONNX policy imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .artifact import Artifact
-from .backends import Backend, load_backend
+from .backends import Backend
 from .errors import ArtifactError
 from .workspace import Features
 
@@ -56,6 +59,32 @@ def load_graph(artifact: Artifact, backend: str, device: str, trusted: Sequence[
     if not all(np.allclose(one, two, equal_nan=True) for one, two in zip(answers, again, strict=True)):
         raise ArtifactError("the graph answers the same observation otherwise when it is asked again")
     return LoadedGraph(loaded, features)
+
+
+def load_backend(name: str, graph: bytes, device: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Backend:
+    """Loads the graph into the backend of that name.
+
+    Args:
+        name: `torchscript` or `onnx`.
+        graph: verified bytes.
+        device: from `select_device`.
+        inputs: names, in the card's order.
+        outputs: names: `raw`, then the head's parameters.
+
+    Raises:
+        ArtifactError: the bytes are no such graph, or one that a policy may not hold.
+    """
+    try:
+        if name == "torchscript":
+            from .torchscript_backend import TorchScriptBackend
+
+            return TorchScriptBackend(graph, device)
+        from .onnx_backend import OnnxBackend
+
+        return OnnxBackend(graph, device, inputs, outputs)
+    except ModuleNotFoundError as error:
+        extra = "torch" if name == "torchscript" else "onnx"
+        raise ArtifactError(f"the backend {name} needs {error.name}: pip install 'carla-mlflow[{extra}]'") from error
 
 
 def _outside_the_graph(artifact: Artifact, trusted: Sequence[str]) -> Features:
