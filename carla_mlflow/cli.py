@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from .errors import CarlaMlflowError, UnreachableError
+from .errors import CarlaMlflowError, RefusedError, UnreachableError
 
 N = TypeVar("N", int, float)
 
@@ -40,8 +40,15 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         known = _known(error, time.monotonic() - started)
         if known is None or options.debug:
             raise
-        print(f"{parser.prog}: {one_line(known)}", file=sys.stderr)
+        print(f"{parser.prog}: {_told(known)}", file=sys.stderr)
         return UNREACHABLE if isinstance(known, UnreachableError) else REFUSED
+
+
+def _told(error: Exception) -> str:
+    """A line; what was refused for several reasons with each on a line of its own."""
+    if isinstance(error, RefusedError) and error.shortfalls:
+        return "\n  refused  ".join([f"{error.headline}:", *error.shortfalls])
+    return one_line(error)
 
 
 def _known(error: Exception, tried_s: float) -> Exception | None:

@@ -78,11 +78,12 @@ class RefusedError(RegistryError):
 
     Attributes:
         shortfalls: each bar that was missed, in words.
+        headline: the message without them.
     """
 
     def __init__(self, message: str, shortfalls: tuple[str, ...] = ()) -> None:
         super().__init__(": ".join((message, "; ".join(shortfalls))) if shortfalls else message)
-        self.shortfalls = shortfalls
+        self.shortfalls, self.headline = shortfalls, message
 
 
 class UnreachableError(RegistryError):

@@ -40,7 +40,7 @@ def register(options: argparse.Namespace) -> int:
     version, new = register_policy(_store(), options.source, default_cache(), options.name, options.bump)
     text = f"registered {line(version)}" if new else f"already registered: {line(version)}"
     if new:
-        text += f"\nnext: carla-registry promote {version.name}@{version.semver} --to production"
+        text += f"\nnext: python -m training_export evaluate {version.name}@{version.semver} --log"
     show(options, text, {**asdict(version), "new": new})
     return DONE
 

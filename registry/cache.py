@@ -65,5 +65,6 @@ def forgotten(cache: Path) -> list[Path]:
     A folder that is being written is none; one that a killed process left half-written is, after an hour.
     """
     remembered = "".join(file.read_text() for file in cache.glob("references/*.json"))
-    found = (path for path in sorted(cache.glob("artifacts/*")) if path.name not in remembered)
+    folders = (path for path in sorted(cache.glob("artifacts/*")) if path.is_dir())
+    found = (path for path in folders if path.name not in remembered)
     return [path for path in found if path.suffix != PARTIAL or time.time() - path.stat().st_mtime > ABANDONED_S]

@@ -23,6 +23,8 @@ def gc(options: argparse.Namespace) -> int:
         print("\n".join([f"{path.name[:12]}…  {size / 1e6:8.1f} MB" for path, size in sizes.items()] + [total]))
     if entries and not options.yes and not _agreed():
         print("nothing removed; --yes removes without asking", file=sys.stderr)
+        if options.json:
+            show(options, "", {"removed": [], "would remove": [path.name for path in entries]})
         return REFUSED
     for path in entries:
         shutil.rmtree(path)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, REFUSED, one_line, positive
+from carla_mlflow.errors import NotFoundError
 from registry.printing import show
 
 if TYPE_CHECKING:
     from registry.journal import Entry
+    from registry.store import Store
 
 
 def _point(text: str) -> float:
@@ -19,29 +22,55 @@ def _point(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-_point.__name__ = "time, such as 2026-11-20T14:02"
+_point.__name__ = "time (expected such as 2026-11-20T14:02, local unless it ends in +00:00)"
+
+
+def _url(text: str) -> str:
+    """An argparse type: where a server answers."""
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL; expected such as http://localhost:8080")
+    return text
 
 
 def history(options: argparse.Namespace) -> int:
     from registry.journal import chain, problems, say
-    from registry.moves import look
     from registry.replay import at
     from registry.store import Store
 
     store = Store()
-    if options.check:
+    if options.check or options.head is not None:
         return _check(options, chain(store.journal(options.name)), problems)
-    entries = look(store, options.name).entries  # what was moved in MLflow's UI is entered first
+    entries = _entries(store, options.name)
+    broken = problems(entries)
+    if broken:
+        print(f"the journal is not whole: {'; '.join(broken)}", file=sys.stderr)
     if options.at is not None:
         holders, last = at(entries, options.at)
-        lines = [f"{alias}: {version}" for alias, version in sorted(holders.aliases.items())] or ["nothing drove"]
+        lines = [f"{alias}: {version}" for alias, version in sorted(holders.aliases.items())]
+        lines = lines or ["no version held staging or production then"]
         since = [f"since entry {say(last).strip()}"] if last else []
-        show(options, "\n".join(lines + since), {"at": options.at, "holders": holders.aliases, "entry": _plain(last)})
+        found = {"at": options.at, "holders": holders.aliases, "entry": _plain(last), "problems": broken}
+        show(options, "\n".join(lines + since), found)
         return DONE
     head = entries[-1].hash if entries else "none"
     text = "\n".join([*map(say, entries), f"head {head}"])
-    show(options, text, {"entries": [_plain(entry) for entry in entries], "head": head})
+    show(options, text, {"entries": [_plain(entry) for entry in entries], "head": head, "problems": broken})
     return DONE
+
+
+def _entries(store: Store, name: str) -> list[Entry]:
+    """The journal, what was moved in MLflow's UI entered first; that of a policy that was deleted as it was left."""
+    from registry.journal import chain
+    from registry.moves import look
+
+    try:
+        return look(store, name).entries
+    except NotFoundError:
+        left = chain(store.journal(name))
+        if not left:
+            raise
+        print(f"{name} is no longer in the registry; this is what its journal says", file=sys.stderr)
+        return left
 
 
 def _check(options: argparse.Namespace, entries: list[Entry], problems: Any) -> int:
@@ -94,7 +123,7 @@ def add_history_commands(commands: Any) -> None:
     command.add_argument("name", metavar="NAME")
     command.add_argument("--at", type=_point, metavar="TIME", help="what held which stage then: 2026-11-20T14:02")
     command.add_argument("--check", action="store_true", help="verify the chain; exit code 1 when it is not whole")
-    command.add_argument("--head", metavar="HASH", help="with --check: the head as you noted it elsewhere")
+    command.add_argument("--head", metavar="HASH", help="--check against the head as you noted it elsewhere")
     command.set_defaults(run=history)
 
     command = commands.add_parser("watch", help="journal what is moved in MLflow's UI, and mirror aliases and stages")
@@ -102,6 +131,11 @@ def add_history_commands(commands: Any) -> None:
     command.add_argument("--every", type=positive(float), default=5.0, metavar="SECONDS", help="(default 5)")
     command.add_argument("--once", action="store_true", help="look once, and end")
     command.add_argument(
-        "--server", action="append", default=[], metavar="URL", help="tag versions that this carla-serve refused"
+        "--server",
+        type=_url,
+        action="append",
+        default=[],
+        metavar="URL",
+        help="tag versions that this carla-serve refused",
     )
     command.set_defaults(run=watch)

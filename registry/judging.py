@@ -51,11 +51,12 @@ def judge(to: str, allow_breaking: bool = False) -> Judge:
 def _champion(
     store: Store, standing: Standing, candidate: Artifact | None, evidence: Evidence | None, cache: Path
 ) -> Champion | None:
-    holder = standing.holder(PRODUCTION)
-    known = [version for version in standing.versions if version.semver == holder]
-    if not known:  # nobody drives, or a version that is no policy of ours
+    holders = [*standing.holders.before.get(PRODUCTION, ()), standing.holder(PRODUCTION)]
+    known = {version.semver: version for version in standing.versions}
+    driven = [known[semver] for semver in holders if semver in known]
+    if not driven:
         return None
-    version, changes = known[0], None
+    version, changes = driven[-1], None  # what drives, or drove last: taking the alias away lowers no bar
     if candidate is not None:
         try:
             old = fetch_to_cache(store, version, cache)

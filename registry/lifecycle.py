@@ -30,26 +30,26 @@ def stage_of(aliases: Collection[str], tag: str | None) -> str:
     return ARCHIVED if tag == ARCHIVED else CANDIDATE
 
 
-def check_promotion(stage: str, to: str) -> None:
+def check_promotion(version: str, stage: str, to: str) -> None:
     """Raises RefusedError unless a version at `stage` may be promoted to `to`."""
     if to not in ALIASED:
         raise RefusedError(f"can't promote to {to!r}; expected {' or '.join(ALIASED)}")
     if stage == ARCHIVED:
-        raise RefusedError("an archived version does not come back; register it again under a new version")
+        raise RefusedError(f"{version} is archived and does not come back; register it again under a new version")
 
 
 def check_expected(expected: str | None, holder: str | None, to: str) -> None:
     """Raises RefusedError when `to` is not held by the expected version (`none`: by nobody)."""
     if expected is not None and expected != (holder or "none"):
-        raise RefusedError(f"{to} is held by {holder or 'none'}, not by {expected}: someone has moved it meanwhile")
+        raise RefusedError(f"{to} is held by {holder or 'none'}, not by {expected}")
 
 
-def check_archive(stage: str, force: bool) -> None:
+def check_archive(version: str, stage: str, force: bool) -> None:
     """Raises RefusedError unless a version at `stage` may be archived; what drives may only by force."""
     if stage == ARCHIVED:
-        raise RefusedError("it is archived already")
+        raise RefusedError(f"{version} is archived already")
     if stage == PRODUCTION and not force:
-        raise RefusedError('it is in production: promote another first, or archive with --force --reason "…"')
+        raise RefusedError(f'{version} is in production: promote another first, or archive with --force --reason "…"')
 
 
 PROTECTED = "protected."

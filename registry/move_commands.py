@@ -51,7 +51,8 @@ def _done(options: argparse.Namespace, moved: Any) -> int:
     if moved.displaced == moved.version.semver:
         text += f"\nholds {moved.to} already"
     else:
-        text = f"{'would move' if options.dry_run else options.done} {text}"
+        would = f"would be {'refused' if refused else options.done}:"
+        text = f"{would if options.dry_run else options.done} {text}"
         if moved.to in ALIASED:
             text += f"\n{moved.to}: {moved.displaced or 'none'} → {moved.version.semver}"
     text += "".join(f"\n  {_verdict(finding, moved.shortfalls, refused)}  {finding}" for finding in moved.findings)

@@ -11,17 +11,18 @@ import getpass
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError
-from registry.journal import OVERRULED, Entry, Move, chain, next_link, say
-from registry.lifecycle import ALIASED, ARCHIVED, CANDIDATE, check_expected
+from registry.carrying_out import carry_out, is_unfinished
+from registry.journal import Entry, Move, chain, next_link, say
+from registry.lifecycle import ALIASED, check_expected
 from registry.policy_version import PolicyVersion
 from registry.replay import Holders, holders
-from registry.seen import seen_moves
+from registry.seen import SeenMove, seen_moves
 from registry.store import Store
 
 ATTEMPTS = 100
@@ -46,6 +47,10 @@ class Standing:
 
     def holder(self, alias: str) -> str | None:
         return self.holders.aliases.get(alias)
+
+    def stage(self, semver: str) -> str:
+        """A version's stage by the journal, whatever tags say."""
+        return self.holders.stage(semver)
 
     def version(self, semver: str) -> PolicyVersion:
         """Raises NotFoundError when it has been deleted."""
@@ -81,36 +86,53 @@ def look(store: Store, name: str, write: bool = True, told: Callable[[Entry], No
     """
     for _ in range(ATTEMPTS):
         entries = chain(store.journal(name))
-        if write and entries and _is_unfinished(entries[-1]):
-            _apply(store, name, entries)
+        if write and entries and is_unfinished(entries[-1]):
+            carry_out(store, name, entries)
             continue
         journal = holders(entries)
         versions, held = store.versions(name), store.holders(name)
         moves = seen_moves(journal, held, versions)
-        if not moves:
-            return Standing(name, entries, journal, versions)
         if not write:
-            return Standing(name, entries, replace(journal, aliases=held), versions)
-        version, to = moves[0]
-        move = Move("seen", version, to, journal.aliases.get(to), whoami(), time.time())
-        entry = append(store, name, entries, move)
-        if entry is not None:  # else another watcher wrote it
-            _apply(store, name, [*entries, entry])
-            told(entry)
+            return Standing(name, entries, replace(journal, aliases=held) if moves else journal, versions)
+        if moves:
+            _enter(store, name, entries, moves, told)
+        elif any(version.shown != journal.stage(version.semver) for version in versions):
+            store.mirror_stages(name, journal.archived)  # somebody edited the tag, which only tells
+        else:
+            return Standing(name, entries, journal, versions)
     raise RefusedError(f"{name}: moved by others faster than it can be read; look again")
 
 
-def _is_unfinished(last: Entry) -> bool:
-    return last.link is not None and last.link.move.kind != "register" and not last.applied
+def _enter(
+    store: Store, name: str, entries: list[Entry], moves: Sequence[SeenMove], told: Callable[[Entry], None]
+) -> None:
+    """Enters all that was moved in MLflow's UI before any of it is mirrored: the mirror wipes out the sign."""
+    seen: list[Entry] = []
+    for version, to in moves:
+        displaced = holders(entries).aliases.get(to)
+        entry = append(store, name, [*entries, *seen], Move("seen", version, to, displaced, whoami(), time.time()))
+        if entry is None:  # another watcher wrote it
+            break
+        seen.append(entry)
+    for number, entry in enumerate(seen, 1):
+        carry_out(store, name, [*entries, *seen[:number]])
+        told(entry)
 
 
-def commit(store: Store, standing: Standing, move: Move, expect: str | None = None) -> Entry:
+def commit(
+    store: Store,
+    standing: Standing,
+    move: Move,
+    check: Callable[[Standing], None] = lambda _: None,
+    expect: str | None = None,
+) -> Entry:
     """Enters a move into the journal and carries it out.
 
     Args:
         store: the registry.
         standing: what the move was judged by.
         move: its `displaced` has to hold `to` still.
+        check: raises RefusedError where the move is not allowed any more.
         expect: see `check_expected`; said of a move that was overtaken.
 
     Raises:
@@ -118,6 +140,7 @@ def commit(store: Store, standing: Standing, move: Move, expect: str | None = No
     """
     for _ in range(ATTEMPTS):
         standing = look(store, standing.name)
+        check(standing)
         if move.to in ALIASED and standing.holder(move.to) != move.displaced:
             check_expected(expect, standing.holder(move.to), move.to)
             raise RefusedError(
@@ -126,7 +149,7 @@ def commit(store: Store, standing: Standing, move: Move, expect: str | None = No
             )
         entry = append(store, standing.name, standing.entries, move)
         if entry is not None:
-            _apply(store, standing.name, [*standing.entries, entry])
+            carry_out(store, standing.name, [*standing.entries, entry])
             return entry
     raise RefusedError(f"{standing.name}: moved by others faster than it can be read; try again")
 
@@ -141,8 +164,8 @@ def append(store: Store, name: str, entries: list[Entry], move: Move) -> Entry |
     for entry in chain(store.journal(name)):
         if entry.number == number:
             return entry
-    with contextlib.suppress(RegistryError):  # void already; this only tidies up
-        store.delete_entry(name, number)
+    with contextlib.suppress(RegistryError):  # it is void whether or not somebody says so
+        store.say_void(name, number)
     return None
 
 
@@ -150,21 +173,3 @@ def _not_before(move: Move, last: Entry) -> Move:
     """A clock that was set back must not put an entry before its predecessor."""
     when = max(move.when, last.link.move.when if last.link else 0.0)
     return msgspec.structs.replace(move, when=when)
-
-
-def _apply(store: Store, name: str, entries: list[Entry]) -> None:
-    """Carries out the last entry: once or again, it is the same."""
-    move, target = entries[-1].move, holders(entries)
-    held = store.holders(name)
-    # None when it was deleted, or has no semantic version and was moved in the UI.
-    version = next((v for v in store.versions(name) if v.semver == move.version), None)
-    if version is not None and move.to in ALIASED and held.get(move.to) != move.version:
-        store.set_alias(version, move.to)
-    runs = [text for text in move.evidence if not text.startswith(OVERRULED)]
-    if version is not None and runs:
-        store.tag(version, "evidence", "\n".join(runs))
-    if move.to in {ARCHIVED, CANDIDATE}:
-        for alias in [alias for alias, holder in held.items() if holder == move.version]:
-            store.delete_alias(name, alias)
-    store.mirror_stages(name, target.archived)
-    store.mark_applied(name, entries[-1].number)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from registry.lifecycle import stage_of
+from registry.lifecycle import ARCHIVED, CANDIDATE, LEGACY, stage_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class PolicyVersion:
         weights: the hash of its weights.
         identity: of its artifact but for the version; see `identity_of`.
         legacy_stage: MLflow's own, which its older UI can move.
+        shown: the tag `stage`, which people see.
     """
 
     name: str
@@ -38,6 +39,7 @@ class PolicyVersion:
     weights: str = ""
     identity: str = ""
     legacy_stage: str = "None"
+    shown: str = ""
 
     @property
     def uri(self) -> str:
@@ -48,17 +50,20 @@ def policy_version(version: Any, aliases: Mapping[str, Sequence[str]]) -> Policy
     """From MLflow's ModelVersion, and the aliases by version number."""
     number, tags = str(version.version), version.tags
     held = tuple(sorted(aliases.get(number, [])))
+    legacy_stage = version.current_stage or LEGACY[CANDIDATE]
     return PolicyVersion(
         name=version.name,
         number=number,
         semver=tags["semver"],
         digest=tags.get("digest", ""),
         contract=tags.get("contract", ""),
-        stage=stage_of(held, tags.get("stage")),
+        # Either sign is enough for those who do not read the journal: a tag is edited by a click.
+        stage=stage_of(held, ARCHIVED if legacy_stage == LEGACY[ARCHIVED] else tags.get("stage")),
         aliases=held,
         run_id=version.run_id or "",
         created=version.creation_timestamp / 1e3,
         weights=tags.get("weights", ""),
         identity=tags.get("identity", ""),
-        legacy_stage=version.current_stage or "None",
+        legacy_stage=legacy_stage,
+        shown=tags.get("stage", ""),
     )

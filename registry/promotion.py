@@ -14,7 +14,7 @@ from carla_mlflow.preprocessing import operators_types
 from registry.cache import fetch_to_cache
 from registry.gates import Finding, shortfalls
 from registry.journal import MOST_TEXT, OVERRULED, Kind, Move
-from registry.lifecycle import ARCHIVED, PRODUCTION, check_archive, check_expected, check_promotion, check_protected
+from registry.lifecycle import ARCHIVED, check_archive, check_expected, check_promotion, check_protected
 from registry.moves import Standing, commit, look, whoami
 from registry.policy_version import PolicyVersion
 from registry.reference import Reference
@@ -104,9 +104,7 @@ def promote(store: Store, reference: Reference, to: str, cache: Path, asked: Ask
         RefusedError: the move is not allowed, `expect` does not hold, or a gate says no; lists every shortfall.
     """
     standing = look(store, reference.name, write=not asked.dry_run)
-    version = store.resolve(reference)
-    check_promotion(version.stage, to)
-    return _move(store, standing, version, "promote", to, cache, asked, judge)
+    return _Moving(store, store.resolve(reference), "promote", to, asked).judged(standing, cache, judge)
 
 
 def rollback(store: Store, name: str, stage: str, cache: Path, asked: Asked) -> Moved:
@@ -116,11 +114,12 @@ def rollback(store: Store, name: str, stage: str, cache: Path, asked: Asked) -> 
         RefusedError: nobody held it before, or the gates for integrity and parity say no.
     """
     standing = look(store, name, write=not asked.dry_run)
-    able = {version.semver for version in standing.versions} - standing.holders.archived
+    able = {version.semver for version in standing.versions} - standing.holders.archived - {standing.holder(stage)}
     earlier = [version for version in standing.holders.before.get(stage, ()) if version in able]
     if not earlier:
-        raise RefusedError(f"{name}: the journal knows nobody who held {stage} before, and could take it again")
-    return _move(store, standing, standing.version(earlier[-1]), "rollback", stage, cache, asked, whole_and_alike)
+        raise RefusedError(f"{name}: no version held {stage} before that could take it again")
+    moving = _Moving(store, standing.version(earlier[-1]), "rollback", stage, asked)
+    return moving.judged(standing, cache, whole_and_alike)
 
 
 def archive(store: Store, reference: Reference, asked: Asked) -> Moved:
@@ -130,45 +129,57 @@ def archive(store: Store, reference: Reference, asked: Asked) -> Moved:
         RefusedError: it is in production, or archived already.
     """
     standing = look(store, reference.name, write=not asked.dry_run)
-    version = store.resolve(reference)
-    check_archive(version.stage, asked.force)
-    if version.stage == PRODUCTION:
-        check_protected(store.model_tags(version.name), PRODUCTION, whoami())
-    return _write(store, standing, version, "archive", ARCHIVED, asked, Judgement())
+    moving = _Moving(store, store.resolve(reference), "archive", ARCHIVED, asked)
+    moving.check(standing)
+    return moving.written(standing, Judgement())
 
 
-def _move(
-    store: Store,
-    standing: Standing,
-    version: PolicyVersion,
-    kind: Kind,
-    to: str,
-    cache: Path,
-    asked: Asked,
-    judge: Judge,
-) -> Moved:
-    check_expected(asked.expect, standing.holder(to), to)
-    check_protected(store.model_tags(version.name), to, whoami())
-    if standing.holder(to) == version.semver:
-        return Moved(version, to, version.semver, [], [], None)
-    judgement = judge(store, standing, version, cache)
-    if judgement.shortfalls and not (asked.force or asked.dry_run):
-        raise RefusedError(f"{version.name} {version.semver} does not go to {to}: " + "; ".join(judgement.shortfalls))
-    return _write(store, standing, version, kind, to, asked, judgement)
+@dataclass(frozen=True)
+class _Moving:
+    """A move that is being made."""
 
+    store: Store
+    version: PolicyVersion
+    kind: Kind
+    to: str
+    asked: Asked
 
-def _write(
-    store: Store, standing: Standing, version: PolicyVersion, kind: Kind, to: str, asked: Asked, judgement: Judgement
-) -> Moved:
-    displaced = standing.holder(to)
-    findings = [str(finding) for finding in judgement.findings]
-    if asked.dry_run:
-        return Moved(version, to, displaced, judgement.shortfalls, findings, None)
-    overruled = tuple(f"{OVERRULED}{shortfall}"[:MOST_TEXT] for shortfall in judgement.shortfalls)
-    move = Move(
-        kind, version.semver, to, displaced, whoami(), time.time(), asked.reason, judgement.evidence + overruled
-    )
-    progress(f"moving {to}")
-    entry = commit(store, standing, move, asked.expect)
-    now = store.resolve(Reference(version.name, "number", version.number))
-    return Moved(now, to, displaced, judgement.shortfalls, findings, entry.number)
+    def check(self, standing: Standing) -> None:
+        """Raises RefusedError unless the move is allowed as things stand; asked again before it is entered."""
+        stage = standing.stage(self.version.semver)
+        if self.to == ARCHIVED:
+            check_archive(self.version.semver, stage, self.asked.force)
+            moved = [alias for alias, holder in standing.holders.aliases.items() if holder == self.version.semver]
+        else:
+            standing.version(self.version.semver)
+            check_promotion(self.version.semver, stage, self.to)
+            moved = [self.to]
+        tags = self.store.model_tags(self.version.name) if moved else {}
+        for alias in moved:
+            check_protected(tags, alias, whoami())
+
+    def judged(self, standing: Standing, cache: Path, judge: Judge) -> Moved:
+        """Holds the version against the gates first."""
+        check_expected(self.asked.expect, standing.holder(self.to), self.to)
+        self.check(standing)
+        if standing.holder(self.to) == self.version.semver:
+            return Moved(self.version, self.to, self.version.semver, [], [], None)
+        judgement = judge(self.store, standing, self.version, cache)
+        if judgement.shortfalls and not (self.asked.force or self.asked.dry_run):
+            what = f"{self.version.name} {self.version.semver} does not go to {self.to}"
+            raise RefusedError(what, tuple(judgement.shortfalls))
+        return self.written(standing, judgement)
+
+    def written(self, standing: Standing, judgement: Judgement) -> Moved:
+        """Enters the move and carries it out, or says what it would be."""
+        displaced = standing.holder(self.to)
+        findings = [str(finding) for finding in judgement.findings]
+        if self.asked.dry_run:
+            return Moved(self.version, self.to, displaced, judgement.shortfalls, findings, None)
+        overruled = tuple(f"{OVERRULED}{shortfall}"[:MOST_TEXT] for shortfall in judgement.shortfalls)
+        evidence, semver = judgement.evidence + overruled, self.version.semver
+        move = Move(self.kind, semver, self.to, displaced, whoami(), time.time(), self.asked.reason, evidence)
+        progress(f"moving {self.to}")
+        entry = commit(self.store, standing, move, self.check, self.asked.expect)
+        now = self.store.resolve(Reference(self.version.name, "number", self.version.number))
+        return Moved(now, self.to, displaced, judgement.shortfalls, findings, entry.number)

@@ -17,6 +17,8 @@ from registry.versions import is_exact
 
 Kind = Literal["alias", "version", "range", "stage", "number"]
 
+JOURNAL = ".journal"
+"""Ends the name of the registered model that holds a policy's journal."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _LEGACY_STAGES = ("none", "staging", "production", "archived")
@@ -38,10 +40,12 @@ def check_name(name: str) -> str:
     """The name, when it can be a policy's.
 
     Raises:
-        RefusedError: it holds other than letters, digits, '.', '_' and '-', or is too long.
+        RefusedError: it holds other than letters, digits, '.', '_' and '-', is too long, or a journal's.
     """
     if not _NAME.fullmatch(name):
         raise RefusedError(f"{name!r} is no policy name: letters, digits, '.', '_' and '-', at most 128")
+    if name.endswith(JOURNAL):
+        raise RefusedError(f"{name!r} is no policy name: what ends in {JOURNAL} is the history of a policy")
     return name
 
 

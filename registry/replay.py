@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from registry.journal import Entry
-from registry.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT
+from registry.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT, stage_of
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,11 @@ class Holders:
     archived: frozenset[str]
     before: dict[str, tuple[str, ...]]
 
+    def stage(self, version: str) -> str:
+        """The stage that a version has by that."""
+        held = [alias for alias, holder in self.aliases.items() if holder == version]
+        return stage_of(held, ARCHIVED if version in self.archived else None)
+
 
 def holders(entries: Iterable[Entry]) -> Holders:
     """Replays a chain; an entry that can't be read moved nothing that is known."""
@@ -36,6 +41,8 @@ def holders(entries: Iterable[Entry]) -> Holders:
                 before[move.to] = _until(before[move.to], move.version)
             elif held is not None and held != move.version:
                 before[move.to] += (held,)
+            elif held is None and before[move.to][-1:] == (move.version,):
+                before[move.to] = before[move.to][:-1]  # it was taken away, and given back
             aliases[move.to] = move.version
             archived.discard(move.version)
         elif move.to.startswith(LEFT):

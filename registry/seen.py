@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from registry.lifecycle import ALIASED, CANDIDATE, LEFT, LEGACY, stage_of
+from registry.lifecycle import ALIASED, CANDIDATE, LEFT, LEGACY, PRODUCTION, STAGING
 from registry.policy_version import PolicyVersion
 from registry.replay import Holders
 
@@ -37,6 +37,8 @@ def seen_moves(journal: Holders, held: Mapping[str, str], versions: Sequence[Pol
 
 
 def _legacy_move(journal: Holders, version: PolicyVersion) -> list[SeenMove]:
-    held = [alias for alias, holder in journal.aliases.items() if holder == version.semver]
-    mirrored = stage_of(held, "archived" if version.semver in journal.archived else None)
-    return [] if version.legacy_stage == LEGACY[mirrored] else [(version.semver, STAGES[version.legacy_stage])]
+    before, now = journal.stage(version.semver), STAGES[version.legacy_stage]
+    if now == before:
+        return []
+    left = [(version.semver, LEFT + PRODUCTION)] if (before, now) == (PRODUCTION, STAGING) else []
+    return [(version.semver, now), *left]

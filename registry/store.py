@@ -13,21 +13,21 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from carla_mlflow.errors import NotFoundError, RegistryError
+from carla_mlflow.errors import NotFoundError, RegistryError, UnreachableError
 from carla_mlflow.mlflow_model import fetch_policy
 from registry.asking import ask, one_at_a_time, registry_uri
 from registry.journal import Entry, Link, read_entry
 from registry.lifecycle import ALIASED, ARCHIVED, LEGACY, stage_of
 from registry.policy_version import PolicyVersion, policy_version
-from registry.reference import Reference
+from registry.reference import JOURNAL, Reference
 from registry.versions import highest_matching, is_exact
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 PAGE = 1000
-JOURNAL = ".journal"
-"""Ends the name of the registered model that holds a policy's journal."""
+ENTRY = "journal:/"
+"""Begins the source of a journal's entry; unlike a tag, nobody can edit it."""
 
 
 class Store:
@@ -115,7 +115,7 @@ class Store:
 
     def tag(self, version: PolicyVersion, key: str, value: str) -> None:
         """Writes a tag that people see on the version's page."""
-        self._ask(self._client.set_model_version_tag, version.name, version.number, key, value)
+        self._set_tag(version.name, version.number, key, value)
 
     def model_tags(self, name: str) -> dict[str, str]:
         """The tags of the policy itself."""
@@ -134,7 +134,7 @@ class Store:
             tag = ARCHIVED if version.tags.get("semver") in archived else None
             stage = stage_of(aliases.get(number, ()), tag)
             if version.tags.get("stage") != stage:
-                self._ask(self._client.set_model_version_tag, name, number, "stage", stage)
+                self._set_tag(name, number, "stage", stage)
             if version.current_stage != LEGACY[stage]:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated; MLflow's UI shows them
@@ -145,12 +145,13 @@ class Store:
         return [
             read_entry(int(v.version), v.tags.get("entry", ""), v.tags.get("hash", ""), "applied" in v.tags)
             for v in self._raw_versions(name + JOURNAL)
+            if (v.source or "").startswith(ENTRY)  # and not a model that somebody logged under that name
         ]
 
     def append(self, name: str, link: Link, text: str) -> int:
         """Writes an entry; its number tells whether another was written before it (see `journal.chain`)."""
         tags = {"entry": link.to_bytes().decode(), "hash": link.hash}
-        source = f"journal:/{name}/{link.after}"  # names nothing: an entry has no files
+        source = f"{ENTRY}{name}/{link.after}"  # names nothing: an entry has no files
         create = self._client.create_model_version
         try:
             made = self._ask(create, name + JOURNAL, source, tags=tags, description=text, await_creation_for=0)
@@ -159,13 +160,17 @@ class Store:
             made = self._ask(create, name + JOURNAL, source, tags=tags, description=text, await_creation_for=0)
         return int(made.version)
 
-    def delete_entry(self, name: str, number: int) -> None:
-        """Takes away an entry that lost a race, and so never counted."""
-        self._ask(self._client.delete_model_version, name + JOURNAL, str(number))
+    def say_void(self, name: str, number: int) -> None:
+        """Says on its page that an entry lost a race, and so never counted.
+
+        It is not deleted: while MLflow does so, others read it without its tags, as if it had been edited.
+        """
+        text = "void: another entry was written before it"
+        self._ask(self._client.update_model_version, name + JOURNAL, str(number), description=text)
 
     def mark_applied(self, name: str, number: int) -> None:
         """Says that an entry's move was carried out."""
-        self._ask(self._client.set_model_version_tag, name + JOURNAL, str(number), "applied", "true")
+        self._set_tag(name + JOURNAL, str(number), "applied", "true")
 
     def _create_journal(self, name: str) -> None:
         text = f"The history of {name}: an entry a version. Read it with carla-registry history {name}."
@@ -175,6 +180,14 @@ class Store:
     def fetch(self, version: PolicyVersion, folder: Path) -> Path:
         """Downloads a version's policy artifact into a new folder. Not verified yet, and without a deadline."""
         return fetch_policy(version.uri, folder)
+
+    def _set_tag(self, name: str, number: str, key: str, value: str) -> None:
+        try:
+            self._ask(self._client.set_model_version_tag, name, number, key, value)
+        except UnreachableError:
+            raise
+        except RegistryError:  # MLflow fails where two set the same new tag at the same moment
+            self._ask(self._client.set_model_version_tag, name, number, key, value)
 
     def _raw_versions(self, name: str) -> list[ModelVersion]:
         found = self._all_pages(self._client.search_model_versions, f"name = '{name}'")

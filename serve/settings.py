@@ -69,14 +69,16 @@ class Settings:
         joined = re.sub(r",(?=[^,]*[@/])", "\n", self.also)
         return (self.model, *(text.strip() for text in joined.splitlines() if text.strip()))
 
-    def _problems_of_also(self) -> list[str]:
-        if not self.also:
-            return []
+    def _problems_of_references(self) -> list[str]:
         if self.is_folder:
-            return ["also: needs a --model in the registry rather than a folder"]
+            return ["also: needs a --model in the registry rather than a folder"] if self.also else []
         try:
-            name, *others = (parse_reference(text or "").name for text in self.references)
-        except (RefusedError, ValueError) as error:
+            name = parse_reference(self.model).name
+        except RefusedError as error:
+            return [f"model: {error}"] if self.model else []
+        try:
+            others = [parse_reference(text or "").name for text in self.references[1:]]
+        except RefusedError as error:
             return [f"also: {error}"]
         return [f"also: {other} is another policy than {name}" for other in others if other != name]
 
@@ -108,7 +110,7 @@ class Settings:
         for name in ("poll_s", "load_timeout_s"):
             if not 0 < getattr(self, name) <= 3600:
                 found.append(f"{name}: {getattr(self, name)} is not more than 0 and at most 3600")
-        found += self._problems_of_also()
+        found += self._problems_of_references()
         if self.log_level not in {"debug", "info", "warning", "error"}:
             found.append(f"log_level: {self.log_level!r}: expected debug, info, warning or error")
         return found

@@ -70,7 +70,7 @@ def test_a_roll_back_goes_one_step_further_each_time_and_then_says_that_there_is
         "0.1.0",
     ]
     assert production(store) == "0.1.0"
-    with pytest.raises(RefusedError, match="knows nobody who held production before"):
+    with pytest.raises(RefusedError, match="no version held production before"):
         rollback(store, NAME, "production", cache_folder(), Asked())
 
 
@@ -80,7 +80,7 @@ def test_a_roll_back_passes_over_what_was_archived_meanwhile(store, tmp_path):
         to_production(store, version)
     archive(store, parse_reference(f"{NAME}@0.2.0"), Asked())
     assert rollback(store, NAME, "production", cache_folder(), Asked()).version.semver == "0.1.0"
-    with pytest.raises(RefusedError, match="knows nobody who held production before"):
+    with pytest.raises(RefusedError, match="no version held production before"):
         rollback(store, NAME, "production", cache_folder(), Asked())
 
 
@@ -164,7 +164,7 @@ def test_of_two_promotions_at_the_same_moment_one_wins_and_the_other_is_refused(
         thread.join()
     winner, loser = sorted(told, key=lambda version: told[version] != "won")
     assert told[winner] == "won"
-    assert f"production is held by {winner}, not by 0.1.0: someone has moved it" in told[loser]
+    assert f"production is held by {winner}, not by 0.1.0" in told[loser]
     assert production(store) == winner
     assert [move for move in moves(store) if move[0] == "promote"] == [
         ("promote", "0.1.0", None, "production"),

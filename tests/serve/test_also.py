@@ -56,9 +56,11 @@ def test_what_is_missing_beside_the_default_is_a_warning(start_server: Callable[
         (["--model", "a@production", "--also", "b@1.0.0"], "also: b is another policy than a"),
         (["--model", "a@production", "--also", "1.0.0"], "also: '1.0.0' is neither"),
         (["--model", "./folder", "--also", "a@1.0.0"], "also: needs a --model in the registry"),
+        (["--model", "examples/v9"], "model: 'examples/v9' is neither a folder nor a reference"),
+        (["--model", "mine"], "model: 'mine' is neither a folder nor a reference"),
     ],
 )
-def test_also_that_can_not_be_is_a_usage_error(flags: list[str], complaint: str):
+def test_a_model_that_can_not_be_is_a_usage_error(flags: list[str], complaint: str):
     done = run_command("carla-serve", *flags)
     assert done.code == 2
     assert complaint in done.err
