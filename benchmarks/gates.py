@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.command_line import parser_of
 from registry.episodes import EpisodeRow
-from registry.not_worse import COLLISIONS, FAILURES, REWARD, compare
+from registry.not_worse import COLLISIONS, FAILURES, REWARD, compare, reward_bar
 
 TRIALS = 100
 EPISODES = (20, 100, 400)
@@ -44,7 +44,7 @@ def _let_through(
         other = _drive(rng, 0.1 if champion is None else champion, episodes, 1.0)
         mine = other if candidate is None else _drive(rng, candidate, episodes, reward)
         *safe, reward_of = compare(mine, other, (COLLISIONS, FAILURES, REWARD))
-        held = safe if any(found.is_better for found in safe) else [*safe, reward_of]
+        held = [*safe, reward_bar(safe, reward_of)]
         ours += all(found.is_not_worse for found in held)
         unproven += all(found.best <= 0 for found in held)
     return ours, unproven

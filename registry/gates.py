@@ -18,7 +18,7 @@ from typing import Literal
 
 from carla_mlflow.card_sections import Card
 from registry.episodes import CONDITIONS, POLICY, STRAIGHT_AHEAD, EpisodeRow, Evidence
-from registry.not_worse import COLLISIONS, FAILURES, REWARD, Measure, compare
+from registry.not_worse import COLLISIONS, FAILURES, REWARD, Measure, compare, reward_bar
 
 Gate = Literal["integrity", "contract", "latency", "evidence", "driving"]
 
@@ -208,7 +208,6 @@ def _not_worse(
     *safe, reward = compare(mine, other, (*safety, REWARD))
     for found in safe:
         yield Finding("driving", found.is_not_worse, found.say(who))
-    if any(found.is_better for found in safe):
-        yield Finding("driving", True, f"safer than {who} beyond doubt, so less reward is not held against it")
-    else:
-        yield Finding("driving", reward.is_not_worse, reward.say(who))
+    bar = reward_bar(safe, reward)
+    wider = "" if bar is reward else f"safer than {who} beyond doubt, so up to half its reward may go for that: "
+    yield Finding("driving", bar.is_not_worse, wider + bar.say(who))

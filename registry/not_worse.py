@@ -4,7 +4,7 @@ The burden of proof lies with the challenger. For each measure the mean differen
 the end of its one-sided 95 % interval may not be worse than a margin: a small evaluation with different outcomes
 shows nothing, and more episodes help a policy that is as good. All safety measures have to hold (an
 intersection-union test: so the chance to let through a policy that is worse by more than the margin in any of them
-stays at 5 %), and reward counts where safety does not decide.
+stays at 5 %). Reward has to hold too, within a wider margin where safety has improved.
 
 The measures are ordered: a collision is worse than leaving the road, which is worse than little reward. They are
 cumulative (collisions; collisions or off road), because an episode ends with the first of the two: a car that leaves
@@ -18,7 +18,7 @@ intersection-union test; ICH E9 (1998), section 3.3.2, for margins fixed before 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ RATE_MARGIN = 0.05
 """One episode in twenty: the smallest step that the smallest evidence can show."""
 REWARD_MARGIN = 0.05
 """Of the other's mean reward: a twentieth again."""
+SAFER_MARGIN = 0.5
+"""Instead of it for whoever is safer beyond doubt: some reward may go for safety, but a car that crawls is safe too."""
 _AT_ONCE = 2_000_000
 """Drawn indices held in memory."""
 
@@ -135,6 +137,13 @@ def compare(
         Compared(m, float(losses[m.name][0].mean()), float(losses[m.name][1].mean()), best, worst, len(seeds[0]))
         for m, (best, worst) in zip(measures, ends, strict=True)
     ]
+
+
+def reward_bar(safe: Sequence[Compared], reward: Compared) -> Compared:
+    """Reward as it is held against a policy, given how safe it was found to be."""
+    if not any(found.is_better for found in safe):
+        return reward
+    return replace(reward, measure=replace(reward.measure, margin=SAFER_MARGIN))
 
 
 def paired_interval(differences: NDArray[np.float64]) -> list[tuple[float, float]]:

@@ -187,9 +187,17 @@ def test_collisions_come_before_reward(candidate, champion):
     crasher = replace(champion, evidence=evidence("." * 12 + "c" * 8, "run0", reward=500.0))
     findings = judge(candidate, crasher)
     assert shortfalls(findings) == ()
-    assert findings[-1].text == "safer than a@0.1.0 beyond doubt, so less reward is not held against it"
+    assert findings[-1].text.startswith("safer than a@0.1.0 beyond doubt, so up to half its reward may go for that")
     rich = replace(candidate, evidence=evidence("." * 12 + "c" * 8, reward=5000.0))
     assert [text.partition(" in ")[0] for text in missed(rich, champion)][:1] == ["driving: collisions"]
+
+
+def test_a_car_that_crawls_is_not_let_through_for_its_safety(candidate, champion):
+    crasher = replace(champion, evidence=evidence("." * 12 + "c" * 8, "run0"))
+    [text] = missed(replace(candidate, evidence=evidence(reward=20.0)), crasher)
+    assert text.startswith(
+        "driving: safer than a@0.1.0 beyond doubt, so up to half its reward may go for that: reward 20"
+    )
 
 
 def test_among_equally_safe_ones_reward_decides(candidate, champion):
