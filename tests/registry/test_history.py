@@ -80,6 +80,14 @@ def test_an_entry_that_nobody_can_read_is_told_and_stops_nothing(store: Store, n
     assert run_command("carla-registry", "history", NAME, "--check").code == 1
 
 
+def test_a_history_outlives_its_policy(store: Store):
+    mlflow.MlflowClient().delete_registered_model(NAME)
+    done = run_command("carla-registry", "history", NAME)
+    assert (done.code, "0.1.0 → production" in done.out) == (0, True), done.err
+    assert "is no longer in the registry" in done.err
+    assert run_command("carla-registry", "history", "nobody").code == 1
+
+
 def test_the_journal_is_no_policy(store: Store):
     assert store.names() == [NAME]
     assert f"{NAME}.journal" not in run_command("carla-registry", "list").out

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from registry_policies import NAME, cache_folder, registered, to_production, to_stage
+from registry_policies import NAME, at_another_rate, cache_folder, changed, registered, to_production, to_stage
 
 from carla_mlflow.errors import RefusedError
 from registry.journal import Move
@@ -16,6 +16,7 @@ from registry.lifecycle import PROTECTED
 from registry.moves import append, look
 from registry.promotion import Asked, Judgement, archive, promote, rollback
 from registry.reference import parse_reference
+from registry.registration import register
 from registry.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
@@ -125,6 +126,13 @@ def test_a_tag_that_somebody_edits_brings_nothing_back(store: Store):
     with pytest.raises(RefusedError, match=r"0\.2\.0 is archived"):
         to_production(store, "0.2.0")
     assert mlflow.MlflowClient().get_model_version(NAME, "2").tags["stage"] == "archived"
+
+
+def test_taking_the_alias_away_does_not_lower_the_bar(store: Store, tmp_path: Path):
+    register(store, changed(tmp_path, "1.0.0", action=at_another_rate(20.0)), cache_folder())
+    mlflow.MlflowClient().delete_registered_model_alias(NAME, "production")
+    with pytest.raises(RefusedError, match=r"action\.rate_hz: 10\.0 → 20\.0"):
+        to_production(store, "1.0.0")
 
 
 def test_a_protected_alias_is_not_taken_by_archiving_its_holder(store: Store):
