@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from carla_mlflow.artifact import Artifact
@@ -25,6 +26,10 @@ FOR_PRODUCTION = frozenset({"evidence", "driving"})
 """Gates that only production has: staging is where a version is driven in order to get there."""
 
 
+Seek = Callable[[str, Evidence | None], Evidence | None]
+"""Digest, and evidence that is to be like it → what `find_evidence` gives."""
+
+
 def judge(to: str, allow_breaking: bool = False) -> Judge:
     """The gates of a promotion.
 
@@ -38,9 +43,10 @@ def judge(to: str, allow_breaking: bool = False) -> Judge:
         measured = measure_here(lambda: fetch_to_cache(store, version, cache), operators_types())
         artifact = measured.artifact
         card = artifact.card if artifact and not measured.problem else None
-        evidence = find_evidence(version.digest) if to == PRODUCTION else None
+        seek: Seek = find_evidence if to == PRODUCTION else _no_evidence
+        evidence = seek(version.digest, None)
         candidate = Candidate(_reference(version), measured.problem, card, measured.decision_ms, evidence)
-        champion = _champion(store, standing, artifact, evidence, cache)
+        champion = _champion(store, standing, artifact, lambda digest: seek(digest, evidence), cache)
         findings = find(candidate, champion, allow_breaking)
         asked = [found for found in findings if to == PRODUCTION or found.gate not in FOR_PRODUCTION]
         return Judgement(asked, _links(evidence, champion))
@@ -48,8 +54,16 @@ def judge(to: str, allow_breaking: bool = False) -> Judge:
     return judged
 
 
+def _no_evidence(_: str, __: Evidence | None) -> None:
+    return None
+
+
 def _champion(
-    store: Store, standing: Standing, candidate: Artifact | None, evidence: Evidence | None, cache: Path
+    store: Store,
+    standing: Standing,
+    candidate: Artifact | None,
+    evidence_of: Callable[[str], Evidence | None],
+    cache: Path,
 ) -> Champion | None:
     holders = [*standing.holders.before.get(PRODUCTION, ()), standing.holder(PRODUCTION)]
     known = {version.semver: version for version in standing.versions}
@@ -63,7 +77,7 @@ def _champion(
             changes = [str(change) for change in contract_changes(old.card, candidate.card)]
         except ArtifactError:
             changes = [] if version.contract == candidate.card.contract else None
-    return Champion(_reference(version), changes, find_evidence(version.digest, like=evidence))
+    return Champion(_reference(version), changes, evidence_of(version.digest))
 
 
 def _reference(version: PolicyVersion) -> str:

@@ -11,6 +11,7 @@ import pytest
 from registry_policies import NAME, at_another_rate, cache_folder, changed, registered, to_production, to_stage
 
 from carla_mlflow.errors import RefusedError
+from carla_mlflow.mlflow_model import STEP_TAG
 from registry.journal import Move
 from registry.lifecycle import PROTECTED
 from registry.moves import append, look
@@ -133,6 +134,14 @@ def test_taking_the_alias_away_does_not_lower_the_bar(store: Store, tmp_path: Pa
     mlflow.MlflowClient().delete_registered_model_alias(NAME, "production")
     with pytest.raises(RefusedError, match=r"action\.rate_hz: 10\.0 → 20\.0"):
         to_production(store, "1.0.0")
+
+
+def test_staging_rests_on_nobodys_evidence(store: Store):
+    with mlflow.start_run():
+        mlflow.set_tags({STEP_TAG: "evaluate", "digest": look(store, NAME).version("0.1.0").digest})
+    to_stage(store, f"{NAME}@0.2.0", "staging")
+    assert look(store, NAME).entries[-1].move.evidence == ()
+    assert "evidence" not in mlflow.MlflowClient().get_model_version(NAME, "2").tags
 
 
 def test_a_protected_alias_is_not_taken_by_archiving_its_holder(store: Store):
