@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import httpcore
 from cryptography.fernet import Fernet
+
+from benchmarks.free_port import free_port
 
 BIN = Path(sys.executable).parent
 START_S = 120.0
@@ -50,9 +51,7 @@ class MlflowServer:
             with_password: whether it lets in nobody but ADMIN with PASSWORD.
         """
         self.home = home
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
+        port = str(free_port())
         self.uri = f"http://127.0.0.1:{port}"
         self.client = {"MLFLOW_TRACKING_URI": self.uri}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}

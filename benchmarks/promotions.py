@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import psutil
 from tqdm import tqdm
 
 from benchmarks.command_line import parser_of
+from benchmarks.free_port import free_port
 from benchmarks.mlflow_server import MlflowServer
 from benchmarks.steady_load import Record, SteadyLoad
 from benchmarks.two_policies import NAME, Questions, small_policy, write
@@ -124,12 +124,6 @@ def workers_memory(server: subprocess.Popen[bytes]) -> list[int]:
     """Bytes resident in each worker."""
     children = psutil.Process(server.pid).children()
     return [child.memory_info().rss for child in children if "serve.follow" not in child.cmdline()]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_ready(url: str) -> None:

@@ -6,7 +6,6 @@ ONNX policy imports no torch.
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import msgspec
 import psutil
 
 from benchmarks.command_line import EXAMPLE, parser_of
+from benchmarks.free_port import free_port
 from carla_mlflow import open_artifact
 
 ROUNDS = 5
@@ -42,9 +42,7 @@ def main() -> None:
 
 def measure(arguments: list[str], body: bytes) -> tuple[float, float, float]:
     """Seconds from start to the first answer, a worker's bytes then, and seconds from SIGTERM to the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     program = str(Path(sys.executable).parent / "carla-serve")
     command = [program, "--port", str(port), "--log-level", "error", "--model", *arguments]
     started = time.perf_counter()

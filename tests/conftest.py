@@ -13,8 +13,9 @@ from pathlib import Path
 import mlflow
 import pytest
 from real_postgres import Postgres, running_postgres
-from tests_support import EXAMPLE, Server, free_port
+from tests_support import EXAMPLE, Server
 
+from benchmarks.free_port import free_port
 from benchmarks.mlflow_server import MlflowServer
 
 # As in a server's worker: one thread. Two test processes with two threads each take turns on two cores.

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests_support import Server, free_port
+from tests_support import Server
 
+from benchmarks.free_port import free_port
 from carla_mlflow import Engine, PolicyClient
 from carla_mlflow.errors import ServerError, SpecError, UnreachableError
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import httpcore
 import pytest
-from tests_support import free_port, run_command
+from tests_support import run_command
+
+from benchmarks.free_port import free_port
 
 NAME = "racetrack-policy"
 

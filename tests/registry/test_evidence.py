@@ -11,8 +11,9 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from tests_support import free_port, run_command
+from tests_support import run_command
 
+from benchmarks.free_port import free_port
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.errors import UnreachableError
 from registry.episodes import Evidence

@@ -12,8 +12,9 @@ from pathlib import Path
 import mlflow
 import pytest
 from following_support import Registry, served, until
-from tests_support import Server, free_port, run_command
+from tests_support import Server, run_command
 
+from benchmarks.free_port import free_port
 from benchmarks.mlflow_server import MlflowServer
 from benchmarks.two_policies import NAME
 from serve.errors import ApiError

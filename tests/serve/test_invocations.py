@@ -13,8 +13,9 @@ import httpcore
 import msgspec
 import numpy as np
 import pytest
-from tests_support import Server, free_port, run_command
+from tests_support import Server, run_command
 
+from benchmarks.free_port import free_port
 from carla_mlflow import Engine
 
 COLUMNS = ["speed", "steering", "sensors"]
