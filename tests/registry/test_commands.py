@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
-import httpcore
 import pytest
 from tests_support import run_command
 
 from benchmarks.free_port import free_port
+from benchmarks.mlflow_server import MlflowServer
 
 NAME = "racetrack-policy"
+PROMOTE = ["promote", f"{NAME}@0.1.0", "--to", "production", "--force", "--reason", "a test"]
 
 
 def test_register_promote_list_resolve(mlflow_home: Path, example: Path):
@@ -24,18 +22,7 @@ def test_register_promote_list_resolve(mlflow_home: Path, example: Path):
     assert done.out.startswith(f"registered {NAME} 0.1.0  candidate  sha256:")
     again = run_command("carla-registry", "register", str(example))
     assert again.out.startswith("already registered")
-    done = run_command(
-        "carla-registry",
-        "promote",
-        f"{NAME}@0.1.0",
-        "--to",
-        "production",
-        "--force",
-        "--reason",
-        "a test",
-        "--expect",
-        "none",
-    )
+    done = run_command("carla-registry", *PROMOTE, "--expect", "none")
     assert done.code == 0, done.err
     assert "production: none → 0.1.0" in done.out
     done = run_command("carla-registry", "list")
@@ -126,43 +113,13 @@ def test_a_tracking_server_that_is_away_is_said_by_every_command(mlflow_home: Pa
 
 
 @pytest.mark.slow
-def test_everything_works_over_a_tracking_server_and_json_is_one_object(mlflow_home: Path, example: Path):
-    port = free_port()
-    command = [str(Path(sys.executable).parent / "mlflow"), "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{mlflow_home}/server.db"]
-    command += ["--artifacts-destination", str(mlflow_home / "artifacts")]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with open(mlflow_home / "log", "wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, "PATH": path}, start_new_session=True
-        )
-    try:
-        uri, ends = f"http://127.0.0.1:{port}", time.monotonic() + 60
-        while True:
-            try:
-                httpcore.request("GET", f"{uri}/health")
-                break
-            except httpcore.NetworkError:
-                assert time.monotonic() < ends, (mlflow_home / "log").read_text()
-                time.sleep(0.2)
-        env = {"MLFLOW_TRACKING_URI": uri}
-        done = run_command("carla-registry", "register", str(example), "--json", env=env)
-        assert json.loads(done.out)["semver"] == "0.1.0", done.err
-        done = run_command(
-            "carla-registry",
-            "promote",
-            f"{NAME}@0.1.0",
-            "--to",
-            "production",
-            "--force",
-            "--reason",
-            "a test",
-            "--json",
-            env=env,
-        )
-        assert json.loads(done.out)["version"]["stage"] == "production", done.err
-        done = run_command("carla-registry", "resolve", f"{NAME}/Production", "--json", env=env)
-        assert json.loads(done.out)["aliases"] == ["production"], done.err
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(20)
+def test_everything_works_over_a_tracking_server_and_json_is_one_object(
+    start_mlflow: Callable[..., MlflowServer], mlflow_home: Path, example: Path
+):
+    env = start_mlflow("sqlite").client
+    done = run_command("carla-registry", "register", str(example), "--json", env=env)
+    assert json.loads(done.out)["semver"] == "0.1.0", done.err
+    done = run_command("carla-registry", *PROMOTE, "--json", env=env)
+    assert json.loads(done.out)["version"]["stage"] == "production", done.err
+    done = run_command("carla-registry", "resolve", f"{NAME}/Production", "--json", env=env)
+    assert json.loads(done.out)["aliases"] == ["production"], done.err

@@ -114,24 +114,16 @@ def test_the_legacy_stage_set_by_clicks_is_what_resolves_and_what_a_server_serve
     server.stop()
 
 
-def test_a_running_server_follows_the_alias_that_is_set_by_clicks(
-    policy: Policy, page: Page, start_server: Callable[..., Server]
+@pytest.mark.parametrize(
+    ("follows", "click"), [("@production", Policy.set_alias), ("/Production", Policy.set_stage)], ids=["alias", "stage"]
+)
+def test_a_running_server_follows_what_is_set_by_clicks(
+    policy: Policy, page: Page, start_server: Callable[..., Server], follows: str, click: Callable[[Policy, Page], None]
 ):
-    server = start_server("--model", f"{policy.name}@production", "--poll-s", "1")
+    server = start_server("--model", policy.name + follows, "--poll-s", "1")
     server.wait_ready()
     assert driving(server) == "0.1.0"
-    policy.set_alias(page)
-    assert comes_to_drive(server, "0.2.0")
-    server.stop()
-
-
-def test_a_running_server_follows_the_legacy_stage_that_is_set_by_clicks(
-    policy: Policy, page: Page, start_server: Callable[..., Server]
-):
-    server = start_server("--model", f"{policy.name}/Production", "--poll-s", "1")
-    server.wait_ready()
-    assert driving(server) == "0.1.0"
-    policy.set_stage(page)
+    click(policy, page)
     assert comes_to_drive(server, "0.2.0")
     server.stop()
 
