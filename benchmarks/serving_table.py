@@ -1,0 +1,158 @@
+"""Rounds of measurements → medians, one table, and the ratios that a release is held to."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from statistics import median
+
+from benchmarks.wrk import Found
+
+COLUMNS = (
+    "c1 p50",
+    "c1 p99",
+    "c16 /s",
+    "c16 p99",
+    "c64 /s",
+    "c64 p99",
+    "256: obs/s",
+    "PSS MB",
+    "one",
+    "start s",
+    "failed",
+)
+SEEN = {
+    "c1 p50": ("c1", "p50_ms"),
+    "c1 p99": ("c1", "p99_ms"),
+    "c16 /s": ("c16", "per_second"),
+    "c16 p99": ("c16", "p99_ms"),
+}
+SEEN |= {"c64 /s": ("c64", "per_second"), "c64 p99": ("c64", "p99_ms"), "256: obs/s": ("b256", "per_second")}
+MLFLOW = "mlflow"
+OURS_JSON, OURS_V2 = "carla-serve, JSON", "carla-serve, /v2 binary"
+
+
+@dataclass
+class Row:
+    """All rounds of one system."""
+
+    loads: dict[str, list[Found]] = field(default_factory=lambda: defaultdict(list))
+    whole_mb: list[float] = field(default_factory=list)
+    heaviest_mb: list[float] = field(default_factory=list)
+    started_s: list[float] = field(default_factory=list)
+    problem: str | None = None
+
+    def figures(self) -> dict[str, float]:
+        """Medians by column."""
+        found = {name: self._median(*of) for name, of in SEEN.items()}
+        found["256: obs/s"] *= 256
+        found["PSS MB"], found["one"] = _median(self.whole_mb), _median(self.heaviest_mb)
+        found["start s"] = _median(self.started_s)
+        found["failed"] = sum(each.failed for load in self.loads.values() for each in load)
+        return found
+
+    def _median(self, load: str, what: str) -> float:
+        return _median([getattr(found, what) for found in self.loads[load]])
+
+
+def _median(values: list[float]) -> float:
+    return median(values) if values else math.nan
+
+
+def print_table(kind: str, rows: dict[str, Row]) -> None:
+    """One line a system."""
+    print(f"\n{kind}: p50 and p99 in ms, c16 and c64: connections, 256: 2 connections with 256 observations a request;")
+    print("PSS of all its processes and of the heaviest one; start to the first answer; requests that failed")
+    print(f"{'':26}" + "".join(f"{name:>11}" for name in COLUMNS))
+    for name, row in rows.items():
+        if row.problem:
+            print(f"{name:26}  left out: {row.problem}")
+        else:
+            figures = row.figures()
+            print(f"{name:26}" + "".join(f"{_short(figures[column]):>11}" for column in COLUMNS))
+
+
+def _short(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def print_forwards(kind: str, rates: dict[int, dict[int, list[float]]]) -> None:
+    """The bare forward: by threads and rows of a call."""
+    for threads, by_rows in rates.items():
+        cells = "  ".join(f"{rows}: {median(values):,.0f}" for rows, values in by_rows.items())
+        print(f"{kind}: bare forward, {threads} thread{'s' if threads > 1 else ''}, observations/s by rows  {cells}")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One line of what must be shown: ours beside theirs, and the aim."""
+
+    what: str
+    ours: float
+    theirs: float
+    aim: float
+    most: bool = False
+
+    def __str__(self) -> str:
+        ratio = self.ours / self.theirs if self.theirs else math.nan
+        if math.isnan(ratio):
+            verdict = "not measured"
+        else:
+            verdict = "met" if (ratio <= self.aim if self.most else ratio >= self.aim) else "MISSED"
+        sign = "≤" if self.most else "≥"
+        numbers = f"{_short(self.ours):>10}{_short(self.theirs):>12}{_short(ratio):>9}"
+        return f"{self.what:58}{numbers}   {sign} {self.aim:<5g} {verdict}"
+
+
+def ratios(kind: str, rows: dict[str, Row], forward: dict[int, dict[int, list[float]]]) -> list[Ratio]:
+    """Ours against the best peer of each column."""
+    figures = {name: row.figures() for name, row in rows.items() if not row.problem}
+    peers = {name: f for name, f in figures.items() if not name.startswith(("carla-serve", "floor"))}
+    main = figures.get(OURS_JSON if kind == "mlp" else OURS_V2, {})
+    binary = figures.get(OURS_V2, {})
+
+    def against(what: str, column: str, aim: float, ours: dict[str, float], most: bool = False, of: str = "") -> Ratio:
+        known = [f[column] for name, f in peers.items() if name.startswith(of) and not math.isnan(f[column])]
+        best = (min if most else max)(known, default=math.nan)
+        return Ratio(f"{kind}: {what}, {of or 'best peer'}", ours.get(column, math.nan), best, aim, most)
+
+    if kind == "mlp":
+        found = [
+            against("1 connection, p50 ms", "c1 p50", 0.6, main, most=True),
+            against("16 connections, requests/s", "c16 /s", 5, main),
+            against("16 connections, p99 ms", "c16 p99", 0.4, main, most=True),
+            against("64 connections, requests/s", "c64 /s", 2, main),
+            against("256 a request in JSON, observations/s", "256: obs/s", 1, main),
+            against("256 a request in /v2 binary, observations/s", "256: obs/s", 2, binary),
+            against("16 connections, requests/s", "c16 /s", 35, main, of=MLFLOW),
+            against("64 connections, requests/s", "c64 /s", 35, main, of=MLFLOW),
+        ]
+    else:
+        found = [
+            against("16 connections, requests/s", "c16 /s", 1.2, main),
+            against("64 connections, requests/s", "c64 /s", 1.2, main),
+            against("256 a request, observations/s", "256: obs/s", 2.5, main),
+        ]
+        bare = max((median(values) for values in forward[max(forward)].values()), default=math.nan)
+        found += [
+            Ratio(f"{kind}: {load}, bare forward on all cores", main.get(column, math.nan), bare, 0.9)
+            for load, column in (
+                ("16 connections", "c16 /s"),
+                ("64 connections", "c64 /s"),
+                ("256 a request", "256: obs/s"),
+            )
+        ]
+    found.append(
+        against("memory of one worker (PSS, MB)", "PSS MB", 1, {"PSS MB": main.get("one", math.nan)}, most=True)
+    )
+    found.append(Ratio(f"{kind}: seconds to the first answer, against 1 s", main.get("start s", math.nan), 1, 2, True))
+    return found
+
+
+def print_ratios(found: list[Ratio]) -> None:
+    print(f"\n{'':58}{'ours':>10}{'theirs':>12}{'ratio':>9}   aim")
+    for ratio in found:
+        print(ratio)
