@@ -59,13 +59,18 @@ class OurServer:
         return False
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that answer; none while the server is not there."""
-        return [each for each in self.master().children() if "serve.follow" not in " ".join(each.cmdline())]
+        """The processes that answer; none when the server is not there."""
+        found = []
+        with contextlib.suppress(psutil.Error, StopIteration):
+            for each in self.master().children():
+                with contextlib.suppress(psutil.Error):  # it has just ended
+                    found += [each] if "serve.follow" not in " ".join(each.cmdline()) else []
+        return found
 
     def master(self) -> psutil.Process:
         """Gunicorn's own process, also behind a command that it was started through."""
         found = [psutil.Process(self.process.pid), *self._below()]
-        return next(each for each in found if "carla-serve" in " ".join(each.cmdline()[:3]))
+        return next(each for each in found if "carla-serve" in " ".join(each.cmdline()[:2]))
 
     def signal(self, number: int) -> None:
         """To the master."""

@@ -21,8 +21,16 @@ KINDS = {"mlp": "w1", "image": "w2"}
 
 # The best settings of each: no single one of mosec's is best in all columns.
 DEFAULT = {
-    "mlp": ("mosec-2w", "mosec-1w-batch32", "torchserve-1w-batch32", "pytriton-1w", "mlserver-0pw", "mlflow-2w"),
-    "image": ("mosec-2w", "mosec-1w-batch32", "torchserve-1w-batch32", "pytriton-1w", "mlflow-b64-2w"),
+    "mlp": (
+        "mosec-2w",
+        "mosec-1w-batch32",
+        "torchserve-1w-batch32",
+        "pytriton-1w",
+        "mlserver-0pw",
+        "mlflow-1w",
+        "mlflow-2w",
+    ),
+    "image": ("mosec-2w", "mosec-1w-batch32", "torchserve-1w-batch32", "pytriton-1w", "mlflow-b64-1w", "mlflow-b64-2w"),
 }
 
 
