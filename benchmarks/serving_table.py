@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from benchmarks.wrk import Found
@@ -29,7 +29,6 @@ SEEN = {
     "c16 p99": ("c16", "p99_ms"),
 }
 SEEN |= {"c64 /s": ("c64", "per_second"), "c64 p99": ("c64", "p99_ms"), "256: obs/s": ("b256", "per_second")}
-MLFLOW = "mlflow"
 OURS_JSON, OURS_V2 = "carla-serve, JSON", "carla-serve, /v2 binary"
 
 
@@ -88,7 +87,7 @@ def print_forwards(kind: str, rates: dict[int, dict[int, list[float]]]) -> None:
 
 @dataclass(frozen=True)
 class Ratio:
-    """One line of what must be shown: ours beside theirs, and the aim."""
+    """One line of what must be shown: ours beside theirs, and the aim; `most` where less is better."""
 
     what: str
     ours: float
@@ -96,15 +95,25 @@ class Ratio:
     aim: float
     most: bool = False
 
-    def __str__(self) -> str:
-        ratio = self.ours / self.theirs if self.theirs else math.nan
+    @property
+    def verdict(self) -> str:
+        """Of the aim: met, MISSED or not measured."""
+        ratio = self.ratio
         if math.isnan(ratio):
-            verdict = "not measured"
-        else:
-            verdict = "met" if (ratio <= self.aim if self.most else ratio >= self.aim) else "MISSED"
+            return "not measured"
+        return "met" if (ratio <= self.aim if self.most else ratio >= self.aim) else "MISSED"
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs if self.theirs else math.nan
+
+    def __str__(self) -> str:
         sign = "≤" if self.most else "≥"
-        numbers = f"{_short(self.ours):>10}{_short(self.theirs):>12}{_short(ratio):>9}"
-        return f"{self.what:58}{numbers}   {sign} {self.aim:<5g} {verdict}"
+        numbers = f"{_short(self.ours):>10}{_short(self.theirs):>12}{_short(self.ratio):>9}"
+        return f"{self.what:58}{numbers}   {sign} {self.aim:<5g} {self.verdict}"
+
+
+Figures = dict[str, float]
 
 
 def ratios(kind: str, rows: dict[str, Row], forward: dict[int, dict[int, list[float]]]) -> list[Ratio]:
@@ -112,44 +121,45 @@ def ratios(kind: str, rows: dict[str, Row], forward: dict[int, dict[int, list[fl
     figures = {name: row.figures() for name, row in rows.items() if not row.problem}
     peers = {name: f for name, f in figures.items() if not name.startswith(("carla-serve", "floor"))}
     main = figures.get(OURS_JSON if kind == "mlp" else OURS_V2, {})
-    binary = figures.get(OURS_V2, {})
+    found = _of_mlp(peers, main, figures.get(OURS_V2, {})) if kind == "mlp" else _of_image(peers, main, forward)
+    one = {"PSS MB": main.get("one", math.nan)}
+    found.append(_against("memory of one worker (PSS, MB)", peers, "PSS MB", one, 1, most=True))
+    found.append(Ratio("seconds to the first answer, against 1 s", main.get("start s", math.nan), 1, 2, most=True))
+    return [replace(ratio, what=f"{kind}: {ratio.what}") for ratio in found]
 
-    def against(what: str, column: str, aim: float, ours: dict[str, float], most: bool = False, of: str = "") -> Ratio:
-        known = [f[column] for name, f in peers.items() if name.startswith(of) and not math.isnan(f[column])]
-        best = (min if most else max)(known, default=math.nan)
-        return Ratio(f"{kind}: {what}, {of or 'best peer'}", ours.get(column, math.nan), best, aim, most)
 
-    if kind == "mlp":
-        found = [
-            against("1 connection, p50 ms", "c1 p50", 0.6, main, most=True),
-            against("16 connections, requests/s", "c16 /s", 5, main),
-            against("16 connections, p99 ms", "c16 p99", 0.4, main, most=True),
-            against("64 connections, requests/s", "c64 /s", 2, main),
-            against("256 a request in JSON, observations/s", "256: obs/s", 1, main),
-            against("256 a request in /v2 binary, observations/s", "256: obs/s", 2, binary),
-            against("16 connections, requests/s", "c16 /s", 35, main, of=MLFLOW),
-            against("64 connections, requests/s", "c64 /s", 35, main, of=MLFLOW),
-        ]
-    else:
-        found = [
-            against("16 connections, requests/s", "c16 /s", 1.2, main),
-            against("64 connections, requests/s", "c64 /s", 1.2, main),
-            against("256 a request, observations/s", "256: obs/s", 2.5, main),
-        ]
-        bare = max((median(values) for values in forward[max(forward)].values()), default=math.nan)
-        found += [
-            Ratio(f"{kind}: {load}, bare forward on all cores", main.get(column, math.nan), bare, 0.9)
-            for load, column in (
-                ("16 connections", "c16 /s"),
-                ("64 connections", "c64 /s"),
-                ("256 a request", "256: obs/s"),
-            )
-        ]
-    found.append(
-        against("memory of one worker (PSS, MB)", "PSS MB", 1, {"PSS MB": main.get("one", math.nan)}, most=True)
-    )
-    found.append(Ratio(f"{kind}: seconds to the first answer, against 1 s", main.get("start s", math.nan), 1, 2, True))
-    return found
+def _of_mlp(peers: dict[str, Figures], main: Figures, binary: Figures) -> list[Ratio]:
+    mlflow = {name: figures for name, figures in peers.items() if name.startswith("mlflow")}
+    return [
+        _against("1 connection, p50 ms", peers, "c1 p50", main, 0.6, most=True),
+        _against("16 connections, requests/s", peers, "c16 /s", main, 5),
+        _against("16 connections, p99 ms", peers, "c16 p99", main, 0.4, most=True),
+        _against("64 connections, requests/s", peers, "c64 /s", main, 2),
+        _against("256 a request in JSON, observations/s", peers, "256: obs/s", main, 1),
+        _against("256 a request in /v2 binary, observations/s", peers, "256: obs/s", binary, 2),
+        _against("16 connections, requests/s, mlflow's", mlflow, "c16 /s", main, 35),
+        _against("64 connections, requests/s, mlflow's", mlflow, "c64 /s", main, 35),
+    ]
+
+
+def _of_image(peers: dict[str, Figures], main: Figures, forward: dict[int, dict[int, list[float]]]) -> list[Ratio]:
+    bare = max((median(values) for values in forward[max(forward)].values()), default=math.nan)
+    columns = {"16 connections": "c16 /s", "64 connections": "c64 /s", "256 a request": "256: obs/s"}
+    aims = {"16 connections": 1.2, "64 connections": 1.2, "256 a request": 2.5}
+    return [
+        *(_against(f"{load}, observations/s", peers, column, main, aims[load]) for load, column in columns.items()),
+        *(
+            Ratio(f"{load}, the bare forward on all cores", main.get(column, math.nan), bare, 0.9)
+            for load, column in columns.items()
+        ),
+    ]
+
+
+def _against(what: str, peers: dict[str, Figures], column: str, ours: Figures, aim: float, most: bool = False) -> Ratio:
+    """Ours beside the best of a column."""
+    known = [figures[column] for figures in peers.values() if not math.isnan(figures[column])]
+    best = (min if most else max)(known, default=math.nan)
+    return Ratio(what, ours.get(column, math.nan), best, aim, most)
 
 
 def print_ratios(found: list[Ratio]) -> None:
