@@ -28,6 +28,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.parity
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.tampering
+	$(BIN)/python -m benchmarks.serving
 
 check: $(READY)
 	$(BIN)/ruff format --check .

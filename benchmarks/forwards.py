@@ -1,0 +1,38 @@
+"""The bare forward in this process: what no server of the same graph on these cores can go past."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+
+from benchmarks.serving_policies import MOST_ROWS, Asked
+
+ROWS = (1, 2, 8, 32, MOST_ROWS)
+
+
+def forwards(asked: Asked, threads: int, seconds: float) -> dict[int, float]:
+    """Observations a second of the graph alone, by rows of a call, from as many threads at once."""
+    batch = asked.batches[MOST_ROWS][0]
+    inputs = {rows: [np.ascontiguousarray(array[:rows]) for array in batch.values()] for rows in ROWS}
+    return {rows: _rate(asked, inputs[rows], rows, threads, seconds / len(ROWS)) for rows in ROWS}
+
+
+def _rate(asked: Asked, inputs: list, rows: int, threads: int, seconds: float) -> float:
+    call, counts = asked.engine.backend_call, [0] * threads
+    call(inputs)
+    ends = time.perf_counter() + seconds
+
+    def run(index: int) -> None:
+        while time.perf_counter() < ends:
+            call(inputs)
+            counts[index] += rows
+
+    workers = [threading.Thread(target=run, args=(index,)) for index in range(threads)]
+    began = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(counts) / (time.perf_counter() - began)

@@ -1,0 +1,112 @@
+"""Steady good load from a process of its own: what each request came to, and when."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from benchmarks.steady_load import exchange
+from benchmarks.two_policies import Questions
+from carla_mlflow import open_artifact
+
+LATE_S = 5.0
+OUTCOMES = ("right", "wrong", "failed", "dropped", "late", "refused")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request.
+
+    Attributes:
+        sent: by `time.monotonic`, which all processes of a machine share.
+        outcome: `right`: the engine's own bits; `wrong`: other ones; `failed`: another status than 200; `dropped`:
+            the connection took the request and ended; `late`: no answer within LATE_S; `refused`: no connection.
+    """
+
+    sent: float
+    ended: float
+    outcome: str
+    text: str = ""
+
+
+class GoodLoad:
+    """A context; `asked` is filled when it is left."""
+
+    def __init__(self, port: int, folder: Path, connections: int, pause_s: float) -> None:
+        """Args: of the server; the policy that it serves; how many ask at once; between answer and next request."""
+        spawn = multiprocessing.get_context("spawn")
+        self._stop, self._started, self._found = spawn.Event(), spawn.Event(), spawn.SimpleQueue()
+        arguments = (port, folder, connections, pause_s, self._started, self._stop, self._found)
+        self._process = spawn.Process(target=_ask_on_connections, args=arguments, daemon=True)
+        self.asked: list[Asked] = []
+
+    def __enter__(self) -> GoodLoad:
+        self._process.start()
+        self._started.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self.asked = self._found.get()
+        self._process.join()
+
+    def count(self, outcome: str, since: float) -> int:
+        """How many of those that ended after `since`."""
+        return sum(each.outcome == outcome and each.ended >= since for each in self.asked)
+
+    def p99_ms(self, begins: float, ends: float) -> float:
+        """Of what was sent in between and got any answer, or none in time."""
+        took = [each.ended - each.sent for each in self.asked if begins <= each.sent < ends]
+        return 1e3 * float(np.quantile(took, 0.99)) if took else float("nan")
+
+
+def _ask_on_connections(
+    port: int, folder: Path, connections: int, pause_s: float, started: Event, stop: Event, found: Any
+) -> None:
+    questions = Questions([open_artifact(folder)])
+    asked: list[Asked] = []
+    threads = [
+        threading.Thread(target=_ask, args=(port, questions, 7 * number, pause_s, stop, asked))
+        for number in range(connections)
+    ]
+    for thread in threads:
+        thread.start()
+    started.set()
+    for thread in threads:
+        thread.join()
+    found.put(asked)
+
+
+def _ask(port: int, questions: Questions, index: int, pause_s: float, stop: Event, asked: list[Asked]) -> None:
+    connection: socket.socket | None = None
+    while not stop.is_set():
+        time.sleep(pause_s)
+        index = (index + 1) % len(questions.bodies)
+        sent, outcome, text, closes = time.monotonic(), "refused", "", True
+        try:
+            connection = connection or socket.create_connection(("127.0.0.1", port), timeout=LATE_S)
+            outcome = "dropped"
+            status, body, closes = exchange(connection, "/predict", questions.bodies[index])
+            outcome, text = "failed", f"{status} {body[:200]!r}"
+            if status == 200:
+                outcome = "right" if questions.is_right(index, msgspec.json.decode(body)) else "wrong"
+        except TimeoutError:
+            outcome = "late"
+        except (OSError, ValueError) as error:
+            text = repr(error)
+        asked.append(Asked(sent, time.monotonic(), outcome, "" if outcome == "right" else text))
+        if closes:
+            with contextlib.suppress(OSError, AttributeError):
+                connection.close()  # type: ignore[union-attr]
+            connection = None
+            time.sleep(0.01 if outcome == "refused" else 0)

@@ -1,0 +1,126 @@
+"""python -m benchmarks.serving [--peers DIR --seconds 3 --rounds 3 --workers 1 --only mlp]: our server beside others.
+
+Every system is started, its answers are checked, it is loaded by wrk and stopped; then the next; and all of that again
+in every round, so that a noisy minute hits all alike. Prints medians: an MLP of 16-64-64-3 and a network that sees
+15×96×96 from above, at 1, 16 and 64 connections and with 256 observations a request. Beside them stand an empty server
+in C and the bare forward in this process. Without --peers, only those and ours.
+
+Ours runs as `carla-serve --model FOLDER --workers N`, with everything on that is on by default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from benchmarks.command_line import parser_of
+from benchmarks.forwards import ROWS, forwards
+from benchmarks.peers import peers
+from benchmarks.serving_policies import KINDS, MOST_ROWS, Asked, asked
+from benchmarks.serving_systems import Floor, Ours, System, memory_mb
+from benchmarks.serving_table import Row, print_forwards, print_ratios, print_table, ratios
+from benchmarks.wrk import load, write_requests
+
+LOADS = {"c1": (1, 1), "c16": (16, 1), "c64": (64, 1), "b256": (2, MOST_ROWS)}
+WARM_UP_S = 1
+SLOW_S = 8
+"""For 256 images a request, which take a good part of a second: enough of them to count."""
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--peers", type=Path, help="folder with a run.py that starts other servers, and those servers")
+    parser.add_argument("--peer", action="append", default=[], help="a system of that run.py (default: the best known)")
+    parser.add_argument("--seconds", type=int, default=3, help="of each load (default 3)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1, help="processes of carla-serve (default 1)")
+    parser.add_argument("--only", choices=sorted(KINDS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    found = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for kind in [options.only] if options.only else KINDS:
+            found += measure(options, kind, Path(scratch))
+    print_ratios(found)
+
+
+def measure(options: argparse.Namespace, kind: str, folder: Path) -> list:
+    """Measures and prints one policy's table; the ratios are for later."""
+    policy = asked(kind, folder)
+    systems = systems_of(options, policy, folder)
+    rows: dict[str, Row] = {system.name: Row() for system in systems}
+    threads = sorted({1, os.cpu_count() or 1})
+    rates: dict[int, dict[int, list[float]]] = {count: {rows: [] for rows in ROWS} for count in threads}
+    with tqdm(total=options.rounds * len(systems), desc=kind, disable=None) as bar:
+        for number in range(options.rounds):
+            for system in systems if number % 2 == 0 else reversed(systems):
+                if not rows[system.name].problem:
+                    one_round(system, rows[system.name], options.seconds, folder)
+                    tell(bar, system, rows[system.name])
+                bar.update()
+            for count in threads:
+                for size, rate in forwards(policy, count, options.seconds).items():
+                    rates[count][size].append(rate)
+    print_table(f"{kind} ({policy.engine.backend})", rows)
+    print_forwards(kind, rates)
+    return ratios(kind, rows, rates)
+
+
+def systems_of(options: argparse.Namespace, policy: Asked, folder: Path) -> list[System]:
+    """The floor, ours at each door, the peers."""
+    found: list[System] = [Ours(policy, door, options.workers) for door in ("json", "v2")]
+    if policy.kind == "image":
+        found = found[1:]  # images as numbers in JSON are nobody's choice
+    else:
+        try:
+            found.insert(0, Floor(policy, folder))
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+    return found + (peers(options.peers, policy.kind, options.peer) if options.peers else [])
+
+
+def one_round(system: System, row: Row, seconds: int, folder: Path) -> None:
+    """Starts it, checks it, loads it, stops it; what goes wrong is noted in the row."""
+    try:
+        with system.running() as running:
+            problem = system.problem(running)
+            if problem:
+                row.problem = problem
+                return
+            row.started_s.append(running.started_s)
+            files = {rows: folder / f"{rows}.requests" for rows in {rows for _, rows in LOADS.values()}}
+            for rows, path in files.items():
+                write_requests(path, system.requests(rows))
+            load(running.port, files[1], 16, WARM_UP_S)
+            for name, (connections, rows) in LOADS.items():
+                slow = system.kind == "image" and rows > 1
+                length = max(seconds, SLOW_S) if slow else seconds
+                row.loads[name].append(load(running.port, files[rows], connections, length))
+            whole, heaviest = memory_mb(running.pid)
+            row.whole_mb.append(whole)
+            row.heaviest_mb.append(heaviest)
+    except RuntimeError as error:
+        row.problem = str(error)
+
+
+def tell(bar: tqdm, system: System, row: Row) -> None:
+    """One line of a finished round."""
+    if row.problem:
+        bar.write(f"{system.kind} {system.name}: {row.problem}", file=sys.stderr)
+        return
+    last = {name: found[-1] for name, found in row.loads.items()}
+    cells = ", ".join(
+        f"{name} {each.p50_ms:.2f}/{each.p99_ms:.2f} ms {each.per_second:,.0f}/s" for name, each in last.items()
+    )
+    bar.write(f"{system.kind} {system.name}: {cells}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""The two policies that `benchmarks.serving` asks servers for, with requests and answers of each.
+
+The MLP takes 16 numbers as three fields; the image network a bird's eye view of 15 channels beside 6 numbers, through
+four convolutions and two linear layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks.networks import FULL_BRAKE, UNIT
+from carla_mlflow import Engine, write_artifact
+from carla_mlflow.card_sections import ActionCard, FieldCard
+from training_export.draft import CardDraft
+from training_export.export import export_policy
+from training_export.from_module import from_network
+from training_export.preprocessed import Preprocessed
+from training_export.trained import TrainedPolicy
+
+Arrays = dict[str, NDArray[Any]]
+
+MOST_ROWS = 256
+DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
+
+
+class ThreeFields(nn.Module):
+    """speed, steering and 14 sensors, normalised → 64 → 64 → throttle, brake, steer in [-1, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.randn(16) * 0.1)
+        self.register_buffer("std", torch.rand(16) + 0.5)
+        layers = [nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 3), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, speed: torch.Tensor, steering: torch.Tensor, sensors: torch.Tensor) -> torch.Tensor:
+        """(B,), (B,) and (B, 14) → (B, 3)."""
+        state = torch.cat([speed.unsqueeze(1), steering.unsqueeze(1), sensors], dim=1)
+        return self.layers((state - self.mean) / self.std)
+
+
+class FourConvolutions(nn.Module):
+    """uint8 (B, 15, 96, 96) and (B, 6) → Beta's alpha and beta, each (B, 2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths, kernels = (15, 32, 64, 64, 64), (5, 3, 3, 3)
+        layers: list[nn.Module] = []
+        for before, after, kernel in zip(widths, widths[1:], kernels, strict=False):
+            layers += [nn.Conv2d(before, after, kernel, stride=2), nn.ReLU()]
+        self.view = nn.Sequential(*layers, nn.Flatten())
+        self.join = nn.Sequential(nn.Linear(64 * 4 * 4 + 6, 256), nn.ReLU(), nn.Linear(256, 4), nn.Softplus())
+
+    def forward(self, bev: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both above 1."""
+        parameters = self.join(torch.cat([self.view(bev.to(torch.float32) / 255.0), state], dim=1)) + 1.0
+        return parameters[:, :2], parameters[:, 2:]
+
+
+def mlp() -> TrainedPolicy:
+    torch.manual_seed(0)
+    section = {
+        "speed": FieldCard("float32", [], 0.0, 60.0, "m/s"),
+        "steering": FieldCard("float32", [], -1.0, 1.0),
+        "sensors": FieldCard("float32", [14], -50.0, 50.0),
+    }
+    raw = {"throttle": UNIT, "brake": UNIT, "steer": UNIT}
+    action = ActionCard("deterministic", raw, "throttle_brake_steer", 20.0, FULL_BRAKE)
+    return from_network("mlp", ThreeFields().eval(), CardDraft(), section, action, Preprocessed())
+
+
+def image() -> TrainedPolicy:
+    torch.manual_seed(0)
+    section = {"bev": FieldCard("uint8", [15, 96, 96], 0, 255), "state": FieldCard("float32", [6], -10.0, 10.0)}
+    raw = {"acceleration": UNIT, "steer": UNIT}
+    action = ActionCard("beta", raw, "acceleration_steer", 10.0, FULL_BRAKE)
+    return from_network("image", FourConvolutions().eval(), CardDraft(), section, action, Preprocessed())
+
+
+def mlp_rows(rng: np.random.Generator, rows: int) -> Arrays:
+    numbers = (rng.standard_normal((rows, 14)) * 3).astype(np.float32).round(4)
+    speed, steering = rng.uniform(0, 30, rows).round(3), rng.uniform(-0.99, 0.99, rows).round(4)
+    return {"speed": speed.astype(np.float32), "steering": steering.astype(np.float32), "sensors": numbers}
+
+
+def image_rows(rng: np.random.Generator, rows: int) -> Arrays:
+    """Masks of 0 and 255 in boxes, as a road drawn from above."""
+    bev = np.zeros((rows, 15, 96, 96), dtype=np.uint8)
+    for channel in bev.reshape(-1, 96, 96):
+        for top, left in rng.integers(0, 72, (3, 2)):
+            height, width = rng.integers(8, 40, 2)
+            channel[top : top + height, left : left + width] = 255
+    return {"bev": bev, "state": rng.standard_normal((rows, 6)).astype(np.float32).round(4)}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A policy on disk, observations to ask it about, and its engine in this process.
+
+    Attributes:
+        batches: by rows of a request: observations of many different requests.
+    """
+
+    kind: str
+    folder: Path
+    engine: Engine
+    batches: dict[int, list[Arrays]] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.engine.card.name
+
+
+KINDS: dict[str, tuple[Callable[[], TrainedPolicy], Callable[[np.random.Generator, int], Arrays], dict[int, int]]] = {
+    "mlp": (mlp, mlp_rows, {1: 3000, MOST_ROWS: 16}),
+    "image": (image, image_rows, {1: 64, MOST_ROWS: 2}),
+}
+
+
+def asked(kind: str, folder: Path) -> Asked:
+    """Exports a policy below `folder`; the card names the backend that is faster here."""
+    build, rows_of, counts = KINDS[kind]
+    artifact = export_policy(build(), f"serving-{kind}", "1.0.0", f"the {kind} that servers are compared with").artifact
+    path = write_artifact(folder / kind, artifact).path
+    rng = np.random.default_rng(1)
+    batches = {rows: [rows_of(rng, rows) for _ in range(count)] for rows, count in counts.items()}
+    return Asked(kind, path, Engine(artifact, "cpu"), batches)
+
+
+def to_json(batch: Arrays) -> bytes:
+    """The body of a /predict; a float32 as its shortest decimal."""
+    rows = len(next(iter(batch.values())))
+    plain = {name: [_short(value) for value in array] for name, array in batch.items()}
+    observations = [{name: values[row] for name, values in plain.items()} for row in range(rows)]
+    return msgspec.json.encode({"observations": observations})
+
+
+def _short(value: Any) -> Any:
+    return [float(str(v)) for v in value] if np.ndim(value) else float(str(value))
+
+
+def to_v2(batch: Arrays) -> tuple[bytes, int]:
+    """The body of a /v2 inference with binary tensors both ways, and how many bytes of it are the JSON header."""
+    inputs = [
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "datatype": DATATYPES[str(array.dtype)],
+            "parameters": {"binary_data_size": array.nbytes},
+        }
+        for name, array in batch.items()
+    ]
+    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in ("throttle", "brake", "steer")]
+    header = msgspec.json.encode({"inputs": inputs, "outputs": outputs})
+    return header + b"".join(array.tobytes() for array in batch.values()), len(header)
+
+
+def from_json(body: bytes) -> NDArray[np.float32]:
+    """An answer of /predict → (B, 3): throttle, brake, steer."""
+    rows = msgspec.json.decode(body)["actions"]
+    return np.array([[row["throttle"], row["brake"], row["steer"]] for row in rows], dtype=np.float32)
+
+
+def from_v2(body: bytes, header_length: int) -> NDArray[np.float32]:
+    """An answer of /v2 with binary outputs in the order asked for → (B, 3)."""
+    outputs = msgspec.json.decode(body[:header_length])["outputs"]
+    columns, place = {}, header_length
+    for output in outputs:
+        size = output["parameters"]["binary_data_size"]
+        columns[output["name"]] = np.frombuffer(body[place : place + size], dtype="<f4").reshape(-1)
+        place += size
+    return np.stack([columns[name] for name in ("throttle", "brake", "steer")], axis=1)

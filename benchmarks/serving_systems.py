@@ -1,0 +1,169 @@
+"""What `benchmarks.serving` measures: servers that are started, asked, checked and stopped alike."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from benchmarks.free_port import free_port
+from benchmarks.serving_policies import MOST_ROWS, Asked, from_json, from_v2, to_json, to_v2
+from benchmarks.wrk import ask, http_request
+
+START_S, STOP_S = 90.0, 10.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that has answered: its port, its first process, and seconds from its start to its first answer."""
+
+    port: int
+    pid: int
+    started_s: float
+
+
+class System(ABC):
+    """One row of the table: a server, and the requests that it is asked.
+
+    Attributes:
+        name: in the table.
+        kind: mlp or image.
+    """
+
+    name: str
+    kind: str
+
+    @functools.cache  # noqa: B019
+    def requests(self, rows: int) -> list[bytes]:
+        """Whole HTTP requests of so many observations each."""
+        return self.encode(rows)
+
+    @abstractmethod
+    def encode(self, rows: int) -> list[bytes]:
+        """Makes the requests."""
+
+    @abstractmethod
+    def running(self) -> contextlib.AbstractContextManager[Running]:
+        """Starts the server, waits for its first answer, stops it in the end; RuntimeError when it gives none."""
+
+    @abstractmethod
+    def problem(self, running: Running) -> str | None:
+        """What is wrong with its answers to one and to 256 observations; None when they are right."""
+
+
+class Floor(System):
+    """The empty C server, compiled here."""
+
+    def __init__(self, asked: Asked, folder: Path) -> None:
+        self.name, self.kind, self._asked = "floor: empty C server", asked.kind, asked
+        compiler = shutil.which("cc")
+        if compiler is None:
+            raise RuntimeError("no C compiler (cc): the floor is left out")
+        self._program = folder / "floor"
+        source = Path(__file__).with_name("floor.c")
+        subprocess.run([compiler, "-O2", "-o", str(self._program), str(source)], check=True)
+
+    def encode(self, rows: int) -> list[bytes]:
+        return _predicts(self._asked, rows)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Running]:
+        port = free_port()
+        with started([str(self._program), str(port)], port, self.requests(1)[0]) as server:
+            yield server
+
+    def problem(self, running: Running) -> str | None:
+        return None if ask(running.port, self.requests(1)[0])[0] == 200 else "no answer"
+
+
+class Ours(System):
+    """carla-serve, asked at one of its doors."""
+
+    def __init__(self, asked: Asked, door: str, workers: int) -> None:
+        """Args: what it serves; `json` (/predict) or `v2` (binary tensors both ways); processes."""
+        self.name = f"carla-serve, {'JSON' if door == 'json' else '/v2 binary'}"
+        self.kind, self.door, self._asked, self._workers = asked.kind, door, asked, workers
+
+    def encode(self, rows: int) -> list[bytes]:
+        if self.door == "json":
+            return _predicts(self._asked, rows)
+        path, requests = f"/v2/models/{self._asked.name}/infer", []
+        for batch in self._asked.batches[rows]:
+            body, header = to_v2(batch)
+            headers = {"Inference-Header-Content-Length": str(header)}
+            requests.append(http_request(path, body, "application/octet-stream", **headers))
+        return requests
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Running]:
+        port = free_port()
+        program = str(Path(sys.executable).parent / "carla-serve")
+        flags = ["--port", str(port), "--workers", str(self._workers), "--log-level", "error"]
+        with started([program, "--model", str(self._asked.folder), *flags], port, self.requests(1)[0]) as server:
+            yield server
+
+    def problem(self, running: Running) -> str | None:
+        for rows in (1, MOST_ROWS):
+            pairs = zip(self.requests(rows), self._asked.batches[rows], strict=True)
+            for request, batch in list(pairs)[:20]:
+                status, headers, body = ask(running.port, request)
+                if status != 200:
+                    return f"{rows} observations: {status} {body[:100]!r}"
+                if self.door == "json":
+                    given = from_json(body)
+                else:
+                    given = from_v2(body, int(headers["inference-header-content-length"]))
+                if not np.array_equal(given, self._asked.engine.act(batch).control):
+                    return f"{rows} observations: another answer than in this process"
+        return None
+
+
+def _predicts(asked: Asked, rows: int) -> list[bytes]:
+    return [http_request("/predict", to_json(batch), "application/json") for batch in asked.batches[rows]]
+
+
+@contextlib.contextmanager
+def started(command: list[str], port: int, request: bytes) -> Iterator[Running]:
+    """A server in a process group of its own, from its first answer to `request` on."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        while time.perf_counter() - began < START_S and process.poll() is None:
+            with contextlib.suppress(OSError):
+                if ask(port, request)[0] < 500:  # whether it is the right answer is looked at next
+                    yield Running(port, process.pid, time.perf_counter() - began)
+                    return
+            time.sleep(0.01)
+        raise RuntimeError(f"{Path(command[0]).name} gave no answer within {START_S:g} s")
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and SIGKILL for what is left of the group after a while."""
+    for number, wait_s in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, STOP_S)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(wait_s)
+
+
+def memory_mb(pid: int) -> tuple[float, float]:
+    """MB of PSS: a process with all below it, and the heaviest of them alone."""
+    sizes = []
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            sizes.append(process.memory_full_info().pss / 1e6)
+    return sum(sizes), max(sizes)

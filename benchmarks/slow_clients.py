@@ -1,0 +1,96 @@
+"""Clients that take their time: idle, slow to send a head or a body, or never reading what they asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+import time
+
+import msgspec
+
+from benchmarks.wrk import http_request
+
+DRIP_S = 0.5
+SPARE_FILES = 500
+
+
+def open_connections(port: int, count: int, receive_buffer: int = 0) -> list[socket.socket]:
+    """As many connections as wanted and allowed, none of which waits for anything."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    opened = []
+    for _ in range(min(count, hard - SPARE_FILES)):
+        connection = socket.socket()
+        if receive_buffer:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connection.settimeout(2)
+        try:
+            connection.connect(("127.0.0.1", port))
+        except OSError:
+            connection.close()
+            continue
+        connection.setblocking(False)
+        opened.append(connection)
+    return opened
+
+
+def hold(connections: list[socket.socket], seconds: float, sends: bytes = b"") -> int:
+    """Keeps connections for a while, sending one byte of `sends` on each every half second.
+
+    Returns:
+        How many of them the server ended.
+    """
+    ends, ended, turn = time.monotonic() + seconds, set(), 0
+    while time.monotonic() < ends:
+        if turn < len(sends):
+            for number, connection in enumerate(connections):
+                if number not in ended:
+                    with contextlib.suppress(OSError):
+                        connection.send(sends[turn : turn + 1])
+            turn += 1
+        time.sleep(DRIP_S)
+        ended |= {number for number, each in enumerate(connections) if number not in ended and _is_over(each)}
+    for connection in connections:
+        connection.close()
+    return len(ended)
+
+
+def _is_over(connection: socket.socket) -> bool:
+    try:
+        return not connection.recv(65536) or _is_over(connection)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def flood_unread(connections: list[socket.socket], body: bytes, seconds: float) -> int:
+    """Asks on every connection as often as it takes requests, and reads nothing.
+
+    Returns:
+        How many requests were sent.
+    """
+    request = http_request("/predict", body, "application/json")
+    left = dict.fromkeys(connections, b"")
+    sent, ends = 0, time.monotonic() + seconds
+    while time.monotonic() < ends:
+        for connection, rest in list(left.items()):
+            try:
+                rest = rest or request
+                left[connection] = rest[connection.send(rest) :]
+                sent += not left[connection]
+            except BlockingIOError:
+                continue
+            except OSError:
+                del left[connection]
+        time.sleep(0.01)
+    for connection in connections:
+        connection.close()
+    return sent
+
+
+def long_answer(body: bytes, rows: int) -> bytes:
+    """A request of many rows whose answer says everything there is to say of each."""
+    [first, *_] = msgspec.json.decode(body)["observations"]
+    return msgspec.json.encode({"observations": [first] * rows, "details": True})

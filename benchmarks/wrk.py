@@ -1,0 +1,105 @@
+"""Load by wrk: whole requests prepared in a file, sent in turn; what came back, in milliseconds."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from http.client import HTTPResponse
+from pathlib import Path
+
+import msgspec
+
+# wrk's own counter of errors.status holds the answers above 399.
+SCRIPT = """
+local requests, turn = {}, 0
+function init()
+  local file = io.open(os.getenv("REQUESTS"), "rb")
+  while true do
+    local length = file:read("*l")
+    if not length then break end
+    requests[#requests + 1] = file:read(tonumber(length))
+  end
+  file:close()
+end
+function request()
+  turn = turn % #requests + 1
+  return requests[turn]
+end
+function done(summary, latency)
+  local e = summary.errors
+  io.write(string.format('FOUND {"requests":%d,"seconds":%f,"p50_ms":%f,"p99_ms":%f,"failed":%d}\\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    e.connect + e.read + e.write + e.timeout + e.status))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What wrk saw."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+
+    @property
+    def per_second(self) -> float:
+        return self.requests / self.seconds
+
+
+def http_request(path: str, body: bytes, media_type: str, **headers: str) -> bytes:
+    """A whole POST, ready to be sent."""
+    lines = {"Host": "localhost", "Content-Type": media_type, "Content-Length": str(len(body)), **headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+def write_requests(path: Path, requests: list[bytes]) -> Path:
+    """Keeps requests for wrk: the length on a line, then the bytes."""
+    path.write_bytes(b"".join(b"%d\n" % len(request) + request for request in requests))
+    return path
+
+
+def ask(port: int, request: bytes, timeout_s: float = 60) -> tuple[int, dict[str, str], bytes]:
+    """Sends one request on a connection of its own: status, headers in lower case, body."""
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
+        connection.sendall(request)
+        response = HTTPResponse(connection)
+        response.begin()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, headers, response.read()
+
+
+def load(port: int, requests: Path, connections: int, seconds: int) -> Found:
+    """Loads a server from one thread.
+
+    Args:
+        port: of 127.0.0.1.
+        requests: from `write_requests`.
+        connections: each sends its next request when it is answered.
+        seconds: how long.
+
+    Raises:
+        RuntimeError: wrk is not installed, or could not measure.
+    """
+    if shutil.which("wrk") is None:
+        raise RuntimeError("wrk is not installed: apt-get install wrk")
+    script = requests.with_name("requests.lua")
+    script.write_text(SCRIPT)
+    how = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "--latency", "-s", str(script)]
+    done = subprocess.run(
+        ["wrk", *how, f"http://127.0.0.1:{port}/"],
+        env={**os.environ, "REQUESTS": str(requests)},
+        capture_output=True,
+        text=True,
+    )
+    line = re.search(r"FOUND (\{.*\})", done.stdout)
+    if line is None:
+        raise RuntimeError(f"wrk: {(done.stdout + done.stderr)[-300:]}")
+    return msgspec.json.decode(line[1], type=Found)

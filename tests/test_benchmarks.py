@@ -1,0 +1,73 @@
+"""What the benchmarks measure with is right itself."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests_support import EXAMPLE, ROOT, missing
+
+from benchmarks.free_port import free_port
+from benchmarks.peers import peers
+from benchmarks.serving_policies import from_v2, to_v2
+from benchmarks.serving_systems import started
+from benchmarks.serving_table import Row, ratios
+from benchmarks.wrk import Found, ask, http_request
+
+
+def test_the_floor_answers_every_request_however_it_is_cut(tmp_path: Path):
+    compiler = shutil.which("cc") or missing("a C compiler", "gcc")
+    program, port = tmp_path / "floor", free_port()
+    subprocess.run([compiler, "-Wall", "-Werror", "-o", program, ROOT / "benchmarks" / "floor.c"], check=True)
+    request = http_request("/predict", b"x" * 20, "application/json")
+    with started([str(program), str(port)], port, request), socket.create_connection(("127.0.0.1", port)) as client:
+        answer = ask(port, request)[2]
+        stream = request * 3 + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        for place in range(0, len(stream), 7):
+            client.sendall(stream[place : place + 7])
+        client.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+    assert received.count(b"HTTP/1.1 200 OK") == received.count(answer) == 4
+
+
+def row(per_second: float, p50_ms: float) -> Row:
+    found = Found(requests=int(per_second), seconds=1.0, p50_ms=p50_ms, p99_ms=2 * p50_ms, failed=0)
+    return Row({load: [found] for load in ("c1", "c16", "c64", "b256")}, [100.0], [80.0], [0.5])
+
+
+def test_ours_is_held_against_the_best_peer_of_each_column_and_never_against_the_floor():
+    rows = {"floor: empty C server": row(90_000, 0.01), "carla-serve, JSON": row(1_000, 0.3)}
+    rows |= {"quick alone": row(10, 0.6), "quick together": row(100, 6.0)}
+    found = {ratio.what: ratio for ratio in ratios("mlp", rows, {1: {1: [1.0]}})}
+    alone, together = found["mlp: 1 connection, p50 ms"], found["mlp: 16 connections, requests/s"]
+    assert (alone.ratio, alone.verdict) == (0.5, "met")
+    assert (together.ratio, together.verdict) == (10, "met")
+    assert found["mlp: 256 a request in /v2 binary, observations/s"].verdict == "not measured"
+    assert found["mlp: 16 connections, requests/s, mlflow's"].verdict == "not measured"
+
+
+def test_a_binary_answer_is_read_in_the_order_that_it_names():
+    body, header = to_v2({"brake": np.float32([1, 2]), "steer": np.float32([3, 4]), "throttle": np.float32([5, 6])})
+    written = (
+        body[:header]
+        .replace(b'"inputs"', b'"outputs"', 1)
+        .replace(b'"outputs":[{"name":"throttle"', b'"x":[{"name":"t"')
+    )
+    assert from_v2(written + body[header:], len(written)).tolist() == [[5, 1, 3], [6, 2, 4]]
+
+
+def test_a_folder_without_peers_is_refused_in_words(tmp_path: Path):
+    with pytest.raises(RuntimeError, match="expected a folder laid out"):
+        peers(tmp_path, "mlp", [])
+
+
+def test_a_short_soak_finds_its_own_count_in_the_metrics():
+    command = [sys.executable, "-m", "benchmarks.soak", str(EXAMPLE), "--requests", "600", "--clients", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "equal the clients' own" in done.stdout, done.stdout + done.stderr
+    assert "UNEXPECTED" not in done.stdout
