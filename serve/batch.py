@@ -45,9 +45,9 @@ class Answered:
         timing = (whole.check_ms, whole.inference_ms, whole.control_ms)
         return Actions(whole.control[rows], whole.raw[rows], distribution, whole.seed, *timing)
 
-    def objects(self) -> bytes:
-        """The controls as JSON objects with commas between; numbers are the shortest that give the float32 again."""
-        numbers = self.batch.numbers()
+    def objects(self, dtype: type[np.floating[Any]] = np.float32) -> bytes:
+        """The controls as JSON objects with commas between; numbers are the shortest that give the `dtype` again."""
+        numbers = self.batch.numbers(dtype)
         return _template(self.stop - self.start) % tuple(numbers[3 * self.start : 3 * self.stop])
 
 
@@ -58,14 +58,16 @@ class BatchActions:
 
     def __init__(self, actions: Actions) -> None:
         self.actions = actions
-        self._numbers: list[bytes] | None = None
+        self._numbers: dict[type, list[bytes]] = {}
 
-    def numbers(self) -> list[bytes]:
+    def numbers(self, dtype: type[np.floating[Any]]) -> list[bytes]:
         """Throttle, brake, steer of every row, one after the other, as JSON."""
-        if self._numbers is None:
-            flat = np.ascontiguousarray(self.actions.control).ravel()
-            self._numbers = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-        return self._numbers
+        found = self._numbers.get(dtype)
+        if found is None:
+            flat = np.ascontiguousarray(self.actions.control, dtype).ravel()
+            found = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+            self._numbers[dtype] = found
+        return found
 
 
 @functools.lru_cache(maxsize=64)

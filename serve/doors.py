@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from serve.batch import Answered
 from serve.codecs.carla import PredictRequest
 from serve.errors import ApiError
@@ -77,7 +79,7 @@ def _decode_invocations(serving: Serving, asked: Asked) -> PredictRequest:
 
 
 def _encode_invocations(serving: Serving, _: PredictRequest, answered: Answered, __: bytes) -> Answer:
-    return Answer(serving.scoring.encode(answered.objects()))
+    return Answer(serving.scoring.encode(answered.objects(np.float64)))  # MLflow writes the float32 as a double
 
 
 PREDICT = Door("/predict", (JSON,), _decode_predict, _encode_predict, ApiError.body)

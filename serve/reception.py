@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import zlib
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable
@@ -107,7 +108,8 @@ class Reception:
             )
         )
         version = serving.version if serving else ""
-        metrics.TALLY.answered(door.route if door else "other", known.status, version, {})
+        parts = {"total": time.perf_counter() - request.received} if door else {}
+        metrics.TALLY.answered(door.route if door else "other", known.status, version, parts)
 
     def _bridged(self, request: Request, reply: bytes) -> None:
         self.in_flight -= 1
