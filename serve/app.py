@@ -44,6 +44,10 @@ _WARM_UP_ROWS = (1, 8, 32, 256)
 _WARM_UP_CALLS = 50
 
 
+UNFRAMED = "serve.unframed"
+"""Set in the WSGI environment of a request after which nobody knows where the next one begins."""
+
+
 def create_app(settings: Settings, slot: Slot) -> Flask:
     """Builds the app around a slot; whoever fills the slot decides what drives."""
     app = Flask("serve", static_folder=None)
@@ -65,8 +69,12 @@ def _begin(settings: Settings) -> Response | None:
     g.received = time.perf_counter()
     headers = {name.lower(): value for name, value in request.headers.items()}
     g.request_id = read_request_id(headers) or uuid.uuid4().hex
-    g.body = _read_body(settings.max_body_bytes)
-    _check_framing(headers)
+    try:
+        g.body = _read_body(settings.max_body_bytes)
+        _check_framing(headers)
+    except ApiError:
+        request.environ[UNFRAMED] = True
+        raise
     preflight = request.method == "OPTIONS" and headers.get("origin", "") in settings.origins
     if settings.api_key and not preflight:
         check_key(request.path, headers.get("authorization", ""), settings.api_key)

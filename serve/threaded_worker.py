@@ -21,6 +21,7 @@ import msgspec
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
+from serve.app import UNFRAMED
 from serve.errors import STATUS, ApiError
 
 _UNREADABLE = {
@@ -32,6 +33,22 @@ _UNREADABLE = {
 
 class DrainingWorker(ThreadWorker):  # type: ignore[misc]
     """One process of the server. The app carries the slot and the settings as extensions."""
+
+    wsgi: Any
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        app = self.wsgi
+
+        def closing(environ: dict[str, Any], start_response: Any) -> Any:
+            """Gunicorn would go on reading; its answer knows how to end the connection, and WSGI has no word for it."""
+            answer = app(environ, start_response)
+            if UNFRAMED in environ:
+                start_response.__self__.force_close()
+            return answer
+
+        self.wsgi = closing
+        self.wsgi.extensions = app.extensions
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: drain first, then let gunicorn's own graceful stop finish."""

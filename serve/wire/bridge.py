@@ -61,8 +61,10 @@ class Bridge:
             if hasattr(result, "close"):
                 result.close()
         lines = [f"{name}: {value}\r\n" for name, value in headers if name.lower() not in _DROPPED]
-        head_only = request.plan is not None and request.plan.head.method == "HEAD"
-        return self._replies.raw(int(status[:3]), "".join(lines).encode("latin-1"), body, request.keep_alive, head_only)
+        length = None
+        if request.plan is not None and request.plan.head.method == "HEAD":
+            length, body = int(dict(headers).get("Content-Length", len(body))), b""
+        return self._replies.raw(int(status[:3]), "".join(lines).encode("latin-1"), body, request.keep_alive, length)
 
     def stop(self) -> None:
         """Takes nothing more."""

@@ -14,6 +14,8 @@ from serve.wire.plan import Plan, Planner
 
 MOST_PIPELINED = 64
 """Requests of one connection that wait for their answers; more are read when some are answered."""
+KEEP_ALIVE_S = 75.0
+"""How long a connection on which nothing is asked stays open."""
 LINGER_S = 1.0
 """How long what still comes is read and dropped after an error, so that the client gets to read it."""
 
@@ -64,14 +66,16 @@ class Connection(asyncio.Protocol):
         self._plan: Plan | None = None  # of the request whose body is being read
         self._body: FixedBody | ChunkedBody | None = None
         self._since = 0.0
-        self._closing = self._paused = False
+        self._closing = False
+        self._paused = False  # nothing is read for now
+        self._deaf = False  # the client does not read its answers
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         self.server.connections.add(self)
-        self.wait_for_head(idle=True)
+        self.deadline = time.monotonic() + KEEP_ALIVE_S
 
     def connection_lost(self, error: Exception | None) -> None:
         self.server.connections.discard(self)
@@ -88,15 +92,16 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client does not read: nothing more is read of it, for so long and no longer."""
-        self._pause(True)
+        self._deaf = True
+        self._pause()
         self.deadline = time.monotonic() + self.server.body_timeout_s
 
     def resume_writing(self) -> None:
-        self.wait_for_head(idle=True)
-        self._pause(False)
+        self._deaf = False
+        self.flush()
 
     def data_received(self, data: bytes) -> None:
-        if self._body is None and not self._rest and not self._closing:
+        if self._body is None and not self._rest and not self._closing and not self._deaf:
             end = data.find(b"\r\n\r\n") + 4
             plan = self.server.planner.known(data[:end])
             if plan is not None and len(data) == end + plan.head.length and not plan.head.chunked:
@@ -113,9 +118,9 @@ class Connection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         while not self._closing:
-            if len(self.pending) >= MOST_PIPELINED or self._paused:
+            if self._deaf or len(self.pending) >= MOST_PIPELINED:
                 self._rest += data
-                self._pause(True)
+                self._pause()
                 return
             if self._body is None:
                 data = self._read_head(data) if data else data
@@ -176,16 +181,17 @@ class Connection(asyncio.Protocol):
         self.pending.append(request)
         self.server.refuse(request, error)
 
-    def _pause(self, paused: bool) -> None:
-        if paused and not self._paused:
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
             self.transport.pause_reading()
-        elif self._paused and not paused and not self.transport.is_closing():
-            self._paused = False
-            self.transport.resume_reading()
-            data, self._rest = self._rest, b""
-            self.data_received(data) if data else None
-            return
-        self._paused = paused
+
+    def _go_on(self) -> None:
+        self._paused = False
+        self.transport.resume_reading()
+        data, self._rest = self._rest, b""
+        if data:
+            self.data_received(data)
 
     # Answering.
 
@@ -200,14 +206,12 @@ class Connection(asyncio.Protocol):
             if not request.keep_alive:
                 self._end()
                 return
-        if not pending and not self._closing and self._body is None and not self._rest:
-            self.wait_for_head(idle=True)
-        if self._paused and len(pending) < MOST_PIPELINED and not transport.get_write_buffer_size():
-            self._pause(False)
-
-    def wait_for_head(self, idle: bool) -> None:
-        """Sets the time by which something has to come."""
-        self.deadline = time.monotonic() + (KEEP_ALIVE_S if idle else self.server.header_timeout_s)
+        if self._closing or self._deaf or transport.is_closing():
+            return
+        if not pending and self._body is None and not self._rest:
+            self.deadline = time.monotonic() + KEEP_ALIVE_S
+        if self._paused and len(pending) < MOST_PIPELINED:
+            self._go_on()
 
     def _end(self) -> None:
         """Closes, so that the client gets to read the answer although it may still be sending."""
@@ -237,6 +241,3 @@ class Connection(asyncio.Protocol):
         else:
             self._closing = True
             self.transport.close()
-
-
-KEEP_ALIVE_S = 75.0

@@ -67,12 +67,13 @@ class Replies:
             headers += b"WWW-Authenticate: Bearer\r\n"
         return self.raw(error.status, headers, msgspec.json.encode(shape), keep_alive)
 
-    def raw(self, status: int, headers: bytes, body: bytes, keep_alive: bool, without_body: bool = False) -> bytes:
-        """Any answer; `without_body` for HEAD, whose answer has the length of a body that it lacks."""
-        length = b"" if status in (204, 304) else b"Content-Length: %d\r\n" % len(body)
+    def raw(self, status: int, headers: bytes, body: bytes, keep_alive: bool, length_of: int | None = None) -> bytes:
+        """Any answer; `length_of` for HEAD, whose answer has the length of a body that it lacks."""
+        size = len(body) if length_of is None else length_of
+        length = b"" if status in (204, 304) else b"Content-Length: %d\r\n" % size
         close = b"" if keep_alive else b"Connection: close\r\n"
         return b"HTTP/1.1 %d %b\r\nDate: %b\r\n%b%b%b\r\n%b" % (
-            status, PHRASES.get(status, b""), self._date, headers, length, close, b"" if without_body else body,
+            status, PHRASES.get(status, b""), self._date, headers, length, close, body,
         )  # fmt: skip
 
 

@@ -1,0 +1,305 @@
+"""HTTP by the standard, and nothing that has two readings: raw bytes against both kinds of server."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests_support import Server
+
+BODY = b'{"observations":[{"speed":6,"steering":0,"sensors":[1,1,1,1,1,1,1,1,1,1,1,1]}]}'
+JSON = b"Content-Type: application/json\r\n"
+KINDS = ("loop", "gthread")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, example: Path) -> Iterator[dict[str, Server]]:
+    from conftest import servers
+
+    with servers(tmp_path_factory) as start:
+        flags = ("--model", str(example), "--max-body-bytes", "100000", "--body-timeout-s", "1")
+        running = {kind: start(*flags, "--worker-class", kind, "--header-timeout-s", "1") for kind in KINDS}
+        for server in running.values():
+            server.wait_ready()
+        yield running
+
+
+@pytest.fixture(params=KINDS)
+def any_server(request: pytest.FixtureRequest, both: dict[str, Server]) -> Server:
+    return both[request.param]
+
+
+@pytest.fixture
+def loop_server(both: dict[str, Server]) -> Server:
+    return both["loop"]
+
+
+def connect(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=10)
+
+
+def read_all(raw: socket.socket) -> bytes:
+    """Until the server closes."""
+    found = b""
+    try:
+        while part := raw.recv(65536):
+            found += part
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def say(server: Server, *parts: bytes) -> bytes:
+    """What a connection gets that says so much, and then no more."""
+    with connect(server) as raw:
+        for part in parts:
+            raw.sendall(part)
+        raw.shutdown(socket.SHUT_WR)
+        return read_all(raw)
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer)]
+
+
+def post(*headers: bytes, body: bytes = BODY, length: bytes | None = None) -> bytes:
+    framing = b"Content-Length: %b\r\n" % (b"%d" % len(body) if length is None else length)
+    return b"POST /predict HTTP/1.1\r\nHost: x\r\n" + JSON + framing + b"".join(headers) + b"\r\n" + body
+
+
+def chunked(*chunks: bytes, headers: bytes = b"") -> bytes:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + JSON + headers + b"\r\n"
+    return head + b"".join(chunks)
+
+
+def chunk(data: bytes, extension: bytes = b"") -> bytes:
+    return b"%x%b\r\n%b\r\n" % (len(data), extension, data)
+
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+SMUGGLING = {
+    "a length and chunks": post(b"Transfer-Encoding: chunked\r\n", body=b"0\r\n\r\n"),
+    "another coding": chunked(b"0\r\n\r\n").replace(b"chunked", b"gzip, chunked"),
+    "identity": chunked(b"0\r\n\r\n").replace(b"chunked", b"identity"),
+    "xchunked": chunked(b"0\r\n\r\n").replace(b"chunked", b"xchunked"),
+    "two codings": chunked(b"0\r\n\r\n", headers=b"Transfer-Encoding: identity\r\n"),
+    "two lengths": post(b"Content-Length: 5\r\n"),
+    "the same length twice": post(b"Content-Length: %d\r\n" % len(BODY)),
+    "a list of lengths": post(length=b"%d, %d" % (len(BODY), len(BODY))),
+    "a signed length": post(length=b"+%d" % len(BODY)),
+    "a negative length": post(length=b"-1"),
+    "a hexadecimal length": post(length=b"0x10"),
+    "a huge length": post(length=b"9" * 30),
+    "an empty length": post(length=b""),
+    "no host": b"GET /healthz HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "a folded line": b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: 1\r\n 2\r\n\r\n",
+    "a space before the colon": b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\nhello",
+    "no colon": b"GET /healthz HTTP/1.1\r\nHost: x\r\nnonsense\r\n\r\n",
+    "a zero byte": b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: a\0b\r\n\r\n",
+    "another version": b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n",
+    "HTTP/2's preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a long chunk": chunked(b"5\r\nhello world\r\n0\r\n\r\n"),
+    "no size": chunked(b"\r\nhello\r\n0\r\n\r\n"),
+    "a signed size": chunked(b"+5\r\nhello\r\n0\r\n\r\n"),
+    "a size with 0x": chunked(b"0x5\r\nhello\r\n0\r\n\r\n"),
+    "a size beyond all numbers": chunked(b"f" * 20 + b"\r\nhello\r\n0\r\n\r\n"),
+    "no HTTP at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", SMUGGLING)
+def test_what_has_two_readings_is_refused_and_the_connection_ends(any_server: Server, name: str):
+    answer = say(any_server, SMUGGLING[name] + GET)
+    assert len(statuses(answer)) == 1, answer
+    assert statuses(answer)[0] in (400, 413, 431, 505)
+    assert b"alive" not in answer
+
+
+BARE = {
+    "a bare line feed in the head": b"GET /healthz HTTP/1.1\nHost: x\r\n\r\n",
+    "bare line feeds at its end": b"GET /healthz HTTP/1.1\r\nHost: x\n\n",
+    "a bare carriage return": b"GET /healthz HTTP/1.1\r\nHost: x\rX-A: 1\r\n\r\n",
+    "a bare line feed after a size": chunked(b"5\nhello\r\n0\r\n\r\n"),
+    "a bare line feed after a chunk": chunked(b"5\r\nhello\n0\r\n\r\n"),
+    "a bare line feed in an extension": chunked(b"5;a\nb\r\nhello\r\n0\r\n\r\n"),
+    "a target that is a URL": b"GET http://evil.example/healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a host that is none": b"GET /healthz HTTP/1.1\r\nHost: a b\r\n\r\n",
+    "an upgrade to HTTP/2 in mid air": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"[:-2] + b"\x00\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_the_loop_is_stricter_still(loop_server: Server, name: str):
+    answer = say(loop_server, BARE[name] + GET)
+    assert statuses(answer) == [400]
+
+
+def test_a_body_shorter_than_its_length_is_no_request(any_server: Server):
+    answer = say(any_server, post(length=b"%d" % (len(BODY) + 5)))
+    assert statuses(answer) in ([400], [])
+    assert b"throttle" not in answer
+
+
+def test_requests_in_one_packet_are_answered_in_order(any_server: Server):
+    answer = say(any_server, post(b"X-Request-Id: a\r\n") + GET.replace(b"Host", b"X-Request-Id: b\r\nHost"))
+    assert statuses(answer) == [200, 200]
+    assert answer.index(b"X-Request-Id: a") < answer.index(b"X-Request-Id: b")
+
+
+def test_a_hundred_pipelined_predictions_are_answered_in_order(loop_server: Server):
+    asked = [post(b"X-Request-Id: n%03d\r\n" % number) for number in range(100)]
+    answer = say(loop_server, b"".join(asked))
+    assert statuses(answer) == [200] * 100
+    assert re.findall(rb"X-Request-Id: n(\d{3})", answer) == [b"%03d" % number for number in range(100)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 40])
+def test_bytes_may_come_in_pieces_of_any_size(loop_server: Server, size: int):
+    whole = post() + chunked(chunk(BODY[:10]), chunk(BODY[10:], b";x=y"), b"0\r\nX-Trailer: 1\r\n\r\n") + GET
+    with connect(loop_server) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(whole), size):
+            raw.sendall(whole[start : start + size])
+        raw.shutdown(socket.SHUT_WR)
+        assert statuses(read_all(raw)) == [200, 200, 200]
+
+
+def test_chunks_and_gzip_give_the_action_of_the_plain_body(any_server: Server):
+    plain = any_server.post("/predict", BODY).json["actions"]
+    zipped = gzip.compress(BODY)
+    for request in (
+        chunked(chunk(BODY[:33]), chunk(BODY[33:]), b"0\r\n\r\n"),
+        post(b"Content-Encoding: gzip\r\n", body=zipped),
+    ):
+        answer = say(any_server, request)
+        assert statuses(answer) == [200], answer
+        assert msgspec.json.decode(b"{" + answer.split(b"\r\n\r\n{")[1].rstrip(b"\r\n0"))["actions"] == plain
+
+
+def test_bodies_over_the_limit_are_413_whole_in_chunks_and_unzipped(any_server: Server):
+    bomb = gzip.compress(b" " * 50_000_000)
+    assert statuses(say(any_server, post(length=b"200000", body=b""))) == [413]
+    assert statuses(say(any_server, chunked(*[chunk(b" " * 10_000)] * 11, b"0\r\n\r\n"))) == [413]
+    assert len(bomb) < 100_000
+    assert statuses(say(any_server, post(b"Content-Encoding: gzip\r\n", body=bomb))) == [413]
+
+
+@pytest.mark.parametrize(
+    ("coding", "status"), [(b"br", 415), (b"gzip, gzip", 415), (b"gzip", 400), (b"GZIP", 400), (b"identity", 200)]
+)
+def test_only_gzip_is_unpacked_and_only_once(any_server: Server, coding: bytes, status: int):
+    assert statuses(say(any_server, post(b"Content-Encoding: %b\r\n" % coding))) == [status]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "status"),
+    [
+        ("application/json; charset=utf-8", 200),
+        ('Application/JSON;charset="UTF-8"', 200),
+        ("application/json; charset=latin-1", 415),
+        ("application/jsonx", 415),
+        ("text/json", 415),
+        ("", 415),
+    ],
+)
+def test_media_types_are_compared_as_the_standard_says(any_server: Server, media_type: str, status: int):
+    assert any_server.send("POST", "/predict", BODY, {"Content-Type": media_type}).status == status
+
+
+def test_a_client_that_waits_to_send_is_told_to_go_on(any_server: Server):
+    with connect(any_server) as raw:
+        raw.sendall(post(b"Expect: 100-continue\r\n", body=b"", length=b"%d" % len(BODY)))
+        assert raw.recv(1000).startswith(b"HTTP/1.1 100 ")
+        raw.sendall(BODY)
+        raw.shutdown(socket.SHUT_WR)
+        assert statuses(read_all(raw)) == [200]
+
+
+def test_head_has_the_length_and_no_body(any_server: Server):
+    answer = say(any_server, GET.replace(b"GET", b"HEAD"))
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert statuses(answer) == [200]
+    assert rest == b""
+    assert int(re.search(rb"Content-Length: (\d+)", head)[1]) > 0
+
+
+def test_http_1_0_is_answered_and_closed(any_server: Server):
+    with connect(any_server) as raw:
+        raw.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert statuses(read_all(raw)) == [200]
+
+
+def test_heads_that_are_too_large_are_431(loop_server: Server):
+    for head in (b"X-A: " + b"a" * 40_000 + b"\r\n", b"".join(b"X-%d: 1\r\n" % number for number in range(200))):
+        assert statuses(say(loop_server, b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")) == [431]
+
+
+def test_neither_host_nor_what_a_proxy_may_add_is_ever_echoed(any_server: Server):
+    forged = b"X-Forwarded-For: evil.example\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: evil\r\n"
+    for path in (b"/healthz", b"/nowhere", b"/predict", b"/metadata", b"/v2"):
+        answer = say(any_server, b"GET %b HTTP/1.1\r\nHost: evil.example\r\n%b\r\n" % (path, forged))
+        assert len(statuses(answer)) == 1
+        assert b"evil" not in answer
+
+
+def test_slow_heads_and_bodies_are_ended_and_idle_clients_kept(loop_server: Server):
+    with connect(loop_server) as head, connect(loop_server) as body, connect(loop_server) as idle:
+        head.sendall(b"GET /healthz HTTP/1.1\r\nHo")
+        body.sendall(post(body=BODY[:10], length=b"%d" % len(BODY)))
+        started = time.monotonic()
+        assert statuses(read_all(head)) == [408]
+        assert statuses(read_all(body)) == [408]
+        assert 0.8 < time.monotonic() - started < 4
+        idle.sendall(GET)
+        assert statuses(idle.recv(1000)) == [200]
+
+
+def test_a_client_that_never_reads_is_cut_and_others_are_answered(loop_server: Server):
+    with connect(loop_server) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.settimeout(0.5)
+        many = post() * 2000
+        with contextlib.suppress(OSError):  # full buffers here, full buffers there
+            for _ in range(200):
+                deaf.sendall(many)
+        assert loop_server.post("/predict", BODY).status == 200
+        deaf.settimeout(10)
+        started = time.monotonic()
+        read_all(deaf)
+        assert time.monotonic() - started < 8
+
+
+def test_a_key_is_asked_of_everyone_but_probes(start_server: Callable[..., Server], example: Path, monkeypatch):
+    monkeypatch.setenv("POLICY_API_KEY", "s3cret")
+    for kind in KINDS:
+        server = start_server("--model", str(example), "--worker-class", kind)
+        server.wait_ready()
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
+            answer = server.send("POST", "/predict", BODY, {"Content-Type": "application/json", **headers})
+            assert (answer.status, answer.json["error"]["code"]) == (401, "unauthorized")
+            assert server.send("GET", "/metadata", None, headers).status == 401
+        key = {"Authorization": "Bearer s3cret"}
+        assert server.send("POST", "/predict", BODY, {"Content-Type": "application/json", **key}).status == 200
+        assert server.send("GET", "/metadata", None, key).status == 200
+        assert server.get("/healthz").status == 200
+
+
+def test_pages_of_a_configured_origin_may_ask_and_no_others(start_server: Callable[..., Server], example: Path):
+    for kind in KINDS:
+        server = start_server("--model", str(example), "--worker-class", kind, "--cors-origins", "https://cars.example")
+        server.wait_ready()
+        for origin, allowed in (("https://cars.example", "https://cars.example"), ("https://evil.example", None)):
+            headers = {"Content-Type": "application/json", "Origin": origin}
+            assert server.send("POST", "/predict", BODY, headers).headers.get("access-control-allow-origin") == allowed
+            preflight = server.send("OPTIONS", "/predict", None, {"Origin": origin})
+            assert preflight.headers.get("access-control-allow-origin") == allowed
+        assert "access-control-allow-origin" not in server.post("/predict", BODY).headers
