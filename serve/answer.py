@@ -37,7 +37,7 @@ def answer_alone(door: Door, serving: Serving, asked: Asked, received: float, he
     [answered] = act_together(serving, [request])
     if isinstance(answered, Exception):
         raise answered
-    return door.encode(serving, request, answered, timing_ms(received, started, answered))
+    return door.encode(serving, request, answered, timing_ms(received, started, time.perf_counter(), answered))
 
 
 def deadline(request: PredictRequest, received: float, header_budget_ms: float | None) -> float:
@@ -60,9 +60,8 @@ def too_late(serving: Serving) -> ApiError:
     )
 
 
-def timing_ms(received: float, started: float, answered: Answered) -> bytes:
+def timing_ms(received: float, started: float, now: float, answered: Answered) -> bytes:
     """A JSON object: what a request waited, its forward took, and all of it, milliseconds."""
-    now = time.perf_counter()
     return b'{"queue":%.4f,"inference":%.4f,"total":%.4f}' % (
         (started - received) * 1e3, answered.batch.actions.inference_ms, (now - received) * 1e3,
     )  # fmt: skip

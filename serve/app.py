@@ -109,8 +109,8 @@ def _finish(response: Response, slot: Slot, settings: Settings) -> Response:
         name, _, value = line.partition(": ")
         response.headers[name] = value
     route = request.url_rule.rule if request.url_rule else "other"
-    parts = {"total": time.perf_counter() - g.received} if route in _PREDICTIONS else {}
-    metrics.TALLY.answered(route, response.status_code, serving.version if serving else "", parts)
+    total_s = time.perf_counter() - g.received if route in _PREDICTIONS else None
+    metrics.TALLY.answered(route, response.status_code, serving.version if serving else "", None, total_s)
     return response
 
 

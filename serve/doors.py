@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from serve.batch import Answered
@@ -16,8 +17,7 @@ from serve.slot import Serving
 JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """The bytes of a request, and what its head says of them.
 
     Attributes:
@@ -31,8 +31,7 @@ class Asked:
     json_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """The bytes of an answer.
 
     Attributes:

@@ -19,7 +19,7 @@ import numpy as np
 from carla_mlflow.actions import Actions
 from carla_mlflow.errors import SpecError
 from carla_mlflow.sampling import checked_seed
-from serve.answer import timing_ms, too_late
+from serve.answer import too_late
 from serve.batch import Answered, BatchActions, act_together, observations_of
 from serve.codecs.carla import PredictRequest
 from serve.errors import ApiError
@@ -153,9 +153,7 @@ class Pieces:
         if job.done_rows == count:
             job.over = True
             self._timed.discard(job)
-            received, answered = job.question.wire.received, job.whole()
-            times = {"queue": job.started - received, "total": time.perf_counter() - received}
-            self._send(job.question, answered, timing_ms(received, job.started, answered), times)
+            self._send(job.question, job.whole(), job.started)
         elif start == 0 and job.next_row < count and job not in self._jobs:
             self._jobs.append(job)  # it has just been decoded, and has more rows than one piece
 

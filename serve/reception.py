@@ -9,6 +9,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable
 
 from serve import metrics
+from serve.answer import timing_ms
 from serve.batch import Answered
 from serve.doors import Asked
 from serve.errors import ApiError, from_core
@@ -85,14 +86,15 @@ class Reception:
         question = Question(request, plan.door, serving, Asked(body, plan.media_type, plan.json_bytes))
         (self.pieces if serving.is_slow else self.turn).add(question)
 
-    def _send(self, question: Question, answered: Answered, timing_ms: bytes, times: dict[str, float]) -> None:
+    def _send(self, question: Question, answered: Answered, started: float) -> None:
         request, serving, wire = question.request, question.serving, question.wire
         assert request is not None
-        answer = question.door.encode(serving, request, answered, timing_ms)
+        now = time.perf_counter()
+        answer = question.door.encode(serving, request, answered, timing_ms(wire.received, started, now, answered))
         extra = wire.plan.extra if wire.plan else b""
         self.in_flight -= 1
         wire.answer(self.replies.success(serving, answer, wire.request_id, wire.keep_alive, extra))
-        metrics.TALLY.answered(question.door.route, 200, serving.version, times)
+        metrics.TALLY.answered(question.door.route, 200, serving.version, started - wire.received, now - wire.received)
 
     def _refuse(self, request: Request, error: Exception, serving: Serving | None) -> None:
         known = from_core(error)
@@ -108,8 +110,8 @@ class Reception:
             )
         )
         version = serving.version if serving else ""
-        parts = {"total": time.perf_counter() - request.received} if door else {}
-        metrics.TALLY.answered(door.route if door else "other", known.status, version, parts)
+        total_s = time.perf_counter() - request.received if door else None
+        metrics.TALLY.answered(door.route if door else "other", known.status, version, None, total_s)
 
     def _bridged(self, request: Request, reply: bytes) -> None:
         self.in_flight -= 1

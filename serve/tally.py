@@ -79,17 +79,16 @@ class Tally:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._requests: Numbers[tuple[str, int, str]] = Numbers()
+        self._answers: list[tuple[tuple[str, int, str], float | None, float | None]] = []
         self._actions: Numbers[str] = Numbers()
         self._seen: list[Seen] = []
         self._rows = 0
 
-    def answered(self, route: str, code: int, version: str, parts: Mapping[str, float]) -> None:
-        """One answer, and how long its parts took, seconds."""
-        with self._lock:
-            self._requests[route, code, version] += 1
-            for name, seconds in parts.items():
-                self._metrics.parts[name].add(seconds)
+    def answered(
+        self, route: str, code: int, version: str, queue_s: float | None = None, total_s: float | None = None
+    ) -> None:
+        """One answer, and for a prediction how long it waited and took."""
+        self._answers.append(((route, code, version), queue_s, total_s))  # one step: no lock is needed
 
     def acted(self, version: str, seen: Seen, inference_s: float) -> None:
         """One forward."""
@@ -107,11 +106,14 @@ class Tally:
         """Hands everything to prometheus_client."""
         with self._lock:
             self._look()
-            for (route, code, version), count in self._requests.items():
-                self._metrics.requests.labels(route, code, version).inc(count)
+            answers, self._answers = self._answers, []
+            for labels, count in Numbers(answer[0] for answer in answers).items():
+                self._metrics.requests.labels(*labels).inc(count)
+            for column, part in ((1, "queue"), (2, "total")):
+                seconds = [answer[column] for answer in answers if answer[column] is not None]
+                self._metrics.parts[part].add_all(np.array(seconds, dtype=np.float64))
             for version, rows in self._actions.items():
                 self._metrics.actions.labels(version).inc(rows)
-            self._requests.clear()
             self._actions.clear()
             for buckets in (*self._metrics.parts.values(), self._metrics.rows, *self._metrics.dimensions):
                 buckets.flush()

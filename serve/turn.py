@@ -11,7 +11,7 @@ import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
 
-from serve.answer import deadline, timing_ms, too_late
+from serve.answer import deadline, too_late
 from serve.batch import Answered, act_together
 from serve.codecs.carla import PredictRequest
 from serve.doors import Asked, Door
@@ -38,7 +38,7 @@ class Question:
 
 
 Refuse = Callable[[Request, Exception, Serving], None]
-Send = Callable[[Question, Answered, bytes, dict[str, float]], None]
+Send = Callable[[Question, Answered, float], None]
 
 
 class Turn:
@@ -96,12 +96,7 @@ class Turn:
             if isinstance(answered, Exception):
                 self._refuse(question.wire, answered, serving)
             else:
-                self._finish(question, answered, started)
-
-    def _finish(self, question: Question, answered: Answered, started: float) -> None:
-        received = question.wire.received
-        times = {"queue": started - received, "total": time.perf_counter() - received}
-        self._send(question, answered, timing_ms(received, started, answered), times)
+                self._send(question, answered, started)
 
 
 def _act(serving: Serving, group: Sequence[Question]) -> Sequence[Answered | Exception]:

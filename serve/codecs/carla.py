@@ -23,6 +23,7 @@ from serve.errors import ApiError
 
 OPTIONS = ("deterministic", "seed", "budget_ms", "details")
 FIELDS = ("observations", *OPTIONS)
+NO_ARRAYS: dict[str, NDArray[Any]] = {}
 
 
 class PredictRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -77,9 +78,16 @@ class PredictCodec:
             return self._decode_slowly(body)
         rows = request.observations
         self._check_rows(len(rows))
-        check_seed(None if request.seed is UNSET else request.seed, "seed")
-        given = {name: getattr(request, name) for name in OPTIONS}
-        return PredictRequest({}, rows=rows, **{name: value for name, value in given.items() if value is not UNSET})
+        seed = None if request.seed is UNSET else request.seed
+        check_seed(seed, "seed")
+        return PredictRequest(
+            NO_ARRAYS,
+            request.deterministic is not False,
+            seed,
+            None if request.budget_ms is UNSET else request.budget_ms,
+            request.details is True,
+            rows,
+        )
 
     def to_arrays(self, rows: list[Any]) -> dict[str, NDArray[Any]]:
         """Rows of decoded requests → arrays of the specs' dtypes, each (len(rows), *shape)."""
@@ -90,7 +98,8 @@ class PredictCodec:
 
         No value in a request that it takes is a string, so each pair of quotes is one name.
         """
-        names = 1 + sum(getattr(request, name) is not UNSET for name in OPTIONS)
+        names = 5 - (request.deterministic is UNSET) - (request.seed is UNSET)
+        names -= (request.budget_ms is UNSET) + (request.details is UNSET)
         return body.count(b'"') == 2 * (names + len(request.observations) * len(self._specs))
 
     def _decode_slowly(self, body: bytes) -> PredictRequest:
