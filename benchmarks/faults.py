@@ -113,12 +113,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = write(small_policy("1.0.0", 1), Path(scratch))
         options.artifact = open_artifact(folder)
-        lines = [measure(name, folder, options) for name in tqdm(chosen, disable=None)]
-    print(f"{options.workers} workers; {options.connections} connections, each {PAUSE_S * 1e3:g} ms after its answer")
-    print(
-        f"{'since the fault':26}" + "".join(f"{name:>9}" for name in OUTCOMES) + f"{'p99 ms before':>15}{'during':>9}"
-    )
-    print("\n".join(lines))
+        print(f"{options.workers} workers; {options.connections} connections that wait {PAUSE_S * 1e3:g} ms each time")
+        counts = "".join(f"{name:>9}" for name in OUTCOMES)
+        print(f"{'since the fault':26}{counts}{'p99 ms before':>15}{'during':>9}", flush=True)
+        for name in tqdm(chosen, leave=False, disable=None):
+            print(measure(name, folder, options), flush=True)
 
 
 def measure(name: str, folder: Path, options: argparse.Namespace) -> str:
