@@ -25,10 +25,12 @@ from serve.refusals import FOLLOW_FILE, RUN_FOLDER
 from serve.settings import Settings, parse_settings
 from serve.slot import Slot
 from serve.status import Followed, read_file, worker_file
-from serve.worker import DrainingWorker
 
 GRACE_S = 2.5
 """How long a worker that has drained waits for requests in flight."""
+BACKLOG = 4096
+"""Connections that may wait to be accepted."""
+WORKER_CLASSES = {"loop": "serve.worker.LoopWorker", "gthread": "serve.threaded_worker.DrainingWorker"}
 
 
 class PolicyServer(BaseApplication):  # type: ignore[misc]
@@ -53,7 +55,11 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
             if ":" in settings.host
             else f"{settings.host}:{settings.port}",
             "workers": settings.workers,
-            "worker_class": DrainingWorker,
+            "worker_class": WORKER_CLASSES[settings.worker_class],
+            "certfile": settings.certfile or None,
+            "keyfile": settings.keyfile or None,
+            "backlog": BACKLOG,
+            "timeout": max(30, math.ceil(2 * settings.forward_timeout_s)),
             "threads": 8,
             "keepalive": 75,
             "graceful_timeout": math.ceil(settings.drain_s + GRACE_S),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import logging
-import re
 import threading
 import time
 import uuid
@@ -18,16 +18,27 @@ from werkzeug.exceptions import HTTPException
 
 from carla_mlflow import __version__
 from carla_mlflow.build import git_sha
-from serve import answer, metrics
+from serve import metrics
+from serve.answer import answer_alone
+from serve.doors import INVOCATIONS, PREDICT, Asked, Door
 from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
 from serve.hooks import Hook
 from serve.metadata import describe, warnings_of
+from serve.reception import find_serving, inflate
 from serve.settings import Settings
 from serve.slot import Serving, Slot
+from serve.wire.plan import (
+    check_encoding,
+    check_key,
+    check_media_type,
+    cors_headers,
+    read_budget,
+    read_json_bytes,
+    read_request_id,
+)
 
 log = logging.getLogger("serve")
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PREDICTIONS = ("/predict", "/invocations")
 _WARM_UP_ROWS = (1, 8, 32, 256)
 _WARM_UP_CALLS = 50
@@ -37,10 +48,10 @@ def create_app(settings: Settings, slot: Slot) -> Flask:
     """Builds the app around a slot; whoever fills the slot decides what drives."""
     app = Flask("serve", static_folder=None)
     app.extensions.update(slot=slot, settings=settings)
-    app.before_request(lambda: _begin(settings.max_body_bytes))
-    app.after_request(lambda response: _finish(response, slot))
+    app.before_request(lambda: _begin(settings))
+    app.after_request(lambda response: _finish(response, slot, settings))
     app.register_error_handler(Exception, _explain)
-    _add_predictions(app, slot)
+    _add_predictions(app, settings, slot)
     _add_probes(app, slot)
     _add_metadata(app, settings, slot)
     _add_metrics(app, slot)
@@ -49,23 +60,49 @@ def create_app(settings: Settings, slot: Slot) -> Flask:
     return app
 
 
-def _begin(limit: int) -> None:
+def _begin(settings: Settings) -> Response | None:
+    """What the event loop's worker has done already is done again: under gthread nobody has."""
     g.received = time.perf_counter()
-    given = request.headers.get("X-Request-Id", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    g.body = _read_body(limit)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    g.request_id = read_request_id(headers) or uuid.uuid4().hex
+    g.body = _read_body(settings.max_body_bytes)
+    _check_framing(headers)
+    preflight = request.method == "OPTIONS" and headers.get("origin", "") in settings.origins
+    if settings.api_key and not preflight:
+        check_key(request.path, headers.get("authorization", ""), settings.api_key)
+    if check_encoding(headers.get("content-encoding", "")):
+        g.body = inflate(g.body, settings.max_body_bytes)
+    return _preflight() if preflight else None
 
 
-def _finish(response: Response, slot: Slot) -> Response:
+def _check_framing(headers: dict[str, str]) -> None:
+    """What gunicorn lets pass."""
+    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise ApiError("bad_request", "the body is framed in more than one way, or in one that is not taken here")
+    if "host" not in headers and request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
+        raise ApiError("bad_request", "the header host is missing or no host")
+
+
+def _preflight() -> Response:
+    response = Response(status=204)
+    response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+    response.headers["Access-Control-Allow-Headers"] = "Content-Type, Authorization, X-Request-Id, X-Request-Budget-Ms"
+    response.headers["Access-Control-Max-Age"] = "600"
+    return response
+
+
+def _finish(response: Response, slot: Slot, settings: Settings) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     serving = g.get("serving") or slot.serving
     if serving:
         response.headers["X-Policy-Version"] = serving.version
         response.headers["X-Policy-Digest"] = serving.digest
+    for line in cors_headers(request.headers.get("Origin", ""), settings).decode().splitlines():
+        name, _, value = line.partition(": ")
+        response.headers[name] = value
     route = request.url_rule.rule if request.url_rule else "other"
-    metrics.REQUESTS.labels(route, response.status_code).inc()
-    if route in _PREDICTIONS:
-        metrics.LATENCY.labels("total").observe(time.perf_counter() - g.received)
+    parts = {"total": time.perf_counter() - g.received} if route in _PREDICTIONS else {}
+    metrics.TALLY.answered(route, response.status_code, serving.version if serving else "", parts)
     return response
 
 
@@ -95,19 +132,6 @@ def _ready(slot: Slot) -> Serving:
     return serving
 
 
-def _asked_for(slot: Slot) -> Serving:
-    """What `?version=` names, else what drives."""
-    version = request.args.get("version")
-    if version is None:
-        return _ready(slot)
-    serving = slot.of_version(version)
-    if serving is None:
-        known = ", ".join(dict.fromkeys(served.version for served in slot.served())) or "none yet"
-        raise ApiError("version_not_found", f"is not served here; served: {known}", "version")
-    g.serving = serving
-    return serving
-
-
 def _read_body(limit: int) -> bytes:
     """The whole body, also of a request that will be refused.
 
@@ -129,33 +153,22 @@ def _read_body(limit: int) -> bytes:
     return body
 
 
-def _body(*media_types: str) -> bytes:
-    if request.mimetype not in media_types:
-        raise ApiError("unsupported_media_type", f"expected Content-Type: {' or '.join(media_types)}")
-    body: bytes = g.body
-    return body
+def _add_predictions(app: Flask, settings: Settings, slot: Slot) -> None:
+    for door in (PREDICT, INVOCATIONS):
+        app.add_url_rule(door.route, door.route, functools.partial(_predict, slot, settings, door), methods=["POST"])
 
 
-def _header_budget() -> float | None:
-    text = request.headers.get("X-Request-Budget-Ms")
-    if text is None:
-        return None
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
-        raise ApiError("bad_request", "expected a number of milliseconds", "X-Request-Budget-Ms")
-    return float(text)
-
-
-def _add_predictions(app: Flask, slot: Slot) -> None:
-    @app.post("/predict")
-    def predict() -> Response:
-        serving = _asked_for(slot)
-        return _json(answer.answer_predict(serving, _body("application/json"), g.received, _header_budget()))
-
-    @app.post("/invocations")
-    def invocations() -> Response:
-        serving = _asked_for(slot)
-        body = _body("application/json", "text/csv")
-        return _json(answer.answer_invocations(serving, body, request.mimetype == "text/csv"))
+def _predict(slot: Slot, settings: Settings, door: Door) -> Response:
+    g.serving = serving = find_serving(slot, request.args.get("version"), None)
+    media_type = check_media_type(request.headers.get("Content-Type", ""), door)
+    json_bytes = read_json_bytes(request.headers.get("Inference-Header-Content-Length"))
+    budgets = [settings.budget_ms or None, read_budget(request.headers.get("X-Request-Budget-Ms"))]
+    budget = min((budget for budget in budgets if budget is not None), default=None)
+    answer = answer_alone(door, serving, Asked(g.body, media_type, json_bytes), g.received, budget)
+    response = Response(answer.body, content_type=answer.media_type)
+    if answer.json_bytes is not None:
+        response.headers["Inference-Header-Content-Length"] = str(answer.json_bytes)
+    return response
 
 
 def _add_probes(app: Flask, slot: Slot) -> None:

@@ -17,6 +17,7 @@ STATUS = {
     "not_found": 404,
     "version_not_found": 404,
     "method_not_allowed": 405,
+    "request_timeout": 408,
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "invalid_observation": 422,

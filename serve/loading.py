@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 import threading
 import time
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("serve")
 
 WARM_UP_ROWS = (1, 8, 32)
+TIMED_CALLS = 9
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,16 @@ def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Se
         engine, figures = load_agreed(artifact, settings, folder)
         for rows in WARM_UP_ROWS:
             engine.warm_up(rows)
+        row_ms = statistics.median(engine.warm_up(1, TIMED_CALLS))
     except CarlaMlflowError as error:
         reason = one_line(error).replace(str(path), path.name)  # no path of this machine on the wire
         return Failure(reason, kind_of(error))
     except Exception:  # the boundary: whatever a policy can make a library raise, the server stays up
         log.exception("loading %s failed", path)
         return Failure("the policy can't be loaded; the log says why", "other")
-    predict = PredictCodec(engine.card, settings.max_batch)
+    predict = PredictCodec(engine.card, engine.digest, settings.max_batch)
     scoring = ScoringCodec(engine.specs, settings.max_batch)
-    return Serving(engine, _cache(engine, settings.result_cache), figures, predict, scoring, time.time())
+    return Serving(engine, _cache(engine, settings.result_cache), figures, predict, scoring, time.time(), row_ms)
 
 
 def _cache(engine: Engine, rows: int) -> ResultCache | None:

@@ -12,30 +12,58 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
 
+from carla_mlflow.control import CONTROL_NAMES
 from serve.refusals import FOLLOW_FILE
 from serve.status import Followed, read_file, worker_states
+from serve.tally import Buckets, Tally
+from serve.tally import Metrics as TallyMetrics
 
 if TYPE_CHECKING:
     from serve.slot import Serving
 
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+TENTHS = tuple(round(-1 + 0.1 * step, 1) for step in range(21))
+PARTS = ("queue", "decode", "inference", "total")
 
-REQUESTS = Counter("policy_requests_total", "Requests answered.", ("route", "code"))
+REQUESTS = Counter("policy_requests_total", "Requests answered.", ("route", "code", "version"))
 ACTIONS = Counter("policy_actions_total", "Actions given, one an observation.", ("version",))
 LATENCY = Histogram(
-    "policy_latency_seconds", "From the first byte read to the answer of a prediction.", ("part",), buckets=SECONDS
+    "policy_latency_seconds",
+    "Of predictions: waiting for the forward, decoding, the forward (one for many requests), from the first byte read "
+    "to the answer.",
+    ("part",),
+    buckets=SECONDS,
 )
+BATCH_ROWS = Histogram("policy_batch_rows", "Observations in one forward.", buckets=ROWS)
+ACTION = Histogram("policy_action", "What the policy does.", ("dimension",), buckets=TENTHS)
+SATURATED = Counter("policy_saturated_total", "Actions that are full pedal or full lock.", ("dimension",))
+OUT_OF_RANGE = Counter("policy_out_of_range_total", "Values outside the inner 99 % of a field's range.", ("field",))
+FALLBACKS = Counter("policy_fallbacks_total", "Answers that were the card's fallback.", ("reason",))
 SWAPS = Counter("policy_swaps_total", "Times that a worker began to serve another version.")
 REFUSED = Counter("policy_refusals_total", "Times that a version was refused.", ("reason",))
 UNUSABLE = Counter("policy_unusable_actions_total", "Requests for which a policy gave no usable action.", ("version",))
 CACHED = Counter("policy_result_cache_rows_total", "Rows asked of the result cache.", ("outcome",))
+IN_FLIGHT = Gauge("policy_in_flight", "Requests that are being answered.", multiprocess_mode="livesum")
+
+TALLY = Tally(
+    TallyMetrics(
+        REQUESTS,
+        ACTIONS,
+        SATURATED,
+        OUT_OF_RANGE,
+        {part: Buckets(LATENCY.labels(part), SECONDS) for part in PARTS},
+        Buckets(BATCH_ROWS, ROWS),
+        tuple(Buckets(ACTION.labels(name), TENTHS) for name in CONTROL_NAMES),
+    )
+)
 
 _counting = threading.Lock()
 _counted: dict[int, tuple[int, int]] = {}
@@ -88,6 +116,7 @@ def render(folder: Path) -> bytes:
     Args:
         folder: the server's run folder.
     """
+    TALLY.flush()
     registry = CollectorRegistry()
     registry.register(ServerState(folder))
     if MULTIPROCESS_FOLDER in os.environ:

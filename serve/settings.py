@@ -45,6 +45,16 @@ class Settings:
     webhook_secret: str = _secret("the secret of MLflow's webhook to /hooks/mlflow; without it there is no such route")
     max_batch: int = _setting(1024, "most observations in a request")
     max_body_bytes: int = _setting(64 * MIB, "most bytes in a request's body")
+    max_inflight: int = _setting(1024, "most requests that a worker answers at once; more get 429")
+    budget_ms: float = _setting(0.0, "milliseconds until an answer is too late, where requests say none; 0: never")
+    forward_timeout_s: float = _setting(5.0, "seconds after which a forward is taken to hang, and its worker replaced")
+    header_timeout_s: float = _setting(5.0, "seconds in which the head of a request has to come")
+    body_timeout_s: float = _setting(10.0, "seconds in which its body has to come, and an answer to be read")
+    worker_class: str = _setting("loop", "loop (our event loop) or gthread (gunicorn's threads, Flask alone)")
+    api_key: str = _secret("a key that every request but probes has to bring: Authorization: Bearer KEY")
+    cors_origins: str = _setting("", "origins whose pages may ask from a browser: https://a.example,https://b.example")
+    certfile: str = _setting("", "TLS: the certificate chain, PEM")
+    keyfile: str = _setting("", "TLS: its private key, PEM")
     drain_s: float = _setting(2.0, "seconds to go on accepting after being told to stop")
     trust_types: str = _setting("", "types that preprocessor.skops may hold beyond our own list: my_pkg.Clipper,…")
     result_cache: int = _setting(0, "rows whose answers are remembered, exactly; 0 for none")
@@ -59,6 +69,11 @@ class Settings:
     def trusted(self) -> tuple[str, ...]:
         """`trust_types` as full names."""
         return operators_types(self.trust_types)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """`cors_origins`, one by one."""
+        return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
 
     @property
     def references(self) -> tuple[str | None, ...]:
@@ -82,6 +97,20 @@ class Settings:
             return [f"also: {error}"]
         return [f"also: {other} is another policy than {name}" for other in others if other != name]
 
+    def _problems_of_access(self) -> list[str]:
+        found = []
+        if self.worker_class not in {"loop", "gthread"}:
+            found.append(f"worker_class: {self.worker_class!r}: expected loop or gthread")
+        for origin in self.origins:
+            if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?", origin):
+                found.append(f"cors_origins: {origin!r}: expected exact origins, such as https://cars.example")
+        if bool(self.certfile) != bool(self.keyfile):
+            found.append("certfile: TLS needs --certfile and --keyfile")
+        for name in ("certfile", "keyfile"):
+            if getattr(self, name) and not Path(getattr(self, name)).is_file():
+                found.append(f"{name}: there is no such file")
+        return found
+
     def problems(self) -> list[str]:
         """What can't be served with, in words."""
         found = [] if self.model else ["model: say what to serve: --model FOLDER or --model NAME@production"]
@@ -91,6 +120,8 @@ class Settings:
             ("max_batch", 1, 1_000_000),
             ("max_body_bytes", 1, 1024 * MIB),
             ("result_cache", 0, 10_000_000),
+            ("max_inflight", 1, 1_000_000),
+            ("budget_ms", 0, 1e9),
         ):
             if not low <= getattr(self, name) <= high:
                 found.append(f"{name}: {getattr(self, name)} is outside {low} to {high}")
@@ -107,10 +138,10 @@ class Settings:
                 found.append(f"trust_types: {name!r}: expected full names of types, such as my_pkg.features.Clipper")
         if not self.host:
             found.append("host: is empty; 0.0.0.0 listens on every address")
-        for name in ("poll_s", "load_timeout_s"):
+        for name in ("poll_s", "load_timeout_s", "forward_timeout_s", "header_timeout_s", "body_timeout_s"):
             if not 0 < getattr(self, name) <= 3600:
                 found.append(f"{name}: {getattr(self, name)} is not more than 0 and at most 3600")
-        found += self._problems_of_references()
+        found += self._problems_of_references() + self._problems_of_access()
         if self.log_level not in {"debug", "info", "warning", "error"}:
             found.append(f"log_level: {self.log_level!r}: expected debug, info, warning or error")
         return found

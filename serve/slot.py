@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     from carla_mlflow.result_cache import ResultCache
 
 
+SLOW_MS = 1.0
+
+
 @dataclass(frozen=True)
 class Serving:
-    """A policy that may drive: verified, in parity, warm; and how it came here."""
+    """A policy that may drive: verified, in parity, warm; and how it came here.
+
+    Attributes:
+        row_ms: what one observation takes, measured as it was loaded, milliseconds.
+    """
 
     engine: Engine
     cache: ResultCache | None
@@ -30,7 +37,13 @@ class Serving:
     predict: PredictCodec
     scoring: ScoringCodec
     loaded_at: float
+    row_ms: float
     stage: str | None = None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a forward would keep everyone else on the event loop waiting."""
+        return self.row_ms > SLOW_MS
 
     @property
     def act(self) -> Callable[..., Actions]:

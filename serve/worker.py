@@ -1,80 +1,143 @@
-"""gunicorn's threaded worker, with a stop that drops nothing.
+"""gunicorn's worker of ours: one event loop (uvloop) that answers predictions itself.
 
-Told to stop, it says so on /readyz, goes on accepting for `drain_s` while load balancers look away, closes each
-connection with its next answer, takes what still waits in the listen queue, and leaves when all is answered.
+gunicorn stays what it is good at: starting, counting, signalling and replacing processes. Told to stop, a worker says
+so on /readyz, goes on accepting for `drain_s` while load balancers look away, closes each connection with its
+next answer, takes what still waits in the listen queue, and leaves when all is answered.
 """
 
 from __future__ import annotations
 
-import contextlib
-import select
-import socket
+import asyncio
+import os
+import signal
 import sys
-import threading
 import time
-import uuid
-from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
-import msgspec
-from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
-from gunicorn.workers.gthread import ThreadWorker
+import uvloop
+from gunicorn.sock import ssl_context
+from gunicorn.workers.base import Worker
 
-from serve.errors import STATUS, ApiError
+from serve import metrics
+from serve.errors import ApiError
+from serve.reception import Reception
+from serve.turn import Question
+from serve.watchdog import EXIT_CODE, Watchdog
+from serve.wire.connection import Connection
 
-_UNREADABLE = {
-    "bad_request": "not HTTP that can be read here",
-    "headers_too_large": "the request line or the headers are too large",
-    "internal": "internal error; the log has it",
-}
+SWEEP_S = 0.1
+GRACE_S = 2.0
+"""How long a worker that has drained waits for requests in flight."""
+WRITE_BYTES = 256 * 1024
+"""Of answers that a client has not read yet; beyond, nothing more is read of it."""
 
 
-class DrainingWorker(ThreadWorker):  # type: ignore[misc]
+class LoopWorker(Worker):  # type: ignore[misc]
     """One process of the server. The app carries the slot and the settings as extensions."""
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM: drain first, then let gunicorn's own graceful stop finish."""
-        slot = self.wsgi.extensions["slot"]
-        if slot.draining:
-            return
-        slot.draining = True
-        self.max_keepalived = -1  # gunicorn then closes each connection with its next answer, and says so in it
-        timer = threading.Timer(self.wsgi.extensions["settings"].drain_s, super().handle_exit, (sig, frame))
-        timer.daemon = True
-        timer.start()
+    def init_process(self) -> None:
+        self._exit_code = 0
+        super().init_process()
 
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        """Answers what is not HTTP in the shape of every other error, and says nothing of what came."""
-        too_large = isinstance(exc, LimitRequestHeaders | LimitRequestLine)
-        code = "headers_too_large" if too_large else "bad_request" if isinstance(exc, ParseException) else "internal"
-        if code == "internal":
-            self.log.exception("error handling a connection")
-        request_id = uuid.uuid4().hex
-        body = msgspec.json.encode(ApiError(code, _UNREADABLE[code]).body(request_id))
-        head = (
-            f"HTTP/1.1 {STATUS[code]} {HTTPStatus(STATUS[code]).phrase}\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nX-Request-Id: {request_id}\r\n\r\n"
-        )
-        with contextlib.suppress(OSError):  # the client may be gone
-            client.sendall(head.encode() + body)
+    def run(self) -> None:
+        """Until told to stop."""
+        loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._serve(loop))
+        finally:
+            metrics.TALLY.flush()
+        sys.stdout.flush()
+        if self._exit_code:
+            os._exit(self._exit_code)  # a thread that hangs would keep the process
 
-    def set_accept_enabled(self, enabled: bool) -> None:
-        if not enabled and not self.alive and self._accepting:
-            self._accept_the_rest()
-        super().set_accept_enabled(enabled)
-        if not enabled and not self.alive:
-            for listener in self.sockets:
-                listener.close()
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        slot, settings = self.wsgi.extensions["slot"], self.wsgi.extensions["settings"]
+        self._loop, self._slot, self._settings = loop, slot, settings
+        self._stopped = asyncio.Event()
+        self._reception = reception = Reception(loop, self.wsgi, slot, settings)
+        reception.pieces.on_hang = self._replace
+        Watchdog(reception.turn, self._explain, settings.forward_timeout_s).start()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, self._told_to_stop, number)
+        tls = ssl_context(self.cfg) if self.cfg.is_ssl else None
+        self._servers = [
+            await loop.create_server(self._connect, sock=listener.sock, ssl=tls, backlog=self.cfg.backlog)
+            for listener in self.sockets
+        ]
+        self._sweep(time.monotonic())
+        await self._stopped.wait()
+        reception.stop()
 
-    def _accept_the_rest(self) -> None:
-        """Takes what has arrived and what waits in the listen queue; ends connections that have nothing to say."""
-        self.wait_for_and_dispatch_events(0)
-        for connection in (*self.keepalived_conns, *self.pending_conns):
-            connection.timeout = time.monotonic()
-        self.murder_keepalived()
-        self.murder_pending()
-        sys.setswitchinterval(1e-5)  # between the last look at the queue and its end no other thread should linger
+    def _connect(self) -> Connection:
+        return Connection(self._reception)
+
+    # Every tenth of a second.
+
+    def _sweep(self, second: float) -> None:
+        now = time.monotonic()
+        if now - second >= 1:
+            second = now
+            self._reception.replies.second()
+            self.notify()
+            if os.getppid() != self.ppid:  # the master is gone
+                self.log.info("the master process is gone: stopping")
+                self._stopped.set()
+                return
+        for connection in [c for c in self._reception.connections if c.deadline < now]:
+            connection.expire()
+        self._reception.pieces.look()
+        metrics.TALLY.flush()
+        metrics.IN_FLIGHT.set(self._reception.in_flight)
+        self._loop.call_later(SWEEP_S, self._sweep, second)
+
+    # Stopping.
+
+    def _told_to_stop(self, number: int) -> None:
+        if number != signal.SIGTERM:
+            self._stopped.set()
+        elif not self._slot.draining:
+            self._slot.draining = self._reception.draining = True
+            self._loop.call_later(self._settings.drain_s, self._stop_accepting)
+
+    def _stop_accepting(self) -> None:
+        """What waits in the listen queue is taken by the turn of the loop that comes before `_close`."""
+        self._loop.call_later(0.01, self._close)
+
+    def _close(self) -> None:
+        for server in self._servers:
+            server.close()
         for listener in self.sockets:
-            while select.select([listener], [], [], 0)[0]:
-                self.accept(listener)
+            listener.close()
+        self._leave(time.monotonic() + GRACE_S)
+
+    def _leave(self, latest: float) -> None:
+        """When everything is answered, or it takes too long."""
+        for connection in list(self._reception.connections):
+            if connection.is_idle:
+                connection.transport.close()
+        if (self._reception.connections or self._reception.in_flight) and time.monotonic() < latest:
+            self._loop.call_later(0.02, self._leave, latest)
+        else:
+            self._stopped.set()
+
+    def _replace(self) -> None:
+        """A thread of this process hangs for ever: others take over."""
+        if not self._exit_code:
+            self._exit_code = EXIT_CODE
+            self.log.critical("a forward has not come to an end: this worker ends")
+            self._reception.draining = True
+            self._stop_accepting()
+
+    def _explain(self, question: Question, error: ApiError) -> bytes:
+        wire = question.wire
+        return self._reception.replies.error(error, question.door, question.serving, wire.request_id, False)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Before the loop runs: told to stop while starting."""
+        sys.exit(0)
+
+    def handle_abort(self, sig: int, frame: Any) -> None:
+        """Gunicorn's own: this process has not said that it lives."""
+        os._exit(1)

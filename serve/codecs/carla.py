@@ -6,47 +6,61 @@ bytes it stumbled; so what it refuses is decoded again slowly, to name row and f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
 from carla_mlflow.actions import Actions
 from carla_mlflow.card_sections import Card
-from carla_mlflow.control import CONTROL_NAMES
-from carla_mlflow.observations import cast, from_rows
+from carla_mlflow.observations import from_rows
 from carla_mlflow.sampling import MAX_SEED
 from carla_mlflow.specs import ObservationSpec
 from serve.codecs import strict_json
+from serve.codecs.columns import Column
 from serve.errors import ApiError
 
 OPTIONS = ("deterministic", "seed", "budget_ms", "details")
 FIELDS = ("observations", *OPTIONS)
 
 
-@dataclass(frozen=True)
-class PredictRequest:
-    """A decoded request: arrays by the spec (bounds not yet checked), and how to act."""
+class PredictRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """A decoded request: observations by the spec (bounds not yet checked), and how to act.
+
+    Attributes:
+        observations: arrays by name, each (B, *shape); empty where `rows` holds them.
+        rows: observations as the fast decoder left them, to be put into arrays with those of other requests.
+        count: observations, B.
+    """
 
     observations: dict[str, NDArray[Any]]
     deterministic: bool = True
     seed: int | None = None
     budget_ms: float | None = None
     details: bool = False
+    rows: list[Any] | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.rows) if self.rows is not None else len(next(iter(self.observations.values())))
 
 
 class PredictCodec:
-    """Decodes and encodes /predict for one card."""
+    """Decodes and encodes /predict for one card.
 
-    def __init__(self, card: Card, max_rows: int) -> None:
+    Attributes:
+        watched: fields whose values are compared with what the policy was trained on.
+    """
+
+    def __init__(self, card: Card, digest: str, max_rows: int) -> None:
+        self._named = msgspec.json.encode({"version": card.version, "digest": digest})[1:-1]
         self._specs = card.observation_spec
+        self.watched = tuple(s for s in self._specs if s.dtype == "float32" and None not in (s.low, s.high))
+        self._columns = [Column(spec) for spec in card.observation_spec]
         self._raw_names = tuple(card.action.raw)
         self._max_rows = max_rows
         self._decoder = msgspec.json.Decoder(_request_type(self._specs))
-        self._encoder = msgspec.json.Encoder()
 
     def decode(self, body: bytes) -> PredictRequest:
         """Reads a request.
@@ -64,10 +78,12 @@ class PredictCodec:
         rows = request.observations
         self._check_rows(len(rows))
         check_seed(None if request.seed is UNSET else request.seed, "seed")
-        columns = {spec: np.array([getattr(row, spec.name) for row in rows], dtype=np.float64) for spec in self._specs}
-        arrays = {spec.name: cast(spec, column) for spec, column in columns.items()}
         given = {name: getattr(request, name) for name in OPTIONS}
-        return PredictRequest(arrays, **{name: value for name, value in given.items() if value is not UNSET})
+        return PredictRequest({}, rows=rows, **{name: value for name, value in given.items() if value is not UNSET})
+
+    def to_arrays(self, rows: list[Any]) -> dict[str, NDArray[Any]]:
+        """Rows of decoded requests → arrays of the specs' dtypes, each (len(rows), *shape)."""
+        return {column.spec.name: column.gather(rows) for column in self._columns}
 
     def _names_once(self, body: bytes, request: Any) -> bool:
         """Whether no name stands twice in an object: the fast decoder would keep the last one.
@@ -104,20 +120,24 @@ class PredictCodec:
         if rows > self._max_rows:
             raise ApiError("bad_request", f"{rows} observations; at most {self._max_rows} in a request", "observations")
 
-    def encode(self, actions: Actions, request: PredictRequest, version: str, digest: str, timing_ms: Any) -> bytes:
-        """Writes an answer; numbers round-trip the float32 that was computed."""
-        answer: dict[str, Any] = {
-            "actions": [dict(zip(CONTROL_NAMES, row, strict=True)) for row in actions.control.tolist()],
-            "version": version,
-            "digest": digest,
-            "deterministic": request.deterministic,
-            "timing_ms": timing_ms,
-        }
-        if actions.seed is not None:
-            answer["seed"] = actions.seed
-        if request.details:
-            answer["details"] = self._details(actions)
-        return self._encoder.encode(answer)
+    def encode(self, objects: bytes, request: PredictRequest, actions: Actions | None, timing_ms: bytes) -> bytes:
+        """Writes an answer.
+
+        Args:
+            objects: the controls as JSON objects with commas between.
+            request: what was asked.
+            actions: what the policy did; needed where the request samples or asks for details.
+            timing_ms: a JSON object.
+        """
+        tail = b""
+        if actions is not None and actions.seed is not None:
+            tail = b',"seed":%d' % actions.seed
+        if actions is not None and request.details:
+            tail += b',"details":' + msgspec.json.encode(self._details(actions))
+        mode = b"true" if request.deterministic else b"false"
+        return b'{"actions":[%b],%b,"deterministic":%b,"timing_ms":%b%b}' % (
+            objects, self._named, mode, timing_ms, tail,
+        )  # fmt: skip
 
     def _details(self, actions: Actions) -> list[dict[str, Any]]:
         names, raw = self._raw_names, actions.raw.tolist()

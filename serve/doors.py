@@ -1,0 +1,86 @@
+"""The ways to ask for an action: what each takes, how it answers, how it refuses. Shared by both kinds of server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serve.batch import Answered
+from serve.codecs.carla import PredictRequest
+from serve.errors import ApiError
+from serve.slot import Serving
+
+JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The bytes of a request, and what its head says of them.
+
+    Attributes:
+        body: decompressed.
+        media_type: in lower case, without parameters.
+        json_bytes: how many of the body are JSON, where tensors follow it; None where the head does not say.
+    """
+
+    body: bytes
+    media_type: str
+    json_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The bytes of an answer.
+
+    Attributes:
+        body: as it goes out.
+        media_type: of it.
+        json_bytes: how many of the body are JSON, where tensors follow it.
+    """
+
+    body: bytes
+    media_type: str = JSON
+    json_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Door:
+    """One protocol.
+
+    Attributes:
+        route: as metrics name it.
+        media_types: that it takes.
+        decode: raises ApiError or SpecError.
+        encode: takes a JSON object of times last.
+        explain: an error's body, for a request id.
+    """
+
+    route: str
+    media_types: tuple[str, ...]
+    decode: Callable[[Serving, Asked], PredictRequest]
+    encode: Callable[[Serving, PredictRequest, Answered, bytes], Answer]
+    explain: Callable[[ApiError, str], dict[str, Any]]
+
+
+def _decode_predict(serving: Serving, asked: Asked) -> PredictRequest:
+    return serving.predict.decode(asked.body)
+
+
+def _encode_predict(serving: Serving, request: PredictRequest, answered: Answered, timing_ms: bytes) -> Answer:
+    actions = None if request.deterministic and not request.details else answered.actions
+    return Answer(serving.predict.encode(answered.objects(), request, actions, timing_ms))
+
+
+def _decode_invocations(serving: Serving, asked: Asked) -> PredictRequest:
+    return (serving.scoring.decode_csv if asked.media_type == CSV else serving.scoring.decode_json)(asked.body)
+
+
+def _encode_invocations(serving: Serving, _: PredictRequest, answered: Answered, __: bytes) -> Answer:
+    return Answer(serving.scoring.encode(answered.objects(np.float64)))  # MLflow writes the float32 as a double
+
+
+PREDICT = Door("/predict", (JSON,), _decode_predict, _encode_predict, ApiError.body)
+INVOCATIONS = Door("/invocations", (JSON, CSV), _decode_invocations, _encode_invocations, ApiError.mlflow_body)

@@ -1,0 +1,156 @@
+"""Where requests arrive from the event loop's connections, and their answers leave."""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable
+
+from serve import metrics
+from serve.batch import Answered
+from serve.doors import Asked
+from serve.errors import ApiError, from_core
+from serve.pieces import Pieces
+from serve.settings import Settings
+from serve.slot import Serving, Slot
+from serve.turn import Question, Turn
+from serve.wire.bridge import Bridge
+from serve.wire.connection import Connection, Request
+from serve.wire.plan import Plan, Planner
+from serve.wire.replies import Replies
+
+log = logging.getLogger("serve")
+
+
+class Reception:
+    """Takes the requests of one worker: predictions here, everything else by the Flask app.
+
+    Attributes:
+        connections: that are open.
+        in_flight: requests that are not answered yet.
+        draining: whether each answer is the last on its connection.
+    """
+
+    def __init__(
+        self, loop: AbstractEventLoop, app: Callable[..., Iterable[bytes]], slot: Slot, settings: Settings
+    ) -> None:
+        self._slot, self._settings = slot, settings
+        self.planner = Planner(settings)
+        self.connections: set[Connection] = set()
+        self.in_flight = 0
+        self.draining = False
+        self.max_body_bytes = settings.max_body_bytes
+        self.header_timeout_s, self.body_timeout_s = settings.header_timeout_s, settings.body_timeout_s
+        self.replies = Replies()
+        self.turn = Turn(loop, self._send, self._refuse)
+        self.pieces = Pieces(loop, self._send, self._refuse, settings.forward_timeout_s)
+        self.bridge = Bridge(app, loop, self.replies)
+
+    # What connections call.
+
+    def take(self, request: Request) -> None:
+        """Answers a request, now or later."""
+        plan = request.plan
+        assert plan is not None
+        request.request_id = plan.request_id or self.replies.new_id()
+        self.in_flight += 1
+        if self.in_flight > self._settings.max_inflight:
+            self._refuse(request, ApiError("overloaded", "too many requests at once; try again soon"), None)
+        elif plan.door is not None:
+            self._predict(request, plan)
+        elif self.bridge.is_full:
+            self._refuse(request, ApiError("overloaded", "too many requests at once; try again soon"), None)
+        else:
+            self.bridge.take(request, self._bridged)
+
+    def refuse(self, request: Request, error: ApiError) -> None:
+        """Answers a request that can't be taken."""
+        self.in_flight += 1
+        plan = request.plan
+        request.request_id = (plan.request_id if plan else None) or self.replies.new_id()
+        self._refuse(request, error, None)
+
+    # Predictions.
+
+    def _predict(self, request: Request, plan: Plan) -> None:
+        try:
+            serving = find_serving(self._slot, plan.version, plan.name)
+            body = inflate(request.body, self.max_body_bytes) if plan.gzip else request.body
+        except ApiError as error:
+            self._refuse(request, error, None)
+            return
+        assert plan.door is not None
+        question = Question(request, plan.door, serving, Asked(body, plan.media_type, plan.json_bytes))
+        (self.pieces if serving.is_slow else self.turn).add(question)
+
+    def _send(self, question: Question, answered: Answered, timing_ms: bytes, times: dict[str, float]) -> None:
+        request, serving, wire = question.request, question.serving, question.wire
+        assert request is not None
+        answer = question.door.encode(serving, request, answered, timing_ms)
+        extra = wire.plan.extra if wire.plan else b""
+        self.in_flight -= 1
+        wire.answer(self.replies.success(serving, answer, wire.request_id, wire.keep_alive, extra))
+        metrics.TALLY.answered(question.door.route, 200, serving.version, times)
+
+    def _refuse(self, request: Request, error: Exception, serving: Serving | None) -> None:
+        known = from_core(error)
+        if known.code == "internal":
+            log.error("request %s failed", request.request_id, exc_info=error)
+        serving = serving or self._slot.serving
+        plan = request.plan
+        door = plan.door if plan else None
+        self.in_flight -= 1
+        request.answer(
+            self.replies.error(
+                known, door, serving, request.request_id, request.keep_alive, plan.extra if plan else b""
+            )
+        )
+        version = serving.version if serving else ""
+        parts = {"total": time.perf_counter() - request.received} if door else {}
+        metrics.TALLY.answered(door.route if door else "other", known.status, version, parts)
+
+    def _bridged(self, request: Request, reply: bytes) -> None:
+        self.in_flight -= 1
+        request.answer(reply)
+
+    def stop(self) -> None:
+        """Takes nothing more."""
+        self.pieces.stop()
+        self.bridge.stop()
+
+
+def find_serving(slot: Slot, version: str | None, name: str | None) -> Serving:
+    """What a request asks for by version and name, else what drives.
+
+    Raises:
+        ApiError: not_ready or version_not_found.
+    """
+    serving = slot.serving
+    if version is not None:
+        serving = slot.of_version(version)
+    elif serving is None:
+        raise ApiError("not_ready", slot.reason)
+    if serving is None or name not in (None, serving.card.name):
+        known = ", ".join(dict.fromkeys(served.version for served in slot.served())) or "none yet"
+        raise ApiError("version_not_found", f"is not served here; served: {known}", "version" if version else "name")
+    return serving
+
+
+def inflate(body: bytes, limit: int) -> bytes:
+    """A gzipped body, as it was.
+
+    Raises:
+        ApiError: body_too_large, found before more than `limit` bytes are in memory; or bad_request.
+    """
+    decoder = zlib.decompressobj(wbits=31)  # gzip alone
+    try:
+        whole = decoder.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise ApiError("bad_request", "the body is not gzip") from error
+    if len(whole) > limit or decoder.unconsumed_tail:
+        raise ApiError("body_too_large", f"at most {limit} bytes")
+    if not decoder.eof or decoder.unused_data:
+        raise ApiError("bad_request", "the body is not one whole gzip member")
+    return whole

@@ -1,0 +1,135 @@
+"""What a worker counts, kept in plain numbers and handed to prometheus_client ten times a second.
+
+One increment of prometheus_client costs as much as a tenth of a request; a worker that is killed loses
+what it counted in its last tenth of a second.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import Counter as Numbers
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Counter, Histogram
+
+from carla_mlflow.array_spec import ArraySpec
+from carla_mlflow.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
+
+MOST_ROWS = 4096
+"""Rows whose actions and observations wait to be looked at."""
+INNER = 0.005
+"""Of a field's range, at either end: what lies there the policy was hardly trained on."""
+
+
+class Buckets:
+    """A histogram in plain numbers."""
+
+    def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
+        self._histogram, self._bounds = histogram, bounds
+        self._counts, self._sum = [0] * (len(bounds) + 1), 0.0
+
+    def add(self, value: float) -> None:
+        """Takes one value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def add_all(self, values: NDArray[Any]) -> None:
+        """Takes many."""
+        places = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
+        self._counts = (places + self._counts).tolist()
+        self._sum += float(values.sum(dtype=np.float64))
+
+    def flush(self) -> None:
+        """Hands over. prometheus_client has no public way to add more than one value at once."""
+        for bucket, count in zip(self._histogram._buckets, self._counts, strict=True):
+            if count:
+                bucket.inc(count)
+        if any(self._counts):
+            self._histogram._sum.inc(self._sum)
+            self._counts, self._sum = [0] * len(self._counts), 0.0
+
+
+class Seen(NamedTuple):
+    """Rows that the policy decided on, to be looked at later."""
+
+    specs: tuple[ArraySpec, ...]
+    observations: Mapping[str, NDArray[Any]]
+    control: NDArray[np.float32]
+
+
+class Metrics(NamedTuple):
+    """Where the counts go."""
+
+    requests: Counter
+    actions: Counter
+    saturated: Counter
+    out_of_range: Counter
+    parts: dict[str, Buckets]
+    rows: Buckets
+    dimensions: tuple[Buckets, ...]
+
+
+class Tally:
+    """Counts of one worker. Safe to call from several threads."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._requests: Numbers[tuple[str, int, str]] = Numbers()
+        self._actions: Numbers[str] = Numbers()
+        self._seen: list[Seen] = []
+        self._rows = 0
+
+    def answered(self, route: str, code: int, version: str, parts: Mapping[str, float]) -> None:
+        """One answer, and how long its parts took, seconds."""
+        with self._lock:
+            self._requests[route, code, version] += 1
+            for name, seconds in parts.items():
+                self._metrics.parts[name].add(seconds)
+
+    def acted(self, version: str, seen: Seen, inference_s: float) -> None:
+        """One forward."""
+        rows = len(seen.control)
+        with self._lock:
+            self._actions[version] += rows
+            self._metrics.rows.add(rows)
+            self._metrics.parts["inference"].add(inference_s)
+            self._seen.append(seen)
+            self._rows += rows
+            if self._rows > MOST_ROWS:
+                self._look()
+
+    def flush(self) -> None:
+        """Hands everything to prometheus_client."""
+        with self._lock:
+            self._look()
+            for (route, code, version), count in self._requests.items():
+                self._metrics.requests.labels(route, code, version).inc(count)
+            for version, rows in self._actions.items():
+                self._metrics.actions.labels(version).inc(rows)
+            self._requests.clear()
+            self._actions.clear()
+            for buckets in (*self._metrics.parts.values(), self._metrics.rows, *self._metrics.dimensions):
+                buckets.flush()
+
+    def _look(self) -> None:
+        """The policy's own health: what it does, and whether it is asked what it knows."""
+        seen, self._seen, self._rows = self._seen, [], 0
+        if not seen:
+            return
+        control = np.concatenate([batch.control for batch in seen])
+        at_bound = ((control >= CONTROL_HIGH) | ((control <= CONTROL_LOW) & (CONTROL_LOW < 0))).sum(axis=0)
+        for column, name in enumerate(CONTROL_NAMES):
+            self._metrics.dimensions[column].add_all(control[:, column])
+            self._metrics.saturated.labels(name).inc(int(at_bound[column]))
+        for specs in {id(batch.specs): batch.specs for batch in seen}.values():
+            alike = [batch.observations for batch in seen if batch.specs is specs]
+            for spec in specs:
+                values = np.concatenate([observations[spec.name] for observations in alike])
+                margin = INNER * (spec.highs.astype(np.float64) - spec.lows)
+                outside = (values < spec.lows + margin) | (values > spec.highs - margin)
+                self._metrics.out_of_range.labels(spec.name).inc(int(outside.sum()))

@@ -1,0 +1,62 @@
+"""Notices a forward that does not come to an end although the event loop waits for it.
+
+The loop can't answer then; this thread does, straight into the sockets: 504 at a request's budget, 500 when the
+forward has hung for too long. Then the process ends, and gunicorn starts another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from serve.answer import too_late
+from serve.errors import ApiError, from_core
+from serve.turn import Question, Turn
+
+LOOK_S = 0.02
+EXIT_CODE = 70
+
+log = logging.getLogger("serve")
+
+
+class Watchdog(threading.Thread):
+    """Watches the turns of one worker."""
+
+    def __init__(self, turn: Turn, explain: Callable[[Question, ApiError], bytes], timeout_s: float) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self._turn, self._explain, self._timeout_s = turn, explain, timeout_s
+
+    def run(self) -> None:
+        """For ever; ends the process when a forward hangs."""
+        while True:
+            time.sleep(LOOK_S)
+            with self._turn.lock:
+                if self._turn.running is not None and self._look(*self._turn.running):
+                    log.critical("a forward has not come to an end within %g s: this worker ends", self._timeout_s)
+                    logging.shutdown()
+                    os._exit(EXIT_CODE)
+
+    def _look(self, since: float, group: list[Question]) -> bool:
+        hangs = time.monotonic() - since > self._timeout_s
+        now = time.perf_counter()
+        for question in group:
+            if question.wire.reply is not None or question.wire.connection.pending[0] is not question.wire:
+                continue
+            if now >= question.ends:
+                self._answer(question, too_late(question.serving))
+            elif hangs:
+                self._answer(question, ApiError("internal", "the policy does not come to an end"))
+        return hangs
+
+    def _answer(self, question: Question, error: ApiError) -> None:
+        question.wire.reply = reply = self._explain(question, from_core(error))
+        sock: socket.socket | None = question.wire.connection.transport.get_extra_info("socket")
+        if sock is not None and question.wire.connection.transport.get_extra_info("sslcontext") is None:
+            with contextlib.suppress(OSError):  # the client may be gone, or not read
+                os.set_blocking(sock.fileno(), False)
+                os.write(sock.fileno(), reply)

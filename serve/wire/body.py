@@ -1,0 +1,103 @@
+"""The body of a request: so many bytes, or chunks. Each collector gives back what belongs to the next request."""
+
+from __future__ import annotations
+
+import re
+
+from serve.errors import ApiError
+
+MOST_CHUNKS = 100_000
+"""With the lines after the last. More are an attack: 64 MiB come in chunks of hundreds of bytes at least."""
+MOST_LINE = 256
+"""Bytes of the line before a chunk, extensions included, and of a line after the last."""
+_BROKEN = ApiError("bad_request", "the body is not framed as HTTP says")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+
+
+class FixedBody:
+    """A body of a length that is known."""
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self._parts: list[bytes] = []
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Takes what came; returns what is left over when the body is whole, else None."""
+        if len(data) >= self._left:
+            self._parts.append(data[: self._left])
+            rest, self._left = data[self._left :], 0
+            return rest
+        self._parts.append(data)
+        self._left -= len(data)
+        return None
+
+    def whole(self) -> bytes:
+        """The body."""
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+
+class ChunkedBody:
+    """A body in chunks, of at most `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = self._lines = 0
+        self._left: int | None = None  # bytes of this chunk that are still to come; None before its line
+        self._ended = False  # the last chunk's line was read: trailers follow
+        self._line = b""
+
+    def feed(self, data: bytes) -> bytes | None:
+        """As `FixedBody.feed`.
+
+        Raises:
+            ApiError: bad_request: that is not how chunks look; body_too_large.
+        """
+        data, self._line = self._line + data, b""
+        at = 0
+        while True:
+            if self._left is not None:
+                taken = min(self._left, len(data) - at)
+                if taken:
+                    self._parts.append(data[at : at + taken])
+                at, self._left = at + taken, self._left - taken
+                if self._left or len(data) - at < 2:
+                    return self._wait(data[at:])
+                if data[at : at + 2] != b"\r\n":
+                    raise ApiError("bad_request", "a chunk is longer than it says")
+                at, self._left = at + 2, None
+            end = data.find(b"\n", at)
+            if end < 0:
+                return self._wait(data[at:])
+            line, at = data[at : end + 1], end + 1
+            if self._ended and line == b"\r\n":
+                return data[at:]
+            self._read_line(line)
+
+    def _wait(self, rest: bytes) -> bytes | None:
+        if len(rest) > MOST_LINE:
+            raise _BROKEN
+        self._line = rest
+        return None
+
+    def _read_line(self, line: bytes) -> None:
+        """The line before a chunk, or a trailer, which nobody asked for and nobody reads."""
+        self._lines += 1
+        if len(line) > MOST_LINE or self._lines > MOST_CHUNKS or not line.endswith(b"\r\n"):
+            raise _BROKEN
+        if not self._ended:
+            self._begin_chunk(line[:-2])
+
+    def _begin_chunk(self, line: bytes) -> None:
+        found = _SIZE.fullmatch(line)
+        if found is None:
+            raise _BROKEN
+        size = int(found[1], 16)
+        self._size += size
+        if self._size > self._limit:
+            raise ApiError("body_too_large", f"at most {self._limit} bytes")
+        self._ended, self._left = size == 0, size or None
+
+    def whole(self) -> bytes:
+        """The body."""
+        return b"".join(self._parts)

@@ -1,0 +1,100 @@
+"""Requests that are no predictions: handed to the Flask app, in a few threads beside the event loop."""
+
+from __future__ import annotations
+
+import io
+import sys
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from serve.wire.connection import Request
+from serve.wire.plan import decoded_path
+from serve.wire.replies import Replies
+
+THREADS = 4
+MOST_WAITING = 256
+"""Requests that wait for a thread."""
+
+_DROPPED = {"connection", "content-length", "transfer-encoding", "date", "server"}
+
+
+class Bridge:
+    """Runs a WSGI application."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], loop: AbstractEventLoop, replies: Replies) -> None:
+        self._app, self._loop, self._replies = app, loop, replies
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="flask")
+        self.waiting = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.waiting >= MOST_WAITING
+
+    def take(self, request: Request, done: Callable[[Request, bytes], None]) -> None:
+        """Answers a request by the app; `done` is called on the loop."""
+        self.waiting += 1
+
+        def finish(reply: bytes) -> None:
+            self.waiting -= 1
+            done(request, reply)
+
+        def run() -> None:
+            reply = self._run(request)
+            self._loop.call_soon_threadsafe(finish, reply)
+
+        self._pool.submit(run)
+
+    def _run(self, request: Request) -> bytes:
+        status, headers = "500 Internal Server Error", list[tuple[str, str]]()
+
+        def start_response(given: str, pairs: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], None]:
+            nonlocal status, headers
+            status, headers = given, pairs
+            return lambda _: None
+
+        result = self._app(environ(request), start_response)
+        try:
+            body = b"".join(result)
+        finally:
+            if hasattr(result, "close"):
+                result.close()
+        lines = [f"{name}: {value}\r\n" for name, value in headers if name.lower() not in _DROPPED]
+        head_only = request.plan is not None and request.plan.head.method == "HEAD"
+        return self._replies.raw(int(status[:3]), "".join(lines).encode("latin-1"), body, request.keep_alive, head_only)
+
+    def stop(self) -> None:
+        """Takes nothing more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def environ(request: Request) -> dict[str, Any]:
+    """A WSGI environment (PEP 3333). Neither Host nor what a proxy may add is believed."""
+    assert request.plan is not None
+    head = request.plan.head
+    headers = {
+        "HTTP_" + name.upper().replace("-", "_"): value
+        for name, value in head.headers.items()
+        if "_" not in name and name not in ("content-type", "content-length", "transfer-encoding")
+    }
+    return headers | {
+        "REQUEST_METHOD": head.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": decoded_path(head),
+        "QUERY_STRING": head.query,
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": f"HTTP/1.{head.minor}",
+        "CONTENT_TYPE": head.headers.get("content-type", ""),
+        "CONTENT_LENGTH": str(len(request.body)),
+        "HTTP_X_REQUEST_ID": request.request_id,
+        "HTTP_HOST": "localhost",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(request.body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }

@@ -1,0 +1,242 @@
+"""One connection: bytes in, requests out, answers back in the order in which they were asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Protocol, cast
+
+from serve.errors import ApiError
+from serve.wire.body import ChunkedBody, FixedBody
+from serve.wire.head import MOST_BYTES
+from serve.wire.plan import Plan, Planner
+
+MOST_PIPELINED = 64
+"""Requests of one connection that wait for their answers; more are read when some are answered."""
+LINGER_S = 1.0
+"""How long what still comes is read and dropped after an error, so that the client gets to read it."""
+
+
+class Request:
+    """A request that is being answered."""
+
+    __slots__ = ("body", "connection", "keep_alive", "plan", "received", "reply", "request_id")
+
+    def __init__(self, connection: Connection, plan: Plan | None, body: bytes, received: float) -> None:
+        self.connection, self.plan, self.body, self.received = connection, plan, body, received
+        self.keep_alive = plan is not None and plan.head.keep_alive
+        self.request_id = ""
+        self.reply: bytes | None = None
+
+    def answer(self, reply: bytes) -> None:
+        """Sends the whole answer as soon as those before it are sent. A second answer is dropped."""
+        if self.reply is None:
+            self.reply = reply
+            self.connection.flush()
+
+
+class Receiver(Protocol):
+    """Who answers requests."""
+
+    planner: Planner
+    draining: bool
+    max_body_bytes: int
+    header_timeout_s: float
+    body_timeout_s: float
+    connections: set[Connection]
+
+    def take(self, request: Request) -> None:
+        """Answers a request, now or later."""
+
+    def refuse(self, request: Request, error: ApiError) -> None:
+        """Answers a request that can't be taken."""
+
+
+class Connection(asyncio.Protocol):
+    """Reads requests off one connection."""
+
+    def __init__(self, server: Receiver) -> None:
+        self.server = server
+        self.pending: deque[Request] = deque()
+        self.deadline = float("inf")
+        self._rest = b""  # the beginning of a head, or what waits while nothing is read
+        self._plan: Plan | None = None  # of the request whose body is being read
+        self._body: FixedBody | ChunkedBody | None = None
+        self._since = 0.0
+        self._closing = self._paused = False
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self.server.connections.add(self)
+        self.wait_for_head(idle=True)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.server.connections.discard(self)
+        self._closing = True
+
+    def eof_received(self) -> bool:
+        """Half a request is none. Answers that are on their way still go out."""
+        if self._body is not None or self._rest:
+            self._fail(ApiError("bad_request", "the request ended before its end"))
+        elif self.pending:
+            self.pending[-1].keep_alive = False
+            return True
+        return bool(self.pending) or self._closing
+
+    def pause_writing(self) -> None:
+        """The client does not read: nothing more is read of it, for so long and no longer."""
+        self._pause(True)
+        self.deadline = time.monotonic() + self.server.body_timeout_s
+
+    def resume_writing(self) -> None:
+        self.wait_for_head(idle=True)
+        self._pause(False)
+
+    def data_received(self, data: bytes) -> None:
+        if self._body is None and not self._rest and not self._closing:
+            end = data.find(b"\r\n\r\n") + 4
+            plan = self.server.planner.known(data[:end])
+            if plan is not None and len(data) == end + plan.head.length and not plan.head.chunked:
+                # The common case: one whole request with a head that was seen before.
+                self._complete(plan, data[end:], time.perf_counter())
+                return
+        if not self._closing:
+            try:
+                self._read(data)
+            except ApiError as error:
+                self._fail(error)
+
+    # Reading.
+
+    def _read(self, data: bytes) -> None:
+        while not self._closing:
+            if len(self.pending) >= MOST_PIPELINED or self._paused:
+                self._rest += data
+                self._pause(True)
+                return
+            if self._body is None:
+                data = self._read_head(data) if data else data
+            rest = None if self._body is None else self._body.feed(data)
+            if rest is None:
+                return
+            self._complete(*self._take_whole())
+            data = rest
+
+    def _take_whole(self) -> tuple[Plan, bytes, float]:
+        assert self._plan is not None
+        assert self._body is not None
+        plan, body, self._plan, self._body = self._plan, self._body.whole(), None, None
+        return plan, body, self._since
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Takes a head off the data, if it is whole, and expects its body; what is left."""
+        if not self._rest:
+            self._since = time.perf_counter()
+            self.deadline = time.monotonic() + self.server.header_timeout_s
+        data, self._rest = self._rest + data, b""
+        end = data.find(b"\r\n\r\n") + 4
+        if len(data if end == 3 else data[:end]) > MOST_BYTES:
+            raise ApiError("headers_too_large", f"at most {MOST_BYTES} bytes")
+        if end == 3:
+            if data.count(b"\n") != data.count(b"\r\n") or data[:1] in (b"\r", b"\n"):
+                raise ApiError("bad_request", "a line of the head does not end as HTTP says")
+            self._rest = data
+            return b""
+        self._expect_body(self.server.planner.plan(data[:end]))
+        return data[end:]
+
+    def _expect_body(self, plan: Plan) -> None:
+        head, self._plan = plan.head, plan
+        if plan.refusal is not None and (head.length or head.chunked):
+            raise plan.refusal  # the body would be read for nothing
+        self._body = ChunkedBody(self.server.max_body_bytes) if head.chunked else FixedBody(head.length)
+        self.deadline = time.monotonic() + self.server.body_timeout_s
+        if head.wants_continue and not self.pending:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _complete(self, plan: Plan, body: bytes, received: float) -> None:
+        request = Request(self, plan, body, received)
+        if self.server.draining or not plan.head.keep_alive:
+            request.keep_alive = False
+        self.pending.append(request)
+        self.deadline = float("inf")
+        if plan.refusal is not None:
+            self.server.refuse(request, plan.refusal)
+        else:
+            self.server.take(request)
+
+    def _fail(self, error: ApiError) -> None:
+        """Answers what can't be read, and ends the connection: where the next request begins is unknown."""
+        request = Request(self, self._plan, b"", self._since or time.perf_counter())
+        request.keep_alive = False
+        self._plan, self._body, self._rest, self._closing = None, None, b"", True
+        self.pending.append(request)
+        self.server.refuse(request, error)
+
+    def _pause(self, paused: bool) -> None:
+        if paused and not self._paused:
+            self.transport.pause_reading()
+        elif self._paused and not paused and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
+            data, self._rest = self._rest, b""
+            self.data_received(data) if data else None
+            return
+        self._paused = paused
+
+    # Answering.
+
+    def flush(self) -> None:
+        """Sends the answers that are there, in order."""
+        pending, transport = self.pending, self.transport
+        while pending and (reply := pending[0].reply) is not None:
+            request = pending.popleft()
+            if transport.is_closing():
+                continue
+            transport.write(reply)
+            if not request.keep_alive:
+                self._end()
+                return
+        if not pending and not self._closing and self._body is None and not self._rest:
+            self.wait_for_head(idle=True)
+        if self._paused and len(pending) < MOST_PIPELINED and not transport.get_write_buffer_size():
+            self._pause(False)
+
+    def wait_for_head(self, idle: bool) -> None:
+        """Sets the time by which something has to come."""
+        self.deadline = time.monotonic() + (KEEP_ALIVE_S if idle else self.server.header_timeout_s)
+
+    def _end(self) -> None:
+        """Closes, so that the client gets to read the answer although it may still be sending."""
+        self._closing = True
+        self.pending.clear()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.deadline = time.monotonic() + LINGER_S
+            if self._paused:
+                self._paused = False
+                self.transport.resume_reading()
+        else:
+            self.transport.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing was asked, not even by half."""
+        return not self.pending and self._body is None and not self._rest and not self._closing
+
+    def expire(self) -> None:
+        """The deadline is over: who is idle goes quietly, who sends slowly is told, who never reads is cut."""
+        self.deadline = float("inf")
+        if self._closing or self._paused:
+            self.transport.abort()
+        elif self._body is not None or self._rest:
+            self._fail(ApiError("request_timeout", "the request did not come whole in time"))
+        else:
+            self._closing = True
+            self.transport.close()
+
+
+KEEP_ALIVE_S = 75.0

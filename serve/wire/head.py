@@ -1,0 +1,121 @@
+"""The head of a request: read by httptools, and held to what the standard leaves no doubt about.
+
+Two readers that understand one head differently can be played against each other (request smuggling), so
+what has more than one reading is refused: two lengths, a length beside a coding, bare line feeds, folded lines.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import httptools
+
+from serve.errors import ApiError
+
+MOST_BYTES = 32 * 1024
+"""Of a head: request line and headers together."""
+MOST_HEADERS = 100
+
+_ONCE = ("host", "content-length", "transfer-encoding", "content-type", "content-encoding", "authorization", "expect")
+_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a request says of itself.
+
+    Attributes:
+        method: such as POST.
+        target: as it came, ASCII.
+        path: of the target, percent-encoded as it came.
+        query: what stands after `?`.
+        headers: names in lower case; a name that came more than once has its values joined by commas.
+        minor: 1 for HTTP/1.1, 0 for HTTP/1.0.
+        keep_alive: whether the client wants to ask again on this connection.
+        length: bytes of the body; 0 where there is none or it comes in chunks.
+        chunked: whether the body comes in chunks.
+        wants_continue: whether the client waits for `100 Continue`.
+    """
+
+    method: str
+    target: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    minor: int
+    keep_alive: bool
+    length: int
+    chunked: bool
+    wants_continue: bool
+
+
+class _Collector:
+    """What httptools calls with the parts of a head."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+
+def read_head(data: bytes) -> Head:
+    """Reads a whole head, from the request line to the empty line.
+
+    Raises:
+        ApiError: bad_request or headers_too_large.
+    """
+    lines = data.count(b"\r\n")
+    if data.count(b"\n") != lines or data.count(b"\r") != lines or b"\r\n " in data or b"\r\n\t" in data:
+        raise ApiError("bad_request", "a line of the head does not end as HTTP says")
+    if lines - 2 > MOST_HEADERS:
+        raise ApiError("headers_too_large", f"at most {MOST_HEADERS} headers")
+    found = _Collector()
+    parser = httptools.HttpRequestParser(found)
+    try:
+        parser.feed_data(data)
+        version, method = parser.get_http_version(), parser.get_method().decode("ascii")
+        target = found.target.decode("ascii")
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError) as error:
+        raise ApiError("bad_request", "not HTTP that can be read here") from error
+    if version not in ("1.0", "1.1"):
+        raise ApiError("bad_request", "only HTTP/1.1 and HTTP/1.0 are spoken here")
+    return _checked(method, target, _headers(found.headers), int(version[-1]))
+
+
+def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in pairs:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip(" \t")
+        if name in headers:
+            if name in _ONCE:
+                raise ApiError("bad_request", f"the header {name} stands twice")
+            value = f"{headers[name]}, {value}"
+        headers[name] = value
+    return headers
+
+
+def _checked(method: str, target: str, headers: dict[str, str], minor: int) -> Head:
+    host = headers.get("host")
+    if (host is None and minor) or not _HOST.fullmatch(host or ""):
+        raise ApiError("bad_request", "the header host is missing or no host")
+    if not target.startswith("/"):
+        raise ApiError("bad_request", "the target is no path")
+    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+    if coding is not None and (length is not None or coding.lower() != "chunked" or not minor):
+        raise ApiError("bad_request", "the body is framed in more than one way, or in one that is not taken here")
+    if length is not None and not _LENGTH.fullmatch(length):
+        raise ApiError("bad_request", "content-length is no number")
+    path, _, query = target.partition("?")
+    wishes = [word.strip() for word in headers.get("connection", "").lower().split(",")]
+    keep_alive = "close" not in wishes and (bool(minor) or "keep-alive" in wishes)
+    wants_continue = headers.get("expect", "").lower() == "100-continue" and bool(minor)
+    return Head(
+        method, target, path, query, headers, minor, keep_alive, int(length or 0), coding is not None, wants_continue
+    )

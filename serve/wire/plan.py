@@ -1,0 +1,175 @@
+"""What a head asks for, worked out once: cars send the same head over and over."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote
+
+from serve.doors import INVOCATIONS, PREDICT, Door
+from serve.errors import ApiError
+from serve.settings import Settings
+from serve.wire.head import Head, read_head
+
+MOST_REMEMBERED, LONGEST_REMEMBERED = 1024, 1024
+"""Heads, and bytes of each."""
+OPEN_PATHS = ("/healthz", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready")
+"""Answered without POLICY_API_KEY: whoever probes a server has none."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_BUDGET = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+_LENGTH = re.compile(r"\d{1,12}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A head, and what follows from it.
+
+    Attributes:
+        head: as it was read.
+        door: for a prediction; None for everything that the Flask app answers.
+        refusal: why it is refused whatever its body says.
+        version: that it asks for; None for what drives.
+        name: of the policy that it asks for; None where the path names none.
+        media_type: of the body, in lower case.
+        gzip: whether the body is compressed.
+        json_bytes: of the body, where tensors follow.
+        request_id: that the client gave, or None.
+        budget_ms: that the client gave in a header, or the server's own.
+        extra: headers that every answer carries.
+    """
+
+    head: Head
+    door: Door | None
+    refusal: ApiError | None
+    version: str | None = None
+    name: str | None = None
+    media_type: str = ""
+    gzip: bool = False
+    json_bytes: int | None = None
+    request_id: str | None = None
+    budget_ms: float | None = None
+    extra: bytes = b""
+
+
+class Planner:
+    """Reads heads, and remembers those that it has seen: the same bytes mean the same."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._known: dict[bytes, Plan] = {}
+        self.known = self._known.get
+
+    def plan(self, data: bytes) -> Plan:
+        """Reads a whole head.
+
+        Raises:
+            ApiError: it is not framed as HTTP says; the connection can't go on.
+        """
+        found = self._known.get(data)
+        if found is not None:
+            return found
+        planned = make_plan(read_head(data), self._settings)
+        if len(data) <= LONGEST_REMEMBERED and planned.request_id is None:
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()
+            self._known[data] = planned
+        return planned
+
+
+def make_plan(head: Head, settings: Settings) -> Plan:
+    """Works out what a head asks for."""
+    door, version, name = _door(head)
+    request_id = read_request_id(head.headers)
+    extra = cors_headers(head.headers.get("origin", ""), settings)
+    try:
+        if settings.api_key and not (head.method == "OPTIONS" and extra):  # a preflight carries no key
+            check_key(head.path, head.headers.get("authorization", ""), settings.api_key)
+        if head.length > settings.max_body_bytes:
+            raise ApiError("body_too_large", f"at most {settings.max_body_bytes} bytes")
+        media_type, budgets = "", [settings.budget_ms] if settings.budget_ms else []
+        if door is not None:
+            media_type = check_media_type(head.headers.get("content-type", ""), door)
+            given = read_budget(head.headers.get("x-request-budget-ms"))
+            budgets += [] if given is None else [given]
+        gzip = check_encoding(head.headers.get("content-encoding", ""))
+        json_bytes = read_json_bytes(head.headers.get("inference-header-content-length"))
+    except ApiError as refusal:
+        return Plan(head, door, refusal, request_id=request_id, extra=extra)
+    budget = min(budgets, default=None)
+    return Plan(head, door, None, version, name, media_type, gzip, json_bytes, request_id, budget, extra)
+
+
+def _door(head: Head) -> tuple[Door | None, str | None, str | None]:
+    if head.method != "POST":
+        return None, None, None
+    door = {"/predict": PREDICT, "/invocations": INVOCATIONS}.get(head.path)
+    if door is None:
+        return None, None, None
+    versions = [value for key, value in parse_qsl(head.query, keep_blank_values=True) if key == "version"]
+    return door, versions[0] if versions else None, None
+
+
+def cors_headers(origin: str, settings: Settings) -> bytes:
+    """What lets the pages of an origin read an answer, for origins that are configured."""
+    if origin not in settings.origins:
+        return b""
+    exposed = "X-Request-Id, X-Policy-Version, X-Policy-Digest"
+    return (
+        f"Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Expose-Headers: {exposed}\r\nVary: Origin\r\n"
+    ).encode()
+
+
+def check_key(path: str, given: str, key: str) -> None:
+    """Raises ApiError when a path needs the server's key and Authorization does not bring it."""
+    expected = f"Bearer {key}".encode()
+    if path not in OPEN_PATHS and not hmac.compare_digest(given.encode("utf-8", "replace"), expected):
+        raise ApiError("unauthorized", "expected Authorization: Bearer and this server's key")
+
+
+def check_media_type(text: str, door: Door) -> str:
+    """The media type of a body, in lower case; raises ApiError when the door does not take it."""
+    media_type, *parameters = (part.strip().lower() for part in text.split(";"))
+    charsets = [value.strip('"') for key, _, value in (p.partition("=") for p in parameters) if key == "charset"]
+    if media_type not in door.media_types or set(charsets) - {"utf-8", "us-ascii"}:
+        raise ApiError("unsupported_media_type", f"expected Content-Type: {' or '.join(door.media_types)}")
+    return media_type
+
+
+def check_encoding(text: str) -> bool:
+    """Whether a body is compressed; raises ApiError for every coding but gzip, and for two of them."""
+    if text.lower() in ("", "identity"):
+        return False
+    if text.lower() in ("gzip", "x-gzip"):
+        return True
+    raise ApiError("unsupported_media_type", "expected Content-Encoding: gzip, or none")
+
+
+def read_budget(text: str | None) -> float | None:
+    """X-Request-Budget-Ms; raises ApiError when it is no number."""
+    if text is not None and not _BUDGET.fullmatch(text):
+        raise ApiError("bad_request", "expected a number of milliseconds", "X-Request-Budget-Ms")
+    return None if text is None else float(text)
+
+
+def read_json_bytes(text: str | None) -> int | None:
+    """Inference-Header-Content-Length; raises ApiError when it is no number."""
+    if text is not None and not _LENGTH.fullmatch(text):
+        raise ApiError("bad_request", "expected a number of bytes", "Inference-Header-Content-Length")
+    return None if text is None else int(text)
+
+
+def read_request_id(headers: dict[str, str]) -> str | None:
+    """X-Request-Id, or the trace id of a W3C traceparent; None where there is none that a log can hold."""
+    given = headers.get("x-request-id", "")
+    if _REQUEST_ID.fullmatch(given):
+        return given
+    trace = _TRACE.fullmatch(headers.get("traceparent", ""))
+    return trace[1] if trace else None
+
+
+def decoded_path(head: Head) -> str:
+    """The path as the Flask app wants it: percent-decoded, bytes as latin-1."""
+    return unquote(head.path, encoding="latin-1")

@@ -1,0 +1,81 @@
+"""Answers as bytes, head and all."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from email.utils import formatdate
+from http import HTTPStatus
+
+import msgspec
+
+from serve.doors import Answer, Door
+from serve.errors import RETRY_AFTER_S, ApiError
+from serve.slot import Serving
+
+PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class Replies:
+    """Writes the answers of one worker; `second` is to be called once a second."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(8)
+        self._numbers = itertools.count()
+        self._heads: dict[str, bytes] = {}
+        self.second()
+
+    def new_id(self) -> str:
+        """An id for a request that came without: unlike any other."""
+        return f"{self._prefix}{next(self._numbers):012x}"
+
+    def second(self) -> None:
+        """A new Date."""
+        self._date = formatdate(usegmt=True).encode()
+        self._heads.clear()
+
+    def success(self, serving: Serving, answer: Answer, request_id: str, keep_alive: bool, extra: bytes = b"") -> bytes:
+        """200 with what the policy does."""
+        head = self._heads.get(serving.digest)
+        if head is None:
+            head = self._heads[serving.digest] = b"HTTP/1.1 200 OK\r\nDate: %b\r\n%b" % (self._date, policy(serving))
+        if answer.json_bytes is not None:
+            extra += b"Inference-Header-Content-Length: %d\r\n" % answer.json_bytes
+        if not keep_alive:
+            extra += b"Connection: close\r\n"
+        return b"%bContent-Type: %b\r\nX-Request-Id: %b\r\nContent-Length: %d\r\n%b\r\n%b" % (
+            head, answer.media_type.encode(), request_id.encode(), len(answer.body), extra, answer.body,
+        )  # fmt: skip
+
+    def error(
+        self,
+        error: ApiError,
+        door: Door | None,
+        serving: Serving | None,
+        request_id: str,
+        keep_alive: bool,
+        extra: bytes = b"",
+    ) -> bytes:
+        """An error in the shape of the door that was asked."""
+        shape = error.body(request_id) if door is None else door.explain(error, request_id)
+        headers = b"Content-Type: application/json\r\nX-Request-Id: %b\r\n" % request_id.encode() + extra
+        if serving is not None:
+            headers += policy(serving)
+        if error.code in ("not_ready", "overloaded"):
+            headers += b"Retry-After: %d\r\n" % RETRY_AFTER_S
+        if error.code == "unauthorized":
+            headers += b"WWW-Authenticate: Bearer\r\n"
+        return self.raw(error.status, headers, msgspec.json.encode(shape), keep_alive)
+
+    def raw(self, status: int, headers: bytes, body: bytes, keep_alive: bool, without_body: bool = False) -> bytes:
+        """Any answer; `without_body` for HEAD, whose answer has the length of a body that it lacks."""
+        length = b"" if status in (204, 304) else b"Content-Length: %d\r\n" % len(body)
+        close = b"" if keep_alive else b"Connection: close\r\n"
+        return b"HTTP/1.1 %d %b\r\nDate: %b\r\n%b%b%b\r\n%b" % (
+            status, PHRASES.get(status, b""), self._date, headers, length, close, b"" if without_body else body,
+        )  # fmt: skip
+
+
+def policy(serving: Serving) -> bytes:
+    """The headers that name what answers."""
+    return f"X-Policy-Version: {serving.version}\r\nX-Policy-Digest: {serving.digest}\r\n".encode()
