@@ -23,7 +23,7 @@ from tqdm import tqdm
 from benchmarks.command_line import parser_of
 from benchmarks.good_load import OUTCOMES, GoodLoad
 from benchmarks.our_server import OurServer
-from benchmarks.slow_clients import flood_unread, hold, long_answer, open_connections
+from benchmarks.slow_clients import ask_unread, hold, long_answer, open_connections
 from benchmarks.two_policies import Questions, small_policy, write
 from carla_mlflow import open_artifact
 
@@ -86,8 +86,9 @@ def slow_bodies(server: OurServer, _: argparse.Namespace) -> str:
 def never_reading(server: OurServer, options: argparse.Namespace) -> str:
     before = _megabytes(server)
     body = long_answer(Questions([options.artifact]).bodies[0], 256)
-    sent = flood_unread(open_connections(server.port, SLOW, receive_buffer=4096), body, SLOW_S)
-    return f"{SLOW} connections sent {sent:,} requests; workers {before:.0f} → {_megabytes(server):.0f} MB"
+    sent, ended = ask_unread(open_connections(server.port, SLOW, receive_buffer=4096), body, SLOW_S)
+    grown = f"workers {before:.0f} → {_megabytes(server):.0f} MB"
+    return f"{SLOW} connections sent {sent:,} requests, {ended} ended by the server; {grown}"
 
 
 FAULTS: dict[str, Callable[[OurServer, argparse.Namespace], str]] = {
