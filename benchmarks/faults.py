@@ -23,7 +23,7 @@ from tqdm import tqdm
 from benchmarks.command_line import parser_of
 from benchmarks.good_load import OUTCOMES, GoodLoad
 from benchmarks.our_server import OurServer
-from benchmarks.slow_clients import flood_unread, hold, long_answer, open_connections
+from benchmarks.slow_clients import ask_unread, hold, long_answer, open_connections
 from benchmarks.two_policies import Questions, small_policy, write
 from carla_mlflow import open_artifact
 
@@ -86,8 +86,9 @@ def slow_bodies(server: OurServer, _: argparse.Namespace) -> str:
 def never_reading(server: OurServer, options: argparse.Namespace) -> str:
     before = _megabytes(server)
     body = long_answer(Questions([options.artifact]).bodies[0], 256)
-    sent = flood_unread(open_connections(server.port, SLOW, receive_buffer=4096), body, SLOW_S)
-    return f"{SLOW} connections sent {sent:,} requests; workers {before:.0f} → {_megabytes(server):.0f} MB"
+    sent, ended = ask_unread(open_connections(server.port, SLOW, receive_buffer=4096), body, SLOW_S)
+    grown = f"workers {before:.0f} → {_megabytes(server):.0f} MB"
+    return f"{SLOW} connections sent {sent:,} requests, {ended} ended by the server; {grown}"
 
 
 FAULTS: dict[str, Callable[[OurServer, argparse.Namespace], str]] = {
@@ -113,12 +114,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = write(small_policy("1.0.0", 1), Path(scratch))
         options.artifact = open_artifact(folder)
-        lines = [measure(name, folder, options) for name in tqdm(chosen, disable=None)]
-    print(f"{options.workers} workers; {options.connections} connections, each {PAUSE_S * 1e3:g} ms after its answer")
-    print(
-        f"{'since the fault':26}" + "".join(f"{name:>9}" for name in OUTCOMES) + f"{'p99 ms before':>15}{'during':>9}"
-    )
-    print("\n".join(lines))
+        print(f"{options.workers} workers; {options.connections} connections that wait {PAUSE_S * 1e3:g} ms each time")
+        counts = "".join(f"{name:>9}" for name in OUTCOMES)
+        print(f"{'since the fault':26}{counts}{'p99 ms before':>15}{'during':>9}", flush=True)
+        for name in tqdm(chosen, leave=False, disable=None):
+            print(measure(name, folder, options), flush=True)
 
 
 def measure(name: str, folder: Path, options: argparse.Namespace) -> str:

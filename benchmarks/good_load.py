@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import select
 import socket
 import threading
 import time
@@ -30,7 +31,8 @@ class Asked:
     Attributes:
         sent: by `time.monotonic`, which all processes of a machine share.
         outcome: `right`: the engine's own bits; `wrong`: other ones; `failed`: another status than 200; `dropped`:
-            the connection took the request and ended; `late`: no answer within LATE_S; `refused`: no connection.
+            the connection was there when the request was sent, and ended; `late`: no answer within
+            LATE_S; `refused`: no connection.
     """
 
     sent: float
@@ -94,6 +96,9 @@ def _ask(port: int, questions: Questions, index: int, pause_s: float, stop: Even
         index = (index + 1) % len(questions.bodies)
         sent, outcome, text, closes = time.monotonic(), "refused", "", True
         try:
+            if connection is not None and _was_closed(connection):
+                connection.close()
+                connection = None
             connection = connection or socket.create_connection(("127.0.0.1", port), timeout=LATE_S)
             outcome = "dropped"
             status, body, closes = exchange(connection, "/predict", questions.bodies[index])
@@ -110,3 +115,8 @@ def _ask(port: int, questions: Questions, index: int, pause_s: float, stop: Even
                 connection.close()  # type: ignore[union-attr]
             connection = None
             time.sleep(0.01 if outcome == "refused" else 0)
+
+
+def _was_closed(connection: socket.socket) -> bool:
+    """Whether the server ended it between two requests: every HTTP client looks before it sends the next."""
+    return bool(select.select([connection], [], [], 0)[0])

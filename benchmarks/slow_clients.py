@@ -12,15 +12,16 @@ import msgspec
 from benchmarks.wrk import http_request
 
 DRIP_S = 0.5
+OPEN_S = 20.0
 SPARE_FILES = 500
 
 
 def open_connections(port: int, count: int, receive_buffer: int = 0) -> list[socket.socket]:
-    """As many connections as wanted and allowed, none of which waits for anything."""
+    """As many connections as wanted, as far as this process may and the server takes them within OPEN_S."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    opened = []
-    for _ in range(min(count, hard - SPARE_FILES)):
+    opened, ends = [], time.monotonic() + OPEN_S
+    while len(opened) < min(count, hard - SPARE_FILES) and time.monotonic() < ends:
         connection = socket.socket()
         if receive_buffer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -65,17 +66,19 @@ def _is_over(connection: socket.socket) -> bool:
         return True
 
 
-def flood_unread(connections: list[socket.socket], body: bytes, seconds: float) -> int:
-    """Asks on every connection as often as it takes requests, and reads nothing.
+def ask_unread(connections: list[socket.socket], body: bytes, seconds: float) -> tuple[int, int]:
+    """Asks on every connection twice a second, as far as it takes requests, and reads nothing.
 
     Returns:
-        How many requests were sent.
+        How many requests were sent, and how many connections the server ended.
     """
     request = http_request("/predict", body, "application/json")
     left = dict.fromkeys(connections, b"")
     sent, ends = 0, time.monotonic() + seconds
     while time.monotonic() < ends:
+        time.sleep(DRIP_S / 10)
         for connection, rest in list(left.items()):
+            time.sleep(DRIP_S / len(connections))  # not all at once, which would be a load of its own
             try:
                 rest = rest or request
                 left[connection] = rest[connection.send(rest) :]
@@ -84,10 +87,9 @@ def flood_unread(connections: list[socket.socket], body: bytes, seconds: float) 
                 continue
             except OSError:
                 del left[connection]
-        time.sleep(0.01)
     for connection in connections:
         connection.close()
-    return sent
+    return sent, len(connections) - len(left)
 
 
 def long_answer(body: bytes, rows: int) -> bytes:
