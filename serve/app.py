@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import logging
+import re
 import threading
 import time
 import uuid
@@ -20,9 +21,10 @@ from carla_mlflow import __version__
 from carla_mlflow.build import git_sha
 from serve import metrics
 from serve.answer import answer_alone
-from serve.doors import INVOCATIONS, PREDICT, Asked, Door
+from serve.doors import INFERENCE, INVOCATIONS, PREDICT, Asked, Door
 from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
 from serve.hooks import Hook
+from serve.inference_routes import add_inference
 from serve.metadata import describe, warnings_of
 from serve.reception import find_serving, inflate
 from serve.settings import Settings
@@ -39,7 +41,8 @@ from serve.wire.plan import (
 
 log = logging.getLogger("serve")
 
-_PREDICTIONS = ("/predict", "/invocations")
+_PREDICTIONS = (PREDICT.route, INVOCATIONS.route, INFERENCE.route)
+_ROUTES = {"infer": INFERENCE.route, "infer_version": INFERENCE.route}
 _WARM_UP_ROWS = (1, 8, 32, 256)
 _WARM_UP_CALLS = 50
 
@@ -59,6 +62,7 @@ def create_app(settings: Settings, slot: Slot) -> Flask:
     _add_probes(app, slot)
     _add_metadata(app, settings, slot)
     _add_metrics(app, slot)
+    add_inference(app, slot, functools.partial(_predict, slot, settings, INFERENCE))
     if settings.webhook_secret:
         _add_hook(app, Hook(settings.webhook_secret), slot)
     return app
@@ -108,7 +112,7 @@ def _finish(response: Response, slot: Slot, settings: Settings) -> Response:
     for line in cors_headers(request.headers.get("Origin", ""), settings).decode().splitlines():
         name, _, value = line.partition(": ")
         response.headers[name] = value
-    route = request.url_rule.rule if request.url_rule else "other"
+    route = _ROUTES.get(request.url_rule.endpoint, request.url_rule.rule) if request.url_rule else "other"
     total_s = time.perf_counter() - g.received if route in _PREDICTIONS else None
     metrics.TALLY.answered(route, response.status_code, serving.version if serving else "", None, total_s)
     return response
@@ -118,8 +122,10 @@ def _explain(error: Exception) -> Response:
     known = from_status(error.code or 500) if isinstance(error, HTTPException) else from_core(error)
     if known.code == "internal":
         log.error("request %s failed", g.request_id, exc_info=error)
-    in_mlflow_shape = request.path == "/invocations"
-    body = known.mlflow_body(g.request_id) if in_mlflow_shape else known.body(g.request_id)
+    explain = known.mlflow_body if request.path == "/invocations" else known.body
+    if re.match(r"/v2(/|$)", request.path):
+        explain = known.inference_body
+    body = explain(g.request_id)
     response = _json(msgspec.json.encode(body), known.status)
     if known.code in {"not_ready", "overloaded"}:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
@@ -166,8 +172,10 @@ def _add_predictions(app: Flask, settings: Settings, slot: Slot) -> None:
         app.add_url_rule(door.route, door.route, functools.partial(_predict, slot, settings, door), methods=["POST"])
 
 
-def _predict(slot: Slot, settings: Settings, door: Door) -> Response:
-    g.serving = serving = find_serving(slot, request.args.get("version"), None)
+def _predict(
+    slot: Slot, settings: Settings, door: Door, version: str | None = None, name: str | None = None
+) -> Response:
+    g.serving = serving = find_serving(slot, version or request.args.get("version"), name)
     media_type = check_media_type(request.headers.get("Content-Type", ""), door)
     json_bytes = read_json_bytes(request.headers.get("Inference-Header-Content-Length"))
     budgets = [settings.budget_ms or None, read_budget(request.headers.get("X-Request-Budget-Ms"))]

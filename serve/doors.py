@@ -11,6 +11,7 @@ import numpy as np
 
 from serve.batch import Answered
 from serve.codecs.carla import PredictRequest
+from serve.codecs.inference import InferRequest
 from serve.errors import ApiError
 from serve.slot import Serving
 
@@ -81,5 +82,21 @@ def _encode_invocations(serving: Serving, _: PredictRequest, answered: Answered,
     return Answer(serving.scoring.encode(answered.objects(np.float64)))  # MLflow writes the float32 as a double
 
 
+def _decode_inference(serving: Serving, asked: Asked) -> PredictRequest:
+    if asked.media_type == BINARY and asked.json_bytes is None:
+        raise ApiError("bad_request", "is missing beside tensors in bytes", "Inference-Header-Content-Length")
+    return serving.inference.decode(asked.body, asked.json_bytes)
+
+
+def _encode_inference(serving: Serving, request: PredictRequest, answered: Answered, _: bytes) -> Answer:
+    assert isinstance(request, InferRequest)
+    body, json_bytes = serving.inference.encode(request, answered.actions)
+    return Answer(body, JSON if json_bytes is None else BINARY, json_bytes)
+
+
+INFERENCE = Door(
+    "/v2/models/{name}/infer", (JSON, BINARY, ""), _decode_inference, _encode_inference, ApiError.inference_body
+)
+"""No media type is taken as JSON: the protocol does not ask for one, and tritonclient sends none with JSON."""
 PREDICT = Door("/predict", (JSON,), _decode_predict, _encode_predict, ApiError.body)
 INVOCATIONS = Door("/invocations", (JSON, CSV), _decode_invocations, _encode_invocations, ApiError.mlflow_body)

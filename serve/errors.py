@@ -63,6 +63,11 @@ class ApiError(Exception):
             details["field"] = self.field
         return {"error": details, **self.extra}
 
+    def inference_body(self, request_id: str) -> dict[str, Any]:
+        """The error in the shape of the Open Inference Protocol, our code beside it."""
+        message = f"{self.field}: {self.message}" if self.field else self.message
+        return {"error": message, "code": self.code, "request_id": request_id, **self.extra}
+
     def mlflow_body(self, request_id: str) -> dict[str, Any]:
         """The error in the shape of MLflow's scoring protocol, our code beside it."""
         code = MLFLOW_CODE.get(self.status, "BAD_REQUEST" if self.status < 500 else "INTERNAL_ERROR")

@@ -16,6 +16,7 @@ from carla_mlflow.engine import Engine
 from carla_mlflow.errors import CarlaMlflowError
 from serve.agreed_backend import load_agreed
 from serve.codecs.carla import PredictCodec
+from serve.codecs.inference import InferenceCodec
 from serve.codecs.scoring import ScoringCodec
 from serve.refusals import kind_of
 from serve.settings import Settings
@@ -62,7 +63,10 @@ def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Se
         return Failure("the policy can't be loaded; the log says why", "other")
     predict = PredictCodec(engine.card, engine.digest, settings.max_batch)
     scoring = ScoringCodec(engine.specs, settings.max_batch)
-    return Serving(engine, _cache(engine, settings.result_cache), figures, predict, scoring, time.time(), row_ms)
+    inference = InferenceCodec(engine.card, engine.digest, settings.max_batch)
+    return Serving(
+        engine, _cache(engine, settings.result_cache), figures, predict, scoring, inference, time.time(), row_ms
+    )
 
 
 def _cache(engine: Engine, rows: int) -> ResultCache | None:

@@ -13,6 +13,7 @@ from carla_mlflow.actions import Actions
 from carla_mlflow.card_sections import Card
 from carla_mlflow.engine import Engine
 from serve.codecs.carla import PredictCodec
+from serve.codecs.inference import InferenceCodec
 from serve.codecs.scoring import ScoringCodec
 from serve.status import Followed, Refused, Served, WorkerState, worker_file, write_file
 
@@ -36,6 +37,7 @@ class Serving:
     backend_figures: dict[str, Any]
     predict: PredictCodec
     scoring: ScoringCodec
+    inference: InferenceCodec
     loaded_at: float
     row_ms: float
     stage: str | None = None

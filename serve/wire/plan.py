@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
-from serve.doors import INVOCATIONS, PREDICT, Door
+from serve.doors import INFERENCE, INVOCATIONS, PREDICT, Door
 from serve.errors import ApiError
 from serve.settings import Settings
 from serve.wire.head import Head, read_head
@@ -17,6 +17,9 @@ MOST_REMEMBERED, LONGEST_REMEMBERED = 1024, 1024
 OPEN_PATHS = ("/healthz", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready")
 """Answered without POLICY_API_KEY: whoever probes a server has none."""
 
+INFER_PATH = re.compile(
+    r"/v2/models/(?P<name>[A-Za-z0-9._-]{1,128})(/versions/(?P<version>[A-Za-z0-9.+-]{1,128}))?/infer", re.ASCII
+)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _BUDGET = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
@@ -105,6 +108,9 @@ def make_plan(head: Head, settings: Settings) -> Plan:
 def _door(head: Head) -> tuple[Door | None, str | None, str | None]:
     if head.method != "POST":
         return None, None, None
+    inference = INFER_PATH.fullmatch(head.path)
+    if inference is not None:
+        return INFERENCE, inference["version"], inference["name"]
     door = {"/predict": PREDICT, "/invocations": INVOCATIONS}.get(head.path)
     if door is None:
         return None, None, None

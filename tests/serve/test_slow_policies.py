@@ -1,0 +1,130 @@
+"""Policies that take long, and policies that never come to an end: other requests are answered meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpcore
+import msgspec
+import numpy as np
+import pytest
+import torch
+from following_support import again, metric, until, workers
+from forging import script, with_files
+from tests_support import Server
+
+from benchmarks.two_policies import small_policy, write
+from carla_mlflow import Engine
+from carla_mlflow.golden import read_golden
+
+HANGS_AT = 3.125
+"""The value of the first field at which the policy does not come to an end."""
+
+
+class Laborious(torch.nn.Module):
+    """The mean of its input, after so many needless products; at HANGS_AT minutes of them."""
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.eye(512))
+        self.rounds: torch.jit.Final[int] = rounds
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        x = self.weight * (1.0 + 0.0 * state.sum())
+        for _ in range(self.rounds):
+            x = torch.mm(x, self.weight)
+        if bool((state == 3.125).any()):
+            for _ in range(10_000):
+                x = torch.mm(x, self.weight)
+        return torch.tanh(state[:, :3] + 0.0 * x.sum())
+
+
+def laborious(folder: Path, rounds: int) -> Path:
+    """An artifact of that network; its golden answers are its own."""
+    original = small_policy("1.0.0", 1)
+    original = again(original, "1.0.0", backend="torchscript")
+    network = Laborious(rounds).eval()
+    golden = read_golden(original.files["golden.npz"], original.card)
+    raw = network(torch.from_numpy(golden.observations["state"])).detach().numpy()
+    golden.raw[:] = raw
+    golden.action[:] = np.clip(raw, [0, 0, -1], [1, 1, 1])
+    artifact = with_files(original, model_pt=script(network), golden_npz=golden.to_bytes())
+    return write(artifact, folder)
+
+
+def ask(server: Server, first: float, rows: int = 1, **fields: Any) -> httpcore.Response:
+    """On a connection of its own."""
+    body = {"observations": [{"state": [first, *[0.5] * 15]}] * rows, **fields}
+    headers = {"Host": "x", "Content-Type": "application/json"}
+    return httpcore.request("POST", f"{server.url}/predict", headers=headers, content=msgspec.json.encode(body))
+
+
+def code_of(response: httpcore.Response) -> tuple[int, str]:
+    return response.status, msgspec.json.decode(response.content)["error"]["code"]
+
+
+@pytest.fixture(params=[0, 1], ids=["on the loop", "off the loop"])
+def policy(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return laborious(tmp_path, request.param)
+
+
+def test_a_forward_that_hangs_costs_its_own_requests_and_one_worker(start_server: Callable[..., Server], policy: Path):
+    server = start_server("--model", str(policy), "--forward-timeout-s", "1")
+    server.wait_ready()
+    [before] = workers(server)
+    started = time.monotonic()
+    assert code_of(ask(server, HANGS_AT, budget_ms=200)) == (504, "deadline_exceeded")
+    assert 0.15 < time.monotonic() - started < 0.9
+    until(lambda: [w.pid for w in workers(server)] not in ([before.pid], []), server)
+    server.wait_ready()
+    started = time.monotonic()
+    assert code_of(ask(server, HANGS_AT)) == (500, "internal")
+    assert 0.9 < time.monotonic() - started < 3
+    until(lambda: _answers(server), server)
+
+
+def _answers(server: Server) -> bool:
+    try:
+        return ask(server, 0.5).status == 200
+    except (httpcore.NetworkError, httpcore.ProtocolError):
+        return False
+
+
+def test_a_slow_policy_keeps_nobody_else_waiting_and_its_rows_are_the_engines(
+    start_server: Callable[..., Server], tmp_path: Path
+):
+    folder = laborious(tmp_path, 1)
+    server = start_server("--model", str(folder))
+    server.wait_ready()
+    wanted = Engine.open(folder, device="cpu").act([{"state": [0.25, *[0.5] * 15]}] * 300).control
+    answers: list[httpcore.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(ask(server, 0.25, 300)))
+    thread.start()
+    slowest = 0.0
+    while thread.is_alive():
+        started = time.monotonic()
+        assert server.get("/healthz").status == 200
+        slowest = max(slowest, time.monotonic() - started)
+    assert slowest < 0.5
+    document = msgspec.json.decode(answers[0].content)
+    given = np.array([list(row.values()) for row in document["actions"]], dtype=np.float32)
+    assert given.tobytes() == wanted.tobytes()
+    assert code_of(ask(server, 99.0, 2)) == (422, "invalid_observation")
+    assert (metric(server, "policy_actions_total", version="1.0.0") or 0) >= 300
+
+
+def test_a_budget_that_ends_while_others_are_served_costs_no_forward(
+    start_server: Callable[..., Server], tmp_path: Path
+):
+    server = start_server("--model", str(laborious(tmp_path, 1)))
+    server.wait_ready()
+    thread = threading.Thread(target=lambda: ask(server, 0.25, 500))
+    thread.start()
+    started = time.monotonic()
+    assert code_of(ask(server, 0.5, 500, budget_ms=100)) == (504, "deadline_exceeded")
+    assert time.monotonic() - started < 0.5
+    thread.join()
