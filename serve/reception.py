@@ -31,6 +31,7 @@ class Reception:
     Attributes:
         connections: that are open.
         in_flight: requests that are not answered yet.
+        held_bytes: of large bodies that are being read.
         draining: whether each answer is the last on its connection.
     """
 
@@ -41,6 +42,7 @@ class Reception:
         self.planner = Planner(settings)
         self.connections: set[Connection] = set()
         self.in_flight = 0
+        self.held_bytes = 0
         self.draining = False
         self.max_body_bytes = settings.max_body_bytes
         self.header_timeout_s, self.body_timeout_s = settings.header_timeout_s, settings.body_timeout_s

@@ -29,8 +29,6 @@ from serve.wire.connection import Connection
 SWEEP_S = 0.1
 GRACE_S = 2.0
 """How long a worker that has drained waits for requests in flight."""
-WRITE_BYTES = 256 * 1024
-"""Of answers that a client has not read yet; beyond, nothing more is read of it."""
 
 
 class LoopWorker(Worker):  # type: ignore[misc]

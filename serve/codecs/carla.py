@@ -18,7 +18,7 @@ from carla_mlflow.observations import from_rows
 from carla_mlflow.sampling import MAX_SEED
 from carla_mlflow.specs import ObservationSpec
 from serve.codecs import strict_json
-from serve.codecs.columns import Column
+from serve.codecs.columns import Base64, Column, from_base64
 from serve.errors import ApiError
 
 OPTIONS = ("deterministic", "seed", "budget_ms", "details")
@@ -59,6 +59,7 @@ class PredictCodec:
         self._specs = card.observation_spec
         self.watched = tuple(s for s in self._specs if s.dtype == "float32" and None not in (s.low, s.high))
         self._columns = [Column(spec) for spec in card.observation_spec]
+        self._images = [column for column in self._columns if len(column.spec.shape) > 1]
         self._raw_names = tuple(card.action.raw)
         self._max_rows = max_rows
         self._decoder = msgspec.json.Decoder(_request_type(self._specs))
@@ -96,11 +97,13 @@ class PredictCodec:
     def _names_once(self, body: bytes, request: Any) -> bool:
         """Whether no name stands twice in an object: the fast decoder would keep the last one.
 
-        No value in a request that it takes is a string, so each pair of quotes is one name.
+        No value in a request that it takes is a string, but for base64, so each pair of quotes is one name.
         """
         names = 5 - (request.deterministic is UNSET) - (request.seed is UNSET)
         names -= (request.budget_ms is UNSET) + (request.details is UNSET)
-        return body.count(b'"') == 2 * (names + len(request.observations) * len(self._specs))
+        rows = request.observations
+        texts = sum(column.texts(rows) for column in self._images)
+        return body.count(b'"') == 2 * (names + len(rows) * len(self._specs) + 2 * texts)
 
     def _decode_slowly(self, body: bytes) -> PredictRequest:
         document = strict_json.decode(body)
@@ -120,8 +123,20 @@ class PredictCodec:
         if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int | float) or budget < 0):
             raise ApiError("bad_request", "expected a number of milliseconds", "budget_ms")
         self._check_rows(len(rows))
-        arrays = from_rows(self._specs, rows)
+        arrays = from_rows(self._specs, [self._with_arrays(row, index) for index, row in enumerate(rows)])
         return PredictRequest(arrays, document.get("deterministic", True), seed, budget, document.get("details", False))
+
+    def _with_arrays(self, row: Any, index: int) -> Any:
+        """A row, with what it brings as base64 in arrays."""
+        if not self._images or not isinstance(row, dict):
+            return row
+        found = dict(row)
+        for column in self._images:
+            name = column.spec.name
+            value = row.get(name)
+            if isinstance(value, dict) and value.keys() == {"base64"}:
+                found[name] = from_base64(column.spec, value["base64"], f"observations[{index}].{name}")
+        return found
 
     def _check_rows(self, rows: int) -> None:
         if rows == 0:
@@ -181,7 +196,7 @@ def _type_of(shape: tuple[int, ...]) -> Any:
     kind: Any = float
     for size in reversed(shape):
         kind = Annotated[list[kind], Meta(min_length=size, max_length=size)]
-    return kind
+    return kind | Base64 if len(shape) > 1 else kind
 
 
 def check_seed(seed: Any, field: str) -> None:

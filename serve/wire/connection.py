@@ -14,6 +14,9 @@ from serve.wire.plan import Plan, Planner
 
 MOST_PIPELINED = 64
 """Requests of one connection that wait for their answers; more are read when some are answered."""
+SMALL_BYTES = 1024 * 1024
+MOST_HELD = 4
+"""Bodies of the largest size that are read at once; small ones, of up to SMALL_BYTES, are not counted."""
 KEEP_ALIVE_S = 75.0
 """How long a connection on which nothing is asked stays open."""
 LINGER_S = 1.0
@@ -47,6 +50,7 @@ class Receiver(Protocol):
     header_timeout_s: float
     body_timeout_s: float
     connections: set[Connection]
+    held_bytes: int
 
     def take(self, request: Request) -> None:
         """Answers a request, now or later."""
@@ -66,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._plan: Plan | None = None  # of the request whose body is being read
         self._body: FixedBody | ChunkedBody | None = None
         self._since = 0.0
+        self._held = 0
         self._closing = False
         self._paused = False  # nothing is read for now
         self._deaf = False  # the client does not read its answers
@@ -79,6 +84,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.server.connections.discard(self)
+        self._release()
         self._closing = True
 
     def eof_received(self) -> bool:
@@ -134,6 +140,7 @@ class Connection(asyncio.Protocol):
         assert self._plan is not None
         assert self._body is not None
         plan, body, self._plan, self._body = self._plan, self._body.whole(), None, None
+        self._release()
         return plan, body, self._since
 
     def _read_head(self, data: bytes) -> bytes:
@@ -157,10 +164,23 @@ class Connection(asyncio.Protocol):
         head, self._plan = plan.head, plan
         if plan.refusal is not None and (head.length or head.chunked):
             raise plan.refusal  # the body would be read for nothing
+        self._hold(self.server.max_body_bytes if head.chunked else head.length)
         self._body = ChunkedBody(self.server.max_body_bytes) if head.chunked else FixedBody(head.length)
         self.deadline = time.monotonic() + self.server.body_timeout_s
         if head.wants_continue and not self.pending:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _hold(self, size: int) -> None:
+        """Makes room for a large body; raises ApiError when the bodies of other connections fill what there is."""
+        if size > SMALL_BYTES:
+            if self.server.held_bytes + size > MOST_HELD * self.server.max_body_bytes:
+                raise ApiError("overloaded", "too many large requests at once; try again soon")
+            self._held = size
+            self.server.held_bytes += size
+
+    def _release(self) -> None:
+        self.server.held_bytes -= self._held
+        self._held = 0
 
     def _complete(self, plan: Plan, body: bytes, received: float) -> None:
         request = Request(self, plan, body, received)
@@ -178,6 +198,7 @@ class Connection(asyncio.Protocol):
         request = Request(self, self._plan, b"", self._since or time.perf_counter())
         request.keep_alive = False
         self._plan, self._body, self._rest, self._closing = None, None, b"", True
+        self._release()
         self.pending.append(request)
         self.server.refuse(request, error)
 
