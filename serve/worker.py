@@ -8,6 +8,7 @@ next answer, takes what still waits in the listen queue, and leaves when all is 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -27,6 +28,8 @@ from serve.watchdog import EXIT_CODE, Watchdog
 from serve.wire.connection import Connection
 
 SWEEP_S = 0.1
+GC_THRESHOLD = 50_000
+"""New objects before Python looks for cycles: the lists of a large request are no reason to."""
 GRACE_S = 2.0
 """How long a worker that has drained waits for requests in flight."""
 
@@ -42,6 +45,8 @@ class LoopWorker(Worker):  # type: ignore[misc]
         """Until told to stop."""
         loop = uvloop.new_event_loop()
         asyncio.set_event_loop(loop)
+        gc.freeze()  # what lives now lives on
+        gc.set_threshold(GC_THRESHOLD)
         try:
             loop.run_until_complete(self._serve(loop))
         finally:

@@ -93,7 +93,8 @@ class Column:
 
     def _cast_one(self, value: Any, index: int) -> NDArray[Any]:
         try:
-            return cast(self.spec, np.array([value], dtype=np.float64))[0]
+            image: NDArray[Any] = cast(self.spec, np.array([value], dtype=np.float64))[0]
+            return image
         except SpecError as error:  # which knows of one row only
             raise SpecError(error.field.replace("[0]", f"[{index}]", 1), error.problem) from error
 
