@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .actions import Actions
     from .array_spec import ArraySpec
     from .artifact import Artifact, open_artifact, write_artifact
+    from .async_client import AsyncPolicyClient
     from .card_sections import Card
     from .client import PolicyClient
     from .device import select_device
@@ -25,6 +26,7 @@ _HOMES = {
     "Actions": "actions",
     "ArraySpec": "array_spec",
     "Artifact": "artifact",
+    "AsyncPolicyClient": "async_client",
     "Card": "card_sections",
     "Engine": "engine",
     "ObservationSpec": "specs",
@@ -38,6 +40,7 @@ __all__ = [
     "Actions",
     "ArraySpec",
     "Artifact",
+    "AsyncPolicyClient",
     "Card",
     "Engine",
     "ObservationSpec",

@@ -20,6 +20,7 @@ class Actions(msgspec.Struct, frozen=True, eq=False):
         check_ms: time to take and check the observations, milliseconds.
         inference_ms: time in the graph.
         control_ms: time to check, sample and turn into control what the graph gave.
+        fallback: whether these are the card's fallback, since no answer came in time; `raw` then has no rows.
     """
 
     control: Float32
@@ -29,3 +30,4 @@ class Actions(msgspec.Struct, frozen=True, eq=False):
     check_ms: float = 0.0
     inference_ms: float = 0.0
     control_ms: float = 0.0
+    fallback: bool = False

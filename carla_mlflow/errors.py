@@ -13,6 +13,7 @@ CarlaMlflowError
 │   ├── NotFoundError      no such model, version, alias or stage
 │   ├── RefusedError       a rule or a gate says no
 │   └── UnreachableError   no answer in time
+├── ContractError          what drives observes or acts otherwise than the caller was built for
 └── ServerError            a policy server answered with an error, or not as a policy server does
 """
 
@@ -88,6 +89,10 @@ class RefusedError(RegistryError):
 
 class UnreachableError(RegistryError):
     """The registry did not answer in time."""
+
+
+class ContractError(CarlaMlflowError):
+    """What drives observes or acts otherwise than the caller was built for."""
 
 
 class ServerError(CarlaMlflowError):

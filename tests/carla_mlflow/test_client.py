@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import httpcore
+import msgspec
 import numpy as np
+import psutil
 import pytest
 from tests_support import Server
 
 from benchmarks.free_port import free_port
-from carla_mlflow import Engine, PolicyClient
-from carla_mlflow.errors import ServerError, SpecError, UnreachableError
+from carla_mlflow import Actions, AsyncPolicyClient, Engine, PolicyClient, open_artifact
+from carla_mlflow.errors import ContractError, ServerError, SpecError, UnreachableError
 
 
 def test_the_remote_policy_answers_as_the_local_one(server: Server, example: Path):
@@ -33,9 +39,92 @@ def test_what_does_not_fit_the_card_is_refused_before_it_is_sent(server: Server)
 def test_a_refusal_carries_the_servers_code(server: Server):
     with PolicyClient(server.url) as client:
         row = {"speed": np.zeros(1025), "steering": np.zeros(1025), "sensors": np.zeros((1025, 12))}
-        with pytest.raises(ServerError, match="at most 1024") as caught:
+        with pytest.raises(ServerError, match="1 to 1024 observations") as caught:
             client.act(row)
         assert caught.value.code == "bad_request"
+
+
+ROW = [{"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}]
+
+
+def test_an_answer_after_the_budget_is_the_cards_fallback(server: Server):
+    with PolicyClient(server.url) as client:
+        late = client.act(ROW * 3, budget_ms=0)
+        assert late.fallback
+        assert late.control.tolist() == [[0.0, 1.0, 0.0]] * 3
+        assert late.raw.shape == (0, 2)
+        in_time = client.act(ROW, budget_ms=10_000)
+        assert not in_time.fallback
+        assert len(in_time.raw) == 1
+
+
+def test_a_server_that_is_silent_costs_no_more_than_the_budget(server: Server):
+    with PolicyClient(server.url) as client:
+        worker = psutil.Process(server.process.pid).children()[0]
+        worker.suspend()
+        try:
+            started = time.monotonic()
+            assert client.act(ROW, budget_ms=200).fallback
+            assert 0.15 < time.monotonic() - started < 0.6
+        finally:
+            worker.resume()
+        assert not client.act(ROW, budget_ms=5000).fallback
+
+
+def test_a_connection_that_was_closed_meanwhile_is_opened_again(start_server: Callable[..., Server], example: Path):
+    first = start_server("--model", str(example))
+    first.wait_ready()
+    with PolicyClient(first.url) as client:
+        before = client.act(ROW).control
+        worker = psutil.Process(first.process.pid).children()[0]
+        worker.kill()
+        worker.wait()
+        first.pool.close()
+        first.pool = httpcore.ConnectionPool(max_connections=1)
+        first.wait_ready()
+        assert client.act(ROW).control.tobytes() == before.tobytes()
+
+
+def test_another_contract_than_the_callers_is_an_error_at_connecting(server: Server, example: Path):
+    card = open_artifact(example).card
+    with PolicyClient(server.url, expected=card) as client:
+        assert client.card == card
+    fields = dict(card.observation)
+    fields["radar"] = fields.pop("sensors")
+    with pytest.raises(ContractError, match="observes otherwise than expected: radar, sensors"):
+        PolicyClient(server.url, expected=msgspec.structs.replace(card, observation=fields))
+    action = msgspec.structs.replace(card.action, rate_hz=1.0)
+    with pytest.raises(ContractError, match="acts otherwise"):
+        PolicyClient(server.url, expected=msgspec.structs.replace(card, action=action))
+
+
+def test_a_key_is_brought_and_its_want_is_told(start_server: Callable[..., Server], example: Path, monkeypatch):
+    monkeypatch.setenv("POLICY_API_KEY", "s3cret")
+    server = start_server("--model", str(example))
+    server.wait_ready()
+    with PolicyClient(server.url, api_key="s3cret") as client:
+        assert len(client.act(ROW).control) == 1
+    with pytest.raises(ServerError, match="Bearer") as caught:
+        PolicyClient(server.url)
+    assert caught.value.code == "unauthorized"
+
+
+def test_asyncios_client_asks_many_things_at_once(server: Server, example: Path):
+    engine = Engine.open(example, device="cpu")
+    golden = engine.golden.observations
+
+    async def ask() -> list[Actions]:
+        async with AsyncPolicyClient(server.url) as client:
+            late = await client.act(golden, budget_ms=0)
+            assert late.fallback
+            rows = [{name: array[i : i + 1] for name, array in golden.items()} for i in range(40)]
+            answers = await asyncio.gather(*(client.act(row) for row in rows))
+            assert (client.version, client.digest) == ("0.1.0", engine.digest)
+            return answers
+
+    answers = asyncio.run(ask())
+    wanted = engine.act(golden).control
+    assert [a.control.tobytes() for a in answers] == [wanted[i : i + 1].tobytes() for i in range(40)]
 
 
 def test_no_server_is_unreachable():

@@ -1,0 +1,107 @@
+"""PolicyClient for asyncio: many questions at once, each with a connection of its own."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import httpcore
+
+from .actions import Actions
+from .card_sections import Card
+from .client import FAILED, LOST, TIMEOUT_S, OverBudget, failure, timeouts
+from .client_wire import Headers, Remote
+from .observations import collect
+
+
+class AsyncPolicyClient:
+    """Talks to one policy server: `async with AsyncPolicyClient(url) as policy: await policy.act(…)`.
+
+    Arguments and errors as `PolicyClient`; connecting happens on entering.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float = TIMEOUT_S,
+        api_key: str = "",
+        expected: Card | None = None,
+        connections: int = 16,
+    ) -> None:
+        """Of `connections`, as many are opened as questions are asked at once; more wait."""
+        self._remote = Remote(url, api_key, expected)
+        self._timeout_s = timeout_s
+        self._pool = httpcore.AsyncConnectionPool(max_connections=connections, keepalive_expiry=None)
+
+    @property
+    def card(self) -> Card:
+        """Of what drives."""
+        return self._remote.card
+
+    @property
+    def version(self) -> str:
+        """Semantic version of the policy that gave the latest answer."""
+        return self._remote.version
+
+    @property
+    def digest(self) -> str:
+        """Of the policy that gave the latest answer."""
+        return self._remote.digest
+
+    async def act(
+        self,
+        observations: Any,
+        deterministic: bool = True,
+        seed: int | None = None,
+        budget_ms: float | None = None,
+    ) -> Actions:
+        """As `PolicyClient.act`."""
+        began = time.monotonic()
+        arrays = collect(self.card.observation_spec, observations)
+        rows, digest = len(next(iter(arrays.values()))), self.digest
+        headers, body = self._remote.request(arrays, deterministic, seed, budget_ms)
+        ends = None if budget_ms is None else began + budget_ms / 1e3
+        try:
+            answer = await self._ask("POST", self._remote.path, headers, body, ends)
+        except OverBudget:
+            return self._remote.fallback(rows)
+        actions = self._remote.actions(answer.status, answer.headers, answer.content, rows)
+        if self.digest != digest:
+            await self._learn()
+        return actions
+
+    async def _learn(self) -> None:
+        answer = await self._ask("GET", "/metadata", self._remote.headers, None, None)
+        self._remote.learn(answer.status, answer.content)
+
+    async def _ask(
+        self, method: str, path: str, headers: Headers, body: bytes | None, ends: float | None
+    ) -> httpcore.Response:
+        for last in (False, True):
+            timeout = timeouts(self._timeout_s, ends)
+            try:
+                return await self._pool.request(
+                    method, self._remote.url + path, headers=headers, content=body, extensions={"timeout": timeout}
+                )
+            except FAILED as error:
+                if last or not isinstance(error, LOST):
+                    raise failure(self._remote.url, error, ends) from error
+        raise AssertionError
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._pool.aclose()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._learn()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
