@@ -26,6 +26,7 @@ from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
 from serve.hooks import Hook
 from serve.inference_routes import add_inference
 from serve.metadata import describe, warnings_of
+from serve.pages_routes import add_pages
 from serve.reception import find_serving, inflate
 from serve.settings import Settings
 from serve.slot import Serving, Slot
@@ -62,6 +63,7 @@ def create_app(settings: Settings, slot: Slot) -> Flask:
     _add_probes(app, slot)
     _add_metadata(app, settings, slot)
     _add_metrics(app, slot)
+    add_pages(app, slot, settings)
     add_inference(app, slot, functools.partial(_predict, slot, settings, INFERENCE))
     if settings.webhook_secret:
         _add_hook(app, Hook(settings.webhook_secret), slot)

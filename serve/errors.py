@@ -72,7 +72,7 @@ class ApiError(Exception):
         """The error in the shape of MLflow's scoring protocol, our code beside it."""
         code = MLFLOW_CODE.get(self.status, "BAD_REQUEST" if self.status < 500 else "INTERNAL_ERROR")
         message = f"{self.field}: {self.message}" if self.field else self.message
-        return {"error_code": code, "message": message, "code": self.code, "request_id": request_id}
+        return {"error_code": code, "message": message, "code": self.code, "request_id": request_id, **self.extra}
 
 
 def from_core(error: Exception) -> ApiError:

@@ -1,0 +1,41 @@
+"""Pages for people: the API to be read and tried. All of it lies here; nothing is fetched from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from flask import Flask, Response, g
+
+from serve.errors import ApiError
+from serve.openapi import openapi
+from serve.settings import Settings
+from serve.slot import Slot
+
+PAGES = Path(__file__).parent / "pages"
+POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+"""Content-Security-Policy: no script but our files, no other host."""
+
+
+def add_pages(app: Flask, slot: Slot, settings: Settings) -> None:
+    """Adds /openapi.json and /docs."""
+
+    @app.get("/openapi.json")
+    def document() -> Response:
+        if slot.serving is None:
+            raise ApiError("not_ready", slot.reason)
+        g.serving = slot.serving
+        described = openapi(slot.serving.card, settings, bool(settings.webhook_secret))
+        return Response(msgspec.json.encode(described), content_type="application/json")
+
+    app.add_url_rule("/docs", "docs", lambda: _page("docs.html", "text/html"))
+    app.add_url_rule("/docs/docs.js", "docs_js", lambda: _page("docs.js", "text/javascript"))
+    app.add_url_rule("/docs/docs.css", "docs_css", lambda: _page("docs.css", "text/css"))
+
+
+def _page(name: str, media_type: str) -> Response:
+    response = Response((PAGES / name).read_bytes(), content_type=f"{media_type}; charset=utf-8")
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-cache"
+    return response
