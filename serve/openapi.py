@@ -136,6 +136,7 @@ def _probe_paths() -> Json:
         },
         "/metrics": {"get": operation("for Prometheus", text)},
         "/openapi.json": {"get": operation("this document", {"200": _object("OpenAPI")}, "not_ready")},
+        "/": {"get": operation("what drives, for people", html)},
         "/docs": {"get": operation("this document, to be read", html)},
     }
 

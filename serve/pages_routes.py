@@ -1,7 +1,8 @@
-"""Pages for people: the API to be read and tried. All of it lies here; nothing is fetched from elsewhere."""
+"""Pages for people: what drives, and the API to be read and tried. Nothing is fetched from elsewhere."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import msgspec
@@ -13,12 +14,19 @@ from serve.settings import Settings
 from serve.slot import Slot
 
 PAGES = Path(__file__).parent / "pages"
+FILES = (
+    ("/", "status.html", "text/html"),
+    ("/docs", "docs.html", "text/html"),
+    ("/pages/status.js", "status.js", "text/javascript"),
+    ("/pages/docs.js", "docs.js", "text/javascript"),
+    ("/pages/pages.css", "pages.css", "text/css"),
+)
 POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 """Content-Security-Policy: no script but our files, no other host."""
 
 
 def add_pages(app: Flask, slot: Slot, settings: Settings) -> None:
-    """Adds /openapi.json and /docs."""
+    """Adds /openapi.json, /docs, and the status page at /."""
 
     @app.get("/openapi.json")
     def document() -> Response:
@@ -28,9 +36,8 @@ def add_pages(app: Flask, slot: Slot, settings: Settings) -> None:
         described = openapi(slot.serving.card, settings, bool(settings.webhook_secret))
         return Response(msgspec.json.encode(described), content_type="application/json")
 
-    app.add_url_rule("/docs", "docs", lambda: _page("docs.html", "text/html"))
-    app.add_url_rule("/docs/docs.js", "docs_js", lambda: _page("docs.js", "text/javascript"))
-    app.add_url_rule("/docs/docs.css", "docs_css", lambda: _page("docs.css", "text/css"))
+    for route, name, media_type in FILES:
+        app.add_url_rule(route, name, functools.partial(_page, name, media_type))
 
 
 def _page(name: str, media_type: str) -> Response:

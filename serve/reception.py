@@ -92,7 +92,11 @@ class Reception:
         request, serving, wire = question.request, question.serving, question.wire
         assert request is not None
         now = time.perf_counter()
-        answer = question.door.encode(serving, request, answered, timing_ms(wire.received, started, now, answered))
+        try:
+            answer = question.door.encode(serving, request, answered, timing_ms(wire.received, started, now, answered))
+        except Exception as error:  # the boundary: the other requests of the turn are answered all the same
+            self._refuse(wire, error, serving)
+            return
         extra = wire.plan.extra if wire.plan else b""
         self.in_flight -= 1
         wire.answer(self.replies.success(serving, answer, wire.request_id, wire.keep_alive, extra))

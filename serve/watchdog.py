@@ -45,8 +45,9 @@ class Watchdog(threading.Thread):
         hangs = time.monotonic() - since > self._timeout_s
         now = time.perf_counter()
         for question in group:
-            if question.wire.reply is not None or question.wire.connection.pending[0] is not question.wire:
-                continue
+            first = next(iter(question.wire.connection.pending), None)
+            if question.wire.reply is not None or first is not question.wire:
+                continue  # answered, gone, or behind another request of its connection
             if now >= question.ends:
                 self._answer(question, too_late(question.serving))
             elif hangs:

@@ -88,12 +88,12 @@ class LoopWorker(Worker):  # type: ignore[misc]
                 self.log.info("the master process is gone: stopping")
                 self._stopped.set()
                 return
+        self._loop.call_later(SWEEP_S, self._sweep, second)
         for connection in [c for c in self._reception.connections if c.deadline < now]:
             connection.expire()
         self._reception.pieces.look()
         metrics.TALLY.flush()
         metrics.IN_FLIGHT.set(self._reception.in_flight)
-        self._loop.call_later(SWEEP_S, self._sweep, second)
 
     # Stopping.
 

@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         elif self.pending:
             self.pending[-1].keep_alive = False
             return True
-        return bool(self.pending) or self._closing
+        return bool(self.pending)
 
     def pause_writing(self) -> None:
         """The client does not read: nothing more is read of it, for so long and no longer."""
@@ -184,7 +184,9 @@ class Connection(asyncio.Protocol):
 
     def _complete(self, plan: Plan, body: bytes, received: float) -> None:
         request = Request(self, plan, body, received)
-        if self.server.draining or not plan.head.keep_alive:
+        if self.server.draining:
+            if self.pending and self.pending[-1].plan is not None:  # it is not the last one after all
+                self.pending[-1].keep_alive = self.pending[-1].plan.head.keep_alive
             request.keep_alive = False
         self.pending.append(request)
         self.deadline = float("inf")

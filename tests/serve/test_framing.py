@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import re
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -303,3 +304,18 @@ def test_pages_of_a_configured_origin_may_ask_and_no_others(start_server: Callab
             preflight = server.send("OPTIONS", "/predict", None, {"Origin": origin})
             assert preflight.headers.get("access-control-allow-origin") == allowed
         assert "access-control-allow-origin" not in server.post("/predict", BODY).headers
+
+
+def test_pipelined_requests_are_answered_while_the_server_drains(start_server: Callable[..., Server], example: Path):
+    server = start_server("--model", str(example), "--drain-s", "2")
+    server.wait_ready()
+    with connect(server) as raw:
+        raw.sendall(GET)
+        assert statuses(raw.recv(1000)) == [200]
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        raw.sendall(post() * 50)
+        answer = read_all(raw)
+    assert statuses(answer) == [200] * 50
+    assert answer.count(b"Connection: close") == 1
+    assert server.process.wait(10) == 0

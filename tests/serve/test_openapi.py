@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests_support import Server, missing
+from playwright.sync_api import Page, expect, sync_playwright
+from tests_support import EXAMPLE, Server, missing
 
 from benchmarks.networks import small_view
 from carla_mlflow import open_artifact
@@ -63,27 +66,50 @@ def test_schemathesis_finds_no_5xx_and_no_answer_that_is_not_documented(server: 
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-@pytest.mark.browser
-def test_the_page_is_read_and_tried_in_a_browser_without_another_host(server: Server):
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page that may say nothing on its console."""
     if not Path("/usr/bin/chromium").exists():
         missing("Chromium", "chromium")
-    from playwright.sync_api import expect, sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    flags += ["--disable-component-update", "--disable-sync"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
         page = browser.new_page()
-        asked, said = [], []
-        page.on("request", lambda request: asked.append(request.url))
+        said: list[str] = []
         page.on("console", lambda message: said.append(message.text))
-        page.goto(f"{server.url}/docs")
-        expect(page.locator("#question")).to_have_value(re.compile("speed"))
-        page.click("#ask")
-        expect(page.locator("#answer")).to_contain_text("throttle")
-        answer = json.loads(page.text_content("#answer") or "")
+        yield page
         browser.close()
     assert said == []
-    assert all(url.startswith((server.url, "data:")) for url in asked)
+
+
+@pytest.mark.browser
+def test_the_document_is_read_and_tried_in_a_browser_without_another_host(server: Server, page: Page):
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{server.url}/docs")
+    expect(page.locator("#question")).to_have_value(re.compile("speed"))
+    page.click("#ask")
+    expect(page.locator("#answer")).to_contain_text("throttle")
+    answer = json.loads(page.text_content("#answer") or "")
     question = server.get("/openapi.json").json["components"]["schemas"]["Question"]["examples"][0]
     assert answer["actions"] == server.post("/predict", question).json["actions"]
+    assert all(url.startswith((server.url, "data:")) for url in asked)
+
+
+@pytest.mark.browser
+def test_the_status_page_tells_what_drives_and_plots_what_it_does(server: Server, page: Page):
+    page.goto(server.url)
+    expect(page.locator("#title")).to_have_text("racetrack-policy 0.1.0")
+    expect(page.locator("#ready")).to_contain_text("ready: unpinned")
+    expect(page.locator("#facts")).to_contain_text(server.get("/metadata").json["digest"])
+    page.click("#ask")
+    expect(page.locator("#answer")).to_contain_text("throttle")
+    expect(page.locator("#latency-text")).to_contain_text("half within", timeout=10_000)
+    for name in ("latency", "throttle", "brake", "steer"):
+        heights = page.eval_on_selector_all(f"#{name} rect", "bars => bars.map(bar => bar.height.baseVal.value)")
+        assert max(heights) > 90
+    if os.environ.get("SAVE_SCREENSHOTS"):
+        page.screenshot(path=EXAMPLE.parents[1] / "docs" / "status.png", full_page=True)
