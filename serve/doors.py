@@ -65,7 +65,19 @@ class Door:
     explain: Callable[[ApiError, str], dict[str, Any]]
 
 
+def most_bytes(serving: Serving, media_type: str) -> int | None:
+    """Of a body that this policy's requests can need, where it is text; None for tensors in bytes."""
+    return None if media_type == BINARY else serving.predict.most_bytes
+
+
+def _check_size(serving: Serving, asked: Asked) -> None:
+    most = most_bytes(serving, asked.media_type)
+    if most is not None and asked.json_bytes is None and len(asked.body) > most:
+        raise ApiError("body_too_large", f"no request of this policy needs more than {most} bytes")
+
+
 def _decode_predict(serving: Serving, asked: Asked) -> PredictRequest:
+    _check_size(serving, asked)
     return serving.predict.decode(asked.body)
 
 
@@ -75,6 +87,7 @@ def _encode_predict(serving: Serving, request: PredictRequest, answered: Answere
 
 
 def _decode_invocations(serving: Serving, asked: Asked) -> PredictRequest:
+    _check_size(serving, asked)
     return (serving.scoring.decode_csv if asked.media_type == CSV else serving.scoring.decode_json)(asked.body)
 
 
@@ -83,6 +96,7 @@ def _encode_invocations(serving: Serving, _: PredictRequest, answered: Answered,
 
 
 def _decode_inference(serving: Serving, asked: Asked) -> PredictRequest:
+    _check_size(serving, asked)
     if asked.media_type == BINARY and asked.json_bytes is None:
         raise ApiError("bad_request", "is missing beside tensors in bytes", "Inference-Header-Content-Length")
     return serving.inference.decode(asked.body, asked.json_bytes)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from serve import metrics
 from serve.answer import timing_ms
 from serve.batch import Answered
-from serve.doors import Asked
+from serve.doors import Asked, most_bytes
 from serve.errors import ApiError, from_core
 from serve.pieces import Pieces
 from serve.settings import Settings
@@ -80,13 +80,18 @@ class Reception:
     def _predict(self, request: Request, plan: Plan) -> None:
         try:
             serving = find_serving(self._slot, plan.version, plan.name)
-            body = inflate(request.body, self.max_body_bytes) if plan.gzip else request.body
+            body = self._inflated(request, serving) if plan.gzip else request.body
         except ApiError as error:
             self._refuse(request, error, None)
             return
         assert plan.door is not None
         question = Question(request, plan.door, serving, Asked(body, plan.media_type, plan.json_bytes))
         (self.pieces if serving.is_slow else self.turn).add(question)
+
+    def _inflated(self, request: Request, serving: Serving) -> bytes:
+        assert request.plan is not None
+        most = None if request.plan.json_bytes is not None else most_bytes(serving, request.plan.media_type)
+        return inflate(request.body, min(self.max_body_bytes, most or self.max_body_bytes))
 
     def _send(self, question: Question, answered: Answered, started: float) -> None:
         request, serving, wire = question.request, question.serving, question.wire

@@ -6,6 +6,7 @@ bytes it stumbled; so what it refuses is decoded again slowly, to name row and f
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import msgspec
@@ -23,6 +24,8 @@ from serve.errors import ApiError
 
 OPTIONS = ("deterministic", "seed", "budget_ms", "details")
 FIELDS = ("observations", *OPTIONS)
+BYTES_A_NUMBER, BYTES_A_NAME = 64, 256
+"""With white space around them: seventeen digits, a sign, an exponent, and an indented line of their own."""
 NO_ARRAYS: dict[str, NDArray[Any]] = {}
 
 
@@ -52,12 +55,15 @@ class PredictCodec:
 
     Attributes:
         watched: fields whose values are compared with what the policy was trained on.
+        most_bytes: of JSON that the largest request can need, generously: what is longer only costs others time.
     """
 
     def __init__(self, card: Card, digest: str, max_rows: int) -> None:
         self._named = msgspec.json.encode({"version": card.version, "digest": digest})[1:-1]
         self._specs = card.observation_spec
         self.watched = tuple(s for s in self._specs if s.dtype == "float32" and None not in (s.low, s.high))
+        row_bytes = sum(BYTES_A_NUMBER * math.prod(s.shape) + BYTES_A_NAME for s in self._specs)
+        self.most_bytes = BYTES_A_NAME * 64 + max_rows * row_bytes
         self._columns = [Column(spec) for spec in card.observation_spec]
         self._images = [column for column in self._columns if len(column.spec.shape) > 1]
         self._raw_names = tuple(card.action.raw)

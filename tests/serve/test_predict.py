@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,19 @@ def test_a_body_over_the_limit_is_refused(start_server, example: Path):
     headers = {"Host": "x", "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
     answer = small.pool.request("POST", small.url + "/predict", headers=headers, content=chunks())
     assert answer.status == 413
+
+
+@pytest.mark.parametrize("path", ["/predict", "/invocations", "/v2/models/racetrack-policy/infer"])
+def test_more_text_than_the_policys_requests_can_need_is_not_read(server: Server, path: str):
+    answer = server.post(path, b'{"observations":[' + b" " * 4_000_000 + b"]}")
+    assert answer.status == 413
+    assert answer.json["code" if path != "/predict" else "error"] in ("body_too_large", answer.json.get("error"))
+
+
+def test_the_largest_request_that_is_allowed_is_read_however_it_is_written(server: Server):
+    rows = [{"speed": 59.12345678901234, "steering": -0.1234567890123456, "sensors": [0.1234567890123456] * 12}] * 1024
+    pretty = json.dumps({"observations": rows}, indent=8).encode()
+    assert len(server.post("/predict", pretty).json["actions"]) == 1024
 
 
 def test_request_ids_that_could_forge_a_log_are_replaced(server: Server):
