@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from benchmarks.mlflow_server import MlflowServer
 
 # As in a server's worker: one thread. Two test processes with two threads each take turns on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Shells start what runs in the background deaf to Ctrl-C, and processes inherit that: those of the tests shall hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
