@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -10,7 +11,8 @@ import httpcore
 
 from .actions import Actions
 from .card_sections import Card
-from .client import FAILED, LOST, TIMEOUT_S, OverBudget, failure, timeouts
+from .client import TIMEOUT_S
+from .client_attempt import FAILED, Attempt, OverBudget, failure
 from .client_wire import Headers, Remote
 from .observations import collect
 
@@ -59,35 +61,46 @@ class AsyncPolicyClient:
         """As `PolicyClient.act`."""
         began = time.monotonic()
         arrays = collect(self.card.observation_spec, observations)
-        rows, digest = len(next(iter(arrays.values()))), self.digest
+        rows = len(next(iter(arrays.values())))
         headers, body = self._remote.request(arrays, deterministic, seed, budget_ms)
         ends = None if budget_ms is None else began + budget_ms / 1e3
         try:
             answer = await self._ask("POST", self._remote.path, headers, body, ends)
+            actions = self._remote.actions(answer.status, answer.headers, answer.content, rows)
+            if not self._remote.is_known:
+                await self._learn(ends)
         except OverBudget:
             return self._remote.fallback(rows)
-        actions = self._remote.actions(answer.status, answer.headers, answer.content, rows)
-        if self.digest != digest:
-            await self._learn()
-        return actions
+        return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
 
-    async def _learn(self) -> None:
-        answer = await self._ask("GET", "/metadata", self._remote.headers, None, None)
+    async def _learn(self, ends: float | None = None) -> None:
+        answer = await self._ask("GET", "/metadata", self._remote.headers, None, ends)
         self._remote.learn(answer.status, answer.content)
 
     async def _ask(
-        self, method: str, path: str, headers: Headers, body: bytes | None, ends: float | None
+        self, method: str, path: str, headers: Headers, body: bytes | None, budget_ends: float | None
     ) -> httpcore.Response:
-        for last in (False, True):
-            timeout = timeouts(self._timeout_s, ends)
+        left = self._timeout_s
+        if budget_ends is not None:
+            left = min(left, budget_ends - time.monotonic())
+            if left <= 0:
+                raise OverBudget
+        try:
+            async with asyncio.timeout(left):
+                return await self._try(method, self._remote.url + path, headers, body)
+        except FAILED as error:  # with TimeoutError
+            raise failure(self._remote.url, error, budget_ends) from error
+
+    async def _try(self, method: str, url: str, headers: Headers, body: bytes | None) -> httpcore.Response:
+        while True:  # each turn finds another kept connection ended, or opens one
+            attempt = Attempt()
             try:
                 return await self._pool.request(
-                    method, self._remote.url + path, headers=headers, content=body, extensions={"timeout": timeout}
+                    method, url, headers=headers, content=body, extensions={"trace": attempt.hear_async}
                 )
             except FAILED as error:
-                if last or not isinstance(error, LOST):
-                    raise failure(self._remote.url, error, ends) from error
-        raise AssertionError
+                if not attempt.may_repeat(error):
+                    raise
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -10,14 +11,11 @@ import httpcore
 
 from .actions import Actions
 from .card_sections import Card
+from .client_attempt import FAILED, Attempt, OverBudget, TimedBackend, failure
 from .client_wire import Headers, Remote
-from .errors import UnreachableError
 from .observations import collect
 
 TIMEOUT_S = 10.0
-LOST = (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError)
-"""A connection that was open, and is not any more: asking again on a new one is safe, an answer changes nothing."""
-FAILED = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError)
 
 
 class PolicyClient:
@@ -31,7 +29,7 @@ class PolicyClient:
 
         Args:
             url: such as `http://127.0.0.1:8080`.
-            timeout_s: for connecting, and for each read and write.
+            timeout_s: for a whole call, where its budget is not less.
             api_key: the server's POLICY_API_KEY.
             expected: the card whose contract the caller was built for; None for what drives there now.
 
@@ -42,7 +40,8 @@ class PolicyClient:
         """
         self._remote = Remote(url, api_key, expected)
         self._timeout_s = timeout_s
-        self._pool = httpcore.ConnectionPool(max_connections=1, keepalive_expiry=None)
+        self._backend = TimedBackend()
+        self._pool = httpcore.ConnectionPool(max_connections=1, keepalive_expiry=None, network_backend=self._backend)
         try:
             self._learn()
         except BaseException:
@@ -81,41 +80,46 @@ class PolicyClient:
                 `fallback` set.
 
         Raises:
-            SpecError: an observation does not fit the spec; found here, nothing is sent.
+            SpecError: an observation does not fit the spec, or the budget is none; found here, nothing is sent.
             ServerError: the server refused or failed; `code` is its error code.
             ContractError: another policy has taken over that observes or acts otherwise.
             UnreachableError: no answer, before the budget was over.
         """
         began = time.monotonic()
         arrays = collect(self.card.observation_spec, observations)
-        rows, digest = len(next(iter(arrays.values()))), self.digest
+        rows = len(next(iter(arrays.values())))
         headers, body = self._remote.request(arrays, deterministic, seed, budget_ms)
         ends = None if budget_ms is None else began + budget_ms / 1e3
         try:
             answer = self._ask("POST", self._remote.path, headers, body, ends)
+            actions = self._remote.actions(answer.status, answer.headers, answer.content, rows)
+            if not self._remote.is_known:
+                self._learn(ends)
         except OverBudget:
             return self._remote.fallback(rows)
-        actions = self._remote.actions(answer.status, answer.headers, answer.content, rows)
-        if self.digest != digest:
-            self._learn()
-        return actions
+        return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
 
-    def _learn(self) -> None:
-        answer = self._ask("GET", "/metadata", self._remote.headers, None, None)
+    def _learn(self, ends: float | None = None) -> None:
+        answer = self._ask("GET", "/metadata", self._remote.headers, None, ends)
         self._remote.learn(answer.status, answer.content)
 
     def _ask(
-        self, method: str, path: str, headers: Headers, body: bytes | None, ends: float | None
+        self, method: str, path: str, headers: Headers, body: bytes | None, budget_ends: float | None
     ) -> httpcore.Response:
+        now = time.monotonic()
+        if budget_ends is not None and now >= budget_ends:
+            raise OverBudget
+        self._backend.ends = min(now + self._timeout_s, budget_ends or math.inf)
+        url = self._remote.url + path
         for last in (False, True):
-            timeout = timeouts(self._timeout_s, ends)
+            attempt = Attempt()
             try:
                 return self._pool.request(
-                    method, self._remote.url + path, headers=headers, content=body, extensions={"timeout": timeout}
+                    method, url, headers=headers, content=body, extensions={"trace": attempt.hear}
                 )
             except FAILED as error:
-                if last or not isinstance(error, LOST):
-                    raise failure(self._remote.url, error, ends) from error
+                if last or not attempt.may_repeat(error):
+                    raise failure(self._remote.url, error, budget_ends) from error
         raise AssertionError
 
     def close(self) -> None:
@@ -129,22 +133,3 @@ class PolicyClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class OverBudget(Exception):  # noqa: N818
-    """There is no time left to wait for an answer."""
-
-
-def timeouts(timeout_s: float, ends: float | None) -> dict[str, float]:
-    """For httpcore; raises OverBudget when nothing is left of the budget."""
-    left = timeout_s if ends is None else min(timeout_s, ends - time.monotonic())
-    if left <= 0:
-        raise OverBudget
-    return dict.fromkeys(("connect", "read", "write", "pool"), left)
-
-
-def failure(url: str, error: Exception, ends: float | None) -> Exception:
-    """What a failed call is for the caller: too late, or no answer."""
-    if ends is not None and isinstance(error, httpcore.TimeoutException) and time.monotonic() >= ends - 1e-3:
-        return OverBudget()
-    return UnreachableError(f"{url}: no answer: {error or type(error).__name__}")

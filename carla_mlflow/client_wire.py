@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .actions import Actions
 from .card_sections import Card
 from .control import CONTROL_NAMES
-from .errors import ContractError, ServerError
+from .errors import ContractError, ServerError, SpecError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -70,11 +70,17 @@ class Remote:
             raise ContractError(f"{self.url}: {card.name} {version} {_difference(self._expected, card)}")
         self._expected = self._expected or card
         self.card, self.version, self.digest = card, version, digest
+        self._card_digest = digest
         self.path = f"/v2/models/{card.name}/infer"
         names = [f"distribution.{name}" for name in card.action.outputs() if name != "raw"]
         self._outputs = [
             {"name": name, "parameters": {"binary_data": True}} for name in (*CONTROL_NAMES, "raw", *names)
         ]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether `card` is of the policy that gave the latest answer."""
+        return self.digest == self._card_digest
 
     def document(self, status: int, body: bytes, path: str) -> Any:
         """A JSON answer; raises ServerError when it is an error or no JSON."""
@@ -95,6 +101,8 @@ class Remote:
         self, arrays: Mapping[str, NDArray[Any]], deterministic: bool, seed: int | None, budget_ms: float | None
     ) -> tuple[Headers, bytes]:
         """Headers and body that ask for actions."""
+        if budget_ms is not None and not 0 <= budget_ms < math.inf:
+            raise SpecError("budget_ms", f"expected milliseconds, got {budget_ms}")
         inputs, tensors = [], []
         for spec in self.card.observation_spec:
             data = np.ascontiguousarray(arrays[spec.name]).astype(np.dtype(spec.dtype).newbyteorder("<"), copy=False)

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, Response, g
 
 from carla_mlflow import __version__
-from serve.codecs.inference import DATATYPES
+from serve.codecs.infer_header import DATATYPES
 from serve.errors import ApiError
 from serve.reception import find_serving
 from serve.slot import Serving, Slot

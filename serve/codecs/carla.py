@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from carla_mlflow.actions import Actions
 from carla_mlflow.card_sections import Card
 from carla_mlflow.observations import from_rows
-from carla_mlflow.sampling import MAX_SEED
 from carla_mlflow.specs import ObservationSpec
 from serve.codecs import strict_json
 from serve.codecs.columns import Base64, Column, from_base64
+from serve.codecs.options import check_budget, check_seed
 from serve.errors import ApiError
 
 OPTIONS = ("deterministic", "seed", "budget_ms", "details")
@@ -124,10 +124,8 @@ class PredictCodec:
         for name in ("deterministic", "details"):
             if not isinstance(document.get(name, True), bool):
                 raise ApiError("bad_request", "expected true or false", name)
-        seed, budget = document.get("seed"), document.get("budget_ms")
+        seed, budget = document.get("seed"), check_budget(document.get("budget_ms"), "budget_ms")
         check_seed(seed, "seed")
-        if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int | float) or budget < 0):
-            raise ApiError("bad_request", "expected a number of milliseconds", "budget_ms")
         self._check_rows(len(rows))
         arrays = from_rows(self._specs, [self._with_arrays(row, index) for index, row in enumerate(rows)])
         return PredictRequest(arrays, document.get("deterministic", True), seed, budget, document.get("details", False))
@@ -203,9 +201,3 @@ def _type_of(shape: tuple[int, ...]) -> Any:
     for size in reversed(shape):
         kind = Annotated[list[kind], Meta(min_length=size, max_length=size)]
     return kind | Base64 if len(shape) > 1 else kind
-
-
-def check_seed(seed: Any, field: str) -> None:
-    """Raises ApiError unless it is None or a seed."""
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED):
-        raise ApiError("bad_request", "expected a whole number from 0 to 2**63 - 1", field)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from carla_mlflow.observations import from_rows
 from carla_mlflow.specs import ObservationSpec
 from serve.codecs import strict_json
-from serve.codecs.carla import PredictRequest, check_seed
+from serve.codecs.carla import PredictRequest
+from serve.codecs.options import check_seed
 from serve.errors import ApiError
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")

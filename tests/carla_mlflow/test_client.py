@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpcore
 import msgspec
 import numpy as np
 import psutil
 import pytest
+from odd_server import answering_oddly
 from tests_support import Server
 
 from benchmarks.free_port import free_port
@@ -125,6 +127,49 @@ def test_asyncios_client_asks_many_things_at_once(server: Server, example: Path)
     answers = asyncio.run(ask())
     wanted = engine.act(golden).control
     assert [a.control.tobytes() for a in answers] == [wanted[i : i + 1].tobytes() for i in range(40)]
+
+
+def act_by(kind: str, url: str, **options: Any) -> Actions:
+    if kind == "sync":
+        with PolicyClient(url, timeout_s=1.0) as client:
+            return client.act(ROW, **options)
+
+    async def ask() -> Actions:
+        async with AsyncPolicyClient(url, timeout_s=1.0) as client:
+            return await client.act(ROW, **options)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("kind", ["sync", "asyncio"])
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_an_answer_that_trickles_costs_no_more_than_the_budget(server: Server, kind: str, part: str):
+    with answering_oddly(server, part) as odd:
+        started = time.monotonic()
+        assert act_by(kind, odd.url, budget_ms=200).fallback
+        assert time.monotonic() - started < 0.9
+        with pytest.raises(UnreachableError, match="no answer"):
+            act_by(kind, odd.url)
+        assert time.monotonic() - started < 2.5
+        assert odd.questions == 2
+
+
+@pytest.mark.parametrize("kind", ["sync", "asyncio"])
+def test_only_a_connection_that_ended_between_two_questions_is_opened_anew(server: Server, kind: str):
+    with answering_oddly(server, "broken") as odd:
+        with pytest.raises(UnreachableError, match="no answer"):
+            act_by(kind, odd.url)
+        assert odd.questions == 1  # a part of an answer had come
+    with answering_oddly(server, "ended") as odd:
+        with pytest.raises(UnreachableError, match="no answer"):
+            act_by(kind, odd.url)
+        assert odd.questions == 2  # the kept connection, and a new one
+
+
+@pytest.mark.parametrize("budget", [-1.0, float("nan"), float("inf")])
+def test_a_budget_that_is_none_is_refused_before_it_is_sent(server: Server, budget: float):
+    with PolicyClient(server.url) as client, pytest.raises(SpecError, match="budget_ms: expected milliseconds"):
+        client.act(ROW, budget_ms=budget)
 
 
 def test_no_server_is_unreachable():

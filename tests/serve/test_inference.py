@@ -172,10 +172,27 @@ def test_what_is_wrong_is_refused_in_the_protocols_shape(any_server: Server, pat
     assert any_server.post(f"/v2/models/{NAME}/infer", GOOD).status == 200
 
 
-def test_values_out_of_bounds_are_422_and_name_the_row(any_server: Server):
-    answer = any_server.post(f"/v2/models/{NAME}/infer", changed("inputs.0.data.1", 1e39))
+@pytest.mark.parametrize(
+    ("path", "value", "place"),
+    [
+        ("inputs.0.data.1", 1e39, "observations[1].speed"),
+        ("inputs.0.data.1", "1", "observations[1].speed"),
+        ("inputs.0.data.1", msgspec.Raw(b"9" * 400), "observations[1].speed"),
+        ("inputs.1.data.1", [None], "observations[1].steering[0]"),
+        ("inputs.2.data.15", True, "observations[1].sensors[3]"),
+    ],
+)
+def test_values_that_do_not_fit_are_422_and_name_the_row(any_server: Server, path: str, value: Any, place: str):
+    answer = any_server.post(f"/v2/models/{NAME}/infer", changed(path, value))
     assert (answer.status, answer.json["code"]) == (422, "invalid_observation")
-    assert answer.json["error"].startswith("observations[1].speed: ")
+    assert answer.json["error"].startswith(f"{place}: ")
+
+
+def test_a_flag_that_is_none_is_named_where_it_stands(any_server: Server):
+    outputs = [{"name": "steer"}, {"name": "brake", "parameters": {"binary_data": "yes"}}]
+    answer = any_server.post(f"/v2/models/{NAME}/infer", GOOD | {"outputs": outputs})
+    assert answer.status == 400
+    assert answer.json["error"].startswith("outputs[1].parameters.binary_data: ")
 
 
 @pytest.mark.parametrize("name", ["other", "..%2f..%2fetc", "a" * 200])
@@ -225,6 +242,35 @@ def test_bytes_that_do_not_fit_what_the_json_says_are_refused(any_server: Server
     assert any_server.post(f"/v2/models/{NAME}/infer", good, "application/octet-stream").status == 400
     headers = {"Inference-Header-Content-Length": str(length)}
     assert any_server.post(f"/v2/models/{NAME}/infer", good, "application/octet-stream", **headers).status == 200
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.integers(1, 16),
+    seed=st.integers(0, 2**32),
+    binary=st.sets(st.sampled_from(["speed", "steering", "sensors"])),
+    nested=st.booleans(),
+    padding=st.integers(0, 9),
+)
+def test_tensors_as_bytes_lists_or_nested_lists_are_the_same_arrays(
+    engine: Engine, rows: int, seed: int, binary: set[str], nested: bool, padding: int
+):
+    wanted = {spec.name: spec.sample(np.random.default_rng(seed), rows) for spec in engine.specs}
+    entries, tensors = [], b""
+    for name, array in wanted.items():
+        entry: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": "FP32"}
+        if name in binary:
+            tensors += array.tobytes()
+            entries.append(entry | {"parameters": {"binary_data_size": array.nbytes}})
+        else:
+            entries.append(entry | {"data": array.tolist() if nested else array.ravel().tolist()})
+    head = msgspec.json.encode({"inputs": entries}) + b" " * padding  # bytes are aligned by chance only
+    read = InferenceCodec(engine.card, engine.digest, 16).decode(head + tensors, len(head))
+    assert read.count == rows
+    for name, array in wanted.items():
+        assert read.observations[name].dtype == array.dtype
+        assert read.observations[name].tobytes() == array.tobytes()
+        assert read.observations[name].shape == array.shape
 
 
 @settings(max_examples=60, deadline=None)

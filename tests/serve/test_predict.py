@@ -189,6 +189,25 @@ def test_what_is_wrong_outside_the_observations_is_a_bad_request(server: Server,
     assert answer.json["error"].get("field") == field
 
 
+INFER = {
+    "inputs": [
+        {"name": "speed", "shape": [1], "datatype": "FP32", "data": [6.0]},
+        {"name": "steering", "shape": [1], "datatype": "FP32", "data": [0.1]},
+        {"name": "sensors", "shape": [1, 12], "datatype": "FP32", "data": GOOD["sensors"]},
+    ]
+}
+
+
+@pytest.mark.parametrize("budget", ["1e309", "1" + "0" * 400, "-0.1", "true", '"9"', "[]"])
+def test_a_budget_is_a_finite_number_or_refused(server: Server, budget: str):
+    body = msgspec.json.encode({"observations": [GOOD], "budget_ms": msgspec.Raw(budget.encode())})
+    answer = server.post("/predict", body)
+    assert (answer.status, answer.json["error"]["field"]) == (400, "budget_ms")
+    body = msgspec.json.encode(INFER | {"parameters": {"budget_ms": msgspec.Raw(budget.encode())}})
+    answer = server.post("/v2/models/racetrack-policy/infer", body)
+    assert (answer.status, answer.json["error"].split(":")[0]) == (400, "parameters.budget_ms")
+
+
 def test_a_late_answer_is_refused_with_the_cards_fallback(server: Server):
     for answer in (
         predict(server, GOOD, budget_ms=0),

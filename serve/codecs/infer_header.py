@@ -1,0 +1,143 @@
+"""The JSON of an inference request of the Open Inference Protocol: everything in it but numbers, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from carla_mlflow.array_spec import ArraySpec
+from carla_mlflow.control import CONTROL_NAMES
+from carla_mlflow.specs import ObservationSpec
+from serve.codecs import strict_json
+from serve.codecs.options import check_budget, check_seed
+from serve.errors import ApiError
+
+DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
+LONGEST_ID = 256
+"""Characters."""
+
+
+class Wanted(msgspec.Struct, frozen=True, gc=False):
+    """An output that is asked for."""
+
+    name: str
+    binary: bool
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What the JSON of a request says, checked: everything but numbers.
+
+    Attributes:
+        rows: observations.
+        binary_bytes: of all tensors after the JSON.
+        offsets: for each tensor after the JSON, where its bytes begin.
+    """
+
+    rows: int
+    inputs: dict[str, dict[str, Any]]
+    options: dict[str, Any]
+    outputs: tuple[Wanted, ...]
+    id: str | None
+    binary_bytes: int
+    offsets: dict[str, int]
+
+
+class HeaderReader:
+    """Reads the JSON of requests for one card."""
+
+    def __init__(self, specs: ObservationSpec, outputs: Collection[str], max_rows: int) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._outputs, self._max_rows = outputs, max_rows
+
+    def read(self, data: bytes) -> Header:
+        """Reads and checks it; raises ApiError, bad_json or bad_request."""
+        document = _object(strict_json.decode(data), "", ("id", "parameters", "inputs", "outputs"))
+        identity = document.get("id")
+        if identity is not None and (not isinstance(identity, str) or len(identity) > LONGEST_ID):
+            raise ApiError("bad_request", f"expected a string of at most {LONGEST_ID} characters", "id")
+        parameters = _object(
+            document.get("parameters", {}), "parameters", ("deterministic", "seed", "budget_ms", "binary_data_output")
+        )
+        binary = _flag(parameters, "parameters.binary_data_output", False)
+        seed, deterministic = parameters.get("seed"), _flag(parameters, "parameters.deterministic", True)
+        check_seed(seed, "parameters.seed")
+        budget = check_budget(parameters.get("budget_ms"), "parameters.budget_ms")
+        options = {"deterministic": deterministic, "seed": seed, "budget_ms": budget}
+        inputs = self._read_inputs(document.get("inputs"))
+        rows = next(iter(inputs.values()))["shape"][0]
+        offsets, at = {}, 0
+        for name, entry in inputs.items():
+            if "data" not in entry:
+                offsets[name] = at
+                at += entry["parameters"]["binary_data_size"]
+        return Header(rows, inputs, options, self._read_outputs(document, binary), identity, at, offsets)
+
+    def _read_inputs(self, given: Any) -> dict[str, dict[str, Any]]:
+        inputs = {}
+        for index, entry in enumerate(_list(given, "inputs", len(self._specs))):
+            where = f"inputs[{index}]"
+            _object(entry, where, ("name", "shape", "datatype", "parameters", "data"))
+            spec = self._specs.get(entry.get("name") if isinstance(entry.get("name"), str) else "")
+            if spec is None or spec.name in inputs:
+                raise ApiError("bad_request", f"expected each of {', '.join(self._specs)} once", where)
+            self._check_input(spec, entry, where)
+            inputs[spec.name] = entry
+        missing = [name for name in self._specs if name not in inputs]
+        if missing:
+            raise ApiError("bad_request", f"{missing[0]} is missing", "inputs")
+        if len({entry["shape"][0] for entry in inputs.values()}) != 1:
+            raise ApiError("bad_request", "the tensors differ in their first axis", "inputs")
+        return inputs
+
+    def _check_input(self, spec: ArraySpec, entry: dict[str, Any], where: str) -> None:
+        if entry.get("datatype") != DATATYPES[spec.dtype]:
+            raise ApiError("bad_request", f"expected {DATATYPES[spec.dtype]}", f"{where}.datatype")
+        shape: Any = entry.get("shape")
+        whole = isinstance(shape, list) and shape and all(type(size) is int for size in shape)
+        if not whole or shape[1:] not in ([list(spec.shape)] if spec.shape else [[], [1]]):
+            raise ApiError("bad_request", f"expected [B{''.join(f', {n}' for n in spec.shape)}]", f"{where}.shape")
+        if not 1 <= shape[0] <= self._max_rows:
+            raise ApiError("bad_request", f"expected 1 to {self._max_rows} observations", f"{where}.shape")
+        parameters = _object(entry.get("parameters", {}), f"{where}.parameters", ("binary_data_size",))
+        size = parameters.get("binary_data_size")
+        if ("data" in entry) == (size is not None):
+            raise ApiError("bad_request", "expected either data or binary_data_size", where)
+        expected = math.prod(shape) * np.dtype(spec.dtype).itemsize
+        if size is not None and (type(size) is not int or size != expected):
+            raise ApiError("bad_request", f"expected {expected}", f"{where}.parameters.binary_data_size")
+
+    def _read_outputs(self, document: dict[str, Any], binary: bool) -> tuple[Wanted, ...]:
+        if "outputs" not in document:
+            return tuple(Wanted(name, binary) for name in CONTROL_NAMES)
+        found: dict[str, Wanted] = {}
+        for index, entry in enumerate(_list(document["outputs"], "outputs", len(self._outputs))):
+            where = f"outputs[{index}]"
+            name = _object(entry, where, ("name", "parameters")).get("name")
+            if not isinstance(name, str) or name not in self._outputs or name in found:
+                raise ApiError("bad_request", f"expected each of {', '.join(self._outputs)} at most once", where)
+            parameters = _object(entry.get("parameters", {}), f"{where}.parameters", ("binary_data",))
+            found[name] = Wanted(name, _flag(parameters, f"{where}.parameters.binary_data", binary))
+        return tuple(found.values())
+
+
+def _object(value: Any, where: str, names: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict) or not set(value) <= set(names):
+        raise ApiError("bad_request", f"expected an object with {', '.join(names)} at most", where or None)
+    return value
+
+
+def _list(value: Any, where: str, most: int) -> list[Any]:
+    if not isinstance(value, list) or not 1 <= len(value) <= most:
+        raise ApiError("bad_request", f"expected a list of 1 to {most}", where)
+    return value
+
+
+def _flag(parameters: dict[str, Any], where: str, default: bool) -> bool:
+    value = parameters.get(where.rpartition(".")[2], default)
+    if not isinstance(value, bool):
+        raise ApiError("bad_request", "expected true or false", where)
+    return value

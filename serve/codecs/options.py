@@ -1,0 +1,28 @@
+"""What a request may say beside its observations, wherever a protocol has it say so."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from carla_mlflow.sampling import MAX_SEED
+from serve.errors import ApiError
+
+
+def check_seed(seed: Any, field: str) -> None:
+    """Raises ApiError unless it is None or a seed."""
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED):
+        raise ApiError("bad_request", "expected a whole number from 0 to 2**63 - 1", field)
+
+
+def check_budget(budget: Any, field: str) -> float | None:
+    """A budget in milliseconds, or None; raises ApiError when it is neither."""
+    if budget is None:
+        return None
+    try:
+        given = float(budget) if type(budget) in {int, float} else -1.0
+    except OverflowError:  # JSON's whole numbers have no largest
+        given = -1.0
+    if not 0 <= given < math.inf:
+        raise ApiError("bad_request", "expected a number of milliseconds", field)
+    return given
