@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import shutil
@@ -20,11 +19,14 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
 from carla_mlflow.cli import DONE, REFUSED
+from serve.flags import parse_settings
 from serve.follower_process import FollowerProcess
+from serve.logs import ServerLog, start_logging
 from serve.refusals import FOLLOW_FILE, RUN_FOLDER
-from serve.settings import Settings, parse_settings
+from serve.settings import Settings
 from serve.slot import Slot
 from serve.status import Followed, read_file, worker_file
+from serve.tracing import missing
 
 GRACE_S = 2.5
 """How long a worker that has drained waits for requests in flight."""
@@ -66,6 +68,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,
             "control_socket_disable": True,
             "loglevel": settings.log_level,
+            "logger_class": ServerLog,
             "proc_name": "carla-serve",
             "preload_app": True,
             "post_worker_init": lambda _: self._fill(),
@@ -80,7 +83,9 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 
     def _fill(self) -> None:
         from serve.filling import start_filling
+        from serve.finished import start_observers
 
+        start_observers(self._settings)
         start_filling(self._slot, self._settings, self._slot.folder / FOLLOW_FILE)
 
     def _forget(self, pid: int) -> None:
@@ -115,7 +120,11 @@ def check_port(settings: Settings) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     settings = parse_settings(arguments)
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=settings.log_level.upper())
+    start_logging(settings)
+    lacks = missing()
+    if lacks:
+        print(f"carla-serve: {lacks}", file=sys.stderr)
+        return REFUSED
     if settings.is_folder and not Path(settings.model).is_dir():
         print(f"carla-serve: {settings.model}: there is no such folder", file=sys.stderr)
         return REFUSED

@@ -23,6 +23,7 @@ from serve import metrics
 from serve.answer import answer_alone
 from serve.doors import INFERENCE, INVOCATIONS, PREDICT, Asked, Door
 from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
+from serve.finished import OBSERVERS, Finished, tell
 from serve.hooks import Hook
 from serve.inference_routes import add_inference
 from serve.metadata import describe, warnings_of
@@ -115,15 +116,20 @@ def _finish(response: Response, slot: Slot, settings: Settings) -> Response:
         name, _, value = line.partition(": ")
         response.headers[name] = value
     route = _ROUTES.get(request.url_rule.endpoint, request.url_rule.rule) if request.url_rule else "other"
-    total_s = time.perf_counter() - g.received if route in _PREDICTIONS else None
-    metrics.TALLY.answered(route, response.status_code, serving.version if serving else "", None, total_s)
+    version, now = serving.version if serving else "", time.perf_counter()
+    metrics.TALLY.answered(
+        route, response.status_code, version, None, now - g.received if route in _PREDICTIONS else None
+    )
+    if OBSERVERS:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        tell(Finished(request.method, route, response.status_code, version, g.request_id, headers, g.received, now))
     return response
 
 
 def _explain(error: Exception) -> Response:
     known = from_status(error.code or 500) if isinstance(error, HTTPException) else from_core(error)
     if known.code == "internal":
-        log.error("request %s failed", g.request_id, exc_info=error)
+        log.error("request %s failed", g.request_id, exc_info=error, extra={"request_id": g.request_id})
     explain = known.mlflow_body if request.path == "/invocations" else known.body
     if re.match(r"/v2(/|$)", request.path):
         explain = known.inference_body

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carla_mlflow.cli import one_line, prepare_mlflow
+from serve.flags import settings_from_environment
 from serve.followed_reference import FollowedReference
+from serve.logs import start_logging
 from serve.refusals import Refusals
-from serve.settings import Settings, settings_from_environment
+from serve.settings import Settings
 from serve.status import HINT_FD, SERVER_PID, STATUS_FILE, Followed, Status, read_file, write_file
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ class Follower:
 def main() -> int:
     prepare_mlflow()
     settings = settings_from_environment(os.environ)
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=settings.log_level.upper())
+    start_logging(settings)
     server, hints = int(os.environ[SERVER_PID]), int(os.environ[HINT_FD])
     follower = Follower(settings, Path(os.environ[STATUS_FILE]))
     while os.getppid() == server:

@@ -13,6 +13,7 @@ from serve.answer import timing_ms
 from serve.batch import Answered
 from serve.doors import Asked, most_bytes
 from serve.errors import ApiError, from_core
+from serve.finished import OBSERVERS, finished, tell
 from serve.pieces import Pieces
 from serve.settings import Settings
 from serve.slot import Serving, Slot
@@ -106,11 +107,13 @@ class Reception:
         self.in_flight -= 1
         wire.answer(self.replies.success(serving, answer, wire.request_id, wire.keep_alive, extra))
         metrics.TALLY.answered(question.door.route, 200, serving.version, started - wire.received, now - wire.received)
+        if OBSERVERS:
+            tell(finished(wire, 200, serving, now, started, answered))
 
     def _refuse(self, request: Request, error: Exception, serving: Serving | None) -> None:
         known = from_core(error)
         if known.code == "internal":
-            log.error("request %s failed", request.request_id, exc_info=error)
+            log.error("request %s failed", request.request_id, exc_info=error, extra={"request_id": request.request_id})
         serving = serving or self._slot.serving
         plan = request.plan
         door = plan.door if plan else None
@@ -120,9 +123,11 @@ class Reception:
                 known, door, serving, request.request_id, request.keep_alive, plan.extra if plan else b""
             )
         )
-        version = serving.version if serving else ""
-        total_s = time.perf_counter() - request.received if door else None
+        version, now = serving.version if serving else "", time.perf_counter()
+        total_s = now - request.received if door else None
         metrics.TALLY.answered(door.route if door else "other", known.status, version, None, total_s)
+        if OBSERVERS:
+            tell(finished(request, known.status, serving, now))
 
     def _bridged(self, request: Request, reply: bytes) -> None:
         self.in_flight -= 1

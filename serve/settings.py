@@ -1,12 +1,9 @@
-"""The server's settings: from flags or POLICY_ variables (a flag wins), once, into one frozen object."""
+"""The server's settings: one frozen object, and what of it can't be served with."""
 
 from __future__ import annotations
 
-import argparse
-import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,13 @@ from registry.reference import parse_reference
 
 MIB = 1024 * 1024
 PREFIX = "POLICY_"
+CHOICES = {
+    "backend": ("card", "torchscript", "onnx", "auto"),
+    "worker_class": ("loop", "gthread"),
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("text", "json"),
+    "log_requests": ("none", "refused", "all"),
+}
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -59,6 +63,8 @@ class Settings:
     trust_types: str = _setting("", "types that preprocessor.skops may hold beyond our own list: my_pkg.Clipper,…")
     result_cache: int = _setting(0, "rows whose answers are remembered, exactly; 0 for none")
     log_level: str = _setting("info", "debug, info, warning or error")
+    log_format: str = _setting("text", "text, or json: an object a line")
+    log_requests: str = _setting("none", "which requests get a line in the log: none, refused or all")
 
     @property
     def is_folder(self) -> bool:
@@ -99,8 +105,6 @@ class Settings:
 
     def _problems_of_access(self) -> list[str]:
         found = []
-        if self.worker_class not in {"loop", "gthread"}:
-            found.append(f"worker_class: {self.worker_class!r}: expected loop or gthread")
         for origin in self.origins:
             if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?", origin):
                 found.append(f"cors_origins: {origin!r}: expected exact origins, such as https://cars.example")
@@ -131,8 +135,6 @@ class Settings:
             found.append(f"digest: {self.digest!r}: expected sha256: and 64 hex digits")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             found.append(f"device: {self.device!r}: expected auto, cpu, cuda or cuda:N")
-        if self.backend not in {"card", "torchscript", "onnx", "auto"}:
-            found.append(f"backend: {self.backend!r}: expected card, torchscript, onnx or auto")
         for name in self.trusted:
             if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name):
                 found.append(f"trust_types: {name!r}: expected full names of types, such as my_pkg.features.Clipper")
@@ -142,59 +144,11 @@ class Settings:
             if not 0 < getattr(self, name) <= 3600:
                 found.append(f"{name}: {getattr(self, name)} is not more than 0 and at most 3600")
         found += self._problems_of_references() + self._problems_of_access()
-        if self.log_level not in {"debug", "info", "warning", "error"}:
-            found.append(f"log_level: {self.log_level!r}: expected debug, info, warning or error")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                found.append(f"{name}: {getattr(self, name)!r}: expected {', '.join(allowed[:-1])} or {allowed[-1]}")
         return found
 
     def to_environment(self) -> dict[str, str]:
         """As POLICY_ variables, for processes that this one starts; without secrets."""
         return {PREFIX + f.name.upper(): str(getattr(self, f.name)) for f in fields(self) if "secret" not in f.metadata}
-
-
-def _type_of(setting: Field[Any]) -> type[Any]:
-    kind: type[Any] = type(setting.default)
-    return kind
-
-
-def settings_from_environment(environment: Mapping[str, str]) -> Settings:
-    """Reads POLICY_ variables.
-
-    Raises:
-        ValueError: a value is not of its type; names the variable.
-    """
-    values = {}
-    for f in fields(Settings):
-        text = environment.get(PREFIX + f.name.upper())
-        if text is not None:
-            try:
-                values[f.name] = _type_of(f)(text)
-            except ValueError as error:
-                raise ValueError(f"{PREFIX}{f.name.upper()}={text!r}: expected a {_type_of(f).__name__}") from error
-    return Settings(**values)
-
-
-def parse_settings(arguments: Sequence[str] | None) -> Settings:
-    """Reads flags over POLICY_ variables; prints what is wrong and exits with 2."""
-    parser = argparse.ArgumentParser(
-        "carla-serve", description="Serves a driving policy over HTTP, verified before it is ready."
-    )
-    parser.epilog = "each flag may also be set as POLICY_ and its name: --max-batch is POLICY_MAX_BATCH; a flag wins. "
-    parser.epilog += "; ".join(
-        f"{PREFIX}{f.name.upper()}, which is no flag: {f.metadata['help']}"
-        for f in fields(Settings)
-        if "secret" in f.metadata
-    )
-    flags = [f for f in fields(Settings) if "secret" not in f.metadata]
-    for f in flags:
-        default = f" (default {f.default})" if f.default != "" else ""
-        parser.add_argument("--" + f.name.replace("_", "-"), type=_type_of(f), help=f.metadata["help"] + default)
-    options = parser.parse_args(arguments)
-    given = {f.name: getattr(options, f.name) for f in flags if getattr(options, f.name) is not None}
-    try:
-        settings = settings_from_environment({**os.environ, **{PREFIX + k.upper(): str(v) for k, v in given.items()}})
-    except ValueError as error:
-        parser.error(str(error))
-    problems = settings.problems()
-    if problems:
-        parser.error("; ".join(problems))
-    return settings
