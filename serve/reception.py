@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from serve import metrics
 from serve.answer import timing_ms
 from serve.batch import Answered
+from serve.busy_poll import BusyPoll
 from serve.doors import Asked, most_bytes
 from serve.errors import ApiError, from_core
 from serve.finished import OBSERVERS, finished, tell
@@ -48,7 +49,7 @@ class Reception:
         self.max_body_bytes = settings.max_body_bytes
         self.header_timeout_s, self.body_timeout_s = settings.header_timeout_s, settings.body_timeout_s
         self.replies = Replies()
-        self.turn = Turn(loop, self._send, self._refuse)
+        self.turn = Turn(loop, self._send, self._refuse, BusyPoll(loop, settings.busy_poll_us / 1e6))
         self.pieces = Pieces(loop, self._send, self._refuse, settings.forward_timeout_s)
         self.bridge = Bridge(app, loop, self.replies)
 

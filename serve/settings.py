@@ -54,6 +54,9 @@ class Settings:
     forward_timeout_s: float = _setting(5.0, "seconds after which a forward is taken to hang, and its worker replaced")
     header_timeout_s: float = _setting(5.0, "seconds in which the head of a request has to come")
     body_timeout_s: float = _setting(10.0, "seconds in which its body has to come, and an answer to be read")
+    busy_poll_us: float = _setting(
+        50.0, "microseconds to look for the next request before sleeping, where that pays; 0: none"
+    )
     worker_class: str = _setting("loop", "loop (our event loop) or gthread (gunicorn's threads, Flask alone)")
     api_key: str = _secret("a key that every request but probes has to bring: Authorization: Bearer KEY")
     cors_origins: str = _setting("", "origins whose pages may ask from a browser: https://a.example,https://b.example")
@@ -126,6 +129,7 @@ class Settings:
             ("result_cache", 0, 10_000_000),
             ("max_inflight", 1, 1_000_000),
             ("budget_ms", 0, 1e9),
+            ("busy_poll_us", 0, 10_000),
         ):
             if not low <= getattr(self, name) <= high:
                 found.append(f"{name}: {getattr(self, name)} is outside {low} to {high}")

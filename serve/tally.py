@@ -19,8 +19,8 @@ from prometheus_client import Counter, Histogram
 from carla_mlflow.array_spec import ArraySpec
 from carla_mlflow.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
 
-MOST_ROWS = 4096
-"""Rows whose actions and observations wait to be looked at."""
+MOST_ROWS, MOST_BATCHES = 4096, 128
+"""Rows, and forwards, whose actions and observations wait to be looked at: more at once would hold up a request."""
 INNER = 0.005
 """Of a field's range, at either end: what lies there the policy was hardly trained on."""
 
@@ -99,7 +99,7 @@ class Tally:
             self._metrics.parts["inference"].add(inference_s)
             self._seen.append(seen)
             self._rows += rows
-            if self._rows > MOST_ROWS:
+            if self._rows > MOST_ROWS or len(self._seen) > MOST_BATCHES:
                 self._look()
 
     def flush(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from serve.answer import deadline, too_late
 from serve.batch import Answered, act_together
+from serve.busy_poll import BusyPoll
 from serve.codecs.carla import PredictRequest
 from serve.doors import Asked, Door
 from serve.slot import Serving
@@ -48,8 +49,8 @@ class Turn:
         running: the questions whose forward is running, and since when (`time.monotonic`); a watchdog looks at it.
     """
 
-    def __init__(self, loop: AbstractEventLoop, send: Send, refuse: Refuse) -> None:
-        self._loop, self._send, self._refuse = loop, send, refuse
+    def __init__(self, loop: AbstractEventLoop, send: Send, refuse: Refuse, busy_poll: BusyPoll) -> None:
+        self._loop, self._send, self._refuse, self._busy_poll = loop, send, refuse, busy_poll
         self._waiting: list[Question] = []
         self.lock = threading.Lock()
         self.running: tuple[float, list[Question]] | None = None
@@ -74,6 +75,8 @@ class Turn:
         for group in groups.values():
             for part in _parts(group):
                 self._answer(part)
+        if len(waiting) == 1:  # with more, the next are on their way
+            self._busy_poll.answered()
 
     def _answer(self, group: list[Question]) -> None:
         started = time.perf_counter()

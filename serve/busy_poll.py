@@ -1,0 +1,47 @@
+"""Staying awake for a moment after each answer, where that pays.
+
+To be woken by the kernel costs a request some 30 µs on the machines this was measured on, as much as its decision. Who
+asks again at once (a simulator that steps as fast as it can, many cars) finds a loop that is still looking. When nobody
+did, a few times in a row, the loop sleeps for the next turns: a car that asks twenty times a second costs nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from asyncio import AbstractEventLoop
+
+MOST_MISSES = 4
+"""In a row, before it rests."""
+REST_TURNS = 64
+
+
+class BusyPoll:
+    """Keeps one event loop looking for requests."""
+
+    def __init__(self, loop: AbstractEventLoop, seconds: float) -> None:
+        self._loop, self._seconds = loop, seconds
+        self._until = 0.0
+        self._looking = False
+        self._misses = 0
+        self._rest = 0 if seconds else -1
+
+    def answered(self) -> None:
+        """To be called at the end of each turn of the loop that answered something."""
+        if self._rest:
+            self._rest -= self._rest > 0
+            return
+        self._until = time.perf_counter() + self._seconds
+        if self._looking:
+            self._misses = 0
+        else:
+            self._looking = True
+            self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        if time.perf_counter() < self._until:
+            self._loop.call_soon(self._look)
+            return
+        self._looking = False
+        self._misses += 1
+        if self._misses >= MOST_MISSES:
+            self._misses, self._rest = 0, REST_TURNS

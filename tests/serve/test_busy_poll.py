@@ -1,0 +1,47 @@
+"""A loop stays awake where that pays, and sleeps where it does not."""
+
+from __future__ import annotations
+
+import asyncio
+
+from serve.busy_poll import MOST_MISSES, REST_TURNS, BusyPoll
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """Counts what is called soon."""
+
+    looks = 0
+
+    def call_soon(self, callback, *args, context=None):  # type: ignore[no-untyped-def]
+        self.looks += getattr(callback, "__name__", "") == "_look"
+        return super().call_soon(callback, *args, context=context)
+
+
+def looks_after(poll: BusyPoll, loop: CountingLoop, between_s: float) -> int:
+    """How often the loop looks after an answer, until the next one."""
+    before = loop.looks
+    poll.answered()
+    loop.run_until_complete(asyncio.sleep(between_s))
+    return loop.looks - before
+
+
+def test_who_asks_again_at_once_is_waited_for():
+    loop = CountingLoop()
+    poll = BusyPoll(loop, 1.0)
+    assert all(looks_after(poll, loop, 0) > 0 for _ in range(3 * REST_TURNS))
+    loop.close()
+
+
+def test_who_asks_now_and_then_is_not_waited_for_but_tried_again():
+    loop = CountingLoop()
+    poll = BusyPoll(loop, 0.0005)
+    turns = [looks_after(poll, loop, 0.002) > 0 for _ in range(2 * (MOST_MISSES + REST_TURNS))]
+    assert turns == 2 * (MOST_MISSES * [True] + REST_TURNS * [False])
+    loop.close()
+
+
+def test_nothing_is_looked_for_when_it_is_switched_off():
+    loop = CountingLoop()
+    poll = BusyPoll(loop, 0.0)
+    assert not any(looks_after(poll, loop, 0) for _ in range(2 * REST_TURNS))
+    loop.close()
