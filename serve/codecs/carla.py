@@ -10,6 +10,7 @@ import math
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
@@ -26,6 +27,8 @@ OPTIONS = ("deterministic", "seed", "budget_ms", "details")
 FIELDS = ("observations", *OPTIONS)
 BYTES_A_NUMBER, BYTES_A_NAME = 64, 256
 """With white space around them: seventeen digits, a sign, an exponent, and an indented line of their own."""
+QUOTE, FEW_BYTES = ord('"'), 8192
+"""Over so many bytes numpy counts faster."""
 NO_ARRAYS: dict[str, NDArray[Any]] = {}
 
 
@@ -109,7 +112,7 @@ class PredictCodec:
         names -= (request.budget_ms is UNSET) + (request.details is UNSET)
         rows = request.observations
         texts = sum(column.texts(rows) for column in self._images)
-        return body.count(b'"') == 2 * (names + len(rows) * len(self._specs) + 2 * texts)
+        return _quotes(body) == 2 * (names + len(rows) * len(self._specs) + 2 * texts)
 
     def _decode_slowly(self, body: bytes) -> PredictRequest:
         document = strict_json.decode(body)
@@ -177,6 +180,12 @@ class PredictCodec:
             }
             for index, row in enumerate(raw)
         ]
+
+
+def _quotes(body: bytes) -> int:
+    if len(body) < FEW_BYTES:
+        return body.count(b'"')
+    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == QUOTE))
 
 
 def _request_type(specs: ObservationSpec) -> type[Any]:

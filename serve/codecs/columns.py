@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
-from collections.abc import Iterable
-from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -56,7 +55,7 @@ class Column:
     def __init__(self, spec: ArraySpec) -> None:
         self.spec = spec
         self._get = attrgetter(spec.name)
-        self._size = int(np.prod(spec.shape, dtype=np.int64))
+        self._row = struct.Struct(f"{math.prod(spec.shape)}f")
 
     def gather(self, rows: list[Any]) -> NDArray[Any]:
         """The field of all rows, (len(rows), *shape) of the spec's dtype; read-only where it is float32.
@@ -68,19 +67,20 @@ class Column:
         """
         if len(self.spec.shape) > 1:
             return self._gather_images(rows)
-        values: Iterable[Any] = map(self._get, rows)
-        for _ in self.spec.shape:
-            values = chain.from_iterable(values)
         shape = (len(rows), *self.spec.shape)
         if self.spec.dtype == "float32":
-            numbers = tuple(values)
             try:
-                # Rounds as numpy does, in a third of its time.
-                packed = struct.pack(f"{len(rows) * self._size}f", *numbers)
+                return np.frombuffer(self._packed(rows), np.float32).reshape(shape)
             except OverflowError:
-                return cast(self.spec, np.array(numbers).reshape(shape))
-            return np.frombuffer(packed, np.float32).reshape(shape)
-        return cast(self.spec, np.fromiter(values, np.float64, len(rows) * self._size).reshape(shape))
+                pass
+        return cast(self.spec, np.array([self._get(row) for row in rows], dtype=np.float64).reshape(shape))
+
+    def _packed(self, rows: list[Any]) -> bytes:
+        """As float32, rounded as numpy does, in a third of its time; raises OverflowError."""
+        if not self.spec.shape:
+            return struct.pack(f"{len(rows)}f", *map(self._get, rows))
+        pack = self._row.pack
+        return b"".join([pack(*value) for value in map(self._get, rows)])
 
     def _gather_images(self, rows: list[Any]) -> NDArray[Any]:
         gathered = np.empty((len(rows), *self.spec.shape), self.spec.dtype)
