@@ -34,16 +34,18 @@ def write(artifact: Artifact, folder: Path) -> Path:
     return write_artifact(folder / artifact.card.version, artifact).path
 
 
+def rows_of(batch: dict[str, np.ndarray]) -> list[dict]:
+    """Named arrays, (B, …) each → B observations as JSON has them."""
+    return [dict(zip(batch, row, strict=True)) for row in zip(*(each.tolist() for each in batch.values()), strict=True)]
+
+
 class Questions:
     """Requests of one to four rows, and the one right answer of each version to each."""
 
     def __init__(self, artifacts: list[Artifact], count: int = 64) -> None:
-        rng = np.random.default_rng(0)
-        batches = [{"state": rng.uniform(-5, 5, (1 + i % 4, 16)).astype(np.float32)} for i in range(count)]
-        self.bodies = [
-            msgspec.json.encode({"observations": [{"state": row.tolist()} for row in batch["state"]]})
-            for batch in batches
-        ]
+        rng, specs = np.random.default_rng(0), artifacts[0].card.observation_spec
+        batches = [{spec.name: spec.sample(rng, 1 + number % 4) for spec in specs} for number in range(count)]
+        self.bodies = [msgspec.json.encode({"observations": rows_of(batch)}) for batch in batches]
         self._answers = {}
         for artifact in artifacts:
             engine = Engine(artifact, "cpu")

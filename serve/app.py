@@ -8,18 +8,17 @@ import logging
 import re
 import threading
 import time
-import uuid
 from typing import Any
 
 import msgspec
 import numpy as np
 from flask import Flask, Response, g, request
-from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from carla_mlflow import __version__
 from carla_mlflow.build import git_sha
 from serve import metrics
+from serve.admission import PREDICTIONS, admit, route_of_request
 from serve.answer import answer_alone
 from serve.doors import INFERENCE, INVOCATIONS, PREDICT, Asked, Door
 from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
@@ -28,36 +27,28 @@ from serve.hooks import Hook
 from serve.inference_routes import add_inference
 from serve.metadata import describe, warnings_of
 from serve.pages_routes import add_pages
-from serve.reception import find_serving, inflate
+from serve.reception import find_serving
 from serve.settings import Settings
 from serve.slot import Serving, Slot
 from serve.wire.plan import (
-    check_encoding,
-    check_key,
     check_media_type,
     cors_headers,
     read_budget,
     read_json_bytes,
-    read_request_id,
 )
 
 log = logging.getLogger("serve")
 
-_PREDICTIONS = (PREDICT.route, INVOCATIONS.route, INFERENCE.route)
-_ROUTES = {"infer": INFERENCE.route, "infer_version": INFERENCE.route}
 _WARM_UP_ROWS = (1, 8, 32, 256)
 _WARM_UP_CALLS = 50
-
-
-UNFRAMED = "serve.unframed"
-"""Set in the WSGI environment of a request after which nobody knows where the next one begins."""
 
 
 def create_app(settings: Settings, slot: Slot) -> Flask:
     """Builds the app around a slot; whoever fills the slot decides what drives."""
     app = Flask("serve", static_folder=None)
+    app.url_map.merge_slashes = False  # who asks for // gets a 404, and no redirect to what Host says
     app.extensions.update(slot=slot, settings=settings)
-    app.before_request(lambda: _begin(settings))
+    app.before_request(lambda: admit(settings, slot))
     app.after_request(lambda response: _finish(response, slot, settings))
     app.register_error_handler(Exception, _explain)
     _add_predictions(app, settings, slot)
@@ -71,41 +62,6 @@ def create_app(settings: Settings, slot: Slot) -> Flask:
     return app
 
 
-def _begin(settings: Settings) -> Response | None:
-    """What the event loop's worker has done already is done again: under gthread nobody has."""
-    g.received = time.perf_counter()
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    g.request_id = read_request_id(headers) or uuid.uuid4().hex
-    try:
-        g.body = _read_body(settings.max_body_bytes)
-        _check_framing(headers)
-    except ApiError:
-        request.environ[UNFRAMED] = True
-        raise
-    preflight = request.method == "OPTIONS" and headers.get("origin", "") in settings.origins
-    if settings.api_key and not preflight:
-        check_key(request.path, headers.get("authorization", ""), settings.api_key)
-    if check_encoding(headers.get("content-encoding", "")):
-        g.body = inflate(g.body, settings.max_body_bytes)
-    return _preflight() if preflight else None
-
-
-def _check_framing(headers: dict[str, str]) -> None:
-    """What gunicorn lets pass."""
-    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
-        raise ApiError("bad_request", "the body is framed in more than one way, or in one that is not taken here")
-    if "host" not in headers and request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
-        raise ApiError("bad_request", "the header host is missing or no host")
-
-
-def _preflight() -> Response:
-    response = Response(status=204)
-    response.headers["Access-Control-Allow-Methods"] = "GET, POST"
-    response.headers["Access-Control-Allow-Headers"] = "Content-Type, Authorization, X-Request-Id, X-Request-Budget-Ms"
-    response.headers["Access-Control-Max-Age"] = "600"
-    return response
-
-
 def _finish(response: Response, slot: Slot, settings: Settings) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     serving = g.get("serving") or slot.serving
@@ -115,10 +71,10 @@ def _finish(response: Response, slot: Slot, settings: Settings) -> Response:
     for line in cors_headers(request.headers.get("Origin", ""), settings).decode().splitlines():
         name, _, value = line.partition(": ")
         response.headers[name] = value
-    route = _ROUTES.get(request.url_rule.endpoint, request.url_rule.rule) if request.url_rule else "other"
+    route = route_of_request()
     version, now = serving.version if serving else "", time.perf_counter()
     metrics.TALLY.answered(
-        route, response.status_code, version, None, now - g.received if route in _PREDICTIONS else None
+        route, response.status_code, version, None, now - g.received if route in PREDICTIONS else None
     )
     if OBSERVERS:
         headers = {name.lower(): value for name, value in request.headers.items()}
@@ -152,27 +108,6 @@ def _ready(slot: Slot) -> Serving:
         raise ApiError("not_ready", slot.reason)
     g.serving = serving
     return serving
-
-
-def _read_body(limit: int) -> bytes:
-    """The whole body, also of a request that will be refused.
-
-    gunicorn takes what is left unread off the connection itself, and with it the first bytes of the next request,
-    which then waits for ever.
-    """
-    length = request.content_length
-    if length is not None and length > limit:
-        raise ApiError("body_too_large", f"at most {limit} bytes")
-    try:
-        # Not through Flask, which cuts a chunked body off at its limit without a word.
-        body: bytes = request.environ["wsgi.input"].read(limit + 1 if length is None else length)
-    except (ParseException, OSError) as error:  # gunicorn's errors of chunked bodies are OSErrors
-        raise ApiError("bad_request", "the body is not framed as HTTP says") from error
-    if len(body) > limit:
-        raise ApiError("body_too_large", f"at most {limit} bytes")
-    if length is not None and len(body) != length:
-        raise ApiError("bad_request", "the body ended before its Content-Length")
-    return body
 
 
 def _add_predictions(app: Flask, settings: Settings, slot: Slot) -> None:

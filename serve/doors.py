@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from serve.codecs.inference import InferRequest
 from serve.errors import ApiError
 from serve.slot import Serving
 
+OTHER_BYTES = 1024 * 1024
+"""Of a body that is no prediction's: webhooks are small."""
 JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
 
 
@@ -68,6 +70,20 @@ class Door:
 def most_bytes(serving: Serving, media_type: str) -> int | None:
     """Of a body that this policy's requests can need, where it is text; None for tensors in bytes."""
     return None if media_type == BINARY else serving.predict.most_bytes
+
+
+def body_limit(servings: Iterable[Serving | None], media_type: str | None, most: int) -> int:
+    """Most bytes of a body, compressed or not, that a request can need.
+
+    Args:
+        servings: what is served.
+        media_type: of a prediction's body; None for what is no prediction.
+        most: that the server is set to take.
+    """
+    if media_type is None:
+        return min(most, OTHER_BYTES)
+    needed = [most_bytes(serving, media_type) or most for serving in servings if serving]
+    return min(most, max(needed, default=most))
 
 
 def _check_size(serving: Serving, asked: Asked) -> None:

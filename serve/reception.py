@@ -12,7 +12,7 @@ from serve import metrics
 from serve.answer import timing_ms
 from serve.batch import Answered
 from serve.busy_poll import BusyPoll
-from serve.doors import Asked, most_bytes
+from serve.doors import Asked, body_limit, most_bytes
 from serve.errors import ApiError, from_core
 from serve.finished import OBSERVERS, finished, tell
 from serve.pieces import Pieces
@@ -54,6 +54,10 @@ class Reception:
         self.bridge = Bridge(app, loop, self.replies)
 
     # What connections call.
+
+    def limit_of(self, plan: Plan) -> int:
+        """Most bytes that the body of such a request can need, for any version that is served."""
+        return body_limit(self._slot.servings, plan.media_type if plan.door else None, self.max_body_bytes)
 
     def take(self, request: Request) -> None:
         """Answers a request, now or later."""

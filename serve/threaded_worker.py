@@ -21,7 +21,7 @@ import msgspec
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
-from serve.app import UNFRAMED
+from serve.admission import UNFRAMED
 from serve.errors import STATUS, ApiError
 
 _UNREADABLE = {

@@ -13,6 +13,7 @@ import pytest
 from tests_support import EXAMPLE, ROOT, missing
 
 from benchmarks.free_port import free_port
+from benchmarks.hostile.rows import ROWS
 from benchmarks.peers import peers
 from benchmarks.serving_policies import from_v2, to_v2
 from benchmarks.serving_systems import started
@@ -71,3 +72,14 @@ def test_a_short_soak_finds_its_own_count_in_the_metrics():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "equal the clients' own" in done.stdout, done.stdout + done.stderr
     assert "UNEXPECTED" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["loop", "gthread"])
+def test_nothing_hostile_is_mishandled(kind: str):
+    rows = [name for name in ROWS if name not in ("large", "slow", "overload")]  # benchmarks.hostile tries them all
+    only = [word for name in rows for word in ("--only", name)]
+    command = [sys.executable, "-m", "benchmarks.hostile", "--quick", "--mutations", "400", "--worker-class", kind]
+    done = subprocess.run([*command, *only], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 1 + len(rows)

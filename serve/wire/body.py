@@ -8,6 +8,7 @@ from serve.errors import ApiError
 
 MOST_CHUNKS = 100_000
 """With the lines after the last. More are an attack: 64 MiB come in chunks of hundreds of bytes at least."""
+MOST_TRAILERS = 100
 MOST_LINE = 256
 """Bytes of the line before a chunk, extensions included, and of a line after the last."""
 _BROKEN = ApiError("bad_request", "the body is not framed as HTTP says")
@@ -42,7 +43,7 @@ class ChunkedBody:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._parts: list[bytes] = []
-        self._size = self._lines = 0
+        self._size = self._lines = self._trailers = 0
         self._left: int | None = None  # bytes of this chunk that are still to come; None before its line
         self._ended = False  # the last chunk's line was read: trailers follow
         self._line = b""
@@ -83,7 +84,9 @@ class ChunkedBody:
     def _read_line(self, line: bytes) -> None:
         """The line before a chunk, or a trailer, which nobody asked for and nobody reads."""
         self._lines += 1
-        if len(line) > MOST_LINE or self._lines > MOST_CHUNKS or not line.endswith(b"\r\n"):
+        self._trailers += self._ended
+        too_many = self._lines > MOST_CHUNKS or self._trailers > MOST_TRAILERS
+        if len(line) > MOST_LINE or too_many or not line.endswith(b"\r\n"):
             raise _BROKEN
         if not self._ended:
             self._begin_chunk(line[:-2])

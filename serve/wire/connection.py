@@ -52,6 +52,9 @@ class Receiver(Protocol):
     connections: set[Connection]
     held_bytes: int
 
+    def limit_of(self, plan: Plan) -> int:
+        """Most bytes that the body of such a request can need."""
+
     def take(self, request: Request) -> None:
         """Answers a request, now or later."""
 
@@ -164,8 +167,11 @@ class Connection(asyncio.Protocol):
         head, self._plan = plan.head, plan
         if plan.refusal is not None and (head.length or head.chunked):
             raise plan.refusal  # the body would be read for nothing
-        self._hold(self.server.max_body_bytes if head.chunked else head.length)
-        self._body = ChunkedBody(self.server.max_body_bytes) if head.chunked else FixedBody(head.length)
+        limit = self.server.limit_of(plan)
+        if head.length > limit:
+            raise ApiError("body_too_large", f"at most {limit} bytes")
+        self._hold(limit if head.chunked else head.length)
+        self._body = ChunkedBody(limit) if head.chunked else FixedBody(head.length)
         self.deadline = time.monotonic() + self.server.body_timeout_s
         if head.wants_continue and not self.pending:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

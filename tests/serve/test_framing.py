@@ -15,6 +15,9 @@ import msgspec
 import pytest
 from tests_support import Server
 
+from benchmarks.hostile import framing
+from benchmarks.hostile.framing import bare, chunk, chunked, smuggling
+
 BODY = b'{"observations":[{"speed":6,"steering":0,"sensors":[1,1,1,1,1,1,1,1,1,1,1,1]}]}'
 JSON = b"Content-Type: application/json\r\n"
 KINDS = ("loop", "gthread")
@@ -66,55 +69,17 @@ def say(server: Server, *parts: bytes) -> bytes:
         return read_all(raw)
 
 
+def post(*headers: bytes, body: bytes = BODY, length: bytes | None = None) -> bytes:
+    return framing.post(body, *headers, length=length)
+
+
 def statuses(answer: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer)]
 
 
-def post(*headers: bytes, body: bytes = BODY, length: bytes | None = None) -> bytes:
-    framing = b"Content-Length: %b\r\n" % (b"%d" % len(body) if length is None else length)
-    return b"POST /predict HTTP/1.1\r\nHost: x\r\n" + JSON + framing + b"".join(headers) + b"\r\n" + body
-
-
-def chunked(*chunks: bytes, headers: bytes = b"") -> bytes:
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + JSON + headers + b"\r\n"
-    return head + b"".join(chunks)
-
-
-def chunk(data: bytes, extension: bytes = b"") -> bytes:
-    return b"%x%b\r\n%b\r\n" % (len(data), extension, data)
-
-
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
-SMUGGLING = {
-    "a length and chunks": post(b"Transfer-Encoding: chunked\r\n", body=b"0\r\n\r\n"),
-    "another coding": chunked(b"0\r\n\r\n").replace(b"chunked", b"gzip, chunked"),
-    "identity": chunked(b"0\r\n\r\n").replace(b"chunked", b"identity"),
-    "xchunked": chunked(b"0\r\n\r\n").replace(b"chunked", b"xchunked"),
-    "two codings": chunked(b"0\r\n\r\n", headers=b"Transfer-Encoding: identity\r\n"),
-    "two lengths": post(b"Content-Length: 5\r\n"),
-    "the same length twice": post(b"Content-Length: %d\r\n" % len(BODY)),
-    "a list of lengths": post(length=b"%d, %d" % (len(BODY), len(BODY))),
-    "a signed length": post(length=b"+%d" % len(BODY)),
-    "a negative length": post(length=b"-1"),
-    "a hexadecimal length": post(length=b"0x10"),
-    "a huge length": post(length=b"9" * 30),
-    "an empty length": post(length=b""),
-    "no host": b"GET /healthz HTTP/1.1\r\n\r\n",
-    "two hosts": b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-    "a folded line": b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: 1\r\n 2\r\n\r\n",
-    "a space before the colon": b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\nhello",
-    "no colon": b"GET /healthz HTTP/1.1\r\nHost: x\r\nnonsense\r\n\r\n",
-    "a zero byte": b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: a\0b\r\n\r\n",
-    "another version": b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n",
-    "HTTP/2's preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "a long chunk": chunked(b"5\r\nhello world\r\n0\r\n\r\n"),
-    "no size": chunked(b"\r\nhello\r\n0\r\n\r\n"),
-    "a signed size": chunked(b"+5\r\nhello\r\n0\r\n\r\n"),
-    "a size with 0x": chunked(b"0x5\r\nhello\r\n0\r\n\r\n"),
-    "a size beyond all numbers": chunked(b"f" * 20 + b"\r\nhello\r\n0\r\n\r\n"),
-    "no HTTP at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-}
+SMUGGLING, BARE = smuggling(BODY), bare()
 
 
 @pytest.mark.parametrize("name", SMUGGLING)
@@ -123,19 +88,6 @@ def test_what_has_two_readings_is_refused_and_the_connection_ends(any_server: Se
     assert len(statuses(answer)) == 1, answer
     assert statuses(answer)[0] in (400, 413, 431, 505)
     assert b"alive" not in answer
-
-
-BARE = {
-    "a bare line feed in the head": b"GET /healthz HTTP/1.1\nHost: x\r\n\r\n",
-    "bare line feeds at its end": b"GET /healthz HTTP/1.1\r\nHost: x\n\n",
-    "a bare carriage return": b"GET /healthz HTTP/1.1\r\nHost: x\rX-A: 1\r\n\r\n",
-    "a bare line feed after a size": chunked(b"5\nhello\r\n0\r\n\r\n"),
-    "a bare line feed after a chunk": chunked(b"5\r\nhello\n0\r\n\r\n"),
-    "a bare line feed in an extension": chunked(b"5;a\nb\r\nhello\r\n0\r\n\r\n"),
-    "a target that is a URL": b"GET http://evil.example/healthz HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a host that is none": b"GET /healthz HTTP/1.1\r\nHost: a b\r\n\r\n",
-    "an upgrade to HTTP/2 in mid air": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"[:-2] + b"\x00\r\n\r\n",
-}
 
 
 @pytest.mark.parametrize("name", BARE)

@@ -1,0 +1,1 @@
+"""What strangers may send, and whether a server stands it."""

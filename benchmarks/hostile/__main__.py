@@ -1,0 +1,97 @@
+"""python -m benchmarks.hostile [--worker-class loop --only ROW --mutations 20000 --quick]: what strangers may send.
+
+Tries each row of abuse against a server of its own, over real sockets: JSON that is none, tensors that lie, heads and
+bodies with two readings, bombs, slow and deaf clients, names that climb, mutated requests. Every answer is judged: its
+status, that an error has our shape and tells nothing of what is inside or was sent, and that what is answered is right.
+Beside it, four clients ask for good actions and compare them bit for bit. Prints for each row how much was tried and
+mishandled, the good load's failures and p99 (before, beside), and how far the worker's memory rose. Exits with 1 when
+anything was mishandled or a good request failed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import psutil
+from tqdm import tqdm
+
+from benchmarks.command_line import EXAMPLE, parser_of
+from benchmarks.good_load import GoodLoad
+from benchmarks.hostile.rows import ROWS, Attack
+from benchmarks.hostile.saying import Tally
+from benchmarks.hostile.slow import TIMEOUT_S
+from benchmarks.hostile.values import Bodies
+from benchmarks.our_server import OurServer
+from carla_mlflow import open_artifact
+
+QUIET_S, GOOD_CLIENTS, GOOD_PAUSE_S = 3.0, 4, 0.01
+
+
+def main() -> int:
+    parser = parser_of(__doc__)
+    parser.add_argument("--worker-class", choices=("loop", "gthread"), default="loop")
+    parser.add_argument("--only", choices=sorted(ROWS), action="append")
+    parser.add_argument(
+        "--mutations", type=int, default=20_000, help="of bodies, and a quarter of heads (default 20000)"
+    )
+    parser.add_argument("--quick", action="store_true", help="a part of the values, no slow clients")
+    options = parser.parse_args()
+    wanted = options.only or [name for name in ROWS if name != "slow" or not options.quick]
+    good = Bodies(open_artifact(EXAMPLE))
+    print(f"{'row':50}{'tried':>7}{'wrong':>6}   good: asked failed   p99 ms before beside   MB   answers")
+    failed = False
+    for name in wanted:
+        if options.worker_class == "gthread" and name in ("slow", "overload"):
+            print(f"{ROWS[name][0]:50}  not tried: gthread has no answer to it (docs/adr/0011)")
+            continue
+        failed |= one_row(name, options, good)
+    return int(failed)
+
+
+def one_row(name: str, options, good: Bodies) -> bool:
+    """Tries one row, prints its line; whether anything went wrong."""
+    what, attack_by = ROWS[name]
+    seconds = str(TIMEOUT_S if name == "slow" else 10)
+    flags = ["--model", str(EXAMPLE), "--worker-class", options.worker_class]
+    flags += ["--header-timeout-s", seconds, "--body-timeout-s", seconds]
+    flags += ["--max-inflight", "16"] if name == "overload" else []
+    tally = Tally()
+    with OurServer(*flags) as server, tqdm(desc=name, leave=False, disable=None) as bar:
+        [worker] = server.workers()
+        with GoodLoad(server.port, EXAMPLE, GOOD_CLIENTS, GOOD_PAUSE_S) as load:
+            began = time.monotonic()
+            time.sleep(QUIET_S)
+            before, start = worker.memory_info().rss, time.monotonic()
+            forget_peak(worker)
+            attack_by(Attack(server.port, good, options.worker_class, options.mutations, options.quick, tally, bar))
+            ended, risen = time.monotonic(), (peak(worker) - before) / 1e6
+        same = [each.pid for each in server.workers()] == [worker.pid]
+    if not same:
+        tally.problems.append("the worker died")
+    bad = [each for each in load.asked if each.outcome not in ("right", *(["failed"] if name == "overload" else []))]
+    counts = " ".join(f"{status or 'ended'}:{count}" for status, count in sorted(tally.statuses.items()))
+    print(
+        f"{what:50}{tally.tried:>7,}{len(tally.problems):>6}{len(load.asked):>14,}{len(bad):>7}"
+        f"{load.p99_ms(began, start):>16.1f}{load.p99_ms(start, ended):>7.1f}{risen:>+6.0f}   {counts}"
+    )
+    for text in [*tally.problems[:8], *{each.text or each.outcome for each in bad[:4]}]:
+        print(f"    {text[:300]}")
+    sys.stdout.flush()
+    return bool(tally.problems or bad)
+
+
+def forget_peak(process: psutil.Process) -> None:
+    """The peak of its memory is what it takes now."""
+    with open(f"/proc/{process.pid}/clear_refs", "w") as file:
+        file.write("5")
+
+
+def peak(process: psutil.Process) -> int:
+    """The most bytes that were resident since."""
+    with open(f"/proc/{process.pid}/status") as file:
+        return 1024 * next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

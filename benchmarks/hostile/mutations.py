@@ -1,0 +1,99 @@
+"""Good requests with a few bytes changed: none may be an error of ours, and what is answered has to be right."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from benchmarks.hostile.saying import Reply
+from benchmarks.wrk import http_request
+from carla_mlflow import Artifact, Engine
+from carla_mlflow.errors import SpecError
+
+CHARACTERS = b'0123456789.-+eE"{}[],: \x00\xff\n\\tfnula'
+
+
+def mutated(body: bytes, rng: np.random.Generator) -> bytes:
+    """One to three bytes changed, added, taken away or moved."""
+    changed = bytearray(body)
+    for _ in range(int(rng.integers(1, 4))):
+        at, kind = int(rng.integers(len(changed))), int(rng.integers(4))
+        if kind == 0:
+            changed[at] = CHARACTERS[int(rng.integers(len(CHARACTERS)))]
+        elif kind == 1:
+            changed.insert(at, CHARACTERS[int(rng.integers(len(CHARACTERS)))])
+        elif kind == 2:
+            del changed[at : at + int(rng.integers(1, 12))]
+        else:
+            end = at + int(rng.integers(1, 40))
+            changed[at:at] = changed[at:end]
+        changed = changed or bytearray(b" ")
+    return bytes(changed)
+
+
+class Reference:
+    """What a body of /predict has to get, found out by Python's own JSON and the engine, without the server's code."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._engine = Engine(artifact, "cpu")
+
+    def problem(self, body: bytes, reply: Reply) -> str | None:
+        """What is wrong with an answer; None when nothing is."""
+        wanted = self._wanted(body)
+        if reply.status == 200:
+            if wanted is None:
+                return "answered what is no request"
+            given = [
+                [row[name] for name in ("throttle", "brake", "steer")]
+                for row in msgspec.json.decode(reply.body)["actions"]
+            ]
+            return None if np.array(given, np.float32).tobytes() == wanted.tobytes() else "a wrong answer"
+        return f"{reply.status}: refused what is right" if wanted is not None else None
+
+    def _wanted(self, body: bytes) -> np.ndarray | None:
+        try:
+            document = json.loads(body.decode(), parse_constant=_refuse, object_pairs_hook=_once)
+            if set(document) != {"observations"} or not _is_plain(document["observations"]):
+                return None
+            return self._engine.act(document["observations"]).control
+        except (ValueError, TypeError, RecursionError, SpecError, OverflowError):
+            return None
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name twice")
+    return dict(pairs)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it consists of lists, objects and finite numbers alone."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def bodies(good: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """So many mutated bodies."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield mutated(good, rng)
+
+
+def heads(good: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """Whole requests with so many mutated heads."""
+    rng = np.random.default_rng(seed)
+    head, _, body = http_request("/predict", good, "application/json").partition(b"\r\n\r\n")
+    for _ in range(count):
+        yield mutated(head, rng) + b"\r\n\r\n" + body
