@@ -28,8 +28,6 @@ from serve.slot import Slot
 from serve.status import Followed, read_file, worker_file
 from serve.tracing import missing
 
-GRACE_S = 2.5
-"""How long a worker that has drained waits for requests in flight."""
 BACKLOG = 4096
 """Connections that may wait to be accepted."""
 WORKER_CLASSES = {"loop": "serve.worker.LoopWorker", "gthread": "serve.threaded_worker.DrainingWorker"}
@@ -64,7 +62,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
             "timeout": max(30, math.ceil(2 * settings.forward_timeout_s)),
             "threads": 8,
             "keepalive": 75,
-            "graceful_timeout": math.ceil(settings.drain_s + GRACE_S),
+            "graceful_timeout": math.ceil(settings.drain_s + settings.grace_s + 1),
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,
             "control_socket_disable": True,
             "loglevel": settings.log_level,

@@ -13,7 +13,7 @@ from gunicorn.http.errors import ParseException
 
 from serve.doors import INFERENCE, INVOCATIONS, PREDICT, body_limit
 from serve.errors import ApiError
-from serve.reception import inflate
+from serve.inflate import inflate
 from serve.settings import Settings
 from serve.slot import Slot
 from serve.wire.plan import check_encoding, check_key, read_request_id
@@ -45,8 +45,8 @@ def admit(settings: Settings, slot: Slot) -> Response | None:
 
 
 def _limit(settings: Settings, slot: Slot) -> int:
-    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return body_limit(slot.servings, media_type if route_of_request() in PREDICTIONS else None, settings.max_body_bytes)
+    doors = {door.route: door for door in (PREDICT, INVOCATIONS, INFERENCE)}
+    return body_limit(slot.servings, doors.get(route_of_request()), settings.max_body_bytes)
 
 
 def route_of_request() -> str:

@@ -40,9 +40,9 @@ def answer_alone(door: Door, serving: Serving, asked: Asked, received: float, he
     return door.encode(serving, request, answered, timing_ms(received, started, time.perf_counter(), answered))
 
 
-def deadline(request: PredictRequest, received: float, header_budget_ms: float | None) -> float:
-    """When an answer is too late, by `time.perf_counter`."""
-    budget, ends = request.budget_ms, float("inf")
+def deadline(request: PredictRequest | None, received: float, header_budget_ms: float | None) -> float:
+    """When an answer is too late, by `time.perf_counter`; for all that is known while None is decoded."""
+    budget, ends = request.budget_ms if request is not None else None, float("inf")
     if budget is not None:
         ends = received + budget / 1e3
     if header_budget_ms is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from serve.batch import Answered
 from serve.codecs.carla import PredictRequest
 from serve.codecs.inference import InferRequest
+from serve.codecs.options import check_size
 from serve.errors import ApiError
 from serve.slot import Serving
 
@@ -24,7 +25,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     """The bytes of a request, and what its head says of them.
 
     Attributes:
-        body: decompressed.
+        body: as it came, or decompressed.
         media_type: in lower case, without parameters.
         json_bytes: how many of the body are JSON, where tensors follow it; None where the head does not say.
     """
@@ -67,33 +68,25 @@ class Door:
     explain: Callable[[ApiError, str], dict[str, Any]]
 
 
-def most_bytes(serving: Serving, media_type: str) -> int | None:
-    """Of a body that this policy's requests can need, where it is text; None for tensors in bytes."""
-    return None if media_type == BINARY else serving.predict.most_bytes
-
-
-def body_limit(servings: Iterable[Serving | None], media_type: str | None, most: int) -> int:
+def body_limit(servings: Iterable[Serving | None], door: Door | None, most: int) -> int:
     """Most bytes of a body, compressed or not, that a request can need.
 
     Args:
         servings: what is served.
-        media_type: of a prediction's body; None for what is no prediction.
+        door: None for what is no prediction.
         most: that the server is set to take.
     """
-    if media_type is None:
+    if door is None:
         return min(most, OTHER_BYTES)
-    needed = [most_bytes(serving, media_type) or most for serving in servings if serving]
-    return min(most, max(needed, default=most))
+    return min(most, max((_most_bytes(serving, door.route) for serving in servings if serving), default=most))
 
 
-def _check_size(serving: Serving, asked: Asked) -> None:
-    most = most_bytes(serving, asked.media_type)
-    if most is not None and asked.json_bytes is None and len(asked.body) > most:
-        raise ApiError("body_too_large", f"no request of this policy needs more than {most} bytes")
+def _most_bytes(serving: Serving, route: str) -> int:
+    return serving.inference.most_bytes if route == INFERENCE.route else serving.predict.most_bytes
 
 
 def _decode_predict(serving: Serving, asked: Asked) -> PredictRequest:
-    _check_size(serving, asked)
+    check_size(asked.body, serving.predict.most_bytes)
     return serving.predict.decode(asked.body)
 
 
@@ -103,7 +96,7 @@ def _encode_predict(serving: Serving, request: PredictRequest, answered: Answere
 
 
 def _decode_invocations(serving: Serving, asked: Asked) -> PredictRequest:
-    _check_size(serving, asked)
+    check_size(asked.body, serving.predict.most_bytes)
     return (serving.scoring.decode_csv if asked.media_type == CSV else serving.scoring.decode_json)(asked.body)
 
 
@@ -112,7 +105,6 @@ def _encode_invocations(serving: Serving, _: PredictRequest, answered: Answered,
 
 
 def _decode_inference(serving: Serving, asked: Asked) -> PredictRequest:
-    _check_size(serving, asked)
     if asked.media_type == BINARY and asked.json_bytes is None:
         raise ApiError("bad_request", "is missing beside tensors in bytes", "Inference-Header-Content-Length")
     return serving.inference.decode(asked.body, asked.json_bytes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import zlib
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable
 
@@ -12,17 +11,20 @@ from serve import metrics
 from serve.answer import timing_ms
 from serve.batch import Answered
 from serve.busy_poll import BusyPoll
-from serve.doors import Asked, body_limit, most_bytes
+from serve.doors import Asked, body_limit
 from serve.errors import ApiError, from_core
 from serve.finished import OBSERVERS, finished, tell
 from serve.pieces import Pieces
 from serve.settings import Settings
 from serve.slot import Serving, Slot
-from serve.turn import Question, Turn
+from serve.turn import Outcomes, Question, Turn
 from serve.wire.bridge import Bridge
 from serve.wire.connection import Connection, Request
 from serve.wire.plan import Plan, Planner
 from serve.wire.replies import Replies
+
+LARGE, LARGE_GZIP = 256 * 1024, 4 * 1024
+"""Bytes of a body from which on it is decoded beside the loop, in a thread."""
 
 log = logging.getLogger("serve")
 
@@ -49,15 +51,16 @@ class Reception:
         self.max_body_bytes = settings.max_body_bytes
         self.header_timeout_s, self.body_timeout_s = settings.header_timeout_s, settings.body_timeout_s
         self.replies = Replies()
-        self.turn = Turn(loop, self._send, self._refuse, BusyPoll(loop, settings.busy_poll_us / 1e6))
-        self.pieces = Pieces(loop, self._send, self._refuse, settings.forward_timeout_s)
+        outcomes = Outcomes(self._send, self._refuse, self._forget)
+        self.turn = Turn(loop, outcomes, BusyPoll(loop, settings.busy_poll_us / 1e6))
+        self.pieces = Pieces(loop, outcomes, settings.forward_timeout_s)
         self.bridge = Bridge(app, loop, self.replies)
 
     # What connections call.
 
     def limit_of(self, plan: Plan) -> int:
         """Most bytes that the body of such a request can need, for any version that is served."""
-        return body_limit(self._slot.servings, plan.media_type if plan.door else None, self.max_body_bytes)
+        return body_limit(self._slot.servings, plan.door, self.max_body_bytes)
 
     def take(self, request: Request) -> None:
         """Answers a request, now or later."""
@@ -65,9 +68,7 @@ class Reception:
         assert plan is not None
         request.request_id = plan.request_id or self.replies.new_id()
         self.in_flight += 1
-        if self.in_flight > self._settings.max_inflight:
-            self._refuse(request, ApiError("overloaded", "too many requests at once; try again soon"), None)
-        elif plan.door is not None:
+        if plan.door is not None:
             self._predict(request, plan)
         elif self.bridge.is_full:
             self._refuse(request, ApiError("overloaded", "too many requests at once; try again soon"), None)
@@ -84,20 +85,23 @@ class Reception:
     # Predictions.
 
     def _predict(self, request: Request, plan: Plan) -> None:
+        assert plan.door is not None
         try:
+            if self.in_flight > self._settings.max_inflight:
+                raise ApiError("overloaded", "too many requests at once; try again soon")
             serving = find_serving(self._slot, plan.version, plan.name)
-            body = self._inflated(request, serving) if plan.gzip else request.body
         except ApiError as error:
             self._refuse(request, error, None)
             return
-        assert plan.door is not None
-        question = Question(request, plan.door, serving, Asked(body, plan.media_type, plan.json_bytes))
-        (self.pieces if serving.is_slow else self.turn).add(question)
+        asked = Asked(request.body, plan.media_type, plan.json_bytes)
+        question = Question(request, plan.door, serving, asked, self.max_body_bytes)
+        takes_long = serving.is_slow or len(request.body) > (LARGE_GZIP if plan.gzip else LARGE)
+        (self.pieces if takes_long else self.turn).add(question)
 
-    def _inflated(self, request: Request, serving: Serving) -> bytes:
-        assert request.plan is not None
-        most = None if request.plan.json_bytes is not None else most_bytes(serving, request.plan.media_type)
-        return inflate(request.body, min(self.max_body_bytes, most or self.max_body_bytes))
+    def _forget(self, question: Question, status: int) -> None:
+        self.in_flight -= 1
+        question.wire.release()
+        metrics.TALLY.answered(question.door.route, status, question.serving.version)
 
     def _send(self, question: Question, answered: Answered, started: float) -> None:
         request, serving, wire = question.request, question.serving, question.wire
@@ -121,13 +125,11 @@ class Reception:
             log.error("request %s failed", request.request_id, exc_info=error, extra={"request_id": request.request_id})
         serving = serving or self._slot.serving
         plan = request.plan
-        door = plan.door if plan else None
+        door, extra = (plan.door, plan.extra) if plan else (None, b"")
+        to_head = plan is not None and plan.head.method == "HEAD"
         self.in_flight -= 1
-        request.answer(
-            self.replies.error(
-                known, door, serving, request.request_id, request.keep_alive, plan.extra if plan else b""
-            )
-        )
+        reply = self.replies.error(known, door, serving, request.request_id, request.keep_alive, extra, to_head)
+        request.answer(reply)
         version, now = serving.version if serving else "", time.perf_counter()
         total_s = now - request.received if door else None
         metrics.TALLY.answered(door.route if door else "other", known.status, version, None, total_s)
@@ -159,21 +161,3 @@ def find_serving(slot: Slot, version: str | None, name: str | None) -> Serving:
         known = ", ".join(dict.fromkeys(served.version for served in slot.served())) or "none yet"
         raise ApiError("version_not_found", f"is not served here; served: {known}", "version" if version else "name")
     return serving
-
-
-def inflate(body: bytes, limit: int) -> bytes:
-    """A gzipped body, as it was.
-
-    Raises:
-        ApiError: body_too_large, found before more than `limit` bytes are in memory; or bad_request.
-    """
-    decoder = zlib.decompressobj(wbits=31)  # gzip alone
-    try:
-        whole = decoder.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise ApiError("bad_request", "the body is not gzip") from error
-    if len(whole) > limit or decoder.unconsumed_tail:
-        raise ApiError("body_too_large", f"at most {limit} bytes")
-    if not decoder.eof or decoder.unused_data:
-        raise ApiError("bad_request", "the body is not one whole gzip member")
-    return whole

@@ -70,6 +70,11 @@ class Settings:
     log_requests: str = _setting("none", "which requests get a line in the log: none, refused or all")
 
     @property
+    def grace_s(self) -> float:
+        """Seconds that a worker which has drained gives to what is in flight: as long as that may take."""
+        return max(self.body_timeout_s, self.forward_timeout_s) + 0.5
+
+    @property
     def is_folder(self) -> bool:
         """Whether `model` is an artifact on disk rather than a reference to the registry."""
         return Path(self.model).is_dir() or self.model.startswith((".", "/"))

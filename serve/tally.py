@@ -106,7 +106,8 @@ class Tally:
         """Hands everything to prometheus_client."""
         with self._lock:
             self._look()
-            answers, self._answers = self._answers, []
+            answers = self._answers[:]  # while others append
+            del self._answers[: len(answers)]
             for labels, count in Numbers(answer[0] for answer in answers).items():
                 self._metrics.requests.labels(*labels).inc(count)
             for column, part in ((1, "queue"), (2, "total")):

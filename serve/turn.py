@@ -10,36 +10,61 @@ import threading
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
 
 from serve.answer import deadline, too_late
 from serve.batch import Answered, act_together
 from serve.busy_poll import BusyPoll
 from serve.codecs.carla import PredictRequest
-from serve.doors import Asked, Door
+from serve.doors import Asked, Door, body_limit
+from serve.errors import STATUS
+from serve.inflate import inflate
 from serve.slot import Serving
 from serve.wire.connection import Request
+
+MOST_ROWS = 1024
+MOST_TURN_BYTES = 1024 * 1024
+"""Of bodies that are decoded in one turn: a few milliseconds."""
+CLIENT_GONE = 499
+"""Counted for a request that nobody waits for any more, as nginx does."""
 
 
 class Question:
     """A prediction that waits for its forward."""
 
-    __slots__ = ("asked", "door", "ends", "request", "serving", "wire")
+    __slots__ = ("asked", "door", "ends", "most_bytes", "request", "serving", "wire")
 
-    def __init__(self, wire: Request, door: Door, serving: Serving, asked: Asked) -> None:
-        self.wire, self.door, self.serving, self.asked = wire, door, serving, asked
+    def __init__(self, wire: Request, door: Door, serving: Serving, asked: Asked, most_bytes: int) -> None:
+        """Args: the request, its door, what is asked, the body, and how long that may get when it is unpacked."""
+        self.wire, self.door, self.serving, self.asked, self.most_bytes = wire, door, serving, asked, most_bytes
         self.request: PredictRequest | None = None
-        self.ends = float("inf")
+        self.ends = deadline(None, wire.received, wire.plan.budget_ms if wire.plan else None)
 
     def decode(self) -> PredictRequest:
-        """Reads the body; raises ApiError or SpecError, also when the budget is over."""
-        self.request = request = self.door.decode(self.serving, self.asked)
-        plan = self.wire.plan
+        """Reads the body, once; raises ApiError or SpecError."""
+        asked, plan = self.asked, self.wire.plan
+        if plan is not None and plan.gzip:
+            limit = body_limit([self.serving], self.door, self.most_bytes)
+            asked = msgspec.structs.replace(asked, body=inflate(asked.body, limit))
+        self.request = request = self.door.decode(self.serving, asked)
         self.ends = deadline(request, self.wire.received, plan.budget_ms if plan else None)
         return request
 
 
-Refuse = Callable[[Request, Exception, Serving], None]
-Send = Callable[[Question, Answered, float], None]
+class Outcomes(NamedTuple):
+    """Who is told how a question came out.
+
+    Attributes:
+        send: it is answered; with when its forward began.
+        refuse: it gets an error.
+        forget: it needs no answer any more: its client is gone, or was told by the watchdog. With the status to count.
+    """
+
+    send: Callable[[Question, Answered, float], None]
+    refuse: Callable[[Request, Exception, Serving], None]
+    forget: Callable[[Question, int], None]
 
 
 class Turn:
@@ -49,8 +74,8 @@ class Turn:
         running: the questions whose forward is running, and since when (`time.monotonic`); a watchdog looks at it.
     """
 
-    def __init__(self, loop: AbstractEventLoop, send: Send, refuse: Refuse, busy_poll: BusyPoll) -> None:
-        self._loop, self._send, self._refuse, self._busy_poll = loop, send, refuse, busy_poll
+    def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes, busy_poll: BusyPoll) -> None:
+        self._loop, self._outcomes, self._busy_poll = loop, outcomes, busy_poll
         self._waiting: list[Question] = []
         self.lock = threading.Lock()
         self.running: tuple[float, list[Question]] | None = None
@@ -62,13 +87,16 @@ class Turn:
         self._waiting.append(question)
 
     def _run(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting = self._take()
         groups: dict[object, list[Question]] = {}
         for question in waiting:
+            if question.wire.connection.gone:
+                self._outcomes.forget(question, CLIENT_GONE)
+                continue
             try:
                 request = question.decode()
             except Exception as error:  # the boundary: whatever it is, it is this request's alone
-                self._refuse(question.wire, error, question.serving)
+                self._outcomes.refuse(question.wire, error, question.serving)
                 continue
             key = id(question.serving) if request.deterministic else question
             groups.setdefault(key, []).append(question)
@@ -78,6 +106,18 @@ class Turn:
         if len(waiting) == 1:  # with more, the next are on their way
             self._busy_poll.answered()
 
+    def _take(self) -> list[Question]:
+        """What waits; of large bodies only some, so that the loop gets to other connections in between."""
+        waiting, size = self._waiting, 0
+        for number, question in enumerate(waiting):
+            size += len(question.asked.body)
+            if size > MOST_TURN_BYTES and number:
+                self._waiting = waiting[number:]
+                self._loop.call_soon(self._run)
+                return waiting[:number]
+        self._waiting = []
+        return waiting
+
     def _answer(self, group: list[Question]) -> None:
         started = time.perf_counter()
         serving = group[0].serving
@@ -85,7 +125,7 @@ class Turn:
         if late:
             group = [question for question in group if started < question.ends]
             for question in late:
-                self._refuse(question.wire, too_late(serving), serving)
+                self._outcomes.refuse(question.wire, too_late(serving), serving)
             if not group:
                 return
         with self.lock:
@@ -95,11 +135,17 @@ class Turn:
         finally:
             with self.lock:  # from here on the watchdog answers none of these any more
                 self.running = None
+        now, outcomes = time.perf_counter(), self._outcomes
         for question, answered in zip(group, answers, strict=True):
-            if isinstance(answered, Exception):
-                self._refuse(question.wire, answered, serving)
+            if question.wire.outside:
+                question.wire.connection.cut()
+                outcomes.forget(question, STATUS["deadline_exceeded"])
+            elif now >= question.ends:
+                outcomes.refuse(question.wire, too_late(serving), serving)
+            elif isinstance(answered, Exception):
+                outcomes.refuse(question.wire, answered, serving)
             else:
-                self._send(question, answered, started)
+                outcomes.send(question, answered, started)
 
 
 def _act(serving: Serving, group: Sequence[Question]) -> Sequence[Answered | Exception]:
@@ -107,9 +153,6 @@ def _act(serving: Serving, group: Sequence[Question]) -> Sequence[Answered | Exc
         return act_together(serving, [question.request for question in group if question.request is not None])
     except Exception as error:  # a forward that raises: nobody's fault but ours
         return [error] * len(group)
-
-
-MOST_ROWS = 1024
 
 
 def _parts(group: list[Question]) -> list[list[Question]]:

@@ -46,7 +46,7 @@ class Watchdog(threading.Thread):
         now = time.perf_counter()
         for question in group:
             first = next(iter(question.wire.connection.pending), None)
-            if question.wire.reply is not None or first is not question.wire:
+            if question.wire.outside or first is not question.wire:
                 continue  # answered, gone, or behind another request of its connection
             if now >= question.ends:
                 self._answer(question, too_late(question.serving))
@@ -55,9 +55,9 @@ class Watchdog(threading.Thread):
         return hangs
 
     def _answer(self, question: Question, error: ApiError) -> None:
-        question.wire.reply = reply = self._explain(question, from_core(error))
+        """Where it can't be sent (TLS, a client that does not read), the loop answers when it is back."""
         sock: socket.socket | None = question.wire.connection.transport.get_extra_info("socket")
         if sock is not None and question.wire.connection.transport.get_extra_info("sslcontext") is None:
-            with contextlib.suppress(OSError):  # the client may be gone, or not read
+            with contextlib.suppress(OSError):  # the client may be gone
                 os.set_blocking(sock.fileno(), False)
-                os.write(sock.fileno(), reply)
+                question.wire.outside = os.write(sock.fileno(), self._explain(question, from_core(error))) > 0

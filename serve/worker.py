@@ -8,11 +8,14 @@ next answer, takes what still waits in the listen queue, and leaves when all is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -30,8 +33,10 @@ from serve.wire.connection import Connection
 SWEEP_S = 0.1
 GC_THRESHOLD = 50_000
 """New objects before Python looks for cycles: the lists of a large request are no reason to."""
-GRACE_S = 2.0
-"""How long a worker that has drained waits for requests in flight."""
+SETTLE_S = 0.1
+"""Between the last connection that is taken and the end of idle ones: what was sent on them is read first."""
+REPLACED_S = 2.0
+"""How long a worker whose forward hangs waits for the others."""
 
 
 class LoopWorker(Worker):  # type: ignore[misc]
@@ -64,9 +69,10 @@ class LoopWorker(Worker):  # type: ignore[misc]
         Watchdog(reception.turn, self._explain, settings.forward_timeout_s).start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._told_to_stop, number)
-        tls = ssl_context(self.cfg) if self.cfg.is_ssl else None
+        self._tls = ssl_context(self.cfg) if self.cfg.is_ssl else None
+        self._taken: list[asyncio.Task[None]] = []
         self._servers = [
-            await loop.create_server(self._connect, sock=listener.sock, ssl=tls, backlog=self.cfg.backlog)
+            await loop.create_server(self._connect, sock=listener.sock, ssl=self._tls, backlog=self.cfg.backlog)
             for listener in self.sockets
         ]
         self._sweep(time.monotonic())
@@ -102,18 +108,21 @@ class LoopWorker(Worker):  # type: ignore[misc]
             self._stopped.set()
         elif not self._slot.draining:
             self._slot.draining = self._reception.draining = True
-            self._loop.call_later(self._settings.drain_s, self._stop_accepting)
+            self._loop.call_later(self._settings.drain_s, self._stop_accepting, self._settings.grace_s)
 
-    def _stop_accepting(self) -> None:
-        """What waits in the listen queue is taken by the turn of the loop that comes before `_close`."""
-        self._loop.call_later(0.01, self._close)
-
-    def _close(self) -> None:
+    def _stop_accepting(self, grace_s: float) -> None:
+        """Takes what waits in the listen queue, and closes it at once: what comes then is refused, and never reset."""
+        for listener in self.sockets:
+            for accepted in _waiting(listener.sock):
+                self._taken.append(self._loop.create_task(self._take(accepted)))
         for server in self._servers:
             server.close()
         for listener in self.sockets:
             listener.close()
-        self._leave(time.monotonic() + GRACE_S)
+        self._loop.call_later(SETTLE_S, self._leave, time.monotonic() + grace_s)
+
+    async def _take(self, accepted: socket.socket) -> None:
+        await self._loop.connect_accepted_socket(self._connect, accepted, ssl=self._tls)
 
     def _leave(self, latest: float) -> None:
         """When everything is answered, or it takes too long."""
@@ -131,7 +140,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
             self._exit_code = EXIT_CODE
             self.log.critical("a forward has not come to an end: this worker ends")
             self._reception.draining = True
-            self._stop_accepting()
+            self._stop_accepting(REPLACED_S)
 
     def _explain(self, question: Question, error: ApiError) -> bytes:
         wire = question.wire
@@ -144,3 +153,13 @@ class LoopWorker(Worker):  # type: ignore[misc]
     def handle_abort(self, sig: int, frame: Any) -> None:
         """Gunicorn's own: this process has not said that it lives."""
         os._exit(1)
+
+
+def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """The connections that wait in a listen queue."""
+    listener.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            accepted, _ = listener.accept()
+            accepted.setblocking(False)
+            yield accepted

@@ -6,7 +6,6 @@ bytes it stumbled; so what it refuses is decoded again slowly, to name row and f
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
 import msgspec
@@ -20,13 +19,11 @@ from carla_mlflow.observations import from_rows
 from carla_mlflow.specs import ObservationSpec
 from serve.codecs import strict_json
 from serve.codecs.columns import Base64, Column, from_base64
-from serve.codecs.options import check_budget, check_seed
+from serve.codecs.options import check_budget, check_seed, text_bytes
 from serve.errors import ApiError
 
 OPTIONS = ("deterministic", "seed", "budget_ms", "details")
 FIELDS = ("observations", *OPTIONS)
-BYTES_A_NUMBER, BYTES_A_NAME = 64, 256
-"""With white space around them: seventeen digits, a sign, an exponent, and an indented line of their own."""
 QUOTE, FEW_BYTES = ord('"'), 8192
 """Over so many bytes numpy counts faster."""
 NO_ARRAYS: dict[str, NDArray[Any]] = {}
@@ -58,15 +55,14 @@ class PredictCodec:
 
     Attributes:
         watched: fields whose values are compared with what the policy was trained on.
-        most_bytes: of JSON that the largest request can need, generously: what is longer only costs others time.
+        most_bytes: of the text of a request.
     """
 
     def __init__(self, card: Card, digest: str, max_rows: int) -> None:
         self._named = msgspec.json.encode({"version": card.version, "digest": digest})[1:-1]
         self._specs = card.observation_spec
         self.watched = tuple(s for s in self._specs if s.dtype == "float32" and None not in (s.low, s.high))
-        row_bytes = sum(BYTES_A_NUMBER * math.prod(s.shape) + BYTES_A_NAME for s in self._specs)
-        self.most_bytes = BYTES_A_NAME * 64 + max_rows * row_bytes
+        self.most_bytes = text_bytes(self._specs, max_rows)
         self._columns = [Column(spec) for spec in card.observation_spec]
         self._images = [column for column in self._columns if len(column.spec.shape) > 1]
         self._raw_names = tuple(card.action.raw)

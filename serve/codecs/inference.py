@@ -19,6 +19,7 @@ from carla_mlflow.errors import SpecError
 from carla_mlflow.observations import cast
 from serve.codecs.carla import PredictRequest
 from serve.codecs.infer_header import Header, HeaderReader, Wanted
+from serve.codecs.options import check_size, text_bytes
 from serve.errors import ApiError
 
 NUMBERS = {int, float}
@@ -39,14 +40,21 @@ class InferRequest(PredictRequest, frozen=True, eq=False, gc=False):
 
 
 class InferenceCodec:
-    """Decodes and encodes inference requests for one card."""
+    """Decodes and encodes inference requests for one card.
+
+    Attributes:
+        outputs: columns of each output that can be asked for; 0 for those of one number a row.
+        most_bytes: of a request, text and tensors together.
+    """
 
     def __init__(self, card: Card, digest: str, max_rows: int) -> None:
         self._specs = {spec.name: spec for spec in card.observation_spec}
         self._card, self._digest = card, digest
         widths = {f"distribution.{name}": width for name, width in card.action.outputs().items() if name != "raw"}
         self.outputs = {**dict.fromkeys(CONTROL_NAMES, 0), "raw": len(card.action.raw), **widths}
-        """Columns of each output; 0 for those of one number a row."""
+        self._most_text = text_bytes(card.observation_spec, max_rows)
+        row_bytes = sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in card.observation_spec)
+        self.most_bytes = self._most_text + max_rows * row_bytes
         self._read = HeaderReader(card.observation_spec, self.outputs, max_rows).read
         self._known = functools.lru_cache(maxsize=256)(self._read)
 
@@ -64,6 +72,7 @@ class InferenceCodec:
         if json_bytes is not None and json_bytes > len(body):
             raise ApiError("bad_request", "is longer than the body", "Inference-Header-Content-Length")
         start = len(body) if json_bytes is None else json_bytes
+        check_size(body[:start], self._most_text)
         read = self._known if json_bytes is not None and start <= LONGEST_KNOWN else self._read
         header = read(body[:start])
         if start + header.binary_bytes != len(body):

@@ -6,7 +6,23 @@ import math
 from typing import Any
 
 from carla_mlflow.sampling import MAX_SEED
+from carla_mlflow.specs import ObservationSpec
 from serve.errors import ApiError
+
+BYTES_A_NUMBER, BYTES_A_NAME = 64, 256
+"""With white space around them: seventeen digits, a sign, an exponent, and an indented line of their own."""
+
+
+def text_bytes(specs: ObservationSpec, rows: int) -> int:
+    """Of JSON that so many observations can need, generously: what is longer only costs others time."""
+    row = sum(BYTES_A_NUMBER * math.prod(spec.shape) + BYTES_A_NAME for spec in specs)
+    return BYTES_A_NAME * 64 + rows * row
+
+
+def check_size(text: bytes, most: int) -> None:
+    """Raises ApiError when a text is longer than a policy's requests can need."""
+    if len(text) > most:
+        raise ApiError("body_too_large", f"no request of this policy needs more than {most} bytes of text")
 
 
 def check_seed(seed: Any, field: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from serve.errors import from_core
 from serve.wire.connection import Request
 from serve.wire.plan import decoded_path
 from serve.wire.replies import Replies
@@ -16,6 +18,8 @@ from serve.wire.replies import Replies
 THREADS = 4
 MOST_WAITING = 256
 """Requests that wait for a thread."""
+
+log = logging.getLogger("serve")
 
 _DROPPED = {"connection", "content-length", "transfer-encoding", "date", "server"}
 
@@ -41,7 +45,11 @@ class Bridge:
             done(request, reply)
 
         def run() -> None:
-            reply = self._run(request)
+            try:
+                reply = self._run(request)
+            except Exception as error:  # the boundary: somebody waits for an answer
+                log.error("request %s failed", request.request_id, exc_info=error)
+                reply = self._replies.error(from_core(error), None, None, request.request_id, request.keep_alive)
             self._loop.call_soon_threadsafe(finish, reply)
 
         self._pool.submit(run)

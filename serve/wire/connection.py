@@ -14,9 +14,10 @@ from serve.wire.plan import Plan, Planner
 
 MOST_PIPELINED = 64
 """Requests of one connection that wait for their answers; more are read when some are answered."""
-SMALL_BYTES = 1024 * 1024
+SMALL_BYTES = 16 * 1024
 MOST_HELD = 4
-"""Bodies of the largest size that are read at once; small ones, of up to SMALL_BYTES, are not counted."""
+"""Bodies of the largest size that may be in memory at once, from their first byte to their answer. Those of up to
+SMALL_BYTES are not counted."""
 KEEP_ALIVE_S = 75.0
 """How long a connection on which nothing is asked stays open."""
 LINGER_S = 1.0
@@ -26,10 +27,12 @@ LINGER_S = 1.0
 class Request:
     """A request that is being answered."""
 
-    __slots__ = ("body", "connection", "keep_alive", "plan", "received", "reply", "request_id")
+    __slots__ = ("body", "connection", "held", "keep_alive", "outside", "plan", "received", "reply", "request_id")
 
-    def __init__(self, connection: Connection, plan: Plan | None, body: bytes, received: float) -> None:
+    def __init__(self, connection: Connection, plan: Plan | None, body: bytes, received: float, held: int = 0) -> None:
         self.connection, self.plan, self.body, self.received = connection, plan, body, received
+        self.held = held  # bytes of the server's that are free again once this is answered
+        self.outside = False  # whether it was answered while the event loop could not
         self.keep_alive = plan is not None and plan.head.keep_alive
         self.request_id = ""
         self.reply: bytes | None = None
@@ -38,7 +41,14 @@ class Request:
         """Sends the whole answer as soon as those before it are sent. A second answer is dropped."""
         if self.reply is None:
             self.reply = reply
+            self.release()
             self.connection.flush()
+
+    def release(self) -> None:
+        """Its body is not needed any more."""
+        if self.held:
+            self.connection.server.held_bytes -= self.held
+            self.held = 0
 
 
 class Receiver(Protocol):
@@ -63,12 +73,19 @@ class Receiver(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """Reads requests off one connection."""
+    """Reads requests off one connection.
+
+    Attributes:
+        pending: requests whose answers have not gone out.
+        deadline: when it is to be ended, by `time.monotonic`.
+        gone: whether nobody hears its answers any more.
+    """
 
     def __init__(self, server: Receiver) -> None:
         self.server = server
         self.pending: deque[Request] = deque()
         self.deadline = float("inf")
+        self.gone = False
         self._rest = b""  # the beginning of a head, or what waits while nothing is read
         self._plan: Plan | None = None  # of the request whose body is being read
         self._body: FixedBody | ChunkedBody | None = None
@@ -88,7 +105,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.server.connections.discard(self)
         self._release()
-        self._closing = True
+        self._closing = self.gone = True
 
     def eof_received(self) -> bool:
         """Half a request is none. Answers that are on their way still go out."""
@@ -107,13 +124,16 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._deaf = False
+        self.deadline = float("inf")
+        if self._body is not None or self._rest:
+            self.deadline = time.monotonic() + self.server.body_timeout_s
         self.flush()
 
     def data_received(self, data: bytes) -> None:
         if self._body is None and not self._rest and not self._closing and not self._deaf:
             end = data.find(b"\r\n\r\n") + 4
             plan = self.server.planner.known(data[:end])
-            if plan is not None and len(data) == end + plan.head.length and not plan.head.chunked:
+            if plan is not None and len(data) == end + plan.head.length <= SMALL_BYTES and not plan.head.chunked:
                 # The common case: one whole request with a head that was seen before.
                 self._complete(plan, data[end:], time.perf_counter())
                 return
@@ -133,18 +153,23 @@ class Connection(asyncio.Protocol):
                 return
             if self._body is None:
                 data = self._read_head(data) if data else data
-            rest = None if self._body is None else self._body.feed(data)
+            if self._body is None:
+                return
+            rest = self._body.feed(data)
+            self._hold(len(data) - len(rest or b""))
             if rest is None:
                 return
             self._complete(*self._take_whole())
             data = rest
 
-    def _take_whole(self) -> tuple[Plan, bytes, float]:
+    def _take_whole(self) -> tuple[Plan, bytes, float, int]:
         assert self._plan is not None
         assert self._body is not None
         plan, body, self._plan, self._body = self._plan, self._body.whole(), None, None
-        self._release()
-        return plan, body, self._since
+        if len(body) <= SMALL_BYTES:
+            self._release()
+        held, self._held = self._held, 0
+        return plan, body, self._since, held
 
     def _read_head(self, data: bytes) -> bytes:
         """Takes a head off the data, if it is whole, and expects its body; what is left."""
@@ -170,26 +195,24 @@ class Connection(asyncio.Protocol):
         limit = self.server.limit_of(plan)
         if head.length > limit:
             raise ApiError("body_too_large", f"at most {limit} bytes")
-        self._hold(limit if head.chunked else head.length)
         self._body = ChunkedBody(limit) if head.chunked else FixedBody(head.length)
         self.deadline = time.monotonic() + self.server.body_timeout_s
         if head.wants_continue and not self.pending:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _hold(self, size: int) -> None:
-        """Makes room for a large body; raises ApiError when the bodies of other connections fill what there is."""
-        if size > SMALL_BYTES:
-            if self.server.held_bytes + size > MOST_HELD * self.server.max_body_bytes:
-                raise ApiError("overloaded", "too many large requests at once; try again soon")
-            self._held = size
-            self.server.held_bytes += size
+        """Counts bytes of a body; raises ApiError when the bodies of all connections fill what there is."""
+        self._held += size
+        self.server.held_bytes += size
+        if self._held > SMALL_BYTES and self.server.held_bytes > MOST_HELD * self.server.max_body_bytes:
+            raise ApiError("overloaded", "too many large requests at once; try again soon")
 
     def _release(self) -> None:
         self.server.held_bytes -= self._held
         self._held = 0
 
-    def _complete(self, plan: Plan, body: bytes, received: float) -> None:
-        request = Request(self, plan, body, received)
+    def _complete(self, plan: Plan, body: bytes, received: float, held: int = 0) -> None:
+        request = Request(self, plan, body, received, held)
         if self.server.draining:
             if self.pending and self.pending[-1].plan is not None:  # it is not the last one after all
                 self.pending[-1].keep_alive = self.pending[-1].plan.head.keep_alive
@@ -254,6 +277,12 @@ class Connection(asyncio.Protocol):
                 self.transport.resume_reading()
         else:
             self.transport.close()
+
+    def cut(self) -> None:
+        """Ends it: what it was answered last has gone out by another way."""
+        self._closing = True
+        self.pending.clear()
+        self.transport.close()
 
     @property
     def is_idle(self) -> bool:

@@ -6,6 +6,7 @@ what has more than one reading is refused: two lengths, a length beside a coding
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 
@@ -79,10 +80,11 @@ def read_head(data: bytes) -> Head:
     found = _Collector()
     parser = httptools.HttpRequestParser(found)
     try:
-        parser.feed_data(data)
+        with contextlib.suppress(httptools.HttpParserUpgrade):  # an offer that may be ignored; the head is read whole
+            parser.feed_data(data)
         version, method = parser.get_http_version(), parser.get_method().decode("ascii")
         target = found.target.decode("ascii")
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError) as error:
+    except (httptools.HttpParserError, UnicodeDecodeError) as error:
         raise ApiError("bad_request", "not HTTP that can be read here") from error
     if version not in ("1.0", "1.1"):
         raise ApiError("bad_request", "only HTTP/1.1 and HTTP/1.0 are spoken here")

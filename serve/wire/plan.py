@@ -108,10 +108,11 @@ def make_plan(head: Head, settings: Settings) -> Plan:
 def _door(head: Head) -> tuple[Door | None, str | None, str | None]:
     if head.method != "POST":
         return None, None, None
-    inference = INFER_PATH.fullmatch(head.path)
+    path = unquote(head.path)  # as Flask reads it: no other spelling may lead a prediction past the turn
+    inference = INFER_PATH.fullmatch(path)
     if inference is not None:
         return INFERENCE, inference["version"], inference["name"]
-    door = {"/predict": PREDICT, "/invocations": INVOCATIONS}.get(head.path)
+    door = {"/predict": PREDICT, "/invocations": INVOCATIONS}.get(path)
     if door is None:
         return None, None, None
     versions = [value for key, value in parse_qsl(head.query, keep_blank_values=True) if key == "version"]
@@ -130,8 +131,9 @@ def cors_headers(origin: str, settings: Settings) -> bytes:
 
 def check_key(path: str, given: str, key: str) -> None:
     """Raises ApiError when a path needs the server's key and Authorization does not bring it."""
-    expected = f"Bearer {key}".encode()
-    if path not in OPEN_PATHS and not hmac.compare_digest(given.encode("utf-8", "replace"), expected):
+    scheme, _, token = given.partition(" ")
+    fits = hmac.compare_digest(token.strip().encode("utf-8", "replace"), key.encode())
+    if path not in OPEN_PATHS and not (fits and scheme.lower() == "bearer"):
         raise ApiError("unauthorized", "expected Authorization: Bearer and this server's key")
 
 

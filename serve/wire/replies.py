@@ -55,8 +55,9 @@ class Replies:
         request_id: str,
         keep_alive: bool,
         extra: bytes = b"",
+        to_head: bool = False,
     ) -> bytes:
-        """An error in the shape of the door that was asked."""
+        """An error in the shape of the door that was asked; without its body for HEAD."""
         shape = error.body(request_id) if door is None else door.explain(error, request_id)
         headers = b"Content-Type: application/json\r\nX-Request-Id: %b\r\n" % request_id.encode() + extra
         if serving is not None:
@@ -65,7 +66,8 @@ class Replies:
             headers += b"Retry-After: %d\r\n" % RETRY_AFTER_S
         if error.code == "unauthorized":
             headers += b"WWW-Authenticate: Bearer\r\n"
-        return self.raw(error.status, headers, msgspec.json.encode(shape), keep_alive)
+        body = msgspec.json.encode(shape)
+        return self.raw(error.status, headers, b"" if to_head else body, keep_alive, len(body))
 
     def raw(self, status: int, headers: bytes, body: bytes, keep_alive: bool, length_of: int | None = None) -> bytes:
         """Any answer; `length_of` for HEAD, whose answer has the length of a body that it lacks."""

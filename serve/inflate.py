@@ -1,0 +1,25 @@
+"""Compressed bodies, as they were; never more of them than wanted."""
+
+from __future__ import annotations
+
+import zlib
+
+from serve.errors import ApiError
+
+
+def inflate(body: bytes, limit: int) -> bytes:
+    """A gzipped body, as it was.
+
+    Raises:
+        ApiError: body_too_large, found before more than `limit` bytes are in memory; or bad_request.
+    """
+    decoder = zlib.decompressobj(wbits=31)  # gzip alone
+    try:
+        whole = decoder.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise ApiError("bad_request", "the body is not gzip") from error
+    if len(whole) > limit or decoder.unconsumed_tail:
+        raise ApiError("body_too_large", f"at most {limit} bytes")
+    if not decoder.eof or decoder.unused_data:
+        raise ApiError("bad_request", "the body is not one whole gzip member")
+    return whole
