@@ -271,3 +271,52 @@ def test_pipelined_requests_are_answered_while_the_server_drains(start_server: C
     assert statuses(answer) == [200] * 50
     assert answer.count(b"Connection: close") == 1
     assert server.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("line", [b"Content-Encoding: br\r\n", b"X-A: 1\r\n"])
+def test_an_answer_to_head_has_no_body_whatever_it_says(any_server: Server, line: bytes):
+    path = b"/nowhere" if line.startswith(b"X") else b"/healthz"
+    asked = b"HEAD " + path + b" HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n"
+    answer = say(any_server, asked + GET)
+    first, _, rest = answer.partition(b"\r\n\r\n")
+    assert statuses(first)[0] in (404, 415)
+    assert rest.startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_offer_to_speak_otherwise_is_ignored(any_server: Server):
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+    assert statuses(say(any_server, GET.replace(b"\r\n\r\n", b"\r\n" + offer + b"\r\n"))) == [200]
+    assert statuses(say(any_server, post(offer))) == [200]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/invocations", "/v2/models/racetrack-policy/infer"])
+def test_no_header_lifts_the_limit_of_what_a_policy_can_need(
+    start_server: Callable[..., Server], example: Path, path: str
+):
+    for kind in KINDS:
+        server = start_server("--model", str(example), "--worker-class", kind)
+        server.wait_ready()
+        bomb = gzip.compress(b"[" * 30_000_000)
+        for headers in ({}, {"Inference-Header-Content-Length": "5"}, {"Inference-Header-Content-Length": "29000000"}):
+            answer = server.post(path, bomb, "application/json", **{"Content-Encoding": "gzip"}, **headers)
+            assert answer.status == 413, answer.body
+
+
+def test_bodies_that_are_not_whole_yet_share_what_memory_there_is(loop_server: Server):
+    opened = [connect(loop_server) for _ in range(12)]  # of 100,000 bytes at most each, four of which are held
+    for raw in opened:
+        raw.sendall(post(body=b" " * 50_000, length=b"60000"))
+    answers = [read_all(raw) for raw in opened]
+    for raw in opened:
+        raw.close()
+    found = sorted(statuses(answer)[0] for answer in answers)
+    assert found.count(429) >= 3
+    assert set(found) == {408, 429}
+    assert loop_server.post("/predict", BODY).status == 200
+
+
+def test_probes_are_answered_while_predictions_are_too_many(start_server: Callable[..., Server], example: Path):
+    server = start_server("--model", str(example), "--max-inflight", "1")
+    server.wait_ready()
+    answer = say(server, post() * 3 + GET + GET.replace(b"/healthz", b"/metrics"))
+    assert statuses(answer) == [200, 429, 429, 200, 200]

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from tests_support import Server, run_command
 
 from benchmarks.free_port import free_port
+from benchmarks.wrk import http_request
 from carla_mlflow import open_artifact
 
 Start = Callable[..., Server]
@@ -111,6 +113,54 @@ def test_term_under_load_drops_nothing_while_it_drains_and_exits_0(start_server:
     assert failed == []
     assert server.process.wait(10) == 0
     assert time.monotonic() - started < 5
+
+
+def test_a_new_connection_is_answered_or_refused_until_the_end_of_a_stop(start_server: Start, example: Path):
+    server = start_server("--model", str(example), "--drain-s", "1")
+    server.wait_ready()
+    request = http_request("/predict", msgspec.json.encode({"observations": [ROW]}), "application/json")
+    address, outcomes, stop = ("127.0.0.1", int(server.url.rpartition(":")[2])), Counter[str](), threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            try:
+                raw = socket.create_connection(address, timeout=10)
+            except OSError:
+                outcomes["refused"] += 1
+                time.sleep(0.01)
+                continue
+            with raw:
+                try:
+                    raw.sendall(request)
+                    outcomes[raw.recv(65536)[:15].decode()] += 1
+                except OSError as error:
+                    outcomes[repr(error)] += 1
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10) == 0
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert set(outcomes) <= {"HTTP/1.1 200 OK", "refused"}
+    assert outcomes["HTTP/1.1 200 OK"] > 100
+
+
+def test_a_body_that_began_before_the_stop_is_read_to_its_end(start_server: Start, example: Path):
+    server = start_server("--model", str(example), "--drain-s", "0.2")
+    server.wait_ready()
+    request = http_request("/predict", msgspec.json.encode({"observations": [ROW]}), "application/json")
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=10) as raw:
+        raw.sendall(request[:-5])
+        time.sleep(0.1)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(3)
+        raw.sendall(request[-5:])
+        assert raw.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert server.process.wait(10) == 0
 
 
 def read_answer(raw: socket.socket) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from following_support import until
 from otlp_collector import collecting
 from tests_support import Server, run_command
 
@@ -38,7 +39,12 @@ def test_a_log_of_json_has_an_object_a_line_with_the_requests_id(start_server, e
     assert server.post("/predict", {"observations": [ROW]}).status == 200
     assert server.post("/predict", {"observations": []}, traceparent=TRACEPARENT).status == 400
     assert server.get("/nothing").status == 404
-    predicted, missing = [line for line in lines(server, "serve.request") if line["route"] != "/readyz"]
+
+    def found() -> list[dict[str, Any]]:
+        return [line for line in lines(server, "serve.request") if line["route"] != "/readyz"]
+
+    until(lambda: len(found()) == 2, server)  # a line is written after its answer
+    predicted, missing = found()
     assert (predicted["route"], predicted["status"]) == ("/predict", 400)
     assert predicted["request_id"] == TRACE
     assert (predicted["method"], predicted["version"], predicted["level"]) == ("POST", "0.1.0", "INFO")
@@ -53,7 +59,12 @@ def test_a_log_of_json_has_an_object_a_line_with_the_requests_id(start_server, e
 def test_every_request_has_a_line_if_that_is_wanted(start_server, example: Path):
     server = started(start_server, example, "--log-format", "json", "--log-requests", "all")
     answer = server.post("/predict", {"observations": [ROW] * 3})
-    [line] = [line for line in lines(server, "serve.request") if line["route"] == "/predict"]
+
+    def found() -> list[dict[str, Any]]:
+        return [line for line in lines(server, "serve.request") if line["route"] == "/predict"]
+
+    until(found, server)  # a line is written after its answer
+    [line] = found()
     assert line["request_id"] == answer.headers["x-request-id"]
     assert (line["status"], line["rows"]) == (200, 3)
     assert 0 < line["inference_ms"] < line["total_ms"]

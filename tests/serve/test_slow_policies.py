@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -18,15 +20,16 @@ from forging import script, with_files
 from tests_support import Server
 
 from benchmarks.two_policies import small_policy, write
+from benchmarks.wrk import http_request
 from carla_mlflow import Engine
 from carla_mlflow.golden import read_golden
 
-HANGS_AT = 3.125
-"""The value of the first field at which the policy does not come to an end."""
+HANGS_AT, SLOW_AT = 3.125, 3.25
+"""Values of the first field at which the policy does not come to an end, or takes its time."""
 
 
 class Laborious(torch.nn.Module):
-    """The mean of its input, after so many needless products; at HANGS_AT minutes of them."""
+    """The mean of its input, after so many needless products; at HANGS_AT minutes of them, at SLOW_AT half a second."""
 
     def __init__(self, rounds: int) -> None:
         super().__init__()
@@ -39,6 +42,9 @@ class Laborious(torch.nn.Module):
             x = torch.mm(x, self.weight)
         if bool((state == 3.125).any()):
             for _ in range(10_000):
+                x = torch.mm(x, self.weight)
+        if bool((state == 3.25).any()):
+            for _ in range(100):
                 x = torch.mm(x, self.weight)
         return torch.tanh(state[:, :3] + 0.0 * x.sum())
 
@@ -128,3 +134,67 @@ def test_a_budget_that_ends_while_others_are_served_costs_no_forward(
     assert code_of(ask(server, 0.5, 500, budget_ms=100)) == (504, "deadline_exceeded")
     assert time.monotonic() - started < 0.5
     thread.join()
+
+
+def predict_bytes(first: float, **fields: Any) -> bytes:
+    body = msgspec.json.encode({"observations": [{"state": [first, *[0.5] * 15]}], **fields})
+    return http_request("/predict", body, "application/json")
+
+
+def test_a_forward_that_outlives_a_budget_ends_its_connection_once(start_server: Callable[..., Server], policy: Path):
+    server = start_server("--model", str(policy))
+    server.wait_ready()
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=10) as raw:
+        started = time.monotonic()
+        raw.sendall(predict_bytes(SLOW_AT, budget_ms=60))
+        answer = raw.recv(65536)
+        assert time.monotonic() - started < 0.4
+        if b"Connection: close" in answer:  # answered while the loop could not
+            assert raw.recv(65536) == b""
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    until(lambda: metric(server, "policy_requests_total", route="/predict", code="504") == 1, server)
+    assert metric(server, "policy_requests_total", route="/predict", code="200") is None
+    until(lambda: metric(server, "policy_in_flight") in (0, 1), server)  # 1: the question itself
+    assert ask(server, 0.5).status == 200
+
+
+def test_budgets_are_kept_while_others_are_in_front(start_server: Callable[..., Server], tmp_path: Path):
+    server = start_server("--model", str(laborious(tmp_path, 1)))
+    server.wait_ready()
+    threads = [threading.Thread(target=ask, args=(server, SLOW_AT)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    started = time.monotonic()
+    assert code_of(ask(server, 0.5, budget_ms=50)) == (504, "deadline_exceeded")
+    assert time.monotonic() - started < 0.3
+    for thread in threads:
+        thread.join()
+
+
+def test_what_waits_behind_forwards_that_hang_is_told(start_server: Callable[..., Server], tmp_path: Path):
+    server = start_server("--model", str(laborious(tmp_path, 1)), "--forward-timeout-s", "1")
+    server.wait_ready()
+    answers: list[int] = []
+    hang = [
+        threading.Thread(target=lambda: answers.append(ask(server, HANGS_AT).status)) for _ in range(os.cpu_count())
+    ]
+    for thread in hang:
+        thread.start()
+    time.sleep(0.3)
+    waits = ask(server, 0.5)
+    assert code_of(waits) == (503, "not_ready")
+    assert waits.headers
+    for thread in hang:
+        thread.join()
+    assert answers == [500] * os.cpu_count()
+    until(lambda: _answers(server), server)
+
+
+def test_no_spelling_of_a_path_leads_a_prediction_past_the_watchdog(start_server: Callable[..., Server], policy: Path):
+    server = start_server("--model", str(policy), "--forward-timeout-s", "1")
+    server.wait_ready()
+    body = msgspec.json.encode({"observations": [{"state": [HANGS_AT, *[0.5] * 15]}]})
+    headers = {"Host": "x", "Content-Type": "application/json"}
+    answer = httpcore.request("POST", f"{server.url}/%70redict", headers=headers, content=body)
+    assert code_of(answer) == (500, "internal")
