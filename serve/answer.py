@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,7 +15,25 @@ from serve.errors import ApiError
 from serve.slot import Serving
 
 
-def answer_alone(door: Door, serving: Serving, asked: Asked, received: float, header_budget_ms: float | None) -> Answer:
+class Alone(NamedTuple):
+    """An answer, and what it took.
+
+    Attributes:
+        answer: its bytes.
+        started: when the forward began, by `time.perf_counter`.
+        decode_s: decoding.
+        inference_ms: the forward.
+        rows: observations.
+    """
+
+    answer: Answer
+    started: float
+    decode_s: float
+    inference_ms: float
+    rows: int
+
+
+def answer_alone(door: Door, serving: Serving, asked: Asked, received: float, header_budget_ms: float | None) -> Alone:
     """Answers one request.
 
     Args:
@@ -29,7 +48,9 @@ def answer_alone(door: Door, serving: Serving, asked: Asked, received: float, he
         SpecError: an observation does not fit.
         ActionError: the policy gave no usable action.
     """
+    began = time.perf_counter()
     request = door.decode(serving, asked)
+    decode_s = time.perf_counter() - began
     ends = deadline(request, received, header_budget_ms)
     started = time.perf_counter()
     if started >= ends:
@@ -37,7 +58,8 @@ def answer_alone(door: Door, serving: Serving, asked: Asked, received: float, he
     [answered] = act_together(serving, [request])
     if isinstance(answered, Exception):
         raise answered
-    return door.encode(serving, request, answered, timing_ms(received, started, time.perf_counter(), answered))
+    answer = door.encode(serving, request, answered, timing_ms(received, started, time.perf_counter(), answered))
+    return Alone(answer, started, decode_s, answered.batch.actions.inference_ms, answered.stop)
 
 
 def deadline(request: PredictRequest | None, received: float, header_budget_ms: float | None) -> float:

@@ -73,12 +73,17 @@ def _finish(response: Response, slot: Slot, settings: Settings) -> Response:
         response.headers[name] = value
     route = route_of_request()
     version, now = serving.version if serving else "", time.perf_counter()
-    metrics.TALLY.answered(
-        route, response.status_code, version, None, now - g.received if route in PREDICTIONS else None
-    )
+    status, total_s, alone = response.status_code, now - g.received if route in PREDICTIONS else None, g.get("alone")
+    if alone is None:
+        metrics.TALLY.answered(route, status, version, None, total_s)
+    else:
+        metrics.TALLY.answered(route, status, version, alone.started - g.received, total_s, alone.decode_s)
     if OBSERVERS:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        tell(Finished(request.method, route, response.status_code, version, g.request_id, headers, g.received, now))
+        told = Finished(request.method, route, status, version, g.request_id, headers, g.received, now)
+        if alone is not None:
+            told = told._replace(started=alone.started, inference_ms=alone.inference_ms, rows=alone.rows)
+        tell(told)
     return response
 
 
@@ -123,7 +128,8 @@ def _predict(
     json_bytes = read_json_bytes(request.headers.get("Inference-Header-Content-Length"))
     budgets = [settings.budget_ms or None, read_budget(request.headers.get("X-Request-Budget-Ms"))]
     budget = min((budget for budget in budgets if budget is not None), default=None)
-    answer = answer_alone(door, serving, Asked(g.body, media_type, json_bytes), g.received, budget)
+    g.alone = answer_alone(door, serving, Asked(g.body, media_type, json_bytes), g.received, budget)
+    answer = g.alone.answer
     response = Response(answer.body, content_type=answer.media_type)
     if answer.json_bytes is not None:
         response.headers["Inference-Header-Content-Length"] = str(answer.json_bytes)

@@ -92,9 +92,14 @@ class ServerState(Collector):
     def collect(self) -> Iterator[Metric]:
         """The gauges, read off the run folder."""
         info = GaugeMetricFamily(
-            "policy_model_info", "Versions that are served.", labels=("version", "digest", "stage")
+            "policy_model_info",
+            "Versions that are served.",
+            labels=("name", "version", "digest", "stage", "backend", "device"),
         )
-        served = {(v.version, v.digest, v.stage or "") for state in worker_states(self._folder) for v in state.served}
+        states = worker_states(self._folder)
+        served = {
+            (v.name, v.version, v.digest, v.stage or "", v.backend, v.device) for state in states for v in state.served
+        }
         for labels in sorted(served):
             info.add_metric(labels, 1)
         yield info

@@ -115,7 +115,8 @@ class Reception:
         extra = wire.plan.extra if wire.plan else b""
         self.in_flight -= 1
         wire.answer(self.replies.success(serving, answer, wire.request_id, wire.keep_alive, extra))
-        metrics.TALLY.answered(question.door.route, 200, serving.version, started - wire.received, now - wire.received)
+        queue_s, total_s = started - wire.received, now - wire.received
+        metrics.TALLY.answered(question.door.route, 200, serving.version, queue_s, total_s, question.decode_s)
         if OBSERVERS:
             tell(finished(wire, 200, serving, now, started, answered))
 

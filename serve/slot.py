@@ -114,7 +114,15 @@ class Slot:
     def served(self) -> tuple[Served, ...]:
         """What is served, one a reference that has something."""
         return tuple(
-            Served(serving.version, serving.digest, serving.stage, reference)
+            Served(
+                serving.version,
+                serving.digest,
+                serving.stage,
+                reference,
+                serving.card.name,
+                serving.engine.backend,
+                serving.engine.device.name,
+            )
             for serving, reference in zip(self.servings, self.references, strict=True)
             if serving
         )

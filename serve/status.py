@@ -87,12 +87,15 @@ class Followed(msgspec.Struct, frozen=True):
 
 
 class Served(msgspec.Struct, frozen=True):
-    """One version that a worker serves, and the reference that it is served for."""
+    """One version that a worker serves, the reference that it is served for, and what runs it there."""
 
     version: str
     digest: str
     stage: str | None
     following: str | None
+    name: str = ""
+    backend: str = ""
+    device: str = ""
 
 
 class WorkerState(msgspec.Struct, frozen=True):

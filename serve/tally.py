@@ -79,16 +79,22 @@ class Tally:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._answers: list[tuple[tuple[str, int, str], float | None, float | None]] = []
+        self._answers: list[tuple[tuple[str, int, str], float | None, float | None, float | None]] = []
         self._actions: Numbers[str] = Numbers()
         self._seen: list[Seen] = []
         self._rows = 0
 
     def answered(
-        self, route: str, code: int, version: str, queue_s: float | None = None, total_s: float | None = None
+        self,
+        route: str,
+        code: int,
+        version: str,
+        queue_s: float | None = None,
+        total_s: float | None = None,
+        decode_s: float | None = None,
     ) -> None:
-        """One answer, and for a prediction how long it waited and took."""
-        self._answers.append(((route, code, version), queue_s, total_s))  # one step: no lock is needed
+        """One answer, and for a prediction how long it waited, took, and was decoded."""
+        self._answers.append(((route, code, version), queue_s, total_s, decode_s))  # one step: no lock is needed
 
     def acted(self, version: str, seen: Seen, inference_s: float) -> None:
         """One forward."""
@@ -110,7 +116,7 @@ class Tally:
             del self._answers[: len(answers)]
             for labels, count in Numbers(answer[0] for answer in answers).items():
                 self._metrics.requests.labels(*labels).inc(count)
-            for column, part in ((1, "queue"), (2, "total")):
+            for column, part in ((1, "queue"), (2, "total"), (3, "decode")):
                 seconds = [answer[column] for answer in answers if answer[column] is not None]
                 self._metrics.parts[part].add_all(np.array(seconds, dtype=np.float64))
             for version, rows in self._actions.items():

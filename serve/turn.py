@@ -34,21 +34,23 @@ CLIENT_GONE = 499
 class Question:
     """A prediction that waits for its forward."""
 
-    __slots__ = ("asked", "door", "ends", "most_bytes", "request", "serving", "wire")
+    __slots__ = ("asked", "decode_s", "door", "ends", "most_bytes", "request", "serving", "wire")
 
     def __init__(self, wire: Request, door: Door, serving: Serving, asked: Asked, most_bytes: int) -> None:
         """Args: the request, its door, what is asked, the body, and how long that may get when it is unpacked."""
         self.wire, self.door, self.serving, self.asked, self.most_bytes = wire, door, serving, asked, most_bytes
         self.request: PredictRequest | None = None
+        self.decode_s = 0.0
         self.ends = deadline(None, wire.received, wire.plan.budget_ms if wire.plan else None)
 
     def decode(self) -> PredictRequest:
         """Reads the body, once; raises ApiError or SpecError."""
-        asked, plan = self.asked, self.wire.plan
+        asked, plan, began = self.asked, self.wire.plan, time.perf_counter()
         if plan is not None and plan.gzip:
             limit = body_limit([self.serving], self.door, self.most_bytes)
             asked = msgspec.structs.replace(asked, body=inflate(asked.body, limit))
         self.request = request = self.door.decode(self.serving, asked)
+        self.decode_s = time.perf_counter() - began
         self.ends = deadline(request, self.wire.received, plan.budget_ms if plan else None)
         return request
 

@@ -87,20 +87,19 @@ def test_spans_belong_to_the_callers_trace(start_server, example: Path, kind: st
         server.post("/predict", {"observations": [ROW] * 2}, traceparent=TRACEPARENT)
         server.post("/predict", {"observations": []}, traceparent=TRACEPARENT.replace("-01", "-00"))
         assert server.stop() == 0
-        spans = {span.name: span for span in collector.wait_for(2 if kind == "loop" else 1)}
+        spans = {span.name: span for span in collector.wait_for(2)}
     request = spans["POST /predict"]
     assert (request.trace_id.hex(), request.parent_span_id.hex()) == (TRACE, PARENT)
     told = {a.key: a.value.int_value or a.value.string_value for a in request.attributes}
     assert (told["http.response.status_code"], told["policy.version"]) == (200, "0.1.0")
     assert before < request.start_time_unix_nano < request.end_time_unix_nano < time.time_ns()
     assert collector.services == {"carla-serve"}
-    if kind == "loop":
-        forward = spans["forward"]
-        assert told["policy.rows"] == 2
-        assert forward.parent_span_id == request.span_id
-        times = [request.start_time_unix_nano, forward.start_time_unix_nano, forward.end_time_unix_nano]
-        assert times == sorted(times)
-        assert forward.end_time_unix_nano <= request.end_time_unix_nano
+    forward = spans["forward"]
+    assert told["policy.rows"] == 2
+    assert forward.parent_span_id == request.span_id
+    times = [request.start_time_unix_nano, forward.start_time_unix_nano, forward.end_time_unix_nano]
+    assert times == sorted(times)
+    assert forward.end_time_unix_nano <= request.end_time_unix_nano
 
 
 def test_spans_that_nobody_takes_hold_up_nothing(start_server, example: Path, monkeypatch: pytest.MonkeyPatch):
