@@ -9,29 +9,31 @@ which is right once a server has stopped); and the good load's p99 before and du
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from tqdm import tqdm
 
 from benchmarks.command_line import parser_of
+from benchmarks.fault_settings import LeftOut, alias, as_pid_one, hanging, plain, with_small_disk
 from benchmarks.good_load import OUTCOMES, GoodLoad
-from benchmarks.our_server import OurServer
+from benchmarks.hanging_policy import HANGS_AT
+from benchmarks.our_server import READYZ, OurServer
 from benchmarks.slow_clients import ask_unread, hold, long_answer, open_connections
-from benchmarks.two_policies import Questions, small_policy, write
+from benchmarks.two_policies import Questions
+from benchmarks.wrk import ask, http_request
 from carla_mlflow import open_artifact
 
 QUIET_S, SETTLE_S, WAIT_S = 3.0, 2.0, 30.0
 PAUSE_S = 0.01
 SLOW, SLOW_S = 200, 15.0
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-PID_ONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def kill_workers(server: OurServer, _: argparse.Namespace) -> str:
@@ -91,15 +93,40 @@ def never_reading(server: OurServer, options: argparse.Namespace) -> str:
     return f"{SLOW} connections sent {sent:,} requests, {ended} ended by the server; {grown}"
 
 
-FAULTS: dict[str, Callable[[OurServer, argparse.Namespace], str]] = {
-    "kill -9 of a worker, 3×": kill_workers,
-    "SIGHUP": reload_settings,
-    "SIGTERM": terminate,
-    "SIGTERM as PID 1": terminate,
-    "idle connections": idle,
-    "slow headers": slow_heads,
-    "slow bodies": slow_bodies,
-    "clients that never read": never_reading,
+def hang(server: OurServer, _: argparse.Namespace) -> str:
+    """A forward that does not come to an end, three times, each in another worker's life."""
+    body, back = msgspec.json.encode({"observations": [{"state": [HANGS_AT, *[0.5] * 15]}]}), []
+    for _number in range(3):
+        before = _pids(server)
+        began = time.monotonic()
+        status, _, _ = ask(server.port, http_request("/predict", body, "application/json"))
+        took = time.monotonic() - began
+        back.append(
+            f"{status} after {took:.1f} s, replaced {_seconds_until(lambda old=before: _pids(server) - old):.1f}"
+        )
+        time.sleep(1)
+    return "; ".join(back)
+
+
+def fill_disk(server: OurServer, _: argparse.Namespace) -> str:
+    """Production moves to a version that the cache has no room for."""
+    alias("2")
+    told = _seconds_until(lambda: b"1.1.0" in ask(server.port, READYZ)[2])
+    time.sleep(3)
+    return f"refused after {told:.1f} s: {ask(server.port, READYZ)[2].decode()[:160]}"
+
+
+FAULTS: dict[str, tuple[Callable[[OurServer, argparse.Namespace], str], Callable[..., Any]]] = {
+    "kill -9 of a worker, 3×": (kill_workers, plain),
+    "a forward hangs, 3×": (hang, hanging),
+    "full disk": (fill_disk, with_small_disk),
+    "SIGHUP": (reload_settings, plain),
+    "SIGTERM": (terminate, plain),
+    "SIGTERM as PID 1": (terminate, as_pid_one),
+    "idle connections": (idle, plain),
+    "slow headers": (slow_heads, plain),
+    "slow bodies": (slow_bodies, plain),
+    "clients that never read": (never_reading, plain),
 }
 
 
@@ -111,41 +138,39 @@ def main() -> None:
     parser.add_argument("--only", help="a part of a fault's name")
     options = parser.parse_args()
     chosen = [name for name in FAULTS if not options.only or options.only.lower() in name.lower()]
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = write(small_policy("1.0.0", 1), Path(scratch))
-        options.artifact = open_artifact(folder)
-        print(f"{options.workers} workers; {options.connections} connections that wait {PAUSE_S * 1e3:g} ms each time")
-        counts = "".join(f"{name:>9}" for name in OUTCOMES)
-        print(f"{'since the fault':26}{counts}{'p99 ms before':>15}{'during':>9}", flush=True)
-        for name in tqdm(chosen, leave=False, disable=None):
-            print(measure(name, folder, options), flush=True)
+    print(f"{options.workers} workers; {options.connections} connections that wait {PAUSE_S * 1e3:g} ms each time")
+    counts = "".join(f"{name:>9}" for name in OUTCOMES)
+    print(f"{'since the fault':26}{counts}{'p99 ms before':>15}{'during':>9}", flush=True)
+    for name in tqdm(chosen, leave=False, disable=None):
+        print(measure(name, options), flush=True)
 
 
-def measure(name: str, folder: Path, options: argparse.Namespace) -> str:
+def measure(name: str, options: argparse.Namespace) -> str:
     """One fault: its line of the table."""
-    as_pid_one = name.endswith("PID 1")
-    if as_pid_one and not _may_unshare():
-        return f"{name:26}left out: this user may not make a PID namespace"
-    through = PID_ONE if as_pid_one else ()
-    with OurServer("--model", str(folder), "--workers", str(options.workers), through=through) as server:
-        time.sleep(2)  # until every worker has loaded it
-        with GoodLoad(server.port, folder, options.connections, PAUSE_S) as load:
-            quiet = time.monotonic() + 0.5
-            time.sleep(QUIET_S)
-            began = time.monotonic()
-            what = FAULTS[name](server, options)
-            ended = time.monotonic()
-            time.sleep(SETTLE_S)
+    fault, setting = FAULTS[name]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        try:
+            with setting(options, Path(scratch)) as (server, folder):
+                return beside(name, fault, server, folder, options)
+        except LeftOut as why:
+            return f"{name:26}left out: {why}"
+
+
+def beside(name: str, fault: Callable[..., str], server: OurServer, folder: Path, options: argparse.Namespace) -> str:
+    """Good load, and the fault."""
+    time.sleep(2)  # until every worker has loaded it
+    options.artifact = open_artifact(folder)
+    with GoodLoad(server.port, folder, options.connections, PAUSE_S) as load:
+        quiet = time.monotonic() + 0.5
+        time.sleep(QUIET_S)
+        began = time.monotonic()
+        what = fault(server, options)
+        ended = time.monotonic()
+        time.sleep(SETTLE_S)
     counts = "".join(f"{load.count(outcome, began):>9,}" for outcome in OUTCOMES)
     line = f"{name:26}{counts}{load.p99_ms(quiet, began):>15.1f}{load.p99_ms(began, ended):>9.1f}   {what}"
     texts = {each.text for each in load.asked if each.outcome in {"failed", "dropped", "wrong"} and each.text}
     return "\n".join([line, *(f"    {text}" for text in sorted(texts)[:4])])
-
-
-def _may_unshare() -> bool:
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run([*PID_ONE, "true"], stderr=subprocess.DEVNULL).returncode == os.EX_OK
 
 
 def _pids(server: OurServer) -> set[int]:
