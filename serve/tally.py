@@ -19,8 +19,8 @@ from prometheus_client import Counter, Histogram
 from carla_mlflow.array_spec import ArraySpec
 from carla_mlflow.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
 
-MOST_ROWS, MOST_BATCHES = 4096, 128
-"""Rows, and forwards, whose actions and observations wait to be looked at: more at once would hold up a request."""
+MOST_ROWS, MOST_BATCHES, MOST_ANSWERS = 512, 128, 512
+"""What waits to be counted: rows, forwards, answers. More at once would hold up a request."""
 INNER = 0.005
 """Of a field's range, at either end: what lies there the policy was hardly trained on."""
 
@@ -81,6 +81,7 @@ class Tally:
         self._lock = threading.Lock()
         self._answers: list[tuple[tuple[str, int, str], float | None, float | None, float | None]] = []
         self._actions: Numbers[str] = Numbers()
+        self._requests: Numbers[tuple[str, int, str]] = Numbers()
         self._seen: list[Seen] = []
         self._rows = 0
 
@@ -107,23 +108,30 @@ class Tally:
             self._rows += rows
             if self._rows > MOST_ROWS or len(self._seen) > MOST_BATCHES:
                 self._look()
+            if len(self._answers) > MOST_ANSWERS:
+                self._count()
 
     def flush(self) -> None:
         """Hands everything to prometheus_client."""
         with self._lock:
             self._look()
-            answers = self._answers[:]  # while others append
-            del self._answers[: len(answers)]
-            for labels, count in Numbers(answer[0] for answer in answers).items():
+            self._count()
+            for labels, count in self._requests.items():
                 self._metrics.requests.labels(*labels).inc(count)
-            for column, part in ((1, "queue"), (2, "total"), (3, "decode")):
-                seconds = [answer[column] for answer in answers if answer[column] is not None]
-                self._metrics.parts[part].add_all(np.array(seconds, dtype=np.float64))
+            self._requests.clear()
             for version, rows in self._actions.items():
                 self._metrics.actions.labels(version).inc(rows)
             self._actions.clear()
             for buckets in (*self._metrics.parts.values(), self._metrics.rows, *self._metrics.dimensions):
                 buckets.flush()
+
+    def _count(self) -> None:
+        answers = self._answers[:]  # while others append
+        del self._answers[: len(answers)]
+        self._requests.update([answer[0] for answer in answers])
+        for column, part in ((1, "queue"), (2, "total"), (3, "decode")):
+            seconds = [answer[column] for answer in answers if answer[column] is not None]
+            self._metrics.parts[part].add_all(np.array(seconds, dtype=np.float64))
 
     def _look(self) -> None:
         """The policy's own health: what it does, and whether it is asked what it knows."""
