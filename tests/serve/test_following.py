@@ -322,8 +322,9 @@ def test_what_a_server_says_it_serves_is_all_of_it(start_server, registry, alias
     server = start(start_server, alias)
     metadata = server.get("/metadata").json
     digest = registry.artifacts[0].digest
+    runs = {"name": NAME, "backend": "onnx", "device": "cpu"}
     assert metadata["served"] == [
-        {"version": "1.0.0", "digest": digest, "stage": "candidate", "following": f"{NAME}@{alias}"}
+        {"version": "1.0.0", "digest": digest, "stage": "candidate", "following": f"{NAME}@{alias}"} | runs
     ]
     assert metadata["following"] == f"{NAME}@{alias}"
     assert msgspec.json.encode(metadata["refused"]) == b"[]"
