@@ -70,7 +70,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
             "proc_name": "carla-serve",
             "preload_app": True,
             "post_worker_init": lambda _: self._fill(),
-            "child_exit": lambda _, worker: self._forget(worker.pid),
+            "child_exit": lambda _, worker: self._forget(worker),
         }.items():
             self.cfg.set(name, value)
 
@@ -86,12 +86,14 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
         start_observers(self._settings)
         start_filling(self._slot, self._settings, self._slot.folder / FOLLOW_FILE)
 
-    def _forget(self, pid: int) -> None:
+    def _forget(self, worker: Any) -> None:
         """A worker that is gone serves nothing."""
         from prometheus_client.multiprocess import mark_process_dead
 
-        worker_file(self._slot.folder, pid).unlink(missing_ok=True)
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        worker_file(self._slot.folder, worker.pid).unlink(missing_ok=True)
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+        if hasattr(worker, "forgotten"):
+            worker.forgotten()
 
 
 class KeepingArbiter(Arbiter):  # type: ignore[misc]

@@ -8,14 +8,11 @@ next answer, takes what still waits in the listen queue, and leaves when all is 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -26,10 +23,13 @@ from gunicorn.workers.base import Worker
 from serve import metrics
 from serve.errors import ApiError
 from serve.reception import Reception
+from serve.shares import Shares
 from serve.turn import Question
 from serve.watchdog import EXIT_CODE, Watchdog
+from serve.wire.acceptor import Acceptor
 from serve.wire.connection import Connection
 
+SHARES = Shares()
 SWEEP_S = 0.1
 GC_THRESHOLD = 50_000
 """New objects before Python looks for cycles: the lists of a large request are no reason to."""
@@ -40,7 +40,20 @@ REPLACED_S = 2.0
 
 
 class LoopWorker(Worker):  # type: ignore[misc]
-    """One process of the server. The app carries the slot and the settings as extensions."""
+    """One process of the server. The app carries the slot and the settings as extensions.
+
+    Attributes:
+        place: in the table of how many connections each worker holds.
+    """
+
+    def __init__(self, *of_gunicorn: Any) -> None:
+        """Called in the master process, before the worker is forked."""
+        super().__init__(*of_gunicorn)
+        self.place = SHARES.give_place()
+
+    def forgotten(self) -> None:
+        """Called in the master process when the worker is gone."""
+        SHARES.take_back(self.place)
 
     def init_process(self) -> None:
         self._exit_code = 0
@@ -69,15 +82,16 @@ class LoopWorker(Worker):  # type: ignore[misc]
         Watchdog(reception.turn, self._explain, settings.forward_timeout_s).start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._told_to_stop, number)
-        self._tls = ssl_context(self.cfg) if self.cfg.is_ssl else None
-        self._taken: list[asyncio.Task[None]] = []
-        self._servers = [
-            await loop.create_server(self._connect, sock=listener.sock, ssl=self._tls, backlog=self.cfg.backlog)
-            for listener in self.sockets
-        ]
+        tls = ssl_context(self.cfg) if self.cfg.is_ssl else None
+        listeners = [listener.sock for listener in self.sockets]
+        self._acceptor = Acceptor(loop, listeners, reception.connections)
+        self._acceptor.start(self._connect, tls, settings.header_timeout_s, SHARES, self.place, self._is_eager)
         self._sweep(time.monotonic())
         await self._stopped.wait()
         reception.stop()
+
+    def _is_eager(self) -> bool:
+        return self._slot.serving is not None and not self._slot.draining
 
     def _connect(self) -> Connection:
         return Connection(self._reception)
@@ -97,6 +111,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         self._loop.call_later(SWEEP_S, self._sweep, second)
         for connection in [c for c in self._reception.connections if c.deadline < now]:
             connection.expire()
+        self._acceptor.tell()
         self._reception.pieces.look()
         metrics.TALLY.flush()
         metrics.IN_FLIGHT.set(self._reception.in_flight)
@@ -108,21 +123,12 @@ class LoopWorker(Worker):  # type: ignore[misc]
             self._stopped.set()
         elif not self._slot.draining:
             self._slot.draining = self._reception.draining = True
+            self._acceptor.tell()
             self._loop.call_later(self._settings.drain_s, self._stop_accepting, self._settings.grace_s)
 
     def _stop_accepting(self, grace_s: float) -> None:
-        """Takes what waits in the listen queue, and closes it at once: what comes then is refused, and never reset."""
-        for listener in self.sockets:
-            for accepted in _waiting(listener.sock):
-                self._taken.append(self._loop.create_task(self._take(accepted)))
-        for server in self._servers:
-            server.close()
-        for listener in self.sockets:
-            listener.close()
+        self._acceptor.stop()
         self._loop.call_later(SETTLE_S, self._leave, time.monotonic() + grace_s)
-
-    async def _take(self, accepted: socket.socket) -> None:
-        await self._loop.connect_accepted_socket(self._connect, accepted, ssl=self._tls)
 
     def _leave(self, latest: float) -> None:
         """When everything is answered, or it takes too long."""
@@ -153,13 +159,3 @@ class LoopWorker(Worker):  # type: ignore[misc]
     def handle_abort(self, sig: int, frame: Any) -> None:
         """Gunicorn's own: this process has not said that it lives."""
         os._exit(1)
-
-
-def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
-    """The connections that wait in a listen queue."""
-    listener.setblocking(False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            accepted, _ = listener.accept()
-            accepted.setblocking(False)
-            yield accepted

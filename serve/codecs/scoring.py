@@ -57,7 +57,7 @@ class ScoringCodec:
         if any(spec.shape for spec in self._specs):
             raise ApiError("bad_request", "CSV holds single numbers only; this policy observes arrays: send JSON")
         try:
-            reader = csv.DictReader(io.StringIO(body.decode(), newline=""), strict=True)
+            reader = csv.DictReader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
             table = list(reader)
         except (UnicodeDecodeError, csv.Error) as error:
             raise ApiError("bad_request", "not CSV in UTF-8") from error

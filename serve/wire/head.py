@@ -116,7 +116,7 @@ def _checked(method: str, target: str, headers: dict[str, str], minor: int) -> H
         raise ApiError("bad_request", "content-length is no number")
     path, _, query = target.partition("?")
     wishes = [word.strip() for word in headers.get("connection", "").lower().split(",")]
-    keep_alive = "close" not in wishes and (bool(minor) or "keep-alive" in wishes)
+    keep_alive = bool(minor) and "close" not in wishes  # HTTP/1.0 has no keep-alive that every proxy understands
     wants_continue = headers.get("expect", "").lower() == "100-continue" and bool(minor)
     return Head(
         method, target, path, query, headers, minor, keep_alive, int(length or 0), coding is not None, wants_continue

@@ -191,6 +191,12 @@ def test_http_1_0_is_answered_and_closed(any_server: Server):
         assert statuses(read_all(raw)) == [200]
 
 
+def test_http_1_0_can_not_wish_for_more(loop_server: Server):
+    with connect(loop_server) as raw:
+        raw.sendall(b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        assert statuses(read_all(raw)) == [200]
+
+
 def test_heads_that_are_too_large_are_431(loop_server: Server):
     for head in (b"X-A: " + b"a" * 40_000 + b"\r\n", b"".join(b"X-%d: 1\r\n" % number for number in range(200))):
         assert statuses(say(loop_server, b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")) == [431]

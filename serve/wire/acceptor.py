@@ -1,0 +1,140 @@
+"""Accepts connections for one worker; where another worker holds fewer, that one goes first."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+
+from serve.shares import Shares
+from serve.wire.connection import Connection
+
+POLITE_S = 0.002
+"""How long a connection is left to others. A worker that is deciding is back in less."""
+FULL_S = 0.1
+"""Between two tries while the process has as many open files as it may."""
+MOST_AT_ONCE = 64
+PLENTY = 2**31
+"""More connections than any worker holds."""
+MADE_ROOM = 32
+"""Idle connections that are closed when there is no room for a new one."""
+_FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+log = logging.getLogger("serve")
+
+
+class Acceptor:
+    """Takes connections from listening sockets.
+
+    Attributes:
+        connections: that are open. The protocol puts itself in, and takes itself out.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, listeners: Sequence[socket.socket], connections: set[Connection]
+    ) -> None:
+        self._loop, self._listeners, self.connections = loop, listeners, connections
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(
+        self,
+        connect: Callable[[], Connection],
+        tls: ssl.SSLContext | None,
+        handshake_s: float,
+        shares: Shares,
+        place: int,
+        is_eager: Callable[[], bool],
+    ) -> None:
+        """Accepts from now on.
+
+        Args:
+            connect: makes the protocol of a connection.
+            tls: None for plain text.
+            handshake_s: seconds in which a TLS handshake has to be over.
+            shares: where workers tell how many connections they hold.
+            place: this worker's in it.
+            is_eager: whether it has something to serve, and goes on doing so; else it takes only what others leave.
+        """
+        self._connect, self._tls, self._handshake_s = connect, tls, handshake_s
+        self._shares, self._place, self._is_eager = shares, place, is_eager
+        self.tell()
+        for listener in self._listeners:
+            listener.setblocking(False)
+            self._loop.add_reader(listener, self._look, listener)
+
+    @property
+    def held(self) -> int:
+        """Connections, with those that are being set up."""
+        return len(self.connections) + len(self._tasks)
+
+    def tell(self) -> None:
+        """Says how many connections this worker holds. To be called often, since they also end."""
+        if self._is_eager():
+            self._shares.hold(self._place, self.held)
+        else:
+            self._shares.leave(self._place)
+
+    def stop(self) -> None:
+        """Takes what waits in the listen queues and closes them at once: what comes then is refused, never reset."""
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+            while self._take_one(listener):
+                pass
+        for listener in self._listeners:
+            listener.close()
+
+    def _look(self, listener: socket.socket) -> None:
+        for _ in range(MOST_AT_ONCE):
+            if self._shares.others_hold_less(self.held if self._is_eager() else PLENTY):
+                self._pause(listener, POLITE_S)
+                return
+            if not self._take_one(listener):
+                return
+
+    def _pause(self, listener: socket.socket, seconds: float) -> None:
+        self._loop.remove_reader(listener)
+        self._loop.call_later(seconds, self._go_on, listener)
+
+    def _go_on(self, listener: socket.socket) -> None:
+        if listener.fileno() >= 0:  # it is not closed meanwhile
+            self._loop.add_reader(listener, self._look, listener)
+            self._take_one(listener)
+
+    def _take_one(self, listener: socket.socket) -> bool:
+        """Whether there was one."""
+        try:
+            accepted, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._make_room(error)
+            self._pause(listener, FULL_S)
+            return False
+        accepted.setblocking(False)
+        task = self._loop.create_task(self._set_up(accepted))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self.tell()
+        return True
+
+    async def _set_up(self, accepted: socket.socket) -> None:
+        limit = self._handshake_s if self._tls else None
+        try:
+            await self._loop.connect_accepted_socket(
+                self._connect, accepted, ssl=self._tls, ssl_handshake_timeout=limit
+            )
+        except OSError as error:  # no handshake, or not in time; or it went away meanwhile
+            log.debug("a connection came to nothing: %s", error)
+            accepted.close()
+
+    def _make_room(self, error: OSError) -> None:
+        """Closes the connections on which nothing was asked for longest."""
+        idle = sorted((each for each in self.connections if each.is_idle), key=lambda each: each.deadline)
+        for connection in idle[:MADE_ROOM]:
+            connection.transport.close()
+        log.error("no room for another connection (%s): closed %d idle ones", error.strerror, len(idle[:MADE_ROOM]))

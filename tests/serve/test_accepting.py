@@ -1,0 +1,107 @@
+"""Which worker a connection falls to, and what happens when there is no room for another."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests_support import Server
+
+from benchmarks.wrk import http_request
+
+Start = Callable[..., Server]
+BODY = b'{"observations":[{"speed":6,"steering":0,"sensors":[1,1,1,1,1,1,1,1,1,1,1,1]}]}'
+REQUEST = http_request("/predict", BODY, "application/json")
+
+
+def workers(server: Server) -> list[psutil.Process]:
+    return psutil.Process(server.process.pid).children()
+
+
+def held(process: psutil.Process) -> int:
+    return sum(each.status == psutil.CONN_ESTABLISHED for each in process.net_connections("tcp"))
+
+
+@contextlib.contextmanager
+def open_connections(server: Server, count: int) -> Iterator[list[socket.socket]]:
+    """So many, each of which was answered once."""
+    with contextlib.ExitStack() as stack:
+        found = []
+        for _ in range(count):
+            address = "127.0.0.1", int(server.url.rpartition(":")[2])
+            found.append(stack.enter_context(socket.create_connection(address, timeout=10)))
+            assert ask(found[-1])
+        yield found
+
+
+def ask(connection: socket.socket) -> bool:
+    connection.sendall(REQUEST)
+    return connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.fixture
+def pair(start_server: Start, example: Path) -> Server:
+    """Two workers, both of which take connections by now."""
+    server = start_server("--model", str(example), "--workers", "2")
+    server.wait_ready()
+    server.pool.close()
+    wait_for(lambda: shared(server) == [1, 1])
+    return server
+
+
+def shared(server: Server) -> list[int]:
+    """What each worker holds of two new connections, beside what it held."""
+    before = [held(worker) for worker in workers(server)]
+    with open_connections(server, 2):
+        return [held(worker) - was for worker, was in zip(workers(server), before, strict=True)]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_each_of_two_workers_holds_half_of_the_connections(pair: Server, count: int):
+    with open_connections(pair, count):
+        assert [held(worker) for worker in workers(pair)] == [count // 2] * 2
+
+
+def test_a_worker_that_replaces_a_killed_one_gets_the_next_connections(pair: Server):
+    with open_connections(pair, 4) as before:
+        killed, _ = workers(pair)
+        killed.send_signal(signal.SIGKILL)
+        wait_for(lambda: len(workers(pair)) == 2 and killed not in workers(pair))
+        wait_for(lambda: shared(pair) == [0, 2])  # kept holds two, so both go to the new one, once it is ready
+        assert sum(ask(connection) for connection in before if not gone(connection)) == 2
+
+
+def gone(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+    finally:
+        connection.settimeout(10)
+
+
+def test_when_no_more_files_can_be_opened_idle_connections_make_room(start_server: Start, example: Path):
+    server = start_server("--model", str(example))
+    server.wait_ready()
+    [worker] = workers(server)
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (100, 100))
+    with open_connections(server, 300) as connections:
+        assert ask(connections[-1])
+        assert "no room for another connection" in server.log.read_text()
