@@ -37,6 +37,7 @@ class Reception:
         in_flight: requests that are not answered yet.
         held_bytes: of large bodies that are being read.
         draining: whether each answer is the last on its connection.
+        on_closed: called when a connection is over.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Reception:
         self._slot, self._settings = slot, settings
         self.planner = Planner(settings)
         self.connections: set[Connection] = set()
+        self.on_closed: Callable[[], None] = lambda: None
         self.in_flight = 0
         self.held_bytes = 0
         self.draining = False
@@ -57,6 +59,15 @@ class Reception:
         self.bridge = Bridge(app, loop, self.replies)
 
     # What connections call.
+
+    def opened(self, connection: Connection) -> None:
+        """Somebody connected."""
+        self.connections.add(connection)
+
+    def closed(self, connection: Connection) -> None:
+        """A connection is over."""
+        self.connections.discard(connection)
+        self.on_closed()
 
     def limit_of(self, plan: Plan) -> int:
         """Most bytes that the body of such a request can need, for any version that is served."""

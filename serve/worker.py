@@ -86,6 +86,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         listeners = [listener.sock for listener in self.sockets]
         self._acceptor = Acceptor(loop, listeners, reception.connections)
         self._acceptor.start(self._connect, tls, settings.header_timeout_s, SHARES, self.place, self._is_eager)
+        reception.on_closed = self._acceptor.tell
         self._sweep(time.monotonic())
         await self._stopped.wait()
         reception.stop()

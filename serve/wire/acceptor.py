@@ -30,14 +30,14 @@ class Acceptor:
     """Takes connections from listening sockets.
 
     Attributes:
-        connections: that are open. The protocol puts itself in, and takes itself out.
+        connections: that are open.
     """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, listeners: Sequence[socket.socket], connections: set[Connection]
     ) -> None:
         self._loop, self._listeners, self.connections = loop, listeners, connections
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._coming: dict[Connection, asyncio.Task[None]] = {}
 
     def start(
         self,
@@ -68,10 +68,10 @@ class Acceptor:
     @property
     def held(self) -> int:
         """Connections, with those that are being set up."""
-        return len(self.connections) + len(self._tasks)
+        return len(self.connections) + sum(each not in self.connections for each in self._coming)
 
     def tell(self) -> None:
-        """Says how many connections this worker holds. To be called often, since they also end."""
+        """Says how many connections this worker holds. To be called when one ends, and now and then."""
         if self._is_eager():
             self._shares.hold(self._place, self.held)
         else:
@@ -116,21 +116,23 @@ class Acceptor:
             self._pause(listener, FULL_S)
             return False
         accepted.setblocking(False)
-        task = self._loop.create_task(self._set_up(accepted))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        connection = self._connect()
+        self._coming[connection] = self._loop.create_task(self._set_up(connection, accepted))
         self.tell()
         return True
 
-    async def _set_up(self, accepted: socket.socket) -> None:
+    async def _set_up(self, connection: Connection, accepted: socket.socket) -> None:
         limit = self._handshake_s if self._tls else None
         try:
             await self._loop.connect_accepted_socket(
-                self._connect, accepted, ssl=self._tls, ssl_handshake_timeout=limit
+                lambda: connection, accepted, ssl=self._tls, ssl_handshake_timeout=limit
             )
         except OSError as error:  # no handshake, or not in time; or it went away meanwhile
             log.debug("a connection came to nothing: %s", error)
             accepted.close()
+        finally:
+            del self._coming[connection]
+            self.tell()
 
     def _make_room(self, error: OSError) -> None:
         """Closes the connections on which nothing was asked for longest."""

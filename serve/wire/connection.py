@@ -59,8 +59,13 @@ class Receiver(Protocol):
     max_body_bytes: int
     header_timeout_s: float
     body_timeout_s: float
-    connections: set[Connection]
     held_bytes: int
+
+    def opened(self, connection: Connection) -> None:
+        """Somebody connected."""
+
+    def closed(self, connection: Connection) -> None:
+        """A connection is over."""
 
     def limit_of(self, plan: Plan) -> int:
         """Most bytes that the body of such a request can need."""
@@ -99,11 +104,11 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
-        self.server.connections.add(self)
+        self.server.opened(self)
         self.deadline = time.monotonic() + KEEP_ALIVE_S
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.server.connections.discard(self)
+        self.server.closed(self)
         self._release()
         self._closing = self.gone = True
 
