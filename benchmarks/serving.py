@@ -1,4 +1,4 @@
-"""python -m benchmarks.serving [--peers DIR --seconds 3 --rounds 3 --workers 1 --only mlp]: our server beside others.
+"""python -m benchmarks.serving [--peers DIR --seconds 3 --rounds 3 --workers 2 --only mlp]: our server beside others.
 
 Every system is started, its answers are checked, it is loaded by wrk and stopped; then the next; and all of that again
 in every round, so that a noisy minute hits all alike. Prints medians: an MLP of 16-64-64-3 and a network that sees
@@ -39,7 +39,8 @@ def main() -> None:
     parser.add_argument("--peer", action="append", default=[], help="a system of that run.py (default: the best known)")
     parser.add_argument("--seconds", type=int, default=3, help="of each load (default 3)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=1, help="processes of carla-serve (default 1)")
+    cores = os.cpu_count() or 1
+    parser.add_argument("--workers", type=int, default=cores, help=f"processes of carla-serve (default {cores}: cores)")
     parser.add_argument("--only", choices=sorted(KINDS))
     options = parser.parse_args()
     torch.set_num_threads(1)
