@@ -14,6 +14,8 @@ from serve.wire.connection import Connection
 
 POLITE_S = 0.002
 """How long a connection is left to others. A worker that is deciding is back in less."""
+SHY_S = 0.1
+"""The same of a worker that has nothing to serve yet, or was told to stop, while others can answer better."""
 FULL_S = 0.1
 """Between two tries while the process has as many open files as it may."""
 MOST_AT_ONCE = 64
@@ -88,8 +90,9 @@ class Acceptor:
 
     def _look(self, listener: socket.socket) -> None:
         for _ in range(MOST_AT_ONCE):
-            if self._shares.others_hold_less(self.held if self._is_eager() else PLENTY):
-                self._pause(listener, POLITE_S)
+            eager = self._is_eager()
+            if self._shares.others_hold_less(self.held if eager else PLENTY):
+                self._pause(listener, POLITE_S if eager else SHY_S)
                 return
             if not self._take_one(listener):
                 return
