@@ -19,6 +19,8 @@ SHY_S = 0.1
 FULL_S = 0.1
 """Between two tries while the process has as many open files as it may."""
 MOST_AT_ONCE = 64
+SEND_BUFFER = 256 * 1024
+"""Bytes of answers that the kernel keeps for a client; by itself it would keep megabytes for one that never reads."""
 PLENTY = 2**31
 """More connections than any worker holds."""
 MADE_ROOM = 32
@@ -65,6 +67,7 @@ class Acceptor:
         self.tell()
         for listener in self._listeners:
             listener.setblocking(False)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit it
             self._loop.add_reader(listener, self._look, listener)
 
     @property
