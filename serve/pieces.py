@@ -28,6 +28,7 @@ class Pieces:
 
     Attributes:
         on_hang: called when a piece does not come to an end.
+        hangs: whether that has happened.
     """
 
     def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes, timeout_s: float) -> None:
@@ -37,13 +38,13 @@ class Pieces:
         self._jobs: deque[Job] = deque()  # that have rows nobody works on yet
         self._running: dict[int, tuple[float, Job]] = {}
         self._number = 0
-        self._hangs = False
+        self.hangs = False
         self.on_hang: Callable[[], None] = lambda: None
 
     def add(self, question: Question) -> None:
         """Answers it when it is its turn."""
         job, plan = Job(question), question.wire.plan
-        if self._hangs:
+        if self.hangs:
             self._give_up(job, _replaced())
             return
         is_small = len(question.asked.body) <= SMALL_BYTES or question.asked.json_bytes is not None
@@ -96,6 +97,9 @@ class Pieces:
         except Exception as problem:  # the boundary: it is this request's alone
             done = problem
         self._loop.call_soon_threadsafe(self._worked, number, job, start, done)
+        done = (
+            None  # an error holds this frame, which would hold the error, and with it the request, until a collection
+        )
 
     def _worked(self, number: int, job: Job, start: int, done: Actions | Exception | None) -> None:
         self._running.pop(number, None)
@@ -133,8 +137,8 @@ class Pieces:
         for job in hanging:
             if not job.over:
                 self._give_up(job, ApiError("internal", "the policy does not come to an end"))
-        if hanging and not self._hangs:
-            self._hangs = True
+        if hanging and not self.hangs:
+            self.hangs = True
             waiting, self._jobs = self._jobs, deque()
             for job in waiting:
                 if not job.over:

@@ -43,7 +43,7 @@ class Reception:
     def __init__(
         self, loop: AbstractEventLoop, app: Callable[..., Iterable[bytes]], slot: Slot, settings: Settings
     ) -> None:
-        self._slot, self._settings = slot, settings
+        self._loop, self._slot, self._settings = loop, slot, settings
         self.planner = Planner(settings)
         self.connections: set[Connection] = set()
         self.on_closed: Callable[[], None] = lambda: None
@@ -59,6 +59,10 @@ class Reception:
         self.bridge = Bridge(app, loop, self.replies)
 
     # What connections call.
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Calls it when the others had their turn."""
+        self._loop.call_soon(call)
 
     def opened(self, connection: Connection) -> None:
         """Somebody connected."""

@@ -31,6 +31,8 @@ from serve.wire.connection import Connection
 
 SHARES = Shares()
 SWEEP_S = 0.1
+SWITCH_S = 0.0005
+"""After which a thread that computes lets the event loop go on; Python's own 5 ms are as long as fifty answers."""
 GC_THRESHOLD = 50_000
 """New objects before Python looks for cycles: the lists of a large request are no reason to."""
 SETTLE_S = 0.1
@@ -65,6 +67,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         asyncio.set_event_loop(loop)
         gc.freeze()  # what lives now lives on
         gc.set_threshold(GC_THRESHOLD)
+        sys.setswitchinterval(SWITCH_S)
         try:
             loop.run_until_complete(self._serve(loop))
         finally:

@@ -6,8 +6,9 @@ import re
 
 from serve.errors import ApiError
 
-MOST_CHUNKS = 100_000
-"""With the lines after the last. More are an attack: 64 MiB come in chunks of hundreds of bytes at least."""
+FREE_CHUNKS, LEAST_CHUNK = 1000, 256
+"""So many chunks may be of any size; of more, so many bytes are asked for on the average. To read one costs a
+microsecond or two, and megabytes in chunks of a few bytes would keep everyone waiting."""
 MOST_TRAILERS = 100
 MOST_LINE = 256
 """Bytes of the line before a chunk, extensions included, and of a line after the last."""
@@ -77,7 +78,7 @@ class ChunkedBody:
 
     def _wait(self, rest: bytes) -> bytes | None:
         if len(rest) > MOST_LINE:
-            raise _BROKEN
+            raise _BROKEN.with_traceback(None)  # or it would grow with each raise
         self._line = rest
         return None
 
@@ -85,16 +86,16 @@ class ChunkedBody:
         """The line before a chunk, or a trailer, which nobody asked for and nobody reads."""
         self._lines += 1
         self._trailers += self._ended
-        too_many = self._lines > MOST_CHUNKS or self._trailers > MOST_TRAILERS
+        too_many = self._lines > FREE_CHUNKS + self._size // LEAST_CHUNK or self._trailers > MOST_TRAILERS
         if len(line) > MOST_LINE or too_many or not line.endswith(b"\r\n"):
-            raise _BROKEN
+            raise _BROKEN.with_traceback(None)  # or it would grow with each raise
         if not self._ended:
             self._begin_chunk(line[:-2])
 
     def _begin_chunk(self, line: bytes) -> None:
         found = _SIZE.fullmatch(line)
         if found is None:
-            raise _BROKEN
+            raise _BROKEN.with_traceback(None)  # or it would grow with each raise
         size = int(found[1], 16)
         self._size += size
         if self._size > self._limit:

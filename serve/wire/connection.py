@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from serve.errors import ApiError
@@ -14,6 +16,8 @@ from serve.wire.plan import Plan, Planner
 
 MOST_PIPELINED = 64
 """Requests of one connection that wait for their answers; more are read when some are answered."""
+MOST_A_TURN = 8
+"""Requests that are read off one connection before the others get their turn."""
 SMALL_BYTES = 16 * 1024
 MOST_HELD = 4
 """Bodies of the largest size that may be in memory at once, from their first byte to their answer. Those of up to
@@ -60,6 +64,9 @@ class Receiver(Protocol):
     header_timeout_s: float
     body_timeout_s: float
     held_bytes: int
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Calls it when the others had their turn."""
 
     def opened(self, connection: Connection) -> None:
         """Somebody connected."""
@@ -151,10 +158,14 @@ class Connection(asyncio.Protocol):
     # Reading.
 
     def _read(self, data: bytes) -> None:
-        while not self._closing:
-            if self._deaf or len(self.pending) >= MOST_PIPELINED:
+        for turn in itertools.count():
+            if self._closing:
+                return
+            if self._deaf or len(self.pending) >= MOST_PIPELINED or (turn >= MOST_A_TURN and data):
                 self._rest += data
                 self._pause()
+                if not self._deaf and not self.pending:  # else the next answer goes on
+                    self.server.later(self._go_on)
                 return
             if self._body is None:
                 data = self._read_head(data) if data else data
@@ -196,7 +207,7 @@ class Connection(asyncio.Protocol):
     def _expect_body(self, plan: Plan) -> None:
         head, self._plan = plan.head, plan
         if plan.refusal is not None and (head.length or head.chunked):
-            raise plan.refusal  # the body would be read for nothing
+            raise plan.refusal.with_traceback(None)  # the body would be read for nothing; raised often, it would grow
         limit = self.server.limit_of(plan)
         if head.length > limit:
             raise ApiError("body_too_large", f"at most {limit} bytes")
@@ -244,6 +255,8 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def _go_on(self) -> None:
+        if self._closing or self._deaf or not self._paused:
+            return
         self._paused = False
         self.transport.resume_reading()
         data, self._rest = self._rest, b""
@@ -267,7 +280,7 @@ class Connection(asyncio.Protocol):
             return
         if not pending and self._body is None and not self._rest:
             self.deadline = time.monotonic() + KEEP_ALIVE_S
-        if self._paused and len(pending) < MOST_PIPELINED:
+        if self._paused and len(pending) < MOST_A_TURN:
             self._go_on()
 
     def _end(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 from tests_support import Server
 
@@ -326,3 +327,18 @@ def test_probes_are_answered_while_predictions_are_too_many(start_server: Callab
     server.wait_ready()
     answer = say(server, post() * 3 + GET + GET.replace(b"/healthz", b"/metrics"))
     assert statuses(answer) == [200, 429, 429, 200, 200]
+
+
+@pytest.mark.parametrize(
+    "refused", [post(b"Content-Type: text/plain\r\n"), chunked(b"nonsense\r\n")], ids=["head", "body"]
+)
+def test_the_same_refusal_over_and_over_takes_no_memory(loop_server: Server, refused: bytes):
+    [worker] = psutil.Process(loop_server.process.pid).children()
+
+    def take(times: int) -> int:
+        for _ in range(times):
+            assert statuses(say(loop_server, refused)) in ([400], [415])
+        return worker.memory_info().rss
+
+    before = take(500)
+    assert take(4000) - before < 1_500_000
