@@ -1,9 +1,11 @@
 # make demo runs the main job; make test passes the tests. Both do the set-up first.
 PYTHON ?= python3.11
+DOCKER ?= docker
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' carla_mlflow/__init__.py)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo serve test check bench
+.PHONY: setup demo serve test check bench image
 
 setup: $(READY)
 
@@ -29,6 +31,9 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.tampering
 	$(BIN)/python -m benchmarks.serving
+
+image:
+	$(DOCKER) build --build-arg GIT_SHA=$$(git rev-parse --short=12 HEAD) --build-arg VERSION=$(VERSION) -t carla-mlflow .
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -86,6 +86,17 @@ def natural(text: str) -> int:
     return value
 
 
+def _read_secrets() -> None:
+    """MLflow's user and password from the files that MLFLOW_TRACKING_…_FILE name: how containers are given secrets."""
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        path = os.environ.get(f"{name}_FILE")
+        if path and name not in os.environ:
+            with open(path) as file:
+                secret = file.read().strip()
+            if secret:
+                os.environ[name] = secret
+
+
 def progress(step: str) -> None:
     """Tells a person who waits what a command is doing; nothing when stderr is a file or a pipe."""
     if sys.stderr.isatty():
@@ -107,6 +118,7 @@ def prepare_mlflow() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    _read_secrets()
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     warnings.simplefilter("ignore", FutureWarning)

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from carla_mlflow.errors import UnreachableError
 from carla_mlflow.mlflow_errors import translate
@@ -35,6 +34,15 @@ def registry_uri() -> str:
     if file == uri:
         return without_password(uri)
     return uri if file.startswith("/") else f"sqlite:///{Path(file).absolute()}"
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    """What a database raises that MLflow asks directly. Where there is no SQLAlchemy, it asks none."""
+    try:
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError:
+        return ()
+    return (SQLAlchemyError,)
 
 
 def without_password(uri: str) -> str:
@@ -66,7 +74,7 @@ def ask(uri: str, deadline_s: float, function: Callable[P, R], *args: P.args, **
         raise UnreachableError(f"{uri}: no answer (tried for {time.monotonic() - started:.0f} s)") from error
     except MlflowException as error:
         raise translate(error, uri, time.monotonic() - started) from error
-    except SQLAlchemyError as error:  # a database that is no registry, or half of one, asked directly
+    except _database_errors() as error:  # a database that is no registry, or half of one, asked directly
         raise UnreachableError(f"{uri}: {str(error).splitlines()[0]}") from error
 
 

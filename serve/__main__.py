@@ -119,7 +119,12 @@ def check_port(settings: Settings) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    settings = parse_settings(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["score"]:
+        from serve.score.command import main as score
+
+        return score(given[1:])
+    settings = parse_settings(given)
     start_logging(settings)
     lacks = missing()
     if lacks:

@@ -157,7 +157,7 @@ def _add_probes(app: Flask, slot: Slot) -> None:
 
     @app.get("/version")
     def version() -> Response:
-        return Response(importlib.metadata.version("mlflow"), content_type="text/html; charset=utf-8")
+        return Response(importlib.metadata.version("mlflow-skinny"), content_type="text/html; charset=utf-8")
 
 
 def _add_metadata(app: Flask, settings: Settings, slot: Slot) -> None:

@@ -6,8 +6,10 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any
 
+from serve.baked import BAKED, baked
 from serve.settings import PREFIX, Settings
 
 
@@ -17,14 +19,16 @@ def _type_of(setting: Field[Any]) -> type[Any]:
 
 
 def settings_from_environment(environment: Mapping[str, str]) -> Settings:
-    """Reads POLICY_ variables.
+    """Reads POLICY_ variables; a secret also from the file that POLICY_…_FILE names.
 
     Raises:
-        ValueError: a value is not of its type; names the variable.
+        ValueError: a value is not of its type, or a file can't be read; names the variable.
     """
     values = {}
     for f in fields(Settings):
         text = environment.get(PREFIX + f.name.upper())
+        if text is None and "secret" in f.metadata:
+            text = _from_file(environment, f"{PREFIX}{f.name.upper()}_FILE")
         if text is not None:
             try:
                 values[f.name] = _type_of(f)(text)
@@ -33,14 +37,32 @@ def settings_from_environment(environment: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
+def _from_file(environment: Mapping[str, str], variable: str) -> str | None:
+    path = environment.get(variable)
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{variable}={path!r}: can't be read as text") from error
+
+
+def with_baked(environment: Mapping[str, str]) -> dict[str, str]:
+    """The same, with the policy that an image holds where no other is named: its folder, and its digest as the pin."""
+    found = baked(environment.get(BAKED, "")) if not environment.get(PREFIX + "MODEL") else None
+    return {**environment, **({PREFIX + "MODEL": found[0], PREFIX + "DIGEST": found[1]} if found else {})}
+
+
 def parse_settings(arguments: Sequence[str] | None) -> Settings:
     """Reads flags over POLICY_ variables; prints what is wrong and exits with 2."""
     parser = argparse.ArgumentParser(
         "carla-serve", description="Serves a driving policy over HTTP, verified before it is ready."
     )
-    parser.epilog = "each flag may also be set as POLICY_ and its name: --max-batch is POLICY_MAX_BATCH; a flag wins. "
+    parser.epilog = "python -m serve score scores files of logged drives instead. "
+    parser.epilog += "each flag may also be set as POLICY_ and its name: --max-batch is POLICY_MAX_BATCH; a flag wins. "
     parser.epilog += "; ".join(
-        f"{PREFIX}{f.name.upper()}, which is no flag: {f.metadata['help']}"
+        f"{PREFIX}{f.name.upper()} (or a file's name in {PREFIX}{f.name.upper()}_FILE), which is no flag: "
+        f"{f.metadata['help']}"
         for f in fields(Settings)
         if "secret" in f.metadata
     )
@@ -51,7 +73,8 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     options = parser.parse_args(arguments)
     given = {f.name: getattr(options, f.name) for f in flags if getattr(options, f.name) is not None}
     try:
-        settings = settings_from_environment({**os.environ, **{PREFIX + k.upper(): str(v) for k, v in given.items()}})
+        asked = {**os.environ, **{PREFIX + k.upper(): str(v) for k, v in given.items()}}
+        settings = settings_from_environment(with_baked(asked))
     except ValueError as error:
         parser.error(str(error))
     problems = settings.problems()

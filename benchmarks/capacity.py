@@ -1,0 +1,133 @@
+"""python -m benchmarks.capacity [--cars 100000 --hz 20 --cores 32]: a fleet on paper, from one measured core.
+
+Simulates one worker whose cars ask at their own rate, each at its own moment: what waits while a forward runs is
+answered by the next one (natural batching). A turn costs `fixed-us`, and `each-us` a request; the defaults are from
+`python -m benchmarks.serving` (docs/capacity.md says how). Then counts nodes, bandwidth, and what a promotion asks
+of the registry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.command_line import parser_of
+
+SECONDS = 20.0
+"""Of simulated time."""
+BYTES = {"JSON": (520, 490), "/v2 binary": (760, 620), "image, /v2": (138_900, 620)}
+"""Of a request with one observation and of its answer, heads included."""
+FRAMING = 1.05
+"""What TCP and TLS add, about."""
+
+
+@dataclass(frozen=True)
+class Turned:
+    """What one worker was seen to do: its load (0 to 1), milliseconds from asking to the answer, requests a turn."""
+
+    busy: float
+    p50_ms: float
+    p99_ms: float
+    rows: float
+
+
+def simulate(cars: int, hz: float, fixed_us: float, each_us: float, jitter: float = 0.1) -> Turned:
+    """One worker and its cars.
+
+    Args:
+        cars: that ask it, each once a period.
+        hz: requests of a car a second.
+        fixed_us: of a turn.
+        each_us: of a request in it.
+        jitter: of a period, how irregular a car is (standard deviation).
+    """
+    rng = np.random.default_rng(0)
+    periods = int(SECONDS * hz)
+    moments = (rng.uniform(size=(cars, 1)) + np.arange(periods) + rng.normal(0, jitter, (cars, periods))) / hz
+    asked = np.sort(moments.ravel())
+    now, first, busy, turns, waits = 0.0, 0, 0.0, 0, np.empty(len(asked))
+    while first < len(asked):
+        now = max(now, asked[first])
+        stop = int(np.searchsorted(asked, now, side="right"))
+        took = (fixed_us + each_us * (stop - first)) / 1e6
+        now += took
+        waits[first:stop] = now - asked[first:stop]
+        busy, turns, first = busy + took, turns + 1, stop
+        if now > 2 * SECONDS:  # it falls behind for good
+            return Turned(1.0, math.inf, math.inf, math.inf)
+    p50, p99 = np.percentile(waits * 1e3, (50, 99))
+    return Turned(busy / SECONDS, float(p50), float(p99), len(asked) / turns)
+
+
+def most_cars(hz: float, fixed_us: float, each_us: float, limit_ms: float, spare: float) -> int:
+    """The most cars of a worker that could have `spare` times as many and answer 99 of 100 within a limit."""
+    low, high = 0, int(2e6 / each_us / hz)
+    while high - low > max(1, high // 200):
+        middle = (low + high) // 2
+        seen = simulate(middle, hz, fixed_us, each_us)
+        low, high = (middle, high) if seen.p99_ms <= limit_ms else (low, middle)
+    return int(low / spare)
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    add = parser.add_argument
+    add("--cars", type=int, default=100_000)
+    add("--hz", type=float, default=20.0, help="requests of a car a second (default 20)")
+    add("--cores", type=int, default=32, help="of a node (default 32)")
+    add("--fixed-us", type=float, default=98.0, help="microseconds of a turn (default 98, measured)")
+    add("--each-us", type=float, default=13.9, help="of a request in it (default 13.9, measured)")
+    add("--image-us", type=float, default=480.0, help="of a request with an image, its forward included (default 480)")
+    add("--limit-ms", type=float, default=5.0, help="that the slowest of a hundred may take (default 5)")
+    add("--spare", type=float, default=2.0, help="times the cars that a worker could take: one of two zones may fail")
+    add("--poll-s", type=float, default=5.0, help="between looks at the registry (default 5)")
+    add(
+        "--artifact-mb", type=float, default=0.2, help="of a version (default 0.2, the example; an image network has 5)"
+    )
+    add("--looks", type=float, default=100.0, help="that the registry answers a second (default 100)")
+    options = parser.parse_args()
+    print_worker(options)
+    nodes = print_fleet(options, "JSON", options.each_us)
+    print_fleet(options, "/v2 binary", 1.4 * options.each_us)
+    print_fleet(options, "image, /v2", options.image_us)
+    print_promotion(options, nodes)
+
+
+def print_worker(options: argparse.Namespace) -> None:
+    """What waiting grows to as a worker gets more cars."""
+    print(f"one worker, cars that ask {options.hz:g}/s; a turn takes {options.fixed_us:g} + {options.each_us:g} n µs")
+    print(f"{'cars':>8}{'load':>8}{'p50 ms':>9}{'p99 ms':>9}{'a turn':>9}")
+    full = int(1e6 / options.each_us / options.hz)
+    for share in (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 1.05):
+        seen = simulate(int(full * share), options.hz, options.fixed_us, options.each_us)
+        print(f"{int(full * share):>8,}{seen.busy:>8.0%}{seen.p50_ms:>9.2f}{seen.p99_ms:>9.2f}{seen.rows:>9.1f}")
+
+
+def print_fleet(options: argparse.Namespace, what: str, each_us: float) -> int:
+    """Workers, nodes and bandwidth; returns the nodes."""
+    a_worker = most_cars(options.hz, options.fixed_us, each_us, options.limit_ms, options.spare)
+    workers = math.ceil(options.cars / max(1, a_worker))
+    nodes = math.ceil(workers / options.cores)
+    asked = options.cars * options.hz
+    there, back = (asked * size * FRAMING * 8 / 1e9 for size in BYTES[what])
+    print(f"\n{options.cars:,} cars at {options.hz:g} Hz, {what}: {asked / 1e6:.1f} million requests/s")
+    print(f"  {a_worker:,} cars a worker, {workers:,} workers, {nodes:,} nodes of {options.cores} cores")
+    print(f"  {there:.1f} Gbit/s in, {back:.1f} out; a node {there / nodes:.2f} and {back / nodes:.2f}")
+    return nodes
+
+
+def print_promotion(options: argparse.Namespace, nodes: int) -> None:
+    """What the registry has to answer, by who asks it."""
+    print(f"\nregistry, asked every {options.poll_s:g} s, of which it answers {options.looks:g}/s (--looks)")
+    for who, followers in (("a node", nodes), ("a core", nodes * options.cores), ("a car", options.cars)):
+        looks, fetched = followers / options.poll_s, followers * options.artifact_mb
+        verdict = "holds" if looks < options.looks / 2 else "breaks"
+        text = f"  a follower {who}: {followers:,} of them, {looks:,.1f} looks/s: {verdict}"
+        print(f"{text}; a promotion fetches {fetched:,.0f} MB in {options.poll_s:g} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""python -m benchmarks.scoring [--rows 1000000 --spark --ray]: logged drives scored by each way, side by side.
+
+Makes a Parquet file of observations, scores it by `python -m serve score`, and, when asked, by Spark's UDF of the
+logged model and by Ray Data. Prints rows/s with the start, the largest memory of the process that scores (with those
+below it), and whether every action has the engine's bits; exits with 1 when one has not.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.command_line import EXAMPLE, parser_of
+from carla_mlflow import Engine
+from carla_mlflow.control import CONTROL_NAMES
+
+SPARK = """
+import sys, mlflow
+from pyspark.sql import SparkSession
+from pyspark.sql.functions import struct
+uri, source, output = sys.argv[1:]
+spark = SparkSession.builder.master("local[*]").config("spark.ui.enabled", "false").getOrCreate()
+kinds = "throttle double, brake double, steer double"
+act = mlflow.pyfunc.spark_udf(spark, uri, result_type=kinds, env_manager="local")
+rows = spark.read.parquet(source)
+rows.withColumn("action", act(struct("speed", "steering", "sensors"))).select("row", "action.*").write.parquet(output)
+"""
+
+
+def main() -> int:
+    parser = parser_of(__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--spark", action="store_true", help="also by Spark (needs Java 17)")
+    parser.add_argument("--ray", action="store_true", help="also by Ray Data, on a cluster of this machine alone")
+    options = parser.parse_args()
+    engine = Engine.open(EXAMPLE, device="cpu")
+    rng = np.random.default_rng(0)
+    observations = {spec.name: spec.sample(rng, options.rows) for spec in engine.specs}
+    wanted = engine.act(observations).control
+    print(f"{'':14}{'rows':>12}{'seconds':>10}{'rows/s':>12}{'MB':>8}   same bits")
+    failed = False
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        source = folder / "in.parquet"
+        doubles = {name: pa.array(list(array.astype(np.float64))) for name, array in observations.items()}
+        pq.write_table(pa.table({"row": np.arange(options.rows), **doubles}), source)
+        for name, command, environment in ways(options, folder):
+            began = time.perf_counter()
+            peak = run(command, environment)
+            seconds = time.perf_counter() - began
+            same = actions(folder / name) == wanted.tobytes()
+            failed |= not same
+            print(f"{name:14}{options.rows:>12,}{seconds:>10.1f}{options.rows / seconds:>12,.0f}{peak:>8.0f}   {same}")
+    return int(failed)
+
+
+def ways(options, folder: Path):
+    """Name, command and environment of each."""
+    source = str(folder / "in.parquet")
+    score = [sys.executable, "-m", "serve", "score", "--model", str(EXAMPLE), "--input", source, "--keep", "row"]
+    yield "serve score", [*score, "--output", str(folder / "serve score")], {}
+    if options.ray:
+        yield "Ray Data", [*score, "--output", str(folder / "Ray Data"), "--ray", "local"], {"RAY_DEDUP_LOGS": "0"}
+    if options.spark:
+        env = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "POLICY_CACHE_DIR": str(folder / "cache")}
+        register = [str(Path(sys.executable).parent / "carla-registry"), "register", str(EXAMPLE), "--name", "mine"]
+        subprocess.run(register, env={**os.environ, **env}, check=True, capture_output=True)
+        env |= {"PYSPARK_PYTHON": sys.executable}
+        yield "Spark UDF", [sys.executable, "-c", SPARK, "models:/mine/1", source, str(folder / "Spark UDF")], env
+
+
+def run(command: list[str], environment: dict[str, str]) -> float:
+    """Runs it; the most MB that it and all below it held at once."""
+    process = subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    most = [0.0]
+
+    def watch() -> None:
+        while process.poll() is None:
+            found = 0.0
+            for each in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+                try:
+                    found += each.memory_full_info().pss / 1e6
+                except psutil.Error:
+                    continue
+            most[0] = max(most[0], found)
+            time.sleep(0.05)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    _, told = process.communicate()
+    if process.returncode:
+        raise SystemExit(told[-3000:])
+    return most[0]
+
+
+def actions(path: Path) -> bytes:
+    """The actions in the order of the rows, float32."""
+    table = pq.read_table(path).sort_by("row")
+    return np.stack([table[name].to_numpy() for name in CONTROL_NAMES], axis=1).astype(np.float32).tobytes()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

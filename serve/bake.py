@@ -1,0 +1,45 @@
+"""python -m serve.bake ARTIFACT FOLDER: puts one policy into an image, verified, with its digest beside it.
+
+A server that is told of no model, and to which POLICY_BAKED names that folder, serves it, pinned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from carla_mlflow import Engine, open_artifact, write_artifact
+from carla_mlflow.errors import CarlaMlflowError
+from serve.baked import DIGEST, POLICY
+
+
+def bake(source: Path, folder: Path) -> str:
+    """Copies an artifact after it was opened, loaded and held against its golden observations; returns its digest.
+
+    Raises:
+        CarlaMlflowError: it is damaged, or acts differently here.
+    """
+    artifact = open_artifact(source)
+    Engine(artifact, "cpu")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = write_artifact(folder / POLICY, artifact)
+    (folder / DIGEST).write_text(written.digest + "\n")
+    return written.digest
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python -m serve.bake", description=__doc__.partition("\n\n")[2])
+    parser.add_argument("artifact", type=Path, help="the policy's folder")
+    parser.add_argument("folder", type=Path, help="where it goes")
+    options = parser.parse_args()
+    try:
+        print(bake(options.artifact, options.folder))
+    except (CarlaMlflowError, OSError) as error:
+        print(f"bake: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

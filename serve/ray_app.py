@@ -1,0 +1,129 @@
+"""Ray Serve: the same server as a deployment that scales over a cluster.
+
+    serve run serve.ray_app:policy model=carla-policy@production
+
+Engine, codecs, protocols, natural batching, limits and following are carla-serve's own; Ray brings the HTTP proxy, the
+replicas and their autoscaling. A promotion is taken by every replica between two requests, so nothing is redeployed.
+Arguments are settings of carla-serve, and min_replicas, max_replicas, num_cpus, num_gpus, max_ongoing_requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import serve
+
+from serve.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+    from starlette.requests import Request as HttpRequest
+    from starlette.responses import Response as HttpResponse
+
+READY_S = 120.0
+"""A replica that has nothing to serve by then is given up."""
+OF_RAY = {"min_replicas": 1, "max_replicas": 8, "num_cpus": 1.0, "num_gpus": 0.0, "max_ongoing_requests": 256}
+TARGET = 16.0
+"""Requests at once that a replica should have: more are answered as fast, and fewer waste it."""
+
+
+def policy(arguments: dict[str, Any]) -> Application:
+    """Builds the application, as `serve run` wants it.
+
+    Raises:
+        ValueError: an argument is unknown, or can't be served with.
+    """
+    own = {name: type(default)(arguments.get(name, default)) for name, default in OF_RAY.items()}
+    given = {name: str(value) for name, value in arguments.items() if name not in OF_RAY}
+    unknown = set(given) - {field.name for field in fields(Settings)}
+    if unknown:
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+    environment = {PREFIX + name.upper(): value for name, value in given.items()}
+    settings = _settings(environment)
+    if settings.problems():
+        raise ValueError("; ".join(settings.problems()))
+    deployment = serve.deployment(
+        Replica,
+        name="policy",
+        max_ongoing_requests=int(own["max_ongoing_requests"]),
+        autoscaling_config={
+            "min_replicas": own["min_replicas"],
+            "max_replicas": own["max_replicas"],
+            "target_ongoing_requests": TARGET,
+        },
+        ray_actor_options={"num_cpus": own["num_cpus"], "num_gpus": own["num_gpus"]},
+        health_check_period_s=1,
+        graceful_shutdown_wait_loop_s=0.1,
+    )
+    return deployment.bind(environment)
+
+
+def _settings(environment: dict[str, str]) -> Settings:
+    from serve.flags import settings_from_environment
+
+    return settings_from_environment({**os.environ, **environment})
+
+
+class Replica:
+    """One process of the cluster that answers requests."""
+
+    async def __init__(self, environment: dict[str, str]) -> None:  # type: ignore[misc]  # Ray waits for it
+        """Ready when the policy is loaded, verified, in parity and warm. Args: settings as POLICY_ variables."""
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        from serve.node import METRICS, Node, meeting_folder
+
+        settings = _settings(environment)
+        folder = meeting_folder(settings, ray.get_runtime_context().get_node_id())
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / METRICS)  # read when prometheus_client is imported
+        from serve.app import create_app
+        from serve.asgi import AsgiServer
+        from serve.filling import start_filling
+        from serve.reception import Reception
+        from serve.slot import Slot
+
+        node = Node(settings, folder)
+        self._slot = slot = Slot(folder, settings.references)
+        slot.look_now = node.look_now
+        node.start()
+        app = create_app(settings, slot)
+        self._reception = Reception(asyncio.get_running_loop(), app, slot, settings)
+        self._server = AsgiServer(self._reception)
+        start_filling(slot, settings, node.status_file)
+        await self._until_ready()
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def _until_ready(self) -> None:
+        ends = time.monotonic() + READY_S
+        while self._slot.serving is None:
+            if time.monotonic() > ends:
+                raise RuntimeError(f"not ready: {self._slot.reason}")
+            await asyncio.sleep(0.02)
+
+    async def _sweep(self) -> None:
+        from serve import metrics
+
+        while True:
+            await asyncio.sleep(0.1)
+            self._reception.replies.second()
+            self._reception.pieces.look()
+            metrics.TALLY.flush()
+            metrics.IN_FLIGHT.set(self._reception.in_flight)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answers one request of Ray's proxy."""
+        from starlette.responses import Response
+
+        status, headers, body = await self._server.answer(request.scope, request.receive)
+        response = Response(body, status)
+        response.raw_headers = headers
+        return response
+
+    def check_health(self) -> None:
+        """Asked by Ray. Raises when this process should be replaced: a forward does not come to an end."""
+        if self._reception.pieces.hangs:
+            raise RuntimeError("a forward has not come to an end")

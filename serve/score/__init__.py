@@ -1,0 +1,1 @@
+"""Scoring files of logged drives: the same policy, row by row, without a server."""

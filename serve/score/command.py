@@ -1,0 +1,97 @@
+"""python -m serve score: the actions of a policy on logged drives, row by row, as the server would have answered.
+
+Reads a Parquet file piece by piece and writes another, so that any length fits in memory. Killed, it goes on where it
+was when it is called again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from carla_mlflow import Engine, open_artifact
+from carla_mlflow.artifact import Artifact
+from carla_mlflow.cli import DONE, add_debug, run_command
+from carla_mlflow.errors import RefusedError
+from serve.settings import CHOICES, Settings
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m serve score", description=__doc__.partition("\n\n")[2])
+    add = parser.add_argument
+    add("--model", required=True, help="artifact folder, or a reference such as carla-policy@production")
+    add("--input", type=Path, required=True, help="Parquet with a column for each observation, and maybe others")
+    add("--output", type=Path, required=True, help="Parquet: throttle, brake, steer, in the order of the input")
+    add("--digest", default=None, help="pin: score by this artifact or not at all (sha256:…)")
+    add("--keep", default="", metavar="COLUMNS", help="columns of the input to copy beside the actions: drive,time")
+    add("--skip-invalid", action="store_true", help="rows that don't fit the policy get nulls; else they end the run")
+    add("--device", default=Settings.device, help="auto, cpu, cuda or cuda:N (default auto)")
+    add("--backend", default=Settings.backend, choices=CHOICES["backend"], help="what runs the policy (default card)")
+    add("--ray", metavar="ADDRESS", help="score on a Ray cluster (auto: this machine's); the output is then a folder")
+    add_debug(parser)
+    parser.set_defaults(run=score)
+    return parser
+
+
+def score(options: argparse.Namespace) -> int:
+    """Scores a file, and says what that took."""
+    if not options.input.exists():
+        raise RefusedError(f"{options.input}: there is no such file")
+    if options.output.resolve() == options.input.resolve():
+        raise RefusedError(f"{options.output}: is the input; write elsewhere")
+    artifact = find_artifact(options.model, options.digest)
+    kept = tuple(name.strip() for name in options.keep.split(",") if name.strip())
+    began = time.perf_counter()
+    if options.ray:
+        from serve.score.on_ray import score_on_ray
+
+        rows = score_on_ray(artifact, options, kept)
+    else:
+        rows = _score_here(artifact, options, kept)
+    seconds = time.perf_counter() - began
+    by = f"{artifact.card.name} {artifact.card.version} ({artifact.digest[:19]}…)"
+    print(f"{options.output}: {rows:,} rows by {by} in {seconds:.1f} s, {rows / seconds:,.0f} rows/s")
+    return DONE
+
+
+def _score_here(artifact: Artifact, options: argparse.Namespace, kept: tuple[str, ...]) -> int:
+    from serve.score.run import Scorer, about, count_rows, score_file
+
+    engine = Engine(artifact, options.device, options.backend)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=count_rows(options.input), unit="row", unit_scale=True, disable=None) as bar:
+
+        def told(rows: int, known: bool) -> None:
+            bar.set_postfix_str("of an earlier run" if known else "")
+            bar.update(rows)
+
+        run = about(engine, options.input, kept, options.skip_invalid)
+        return score_file(Scorer(engine, kept, options.skip_invalid), run, options.output, told)
+
+
+def find_artifact(model: str, digest: str | None) -> Artifact:
+    """The artifact in a folder, or what a reference means in the registry now."""
+    if Path(model).is_dir() or model.startswith((".", "/")):
+        return open_artifact(Path(model), digest)
+    from registry.cache import default_cache, fetch_to_cache
+    from registry.reference import parse_reference
+    from registry.store import Store
+
+    store = Store()
+    artifact = fetch_to_cache(store, store.resolve(parse_reference(model)), default_cache())
+    if digest not in (None, artifact.digest):
+        raise RefusedError(f"{model}: is {artifact.digest}, not {digest}")
+    return artifact
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run_command(build_parser(), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
