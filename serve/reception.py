@@ -23,8 +23,8 @@ from serve.wire.connection import Connection, Request
 from serve.wire.plan import Plan, Planner
 from serve.wire.replies import Replies
 
-LARGE, LARGE_GZIP = 256 * 1024, 4 * 1024
-"""Bytes of a body from which on it is decoded beside the loop, in a thread."""
+LARGE, LARGE_TEXT, LARGE_GZIP = 256 * 1024, 64 * 1024, 4 * 1024
+"""Bytes of a body, of its JSON, of a packed one, from which on it is decoded beside the loop, in a thread."""
 
 log = logging.getLogger("serve")
 
@@ -110,7 +110,9 @@ class Reception:
             return
         asked = Asked(request.body, plan.media_type, plan.json_bytes)
         question = Question(request, plan.door, serving, asked, self.max_body_bytes)
-        takes_long = serving.is_slow or len(request.body) > (LARGE_GZIP if plan.gzip else LARGE)
+        size = len(request.body)
+        text = size if plan.json_bytes is None else plan.json_bytes
+        takes_long = serving.is_slow or size > (LARGE_GZIP if plan.gzip else LARGE) or text > LARGE_TEXT
         (self.pieces if takes_long else self.turn).add(question)
 
     def _forget(self, question: Question, status: int) -> None:

@@ -208,3 +208,16 @@ def test_another_digest_than_the_pin_scores_nothing(tmp_path: Path, engine: Engi
     flags = ("--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out.parquet"))
     assert score(*flags, "--digest", "sha256:" + "0" * 64).code == 1
     assert score(*flags, "--digest", open_artifact(EXAMPLE).digest).code == 0
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_on_a_ray_cluster_the_rows_keep_their_order_and_bits(engine: Engine, tmp_path: Path):
+    observations = drives(engine, 20_000)
+    pq.write_table(table(observations, row=np.arange(20_000)), tmp_path / "in.parquet", row_group_size=3000)
+    flags = ("--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out"), "--keep", "row")
+    done = score(*flags, "--ray", "local")
+    assert done.code == 0, done.err
+    assert scored(tmp_path / "out").tobytes() == engine.act(observations).control.tobytes()
+    assert pq.read_table(tmp_path / "out")["row"].to_pylist() == list(range(20_000))
+    assert "already exists" in score(*flags, "--ray", "local").err
