@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -60,8 +61,10 @@ def make_base() -> None:
 
 
 def wheels() -> str:
-    """A folder in which pip finds wheels besides the index, or nothing."""
-    return os.environ.get("PIP_FIND_LINKS", "")
+    """A folder in which this machine's pip finds wheels besides the index, or nothing."""
+    asked = [sys.executable, "-m", "pip", "config", "get", "global.find-links"]
+    configured = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    return os.environ.get("PIP_FIND_LINKS") or configured
 
 
 def build(name: str, *arguments: str) -> float:
