@@ -1,8 +1,10 @@
 """python -m benchmarks.scoring [--rows 1000000 --spark --ray]: logged drives scored by each way, side by side.
 
-Makes a Parquet file of observations, scores it by `python -m serve score`, and, when asked, by Spark's UDF of the
+Makes Parquet files of observations, scores them by `python -m serve score`, and, when asked, by Spark's UDF of the
 logged model and by Ray Data. Prints rows/s with the start, the largest memory of the process that scores (with those
-below it), and whether every action has the engine's bits; exits with 1 when one has not.
+below it), and whether every action has the engine's bits; exits with 1 when one has not. From a tenth of the rows and
+all of them follow how long a way takes to start and how fast it is then, and from those how many rows a cluster of
+machines like this one needs to be sooner than one of them.
 """
 
 from __future__ import annotations
@@ -37,38 +39,67 @@ rows.withColumn("action", act(struct("speed", "steering", "sensors"))).select("r
 """
 
 
+ONE_MACHINE = "serve score"
+MACHINES = (2, 4, 8, 16, 32, 64)
+
+
 def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--spark", action="store_true", help="also by Spark (needs Java 17)")
     parser.add_argument("--ray", action="store_true", help="also by Ray Data, on a cluster of this machine alone")
     options = parser.parse_args()
+    print(f"{'':14}{'rows':>12}{'seconds':>10}{'rows/s':>12}{'MB':>8}   same bits")
+    took: dict[str, list[float]] = {}
+    sizes = [options.rows // 10, options.rows]
+    failed = False
+    for rows in sizes:
+        with tempfile.TemporaryDirectory() as scratch:
+            failed |= score(rows, options, Path(scratch), took)
+    tell_what_pays(sizes, took)
+    return int(failed)
+
+
+def score(rows: int, options, folder: Path, took: dict[str, list[float]]) -> bool:
+    """Scores so many rows in every way, prints a line each, adds its seconds; whether any action was another."""
     engine = Engine.open(EXAMPLE, device="cpu")
     rng = np.random.default_rng(0)
-    observations = {spec.name: spec.sample(rng, options.rows) for spec in engine.specs}
+    observations = {spec.name: spec.sample(rng, rows) for spec in engine.specs}
     wanted = engine.act(observations).control
-    print(f"{'':14}{'rows':>12}{'seconds':>10}{'rows/s':>12}{'MB':>8}   same bits")
+    doubles = {name: pa.array(list(array.astype(np.float64))) for name, array in observations.items()}
+    pq.write_table(pa.table({"row": np.arange(rows), **doubles}), folder / "in.parquet")
     failed = False
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        source = folder / "in.parquet"
-        doubles = {name: pa.array(list(array.astype(np.float64))) for name, array in observations.items()}
-        pq.write_table(pa.table({"row": np.arange(options.rows), **doubles}), source)
-        for name, command, environment in ways(options, folder):
-            began = time.perf_counter()
-            peak = run(command, environment)
-            seconds = time.perf_counter() - began
-            same = actions(folder / name) == wanted.tobytes()
-            failed |= not same
-            print(f"{name:14}{options.rows:>12,}{seconds:>10.1f}{options.rows / seconds:>12,.0f}{peak:>8.0f}   {same}")
-    return int(failed)
+    for name, command, environment in ways(options, folder):
+        began = time.perf_counter()
+        peak = run(command, environment)
+        seconds = time.perf_counter() - began
+        took.setdefault(name, []).append(seconds)
+        same = actions(folder / name) == wanted.tobytes()
+        failed |= not same
+        print(f"{name:14}{rows:>12,}{seconds:>10.1f}{rows / seconds:>12,.0f}{peak:>8.0f}   {same}", flush=True)
+    return failed
+
+
+def tell_what_pays(sizes: list[int], took: dict[str, list[float]]) -> None:
+    """Start and speed of each way, and what follows for clusters that divide the work without loss."""
+    figures = {}
+    for name, (few_s, all_s) in took.items():
+        speed = (sizes[1] - sizes[0]) / (all_s - few_s)
+        figures[name] = start, speed = few_s - sizes[0] / speed, speed
+        print(f"{name}: {start:.1f} s to start, then {speed:,.0f} rows/s")
+    one_start, one_speed = figures.pop(ONE_MACHINE)
+    for name, (start, speed) in figures.items():
+        for machines in MACHINES:
+            saved = 1 / one_speed - 1 / (machines * speed)
+            since = f"from {(start - one_start) / saved:,.0f} rows on" if saved > 0 else "never"
+            print(f"{name} on {machines} machines like this is sooner than {ONE_MACHINE} on one: {since}")
 
 
 def ways(options, folder: Path):
     """Name, command and environment of each."""
     source = str(folder / "in.parquet")
     score = [sys.executable, "-m", "serve", "score", "--model", str(EXAMPLE), "--input", source, "--keep", "row"]
-    yield "serve score", [*score, "--output", str(folder / "serve score")], {}
+    yield ONE_MACHINE, [*score, "--output", str(folder / ONE_MACHINE)], {}
     if options.ray:
         yield "Ray Data", [*score, "--output", str(folder / "Ray Data"), "--ray", "local"], {"RAY_DEDUP_LOGS": "0"}
     if options.spark:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import logging
-import re
 import threading
 import time
 from typing import Any
@@ -20,7 +19,7 @@ from carla_mlflow.build import git_sha
 from serve import metrics
 from serve.admission import PREDICTIONS, admit, route_of_request
 from serve.answer import answer_alone
-from serve.doors import INFERENCE, INVOCATIONS, PREDICT, Asked, Door
+from serve.doors import INFERENCE, INVOCATIONS, PREDICT, Asked, Door, explainer
 from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
 from serve.finished import OBSERVERS, Finished, tell
 from serve.hooks import Hook
@@ -91,10 +90,7 @@ def _explain(error: Exception) -> Response:
     known = from_status(error.code or 500) if isinstance(error, HTTPException) else from_core(error)
     if known.code == "internal":
         log.error("request %s failed", g.request_id, exc_info=error, extra={"request_id": g.request_id})
-    explain = known.mlflow_body if request.path == "/invocations" else known.body
-    if re.match(r"/v2(/|$)", request.path):
-        explain = known.inference_body
-    body = explain(g.request_id)
+    body = explainer(request.path)(known, g.request_id)
     response = _json(msgspec.json.encode(body), known.status)
     if known.code in {"not_ready", "overloaded"}:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)

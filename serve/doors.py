@@ -68,6 +68,13 @@ class Door:
     explain: Callable[[ApiError, str], dict[str, Any]]
 
 
+def explainer(path: str) -> Callable[[ApiError, str], dict[str, Any]]:
+    """How a path's errors look, whether it is one of the server's or not."""
+    if path == INVOCATIONS.route:
+        return ApiError.mlflow_body
+    return ApiError.inference_body if path == "/v2" or path.startswith("/v2/") else ApiError.body
+
+
 def body_limit(servings: Iterable[Serving | None], door: Door | None, most: int) -> int:
     """Most bytes of a body, compressed or not, that a request can need.
 

@@ -4,7 +4,7 @@
 
 Engine, codecs, protocols, natural batching, limits and following are carla-serve's own; Ray brings the HTTP proxy, the
 replicas and their autoscaling. A promotion is taken by every replica between two requests, so nothing is redeployed.
-Arguments are settings of carla-serve, and min_replicas, max_replicas, num_cpus, num_gpus, max_ongoing_requests.
+Arguments are settings of carla-serve, and those in OF_RAY, which Ray knows by the same names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
 READY_S = 120.0
 """A replica that has nothing to serve by then is given up."""
-OF_RAY = {"min_replicas": 1, "max_replicas": 8, "num_cpus": 1.0, "num_gpus": 0.0, "max_ongoing_requests": 256}
+OF_RAY = {
+    "min_replicas": 1,
+    "max_replicas": 8,
+    "upscale_delay_s": 5.0,
+    "downscale_delay_s": 300.0,
+    "num_cpus": 1.0,
+    "num_gpus": 0.0,
+    "max_ongoing_requests": 256,
+}
 TARGET = 16.0
 """Requests at once that a replica should have: more are answered as fast, and fewer waste it."""
 
@@ -55,6 +63,8 @@ def policy(arguments: dict[str, Any]) -> Application:
             "min_replicas": own["min_replicas"],
             "max_replicas": own["max_replicas"],
             "target_ongoing_requests": TARGET,
+            "upscale_delay_s": own["upscale_delay_s"],
+            "downscale_delay_s": own["downscale_delay_s"],
         },
         ray_actor_options={"num_cpus": own["num_cpus"], "num_gpus": own["num_gpus"]},
         health_check_period_s=1,

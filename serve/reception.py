@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+
+from flask import Flask
 
 from serve import metrics
 from serve.answer import timing_ms
@@ -22,6 +24,7 @@ from serve.wire.bridge import Bridge
 from serve.wire.connection import Connection, Request
 from serve.wire.plan import Plan, Planner
 from serve.wire.replies import Replies
+from serve.wire.routes import Routes
 
 LARGE, LARGE_TEXT, LARGE_GZIP = 256 * 1024, 64 * 1024, 4 * 1024
 """Bytes of a body, of its JSON, of a packed one, from which on it is decoded beside the loop, in a thread."""
@@ -40,11 +43,9 @@ class Reception:
         on_closed: called when a connection is over.
     """
 
-    def __init__(
-        self, loop: AbstractEventLoop, app: Callable[..., Iterable[bytes]], slot: Slot, settings: Settings
-    ) -> None:
+    def __init__(self, loop: AbstractEventLoop, app: Flask, slot: Slot, settings: Settings) -> None:
         self._loop, self._slot, self._settings = loop, slot, settings
-        self.planner = Planner(settings)
+        self.planner = Planner(settings, Routes(app))
         self.connections: set[Connection] = set()
         self.on_closed: Callable[[], None] = lambda: None
         self.in_flight = 0
@@ -60,9 +61,12 @@ class Reception:
 
     # What connections call.
 
-    def later(self, call: Callable[[], None]) -> None:
-        """Calls it when the others had their turn."""
-        self._loop.call_soon(call)
+    def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
+        """Calls it when the others had their turn, and no earlier than in so many seconds."""
+        if seconds:
+            self._loop.call_later(seconds, call)
+        else:
+            self._loop.call_soon(call)
 
     def opened(self, connection: Connection) -> None:
         """Somebody connected."""
@@ -86,7 +90,7 @@ class Reception:
         if plan.door is not None:
             self._predict(request, plan)
         elif self.bridge.is_full:
-            self._refuse(request, ApiError("overloaded", "too many requests at once; try again soon"), None)
+            self._refuse(request, self._full(request), None)
         else:
             self.bridge.take(request, self._bridged)
 
@@ -97,13 +101,18 @@ class Reception:
         request.request_id = (plan.request_id if plan else None) or self.replies.new_id()
         self._refuse(request, error, None)
 
+    def _full(self, request: Request) -> ApiError:
+        if not self.draining:  # who drains wants to be done
+            request.connection.refused_for_load()
+        return ApiError("overloaded", "too many requests at once; try again soon")
+
     # Predictions.
 
     def _predict(self, request: Request, plan: Plan) -> None:
         assert plan.door is not None
         try:
             if self.in_flight > self._settings.max_inflight:
-                raise ApiError("overloaded", "too many requests at once; try again soon")
+                raise self._full(request)
             serving = find_serving(self._slot, plan.version, plan.name)
         except ApiError as error:
             self._refuse(request, error, None)
@@ -146,7 +155,8 @@ class Reception:
         door, extra = (plan.door, plan.extra) if plan else (None, b"")
         to_head = plan is not None and plan.head.method == "HEAD"
         self.in_flight -= 1
-        reply = self.replies.error(known, door, serving, request.request_id, request.keep_alive, extra, to_head)
+        explain = plan.explain if plan else ApiError.body
+        reply = self.replies.error(known, explain, serving, request.request_id, request.keep_alive, extra, to_head)
         request.answer(reply)
         version, now = serving.version if serving else "", time.perf_counter()
         total_s = now - request.received if door else None

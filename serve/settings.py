@@ -13,6 +13,8 @@ from registry.reference import parse_reference
 
 MIB = 1024 * 1024
 PREFIX = "POLICY_"
+SWITCH_S = 0.0005
+"""After which a thread that computes lets another go on; Python's own 5 ms are as long as fifty answers."""
 CHOICES = {
     "backend": ("card", "torchscript", "onnx", "auto"),
     "worker_class": ("loop", "gthread"),

@@ -23,6 +23,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from serve.admission import UNFRAMED
 from serve.errors import STATUS, ApiError
+from serve.settings import SWITCH_S
 
 _UNREADABLE = {
     "bad_request": "not HTTP that can be read here",
@@ -38,6 +39,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
+        sys.setswitchinterval(SWITCH_S)
         app = self.wsgi
 
         def closing(environ: dict[str, Any], start_response: Any) -> Any:

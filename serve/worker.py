@@ -23,6 +23,7 @@ from gunicorn.workers.base import Worker
 from serve import metrics
 from serve.errors import ApiError
 from serve.reception import Reception
+from serve.settings import SWITCH_S
 from serve.shares import Shares
 from serve.turn import Question
 from serve.watchdog import EXIT_CODE, Watchdog
@@ -31,8 +32,6 @@ from serve.wire.connection import Connection
 
 SHARES = Shares()
 SWEEP_S = 0.1
-SWITCH_S = 0.0005
-"""After which a thread that computes lets the event loop go on; Python's own 5 ms are as long as fifty answers."""
 GC_THRESHOLD = 50_000
 """New objects before Python looks for cycles: the lists of a large request are no reason to."""
 SETTLE_S = 0.1
@@ -154,7 +153,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
 
     def _explain(self, question: Question, error: ApiError) -> bytes:
         wire = question.wire
-        return self._reception.replies.error(error, question.door, question.serving, wire.request_id, False)
+        return self._reception.replies.error(error, question.door.explain, question.serving, wire.request_id, False)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Before the loop runs: told to stop while starting."""

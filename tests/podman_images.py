@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpcore
 import msgspec
-from tests_support import ROOT, Answer
+from tests_support import ROOT, Answer, missing
 
 from carla_mlflow import __version__
 
@@ -36,6 +36,15 @@ def podman(*arguments: str, timeout: float = 120, check: bool = True) -> str:
     done = subprocess.run(["podman", *arguments], capture_output=True, text=True, timeout=timeout)
     assert not check or done.returncode == 0, f"podman {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
     return done.stdout.strip()
+
+
+def need_podman() -> None:
+    """Skips, or fails where nothing may be missing, when images can't be built here."""
+    for program in ("podman", "runc", "debootstrap"):
+        if shutil.which(program) is None:
+            missing(program, program)
+    if os.getuid() != 0:
+        missing("root", "for debootstrap")
 
 
 def make_base() -> None:

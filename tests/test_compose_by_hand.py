@@ -1,4 +1,7 @@
-"""compose.yaml's services, started by hand as it says: PostgreSQL, MLflow with passwords, ours, Prometheus."""
+"""compose.yaml's services, started by hand as it says: PostgreSQL, MLflow with passwords, ours, Prometheus.
+
+Once as processes; once MLflow and ours in the containers that compose would build.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ import httpcore
 import msgspec
 import pytest
 import yaml
+from podman_images import CONFINED, IMAGE, LIMITS, RUNTIME, build, make_base, need_podman
 from real_postgres import Postgres
 from tests_support import EXAMPLE, ROOT, missing, run_command
 
@@ -26,6 +30,8 @@ from benchmarks.free_port import free_port
 pytestmark = [pytest.mark.slow, pytest.mark.postgres]
 SERVICES = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 BIN = Path(sys.executable).parent
+REGISTRY = "localhost/carla-mlflow-registry"
+Run = Callable[[str, dict[str, str], Path], list[str]]
 ROW = {"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}
 
 
@@ -76,28 +82,78 @@ def environment_of(service: str, secrets: Path, **places: str) -> dict[str, str]
     return {name: value.replace("/run/secrets", str(secrets)) for name, value in found.items()}
 
 
+def as_process(service: str, environment: dict[str, str], secrets: Path) -> list[str]:
+    """The command of a service; it finds its environment in its own."""
+    return {"mlflow": [str(ROOT / "deploy" / "mlflow" / "start")], "policy": [str(BIN / "carla-serve")]}[service]
+
+
+def in_container(service: str, environment: dict[str, str], secrets: Path) -> list[str]:
+    """The command that runs the image of a service, secrets mounted one by one as compose does it."""
+    given = SERVICES[service]
+    image = IMAGE if service == "policy" else REGISTRY
+    command = ["podman", "--runtime", RUNTIME, "run", "--rm", "--network", "host", *LIMITS]
+    limits = given["deploy"]["resources"]["limits"]
+    command += ["--memory", limits["memory"], "--cpus", limits["cpus"]]
+    command += CONFINED[: CONFINED.index("--memory")] if given.get("read_only") else []
+    for name in given["secrets"]:
+        command += ["-v", f"{secrets / name}:/run/secrets/{name}:ro"]
+    if "DATABASE_HOST" in environment:
+        command += ["-v", "{0}:{0}".format(environment["DATABASE_HOST"])]
+    own = {"SECRETS", "ARTIFACTS", "POLICY_CACHE_DIR"}  # are in the image
+    for name, value in environment.items():
+        command += [] if name in own else ["-e", f"{name}={value.replace(str(secrets), '/run/secrets')}"]
+    return [*command, image]
+
+
+@pytest.fixture
+def images() -> None:
+    """Those that compose builds."""
+    need_podman()
+    make_base()
+    build(IMAGE)
+    build(REGISTRY, "-f", str(ROOT / "deploy" / "mlflow" / "Dockerfile"))
+
+
 def test_the_whole_path_works_over_the_services(postgres: Postgres, secrets: Path, tmp_path: Path):
+    walk_the_path(as_process, postgres, secrets, tmp_path)
+
+
+@pytest.mark.container
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("container")
+@pytest.mark.usefixtures("images")
+def test_the_whole_path_works_over_the_containers(postgres: Postgres, secrets: Path, tmp_path: Path):
+    postgres.folder.chmod(0o755)  # a container's user comes to the socket
+    walk_the_path(in_container, postgres, secrets, tmp_path)
+
+
+def walk_the_path(run: Run, postgres: Postgres, secrets: Path, tmp_path: Path) -> None:
+    """From an empty database to a counted decision."""
     password = (secrets / "database-password").read_text()
     with contextlib.closing(postgres.connect()) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
+            cursor.execute("DROP DATABASE IF EXISTS mlflow")
+            cursor.execute("DROP ROLE IF EXISTS mlflow")
             cursor.execute(f"CREATE ROLE mlflow LOGIN SUPERUSER PASSWORD '{password}'")
             cursor.execute("CREATE DATABASE mlflow OWNER mlflow")
     ports = {name: str(free_port()) for name in ("mlflow", "policy", "prometheus")}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     places = {"DATABASE_HOST": str(postgres.folder), "SECRETS": str(secrets), "ARTIFACTS": str(tmp_path / "artifacts")}
     places |= {"HOST": "127.0.0.1", "PORT": ports["mlflow"], "ALLOWED_HOSTS": f"127.0.0.1:{ports['mlflow']}"}
+    of_mlflow = environment_of("mlflow", secrets, **places)
     registry = started(
-        [str(ROOT / "deploy" / "mlflow" / "start")],
-        environment_of("mlflow", secrets, **places),
+        run("mlflow", of_mlflow, secrets),
+        of_mlflow,
         tmp_path / "mlflow",
         lambda: get(urls["mlflow"] + "/health").status == 200,
     )
     follows = {"MLFLOW_TRACKING_URI": urls["mlflow"], "POLICY_MODEL": "mine@production", "POLICY_PORT": ports["policy"]}
     follows |= {"POLICY_CACHE_DIR": str(tmp_path / "cache"), "POLICY_POLL_S": "0.5"}
+    of_policy = environment_of("policy", secrets, **follows)
     policy = started(
-        [str(BIN / "carla-serve")],
-        environment_of("policy", secrets, **follows),
+        run("policy", of_policy, secrets),
+        of_policy,
         tmp_path / "policy",
         lambda: get(urls["policy"] + "/healthz").status == 200,
     )

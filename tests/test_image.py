@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import shutil
 import subprocess
 import threading
 import time
@@ -19,7 +17,7 @@ import numpy as np
 import podman_images as engine
 import pytest
 from podman_images import BAKED, IMAGE, podman, running
-from tests_support import EXAMPLE, example_as, missing, run_command
+from tests_support import EXAMPLE, example_as, run_command
 
 from benchmarks.free_port import free_port
 from benchmarks.mlflow_server import MlflowServer
@@ -35,11 +33,7 @@ WRONG_PIN = ("--model", "/policy/policy", "--digest", "sha256:" + "0" * 64)
 @pytest.fixture(scope="module", autouse=True)
 def image() -> None:
     """Both images."""
-    for program, package in (("podman", "podman"), ("runc", "runc"), ("debootstrap", "debootstrap")):
-        if shutil.which(program) is None:
-            missing(program, package)
-    if os.getuid() != 0:
-        missing("root", "for debootstrap")
+    engine.need_podman()
     engine.make_base()
     engine.build(IMAGE)
     engine.build(BAKED, "--build-arg", "ARTIFACT=examples/v0.1.0")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
@@ -19,13 +18,11 @@ from carla_mlflow.observations import from_rows
 from carla_mlflow.specs import ObservationSpec
 from serve.codecs import strict_json
 from serve.codecs.columns import Base64, Column, from_base64
-from serve.codecs.options import check_budget, check_seed, text_bytes
+from serve.codecs.options import check_budget, check_seed, row_strings, text_bytes
 from serve.errors import ApiError
 
 OPTIONS = ("deterministic", "seed", "budget_ms", "details")
 FIELDS = ("observations", *OPTIONS)
-QUOTE, FEW_BYTES = ord('"'), 8192
-"""Over so many bytes numpy counts faster."""
 NO_ARRAYS: dict[str, NDArray[Any]] = {}
 
 
@@ -63,6 +60,7 @@ class PredictCodec:
         self._specs = card.observation_spec
         self.watched = tuple(s for s in self._specs if s.dtype == "float32" and None not in (s.low, s.high))
         self.most_bytes = text_bytes(self._specs, max_rows)
+        self._most_strings = row_strings(self._specs, max_rows)
         self._columns = [Column(spec) for spec in card.observation_spec]
         self._images = [column for column in self._columns if len(column.spec.shape) > 1]
         self._raw_names = tuple(card.action.raw)
@@ -108,10 +106,10 @@ class PredictCodec:
         names -= (request.budget_ms is UNSET) + (request.details is UNSET)
         rows = request.observations
         texts = sum(column.texts(rows) for column in self._images)
-        return _quotes(body) == 2 * (names + len(rows) * len(self._specs) + 2 * texts)
+        return strict_json.quotes(body) == 2 * (names + len(rows) * len(self._specs) + 2 * texts)
 
     def _decode_slowly(self, body: bytes) -> PredictRequest:
-        document = strict_json.decode(body)
+        document = strict_json.decode(body, self._most_strings)
         if not isinstance(document, dict):
             raise ApiError("bad_request", "expected an object with observations")
         for name in document:
@@ -176,12 +174,6 @@ class PredictCodec:
             }
             for index, row in enumerate(raw)
         ]
-
-
-def _quotes(body: bytes) -> int:
-    if len(body) < FEW_BYTES:
-        return body.count(b'"')
-    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == QUOTE))
 
 
 def _request_type(specs: ObservationSpec) -> type[Any]:

@@ -19,6 +19,8 @@ from serve.errors import ApiError
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 LONGEST_ID = 256
 """Characters."""
+STRINGS_A_TENSOR = 8
+"""Its name, shape, datatype, data and parameters, and the values of some."""
 
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):
@@ -52,10 +54,11 @@ class HeaderReader:
     def __init__(self, specs: ObservationSpec, outputs: Collection[str], max_rows: int) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._outputs, self._max_rows = outputs, max_rows
+        self._most_strings = STRINGS_A_TENSOR * (len(specs) + len(outputs) + 2)
 
     def read(self, data: bytes) -> Header:
         """Reads and checks it; raises ApiError, bad_json or bad_request."""
-        document = _object(strict_json.decode(data), "", ("id", "parameters", "inputs", "outputs"))
+        document = _object(strict_json.decode(data, self._most_strings), "", ("id", "parameters", "inputs", "outputs"))
         identity = document.get("id")
         if identity is not None and (not isinstance(identity, str) or len(identity) > LONGEST_ID):
             raise ApiError("bad_request", f"expected a string of at most {LONGEST_ID} characters", "id")

@@ -9,6 +9,7 @@ from carla_mlflow.sampling import MAX_SEED
 from carla_mlflow.specs import ObservationSpec
 from serve.errors import ApiError
 
+STRINGS_OF_OPTIONS = 32
 BYTES_A_NUMBER, BYTES_A_NAME = 64, 256
 """With white space around them: seventeen digits, a sign, an exponent, and an indented line of their own."""
 
@@ -17,6 +18,11 @@ def text_bytes(specs: ObservationSpec, rows: int) -> int:
     """Of JSON that so many observations can need, generously: what is longer only costs others time."""
     row = sum(BYTES_A_NUMBER * math.prod(spec.shape) + BYTES_A_NAME for spec in specs)
     return BYTES_A_NAME * 64 + rows * row
+
+
+def row_strings(specs: ObservationSpec, rows: int) -> int:
+    """Names and values in quotes that so many observations can need, with an image as base64, and all options."""
+    return STRINGS_OF_OPTIONS + rows * sum(3 if len(spec.shape) > 1 else 1 for spec in specs)
 
 
 def check_size(text: bytes, most: int) -> None:

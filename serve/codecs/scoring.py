@@ -18,7 +18,7 @@ from carla_mlflow.observations import from_rows
 from carla_mlflow.specs import ObservationSpec
 from serve.codecs import strict_json
 from serve.codecs.carla import PredictRequest
-from serve.codecs.options import check_seed
+from serve.codecs.options import check_seed, row_strings
 from serve.errors import ApiError
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -34,6 +34,7 @@ class ScoringCodec:
     def __init__(self, specs: ObservationSpec, max_rows: int) -> None:
         self._specs = specs
         self._max_rows = max_rows
+        self._most_strings = row_strings(specs, max_rows) + max_rows  # an index of names
 
     def decode_json(self, body: bytes) -> PredictRequest:
         """Reads a JSON body.
@@ -42,7 +43,7 @@ class ScoringCodec:
             ApiError: bad_json or bad_request.
             SpecError: an observation's type or shape does not fit; names row and field.
         """
-        document = strict_json.decode(body)
+        document = strict_json.decode(body, self._most_strings)
         forms = [name for name in FORMS if isinstance(document, dict) and name in document]
         if len(forms) != 1:
             raise ApiError("bad_request", f"expected an object with exactly one of {', '.join(FORMS)}")

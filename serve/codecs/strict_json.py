@@ -1,19 +1,76 @@
-"""JSON as the standard has it: NaN and Infinity are no JSON, and a name stands once in an object."""
+"""JSON as the standard has it: NaN and Infinity are no JSON, and a name stands once in an object.
+
+The fast decoder keeps the last of two equal names; so its strings are counted, and compared with the quotes in the
+bytes. What it refuses, or where the counts differ, is decoded again slowly, which knows where and why.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import msgspec
+import numpy as np
+
 from serve.errors import ApiError
 
+NUMBERS = {int, float}
+QUOTE, FEW_BYTES = ord('"'), 8192
+"""Over so many bytes numpy counts faster."""
+LARGE = 64 * 1024
+ESCAPED = 512
+"""Quotes inside strings, at most, in a large document that is read at all."""
 
-def decode(body: bytes) -> Any:
-    """Decodes a whole body, slowly and strictly.
+_fast = msgspec.json.Decoder()
+
+
+def decode(body: bytes, most_strings: int) -> Any:
+    """Decodes a whole body.
+
+    Args:
+        body: UTF-8.
+        most_strings: names and values in quotes that a good document can have; with more, a large one is not read.
 
     Raises:
-        ApiError: bad_json, with the line and column of the fault where the decoder knows it.
+        ApiError: bad_json, with the line and column of the fault where the decoder knows it; bad_request for too
+            many strings.
     """
+    found = quotes(body)
+    if len(body) > LARGE and found > 2 * most_strings + ESCAPED:
+        raise ApiError("bad_request", "more names and texts than any request needs")
+    try:
+        document = _fast.decode(body)
+        if found == 2 * _strings(document):
+            return document
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        pass
+    return _decode_slowly(body)
+
+
+def quotes(body: bytes) -> int:
+    """How many of its bytes are quotes."""
+    if len(body) < FEW_BYTES:
+        return body.count(b'"')
+    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == QUOTE))
+
+
+def _strings(document: Any) -> int:
+    """How many names and texts it holds."""
+    count, waiting = 0, [document]
+    while waiting:
+        value = waiting.pop()
+        if type(value) is dict:
+            count += len(value)
+            waiting += value.values()
+        elif type(value) is list:
+            if not set(map(type, value)) <= NUMBERS:
+                waiting += value
+        elif type(value) is str:
+            count += 1
+    return count
+
+
+def _decode_slowly(body: bytes) -> Any:
     try:
         return json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
     except json.JSONDecodeError as error:

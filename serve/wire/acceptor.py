@@ -18,7 +18,8 @@ SHY_S = 0.1
 """The same of a worker that has nothing to serve yet, or was told to stop, while others can answer better."""
 FULL_S = 0.1
 """Between two tries while the process has as many open files as it may."""
-MOST_AT_ONCE = 64
+MOST_AT_ONCE = 2
+"""To set up a connection takes longer than to answer a request: others wait for no more than so many."""
 SEND_BUFFER = 256 * 1024
 """Bytes of answers that the kernel keeps for a client; by itself it would keep megabytes for one that never reads."""
 PLENTY = 2**31

@@ -6,16 +6,18 @@ import io
 import logging
 import sys
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from flask import Flask
 
 from serve.errors import from_core
 from serve.wire.connection import Request
 from serve.wire.plan import decoded_path
 from serve.wire.replies import Replies
 
-THREADS = 4
+THREADS = 2
 MOST_WAITING = 256
 """Requests that wait for a thread."""
 
@@ -25,9 +27,9 @@ _DROPPED = {"connection", "content-length", "transfer-encoding", "date", "server
 
 
 class Bridge:
-    """Runs a WSGI application."""
+    """Runs the app as a WSGI server does."""
 
-    def __init__(self, app: Callable[..., Iterable[bytes]], loop: AbstractEventLoop, replies: Replies) -> None:
+    def __init__(self, app: Flask, loop: AbstractEventLoop, replies: Replies) -> None:
         self._app, self._loop, self._replies = app, loop, replies
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="flask")
         self.waiting = 0
@@ -44,12 +46,16 @@ class Bridge:
             self.waiting -= 1
             done(request, reply)
 
+        plan = request.plan
+        assert plan is not None
+
         def run() -> None:
             try:
                 reply = self._run(request)
             except Exception as error:  # the boundary: somebody waits for an answer
                 log.error("request %s failed", request.request_id, exc_info=error)
-                reply = self._replies.error(from_core(error), None, None, request.request_id, request.keep_alive)
+                known = from_core(error)
+                reply = self._replies.error(known, plan.explain, None, request.request_id, request.keep_alive)
             self._loop.call_soon_threadsafe(finish, reply)
 
         self._pool.submit(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,9 @@ MOST_PIPELINED = 64
 """Requests of one connection that wait for their answers; more are read when some are answered."""
 MOST_A_TURN = 8
 """Requests that are read off one connection before the others get their turn."""
+REST_S = 0.05
+"""How long what was sent behind a request that found the server full waits: who sends fifty at once gets the first
+refusal at once, and does not take everyone's time with the others."""
 SMALL_BYTES = 16 * 1024
 MOST_HELD = 4
 """Bodies of the largest size that may be in memory at once, from their first byte to their answer. Those of up to
@@ -65,8 +69,8 @@ class Receiver(Protocol):
     body_timeout_s: float
     held_bytes: int
 
-    def later(self, call: Callable[[], None]) -> None:
-        """Calls it when the others had their turn."""
+    def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
+        """Calls it when the others had their turn, and no earlier than in so many seconds."""
 
     def opened(self, connection: Connection) -> None:
         """Somebody connected."""
@@ -106,6 +110,8 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._paused = False  # nothing is read for now
         self._deaf = False  # the client does not read its answers
+        self._refused = False  # its last request found the server full
+        self._rests = False  # for which the next ones wait
 
     # What the event loop calls.
 
@@ -142,6 +148,7 @@ class Connection(asyncio.Protocol):
         self.flush()
 
     def data_received(self, data: bytes) -> None:
+        self._refused = False
         if self._body is None and not self._rest and not self._closing and not self._deaf:
             end = data.find(b"\r\n\r\n") + 4
             plan = self.server.planner.known(data[:end])
@@ -161,10 +168,13 @@ class Connection(asyncio.Protocol):
         for turn in itertools.count():
             if self._closing:
                 return
-            if self._deaf or len(self.pending) >= MOST_PIPELINED or (turn >= MOST_A_TURN and data):
+            self._rests = self._refused and bool(data)
+            if self._rests or self._deaf or len(self.pending) >= MOST_PIPELINED or (turn >= MOST_A_TURN and data):
                 self._rest += data
                 self._pause()
-                if not self._deaf and not self.pending:  # else the next answer goes on
+                if self._rests:
+                    self.server.later(self._wake, REST_S * random.uniform(0.5, 1.5))  # not all at the same moment
+                elif not self._deaf and not self.pending:  # else the next answer goes on
                     self.server.later(self._go_on)
                 return
             if self._body is None:
@@ -254,8 +264,16 @@ class Connection(asyncio.Protocol):
             self._paused = True
             self.transport.pause_reading()
 
+    def refused_for_load(self) -> None:
+        """The request that was read last found the server full."""
+        self._refused = True
+
+    def _wake(self) -> None:
+        self._rests = False
+        self._go_on()
+
     def _go_on(self) -> None:
-        if self._closing or self._deaf or not self._paused:
+        if self._closing or self._deaf or self._rests or not self._paused:
             return
         self._paused = False
         self.transport.resume_reading()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hmac
 import re
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from serve.doors import INFERENCE, INVOCATIONS, PREDICT, Door
+from serve.doors import INFERENCE, INVOCATIONS, PREDICT, Door, explainer
 from serve.errors import ApiError
 from serve.settings import Settings
 from serve.wire.head import Head, read_head
+from serve.wire.routes import Routes
 
 MOST_REMEMBERED, LONGEST_REMEMBERED = 1024, 1024
 """Heads, and bytes of each."""
@@ -56,12 +58,16 @@ class Plan:
     budget_ms: float | None = None
     extra: bytes = b""
 
+    def explain(self, error: ApiError, request_id: str) -> dict[str, Any]:
+        """The body of an error, in the shape of what was asked for."""
+        return (self.door.explain if self.door else explainer(unquote(self.head.path)))(error, request_id)
+
 
 class Planner:
     """Reads heads, and remembers those that it has seen: the same bytes mean the same."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, routes: Routes) -> None:
+        self._settings, self._routes = settings, routes
         self._known: dict[bytes, Plan] = {}
         self.known = self._known.get
 
@@ -74,7 +80,7 @@ class Planner:
         found = self._known.get(data)
         if found is not None:
             return found
-        planned = make_plan(read_head(data), self._settings)
+        planned = make_plan(read_head(data), self._settings, self._routes)
         if len(data) <= LONGEST_REMEMBERED and planned.request_id is None:
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
@@ -82,7 +88,7 @@ class Planner:
         return planned
 
 
-def make_plan(head: Head, settings: Settings) -> Plan:
+def make_plan(head: Head, settings: Settings, routes: Routes) -> Plan:
     """Works out what a head asks for."""
     door, version, name = _door(head)
     request_id = read_request_id(head.headers)
@@ -99,6 +105,9 @@ def make_plan(head: Head, settings: Settings) -> Plan:
             budgets += [] if given is None else [given]
         gzip = check_encoding(head.headers.get("content-encoding", ""))
         json_bytes = read_json_bytes(head.headers.get("inference-header-content-length"))
+        missing = None if door else routes.refusal(head)
+        if missing is not None:
+            raise missing
     except ApiError as refusal:
         return Plan(head, door, refusal, request_id=request_id, extra=extra)
     budget = min(budgets, default=None)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
-from serve.doors import Answer, Door
+from serve.doors import Answer
 from serve.errors import RETRY_AFTER_S, ApiError
 from serve.slot import Serving
 
@@ -50,15 +52,14 @@ class Replies:
     def error(
         self,
         error: ApiError,
-        door: Door | None,
+        explain: Callable[[ApiError, str], dict[str, Any]],
         serving: Serving | None,
         request_id: str,
         keep_alive: bool,
         extra: bytes = b"",
         to_head: bool = False,
     ) -> bytes:
-        """An error in the shape of the door that was asked; without its body for HEAD."""
-        shape = error.body(request_id) if door is None else door.explain(error, request_id)
+        """An error in the shape of what was asked for; without its body for HEAD."""
         headers = b"Content-Type: application/json\r\nX-Request-Id: %b\r\n" % request_id.encode() + extra
         if serving is not None:
             headers += policy(serving)
@@ -66,7 +67,7 @@ class Replies:
             headers += b"Retry-After: %d\r\n" % RETRY_AFTER_S
         if error.code == "unauthorized":
             headers += b"WWW-Authenticate: Bearer\r\n"
-        body = msgspec.json.encode(shape)
+        body = msgspec.json.encode(explain(error, request_id))
         return self.raw(error.status, headers, b"" if to_head else body, keep_alive, len(body))
 
     def raw(self, status: int, headers: bytes, body: bytes, keep_alive: bool, length_of: int | None = None) -> bytes:

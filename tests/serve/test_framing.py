@@ -18,6 +18,7 @@ from tests_support import Server
 
 from benchmarks.hostile import framing
 from benchmarks.hostile.framing import bare, chunk, chunked, smuggling
+from serve.wire.connection import REST_S
 
 BODY = b'{"observations":[{"speed":6,"steering":0,"sensors":[1,1,1,1,1,1,1,1,1,1,1,1]}]}'
 JSON = b"Content-Type: application/json\r\n"
@@ -325,8 +326,34 @@ def test_bodies_that_are_not_whole_yet_share_what_memory_there_is(loop_server: S
 def test_probes_are_answered_while_predictions_are_too_many(start_server: Callable[..., Server], example: Path):
     server = start_server("--model", str(example), "--max-inflight", "1")
     server.wait_ready()
-    answer = say(server, post() * 3 + GET + GET.replace(b"/healthz", b"/metrics"))
-    assert statuses(answer) == [200, 429, 429, 200, 200]
+    answer = say(server, post() * 2 + GET + GET.replace(b"/healthz", b"/metrics"))
+    assert statuses(answer) == [200, 429, 200, 200]
+
+
+def test_who_pipelines_into_a_full_server_is_refused_at_once_and_then_waits(
+    start_server: Callable[..., Server], example: Path
+):
+    server = start_server("--model", str(example), "--max-inflight", "1")
+    server.wait_ready()
+    with connect(server) as raw:
+        began = time.monotonic()
+        raw.sendall(post() * 8 + post(b"Connection: close\r\n"))
+        answer = b""
+        while len(statuses(answer)) < 2:
+            answer += raw.recv(65536)
+        took, answer = time.monotonic() - began, answer + read_all(raw)
+    assert statuses(answer) == [200, 429] * 4 + [200]
+    assert took < time.monotonic() - began - 2 * REST_S  # four rests of half of it at least
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/v2/nothing", "/%76%32/nothing", "/invocations/x", "//a", "/%ff"])
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_what_is_not_there_is_not_found_in_the_shape_of_its_protocol(both: dict[str, Server], path: str, method: str):
+    sent = f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\r\nConnection: close\r\n\r\n".encode()
+    found = [say(server, sent) for server in both.values()]
+    assert [statuses(answer) for answer in found] == [[404], [404]]
+    assert len({answer.partition(b"\r\n\r\n")[2].strip() for answer in found}) == 1
+    assert (b'"error":"not found"' in found[0]) == (path.startswith(("/v2", "/%76")) and method != "HEAD")
 
 
 UNTYPED = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections import Counter
@@ -59,10 +60,11 @@ def moved(registry: MlflowServer, tmp_path_factory: pytest.TempPathFactory):
 
 
 class Deployed:
-    """The application on two nodes, and one port of Ray's proxy."""
+    """The application on two nodes, each with a cache of its own, and one port of Ray's proxy."""
 
-    def __init__(self, cluster: Any, nodes: list[Any], url: str, cache: Path) -> None:
-        self.cluster, self.nodes, self.url, self.cache = cluster, nodes, url, cache
+    def __init__(self, cluster: Any, nodes: list[Any], url: str, caches: list[Path], downloads_before: int = 0) -> None:
+        self.cluster, self.nodes, self.url, self.caches = cluster, nodes, url, caches
+        self.downloads_before = downloads_before
 
     def ask(self, document: Any, pool: Any = httpcore) -> Any:
         answer = pool.request("POST", f"{self.url}/predict", headers=JSON, content=msgspec.json.encode(document))
@@ -76,18 +78,19 @@ def deployed(registry: MlflowServer, moved: Any, tmp_path_factory: pytest.TempPa
 
     from serve.ray_app import policy
 
-    cache = tmp_path_factory.mktemp("cache")
-    given = {"MLFLOW_TRACKING_URI": registry.uri, "POLICY_CACHE_DIR": str(cache), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    given = {"MLFLOW_TRACKING_URI": registry.uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     os.environ.update(given)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": CORES})
-    nodes = [cluster.head_node, cluster.add_node(num_cpus=CORES)]
-    port = free_port()
+    caches = [tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("cache")]
+    of_nodes = [{"num_cpus": CORES, "env_vars": {"POLICY_CACHE_DIR": str(cache)}} for cache in caches]
+    cluster = Cluster(initialize_head=True, head_node_args=of_nodes[0])
+    nodes = [cluster.head_node, cluster.add_node(**of_nodes[1])]
+    port, before = free_port(), downloads(registry)
     try:
         ray.init(address=cluster.address, log_to_driver=False)
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         arguments = {"model": "mine@production", "poll_s": 0.5, "min_replicas": 4, "max_replicas": 6, "num_cpus": 1}
         serve.run(policy(arguments), name="policy")
-        yield Deployed(cluster, nodes, f"http://127.0.0.1:{port}", cache)
+        yield Deployed(cluster, nodes, f"http://127.0.0.1:{port}", caches, before)
     finally:
         serve.shutdown()
         ray.shutdown()
@@ -96,13 +99,19 @@ def deployed(registry: MlflowServer, moved: Any, tmp_path_factory: pytest.TempPa
             os.environ.pop(name)
 
 
-class Load:
-    """Four callers, for as long as the block lasts; what became of their requests."""
+def downloads(registry: MlflowServer) -> int:
+    """Of a policy's graph, by anybody."""
+    log = (registry.home / "mlflow-server.log").read_text()
+    return len(re.findall(r"GET \S*/artifacts/\S*model\.onnx", log))
 
-    def __init__(self, deployed: Deployed) -> None:
+
+class Load:
+    """Callers, for as long as the block lasts; what became of their requests."""
+
+    def __init__(self, deployed: Deployed, callers: int = 4) -> None:
         self.deployed, self.outcomes, self.failed_at = deployed, Counter[Any](), list[float]()
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(4)]
+        self._threads = [threading.Thread(target=self._run) for _ in range(callers)]
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -158,13 +167,42 @@ def said(where: Any, path: str, body: Any) -> Any:
     return msgspec.json.decode(answer.content)
 
 
-def test_both_nodes_answer_and_each_fetched_the_policy_once(deployed: Deployed):
+def test_both_nodes_answer_and_each_fetched_the_policy_once(deployed: Deployed, registry: MlflowServer):
     from ray.util.state import list_actors
 
     replicas = [actor for actor in list_actors() if "policy:policy" in actor.class_name and actor.state == "ALIVE"]
     assert len({actor.node_id for actor in replicas}) == 2
-    [fetched] = (deployed.cache / "artifacts").iterdir()  # one folder for both, which here share a disk
-    assert open_artifact(fetched).digest == open_artifact(EXAMPLE).digest
+    for cache in deployed.caches:
+        [fetched] = (cache / "artifacts").iterdir()
+        assert open_artifact(fetched).digest == open_artifact(EXAMPLE).digest
+    assert downloads(registry) - deployed.downloads_before == 2
+
+
+def test_more_callers_bring_more_replicas_which_go_when_they_go(deployed: Deployed):
+    from ray import serve
+
+    from serve.ray_app import policy
+
+    def replicas() -> int:
+        return serve.status().applications["small"].deployments["policy"].replica_states.get("RUNNING", 0)
+
+    def wait_for(count: int) -> float:
+        began = time.monotonic()
+        while replicas() != count:
+            assert time.monotonic() < began + 150, f"{replicas()} replicas"
+            time.sleep(0.5)
+        return time.monotonic() - began
+
+    arguments = {"model": str(EXAMPLE), "max_replicas": 2, "upscale_delay_s": 1, "downscale_delay_s": 2}
+    serve.run(policy(arguments), name="small", route_prefix="/small")
+    small = Deployed(deployed.cluster, deployed.nodes, f"{deployed.url}/small", deployed.caches)
+    assert replicas() == 1
+    with Load(small, callers=40) as load:
+        up_s = wait_for(2)
+        time.sleep(1)
+    print(f"autoscaling: a second replica after {up_s:.0f} s, gone {wait_for(1):.0f} s after the load")
+    assert load.failed == 0
+    serve.delete("small")
 
 
 def test_a_promotion_under_load_fails_no_request_and_reaches_every_replica(deployed: Deployed, moved: Any):
