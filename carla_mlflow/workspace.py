@@ -42,7 +42,7 @@ class Workspace:
                 buffer = backend.allocate(count, spec.dtype)
             self._views.append(buffer.reshape(rows, *spec.shape))
         fields = list(zip(specs, self._views, strict=True))
-        self._bounded_images = [(view, spec) for spec, view in fields if spec.dtype == "uint8" and _bounded(spec)]
+        self._bounded_images = [(view, spec) for spec, view in fields if spec.dtype == "uint8" and not spec.is_full]
         self._fields = [(spec.name, view, _lendable(spec, rows)) for spec, view in fields]
         self._features = features
         self._examples = [spec.generate_value() for spec in specs]
@@ -108,10 +108,6 @@ def _highs(spec: ArraySpec) -> NDArray[Any]:
     return spec.highs
 
 
-def _bounded(spec: ArraySpec) -> bool:
-    return bool(spec.lows.max() > 0 or spec.highs.min() < 255)
-
-
 def _lendable(spec: ArraySpec, rows: int) -> bool:
     # Only what the graph converts before it computes, so that where it lies can't play a part in its bits.
-    return spec.dtype == "uint8" and rows * _size(spec) >= LENT_BYTES and not _bounded(spec)
+    return spec.is_full and rows * _size(spec) >= LENT_BYTES

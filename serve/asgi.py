@@ -13,8 +13,9 @@ from typing import Any
 
 from serve.errors import ApiError
 from serve.reception import Reception
-from serve.wire.connection import Connection, Request
+from serve.wire.connection import Connection
 from serve.wire.plan import Plan
+from serve.wire.request import Request
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -12,7 +12,7 @@ import numpy as np
 from serve.batch import Answered
 from serve.codecs.carla import PredictRequest
 from serve.codecs.inference import InferRequest
-from serve.codecs.options import check_size
+from serve.codecs.options import Body, check_size
 from serve.errors import ApiError
 from serve.slot import Serving
 
@@ -30,7 +30,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
         json_bytes: how many of the body are JSON, where tensors follow it; None where the head does not say.
     """
 
-    body: bytes
+    body: Body
     media_type: str
     json_bytes: int | None = None
 
@@ -94,7 +94,7 @@ def _most_bytes(serving: Serving, route: str) -> int:
 
 def _decode_predict(serving: Serving, asked: Asked) -> PredictRequest:
     check_size(asked.body, serving.predict.most_bytes)
-    return serving.predict.decode(asked.body)
+    return serving.predict.decode(bytes(asked.body))
 
 
 def _encode_predict(serving: Serving, request: PredictRequest, answered: Answered, timing_ms: bytes) -> Answer:
@@ -104,7 +104,7 @@ def _encode_predict(serving: Serving, request: PredictRequest, answered: Answere
 
 def _decode_invocations(serving: Serving, asked: Asked) -> PredictRequest:
     check_size(asked.body, serving.predict.most_bytes)
-    return (serving.scoring.decode_csv if asked.media_type == CSV else serving.scoring.decode_json)(asked.body)
+    return (serving.scoring.decode_csv if asked.media_type == CSV else serving.scoring.decode_json)(bytes(asked.body))
 
 
 def _encode_invocations(serving: Serving, _: PredictRequest, answered: Answered, __: bytes) -> Answer:

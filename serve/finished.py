@@ -14,7 +14,7 @@ from serve.settings import Settings
 if TYPE_CHECKING:
     from serve.batch import Answered
     from serve.slot import Serving
-    from serve.wire.connection import Request
+    from serve.wire.request import Request
 
 log = logging.getLogger("serve.request")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import zlib
 
+from serve.codecs.options import Body
 from serve.errors import ApiError
 
 
-def inflate(body: bytes, limit: int) -> bytes:
+def inflate(body: Body, limit: int) -> bytes:
     """A gzipped body, as it was.
 
     Raises:

@@ -50,7 +50,8 @@ class Job:
         """First row of a piece that nobody works on yet, and one past its last."""
         start = self._next_row
         stop = start + max(1, round(PIECE_MS / self.question.serving.row_ms))
-        self._next_row = stop if self._request is None else min(stop, self._request.count)
+        known = self._request or self.question.request  # None before the body is decoded
+        self._next_row = stop if known is None else min(stop, known.count)
         return start, self._next_row
 
     def run(self, start: int, stop: int) -> Actions:

@@ -6,19 +6,23 @@ take turns, a piece of each at a time. Budgets are kept while a request waits, w
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 from carla_mlflow.actions import Actions
 from serve.answer import too_late
 from serve.errors import ApiError
-from serve.job import Job
+from serve.job import PIECE_MS, Job
 from serve.turn import CLIENT_GONE, Outcomes, Question
 
+AHEAD_MS = 2 * PIECE_MS
+"""About as much is handed to each thread: what it works on and what is next, so that it need not wait for the loop."""
 SMALL_BYTES = 64 * 1024
 """A body of so many is decoded at once, so that the budget in it is known. Tensors in bytes are no work in any size."""
 
@@ -34,9 +38,12 @@ class Pieces:
     def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes, timeout_s: float) -> None:
         self._loop, self._outcomes, self._timeout_s = loop, outcomes, timeout_s
         self._threads = os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="forward")
+        self._waiting: SimpleQueue[tuple[int, Job, int, int] | None] = SimpleQueue()
+        self._started = self._stopped = False
         self._jobs: deque[Job] = deque()  # that have rows nobody works on yet
-        self._running: dict[int, tuple[float, Job]] = {}
+        self._handed: dict[int, tuple[Job, float]] = {}  # that threads work on or take next, and their milliseconds
+        self._handed_ms = 0.0
+        self._since: dict[int, float] = {}  # when a thread began with them
         self._number = 0
         self.hangs = False
         self.on_hang: Callable[[], None] = lambda: None
@@ -70,7 +77,7 @@ class Pieces:
             self._give_up(job, too_late(job.question.serving))
 
     def _dispatch(self) -> None:
-        while self._jobs and len(self._running) < self._threads:
+        while self._jobs and self._has_room():
             job = self._jobs.popleft()
             if job.over:
                 continue
@@ -81,28 +88,48 @@ class Pieces:
             if time.perf_counter() >= job.question.ends:
                 self._late(job)
                 continue
-            job.started = job.started or time.perf_counter()
             start, stop = job.next_piece()
             if job.has_more:
                 self._jobs.append(job)
             self._number += 1
-            self._running[self._number] = time.monotonic(), job
-            self._pool.submit(self._work, self._number, job, start, stop)
+            cost_ms = (stop - start) * job.question.serving.row_ms
+            self._handed[self._number] = job, cost_ms
+            self._handed_ms += cost_ms
+            self._start()
+            self._waiting.put((self._number, job, start, stop))
+
+    def _has_room(self) -> bool:
+        return len(self._handed) < self._threads or self._handed_ms < AHEAD_MS * self._threads
+
+    def _start(self) -> None:
+        """Starts the threads, once there is something for them to do."""
+        for index in range(0 if self._started else self._threads):
+            threading.Thread(target=self._go, name=f"forward_{index}", daemon=True).start()
+        self._started = True
+
+    def _go(self) -> None:
+        while (piece := self._waiting.get()) is not None:
+            if self._stopped:
+                return
+            self._since[piece[0]] = time.monotonic()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for an answer
+                self._work(*piece)
+            del piece  # or its request would be kept until the next one comes
 
     def _work(self, number: int, job: Job, start: int, stop: int) -> None:
         done: Actions | Exception | None = None
         try:
             if not job.over:
+                job.started = job.started or time.perf_counter()
                 done = job.run(start, stop)
         except Exception as problem:  # the boundary: it is this request's alone
             done = problem
         self._loop.call_soon_threadsafe(self._worked, number, job, start, done)
-        done = (
-            None  # an error holds this frame, which would hold the error, and with it the request, until a collection
-        )
+        done = None  # an error holds this frame, which would hold it, and with it the request, until a collection
 
     def _worked(self, number: int, job: Job, start: int, done: Actions | Exception | None) -> None:
-        self._running.pop(number, None)
+        self._handed_ms -= self._handed.pop(number)[1]
+        self._since.pop(number, None)
         try:
             if not job.over and done is not None:
                 self._advance(job, start, done)
@@ -133,13 +160,14 @@ class Pieces:
     def look(self) -> None:
         """Called often: notices forwards that hang."""
         limit = time.monotonic() - self._timeout_s
-        hanging = [job for since, job in self._running.values() if since < limit]
+        hanging = [self._handed[number][0] for number, since in list(self._since.items()) if since < limit]
         for job in hanging:
             if not job.over:
                 self._give_up(job, ApiError("internal", "the policy does not come to an end"))
         if hanging and not self.hangs:
             self.hangs = True
-            waiting, self._jobs = self._jobs, deque()
+            handed = [job for number, (job, _) in self._handed.items() if number not in self._since]
+            waiting, self._jobs = [*handed, *self._jobs], deque()
             for job in waiting:
                 if not job.over:
                     self._give_up(job, _replaced())
@@ -147,7 +175,9 @@ class Pieces:
 
     def stop(self) -> None:
         """Takes nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._stopped = True
+        for _ in range(self._threads):
+            self._waiting.put(None)
 
 
 def _replaced() -> ApiError:

@@ -21,9 +21,10 @@ from serve.settings import Settings
 from serve.slot import Serving, Slot
 from serve.turn import Outcomes, Question, Turn
 from serve.wire.bridge import Bridge
-from serve.wire.connection import Connection, Request
+from serve.wire.connection import Connection
 from serve.wire.plan import Plan, Planner
 from serve.wire.replies import Replies
+from serve.wire.request import Request
 from serve.wire.routes import Routes
 
 LARGE, LARGE_TEXT, LARGE_GZIP = 256 * 1024, 64 * 1024, 4 * 1024

@@ -22,7 +22,7 @@ from serve.doors import Asked, Door, body_limit
 from serve.errors import STATUS
 from serve.inflate import inflate
 from serve.slot import Serving
-from serve.wire.connection import Request
+from serve.wire.request import Request
 
 MOST_ROWS = 1024
 MOST_TURN_BYTES = 1024 * 1024

@@ -19,7 +19,7 @@ from carla_mlflow.errors import SpecError
 from carla_mlflow.observations import cast
 from serve.codecs.carla import PredictRequest
 from serve.codecs.infer_header import Header, HeaderReader, Wanted
-from serve.codecs.options import check_size, text_bytes
+from serve.codecs.options import Body, check_size, text_bytes
 from serve.errors import ApiError
 
 NUMBERS = {int, float}
@@ -58,11 +58,11 @@ class InferenceCodec:
         self._read = HeaderReader(card.observation_spec, self.outputs, max_rows).read
         self._known = functools.lru_cache(maxsize=256)(self._read)
 
-    def decode(self, body: bytes, json_bytes: int | None) -> InferRequest:
+    def decode(self, body: Body, json_bytes: int | None) -> InferRequest:
         """Reads a request; tensors after the JSON are looked at where they lie.
 
         Args:
-            body: whole.
+            body: whole; arrays of one that may be written to may be, too.
             json_bytes: how many of it are JSON; None for all.
 
         Raises:
@@ -73,14 +73,15 @@ class InferenceCodec:
             raise ApiError("bad_request", "is longer than the body", "Inference-Header-Content-Length")
         start = len(body) if json_bytes is None else json_bytes
         check_size(body[:start], self._most_text)
+        text = bytes(body[:start])
         read = self._known if json_bytes is not None and start <= LONGEST_KNOWN else self._read
-        header = read(body[:start])
+        header = read(text)
         if start + header.binary_bytes != len(body):
             raise ApiError("bad_request", "the tensors after the JSON are not as long as it says")
         arrays = {name: self._array(spec, header, body, start) for name, spec in self._specs.items()}
         return InferRequest(arrays, **header.options, id=header.id, outputs=header.outputs)
 
-    def _array(self, spec: ArraySpec, header: Header, body: bytes, start: int) -> NDArray[Any]:
+    def _array(self, spec: ArraySpec, header: Header, body: Body, start: int) -> NDArray[Any]:
         shape = (header.rows, *spec.shape)
         at = header.offsets.get(spec.name)
         if at is not None:

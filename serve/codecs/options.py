@@ -9,6 +9,8 @@ from carla_mlflow.sampling import MAX_SEED
 from carla_mlflow.specs import ObservationSpec
 from serve.errors import ApiError
 
+Body = bytes | memoryview
+"""Of a request. A large one lies where it was received, and may be written to."""
 STRINGS_OF_OPTIONS = 32
 BYTES_A_NUMBER, BYTES_A_NAME = 64, 256
 """With white space around them: seventeen digits, a sign, an exponent, and an indented line of their own."""
@@ -25,7 +27,7 @@ def row_strings(specs: ObservationSpec, rows: int) -> int:
     return STRINGS_OF_OPTIONS + rows * sum(3 if len(spec.shape) > 1 else 1 for spec in specs)
 
 
-def check_size(text: bytes, most: int) -> None:
+def check_size(text: Body, most: int) -> None:
     """Raises ApiError when a text is longer than a policy's requests can need."""
     if len(text) > most:
         raise ApiError("body_too_large", f"no request of this policy needs more than {most} bytes of text")

@@ -13,9 +13,9 @@ from typing import Any
 from flask import Flask
 
 from serve.errors import from_core
-from serve.wire.connection import Request
 from serve.wire.plan import decoded_path
 from serve.wire.replies import Replies
+from serve.wire.request import Request
 
 THREADS = 2
 MOST_WAITING = 256

@@ -7,13 +7,15 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol, cast
+from typing import cast
 
+from serve.codecs.options import Body
 from serve.errors import ApiError
 from serve.wire.body import ChunkedBody, FixedBody
 from serve.wire.head import MOST_BYTES
-from serve.wire.plan import Plan, Planner
+from serve.wire.large_body import LARGE_BYTES, Filling, LargeBody
+from serve.wire.plan import Plan
+from serve.wire.request import Receiver, Request
 
 MOST_PIPELINED = 64
 """Requests of one connection that wait for their answers; more are read when some are answered."""
@@ -32,62 +34,6 @@ LINGER_S = 1.0
 """How long what still comes is read and dropped after an error, so that the client gets to read it."""
 
 
-class Request:
-    """A request that is being answered."""
-
-    __slots__ = ("body", "connection", "held", "keep_alive", "outside", "plan", "received", "reply", "request_id")
-
-    def __init__(self, connection: Connection, plan: Plan | None, body: bytes, received: float, held: int = 0) -> None:
-        self.connection, self.plan, self.body, self.received = connection, plan, body, received
-        self.held = held  # bytes of the server's that are free again once this is answered
-        self.outside = False  # whether it was answered while the event loop could not
-        self.keep_alive = plan is not None and plan.head.keep_alive
-        self.request_id = ""
-        self.reply: bytes | None = None
-
-    def answer(self, reply: bytes) -> None:
-        """Sends the whole answer as soon as those before it are sent. A second answer is dropped."""
-        if self.reply is None:
-            self.reply = reply
-            self.release()
-            self.connection.flush()
-
-    def release(self) -> None:
-        """Its body is not needed any more."""
-        if self.held:
-            self.connection.server.held_bytes -= self.held
-            self.held = 0
-
-
-class Receiver(Protocol):
-    """Who answers requests."""
-
-    planner: Planner
-    draining: bool
-    max_body_bytes: int
-    header_timeout_s: float
-    body_timeout_s: float
-    held_bytes: int
-
-    def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
-        """Calls it when the others had their turn, and no earlier than in so many seconds."""
-
-    def opened(self, connection: Connection) -> None:
-        """Somebody connected."""
-
-    def closed(self, connection: Connection) -> None:
-        """A connection is over."""
-
-    def limit_of(self, plan: Plan) -> int:
-        """Most bytes that the body of such a request can need."""
-
-    def take(self, request: Request) -> None:
-        """Answers a request, now or later."""
-
-    def refuse(self, request: Request, error: ApiError) -> None:
-        """Answers a request that can't be taken."""
-
-
 class Connection(asyncio.Protocol):
     """Reads requests off one connection.
 
@@ -104,7 +50,8 @@ class Connection(asyncio.Protocol):
         self.gone = False
         self._rest = b""  # the beginning of a head, or what waits while nothing is read
         self._plan: Plan | None = None  # of the request whose body is being read
-        self._body: FixedBody | ChunkedBody | None = None
+        self._body: FixedBody | LargeBody | ChunkedBody | None = None
+        self._fills = False  # whether what comes goes straight into the body
         self._since = 0.0
         self._held = 0
         self._closing = False
@@ -184,11 +131,34 @@ class Connection(asyncio.Protocol):
             rest = self._body.feed(data)
             self._hold(len(data) - len(rest or b""))
             if rest is None:
+                self._fill()
                 return
             self._complete(*self._take_whole())
             data = rest
 
-    def _take_whole(self) -> tuple[Plan, bytes, float, int]:
+    def _fill(self) -> None:
+        """Has the rest of a large body received where it belongs."""
+        if isinstance(self._body, LargeBody):
+            self._fills = True
+            self.transport.set_protocol(Filling(self, self._body, self._filled))
+
+    def _filled(self, count: int) -> None:
+        assert isinstance(self._body, LargeBody)
+        try:
+            self._hold(count)
+        except ApiError as error:
+            self._fail(error)
+            return
+        if self._body.took(count):
+            self._stop_filling()
+            self._complete(*self._take_whole())
+
+    def _stop_filling(self) -> None:
+        if self._fills:
+            self._fills = False
+            self.transport.set_protocol(self)
+
+    def _take_whole(self) -> tuple[Plan, Body, float, int]:
         assert self._plan is not None
         assert self._body is not None
         plan, body, self._plan, self._body = self._plan, self._body.whole(), None, None
@@ -221,7 +191,10 @@ class Connection(asyncio.Protocol):
         limit = self.server.limit_of(plan)
         if head.length > limit:
             raise ApiError("body_too_large", f"at most {limit} bytes")
-        self._body = ChunkedBody(limit) if head.chunked else FixedBody(head.length)
+        if head.chunked:
+            self._body = ChunkedBody(limit)
+        else:
+            self._body = (LargeBody if head.length >= LARGE_BYTES else FixedBody)(head.length)
         self.deadline = time.monotonic() + self.server.body_timeout_s
         if head.wants_continue and not self.pending:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -237,7 +210,7 @@ class Connection(asyncio.Protocol):
         self.server.held_bytes -= self._held
         self._held = 0
 
-    def _complete(self, plan: Plan, body: bytes, received: float, held: int = 0) -> None:
+    def _complete(self, plan: Plan, body: Body, received: float, held: int = 0) -> None:
         request = Request(self, plan, body, received, held)
         if self.server.draining:
             if self.pending and self.pending[-1].plan is not None:  # it is not the last one after all
@@ -255,6 +228,7 @@ class Connection(asyncio.Protocol):
         request = Request(self, self._plan, b"", self._since or time.perf_counter())
         request.keep_alive = False
         self._plan, self._body, self._rest, self._closing = None, None, b"", True
+        self._stop_filling()
         self._release()
         self.pending.append(request)
         self.server.refuse(request, error)
