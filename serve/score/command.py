@@ -17,6 +17,7 @@ from tqdm import tqdm
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.artifact import Artifact
 from carla_mlflow.cli import DONE, add_debug, run_command
+from carla_mlflow.control import CONTROL_NAMES
 from carla_mlflow.errors import RefusedError
 from serve.settings import CHOICES, Settings
 
@@ -46,6 +47,9 @@ def score(options: argparse.Namespace) -> int:
         raise RefusedError(f"{options.output}: is the input; write elsewhere")
     artifact = find_artifact(options.model, options.digest)
     kept = tuple(name.strip() for name in options.keep.split(",") if name.strip())
+    taken = [name for name in kept if name in CONTROL_NAMES]
+    if taken:
+        raise RefusedError(f"--keep {','.join(taken)}: the actions are called so; rename the column in the input first")
     began = time.perf_counter()
     if options.ray:
         from serve.score.on_ray import score_on_ray

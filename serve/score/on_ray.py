@@ -1,20 +1,43 @@
-"""Scoring on a Ray cluster: Ray Data reads, hands blocks of rows to as many actors as there are cores, and writes."""
+"""Scoring on a Ray cluster: Ray Data hands parts of the input to as many actors as there are cores.
+
+Parts are named by their place, since Ray Data itself keeps no order under load, whatever it is told.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
-from ray.data import DataContext
 
 from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.engine import Engine
-from carla_mlflow.errors import RefusedError
-from serve.score.run import PIECE_ROWS, Scorer
+from carla_mlflow.errors import RefusedError, SpecError
+from serve.score.files import opened, result_schema, row_groups
+from serve.score.run import PART_ROWS, PIECE_ROWS, Scorer
+
+PARTS_A_CORE = 8
+"""So that no core waits long for the last one."""
+
+
+class Part(NamedTuple):
+    """Row groups of one file that lie side by side.
+
+    Attributes:
+        place: among all parts.
+        first: row of the file.
+    """
+
+    place: int
+    source: str
+    groups: list[int]
+    first: int
 
 
 class RayScorer:
@@ -28,34 +51,89 @@ class RayScorer:
             path.mkdir()
             for name, data in files.items():
                 (path / name).write_bytes(data)
-            engine = Engine(open_artifact(path, digest), options["device"], options["backend"])
-        self._scorer = Scorer(engine, kept, skip_invalid)
+            self._artifact = open_artifact(path, digest)
+        self._scorer = Scorer(Engine(self._artifact, options["device"], options["backend"]), kept, skip_invalid)
+        self._output, self._kept = Path(options["output"]), kept
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """The actions of some rows."""
-        return pa.Table.from_batches([self._scorer.score(batch) for batch in table.combine_chunks().to_batches()])
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Scores parts: how many rows each has, or what is wrong with one of them."""
+        found: dict[str, list[Any]] = {"rows": [], "where": [], "problem": []}
+        for values in zip(*(batch[name] for name in Part._fields), strict=True):
+            part = Part(int(values[0]), str(values[1]), [int(group) for group in values[2]], int(values[3]))
+            try:
+                told = self._score(part), "", ""
+            except SpecError as error:
+                told = 0, f"{part.source}: {error.field}", error.problem
+            for name, value in zip(found, told, strict=True):
+                found[name].append(value)
+        return found
+
+    def _score(self, part: Part) -> int:
+        """Writes a part whole or not at all, also when Ray has two actors do it."""
+        path = self._output / f"{part.place:08}.parquet"
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        rows, columns = 0, self._scorer.columns
+        with opened(Path(part.source), columns) as file:
+            schema = result_schema(file, self._kept, self._artifact.card.version, self._artifact.digest)
+            with pq.ParquetWriter(beside, schema) as writer:
+                for batch in file.iter_batches(PIECE_ROWS, row_groups=part.groups, columns=columns):
+                    writer.write_batch(self._scorer.score(batch, part.first + rows).cast(schema))
+                    rows += len(batch)
+        os.replace(beside, path)
+        return rows
 
 
 def score_on_ray(artifact: Artifact, options: argparse.Namespace, kept: tuple[str, ...]) -> int:
     """Scores a file or a folder of them into a folder, rows in their order; returns how many.
 
     Raises:
-        RefusedError: the output is there.
+        RefusedError: the output is there, or a file lacks a column.
+        SpecError: a row does not fit; names it.
     """
     if options.output.exists():
         raise RefusedError(f"{options.output}: already exists; remove it or write elsewhere")
-    ray.init(options.ray, ignore_reinit_error=True, log_to_driver=False)
-    DataContext.get_current().execution_options.preserve_order = True
-    cores = max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)  # one is left to those who read
-    given: dict[str, Any] = {"device": options.device, "backend": options.backend}
-    columns = [*dict.fromkeys((*kept, *artifact.card.observation_spec.names))]
-    data = ray.data.read_parquet(str(options.input.resolve()), columns=columns)
-    scored = data.map_batches(
-        RayScorer,
-        batch_size=PIECE_ROWS,
-        batch_format="pyarrow",
-        concurrency=cores,
-        fn_constructor_args=(dict(artifact.files), artifact.digest, given, kept, options.skip_invalid),
+    sources = sorted(options.input.rglob("*.parquet")) if options.input.is_dir() else [options.input]
+    if not sources:
+        raise RefusedError(f"{options.input}: holds no file that ends in .parquet")
+    columns = [*kept, *artifact.card.observation_spec.names]
+    rows_there = sum(_rows(source, columns) for source in sources)
+    partial = options.output.resolve().with_name(f".{options.output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        ray.init(options.ray, ignore_reinit_error=True, log_to_driver=False)
+        cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        parts = list(_parts(sources, max(PIECE_ROWS, min(PART_ROWS, rows_there // (PARTS_A_CORE * cores)))))
+        given = {"device": options.device, "backend": options.backend, "output": str(partial)}
+        rows = _run(parts, cores, (dict(artifact.files), artifact.digest, given, kept, options.skip_invalid))
+        os.replace(partial, options.output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return rows
+
+
+def _run(parts: list[Part], cores: int, policy: tuple[Any, ...]) -> int:
+    items = [part._asdict() for part in parts]
+    scored = ray.data.from_items(items, override_num_blocks=min(len(parts), PARTS_A_CORE * cores)).map_batches(
+        RayScorer, batch_size=1, concurrency=min(cores, len(parts)), fn_constructor_args=policy
     )
-    scored.write_parquet(str(options.output.resolve()))
-    return int(ray.data.read_parquet(str(options.output.resolve())).count())
+    rows = 0
+    for found in scored.iter_rows():
+        if found["problem"]:
+            raise SpecError(found["where"], found["problem"])
+        rows += int(found["rows"])
+    return rows
+
+
+def _rows(source: Path, columns: list[str]) -> int:
+    with opened(source, columns) as file:
+        return int(file.metadata.num_rows)
+
+
+def _parts(sources: list[Path], rows: int) -> Iterator[Part]:
+    place = 0
+    for source in sources:
+        with opened(source, ()) as file:
+            for groups, first in row_groups(file, rows):
+                yield Part(place, str(source.resolve()), groups, first)
+                place += 1

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,8 +18,9 @@ from numpy.typing import NDArray
 
 from carla_mlflow.control import CONTROL_NAMES
 from carla_mlflow.engine import Engine
-from carla_mlflow.errors import RefusedError, SpecError
+from carla_mlflow.errors import SpecError
 from serve.score.columns import observations_in
+from serve.score.files import opened, result_schema
 
 PART_BYTES, PART_ROWS = 64 * 1024 * 1024, 65_536
 """Of the observations of one part: what has to fit in memory a few times over."""
@@ -55,13 +55,21 @@ class Scorer:
         """What is read of the input."""
         return [*dict.fromkeys((*self._kept, *self._engine.specs.names))]
 
-    def score(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def score(self, batch: pa.RecordBatch, first: int = 0) -> pa.RecordBatch:
         """The kept columns, and throttle, brake and steer of every row.
 
+        Args:
+            batch: some rows of a file.
+            first: of them, counted from the file's first.
+
         Raises:
-            SpecError: a row does not fit; names it, counted from the batch's first.
+            SpecError: a row does not fit; names it, counted from the file's first.
         """
-        control = self._control(batch)
+        try:
+            control = self._control(batch)
+        except SpecError as error:
+            field = _INDEX.sub(lambda found: f"row {int(found[1]) + first}: ", error.field).replace(": .", ": ")
+            raise SpecError(field, error.problem) from error
         columns = {name: batch.column(name) for name in self._kept}
         for index, name in enumerate(CONTROL_NAMES):
             values = control[:, index]
@@ -91,10 +99,8 @@ def about(engine: Engine, source: Path, kept: tuple[str, ...], skip_invalid: boo
 
 def count_rows(source: Path) -> int:
     """How many rows a Parquet file says it has; raises RefusedError when it is none."""
-    try:
-        return int(pq.read_metadata(source).num_rows)
-    except pa.ArrowInvalid as error:
-        raise RefusedError(f"{source}: can't be read as Parquet") from error
+    with opened(source, ()) as file:
+        return int(file.metadata.num_rows)
 
 
 def score_file(scorer: Scorer, of: About, output: Path, told: Callable[[int, bool], None]) -> int:
@@ -113,8 +119,9 @@ def score_file(scorer: Scorer, of: About, output: Path, told: Callable[[int, boo
     parts = output.with_name(f".{output.name}.parts")
     _begin(parts, of)
     rows, files = 0, list[Path]()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for number, batch in enumerate(_batches(Path(of.source), scorer.columns, of.part_rows)):
+    with opened(Path(of.source), scorer.columns) as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        schema = result_schema(file, of.kept, of.version, of.digest)
+        for number, batch in enumerate(file.iter_batches(of.part_rows, columns=scorer.columns)):
             part = parts / f"{number:08}.parquet"
             known = part.exists()
             if not known:
@@ -122,7 +129,7 @@ def score_file(scorer: Scorer, of: About, output: Path, told: Callable[[int, boo
             rows += len(batch)
             files.append(part)
             told(len(batch), known)
-    _join(files, output, of)
+    _join(files, output, schema)
     shutil.rmtree(parts)
     return rows
 
@@ -137,27 +144,10 @@ def _begin(parts: Path, of: About) -> None:
     note.write_bytes(text)
 
 
-def _batches(source: Path, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(source) as file:
-        missing = [name for name in columns if name not in file.schema_arrow.names]
-        if missing:
-            there = ", ".join(file.schema_arrow.names)
-            raise RefusedError(f"{source}: has no column {', '.join(missing)}; there are {there}")
-        yield from file.iter_batches(rows, columns=columns)
-
-
 def _scored(scorer: Scorer, batch: pa.RecordBatch, before: int, pool: ThreadPoolExecutor) -> pa.Table:
-    pieces = [batch.slice(start, PIECE_ROWS) for start in range(0, len(batch), PIECE_ROWS)]
-
-    def one(index: int) -> pa.RecordBatch:
-        try:
-            return scorer.score(pieces[index])
-        except SpecError as error:
-            first = before + index * PIECE_ROWS
-            field = _INDEX.sub(lambda found: f"row {int(found[1]) + first}: ", error.field).replace(": .", ": ")
-            raise SpecError(field, error.problem) from error
-
-    return pa.Table.from_batches(list(pool.map(one, range(len(pieces)))))
+    starts = range(0, len(batch), PIECE_ROWS)
+    pieces = pool.map(lambda start: scorer.score(batch.slice(start, PIECE_ROWS), before + start), starts)
+    return pa.Table.from_batches(list(pieces))
 
 
 def _write(path: Path, table: pa.Table) -> None:
@@ -166,11 +156,9 @@ def _write(path: Path, table: pa.Table) -> None:
     os.replace(beside, path)
 
 
-def _join(files: list[Path], output: Path, of: About) -> None:
+def _join(files: list[Path], output: Path, schema: pa.Schema) -> None:
     beside = output.with_name(f".{output.name}.partial")
-    schema = pq.read_schema(files[0]) if files else pa.schema([(name, pa.float32()) for name in CONTROL_NAMES])
-    told: dict[str | bytes, Any] = {"policy.version": of.version, "policy.digest": of.digest}
-    with pq.ParquetWriter(beside, schema.with_metadata(told)) as writer:
+    with pq.ParquetWriter(beside, schema) as writer:
         for file in files:
-            writer.write_table(pq.read_table(file).replace_schema_metadata(told))
+            writer.write_table(pq.read_table(file).cast(schema))
     os.replace(beside, output)

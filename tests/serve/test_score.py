@@ -152,6 +152,13 @@ def test_columns_that_do_not_fit_are_refused_in_words(columns: dict[str, Any], c
     assert complaint in done.err
 
 
+def test_a_logged_column_with_the_name_of_an_action_is_not_lost_but_refused(engine: Engine, tmp_path: Path):
+    pq.write_table(table(drives(engine, 3), steer=[0.1, 0.2, 0.3]), tmp_path / "in.parquet")
+    done = score("--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out"), "--keep", "steer")
+    assert (done.code, done.out) == (1, "")
+    assert "rename the column" in done.err
+
+
 def test_what_is_no_parquet_file_is_said(tmp_path: Path):
     (tmp_path / "in.parquet").write_text("nonsense")
     done = score("--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out.parquet"))
@@ -220,4 +227,25 @@ def test_on_a_ray_cluster_the_rows_keep_their_order_and_bits(engine: Engine, tmp
     assert done.code == 0, done.err
     assert scored(tmp_path / "out").tobytes() == engine.act(observations).control.tobytes()
     assert pq.read_table(tmp_path / "out")["row"].to_pylist() == list(range(20_000))
+    assert len(list((tmp_path / "out").iterdir())) > 2  # parts, whose names keep the order
     assert "already exists" in score(*flags, "--ray", "local").err
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_on_a_ray_cluster_a_row_that_does_not_fit_is_named_and_nothing_is_written(engine: Engine, tmp_path: Path):
+    for name, row in (("a", 5000), ("b", None)):
+        observations = drives(engine, 6000)
+        rows = table(observations) if row is None else spoilt(observations, "speed", row, float("nan"))
+        (tmp_path / "in").mkdir(exist_ok=True)
+        pq.write_table(rows, tmp_path / "in" / f"{name}.parquet", row_group_size=1000)
+    flags = ("--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--ray", "local")
+    done = score(*flags)
+    assert done.code == 1
+    assert "a.parquet: row 5000: speed" in done.err
+    assert not (tmp_path / "out").exists()
+    done = score(*flags, "--skip-invalid")
+    assert done.code == 0, done.err
+    steer = pq.read_table(tmp_path / "out")["steer"].to_pylist()
+    assert [row for row, value in enumerate(steer) if value is None] == [5000]
+    assert len(steer) == 12_000
