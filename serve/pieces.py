@@ -23,6 +23,8 @@ from serve.turn import CLIENT_GONE, Outcomes, Question
 
 AHEAD_MS = 2 * PIECE_MS
 """About as much is handed to each thread: what it works on and what is next, so that it need not wait for the loop."""
+STOP_S = 1.0
+"""A thread that is in native code when the interpreter goes would take the process with it; one that hangs is left."""
 SMALL_BYTES = 64 * 1024
 """A body of so many is decoded at once, so that the budget in it is known. Tensors in bytes are no work in any size."""
 
@@ -39,7 +41,8 @@ class Pieces:
         self._loop, self._outcomes, self._timeout_s = loop, outcomes, timeout_s
         self._threads = os.cpu_count() or 1
         self._waiting: SimpleQueue[tuple[int, Job, int, int] | None] = SimpleQueue()
-        self._started = self._stopped = False
+        self._pool: list[threading.Thread] = []
+        self._stopped = False
         self._jobs: deque[Job] = deque()  # that have rows nobody works on yet
         self._handed: dict[int, tuple[Job, float]] = {}  # that threads work on or take next, and their milliseconds
         self._handed_ms = 0.0
@@ -103,9 +106,9 @@ class Pieces:
 
     def _start(self) -> None:
         """Starts the threads, once there is something for them to do."""
-        for index in range(0 if self._started else self._threads):
-            threading.Thread(target=self._go, name=f"forward_{index}", daemon=True).start()
-        self._started = True
+        while len(self._pool) < self._threads:
+            self._pool.append(threading.Thread(target=self._go, name=f"forward_{len(self._pool)}", daemon=True))
+            self._pool[-1].start()
 
     def _go(self) -> None:
         while (piece := self._waiting.get()) is not None:
@@ -174,10 +177,12 @@ class Pieces:
             self.on_hang()
 
     def stop(self) -> None:
-        """Takes nothing more."""
+        """Takes nothing more, and lets the pieces that run come to an end."""
         self._stopped = True
-        for _ in range(self._threads):
+        for _ in self._pool:
             self._waiting.put(None)
+        for thread in self._pool:
+            thread.join(STOP_S)
 
 
 def _replaced() -> ApiError:
