@@ -33,7 +33,10 @@ LIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
 
 def podman(*arguments: str, timeout: float = 120, check: bool = True) -> str:
     """What podman prints; fails with what it says."""
-    done = subprocess.run(["podman", *arguments], capture_output=True, text=True, timeout=timeout)
+    # Elsewhere than here: where a container runs out of memory, podman leaves an empty file to say so.
+    done = subprocess.run(
+        ["podman", *arguments], capture_output=True, text=True, timeout=timeout, cwd=tempfile.gettempdir()
+    )
     assert not check or done.returncode == 0, f"podman {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
     return done.stdout.strip()
 
