@@ -82,7 +82,8 @@ def deployed(registry: MlflowServer, moved: Any, tmp_path_factory: pytest.TempPa
     os.environ.update(given)
     caches = [tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("cache")]
     of_nodes = [{"num_cpus": CORES, "env_vars": {"POLICY_CACHE_DIR": str(cache)}} for cache in caches]
-    cluster = Cluster(initialize_head=True, head_node_args=of_nodes[0])
+    # A port of its own for the dashboard: beside another cluster there would be none, and with it no list of actors.
+    cluster = Cluster(initialize_head=True, head_node_args={**of_nodes[0], "dashboard_port": free_port()})
     nodes = [cluster.head_node, cluster.add_node(**of_nodes[1])]
     port, before = free_port(), downloads(registry)
     try:
@@ -170,7 +171,8 @@ def said(where: Any, path: str, body: Any) -> Any:
 def test_both_nodes_answer_and_each_fetched_the_policy_once(deployed: Deployed, registry: MlflowServer):
     from ray.util.state import list_actors
 
-    replicas = [actor for actor in list_actors() if "policy:policy" in actor.class_name and actor.state == "ALIVE"]
+    actors = list_actors(deployed.cluster.address)  # else Ray asks the newest cluster of this machine
+    replicas = [actor for actor in actors if "policy:policy" in actor.class_name and actor.state == "ALIVE"]
     assert len({actor.node_id for actor in replicas}) == 2
     for cache in deployed.caches:
         [fetched] = (cache / "artifacts").iterdir()

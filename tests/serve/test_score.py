@@ -219,6 +219,7 @@ def test_another_digest_than_the_pin_scores_nothing(tmp_path: Path, engine: Engi
 
 @pytest.mark.cluster
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_on_a_ray_cluster_the_rows_keep_their_order_and_bits(engine: Engine, tmp_path: Path):
     observations = drives(engine, 20_000)
     pq.write_table(table(observations, row=np.arange(20_000)), tmp_path / "in.parquet", row_group_size=3000)
@@ -233,6 +234,7 @@ def test_on_a_ray_cluster_the_rows_keep_their_order_and_bits(engine: Engine, tmp
 
 @pytest.mark.cluster
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_on_a_ray_cluster_a_row_that_does_not_fit_is_named_and_nothing_is_written(engine: Engine, tmp_path: Path):
     for name, row in (("a", 5000), ("b", None)):
         observations = drives(engine, 6000)
