@@ -12,8 +12,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +29,7 @@ WARM_UP_CALLS = 4
 """TorchScript specialises itself during its first calls (measured: 56, 0.7, then 0.04 ms)."""
 
 
-@dataclass(frozen=True)
-class Forward:
+class Forward(NamedTuple):
     """What the graph gave: all outputs side by side, float32 (B, sum of widths), and how long the stages took."""
 
     outputs: NDArray[np.float32]

@@ -43,8 +43,8 @@ class Workspace:
             self._views.append(buffer.reshape(rows, *spec.shape))
         fields = list(zip(specs, self._views, strict=True))
         self._bounded_images = [(view, spec) for spec, view in fields if spec.dtype == "uint8" and not spec.is_full]
-        self._fields = [(spec.name, view, _lendable(spec, rows)) for spec, view in fields]
         self._features = features
+        self._fields = [(spec.name, view, features is None and _lendable(spec, rows)) for spec, view in fields]
         self._examples = [spec.generate_value() for spec in specs]
         self._used = 0  # rows that hold a caller's observations
         self._reset()
@@ -67,16 +67,15 @@ class Workspace:
         self._used = count
         for index, (name, view, lendable) in enumerate(self._fields):
             rows = arrays[name][start:stop]
+            if not lendable:
+                view[:count] = rows
             # Only what torch takes: no strides but the usual (a reversed array of one row counts as contiguous), and
             # writable, of which it warns otherwise.
-            plain = rows.strides == view.strides and rows.flags.writeable
-            if lendable and plain and count == self.rows and self._features is None:
+            elif count == self.rows and rows.strides == view.strides and rows.flags.writeable:
                 self._bound.replace(index, rows)
-            elif lendable and self._features is None:
-                view[:count] = rows
-                self._bound.replace(index, view)
             else:
                 view[:count] = rows
+                self._bound.replace(index, view)
         inside = bool(((self._flat >= self._low) & (self._flat <= self._high)).all())  # False for a NaN
         for view, spec in self._bounded_images:
             inside = inside and bool(((view >= spec.lows) & (view <= spec.highs)).all())

@@ -96,8 +96,8 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[A
         half = len(requests) // 2  # the good ones among them find together again in a few steps
         return act_together(serving, requests[:half]) + act_together(serving, requests[half:])
     watched = serving.predict.watched
-    seen = Seen(watched, {spec.name: observations[spec.name] for spec in watched}, actions.control)
-    metrics.TALLY.acted(serving.version, seen, actions.inference_ms / 1e3)
+    looked_at = {spec.name: observations[spec.name] for spec in watched}
+    metrics.TALLY.acted(Seen(serving.version, actions.inference_ms / 1e3, watched, looked_at, actions.control))
     metrics.count_cache(serving)
     batch, answers, start = BatchActions(actions), list[Answered | Exception](), 0
     for count in counts:

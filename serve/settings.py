@@ -57,7 +57,7 @@ class Settings:
     header_timeout_s: float = _setting(5.0, "seconds in which the head of a request has to come")
     body_timeout_s: float = _setting(10.0, "seconds in which its body has to come, and an answer to be read")
     busy_poll_us: float = _setting(
-        50.0, "microseconds to look for the next request before sleeping, where that pays; 0: none"
+        200.0, "microseconds to look for the next request before sleeping, where that pays; 0: none"
     )
     worker_class: str = _setting("loop", "loop (our event loop) or gthread (gunicorn's threads, Flask alone)")
     api_key: str = _secret("a key that every request but probes has to bring: Authorization: Bearer KEY")

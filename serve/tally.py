@@ -7,7 +7,6 @@ what it counted in its last tenth of a second.
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
 from collections import Counter as Numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,13 +31,8 @@ class Buckets:
         self._histogram, self._bounds = histogram, bounds
         self._counts, self._sum = [0] * (len(bounds) + 1), 0.0
 
-    def add(self, value: float) -> None:
-        """Takes one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def add_all(self, values: NDArray[Any]) -> None:
-        """Takes many."""
+    def add(self, values: NDArray[Any]) -> None:
+        """Takes one or more values."""
         places = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
         self._counts = (places + self._counts).tolist()
         self._sum += float(values.sum(dtype=np.float64))
@@ -54,8 +48,10 @@ class Buckets:
 
 
 class Seen(NamedTuple):
-    """Rows that the policy decided on, to be looked at later."""
+    """A forward, to be looked at later: whose, how long it took, and the rows that the policy decided on."""
 
+    version: str
+    inference_s: float
     specs: tuple[ArraySpec, ...]
     observations: Mapping[str, NDArray[Any]]
     control: NDArray[np.float32]
@@ -97,15 +93,11 @@ class Tally:
         """One answer, and for a prediction how long it waited, took, and was decoded."""
         self._answers.append(((route, code, version), queue_s, total_s, decode_s))  # one step: no lock is needed
 
-    def acted(self, version: str, seen: Seen, inference_s: float) -> None:
+    def acted(self, seen: Seen) -> None:
         """One forward."""
-        rows = len(seen.control)
         with self._lock:
-            self._actions[version] += rows
-            self._metrics.rows.add(rows)
-            self._metrics.parts["inference"].add(inference_s)
             self._seen.append(seen)
-            self._rows += rows
+            self._rows += len(seen.control)
             if self._rows > MOST_ROWS or len(self._seen) > MOST_BATCHES:
                 self._look()
             if len(self._answers) > MOST_ANSWERS:
@@ -131,17 +123,21 @@ class Tally:
         self._requests.update([answer[0] for answer in answers])
         for column, part in ((1, "queue"), (2, "total"), (3, "decode")):
             seconds = [answer[column] for answer in answers if answer[column] is not None]
-            self._metrics.parts[part].add_all(np.array(seconds, dtype=np.float64))
+            self._metrics.parts[part].add(np.array(seconds, dtype=np.float64))
 
     def _look(self) -> None:
         """The policy's own health: what it does, and whether it is asked what it knows."""
         seen, self._seen, self._rows = self._seen, [], 0
         if not seen:
             return
+        for batch in seen:
+            self._actions[batch.version] += len(batch.control)
+        self._metrics.rows.add(np.array([len(batch.control) for batch in seen]))
+        self._metrics.parts["inference"].add(np.array([batch.inference_s for batch in seen]))
         control = np.concatenate([batch.control for batch in seen])
         at_bound = ((control >= CONTROL_HIGH) | ((control <= CONTROL_LOW) & (CONTROL_LOW < 0))).sum(axis=0)
         for column, name in enumerate(CONTROL_NAMES):
-            self._metrics.dimensions[column].add_all(control[:, column])
+            self._metrics.dimensions[column].add(control[:, column])
             self._metrics.saturated.labels(name).inc(int(at_bound[column]))
         for specs in {id(batch.specs): batch.specs for batch in seen}.values():
             alike = [batch.observations for batch in seen if batch.specs is specs]

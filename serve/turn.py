@@ -23,6 +23,7 @@ from serve.errors import STATUS
 from serve.inflate import inflate
 from serve.slot import Serving
 from serve.wire.request import Request
+from serve.yielding import Yielding
 
 MOST_ROWS = 1024
 MOST_TURN_BYTES = 1024 * 1024
@@ -79,17 +80,23 @@ class Turn:
     def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes, busy_poll: BusyPoll) -> None:
         self._loop, self._outcomes, self._busy_poll = loop, outcomes, busy_poll
         self._waiting: list[Question] = []
+        self._yielding, self._last = Yielding(), 0  # requests of the last turn
         self.lock = threading.Lock()
         self.running: tuple[float, list[Question]] | None = None
 
     def add(self, question: Question) -> None:
         """Answers it at the end of this turn."""
         if not self._waiting:
-            self._loop.call_soon(self._run)
+            self._loop.call_soon(self._give_way if self._yielding.pays(self._last) else self._run)
         self._waiting.append(question)
+
+    def _give_way(self) -> None:
+        self._yielding.give_way()
+        self._loop.call_soon(self._run)  # when what has come meanwhile was read
 
     def _run(self) -> None:
         waiting = self._take()
+        self._last = len(waiting)
         groups: dict[object, list[Question]] = {}
         for question in waiting:
             if question.wire.connection.gone:
