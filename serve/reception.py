@@ -114,7 +114,9 @@ class Reception:
         try:
             if self.in_flight > self._settings.max_inflight:
                 raise self._full(request)
-            serving = find_serving(self._slot, plan.version, plan.name)
+            serving = self._slot.serving
+            if serving is None or plan.version is not None or plan.name is not None:
+                serving = find_serving(self._slot, plan.version, plan.name)
         except ApiError as error:
             self._refuse(request, error, None)
             return

@@ -52,7 +52,8 @@ class Question:
             asked = msgspec.structs.replace(asked, body=inflate(asked.body, limit))
         self.request = request = self.door.decode(self.serving, asked)
         self.decode_s = time.perf_counter() - began
-        self.ends = deadline(request, self.wire.received, plan.budget_ms if plan else None)
+        if request.budget_ms is not None:
+            self.ends = min(self.ends, deadline(request, self.wire.received, None))
         return request
 
 

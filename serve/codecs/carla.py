@@ -63,6 +63,7 @@ class PredictCodec:
         self._most_strings = row_strings(self._specs, max_rows)
         self._columns = [Column(spec) for spec in card.observation_spec]
         self._images = [column for column in self._columns if len(column.spec.shape) > 1]
+        self._names_a_row = len(self._specs)
         self._raw_names = tuple(card.action.raw)
         self._max_rows = max_rows
         self._decoder = msgspec.json.Decoder(_request_type(self._specs))
@@ -83,7 +84,8 @@ class PredictCodec:
         rows = request.observations
         self._check_rows(len(rows))
         seed = None if request.seed is UNSET else request.seed
-        check_seed(seed, "seed")
+        if seed is not None:
+            check_seed(seed, "seed")
         return PredictRequest(
             NO_ARRAYS,
             request.deterministic is not False,
@@ -105,8 +107,10 @@ class PredictCodec:
         names = 5 - (request.deterministic is UNSET) - (request.seed is UNSET)
         names -= (request.budget_ms is UNSET) + (request.details is UNSET)
         rows = request.observations
-        texts = sum(column.texts(rows) for column in self._images)
-        return strict_json.quotes(body) == 2 * (names + len(rows) * len(self._specs) + 2 * texts)
+        names += len(rows) * self._names_a_row
+        if self._images:
+            names += 2 * sum(column.texts(rows) for column in self._images)
+        return strict_json.quotes(body) == 2 * names
 
     def _decode_slowly(self, body: bytes) -> PredictRequest:
         document = strict_json.decode(body, self._most_strings)

@@ -22,14 +22,14 @@ class Replies:
     """Writes the answers of one worker; `second` is to be called once a second."""
 
     def __init__(self) -> None:
-        self._prefix = secrets.token_hex(8)
+        self._id = secrets.token_hex(8) + "%012x"
         self._numbers = itertools.count()
         self._heads: dict[str, bytes] = {}
         self.second()
 
     def new_id(self) -> str:
         """An id for a request that came without: unlike any other."""
-        return f"{self._prefix}{next(self._numbers):012x}"
+        return self._id % next(self._numbers)
 
     def second(self) -> None:
         """A new Date."""
