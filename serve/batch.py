@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from serve.tally import Seen
 _ROW = b'{"throttle":%b,"brake":%b,"steer":%b}'
 
 
-class Answered:
+class Answered(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The rows of a batch that belong to one request.
 
     Attributes:
@@ -29,10 +30,9 @@ class Answered:
         stop: one past its last.
     """
 
-    __slots__ = ("batch", "start", "stop")
-
-    def __init__(self, batch: BatchActions, start: int, stop: int) -> None:
-        self.batch, self.start, self.stop = batch, start, stop
+    batch: BatchActions
+    start: int
+    stop: int
 
     @property
     def actions(self) -> Actions:

@@ -30,6 +30,7 @@ MOST_TURN_BYTES = 1024 * 1024
 """Of bodies that are decoded in one turn: a few milliseconds."""
 CLIENT_GONE = 499
 """Counted for a request that nobody waits for any more, as nginx does."""
+NEVER = float("inf")
 
 
 class Question:
@@ -42,7 +43,8 @@ class Question:
         self.wire, self.door, self.serving, self.asked, self.most_bytes = wire, door, serving, asked, most_bytes
         self.request: PredictRequest | None = None
         self.decode_s = 0.0
-        self.ends = deadline(None, wire.received, wire.plan.budget_ms if wire.plan else None)
+        header_budget_ms = wire.plan.budget_ms if wire.plan else None
+        self.ends = NEVER if header_budget_ms is None else deadline(None, wire.received, header_budget_ms)
 
     def decode(self) -> PredictRequest:
         """Reads the body, once; raises ApiError or SpecError."""
