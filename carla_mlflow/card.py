@@ -11,12 +11,13 @@ import msgspec
 import numpy as np
 import yaml
 
-from .card_sections import ActionCard, Card, canonical_hash, observation_spec
+from .card_sections import ActionCard, Card, canonical_hash, newer_keys, observation_spec
 from .control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, RAW_NAMES
 from .errors import CardError
 from .heads import MEANS, PARAMETERS
 
-FORMAT = 1
+FORMAT = 2
+"""The newest that is read. A card that uses none of the keys that came with format 2 is written as format 1."""
 CARD_NAME = "model_card.yaml"
 
 _SEMVER = (
@@ -55,12 +56,13 @@ def _hash_without(card: Card, *keys: str) -> str:
 
 
 def dump_card(card: Card) -> bytes:
-    """The card as the bytes of model_card.yaml, with `content` filled in.
+    """The card as the bytes of model_card.yaml, with `format` and `content` filled in.
 
     Raises:
         CardError: the card contradicts itself; what can't be read is not written.
     """
     card = msgspec.convert(card.to_dict(), Card)  # what a reader will see: 0 where a float belongs is 0.0
+    card = msgspec.structs.replace(card, format=FORMAT if any(newer_keys(card)) else 1)
     card = msgspec.structs.replace(card, content=content_hash(card))
     text = yaml.safe_dump(card.to_dict(), sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
     parse_card(text.encode())
@@ -136,7 +138,9 @@ def _problems(card: Card) -> list[str]:
     if not re.fullmatch(_SEMVER, card.version):
         found.append(f"version {card.version!r}: expected a semantic version such as 1.4.2")
     if card.format < 1:
-        found.append(f"format {card.format}: expected 1")
+        found.append(f"format {card.format}: expected 1 or {FORMAT}")
+    elif card.format == 1:
+        found += [f"{key}: format 1 has no such key; it needs format: {FORMAT}" for key in newer_keys(card)]
     if not card.preprocessing.in_graph and card.preprocessing.source is None:
         found.append("preprocessing: outside the graph (in_graph: false) it needs a source")
     if not card.observation:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from .array_spec import ArraySpec, Bound
@@ -16,7 +18,11 @@ from .specs import ObservationSpec
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
-    """A part of the card: unknown keys are refused, so that a typo never passes for a default."""
+    """A part of the card: unknown keys are refused, so that a typo never passes for a default.
+
+    A key that came after format 1 has the default UNSET: where it is not set it is neither written, hashed nor
+    compared, so that older cards keep their bytes and hashes; see `newer_keys`.
+    """
 
 
 class FieldCard(_Section, frozen=True):
@@ -38,7 +44,13 @@ class Control(_Section, frozen=True):
 
 
 class ActionCard(_Section, frozen=True):
-    """How the graph's outputs become throttle, brake and steer."""
+    """How the graph's outputs become throttle, brake and steer.
+
+    Attributes:
+        full_throttle: the raw value that means throttle 1; it may lie outside the bounds. Unset: 1.
+        full_brake: the raw value that means brake 1, likewise. Unset: -1 for an acceleration, 1 for a pedal.
+        full_right: the raw value that means steer 1, likewise. Unset: 1.
+    """
 
     head: str
     raw: dict[str, tuple[float, float]]
@@ -47,6 +59,9 @@ class ActionCard(_Section, frozen=True):
     fallback: Control
     deterministic: Literal["mode", "mean"] = "mode"
     table: list[Control] | None = None
+    full_throttle: float | UnsetType = UNSET
+    full_brake: float | UnsetType = UNSET
+    full_right: float | UnsetType = UNSET
 
     @property
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -128,6 +143,20 @@ class Card(_Section, frozen=True):
         fields = [[name, *field.values()] for name, field in part["observation"].items()]
         raw = [[name, *bounds] for name, bounds in part["action"]["raw"].items()]
         return canonical_hash({"observation": fields, "action": {**part["action"], "raw": raw}})[:12]
+
+
+def newer_keys(value: Any, place: str = "") -> Iterator[str]:
+    """The places in a card, or in a part of one, of the keys that format 1 does not have."""
+    if isinstance(value, msgspec.Struct):
+        for field in msgspec.structs.fields(value):
+            item = getattr(value, field.name)
+            if item is not UNSET:
+                if field.default is UNSET:
+                    yield place + field.name
+                yield from newer_keys(item, f"{place}{field.name}.")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from newer_keys(item, f"{place}{name}.")
 
 
 def observation_spec(section: dict[str, FieldCard]) -> ObservationSpec:

@@ -13,7 +13,6 @@ import torch
 
 from carla_mlflow.artifact import Artifact, seal
 from carla_mlflow.backend_choice import Figures, fastest, measure
-from carla_mlflow.card import FORMAT
 from carla_mlflow.card_sections import Card, FileCard, Parity, Preprocessing, observation_spec
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import ArtifactError, ExportError
@@ -92,7 +91,7 @@ def export_policy(trained: TrainedPolicy, name: str, version: str, description: 
 
 def _card(trained: TrainedPolicy, name: str, version: str, description: str, weights: str) -> Card:
     return Card(
-        format=FORMAT,
+        format=1,  # `dump_card` writes the one that its keys need
         name=name,
         version=version,
         backend="torchscript",

@@ -47,13 +47,33 @@ def test_the_contract_holds_what_a_car_depends_on_and_nothing_else(card: Card):
     assert changed(card, action=msgspec.structs.replace(action, fallback=fallback)).contract == card.contract
 
 
+def test_format_1_keeps_its_bytes_its_content_and_its_contract(example: Path, card: Card):
+    data = (example / "model_card.yaml").read_bytes()
+    assert dump_card(card) == data
+    assert card.format == 1
+    assert card.content == "sha256:ae0a8caebfbd336909515b87504f4bd3b9601e76d5cce1a857e0b8b8c8072a2d"
+    assert card.contract == "e74ee74c3411"
+
+
+def test_a_key_that_format_1_does_not_have_makes_format_2_and_belongs_to_the_content(card: Card):
+    newer = changed(card, action=msgspec.structs.replace(card.action, full_brake=-8.0))
+    text = dump_card(newer).decode()
+    assert text.startswith("format: 2\n")
+    assert "full_brake: -8.0" in text
+    assert "full_throttle" not in text
+    read = parse_card(text.encode())
+    assert read.action == newer.action
+    assert read.content != card.content
+    assert read.contract != card.contract
+    assert dump_card(changed(read, action=card.action)) == dump_card(card)
+
+
 @pytest.mark.parametrize(
     ("sections", "complaint"),
     [
         ({"version": "1.0"}, "version '1.0': expected a semantic version"),
         ({"version": "01.0.0"}, "semantic version"),
         ({"version": "1.0.0\n"}, "semantic version"),
-        ({"format": 0}, "format 0: expected 1"),
         ({"name": "../up"}, "name '../up'"),
         ({"observation": {}}, "observation: expected at least one field"),
         ({"files": {"golden.npz": FileCard("sha256:" + "0" * 64)}}, "backend onnx: no file"),
@@ -68,7 +88,9 @@ def test_a_card_that_contradicts_itself_can_not_be_written(card: Card, sections:
 @pytest.mark.parametrize(
     ("replace", "by", "complaint"),
     [
-        ("format: 1", "format: 2", "format 2 is newer than this reader's 1"),
+        ("format: 1", "format: 3", "format 3 is newer than this reader's 2"),
+        ("format: 1", "format: 0", "format 0: expected 1 or 2"),
+        ("rate_hz: 10.0", "full_brake: -8.0\n  rate_hz: 10.0", "action.full_brake: format 1 has no such key"),
         ("rate_hz: 10.0", "rate_hz: fast", r"Expected `float`, got `str` - at `\$.action.rate_hz`"),
         ("backend: torchscript", "backend: pickle", "Invalid enum value 'pickle'"),
         ("parity:", "surprise: 1\nparity:", "unknown field `surprise`"),
