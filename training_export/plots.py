@@ -72,7 +72,8 @@ def plot_outcomes(policy: list[Episode], straight_ahead: list[Episode]) -> Figur
 
 def film_env(traffic: int, duration_s: float = 30.0) -> Racetrack:
     """An environment that renders small frames off screen, centred on the car."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # there may be no screen, and SDL would complain
+    # There may be no screen. With `dummy` alone, whoever set it, highway-env draws nothing; SDL takes the first it has.
+    os.environ["SDL_VIDEODRIVER"] = "offscreen,dummy"
     env = Racetrack(traffic=traffic, duration_s=duration_s, render_mode="rgb_array")
     env.config.update(screen_width=360, screen_height=240, scaling=4.0)
     return env
