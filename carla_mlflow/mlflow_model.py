@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib.metadata
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from .artifact import Artifact, new_folder, write_artifact, write_synced
@@ -92,23 +94,40 @@ STEP_TAG = "carla.step"
 """The tag that tells what a run did: train or evaluate."""
 
 
-def latest_training_run() -> str:
-    """The id of the newest run that trained a policy, in any experiment.
+def expand_latest(uri: str) -> str:
+    """`runs:/latest/...` with the newest training run's id in its place, told on stderr; any other URI as it is.
+
+    Only the experiment where this process would log counts: others on the same server train policies of their own.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: nothing was trained there.
     """
-    query = f"tags.`{STEP_TAG}` = 'train' AND attributes.status = 'FINISHED'"
-    runs = mlflow.search_runs(search_all_experiments=True, filter_string=query, max_results=1, output_format="list")
-    if not runs:
-        raise NotFoundError(f"{mlflow.get_tracking_uri()}: no training run yet; train a policy first")
-    return str(runs[0].info.run_id)
-
-
-def expand_latest(uri: str) -> str:
-    """`runs:/latest/...` with the newest training run's id in its place; any other URI as it is."""
     head, slash, rest = uri.removeprefix("runs:/").partition("/")
-    return f"runs:/{latest_training_run()}{slash}{rest}" if uri.startswith("runs:/") and head == "latest" else uri
+    if not uri.startswith("runs:/") or head != "latest":
+        return uri
+    experiment = _experiment()
+    query = f"tags.`{STEP_TAG}` = 'train' AND attributes.status = 'FINISHED'"
+    ids = [experiment.experiment_id] if experiment else []
+    runs = mlflow.search_runs(ids, query, max_results=1, output_format="list") if ids else []
+    name = ascii(experiment.name if experiment else os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
+    if not runs:
+        raise NotFoundError(
+            f"{mlflow.get_tracking_uri()}: no training run yet in the experiment {name}; train a policy first, or set "
+            "MLFLOW_EXPERIMENT_NAME"
+        )
+    info = runs[0].info
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(info.start_time / 1e3))
+    print(f"runs:/latest is runs:/{info.run_id}, started {started} in the experiment {name}", file=sys.stderr)
+    return f"runs:/{info.run_id}{slash}{rest}"
+
+
+def _experiment() -> Experiment | None:
+    """Where `logging_run` logs; None when it is not there yet."""
+    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+        return mlflow.get_experiment(mlflow.get_run(run_id).info.experiment_id)
+    if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return mlflow.get_experiment(experiment_id)
+    return mlflow.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
 
 
 def fetch_policy(uri: str, folder: Path) -> Path:

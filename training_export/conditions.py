@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FIRST_SEED = 10_000
-"""Training and its scaler take their seeds from other ranges, golden observations from 20,000 on."""
+"""Of an evaluation, unless another is asked for."""
+TRAINING_SEEDS, SCALER_SEEDS, GOLDEN_SEEDS = 1 << 32, 2 << 32, 3 << 32
+"""Where the seeds of what is no evaluation begin. An evaluation's lie below 2**32, since the commands take
+no --first-seed from 2**31 on: whatever seeds are asked for, nothing is judged on an episode that taught it."""
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from carla_mlflow.card_sections import ActionCard, Control, FieldCard, observati
 from carla_mlflow.golden import Golden
 from carla_mlflow.translation import translate
 from training_export.checkpoint import PREPROCESSOR, Checkpoint, load_policy, preprocess
+from training_export.conditions import GOLDEN_SEEDS
 from training_export.driving import Driver, drive_episodes
 from training_export.env import ENV_ID, RATE_HZ, Beams
 from training_export.graph import Flatten, PolicyGraph
 from training_export.trained import Arrays, TrainedPolicy, control_of, flatten
 
 GOLDEN_DRIVES = 8
-"""Episodes that the golden observations from driving are drawn from; their seeds start at GOLDEN_SEED."""
-GOLDEN_SEED = 20_000
+"""Episodes that the golden observations from driving are drawn from."""
 
 
 RACETRACK_ACTION = ActionCard(
@@ -93,6 +93,6 @@ def from_checkpoint(checkpoint: Checkpoint) -> TrainedPolicy:
 
 
 def _observations_of_driving(driver: Driver, traffic: int) -> Arrays:
-    seeds = range(GOLDEN_SEED, GOLDEN_SEED + GOLDEN_DRIVES)
+    seeds = range(GOLDEN_SEEDS, GOLDEN_SEEDS + GOLDEN_DRIVES)
     seen = [o for episode in drive_episodes(driver, seeds, traffic) for o in episode.observations]
     return {name: np.stack([observation[name] for observation in seen]) for name in seen[0]}

@@ -35,13 +35,12 @@ from training_export.checkpoint import (
     preprocess,
     save_checkpoint,
 )
+from training_export.conditions import SCALER_SEEDS, TRAINING_SEEDS
 from training_export.env import ENV_ID, RATE_HZ, Racetrack
 from training_export.git_state import git_state
 from training_export.plots import plot_learning_curve
 
 SCALER_STEPS = 2_000
-SCALER_SEED = 1_000_000
-"""Far from the seeds that policies are judged on."""
 
 
 class VecPreprocess(VecEnvWrapper):
@@ -79,7 +78,7 @@ def fit_scaler(traffic: int, seed: int) -> StandardScaler:
     seen, action, done = [], np.zeros(2), True
     for step in range(SCALER_STEPS):
         if done:
-            observation, _ = env.reset(seed=SCALER_SEED + seed if step == 0 else None)
+            observation, _ = env.reset(seed=SCALER_SEEDS + seed if step == 0 else None)
             action = np.zeros(2)
         seen.append(observation)
         action = np.clip(0.9 * action + rng.normal(0.0, 0.15, 2), -1.0, 1.0)
@@ -144,7 +143,7 @@ def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> b
     provenance = _provenance()
     mlflow.set_tags({STEP_TAG: "train", "git": provenance["git"]})
     venv = VecPreprocess(VecMonitor(SubprocVecEnv([make_env(config.traffic)] * config.environments)), scaler)
-    agent = _make_agent(config, venv, earlier)
+    agent = make_agent(config, venv, earlier)
     progress = Progress(config.total_timesteps, lambda: save_checkpoint(output, agent, config, scaler, provenance))
     completed = True
     try:
@@ -161,7 +160,9 @@ def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> b
     return completed
 
 
-def _make_agent(config: TrainingConfig, venv: VecEnv, earlier: Checkpoint | None) -> PPO:
+def make_agent(config: TrainingConfig, venv: VecEnv, earlier: Checkpoint | None = None) -> PPO:
+    """The learner, with the environments seeded for their first reset."""
+    seed = config.seed + (earlier.steps if earlier else 0)
     agent = PPO(
         "MlpPolicy",
         venv,
@@ -170,10 +171,11 @@ def _make_agent(config: TrainingConfig, venv: VecEnv, earlier: Checkpoint | None
         n_epochs=config.n_epochs,
         learning_rate=config.learning_rate,
         gamma=config.gamma,
-        seed=config.seed + (earlier.steps if earlier else 0),
+        seed=seed,
         policy_kwargs=policy_kwargs(config),
         device="cpu",
     )
+    venv.seed(TRAINING_SEEDS + seed)  # PPO has seeded them with its own, which an evaluation may have too
     if earlier:
         agent.set_parameters(str(earlier.policy_path), device="cpu")
         agent.num_timesteps = earlier.steps

@@ -13,7 +13,8 @@ import pytest
 
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow import code_bundle as bundle
-from carla_mlflow.mlflow_model import fetch_policy, log_policy
+from carla_mlflow.errors import NotFoundError
+from carla_mlflow.mlflow_model import STEP_TAG, expand_latest, fetch_policy, log_policy, logging_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
@@ -84,3 +85,45 @@ def test_two_versions_never_run_each_others_code(mlflow_home: Path, example: Pat
 def test_what_is_fetched_from_a_run_is_what_was_logged(logged: str, example: Path, tmp_path: Path):
     fetched = open_artifact(fetch_policy(logged, tmp_path / "fetched"))
     assert fetched.digest == open_artifact(example).digest
+
+
+def train_run(status: str = "FINISHED", step: str = "train") -> str:
+    with logging_run() as run_id:
+        mlflow.set_tag(STEP_TAG, step)
+        mlflow.end_run(status)
+    return run_id
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """As in another process, whose user names another experiment."""
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+    monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
+
+
+def test_latest_is_the_newest_finished_training_of_our_experiment_and_is_named(mlflow_home, monkeypatch, capsys):
+    train_run()
+    ours = train_run()
+    train_run("FAILED")
+    train_run(step="evaluate")
+    elsewhere(monkeypatch, "somebody-else")
+    theirs = train_run()
+    assert expand_latest("runs:/latest/policy") == f"runs:/{theirs}/policy"
+    elsewhere(monkeypatch, "carla-mlflow")
+    assert expand_latest("runs:/latest/policy") == f"runs:/{ours}/policy"
+    said = [line for line in capsys.readouterr().err.splitlines() if "latest" in line]  # MLflow talks too
+    assert said[0].startswith(f"runs:/latest is runs:/{theirs}, started ")
+    assert said[1].startswith(f"runs:/latest is runs:/{ours}, started ")
+    assert said[1].endswith(" in the experiment 'carla-mlflow'")
+    with logging_run(ours):  # as `mlflow run` opens one: its experiment is where things are logged
+        monkeypatch.setenv("MLFLOW_RUN_ID", theirs)
+        assert expand_latest("runs:/latest") == f"runs:/{theirs}"
+
+
+def test_where_nothing_was_trained_latest_names_the_experiment(mlflow_home, monkeypatch):
+    elsewhere(monkeypatch, "somebody-else")
+    train_run()
+    elsewhere(monkeypatch, "mine\nforged")
+    with pytest.raises(NotFoundError, match=r"no training run yet in the experiment 'mine\\nforged'; train"):
+        expand_latest("runs:/latest/policy")
+    assert expand_latest("runs:/0123/policy") == "runs:/0123/policy"
