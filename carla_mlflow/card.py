@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from .card_sections import ActionCard, Card, canonical_hash, newer_keys, observation_spec
-from .control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, RAW_NAMES
+from .control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, RAW_NAMES, scale_problems
 from .errors import CardError
 from .heads import MEANS, PARAMETERS
 
@@ -179,6 +179,8 @@ def check_action(action: ActionCard) -> list[str]:
         found.append(f"action.control {action.control!r}: expected one of {', '.join(RAW_NAMES)}")
     elif set(action.raw) != set(RAW_NAMES[action.control]):
         found.append(f"action.raw: {action.control} needs exactly {', '.join(RAW_NAMES[action.control])}")
+    else:
+        found += scale_problems(action)
     found += _check_head(action)
     for name, (low, high) in action.raw.items():
         with np.errstate(over="ignore"):
