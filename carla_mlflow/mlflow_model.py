@@ -92,6 +92,8 @@ def logging_run(run_id: str | None = None, name: str | None = None) -> Iterator[
 
 STEP_TAG = "carla.step"
 """The tag that tells what a run did: train or evaluate."""
+EVIDENCE_TAG, SELF_REPORTED = "carla.evidence", "self-reported"
+"""The tag, and its value, of an evaluation whose episodes somebody logged from a simulator elsewhere."""
 
 
 def expand_latest(uri: str) -> str:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from carla_mlflow.artifact import open_artifact
 from carla_mlflow.cli import DONE, add_debug, run_command
 from registry.artifact_commands import add_artifact_commands
 from registry.cache_commands import add_cache_commands
+from registry.evaluate_command import NOTE, drives_on_racetrack, evaluate_command
 from registry.history_commands import add_history_commands
 from registry.move_commands import add_move_commands
 from registry.printing import line, show, table
 
 if TYPE_CHECKING:
+    from registry.policy_version import PolicyVersion
     from registry.store import Store
 
 EPILOG = """\
@@ -37,12 +42,21 @@ def register(options: argparse.Namespace) -> int:
     from registry.cache import default_cache
     from registry.registration import register as register_policy
 
-    version, new = register_policy(_store(), options.source, default_cache(), options.name, options.bump)
+    store = _store()
+    version, new = register_policy(store, options.source, default_cache(), options.name, options.bump)
     text = f"registered {line(version)}" if new else f"already registered: {line(version)}"
     if new:
-        text += f"\nnext: python -m training_export evaluate {version.name}@{version.semver} --log"
+        text += f"\n{_how_to_evaluate(store, version)}"
     show(options, text, {**asdict(version), "new": new})
     return DONE
+
+
+def _how_to_evaluate(store: Store, version: PolicyVersion) -> str:
+    with tempfile.TemporaryDirectory() as scratch:
+        store.fetch(version, Path(scratch) / "policy")
+        card = open_artifact(Path(scratch) / "policy", version.digest).card
+    text = f"next: {evaluate_command(f'{version.name}@{version.semver}', card)}"
+    return text if drives_on_racetrack(card) else f"{text}\n({NOTE})"
 
 
 def show_list(options: argparse.Namespace) -> int:

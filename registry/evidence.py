@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from collections.abc import Mapping
@@ -12,9 +13,9 @@ from mlflow.entities import Run
 
 from carla_mlflow.cli import one_line
 from carla_mlflow.errors import RegistryError
-from carla_mlflow.mlflow_model import STEP_TAG
+from carla_mlflow.mlflow_model import EVIDENCE_TAG, SELF_REPORTED, STEP_TAG
 from registry.asking import ask, without_password
-from registry.episodes import CONDITIONS, POLICY, Drives, Evidence, read_drives
+from registry.episodes import PARAMETERS, POLICY, REQUIRED, Drives, Evidence, differing, read_drives
 
 TABLE = "episodes.json"
 MOST_BYTES = 64 << 20
@@ -54,14 +55,15 @@ def _find(digest: str, like: Evidence | None) -> Evidence | None:
     )
     if not runs:
         return None
-    wanted = like.conditions if like else None
-    run = next((run for run in runs if _conditions(run) == wanted), runs[0])
+    alike = (run for run in runs if like is not None and not differing(_conditions(run), like.conditions))
+    run = next(alike, runs[0])
     assert isinstance(run, Run)
     run_id, link, conditions = run.info.run_id, _link(run), _conditions(run)
+    reported = run.data.tags.get(EVIDENCE_TAG) == SELF_REPORTED
     try:
-        return Evidence(run_id, link, conditions, _drives(run_id, conditions))
+        return Evidence(run_id, link, conditions, _drives(run_id, conditions), self_reported=reported)
     except _UnreadableError as error:
-        return Evidence(run_id, link, conditions, {}, str(error))
+        return Evidence(run_id, link, conditions, {}, str(error), reported)
 
 
 class _UnreadableError(Exception):
@@ -69,13 +71,14 @@ class _UnreadableError(Exception):
 
 
 def _conditions(run: Run) -> dict[str, str]:
-    return {name: str(run.data.params[name]) for name in CONDITIONS if name in run.data.params}
+    return {name: str(run.data.params[name]) for name in PARAMETERS if name in run.data.params}
 
 
 def _drives(run_id: str, conditions: Mapping[str, str]) -> Drives:
-    missing = [name for name in CONDITIONS if name not in conditions]
+    missing = [name for name in REQUIRED if name not in conditions]
     if missing:
         raise _UnreadableError(f"has no parameter {', '.join(missing)}; evaluate it again")
+    _check_margin(conditions.get("reward_margin"))
     try:
         drives = read_drives(_table(run_id))
     except RegistryError as error:
@@ -86,6 +89,15 @@ def _drives(run_id: str, conditions: Mapping[str, str]) -> Drives:
             f"{TABLE} has {count} episodes of the policy, its parameter says {conditions['episodes']}"
         )
     return drives
+
+
+def _check_margin(text: str | None) -> None:
+    try:
+        sound = text is None or 0 < float(text) < math.inf
+    except ValueError:
+        sound = False
+    if not sound:
+        raise _UnreadableError(f"its parameter reward_margin is {text!a}, expected a number above 0; evaluate it again")
 
 
 def _table(run_id: str) -> bytes:

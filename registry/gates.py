@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from carla_mlflow.card_sections import Card
-from registry.episodes import CONDITIONS, POLICY, STRAIGHT_AHEAD, EpisodeRow, Evidence
+from registry.episodes import BASELINES, POLICY, EpisodeRow, Evidence, differing
+from registry.evaluate_command import evaluate_command
 from registry.not_worse import COLLISIONS, FAILURES, REWARD, Measure, compare, reward_bar
 
 Gate = Literal["integrity", "contract", "latency", "evidence", "driving"]
@@ -27,7 +28,6 @@ LATENCY_SHARE = 0.25
 and actuators; and a decision that takes twice its p99 still comes within half of the period."""
 MIN_EPISODES = 20
 """Fewer show too little: after 20 without a collision the rate may still be 14 % (1 - 0.05 ** (1 / 20))."""
-_FLAGS = {"episodes": "--episodes", "first_seed": "--first-seed", "traffic": "--traffic", "duration_s": "--duration"}
 
 
 @dataclass(frozen=True)
@@ -145,67 +145,73 @@ def card_decision_ms(card: Card) -> float | None:
 
 def _evidence(candidate: Candidate, champion: Champion | None) -> Iterator[Finding]:
     mine, theirs = candidate.evidence, champion.evidence if champion else None
-    other = STRAIGHT_AHEAD if champion is None else POLICY
-    yield _enough(candidate.reference, mine, theirs, (POLICY, other))
+    yield _enough(candidate.reference, candidate.card, mine, theirs, needs_baseline=champion is None)
     if champion is not None:
-        yield _enough(champion.reference, theirs, mine, (POLICY,))
+        yield _enough(champion.reference, candidate.card, theirs, mine)
     if champion is not None and mine and theirs and not mine.problem and not theirs.problem:
         yield from _same_conditions(candidate, mine, champion, theirs)
 
 
-def _enough(reference: str, evidence: Evidence | None, like: Evidence | None, drivers: Sequence[str]) -> Finding:
+def _enough(
+    reference: str, card: Card | None, evidence: Evidence | None, like: Evidence | None, needs_baseline: bool = False
+) -> Finding:
     """Whether there is evidence that can be compared with anything."""
     if evidence is None:
-        text = f"{reference} was not evaluated: {evaluate_command(reference, like)}"
+        text = f"{reference} was not evaluated: {evaluate_command(reference, card, like)}"
         return Finding("evidence", False, text)
     where = f"run {evidence.run_id}"
     if evidence.problem:
         return Finding("evidence", False, f"{where} of {reference}: {evidence.problem}")
-    seeds = [[row.seed for row in evidence.drives.get(driver, ())] for driver in drivers]
-    if len(seeds[0]) < MIN_EPISODES:
-        text = f"{where} of {reference} has {len(seeds[0])} episodes; at least {MIN_EPISODES} are needed"
+    seeds = [row.seed for row in evidence.drives.get(POLICY, ())]
+    if len(seeds) < MIN_EPISODES:
+        text = f"{where} of {reference} has {len(seeds)} episodes; at least {MIN_EPISODES} are needed"
         return Finding("evidence", False, text)
-    if any(other != seeds[0] for other in seeds):
-        return Finding("evidence", False, f"{where} of {reference}: {drivers[-1]} drove other seeds than the policy")
-    return Finding("evidence", True, f"{reference}: {len(seeds[0])} episodes in {evidence.link}")
+    baseline = evidence.baseline
+    if needs_baseline and baseline is None:
+        text = f"no driver beside the policy, which the first champion has to be better than: {', '.join(BASELINES)}"
+        return Finding("evidence", False, f"{where} of {reference}: {text}")
+    if needs_baseline and baseline and [row.seed for row in evidence.drives[baseline]] != seeds:
+        return Finding("evidence", False, f"{where} of {reference}: {baseline} drove other seeds than the policy")
+    return Finding("evidence", True, f"{reference}: {len(seeds)} episodes in {evidence.source}")
 
 
 def _same_conditions(candidate: Candidate, mine: Evidence, champion: Champion, theirs: Evidence) -> Iterator[Finding]:
     differ = [
         f"{key} {theirs.conditions.get(key)} → {mine.conditions.get(key)}"
-        for key in CONDITIONS
-        if theirs.conditions.get(key) != mine.conditions.get(key)
+        for key in differing(mine.conditions, theirs.conditions)
     ]
     seeds = [[row.seed for row in evidence.drives.get(POLICY, ())] for evidence in (mine, theirs)]
     if not differ and seeds[0] != seeds[1]:
         differ = ["the seeds"]
     if differ:
-        again = evaluate_command(champion.reference, mine)
+        again = evaluate_command(champion.reference, candidate.card, mine)
         if mine.conditions.get("env_version") != theirs.conditions.get("env_version"):
-            again += f" && {evaluate_command(candidate.reference, mine)}"  # what it drove in may be gone
+            again += (
+                f" && {evaluate_command(candidate.reference, candidate.card, mine)}"  # what it drove in may be gone
+            )
         text = f"{champion.reference} was driven under other conditions than {candidate.reference}"
         yield Finding("evidence", False, f"{text} ({', '.join(differ)}): {again}")
-
-
-def evaluate_command(reference: str, like: Evidence | None = None) -> str:
-    """What a person types for evidence of a version, under the conditions of another's."""
-    flags = [f"{flag} {like.conditions[key]}" for key, flag in _FLAGS.items() if like and key in like.conditions]
-    return " ".join(["python -m training_export evaluate", reference, "--log", *flags])
 
 
 def _driving(candidate: Candidate, champion: Champion | None) -> Iterator[Finding]:
     mine, theirs = candidate.evidence, champion.evidence if champion else None
     assert mine is not None  # evidence was found to be enough
+    by_success = any(row.success is not None for row in mine.drives[POLICY])
+    failures = replace(FAILURES, name="collisions or no success") if by_success else FAILURES
+    earned = replace(REWARD, own_margin=mine.reward_margin)  # the champion's as well: it is a condition
     if champion is not None and theirs is not None:
-        yield from _not_worse(mine.drives[POLICY], theirs.drives[POLICY], champion.reference, (COLLISIONS, FAILURES))
-    else:  # it leaves the road before it meets anyone: that it does not collide sets no bar
-        yield from _not_worse(mine.drives[POLICY], mine.drives[STRAIGHT_AHEAD], "driving straight ahead", (FAILURES,))
+        measures = (COLLISIONS, failures, earned)
+        yield from _not_worse(mine.drives[POLICY], theirs.drives[POLICY], champion.reference, measures)
+    else:  # it fails before it meets anyone: that it does not collide sets no bar
+        baseline = mine.baseline
+        assert baseline is not None  # as above
+        yield from _not_worse(mine.drives[POLICY], mine.drives[baseline], BASELINES[baseline], (failures, earned))
 
 
 def _not_worse(
-    mine: Sequence[EpisodeRow], other: Sequence[EpisodeRow], who: str, safety: Sequence[Measure]
+    mine: Sequence[EpisodeRow], other: Sequence[EpisodeRow], who: str, measures: Sequence[Measure]
 ) -> Iterator[Finding]:
-    *safe, reward = compare(mine, other, (*safety, REWARD))
+    *safe, reward = compare(mine, other, measures)
     for found in safe:
         yield Finding("driving", found.is_not_worse, found.say(who))
     bar = reward_bar(safe, reward)

@@ -86,4 +86,4 @@ def _reference(version: PolicyVersion) -> str:
 
 def _links(evidence: Evidence | None, champion: Champion | None) -> tuple[str, ...]:
     theirs = champion.evidence if champion else None
-    return tuple(found.link for found in (evidence, theirs) if found is not None)
+    return tuple(found.source for found in (evidence, theirs) if found is not None)

@@ -47,12 +47,14 @@ class Measure:
         loss: of an episode.
         margin: by how much the mean loss may be worse; of the other's mean when `relative`.
         relative: whether the loss has a scale of its own, as reward has.
+        own_margin: by how much it may be worse on that scale, instead of a share of the other's mean.
     """
 
     name: str
     loss: Callable[[EpisodeRow], float]
     margin: float
     relative: bool = False
+    own_margin: float | None = None
 
 
 COLLISIONS = Measure("collisions", lambda row: float(row.collision), RATE_MARGIN)
@@ -82,8 +84,10 @@ class Compared:
 
     @property
     def margin(self) -> float:
-        """In the loss's own unit."""
-        return self.measure.margin * abs(self.other) if self.measure.relative else self.measure.margin
+        """In the loss's own unit; 0 where it is a share, and the other's mean reward is none that can be shared."""
+        if self.measure.own_margin is not None:
+            return self.measure.own_margin
+        return self.measure.margin * max(-self.other, 0.0) if self.measure.relative else self.measure.margin
 
     @property
     def is_not_worse(self) -> bool:
@@ -102,6 +106,8 @@ class Compared:
     def say(self, who: str) -> str:
         """In words, with the other's name."""
         more = "; more episodes may show it" if self.is_undecided else ""
+        if not self.is_not_worse and not self.margin:
+            more += "; no share of that is a margin, evaluate with --reward-margin"
         if self.measure.relative:
             return (
                 f"{self.measure.name} {-self.challenger:.4g} an episode, of {who} {-self.other:.4g}: at most "
@@ -141,7 +147,7 @@ def compare(
 
 def reward_bar(safe: Sequence[Compared], reward: Compared) -> Compared:
     """Reward as it is held against a policy, given how safe it was found to be."""
-    if not any(found.is_better for found in safe):
+    if reward.measure.own_margin is not None or not any(found.is_better for found in safe):
         return reward
     return replace(reward, measure=replace(reward.measure, margin=SAFER_MARGIN))
 

@@ -22,6 +22,17 @@ def test_episodes_are_read_by_driver_and_seed_and_other_columns_are_left_out():
     assert [row.failed for row in (*read["policy"], *read["random"])] == [True, True, False]
 
 
+def test_an_episode_without_success_failed():
+    columns = ["driver", "seed", "reward", "collision", "success"]
+    ends = [[False, True], [False, False], [True, True]]
+    data = [["policy", seed, -1.5, *end] for seed, end in enumerate(ends)]
+    read = read_drives(json.dumps({"columns": columns, "data": data}).encode())
+    assert [row.failed for row in read["policy"]] == [False, True, True]
+    bare = json.dumps({"columns": columns[:4], "data": [["policy", 0, 1.0, False]]}).encode()
+    with pytest.raises(RegistryError, match="has neither off_road nor success"):
+        read_drives(bare)
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

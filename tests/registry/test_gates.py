@@ -149,10 +149,87 @@ def test_nineteen_episodes_are_too_few(candidate, champion):
     assert text == "evidence: run run1 of a@0.2.0 has 19 episodes; at least 20 are needed"
 
 
-def test_without_a_champion_the_straight_ahead_driver_has_to_be_there_on_the_same_seeds(candidate):
+def test_without_a_champion_a_baseline_has_to_be_there_on_the_same_seeds(candidate):
     bare = replace(evidence(), drives={"policy": rows("." * 20)})
     [text] = missed(replace(candidate, evidence=bare), None)
-    assert text == "evidence: run run1 of a@0.2.0: straight_ahead drove other seeds than the policy"
+    assert text.startswith("evidence: run run1 of a@0.2.0: no driver beside the policy, which the first champion has")
+    fewer = replace(evidence(), drives={"policy": rows("." * 20), "random": rows("o" * 19, "random")})
+    [text] = missed(replace(candidate, evidence=fewer), None)
+    assert text == "evidence: run run1 of a@0.2.0: random drove other seeds than the policy"
+
+
+def own(outcomes: str = "." * 20, reward: float = -50.0, reported: bool = False, **conditions: str) -> Evidence:
+    """Evidence from somebody's own environment, where x is an episode without success."""
+
+    def drive(outcomes: str, driver: str, reward: float) -> tuple[EpisodeRow, ...]:
+        return tuple(
+            EpisodeRow(driver, 7 + i, reward + i % 3, letter == "c", success=letter == ".")
+            for i, letter in enumerate(outcomes)
+        )
+
+    told = {"env": "my_env.py:make", "env_version": "file 1", "first_seed": "7", "episodes": "20", "success_key": "ok"}
+    drives = {"policy": drive(outcomes, "policy", reward), "random": drive("x" * 20, "random", -400.0)}
+    return Evidence("run7", "runs:/run7", told | conditions, drives, self_reported=reported)
+
+
+def test_episodes_from_an_own_environment_are_judged_by_success_and_an_absolute_margin(candidate, champion):
+    mine, theirs = own(reward=-52.0, reward_margin="5"), own(reward_margin="5")
+    findings = judge(replace(candidate, evidence=mine), replace(champion, evidence=theirs))
+    assert shortfalls(findings) == ()
+    assert findings[-2].text.startswith("collisions or no success in 0 of 20 episodes, of a@0.1.0 in 0")
+    assert "at most 2 less with 95% confidence, 5 allowed" in findings[-1].text
+    lost = own("x" * 10 + "." * 10, reward_margin="5")
+    texts = missed(replace(candidate, evidence=lost), replace(champion, evidence=theirs))
+    assert [text.partition(" in ")[0] for text in texts] == ["driving: collisions or no success"]
+    texts = missed(
+        replace(candidate, evidence=own(reward=-60.0, reward_margin="5")), replace(champion, evidence=theirs)
+    )
+    assert texts[0].endswith("5 allowed")
+
+
+def test_a_reward_below_zero_has_no_share_that_is_a_margin(candidate, champion):
+    [text] = missed(replace(candidate, evidence=own(reward=-52.0)), replace(champion, evidence=own()))
+    assert "0 allowed" in text
+    assert text.endswith("no share of that is a margin, evaluate with --reward-margin")
+    assert missed(replace(candidate, evidence=own(reward=-48.0)), replace(champion, evidence=own())) == ()
+
+
+def test_the_first_champion_of_an_own_environment_is_held_against_its_baseline(candidate):
+    findings = judge(replace(candidate, evidence=own()), None)
+    assert shortfalls(findings) == ()
+    assert "of random actions" in findings[-1].text
+    better = own()
+    better.drives["baseline"] = better.drives["policy"]
+    lost = replace(better, drives={**better.drives, "policy": better.drives["random"]})
+    texts = missed(replace(candidate, evidence=lost), None)
+    assert any("of the baseline" in text for text in texts)
+
+
+def test_what_was_reported_by_somebody_is_said_to_be(candidate):
+    findings = judge(replace(candidate, evidence=own(reported=True)), None)
+    assert "evidence: a@0.2.0: 20 episodes in runs:/run7 (self-reported)" in map(str, findings)
+
+
+def test_evidence_in_an_own_environment_is_asked_for_by_the_command_that_drives_there(candidate, champion, card):
+    [text] = missed(replace(candidate, evidence=own(env_config="it's.yaml")), replace(champion, evidence=None))
+    assert text.endswith(
+        "a@0.1.0 was not evaluated: python -m training_export evaluate a@0.1.0 --log --env my_env.py:make --env-config "
+        "'it'\"'\"'s.yaml' --success-key ok --episodes 20 --first-seed 7"
+    )
+    reported = own(reported=True, env_version="0.9\x1b[2J 15")
+    [text] = missed(replace(candidate, evidence=reported), replace(champion, evidence=None))
+    assert text.endswith(
+        "python -m training_export log-evidence a@0.1.0 episodes.csv --env my_env.py:make --env-version '0.9?[2J 15'"
+    )
+    elsewhere = msgspec.structs.replace(card, training={})
+    [text] = missed(replace(candidate, card=elsewhere, evidence=None), None)
+    assert text.endswith("evaluate a@0.2.0 --log --env my_env.py:make --success-key is_success")
+
+
+@pytest.mark.parametrize("key", ["env", "env_version", "success_key", "collision_key", "reward_margin"])
+def test_what_counts_as_failure_is_a_condition_of_evidence_too(candidate, champion, key: str):
+    [text] = missed(replace(candidate, evidence=own(**{key: "9"})), replace(champion, evidence=own()))
+    assert f"under other conditions than a@0.2.0 ({key} " in text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -90,9 +92,13 @@ def test_a_twentieth_of_the_reward_may_be_lost(share: float, passes: bool):
     assert compared(drive("." * 20, 280 * share), drive("." * 20))["reward"].is_not_worse is passes
 
 
-def test_the_reward_margin_has_a_scale_where_rewards_are_negative():
-    assert compared(drive("." * 20, -101.0), drive("." * 20, -100.0))["reward"].is_not_worse
-    assert not compared(drive("." * 20, -120.0), drive("." * 20, -100.0))["reward"].is_not_worse
+def test_a_reward_that_is_no_more_than_0_leaves_no_margin_but_one_of_its_own():
+    reward = replace(REWARD, own_margin=5.0)
+    for earned, passes in ((-104.0, True), (-106.0, False)):
+        [found] = compare(drive("." * 20, earned), drive("." * 20, -100.0), [reward])
+        assert found.is_not_worse is passes
+        assert not compared(drive("." * 20, earned), drive("." * 20, -100.0))["reward"].is_not_worse
+    assert compared(drive("." * 20, -100.0), drive("." * 20, -100.0))["reward"].is_not_worse
 
 
 def test_other_seeds_are_not_compared():
