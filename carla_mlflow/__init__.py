@@ -7,7 +7,13 @@ is first used.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# Intel's MKL, inside torch, then rounds a row alike wherever it stands in a batch. On processors with AMX it otherwise
+# does not, and each row of a TorchScript policy needs a forward of its own. MKL reads this at its first product, so it
+# is set where every entry comes by. What the user has set stays.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:
     from .actions import Actions

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +16,7 @@ from carla_mlflow import Engine, ObservationSpec
 from carla_mlflow.array_spec import ArraySpec
 from carla_mlflow.card_sections import FieldCard
 from carla_mlflow.proof import ROWS, proof_sample
+from carla_mlflow.workspace import Workspace
 from training_export.draft import ActionDraft, CardDraft, complete
 from training_export.export import Export, export_policy
 from training_export.from_module import from_network
@@ -57,12 +62,42 @@ def test_a_network_that_gives_few_answers_proves_nothing_and_is_asked_one_row_at
 
 def test_rows_left_over_in_a_tile_hold_nothing_that_a_caller_asked(example):
     engine = Engine.open(example, device="cpu", backend="torchscript")
-    rows = {name: array[:8] for name, array in engine.golden.observations.items()}
-    engine.act(rows)
-    engine.act({name: array[:2] for name, array in rows.items()})
-    [workspace] = engine._runner._idle[4]
-    for view, spec in zip(workspace._views, engine.specs, strict=True):
+    tile = Workspace(engine.backend_call, engine.specs, 4, None)
+    assert tile.fill(engine.golden.observations, 0, 4)
+    assert tile.fill(engine.golden.observations, 4, 6)
+    for view, spec in zip(tile._views, engine.specs, strict=True):
+        assert (view[:2] == engine.golden.observations[spec.name][4:6]).all()
         assert (view[2:] == spec.generate_value()).all()
+
+
+ASKED_BEFORE = """
+import os
+import sys
+
+import carla_mlflow
+import torch
+
+torch.ones(8, 8) @ torch.ones(8, 8)
+engine = carla_mlflow.Engine.open(sys.argv[1], device="cpu", backend="torchscript")
+print(os.environ["MKL_CBWR"], len(engine.tile_rows))
+"""
+
+
+def asked_with(example, setting: str | None) -> tuple[str, int]:
+    """What MKL was asked for in a fresh process with that setting of the user's, and how many tiles it proved."""
+    environment = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
+    environment |= {} if setting is None else {"MKL_CBWR": setting}
+    command = [sys.executable, "-c", ASKED_BEFORE, str(example)]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    asked, tiles = answer.stdout.split()
+    return asked, int(tiles)
+
+
+def test_mkl_is_asked_for_the_same_bits_before_the_first_product_unless_the_user_says_otherwise(example):
+    asked, tiles = asked_with(example, None)
+    users, without = asked_with(example, "AUTO")
+    assert (asked, users) == ("AUTO,STRICT", "AUTO")
+    assert tiles >= without  # on a processor with AMX 8 and 1
 
 
 def test_the_sample_holds_every_magnitude_inside_the_bounds():
