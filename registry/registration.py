@@ -11,7 +11,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,6 @@ from carla_mlflow.artifact import Artifact, open_artifact, seal
 from carla_mlflow.card import identity_of
 from carla_mlflow.card_sections import Card
 from carla_mlflow.cli import progress
-from carla_mlflow.engine import Engine
 from carla_mlflow.errors import NotFoundError, RefusedError
 from carla_mlflow.mlflow_model import expand_latest, fetch_policy, log_policy, logging_run
 from carla_mlflow.preprocessing import operators_types
@@ -34,7 +33,8 @@ from registry.policy_version import PolicyVersion
 from registry.reference import check_name
 from registry.replay import Holders
 from registry.store import Store
-from registry.versions import is_step_enough, next_version, ordered, predecessor
+from registry.verify import examine
+from registry.versions import is_step_enough, next_version, ordered, steps_of
 
 ATTEMPTS = 100
 """Claims that may lose to others; each loses to one that won."""
@@ -59,7 +59,8 @@ def register(
 
     Raises:
         RefusedError: another artifact has that version, or the step to it is smaller than the changes demand.
-        ArtifactError: it is damaged, or does not act here as the trained policy did.
+        ArtifactError: it is damaged, its card tells other weights than its graph has, or it does not act here as the
+            trained policy did.
     """
     source = expand_latest(source)
     is_uri = source.startswith(("runs:/", "models:/"))
@@ -67,8 +68,8 @@ def register(
     with tempfile.TemporaryDirectory() as scratch:
         artifact = open_artifact(fetch_policy(source, Path(scratch) / "policy") if is_uri else Path(source))
     name = check_name(name or artifact.card.name)
-    progress(f"parity of {artifact.card.name} {artifact.card.version} on this machine")
-    Engine(artifact, "cpu", trusted=operators_types())  # raises when it acts differently here
+    for found in examine(artifact, is_pinned=False, trusted=operators_types()):  # raises where it does not hold
+        progress(found)
     for _ in range(ATTEMPTS):
         standing = _look(store, name)
         known = _find(standing, artifact, bump)
@@ -127,32 +128,48 @@ def _bumped(store: Store, standing: Standing, artifact: Artifact, cache: Path, b
     taken = ordered(_claims(standing))
     if not taken:
         return artifact.card.version
-    before = [version.semver for version in standing.versions]
-    demanded, words = _demanded(store, standing, ordered(before)[-1], artifact, cache) if before else ("patch", "")
-    step: Step = demanded if bump == "auto" else bump  # type: ignore[assignment]
-    if STEPS.index(step) < STEPS.index(demanded):
-        raise RefusedError(
-            f"--bump {step} is too small a step from {ordered(before)[-1]}: {demanded} is due, as {words}"
-        )
-    return next_version(taken[-1], step)
+    due = _Due(store, standing, artifact, cache)
+    for step in STEPS if bump == "auto" else (bump,):
+        version = next_version(taken[-1], step)  # type: ignore[arg-type]
+        short = due.shortfall(version)
+        if short is None:
+            return version
+    raise RefusedError(f"--bump {bump} is {short}")
 
 
 def _check_step(store: Store, standing: Standing, artifact: Artifact, cache: Path) -> None:
     version = artifact.card.version
-    before = predecessor(version, [known.semver for known in standing.versions])
-    if before is None or is_step_enough(before, version, "major"):
-        return
-    demanded, words = _demanded(store, standing, before, artifact, cache)
-    if not is_step_enough(before, version, demanded):
-        raise RefusedError(
-            f"{version} is too small a step from {before}: {demanded} is due, as {words}; export with another "
-            "--version, or register with --bump auto"
-        )
+    short = _Due(store, standing, artifact, cache).shortfall(version)
+    if short is not None:
+        raise RefusedError(f"{version} is {short}; export with another --version, or register with --bump auto")
 
 
-def _demanded(store: Store, standing: Standing, before: str, artifact: Artifact, cache: Path) -> tuple[Step, str]:
-    """The step that is due from a registered version, and what demands it, in words."""
-    return step_due(fetch_to_cache(store, standing.version(before), cache), artifact)
+@dataclass(frozen=True)
+class _Due:
+    """Which steps of the version are due between an artifact and the registered versions next to it."""
+
+    store: Store
+    standing: Standing
+    artifact: Artifact
+    cache: Path
+    known: dict[str, tuple[Step, str]] = field(default_factory=dict)
+
+    def shortfall(self, version: str) -> str | None:
+        """Why the artifact may not have a version, in words; None when it may."""
+        for old, new in steps_of(version, [known.semver for known in self.standing.versions]):
+            if is_step_enough(old, new, "major"):
+                continue
+            other = old if new == version else new
+            demanded, words = self.known.get(other) or self._compare(other, is_before=other == old)
+            if not is_step_enough(old, new, demanded):
+                where = f"from {old}" if other == old else f"before {new}"
+                return f"too small a step {where}: {demanded} is due, as {words}"
+        return None
+
+    def _compare(self, other: str, is_before: bool) -> tuple[Step, str]:
+        registered = fetch_to_cache(self.store, self.standing.version(other), self.cache)
+        pair = (registered, self.artifact) if is_before else (self.artifact, registered)
+        return self.known.setdefault(other, step_due(*pair))
 
 
 def _claim(store: Store, standing: Standing, card: Card) -> bool:

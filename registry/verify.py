@@ -31,10 +31,21 @@ def verify(path: Path, digest: str | None, device: str = "cpu", trusted: Sequenc
         ArtifactError: the first thing that does not hold; nothing of the artifact has run but what came before it.
         DeviceError: the device is not there.
     """
-    artifact = open_artifact(path, digest)
+    yield from examine(open_artifact(path, digest), digest is not None, device, trusted)
+
+
+def examine(artifact: Artifact, is_pinned: bool, device: str = "cpu", trusted: Sequence[str] = ()) -> Iterator[str]:
+    """As `verify`, of an artifact that was opened.
+
+    Args:
+        artifact: its files.
+        is_pinned: whether it was held against a digest from outside.
+        device: where to show parity.
+        trusted: types that preprocessor.skops may hold beyond our own list.
+    """
     size = sum(len(data) for data in artifact.files.values())
     yield f"artifact     {artifact.card.name} {artifact.card.version}, format {artifact.card.format}"
-    pin = "as pinned" if digest else "unpinned: nothing outside says that it should be this one"
+    pin = "as pinned" if is_pinned else "unpinned: nothing outside says that it should be this one"
     yield f"digest       {artifact.digest}, {pin}"
     yield f"files        {', '.join(artifact.files)}: {size / 1e3:.0f} kB, as the card says"
     yield from _preprocessor(artifact, trusted)

@@ -51,10 +51,18 @@ def next_version(version: str, step: Step) -> str:
     return str({"major": found.next_major, "minor": found.next_minor, "patch": found.next_patch}[step]())
 
 
-def predecessor(version: str, versions: Iterable[str]) -> str | None:
-    """The highest of the versions below one."""
-    below = [text for text in versions if Version(text) < Version(version)]
-    return max(below, key=Version) if below else None
+def steps_of(version: str, versions: Iterable[str]) -> list[tuple[str, str]]:
+    """The steps, each from the lower to the higher, that a version makes from and to those next to it.
+
+    Between pre-releases of a version and the version itself there is no step: what was announced may change until it
+    is released. So the neighbours are the last of the next lower and of the next higher numbers.
+    """
+    last: dict[Version, Version] = {}
+    for found in sorted(map(Version, versions)):
+        last[found.truncate()] = found
+    own = Version(version).truncate()
+    below = [(str(last[numbers]), version) for numbers in last if numbers < own][-1:]
+    return below + [(version, str(last[numbers])) for numbers in last if numbers > own][:1]
 
 
 def is_step_enough(old: str, new: str, demanded: Step) -> bool:
@@ -64,6 +72,4 @@ def is_step_enough(old: str, new: str, demanded: Step) -> bool:
         taken: Step = "major"
     else:
         taken = "minor" if two.minor != one.minor else "patch"
-    # Between 2.0.0-rc.1 and 2.0.0 there is no step: what was announced may change until it is released.
-    same_numbers = (one.major, one.minor, one.patch) == (two.major, two.minor, two.patch)
-    return same_numbers or STEPS.index(taken) >= STEPS.index(demanded)
+    return STEPS.index(taken) >= STEPS.index(demanded)

@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks.networks import mlp
 from carla_mlflow import write_artifact
-from carla_mlflow.errors import RefusedError
+from carla_mlflow.errors import IntegrityError, RefusedError
 from registry.changes import contract_changes
 from registry.moves import look
 from registry.registration import register
@@ -75,6 +75,23 @@ def test_a_smaller_step_than_the_contract_demands_is_refused_in_words(store: Sto
     assert version.semver == "2.0.0"
     older, _ = register(store, changed(tmp_path, "1.0.1", description="a backport"), cache_folder())
     assert older.semver == "1.0.1"
+
+
+def test_a_card_that_tells_other_weights_than_its_graph_has_is_not_registered(store: Store, tmp_path: Path):
+    with pytest.raises(IntegrityError, match="weights: the card says sha256:0000"):
+        register(store, changed(tmp_path, "1.0.0", weights="sha256:" + "0" * 64), cache_folder())
+    assert store.names() == []
+
+
+def test_a_pre_release_opens_no_way_to_another_contract_under_a_patch(store: Store, tmp_path: Path):
+    register(store, changed(tmp_path, "1.0.0"), cache_folder())
+    register(store, changed(tmp_path, "1.0.1-rc.1", description="announced"), cache_folder())
+    other = at_another_rate(20.0)
+    with pytest.raises(RefusedError, match=r"1\.0\.1 is too small a step from 1\.0\.0: major is due"):
+        register(store, changed(tmp_path, "1.0.1", action=other), cache_folder())
+    with pytest.raises(RefusedError, match=r"1\.0\.0-rc\.9 is too small a step before 1\.0\.1-rc\.1: major is due"):
+        register(store, changed(tmp_path, "1.0.0-rc.9", action=other), cache_folder())
+    assert auto(store, changed(tmp_path, "1.0.1", description="released")) == ("1.0.1", True)
 
 
 def test_the_order_of_actions_is_part_of_the_contract():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from carla_mlflow.errors import NotFoundError, RefusedError
+from registry.changes import Step
 from registry.lifecycle import check_archive, check_expected, check_promotion, check_protected
 from registry.reference import Reference, check_name, parse_reference
-from registry.versions import highest_matching, is_step_enough, next_version, ordered, predecessor
+from registry.versions import highest_matching, is_step_enough, next_version, ordered, steps_of
 
 VERSIONS = ["0.9.0", "1.0.0", "1.4.1", "1.4.9", "1.10.0", "2.0.0-rc.1", "2.0.0"]
 
@@ -111,7 +114,6 @@ def test_the_next_version_is_one_step_further(version: str, major: str, minor: s
         ("1.4.2", "1.9.0", "patch minor"),
         ("1.4.2", "2.0.0", "patch minor major"),
         ("1.4.2", "3.0.0-rc.1", "patch minor major"),
-        ("2.0.0-rc.1", "2.0.0-rc.2", "patch minor major"),
         ("2.0.0-rc.1", "2.0.1", "patch"),
     ],
 )
@@ -122,8 +124,52 @@ def test_a_step_is_enough_for_itself_and_every_smaller_one(old: str, new: str, e
 
 def test_versions_are_ordered_as_versions_and_not_as_text():
     assert ordered(["1.10.0", "1.9.0", "1.10.0-rc.1"]) == ["1.9.0", "1.10.0-rc.1", "1.10.0"]
-    assert predecessor("1.10.0", VERSIONS) == "1.4.9"
-    assert predecessor("0.1.0", VERSIONS) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "steps"),
+    [
+        ("1.10.1", [("1.10.0", "1.10.1"), ("1.10.1", "2.0.0")]),
+        ("2.0.0", [("1.10.0", "2.0.0")]),
+        ("2.0.0-rc.2", [("1.10.0", "2.0.0-rc.2")]),
+        ("2.0.1", [("2.0.0", "2.0.1")]),
+        ("0.1.0", [("0.1.0", "0.9.0")]),
+    ],
+)
+def test_a_version_is_held_against_the_last_of_the_numbers_before_and_after_it(
+    version: str, steps: list[tuple[str, str]]
+):
+    assert steps_of(version, VERSIONS) == steps
+
+
+WORDS = st.sampled_from(["", "-rc.1", "-rc.2"])
+NUMBERS = st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2))
+HISTORY = st.lists(st.tuples(NUMBERS, WORDS, st.integers(0, 2), st.integers(0, 2)), max_size=12)
+
+
+def demanded(one: tuple[int, int], two: tuple[int, int]) -> Step:
+    """By (contract, weights)."""
+    if one[0] != two[0]:
+        return "major"
+    return "minor" if one[1] != two[1] else "patch"
+
+
+@settings(deadline=None)
+@given(HISTORY)
+def test_in_whatever_order_versions_come_their_numbers_tell_the_truth(history):
+    """Between any two releases the step is at least what changed; of what is not released, the last announcement."""
+    known: dict[str, tuple[int, int]] = {}
+    for numbers, words, *policy in history:
+        version = ".".join(map(str, numbers)) + words
+        changes = {version: tuple(policy)} | known
+        steps = steps_of(version, known)
+        if all(is_step_enough(old, new, demanded(changes[old], changes[new])) for old, new in steps):
+            known.setdefault(version, tuple(policy))
+    last = {version.partition("-")[0]: version for version in ordered(known)}
+    releases = ordered(last.values())
+    for place, old in enumerate(releases):
+        for new in releases[place + 1 :]:
+            assert is_step_enough(old, new, demanded(known[old], known[new])), (old, new)
 
 
 def test_what_drives_is_archived_by_force_only():
