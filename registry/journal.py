@@ -147,6 +147,11 @@ def problems(entries: Sequence[Entry], head: str | None = None) -> list[str]:
     return found
 
 
+def overruled(move: Move) -> list[str]:
+    """What a move's gates found short and somebody overruled, each as it is kept."""
+    return [text for text in move.evidence if text.startswith(OVERRULED)]
+
+
 def say(entry: Entry) -> str:
     """An entry as a line for a person."""
     if entry.link is None:
@@ -158,4 +163,7 @@ def say(entry: Entry) -> str:
     what = f"{move.version} registered" if move.kind == "register" else f"{move.version} → {move.to}{held}"
     verb = "" if move.kind in {"seen", "register"} else f"{move.kind}: "
     why = f"  “{move.why}”" if move.why else ""
+    gates = dict.fromkeys(text.removeprefix(OVERRULED).partition(":")[0] for text in overruled(move))
+    if gates:
+        why += f"  overruled: {', '.join(gates)}"
     return f"{entry.number:>4}  {when}  {seen}{verb}{what}  by {move.who}{why}"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from carla_mlflow.artifact import Artifact
 from carla_mlflow.cli import progress
-from carla_mlflow.errors import ArtifactError
+from carla_mlflow.engine import Engine
+from carla_mlflow.errors import ArtifactError, NotFoundError
 from carla_mlflow.preprocessing import operators_types
 from registry.cache import fetch_to_cache
 from registry.changes import contract_changes
@@ -25,6 +26,9 @@ from registry.store import Store
 FOR_PRODUCTION = frozenset({"evidence", "driving"})
 """Gates that only production has: staging is where a version is driven in order to get there."""
 
+
+FOR_ROLLBACK = frozenset({"integrity", "contract"})
+"""What drove before need not show again how well; but no car's code has to change, and it is what it was."""
 
 Seek = Callable[[str, Evidence | None], Evidence | None]
 """Digest, and evidence that is to be like it → what `find_evidence` gives."""
@@ -54,6 +58,30 @@ def judge(to: str, allow_breaking: bool = False) -> Judge:
     return judged
 
 
+def judge_rollback(allow_breaking: bool = False) -> Judge:
+    """The gates of a roll-back.
+
+    Args:
+        allow_breaking: the contract may differ from that of the version in production.
+    """
+
+    def judged(store: Store, standing: Standing, version: PolicyVersion, cache: Path) -> Judgement:
+        progress(f"integrity and parity of {version.name} {version.semver} on this machine")
+        artifact, problem = None, None
+        try:
+            artifact = fetch_to_cache(store, version, cache)
+            Engine(artifact, "cpu", trusted=operators_types())
+        except ArtifactError as error:
+            problem = str(error)
+        card = artifact.card if artifact and problem is None else None
+        candidate = Candidate(_reference(version), problem, card, None, None)
+        champion = _champion(store, standing, artifact, lambda digest: None, cache)
+        findings = find(candidate, champion, allow_breaking)
+        return Judgement([found for found in findings if found.gate in FOR_ROLLBACK])
+
+    return judged
+
+
 def _no_evidence(_: str, __: Evidence | None) -> None:
     return None
 
@@ -75,7 +103,7 @@ def _champion(
         try:
             old = fetch_to_cache(store, version, cache)
             changes = [str(change) for change in contract_changes(old.card, candidate.card)]
-        except ArtifactError:
+        except (ArtifactError, NotFoundError):
             changes = [] if version.contract == candidate.card.contract else None
     return Champion(_reference(version), changes, evidence_of(version.digest))
 

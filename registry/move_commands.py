@@ -25,10 +25,12 @@ def promote(options: argparse.Namespace) -> int:
 
 def rollback(options: argparse.Namespace) -> int:
     from registry.cache import default_cache
+    from registry.judging import judge_rollback
     from registry.promotion import rollback as roll_back
     from registry.store import Store
 
-    return _done(options, roll_back(Store(), options.name, options.stage, default_cache(), _asked(options)))
+    gates = judge_rollback(options.allow_breaking)
+    return _done(options, roll_back(Store(), options.name, options.stage, default_cache(), _asked(options), gates))
 
 
 def archive(options: argparse.Namespace) -> int:
@@ -46,7 +48,7 @@ def _asked(options: argparse.Namespace) -> Any:
 
 
 def _done(options: argparse.Namespace, moved: Any) -> int:
-    refused = options.dry_run and bool(moved.shortfalls)
+    refused = options.dry_run and bool(moved.shortfalls) and not options.force
     text = line(moved.version)
     if moved.displaced == moved.version.semver:
         text += f"\nholds {moved.to} already"
@@ -70,7 +72,7 @@ def add_move_commands(commands: Any) -> None:
     command = commands.add_parser("promote", help="hold a version against the gates and give it staging or production")
     command.add_argument("reference", metavar="REF", help="such as carla-policy@0.1.0")
     command.add_argument("--to", required=True, choices=("staging", "production"))
-    command.add_argument("--allow-breaking", action="store_true", help="its contract may differ from the champion's")
+    _add_allow_breaking(command)
     _add_asked(command, "--expect")
     command.set_defaults(run=promote, done="promoted")
 
@@ -79,6 +81,7 @@ def add_move_commands(commands: Any) -> None:
     command.add_argument(
         "--stage", default="production", choices=("staging", "production"), help="(default production)"
     )
+    _add_allow_breaking(command)
     _add_asked(command, "--expect")
     command.set_defaults(run=rollback, done="rolled back to")
 
@@ -86,6 +89,10 @@ def add_move_commands(commands: Any) -> None:
     command.add_argument("reference", metavar="REF")
     _add_asked(command)
     command.set_defaults(run=archive, done="archived")
+
+
+def _add_allow_breaking(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--allow-breaking", action="store_true", help="its contract may differ from the champion's")
 
 
 def _add_asked(command: argparse.ArgumentParser, *more: str) -> None:

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carla_mlflow.cli import progress
-from carla_mlflow.engine import Engine
-from carla_mlflow.errors import ArtifactError, RefusedError
-from carla_mlflow.preprocessing import operators_types
-from registry.cache import fetch_to_cache
+from carla_mlflow.errors import RefusedError
 from registry.gates import Finding, shortfalls
 from registry.journal import MOST_TEXT, OVERRULED, Kind, Move
 from registry.lifecycle import ARCHIVED, check_archive, check_expected, check_promotion, check_protected
@@ -87,16 +84,6 @@ class Moved:
     entry: int | None
 
 
-def whole_and_alike(store: Store, _: Standing, version: PolicyVersion, cache: Path) -> Judgement:
-    """The gates of a roll-back: the artifact is what was registered, and acts here as the trained policy did."""
-    progress(f"integrity and parity of {version.name} {version.semver} on this machine")
-    try:
-        Engine(fetch_to_cache(store, version, cache), "cpu", trusted=operators_types())
-    except ArtifactError as error:
-        return Judgement([Finding("integrity", False, str(error))])
-    return Judgement([Finding("integrity", True, "whole, and acts here as the trained policy did")])
-
-
 def promote(store: Store, reference: Reference, to: str, cache: Path, asked: Asked, judge: Judge) -> Moved:
     """Gives `staging` or `production` to a version.
 
@@ -107,11 +94,11 @@ def promote(store: Store, reference: Reference, to: str, cache: Path, asked: Ask
     return _Moving(store, store.resolve(reference), "promote", to, asked).judged(standing, cache, judge)
 
 
-def rollback(store: Store, name: str, stage: str, cache: Path, asked: Asked) -> Moved:
+def rollback(store: Store, name: str, stage: str, cache: Path, asked: Asked, judge: Judge) -> Moved:
     """Gives a stage back to whoever held it before; once more, to whoever held it before that.
 
     Raises:
-        RefusedError: nobody held it before, or the gates for integrity and parity say no.
+        RefusedError: nobody held it before, or a gate says no; lists every shortfall.
     """
     standing = look(store, name, write=not asked.dry_run)
     able = {version.semver for version in standing.versions} - standing.holders.archived - {standing.holder(stage)}
@@ -119,7 +106,7 @@ def rollback(store: Store, name: str, stage: str, cache: Path, asked: Asked) -> 
     if not earlier:
         raise RefusedError(f"{name}: no version held {stage} before that could take it again")
     moving = _Moving(store, standing.version(earlier[-1]), "rollback", stage, asked)
-    return moving.judged(standing, cache, whole_and_alike)
+    return moving.judged(standing, cache, judge)
 
 
 def archive(store: Store, reference: Reference, asked: Asked) -> Moved:

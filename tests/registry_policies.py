@@ -12,9 +12,9 @@ from tests_support import EXAMPLE
 
 from carla_mlflow import Artifact, open_artifact, write_artifact
 from carla_mlflow.artifact import seal
-from registry.judging import judge
+from registry.judging import judge, judge_rollback
 from registry.policy_version import PolicyVersion
-from registry.promotion import Asked, Moved, promote
+from registry.promotion import Asked, Moved, promote, rollback
 from registry.reference import parse_reference
 from registry.registration import register
 from registry.store import Store
@@ -60,3 +60,7 @@ def to_production(store: Store, version: str, **asked: Any) -> Moved:
 def to_stage(store: Store, reference: str, stage: str, **asked: Any) -> Moved:
     # By the gates of staging: what production asks beyond has tests of its own, which drive.
     return promote(store, parse_reference(reference), stage, cache_folder(), Asked(**asked), judge("staging"))
+
+
+def roll_back(store: Store, allow_breaking: bool = False, **asked: Any) -> Moved:
+    return rollback(store, NAME, "production", cache_folder(), Asked(**asked), judge_rollback(allow_breaking))

@@ -142,6 +142,21 @@ def test_rollback_and_archive_are_commands_with_reasons(store: Store):
     assert (refused.code, "0.1.0 is in production" in refused.err) == (1, True)
 
 
+def test_a_dry_run_of_a_forced_move_says_what_the_move_does(store: Store):
+    forced = ("promote", f"{NAME}@0.2.0", "--to", "production", "--force", "--reason", "a test")
+    tried = run_command("carla-registry", *forced, "--dry-run")
+    assert (tried.code, "would be promoted: " in tried.out, "refused" in tried.out) == (0, True, False), tried.err
+    assert run_command("carla-registry", *forced[:-3], "--dry-run").code == 1
+    done = run_command("carla-registry", *forced)
+    assert done.code == 0
+    assert [line for line in done.out.splitlines() if "overruled" in line] == [
+        line for line in tried.out.splitlines() if "overruled" in line
+    ]
+    told = run_command("carla-registry", "history", NAME).out
+    assert "“a test”  overruled: evidence" in told
+    assert f"      overruled: evidence: {NAME}@0.2.0 was not evaluated" in told
+
+
 def test_gc_leaves_what_is_being_written_and_takes_what_a_killed_process_left(mlflow_home: Path):
     young, old = (cache_folder() / "artifacts" / f".{name}.partial" for name in ("young", "old"))
     for folder in (young, old):

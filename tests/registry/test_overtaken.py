@@ -8,14 +8,23 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from registry_policies import NAME, at_another_rate, cache_folder, changed, registered, to_production, to_stage
+from registry_policies import (
+    NAME,
+    at_another_rate,
+    cache_folder,
+    changed,
+    registered,
+    roll_back,
+    to_production,
+    to_stage,
+)
 
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.mlflow_model import STEP_TAG
 from registry.journal import Move
 from registry.lifecycle import PROTECTED
 from registry.moves import append, look
-from registry.promotion import Asked, Judgement, archive, promote, rollback
+from registry.promotion import Asked, Judgement, archive, promote
 from registry.reference import parse_reference
 from registry.registration import register
 from registry.store import Store
@@ -107,7 +116,7 @@ def test_an_alias_that_was_taken_away_and_given_back_is_no_place_to_roll_back_to
     assert production(store) is None
     client.set_registered_model_alias(NAME, "production", "2")
     assert production(store) == "0.2.0"
-    assert rollback(store, NAME, "production", cache_folder(), Asked()).version.semver == "0.1.0"
+    assert roll_back(store).version.semver == "0.1.0"
     assert production(store) == "0.1.0"
 
 
@@ -117,7 +126,7 @@ def test_production_changed_to_staging_in_the_legacy_ui_no_longer_drives(store: 
     assert store.holders(NAME) == {"staging": "0.1.0"}
     assert moves(store) == [("seen", "0.1.0", "staging"), ("seen", "0.1.0", "left production")]
     assert mlflow.MlflowClient().get_model_version(NAME, "1").current_stage == "Staging"
-    assert rollback(store, NAME, "production", cache_folder(), Asked()).version.semver == "0.1.0"
+    assert roll_back(store).version.semver == "0.1.0"
 
 
 def test_a_tag_that_somebody_edits_brings_nothing_back(store: Store):

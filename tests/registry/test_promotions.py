@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
 
 import mlflow
 import pytest
-from registry_policies import NAME, at_another_rate, cache_folder, changed, registered, to_production, to_stage
+from registry_policies import (
+    NAME,
+    at_another_rate,
+    cache_folder,
+    changed,
+    registered,
+    roll_back,
+    to_production,
+    to_stage,
+)
 
 from carla_mlflow.errors import NotFoundError, RefusedError
 from registry.cache import cached_path, fetch_to_cache
 from registry.gates import Finding
 from registry.journal import NOBODY, problems
 from registry.moves import look
-from registry.promotion import Asked, Judgement, archive, promote, rollback
+from registry.promotion import Asked, Judgement, archive, promote
 from registry.reference import parse_reference
 from registry.registration import register
 from registry.replay import at
@@ -65,13 +75,13 @@ def test_a_roll_back_goes_one_step_further_each_time_and_then_says_that_there_is
     registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0")
     for version in ("0.1.0", "0.2.0", "0.3.0"):
         to_production(store, version)
-    assert [rollback(store, NAME, "production", cache_folder(), Asked()).version.semver for _ in range(2)] == [
+    assert [roll_back(store).version.semver for _ in range(2)] == [
         "0.2.0",
         "0.1.0",
     ]
     assert production(store) == "0.1.0"
     with pytest.raises(RefusedError, match="no version held production before"):
-        rollback(store, NAME, "production", cache_folder(), Asked())
+        roll_back(store)
 
 
 def test_a_roll_back_passes_over_what_was_archived_meanwhile(store, tmp_path):
@@ -79,9 +89,31 @@ def test_a_roll_back_passes_over_what_was_archived_meanwhile(store, tmp_path):
     for version in ("0.1.0", "0.2.0", "0.3.0"):
         to_production(store, version)
     archive(store, parse_reference(f"{NAME}@0.2.0"), Asked())
-    assert rollback(store, NAME, "production", cache_folder(), Asked()).version.semver == "0.1.0"
+    assert roll_back(store).version.semver == "0.1.0"
     with pytest.raises(RefusedError, match="no version held production before"):
-        rollback(store, NAME, "production", cache_folder(), Asked())
+        roll_back(store)
+
+
+def test_a_roll_back_over_another_contract_is_refused_in_words_unless_it_is_allowed(store, tmp_path):
+    registered(store, tmp_path, "0.1.0")
+    register(store, changed(tmp_path, "1.0.0", action=at_another_rate(20.0)), cache_folder())
+    to_production(store, "0.1.0")
+    to_production(store, "1.0.0", force=True, reason="the cars are ready")
+    with pytest.raises(RefusedError, match=r"action\.rate_hz: 20\.0 → 10\.0 \(differs from .*--allow-breaking"):
+        roll_back(store)
+    assert production(store) == "1.0.0"
+    assert roll_back(store, allow_breaking=True).version.semver == production(store) == "0.1.0"
+
+
+def test_a_roll_back_does_not_need_what_drives_now(store, tmp_path, mlflow_home):
+    registered(store, tmp_path, "0.1.0", "0.2.0")
+    for version in ("0.1.0", "0.2.0"):
+        to_production(store, version)
+    for card in mlflow_home.rglob("artifacts/policy/model_card.yaml"):
+        if "description: 0.2.0" in card.read_text():
+            shutil.rmtree(card.parent)
+    shutil.rmtree(cache_folder())
+    assert roll_back(store).version.semver == production(store) == "0.1.0"
 
 
 def test_an_archived_version_is_in_no_range_and_does_not_come_back(store, tmp_path):
@@ -189,7 +221,7 @@ def test_an_alias_moved_in_the_ui_is_journalled_once_and_mirrored(store, tmp_pat
     client.delete_registered_model_alias(NAME, "production")
     assert moves(store)[-1] == ("seen", "0.2.0", None, "candidate")
     assert client.get_model_version(NAME, "2").current_stage == "None"
-    assert rollback(store, NAME, "production", cache_folder(), Asked()).version.semver == "0.2.0"
+    assert roll_back(store).version.semver == "0.2.0"
 
 
 def test_what_a_promotion_rested_on_is_linked_from_the_version(store, tmp_path):
