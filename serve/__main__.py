@@ -25,7 +25,7 @@ from serve.logs import ServerLog, start_logging
 from serve.refusals import FOLLOW_FILE, RUN_FOLDER
 from serve.settings import Settings
 from serve.slot import Slot
-from serve.status import Followed, read_file, worker_file
+from serve.status import Followed, WorkerState, read_file, worker_file
 from serve.tracing import missing
 
 BACKLOG = 4096
@@ -39,14 +39,14 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
     def __init__(self, settings: Settings, folder: Path, follower: FollowerProcess | None) -> None:
         self._settings = settings
         self._follower = follower
-        self._slot = Slot(folder, settings.references)
+        self._slot = Slot(folder, settings.references, settings.workers)
         if follower is not None:
             self._slot.look_now = follower.look_now
         super().__init__()
 
     def run(self) -> None:
         """Until the server is told to stop."""
-        KeepingArbiter(self, self._follower).run()
+        KeepingArbiter(self, self._slot.folder, self._follower).run()
 
     def load_config(self) -> None:
         settings = self._settings
@@ -69,7 +69,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
             "logger_class": ServerLog,
             "proc_name": "carla-serve",
             "preload_app": True,
-            "post_worker_init": lambda _: self._fill(),
+            "post_worker_init": self._fill,
             "child_exit": lambda _, worker: self._forget(worker),
         }.items():
             self.cfg.set(name, value)
@@ -79,12 +79,19 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 
         return create_app(self._settings, self._slot)
 
-    def _fill(self) -> None:
-        from serve.filling import start_filling
+    def _fill(self, worker: Any) -> None:
+        from serve.filling import leave_to_others, start_filling
         from serve.finished import start_observers
 
         start_observers(self._settings)
         start_filling(self._slot, self._settings, self._slot.folder / FOLLOW_FILE)
+
+        def alive() -> None:
+            worker.notify()
+            if os.getppid() != worker.ppid:  # the master is gone
+                sys.exit(0)
+
+        leave_to_others(self._slot, alive)
 
     def _forget(self, worker: Any) -> None:
         """A worker that is gone serves nothing."""
@@ -97,11 +104,28 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 
 
 class KeepingArbiter(Arbiter):  # type: ignore[misc]
-    """gunicorn's master process, which also looks after the follower."""
+    """gunicorn's master process, which also looks after the follower, and ends no worker before another is ready."""
 
-    def __init__(self, app: PolicyServer, follower: FollowerProcess | None) -> None:
+    def __init__(self, app: PolicyServer, folder: Path, follower: FollowerProcess | None) -> None:
         super().__init__(app)
-        self._follower = follower
+        self._folder, self._follower = folder, follower
+
+    def reload(self) -> None:
+        """SIGHUP: starts new workers beside the old ones, which `manage_workers` ends once these are ready."""
+        if len(self.WORKERS) <= self.num_workers:
+            for _ in range(self.num_workers):
+                self.spawn_worker()
+
+    def manage_workers(self) -> None:
+        """Called every second: keeps as many workers as are wanted."""
+        by_age = [pid for pid, _ in sorted(self.WORKERS.items(), key=lambda item: item[1].age)]
+        old, new = by_age[: -self.num_workers], by_age[-self.num_workers :]
+        if any(map(self._is_ready, old)) and not all(map(self._is_ready, new)):
+            return
+        super().manage_workers()
+
+    def _is_ready(self, pid: int) -> bool:
+        return (read_file(worker_file(self._folder, pid), WorkerState) or WorkerState()).ready
 
     def murder_workers(self) -> None:
         """Called every second, and whenever a process has ended."""

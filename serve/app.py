@@ -26,6 +26,7 @@ from serve.hooks import Hook
 from serve.inference_routes import add_inference
 from serve.metadata import describe, warnings_of
 from serve.pages_routes import add_pages
+from serve.readiness import check_ready
 from serve.reception import find_serving
 from serve.settings import Settings
 from serve.slot import Serving, Slot
@@ -140,6 +141,7 @@ def _add_probes(app: Flask, slot: Slot) -> None:
     @app.get("/readyz")
     def readyz() -> dict[str, Any]:
         serving = _ready(slot)
+        check_ready(slot)
         if slot.draining:
             raise ApiError("not_ready", "stopping")
         warnings = [] if serving.engine.pinned else ["unpinned: no digest was given for this folder"]
@@ -149,6 +151,7 @@ def _add_probes(app: Flask, slot: Slot) -> None:
     @app.get("/health")
     def ping() -> Response:
         _ready(slot)
+        check_ready(slot)
         return _json(b"\n")
 
     @app.get("/version")

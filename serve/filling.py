@@ -7,31 +7,34 @@ import importlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from serve.following import Following
 from serve.loading import Failure, load
+from serve.readiness import ready_workers
 from serve.settings import Settings
 from serve.slot import Slot
-from serve.status import worker_states
-
-LONGEST_HOLD_S = 5.0
-"""How long a new worker leaves the connections to the others while it loads."""
 
 log = logging.getLogger("serve")
 
 
 def start_filling(slot: Slot, settings: Settings, status_file: Path) -> None:
-    """Fills this worker's slot, and keeps it in line with the registry.
-
-    While other workers serve, one that has nothing yet takes no connections, for a while.
-    """
+    """Fills this worker's slot, and keeps it in line with the registry."""
     target = fill_from_folder if settings.is_folder else follow
     threading.Thread(target=target, args=(slot, settings, status_file), name="fill-slot", daemon=True).start()
-    if any(state.served for state in worker_states(slot.folder)):
-        ends = time.monotonic() + LONGEST_HOLD_S
-        while slot.serving is None and time.monotonic() < ends:
-            time.sleep(0.01)
+
+
+def leave_to_others(slot: Slot, alive: Callable[[], None]) -> None:
+    """Returns when this worker is ready, or no other one of this server is: until then it takes no connections.
+
+    Args:
+        slot: of this worker, which another thread fills.
+        alive: called all the while, to say that this process lives.
+    """
+    while not slot.ready and not slot.draining and ready_workers(slot.folder):
+        alive()
+        time.sleep(0.02)
 
 
 def fill_from_folder(slot: Slot, settings: Settings, _: Path) -> None:

@@ -10,6 +10,7 @@ from flask import Flask, Response, g
 from carla_mlflow import __version__
 from serve.codecs.infer_header import DATATYPES
 from serve.errors import ApiError
+from serve.readiness import check_ready
 from serve.reception import find_serving
 from serve.slot import Serving, Slot
 
@@ -39,8 +40,7 @@ def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> Non
     def server_ready() -> dict[str, Any]:
         if slot.draining:
             raise ApiError("not_ready", "stopping")
-        if slot.serving is None:
-            raise ApiError("not_ready", slot.reason)
+        check_ready(slot)
         return {"ready": True}
 
     @app.get("/v2/models/<name>")
@@ -51,7 +51,9 @@ def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> Non
     @app.get("/v2/models/<name>/ready")
     @app.get("/v2/models/<name>/versions/<version>/ready")
     def model_ready(name: str, version: str | None = None) -> dict[str, Any]:
-        return {"name": find(name, version).card.name, "ready": True}
+        found = find(name, version)
+        check_ready(slot)
+        return {"name": found.card.name, "ready": True}
 
     app.add_url_rule("/v2/models/<name>/infer", "infer", infer, methods=["POST"])
     app.add_url_rule("/v2/models/<name>/versions/<version>/infer", "infer_version", infer, methods=["POST"])

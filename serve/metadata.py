@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from serve.readiness import ready_workers
 from serve.refusals import list_refused
 from serve.settings import Settings
 from serve.slot import Serving, Slot
@@ -46,6 +47,8 @@ def warnings_of(slot: Slot) -> list[str]:
     found = [answer.warning for answer in answers if answer.warning]
     beside = zip(slot.references[1:], answers[1:], strict=False)
     found += [f"{reference}: {answer.reason}" for reference, answer in beside if answer.reason]
+    if slot.workers > 1 and (ready := ready_workers(slot.folder)) < slot.workers:
+        found.append(f"{ready} of {slot.workers} workers are ready")
     return found + [f"{refused.version} is refused ({refused.kind}): {refused.reason}" for refused in refused]
 
 

@@ -109,9 +109,9 @@ class Replica:
 
     async def _until_ready(self) -> None:
         ends = time.monotonic() + READY_S
-        while self._slot.serving is None:
+        while not self._slot.ready:
             if time.monotonic() > ends:
-                raise RuntimeError(f"not ready: {self._slot.reason}")
+                raise RuntimeError(f"not ready: {self._slot.waits_for}")
             await asyncio.sleep(0.02)
 
     async def _sweep(self) -> None:

@@ -183,11 +183,9 @@ def find_serving(slot: Slot, version: str | None, name: str | None) -> Serving:
     Raises:
         ApiError: not_ready or version_not_found.
     """
-    serving = slot.serving
-    if version is not None:
-        serving = slot.of_version(version)
-    elif serving is None:
-        raise ApiError("not_ready", slot.reason)
+    serving = slot.serving if version is None else slot.of_version(version)
+    if serving is None and not slot.ready:
+        raise ApiError("not_ready", slot.waits_for)
     if serving is None or name not in (None, serving.card.name):
         known = ", ".join(dict.fromkeys(served.version for served in slot.served())) or "none yet"
         raise ApiError("version_not_found", f"is not served here; served: {known}", "version" if version else "name")

@@ -73,22 +73,27 @@ class Slot:
         servings: what is served for each reference; the first is what drives.
         reason: why nothing drives.
         followed: what the follower said last.
+        ready: whether each reference has been served since this process began, or was found not to be had.
+        workers: processes that are to serve the same.
         draining: whether the worker was told to stop.
         look_now: asks the follower to look at the registry at once.
     """
 
-    def __init__(self, folder: Path, references: tuple[str | None, ...] = (None,)) -> None:
+    def __init__(self, folder: Path, references: tuple[str | None, ...] = (None,), workers: int = 1) -> None:
         """Empty.
 
         Args:
             folder: the server's own.
             references: what is followed; None for a folder.
+            workers: processes that are to serve the same.
         """
         self.folder = folder
         self.references = references
         self.servings: tuple[Serving | None, ...] = (None,) * len(references)
         self.reason = "starting"
         self.followed = Followed()
+        self.ready = False
+        self.workers = workers
         self.draining = False
         self.look_now: Callable[[], None] = lambda: None
         self._told: WorkerState | None = None
@@ -97,6 +102,11 @@ class Slot:
     def serving(self) -> Serving | None:
         """What drives."""
         return self.servings[0]
+
+    @property
+    def waits_for(self) -> str:
+        """Why it is not ready, in words."""
+        return self.reason if self.serving is None else "further versions are still being loaded"
 
     def serve(self, index: int, serving: Serving, stage: str | None) -> None:
         """Serves it for reference `index` from the next request on; requests that are being answered keep theirs."""
@@ -129,7 +139,20 @@ class Slot:
 
     def publish(self, refused: tuple[Refused, ...] = ()) -> None:
         """Tells the other processes of this server what this worker serves and refused, when that has changed."""
-        state = WorkerState(self.served(), refused)
+        self.ready = self.ready or self._has_everything({each.digest for each in refused})
+        state = WorkerState(self.served(), refused, self.ready)
         if state != self._told:
             write_file(worker_file(self.folder, os.getpid()), state)
             self._told = state
+
+    def _has_everything(self, refused: set[str]) -> bool:
+        """Whether the first reference is served, and each other one too or known not to be had."""
+        answers = self.followed.answers
+        return self.serving is not None and all(
+            serving is not None
+            or (
+                index < len(answers)
+                and (answers[index].reason or {answers[index].wanted, answers[index].digest} & refused)
+            )
+            for index, serving in enumerate(self.servings)
+        )

@@ -99,10 +99,11 @@ class Served(msgspec.Struct, frozen=True):
 
 
 class WorkerState(msgspec.Struct, frozen=True):
-    """What one worker serves and refused."""
+    """What one worker serves and refused, and whether it has everything that it is to serve."""
 
     served: tuple[Served, ...] = ()
     refused: tuple[Refused, ...] = ()
+    ready: bool = False
 
 
 def write_file(path: Path, value: Any) -> None:

@@ -87,14 +87,11 @@ class LoopWorker(Worker):  # type: ignore[misc]
         tls = ssl_context(self.cfg) if self.cfg.is_ssl else None
         listeners = [listener.sock for listener in self.sockets]
         self._acceptor = Acceptor(loop, listeners, reception.connections)
-        self._acceptor.start(self._connect, tls, settings.header_timeout_s, SHARES, self.place, self._is_eager)
+        self._acceptor.start(self._connect, tls, settings.header_timeout_s, SHARES, self.place, slot)
         reception.on_closed = self._acceptor.tell
         self._sweep(time.monotonic())
         await self._stopped.wait()
         reception.stop()
-
-    def _is_eager(self) -> bool:
-        return self._slot.serving is not None and not self._slot.draining
 
     def _connect(self) -> Connection:
         return Connection(self._reception)

@@ -10,12 +10,13 @@ import ssl
 from collections.abc import Callable, Sequence
 
 from serve.shares import Shares
+from serve.slot import Slot
 from serve.wire.connection import Connection
 
 POLITE_S = 0.002
 """How long a connection is left to others. A worker that is deciding is back in less."""
 SHY_S = 0.1
-"""The same of a worker that has nothing to serve yet, or was told to stop, while others can answer better."""
+"""The same of a worker that is not ready yet, or was told to stop, while others can answer better."""
 FULL_S = 0.1
 """Between two tries while the process has as many open files as it may."""
 MOST_AT_ONCE = 2
@@ -51,7 +52,7 @@ class Acceptor:
         handshake_s: float,
         shares: Shares,
         place: int,
-        is_eager: Callable[[], bool],
+        slot: Slot,
     ) -> None:
         """Accepts from now on.
 
@@ -61,10 +62,11 @@ class Acceptor:
             handshake_s: seconds in which a TLS handshake has to be over.
             shares: where workers tell how many connections they hold.
             place: this worker's in it.
-            is_eager: whether it has something to serve, and goes on doing so; else it takes only what others leave.
+            slot: once it is ready, this worker takes its share of connections; before only where no other worker is,
+                and while it drains what others leave.
         """
         self._connect, self._tls, self._handshake_s = connect, tls, handshake_s
-        self._shares, self._place, self._is_eager = shares, place, is_eager
+        self._shares, self._place, self._slot = shares, place, slot
         self.tell()
         for listener in self._listeners:
             listener.setblocking(False)
@@ -78,7 +80,7 @@ class Acceptor:
 
     def tell(self) -> None:
         """Says how many connections this worker holds. To be called when one ends, and now and then."""
-        if self._is_eager():
+        if self._is_eager:
             self._shares.hold(self._place, self.held)
         else:
             self._shares.leave(self._place)
@@ -92,11 +94,19 @@ class Acceptor:
         for listener in self._listeners:
             listener.close()
 
+    @property
+    def _is_eager(self) -> bool:
+        """Whether it has something to serve, and goes on doing so."""
+        return self._slot.ready and not self._slot.draining
+
+    def _leaves_it(self) -> bool:
+        """Whether another worker should take the next connection."""
+        return self._shares.others_hold_less(self.held if self._is_eager else PLENTY)
+
     def _look(self, listener: socket.socket) -> None:
         for _ in range(MOST_AT_ONCE):
-            eager = self._is_eager()
-            if self._shares.others_hold_less(self.held if eager else PLENTY):
-                self._pause(listener, POLITE_S if eager else SHY_S)
+            if self._leaves_it():
+                self._pause(listener, POLITE_S if self._is_eager else SHY_S)
                 return
             if not self._take_one(listener):
                 return
@@ -108,7 +118,8 @@ class Acceptor:
     def _go_on(self, listener: socket.socket) -> None:
         if listener.fileno() >= 0:  # it is not closed meanwhile
             self._loop.add_reader(listener, self._look, listener)
-            self._take_one(listener)
+            if self._slot.ready or not self._leaves_it():
+                self._take_one(listener)
 
     def _take_one(self, listener: socket.socket) -> bool:
         """Whether there was one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -39,6 +40,21 @@ def test_a_version_beside_the_default_is_asked_by_name(start_server: Callable[..
     until(lambda: server.post("/predict", registry.questions.bodies[0]).json["version"] == "1.1.0", server)
     until(lambda: [v["version"] for v in server.get("/metadata").json["served"]] == ["1.1.0", "1.0.0", "1.0.0"], server)
     until(lambda: server.get("/readyz").json["warnings"] == [], server)
+
+
+def test_a_server_is_ready_when_the_versions_beside_the_default_are(
+    start_server: Callable[..., Server], registry: Registry
+):
+    registry.point("main", "1")
+    server = start_server("--model", f"{NAME}@main", "--also", f"{NAME}@1.1.0", "--poll-s", "0.5")
+    body, found = registry.questions.bodies[1], Counter[tuple[int, int]]()
+    server.wait_alive()
+    while not found[200, 200]:
+        ready = server.get("/readyz").status
+        found[ready, server.post("/predict?version=1.1.0", body).status] += 1
+    assert found[200, 404] + found[200, 503] == 0
+    assert found[503, 404] == 0  # what is still being loaded is no unknown version
+    assert found[503, 503] > 0
 
 
 def test_what_is_missing_beside_the_default_is_a_warning(start_server: Callable[..., Server], registry: Registry):
