@@ -5,7 +5,8 @@ CarlaMlflowError
 ├── ArtifactError          a policy artifact is not what it must be: its author's or a tamperer's
 │   ├── CardError          model_card.yaml does not say what it must
 │   ├── IntegrityError     bytes differ from what the card or the pin promises
-│   └── ParityError        the policy here does not act as the trained policy did
+│   ├── ParityError        the policy here does not act as the trained policy did
+│   └── CrashError         loading it ends the process that tries
 ├── ActionError            the policy computed no usable action: the policy's fault
 ├── DeviceError            the device asked for is not there
 ├── ExportError            a trained policy can't become an artifact
@@ -52,6 +53,18 @@ class IntegrityError(ArtifactError):
 
 class ParityError(ArtifactError):
     """The policy does not act here as the trained policy did."""
+
+
+class CrashError(ArtifactError):
+    """Loading the policy ended the process that tried.
+
+    Attributes:
+        code: the exit code of that process; negative for a signal.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ActionError(CarlaMlflowError):

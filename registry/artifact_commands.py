@@ -14,14 +14,14 @@ from carla_mlflow.cli import DONE
 
 def verify(options: argparse.Namespace) -> int:
     from carla_mlflow.preprocessing import operators_types
-    from registry.verify import verify as verify_artifact
+    from registry.verify import verify_apart
 
     path, digest = Path(options.source), options.digest
     if not path.is_dir() and not options.source.startswith((".", "/")):
         path, pinned = _fetched(options.source)
         digest = digest or pinned
     lines = []
-    for line in verify_artifact(path, digest, options.device, operators_types(options.trust_types)):
+    for line in verify_apart(path, digest, options.device, operators_types(options.trust_types)):
         lines.append(" ".join(line.split()))
         if not options.json:
             print(line, flush=True)

@@ -33,7 +33,7 @@ from registry.policy_version import PolicyVersion
 from registry.reference import check_name
 from registry.replay import Holders
 from registry.store import Store
-from registry.verify import examine
+from registry.verify import verify_apart
 from registry.versions import is_step_enough, next_version, ordered, steps_of
 
 ATTEMPTS = 100
@@ -67,9 +67,9 @@ def register(
     progress(f"opening {source}")
     with tempfile.TemporaryDirectory() as scratch:
         artifact = open_artifact(fetch_policy(source, Path(scratch) / "policy") if is_uri else Path(source))
-    name = check_name(name or artifact.card.name)
-    for found in examine(artifact, is_pinned=False, trusted=operators_types()):  # raises where it does not hold
-        progress(found)
+        name = check_name(name or artifact.card.name)
+        for found in verify_apart(artifact.path, artifact.digest, trusted=operators_types()):
+            progress(found)  # raises where it does not hold
     for _ in range(ATTEMPTS):
         standing = _look(store, name)
         known = _find(standing, artifact, bump)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from carla_mlflow.artifact import Artifact, open_artifact
@@ -14,6 +16,7 @@ from carla_mlflow.engine import Engine
 from carla_mlflow.errors import ParityError
 from carla_mlflow.golden import Golden, read_golden
 from carla_mlflow.out_of_graph import OutOfGraph
+from carla_mlflow.own_process import lines_of, tell
 from carla_mlflow.preprocessing import load_preprocessor
 from carla_mlflow.weights import check_weights
 
@@ -31,21 +34,10 @@ def verify(path: Path, digest: str | None, device: str = "cpu", trusted: Sequenc
         ArtifactError: the first thing that does not hold; nothing of the artifact has run but what came before it.
         DeviceError: the device is not there.
     """
-    yield from examine(open_artifact(path, digest), digest is not None, device, trusted)
-
-
-def examine(artifact: Artifact, is_pinned: bool, device: str = "cpu", trusted: Sequence[str] = ()) -> Iterator[str]:
-    """As `verify`, of an artifact that was opened.
-
-    Args:
-        artifact: its files.
-        is_pinned: whether it was held against a digest from outside.
-        device: where to show parity.
-        trusted: types that preprocessor.skops may hold beyond our own list.
-    """
+    artifact = open_artifact(path, digest)
     size = sum(len(data) for data in artifact.files.values())
     yield f"artifact     {artifact.card.name} {artifact.card.version}, format {artifact.card.format}"
-    pin = "as pinned" if is_pinned else "unpinned: nothing outside says that it should be this one"
+    pin = "as pinned" if digest else "unpinned: nothing outside says that it should be this one"
     yield f"digest       {artifact.digest}, {pin}"
     yield f"files        {', '.join(artifact.files)}: {size / 1e3:.0f} kB, as the card says"
     yield from _preprocessor(artifact, trusted)
@@ -90,3 +82,30 @@ def _check_features(transformer: Any, golden: Golden, card: Card) -> None:
             f"{card.preprocessing.source}: {type(transformer).__name__} makes other features of the golden "
             f"observations than {card.parity.file} holds"
         )
+
+
+class _Asked(msgspec.Struct):
+    """What the child process is to verify."""
+
+    path: str
+    digest: str | None
+    device: str
+    trusted: tuple[str, ...]
+
+
+def verify_apart(path: Path, digest: str | None, device: str = "cpu", trusted: Sequence[str] = ()) -> Iterator[str]:
+    """As `verify`, in a process of its own: a policy that crashes or never ends costs that process alone.
+
+    Raises:
+        CrashError: loading it ended that process.
+    """
+    asked = _Asked(str(path), digest, device, tuple(trusted))
+    yield from lines_of("registry.verify", [msgspec.json.encode(asked).decode()])
+
+
+def _verify_here(asked: _Asked) -> Iterator[str]:
+    return verify(Path(asked.path), asked.digest, asked.device, asked.trusted)
+
+
+if __name__ == "__main__":
+    sys.exit(tell(lambda: _verify_here(msgspec.json.decode(sys.argv[1], type=_Asked))))

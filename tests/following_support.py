@@ -105,6 +105,14 @@ def until(happened: Callable[[], object], server: Server, limit_s: float = 30) -
         time.sleep(0.05)
 
 
+def until_true(happened: Callable[[], object], limit_s: float = 30) -> None:
+    """Waits for what no server tells of."""
+    ends = time.monotonic() + limit_s
+    while not happened():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
 def metric(server: Server, name: str, **labels: str) -> float | None:
     """The value of the first sample of that name that has those labels."""
     for line in server.get("/metrics").body.decode().splitlines():

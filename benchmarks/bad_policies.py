@@ -1,0 +1,65 @@
+"""Policies whose loading ends the process: one crashes torch's parser, one takes more memory than there is."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import msgspec
+import numpy as np
+import torch
+
+from carla_mlflow import Artifact
+from carla_mlflow.artifact import seal
+from carla_mlflow.golden import read_golden
+
+DEPTH = 300_000
+"""Brackets around one value: torch's parser calls itself for each."""
+ROWS = 8_192
+"""Of a square matrix of float32 that one forward makes: a quarter of a gigabyte."""
+
+
+class Large(torch.nn.Module):
+    """The first three fields, squashed; beside it a matrix of a quarter of a gigabyte."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.column = torch.nn.Parameter(torch.ones(ROWS, 1))
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        x = torch.mm(self.column * state.sum(), self.column.t())
+        return torch.tanh(state[:, :3]) + 0.0 * x[0, 0]
+
+
+def crashing(artifact: Artifact, version: str) -> Artifact:
+    """Reading its graph kills the process."""
+    graph = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Tanh()), graph)
+    return _with_graph(artifact, version, _in_brackets(graph.getvalue()))
+
+
+def too_large(artifact: Artifact, version: str) -> Artifact:
+    """Each forward takes a quarter of a gigabyte."""
+    graph = io.BytesIO()
+    torch.jit.save(torch.jit.script(Large().eval()), graph)
+    golden = read_golden(artifact.files["golden.npz"], artifact.card)
+    golden.raw[:] = np.tanh(golden.observations["state"][:, :3])
+    golden.action[:] = np.clip(golden.raw, [0, 0, -1], [1, 1, 1])
+    return _with_graph(artifact, version, graph.getvalue(), golden_npz=golden.to_bytes())
+
+
+def _with_graph(artifact: Artifact, version: str, graph: bytes, **changed: bytes) -> Artifact:
+    card = msgspec.structs.replace(artifact.card, version=version, backend="torchscript")
+    files = {name: artifact.files[name] for name in card.files}
+    return seal(card, files | {"model.pt": graph} | {name.replace("_", "."): data for name, data in changed.items()})
+
+
+def _in_brackets(archive: bytes) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(written, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            if name.endswith(".py"):
+                data = data.replace(b"torch.tanh(input)", b"torch.tanh(%binput%b)" % (b"(" * DEPTH, b")" * DEPTH))
+            target.writestr(zipfile.ZipInfo(name), data)
+    return written.getvalue()

@@ -1,0 +1,131 @@
+"""A process of its own for what may crash, never end, or take all memory: loading a policy that somebody else made.
+
+The parent starts a module of ours, reads what it tells as lines of JSON, and may end it at any moment. The child ends
+when its parent does, and is the first that the kernel kills where memory runs out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import errors
+from .errors import ArtifactError, CarlaMlflowError, CrashError, DeviceError
+
+LOOK_S = 0.01
+PARENT = "CARLA_PARENT_PID"
+"""The environment variable that tells a child whose it is."""
+_PR_SET_PDEATHSIG = 1
+
+Watch = Callable[[int], None]
+
+
+def lines_of(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None, watch: Watch | None = None
+) -> Iterator[Any]:
+    """Runs `python -m module arguments…` and yields each value that it tells.
+
+    Args:
+        module: one whose main program calls `tell`.
+        arguments: of its command line.
+        environment: variables beside this process's own.
+        watch: called with the child's pid every LOOK_S while nothing is told; what it raises ends the child.
+
+    Raises:
+        CrashError: it died before it was done.
+        ArtifactError, DeviceError: as it was raised there.
+    """
+    command = [sys.executable, "-P", "-m", module, *arguments]  # -P: the current folder holds no modules of ours
+    given = {**os.environ, **(environment or {}), PARENT: str(os.getpid())}
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=given)
+    assert process.stdout is not None
+    done = False
+    try:
+        for line in _lines(process.stdout.fileno(), process.pid, watch):
+            told = msgspec.json.decode(line)
+            if "error" in told:
+                raise _error(*told["error"])
+            done = "done" in told
+            if not done:
+                yield told["value"]
+        code = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    if not done:
+        raise CrashError(_how(code), code)
+
+
+def _lines(descriptor: int, pid: int, watch: Watch | None) -> Iterator[bytes]:
+    """What can be read there, by the line, until its end."""
+    text = b""
+    while True:
+        if watch is not None and not select.select([descriptor], [], [], LOOK_S)[0]:
+            watch(pid)
+            continue
+        part = os.read(descriptor, 65536)
+        if not part:
+            return
+        *lines, text = (text + part).split(b"\n")
+        yield from lines
+
+
+def _error(name: str, text: str) -> CarlaMlflowError:
+    kind = getattr(errors, name, ArtifactError)
+    return kind(text) if issubclass(kind, ArtifactError | DeviceError) else ArtifactError(text)
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"loading it ended the process that tried (exit code {code})"
+    name = signal.Signals(-code).name
+    return f"loading it killed the process that tried ({name}{', perhaps out of memory' if name == 'SIGKILL' else ''})"
+
+
+def tell(values: Callable[[], Iterable[Any]]) -> int:
+    """The main program of a child: tells each value, then that it is done, or the error. Returns the exit code."""
+    end_with_parent(signal.SIGKILL, int(os.environ[PARENT]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; it ends this process
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    out = os.dup(1)
+    os.dup2(2, 1)  # whatever a library prints
+    try:
+        for value in values():
+            _write(out, {"value": value})
+        _write(out, {"done": True})
+    except CarlaMlflowError as error:
+        _write(out, {"error": [type(error).__name__, str(error)]})
+    except Exception as error:  # the boundary: whatever a policy can make a library raise
+        _write(out, {"error": ["ArtifactError", f"it can't be loaded: {type(error).__name__}: {error}"]})
+    return 0
+
+
+def _write(descriptor: int, told: dict[str, Any]) -> None:
+    line = msgspec.json.encode(told) + b"\n"
+    while line:
+        line = line[os.write(descriptor, line) :]
+
+
+def end_with_parent(number: signal.Signals, parent: int) -> None:
+    """Lets the kernel send this process a signal when its parent is gone, however that ended.
+
+    Args:
+        number: the signal.
+        parent: the process that started this one.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # Linux alone has it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number))
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
