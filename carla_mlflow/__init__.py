@@ -10,10 +10,19 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# Intel's MKL, inside torch, then rounds a row alike wherever it stands in a batch. On processors with AMX it otherwise
-# does not, and each row of a TorchScript policy needs a forward of its own. MKL reads this at its first product, so it
-# is set where every entry comes by. What the user has set stays.
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+_SET_BEFORE_OTHERS_READ_IT = {
+    # Intel's MKL, inside torch, then rounds a row alike wherever it stands in a batch. On processors with AMX it
+    # otherwise does not, and each row of a TorchScript policy needs a forward of its own. Read at its first product.
+    "MKL_CBWR": "AUTO,STRICT",
+    # These libraries report their use to their makers unless told not to; what drives where is nobody else's business.
+    "ORT_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Environment variables that other libraries read once, set where every entry comes by; a user's own value stays."""
+
+for _name, _value in _SET_BEFORE_OTHERS_READ_IT.items():
+    os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
     from .actions import Actions

@@ -13,6 +13,7 @@ from .errors import ArtifactError, DeviceError
 from .onnx_graph import checked_model
 
 ort.set_default_logger_severity(3)  # errors; its warnings name nodes that nobody here knows
+ort.disable_telemetry_events()  # again, for a process that imported it before this package could set its variable
 
 
 class OnnxBackend:

@@ -1,0 +1,110 @@
+"""Watched by strace, none of our processes speaks to another host or leaves a file in the user's home."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tests_support import EXAMPLE, Server, missing
+
+from benchmarks.free_port import free_port
+
+BIN = Path(sys.executable).parent
+ACT = """
+import sys, time
+from carla_mlflow import Engine
+for backend in ("onnx", "torchscript"):
+    Engine.open(sys.argv[1], device="cpu", backend=backend).warm_up(8)
+time.sleep(1)  # a report is sent by a thread of its own
+"""
+PYFUNC = """
+import sys, time
+import carla_mlflow
+import mlflow
+policy = mlflow.pyfunc.load_model(sys.argv[1])
+policy.predict(policy.input_example)
+time.sleep(1)
+"""
+
+
+class Watched:
+    """Commands run with an empty home, each under strace; what they asked of the network and of the home."""
+
+    def __init__(self, folder: Path) -> None:
+        if shutil.which("strace") is None:
+            missing("strace", "strace")
+        self.home, self.traces, self.folder = folder / "home", folder / "traces", folder
+        self.home.mkdir()
+        self.traces.mkdir()
+        # Without what a user has not set; these libraries keep silent where they believe themselves in CI or in a test.
+        hidden = re.compile(r"CI|GITHUB_ACTIONS|PYTEST_.*|POLICY_.*|XDG_.*|DO_NOT_TRACK|.*TELEMETRY.*|RAY_USAGE.*")
+        self.environment = {name: value for name, value in os.environ.items() if not hidden.fullmatch(name)}
+        self.environment |= {"HOME": str(self.home), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        calls = "trace=connect,sendto,sendmsg,sendmmsg"
+        trace = self.traces / str(len(list(self.traces.iterdir())))
+        strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(trace), "-e", calls]
+        return subprocess.Popen([*strace, *command], env=self.environment, cwd=self.folder)
+
+    def run(self, *command: str) -> None:
+        assert self.start(*command).wait() == 0
+
+    def other_hosts(self) -> set[str]:
+        """Addresses that were asked for and are not this machine; a name server counts."""
+        found = set()
+        for trace in self.traces.iterdir():
+            for address in re.findall(r'(?:inet_addr\("|inet_pton\(AF_INET6, ")([^"]+)"', trace.read_text()):
+                if not ipaddress.ip_address(address).is_loopback and not ipaddress.ip_address(address).is_unspecified:
+                    found.add(address)
+        return found
+
+    def in_home(self) -> set[str]:
+        return {str(path.relative_to(self.home)) for path in self.home.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+def test_an_engine_speaks_to_nobody_and_leaves_nothing_in_the_home(watched: Watched):
+    watched.run(sys.executable, "-c", ACT, str(EXAMPLE))
+    assert watched.other_hosts() == set()
+    assert watched.in_home() == set()
+
+
+def test_strace_sees_a_process_that_asks_for_another_host(watched: Watched):
+    ask = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ('192.0.2.1', 9))"
+    watched.start(sys.executable, "-c", ask).wait()
+    assert watched.other_hosts() == {"192.0.2.1"}
+
+
+@pytest.mark.slow
+def test_registering_serving_and_mlflows_own_loading_speak_to_nobody(watched: Watched):
+    watched.run(str(BIN / "carla-registry"), "register", str(EXAMPLE), "--name", "quiet")
+    watched.run(str(BIN / "carla-registry"), "list", "quiet")
+    watched.run(sys.executable, "-c", PYFUNC, "models:/quiet/1")
+    port = free_port()
+    process = watched.start(str(BIN / "carla-serve"), "--model", "quiet@0.1.0", "--port", str(port))
+    server = Server(process, f"http://127.0.0.1:{port}", watched.folder / "log")
+    server.log.write_text("did not become ready")
+    try:
+        server.wait_ready()
+        time.sleep(1)
+    finally:
+        server.pool.close()
+        [served] = psutil.Process(process.pid).children()  # strace itself is deaf to signals
+        served.send_signal(signal.SIGTERM)
+        process.wait()
+    assert watched.other_hosts() == set()
+    assert {name for name in watched.in_home() if not name.startswith(".cache/carla-mlflow/")} == set()
