@@ -74,7 +74,7 @@ class OnFeatures(nn.Module):
 
 def of_head(head: str, deterministic: str = "mode") -> TrainedPolicy:
     torch.manual_seed(5)
-    action = ActionCard(head, PEDALS, "acceleration_steer", 10.0, FULL_BRAKE, deterministic)
+    action = ActionCard(head, PEDALS, "acceleration_steer", 10.0, FULL_BRAKE, deterministic, full_right=-0.7)
     network = {"deterministic": Single, "beta": Beta}.get(head, Gaussian)(2).eval()
     return from_network(head, network, CardDraft(), SECTION, action, Preprocessed())
 
@@ -88,7 +88,7 @@ def categorical() -> TrainedPolicy:
 def three_pedals() -> TrainedPolicy:
     torch.manual_seed(7)
     raw = {"steer": UNIT, "throttle": UNIT, "brake": (0.0, 1.0)}
-    action = ActionCard("gaussian", raw, "throttle_brake_steer", 10.0, FULL_BRAKE)
+    action = ActionCard("gaussian", raw, "throttle_brake_steer", 10.0, FULL_BRAKE, full_throttle=1.0)
     return from_network("pedals", Gaussian(3).eval(), CardDraft(), SECTION, action, Preprocessed())
 
 
@@ -99,7 +99,7 @@ def behind(transformer) -> TrainedPolicy:
     rows = np.concatenate([spec.sample(rng, 500).reshape(500, -1) for spec in specs], axis=1)
     prepared = preprocessed(transformer.fit(rows), specs)
     width = transformer.transform(rows[:1]).shape[1]
-    action = ActionCard("squashed_gaussian", PEDALS, "acceleration_steer", 10.0, FULL_BRAKE)
+    action = ActionCard("squashed_gaussian", PEDALS, "acceleration_steer", 10.0, FULL_BRAKE, full_right=0.7)
     network = OnFeatures(2, width).eval()
     return from_network("behind", network, CardDraft(), SECTION, action, prepared)
 

@@ -70,7 +70,7 @@ def mlp() -> TrainedPolicy:
     """The 16-64-64-3 policy that servers are compared with."""
     torch.manual_seed(0)
     section = {"state": FieldCard("float32", [16], -5.0, 5.0)}
-    raw = {"throttle": UNIT, "brake": UNIT, "steer": UNIT}
+    raw = {"throttle": (0.0, 1.0), "brake": (0.0, 1.0), "steer": UNIT}
     return _policy(Mlp(), section, ActionCard("deterministic", raw, "throttle_brake_steer", 20.0, FULL_BRAKE))
 
 

@@ -73,7 +73,7 @@ def mlp() -> TrainedPolicy:
         "steering": FieldCard("float32", [], -1.0, 1.0),
         "sensors": FieldCard("float32", [14], -50.0, 50.0),
     }
-    raw = {"throttle": UNIT, "brake": UNIT, "steer": UNIT}
+    raw = {"throttle": (0.0, 1.0), "brake": (0.0, 1.0), "steer": UNIT}
     action = ActionCard("deterministic", raw, "throttle_brake_steer", 20.0, FULL_BRAKE)
     return from_network("mlp", ThreeFields().eval(), CardDraft(), section, action, Preprocessed())
 

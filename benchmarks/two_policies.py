@@ -23,7 +23,7 @@ def small_policy(version: str, seed: int, rate_hz: float = 20.0) -> Artifact:
     """An untrained 16-64-64-3 policy; its weights depend on the seed, its contract on the rate."""
     torch.manual_seed(seed)
     section = {"state": FieldCard("float32", [16], -5.0, 5.0)}
-    raw = {"throttle": UNIT, "brake": UNIT, "steer": UNIT}
+    raw = {"throttle": (0.0, 1.0), "brake": (0.0, 1.0), "steer": UNIT}
     action = ActionCard("deterministic", raw, "throttle_brake_steer", rate_hz, FULL_BRAKE)
     trained = from_network("small", Mlp().eval(), CardDraft(), section, action, Preprocessed())
     return export_policy(trained, NAME, version, f"seed {seed}").artifact

@@ -47,7 +47,7 @@ class ActionCard(_Section, frozen=True):
     """How the graph's outputs become throttle, brake and steer.
 
     Attributes:
-        full_throttle: the raw value that means throttle 1; it may lie outside the bounds. Unset: 1.
+        full_throttle: the raw value that means throttle 1; it may lie outside the bounds. Unset: 1. See `control`.
         full_brake: the raw value that means brake 1, likewise. Unset: -1 for an acceleration, 1 for a pedal.
         full_right: the raw value that means steer 1, likewise. Unset: 1.
     """

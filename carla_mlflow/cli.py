@@ -103,6 +103,11 @@ def progress(step: str) -> None:
         print(f"… {step}", file=sys.stderr)
 
 
+def warn(text: str) -> None:
+    """Says on stderr what a person should know although the command goes on."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
 def one_line(error: BaseException) -> str:
     """An error as one line: an OSError by its file and its reason (`No space left on device`)."""
     if isinstance(error, OSError) and error.strerror:

@@ -120,6 +120,14 @@ def unstated_scales(action: ActionCard) -> list[str]:
     return found
 
 
+def scale_words(action: ActionCard, name: str) -> str:
+    """What the values of a raw dimension mean, for people."""
+    if action.control not in _FROM:
+        return "a row of the card's table"
+    rows = zip(FULL_KEYS, _FROM[action.control], _full(action), strict=True)
+    return ", ".join(f"{key.replace('_', ' ')} at {value:g}" for key, source, value in rows if source == name)
+
+
 def scale_problems(action: ActionCard) -> Iterator[str]:
     """What can't be meant in FULL_KEYS, in words."""
     said = {key: value for key in FULL_KEYS if not isinstance(value := getattr(action, key), UnsetType)}

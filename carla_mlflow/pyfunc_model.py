@@ -6,6 +6,7 @@ This file and its neighbours travel inside the logged model under a name that ho
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
-from .control import CONTROL_NAMES
+from .control import CONTROL_NAMES, unstated_scales
 from .engine import Engine
 from .errors import SpecError
 from .preprocessing import operators_types
@@ -31,6 +32,8 @@ class PolicyModel(PythonModel):
         """Opens `artifacts/policy`, verified against its card and its golden observations."""
         folder, device = Path(context.artifacts["policy"]), os.environ.get("POLICY_DEVICE", "auto")
         self._engine = Engine.open(folder, device=device, trusted=operators_types())
+        for text in unstated_scales(self._engine.card.action):
+            logging.getLogger(__name__).warning("%s: %s", self._engine.card.version, text)
         self._engine.warm_up()
 
     def predict(self, context, model_input, params=None) -> pd.DataFrame:  # type: ignore[no-untyped-def]

@@ -19,7 +19,8 @@ import msgspec
 from carla_mlflow.artifact import Artifact, open_artifact, seal
 from carla_mlflow.card import identity_of
 from carla_mlflow.card_sections import Card
-from carla_mlflow.cli import progress
+from carla_mlflow.cli import progress, warn
+from carla_mlflow.control import unstated_scales
 from carla_mlflow.errors import NotFoundError, RefusedError
 from carla_mlflow.mlflow_model import expand_latest, fetch_policy, log_policy, logging_run
 from carla_mlflow.preprocessing import operators_types
@@ -70,6 +71,8 @@ def register(
         name = check_name(name or artifact.card.name)
         for found in verify_apart(artifact.path, artifact.digest, trusted=operators_types()):
             progress(found)  # raises where it does not hold
+    for text in unstated_scales(artifact.card.action):
+        warn(text)
     for _ in range(ATTEMPTS):
         standing = _look(store, name)
         known = _find(standing, artifact, bump)

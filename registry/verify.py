@@ -12,6 +12,7 @@ import numpy as np
 
 from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.card_sections import Card
+from carla_mlflow.control import unstated_scales
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import ParityError
 from carla_mlflow.golden import Golden, read_golden
@@ -40,6 +41,8 @@ def verify(path: Path, digest: str | None, device: str = "cpu", trusted: Sequenc
     pin = "as pinned" if digest else "unpinned: nothing outside says that it should be this one"
     yield f"digest       {artifact.digest}, {pin}"
     yield f"files        {', '.join(artifact.files)}: {size / 1e3:.0f} kB, as the card says"
+    for text in unstated_scales(artifact.card.action):
+        yield f"warning      {text}"
     yield from _preprocessor(artifact, trusted)
     check_weights(artifact)
     yield f"weights      {artifact.card.weights}, as the graph holds them"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from carla_mlflow.artifact import open_artifact
 from carla_mlflow.cli import one_line
+from carla_mlflow.control import unstated_scales
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import CarlaMlflowError
 from serve.agreed_backend import load_agreed
@@ -61,6 +62,8 @@ def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Se
     except Exception:  # the boundary: whatever a policy can make a library raise, the server stays up
         log.exception("loading %s failed", path)
         return Failure("the policy can't be loaded; the log says why", "other")
+    for text in unstated_scales(engine.card.action):
+        log.warning("%s: %s", engine.card.version, text)
     predict = PredictCodec(engine.card, engine.digest, settings.max_batch)
     scoring = ScoringCodec(engine.specs, settings.max_batch)
     inference = InferenceCodec(engine.card, engine.digest, settings.max_batch)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from carla_mlflow.control import unstated_scales
 from serve.readiness import ready_workers
 from serve.refusals import list_refused
 from serve.settings import Settings
@@ -40,7 +41,10 @@ def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]
 
 
 def warnings_of(slot: Slot) -> list[str]:
-    """What to know although something drives: a registry that is silent, a version that is meant but may not drive."""
+    """What to know although something drives.
+
+    A registry that is silent, a version that is meant but may not drive, raw actions whose meaning no card says.
+    """
     answers = slot.followed.answers
     wanted = {answer.wanted for answer in answers}
     refused = [refused for refused in list_refused(slot.folder) if refused.digest in wanted]
@@ -49,6 +53,8 @@ def warnings_of(slot: Slot) -> list[str]:
     found += [f"{reference}: {answer.reason}" for reference, answer in beside if answer.reason]
     if slot.workers > 1 and (ready := ready_workers(slot.folder)) < slot.workers:
         found.append(f"{ready} of {slot.workers} workers are ready")
+    serving = {served.digest: served for served in slot.servings if served}.values()
+    found += [f"{served.version}: {text}" for served in serving for text in unstated_scales(served.card.action)]
     return found + [f"{refused.version} is refused ({refused.kind}): {refused.reason}" for refused in refused]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from carla_mlflow import __version__
 from carla_mlflow.array_spec import ArraySpec
 from carla_mlflow.card_sections import Card
-from carla_mlflow.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
+from carla_mlflow.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, scale_words
 from carla_mlflow.sampling import MAX_SEED
 from serve.errors import STATUS
 from serve.openapi_inference import inference_paths, inference_schemas
@@ -78,7 +78,7 @@ def _schemas(card: Card, settings: Settings) -> Json:
         "deterministic": {"type": "boolean"},
         "seed": {"type": "integer"},
         "timing_ms": {"type": "object", "additionalProperties": {"type": "number"}},
-        "details": array_of({"type": "object"}),
+        "details": array_of(_detail(card)),
     }
     error = {name: {"type": "string"} for name in ("message", "field", "request_id")}
     error["code"] = {"type": "string", "enum": list(STATUS)}  # type: ignore[dict-item]
@@ -93,6 +93,16 @@ def _schemas(card: Card, settings: Settings) -> Json:
         "Rows": array_of(ref("Observation"), 1, settings.max_batch),
         "Params": fields({"deterministic": {"type": ["boolean", "null"]}, "seed": seed}),
     }
+
+
+def _detail(card: Card) -> Json:
+    """What a row is told of how its action came about."""
+    bounds = zip(card.action.raw, *(bound.tolist() for bound in card.action.bounds), strict=True)
+    raw = {
+        name: {"type": "number", "minimum": low, "maximum": high, "description": scale_words(card.action, name)}
+        for name, low, high in bounds
+    }
+    return fields({"raw": fields(raw, *raw), "distribution": {"type": "object"}}, "raw", "distribution")
 
 
 def _prediction_paths(card: Card) -> Json:

@@ -28,7 +28,8 @@ FIRST = Box(0, 255, (3, 36, 36), np.uint8)
 MIXED = Dict({"speed": Box(0, 30, (2,)), "camera": FIRST})
 PEDALS = Box(np.float32([-3, -0.7]), np.float32([2, 0.7]))
 CHOICES = Discrete(4)
-DRIVE = CardDraft(ActionDraft("acceleration_steer", ["acceleration", "steer"], rate_hz=10))
+SCALES = {"full_throttle": 2.0, "full_brake": -3.0, "full_right": 0.7}
+DRIVE = CardDraft(ActionDraft("acceleration_steer", ["acceleration", "steer"], rate_hz=10, **SCALES))
 CHOOSE = CardDraft(ActionDraft("table", table=[Control(t, 1 - t, 0) for t in (0, 0.3, 0.6, 1)]))
 ON_POLICY = {"n_steps": 32}
 OFF_POLICY = {"buffer_size": 200, "learning_starts": 16, "learning_rate": 1e-4, "batch_size": 16}

@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from carla_mlflow.card import check_action, read_section, read_yaml
 from carla_mlflow.card_sections import ActionCard, Control, FieldCard, observation_spec
+from carla_mlflow.control import unstated_scales, without_defaults
 from carla_mlflow.errors import CardError
 
 FULL_BRAKE = Control(throttle=0.0, brake=1.0, steer=0.0)
+SCALES = (
+    "add to the card's `action:` the raw values for which the environment applies full throttle, full brake and full "
+    "steering to the right; they may lie outside the bounds (for throttle = a / 3, brake = -a / 8, steer = -s: "
+    "full_throttle: 3.0, full_brake: -8.0, full_right: -1.0)"
+)
+"""What to do where bounds alone don't say what a raw action means."""
 
 
 class ActionDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,6 +37,9 @@ class ActionDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fallback: Control = FULL_BRAKE
     deterministic: Literal["mode", "mean"] = "mode"
     table: list[Control] | None = None
+    full_throttle: float | UnsetType = UNSET
+    full_brake: float | UnsetType = UNSET
+    full_right: float | UnsetType = UNSET
 
 
 class CardDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,11 +97,25 @@ def complete(
         raise CardError(_raw_missing(raw, bounds))
     if bounds is not None and list(raw.values()) != bounds:
         raise CardError(f"action.raw: the bounds {list(raw.values())} are not the source's own, {bounds}")
-    action = ActionCard(kind, raw, draft.control, draft.rate_hz, draft.fallback, draft.deterministic, draft.table)
+    action = ActionCard(
+        kind,
+        raw,
+        draft.control,
+        draft.rate_hz,
+        draft.fallback,
+        draft.deterministic,
+        draft.table,
+        draft.full_throttle,
+        draft.full_brake,
+        draft.full_right,
+    )
     problems = check_action(action)
     if problems:
         raise CardError("; ".join(problems))
-    return action
+    unstated = unstated_scales(action)
+    if unstated:
+        raise CardError("; ".join(unstated) + f": {SCALES}")
+    return msgspec.structs.replace(action, **without_defaults(action))
 
 
 def _raw_missing(raw: list[str] | None, bounds: list[tuple[float, float]] | None) -> str:

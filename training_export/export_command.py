@@ -26,7 +26,9 @@ sources:
   model.zip              Stable-Baselines3: PPO, A2C, SAC, TD3, DDPG, DQN; needs --trust-pickle
   model.pt, model.onnx   a network in TorchScript or ONNX that returns the head's parameters
   v1.2.0/                an artifact of the original layout; needs --card, and --trust-pickle for its preprocessor
-All but checkpoints need --card FILE with what they don't know themselves; README.md has an example.
+All but checkpoints need --card FILE with what they don't know themselves; README.md has an example. Where the bounds of
+raw actions are not [-1, 1] (of pedals: [0, 1]), its action section says what the values mean: full_throttle,
+full_brake, full_right.
 
 exit codes: 0 done, 1 refused, 2 usage, 3 registry unreachable
 """

@@ -65,6 +65,21 @@ def test_the_same_artifact_is_the_same_version_whatever_its_card_calls_it(store:
     assert len(store.versions(NAME)) == 2
 
 
+def test_raw_bounds_without_a_meaning_are_warned_of_and_stating_it_is_a_major_step(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    action = example().card.action
+    wide = msgspec.structs.replace(action, raw={**action.raw, "acceleration": (-1.0, 2.0)})
+    assert auto(store, changed(tmp_path, "0.4.0", action=wide)) == ("0.4.0", True)
+    assert "warning: action.raw.acceleration has the bounds [-1, 2], not [-1, 1]" in capsys.readouterr().err
+    stated = msgspec.structs.replace(wide, full_throttle=1.0, full_brake=-1.0)
+    path = changed(tmp_path, "0.5.0", action=stated)
+    with pytest.raises(RefusedError, match=r"major is due.*action\.full_throttle: none → 1\.0"):
+        register(store, path, cache_folder())
+    assert auto(store, path) == ("1.0.0", True)
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_a_smaller_step_than_the_contract_demands_is_refused_in_words(store: Store, tmp_path: Path):
     register(store, changed(tmp_path, "1.0.0"), cache_folder())
     with pytest.raises(

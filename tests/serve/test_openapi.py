@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from msgspec.structs import replace
 from playwright.sync_api import Page, expect, sync_playwright
 from tests_support import EXAMPLE, Server, missing
 
@@ -43,6 +45,17 @@ def test_every_bound_of_the_card_stands_in_the_document(example: Path):
     assert (speed["minimum"], speed["maximum"]) == (0.0, 60.0)
     assert fields["Observation"]["properties"]["sensors"]["minItems"] == 12
     assert fields["Question"]["properties"]["observations"]["maxItems"] == 7
+
+
+def test_the_document_says_what_a_raw_action_means(example: Path):
+    card = open_artifact(example).card
+    raw = {"steer": (-0.3, 0.3), "acceleration": (-3.0, 3.0)}
+    action = replace(card.action, raw=raw, full_throttle=3.0, full_brake=-8.0, full_right=-1.0)
+    schemas = openapi(replace(card, action=action), Settings(), False)["components"]["schemas"]
+    told = schemas["Answer"]["properties"]["details"]["items"]["properties"]["raw"]["properties"]
+    assert told["acceleration"]["description"] == "full throttle at 3, full brake at -8"
+    assert told["steer"]["description"] == "full right at -1"
+    assert told["steer"]["minimum"] == np.float32(-0.3)  # as the answer has it
 
 
 def test_an_image_may_come_as_base64():

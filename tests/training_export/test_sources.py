@@ -17,7 +17,10 @@ from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScal
 from tests_support import ROOT, run_command
 
 from carla_mlflow import Engine, open_artifact
+from carla_mlflow.card_sections import Control
+from carla_mlflow.control import controller
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
+from training_export.draft import ActionDraft, complete
 from training_export.export import Export, export_policy
 from training_export.from_module import _import
 from training_export.onnx_export import to_onnx_model
@@ -34,6 +37,8 @@ action:
   head: HEAD
   raw: {steer: [-1, 1], acceleration: [-1, 2]}
   control: acceleration_steer
+  full_throttle: 2.0
+  full_brake: -1.0
 """
 MODULE = """
 import torch
@@ -57,10 +62,12 @@ class Features(nn.Module):
         return self.layers(features)
 
 OBSERVATIONS = spaces.Dict(speed=spaces.Box(0, 60, ()), sensors=spaces.Box(0, 1, (3,)))
-ACTIONS = spaces.Dict(steer=spaces.Box(-1, 1, ()), acceleration=spaces.Box(-1, 2, ()))
+ACTIONS = spaces.Dict(steer=spaces.Box(-1, 1, ()), acceleration=spaces.Box(-1, 1, ()))
+IN_OTHER_UNITS = spaces.Dict(steer=spaces.Box(-1, 1, ()), acceleration=spaces.Box(-1, 2, ()))
 
 def build(): return Named()
 def build_with_spaces(): return Named(), OBSERVATIONS, ACTIONS
+def build_in_other_units(): return Named(), OBSERVATIONS, IN_OTHER_UNITS
 def build_with_a_box(): return Named(), OBSERVATIONS, spaces.Box(-1, 1, (2,))
 def build_with_choices(): return Named(3), OBSERVATIONS, spaces.Discrete(3)
 def build_features(): return Features()
@@ -101,12 +108,70 @@ def rows(count: int = 1000) -> dict[str, np.ndarray]:
 
 def test_gymnasium_spaces_stand_in_for_a_card(author: Path):
     card = export("mine.py:build_with_spaces", card=None).artifact.card
+    assert card.format == 1
     assert {name: (field.shape, field.low, field.high) for name, field in card.observation.items()} == {
         "speed": ([], 0, 60),
         "sensors": ([3], 0, 1),
     }
     assert (card.action.control, card.action.head) == ("acceleration_steer", "deterministic")
-    assert card.action.raw == {"steer": (-1, 1), "acceleration": (-1, 2)}
+    assert card.action.raw == {"steer": (-1, 1), "acceleration": (-1, 1)}
+
+
+SCALED = "full_throttle: 4.0, full_brake: -2.0"
+
+
+def test_bounds_other_than_those_of_a_control_have_to_be_explained(author: Path):
+    with pytest.raises(
+        CardError, match=r"acceleration has the bounds \[-1, 2\].* no full_throttle and no full_brake"
+    ) as e:
+        export("mine.py:build_in_other_units", card=None)
+    assert "add to the card's `action:` the raw values for which the environment applies full throttle" in str(e.value)
+    Path("half.yaml").write_text("action: {control: acceleration_steer, full_throttle: 4.0, head: deterministic}")
+    with pytest.raises(CardError, match="the card has no full_brake to say which raw value"):
+        export("mine.py:build_in_other_units", card=Path("half.yaml"))
+    Path("said.yaml").write_text(f"action: {{control: acceleration_steer, head: deterministic, {SCALED}}}")
+    exported = export("mine.py:build_in_other_units", card=Path("said.yaml"))
+    card = exported.artifact.card
+    assert (card.format, card.action.full_throttle, card.action.full_brake) == (2, 4.0, -2.0)
+    raw, control = exported.engine.act(rows()).raw, exported.engine.act(rows()).control
+    np.testing.assert_allclose(control[:, 0], np.clip(raw[:, 1] / 4, 0, 1), rtol=1e-6)
+    np.testing.assert_allclose(control[:, 1], np.clip(raw[:, 1] / -2, 0, 1), rtol=1e-6)
+    golden = exported.engine.golden
+    np.testing.assert_array_equal(golden.action, controller(card.action)(golden.raw))
+
+
+@pytest.mark.parametrize(
+    ("control", "raw", "complaint"),
+    [
+        ("acceleration_steer", {"acceleration": [-3, 3], "steer": [-1, 1]}, "no full_throttle and no full_brake"),
+        ("acceleration_steer", {"acceleration": [-1, 1], "steer": [-0.3, 0.3]}, "no full_right"),
+        ("acceleration_steer", {"acceleration": [0, 1], "steer": [-1, 1]}, "no full_throttle and no full_brake"),
+        ("throttle_brake_steer", {"throttle": [0, 1], "brake": [-1, 1], "steer": [-1, 1]}, "no full_brake"),
+        ("throttle_brake_steer", {"throttle": [0, 0.5], "brake": [0, 1], "steer": [-1, 1]}, "no full_throttle"),
+    ],
+)
+def test_bounds_wider_or_narrower_than_a_controls_are_refused_alike(control: str, raw: dict, complaint: str):
+    bounds = {name: (float(low), float(high)) for name, (low, high) in raw.items()}
+    with pytest.raises(CardError, match=complaint):
+        complete(ActionDraft(control, bounds, "deterministic"))
+    fulls = {"full_throttle": 3.0, "full_brake": -3.0 if "acceleration" in raw else 1.0, "full_right": 0.3}
+    assert complete(ActionDraft(control, bounds, "deterministic", **fulls)).full_right == 0.3
+
+
+def test_a_scale_that_is_the_usual_anyway_changes_no_contract():
+    bounds = {"acceleration": (-1.0, 1.0), "steer": (-1.0, 1.0)}
+    plain = complete(ActionDraft("acceleration_steer", bounds, "gaussian"))
+    said = {"full_throttle": 1.0, "full_brake": -1.0, "full_right": 1.0}
+    assert complete(ActionDraft("acceleration_steer", bounds, "gaussian", **said)) == plain
+    assert complete(ActionDraft("acceleration_steer", bounds, "gaussian", full_right=-1.0)).full_right == -1.0
+    narrow = {**bounds, "steer": (-0.3, 0.3)}
+    assert complete(ActionDraft("acceleration_steer", narrow, "gaussian", **said)).full_right == 1.0
+
+
+def test_a_table_has_no_raw_values_to_scale():
+    table = [Control(1, 0, 0), Control(0, 1, 0)]
+    with pytest.raises(CardError, match=r"action\.full_brake: control: table has no raw value to scale"):
+        complete(ActionDraft("table", head="categorical", table=table, full_brake=1.0))
 
 
 def test_a_box_of_actions_has_bounds_but_needs_names(author: Path):
