@@ -56,7 +56,8 @@ def _beta_mode(alpha: Array, beta: Array, wanted: str) -> Array:
     mean = alpha / (alpha + beta)
     if wanted == "mean":
         return mean
-    peak = (alpha - 1) / np.maximum(alpha + beta - 2, np.finfo(np.float32).tiny)
+    # Not alpha + beta - 2: near 1, where both are a few roundings above it, their sum has already lost these.
+    peak = (alpha - 1) / np.maximum((alpha - 1) + (beta - 1), np.finfo(np.float32).tiny)
     # Roach's four cases (Zhang et al., ICCV 2021): one peak inside, all at an end, or two ends and so the mean.
     cases = [(alpha > 1) & (beta > 1), (alpha <= 1) & (beta > 1), (alpha > 1) & (beta <= 1)]
     return np.select(cases, [peak, np.zeros_like(mean), np.ones_like(mean)], mean)

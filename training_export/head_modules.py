@@ -45,7 +45,9 @@ class BetaMode(_Bounded):
 
     def forward(self, alpha: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
         """(B, A), (B, A) → (B, A)."""
-        peak = (alpha - 1.0) / torch.clamp(alpha + beta - 2.0, min=torch.finfo(torch.float32).tiny)
+        # Not alpha + beta - 2: see carla_mlflow.heads.
+        above = (alpha - 1.0) + (beta - 1.0)
+        peak = (alpha - 1.0) / torch.clamp(above, min=torch.finfo(torch.float32).tiny)
         mean = alpha / (alpha + beta)
         at_end = torch.where(alpha > 1.0, 1.0, torch.where(beta > 1.0, 0.0, mean))
         unit = torch.where((alpha > 1.0) & (beta > 1.0), peak, at_end)

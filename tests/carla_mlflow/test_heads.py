@@ -89,6 +89,19 @@ def test_the_mode_of_a_beta_has_four_cases(alpha: float, beta: float, expected: 
     np.testing.assert_allclose(graph.numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(("more", "also"), [(4, 1), (1, 1), (1, 7), (3, 1000), (2**20, 1)])
+def test_the_mode_of_a_beta_is_exact_a_few_roundings_above_1(more: int, also: int):
+    ulp = np.finfo(np.float32).eps
+    given = {"alpha": np.float32([[1 + more * ulp]]), "beta": np.float32([[1 + also * ulp]])}
+    expected = more / (more + also)
+    assert mode("beta", "mode", given, np.float32([0]), np.float32([1])).item() == pytest.approx(expected, abs=1e-7)
+    module = head_module(ActionCard("beta", {"a": (0, 1)}, "x", 1, Control(0, 1, 0)))
+    traced = torch.jit.trace(module, tuple(torch.ones(2, 1) for _ in range(2)))
+    for graph in (module, traced):
+        found = graph(torch.from_numpy(given["alpha"]), torch.from_numpy(given["beta"])).item()
+        assert found == pytest.approx(expected, abs=1e-7)
+
+
 ONE_POLICY = {
     "gaussian": {"mean": [0.2, 5.0], "std": [0.1, 1.0]},
     "squashed_gaussian": {"mean": [0.3, -1.0], "std": [0.5, 0.2]},
