@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import yaml
 
-from .card_sections import ActionCard, Card, canonical_hash, newer_keys, observation_spec
+from .card_sections import ActionCard, Card, Parity, canonical_hash, newer_keys, observation_spec
 from .control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, RAW_NAMES, scale_problems
 from .errors import CardError
 from .heads import MEANS, PARAMETERS
@@ -165,9 +165,15 @@ def _problems(card: Card) -> list[str]:
     for label, file_name in (("parity.file", card.parity.file), ("preprocessing.source", card.preprocessing.source)):
         if file_name is not None and file_name not in card.files:
             found.append(f"{label}: {file_name} is not listed under files")
-    if not (0 <= card.parity.atol <= MOST_TOLERANCE and 0 <= card.parity.rtol <= MOST_TOLERANCE):
-        found.append(f"parity: atol and rtol must lie in [0, {MOST_TOLERANCE:g}]: beyond lies another policy")
+    found += check_tolerance(card.parity)
     return found
+
+
+def check_tolerance(parity: Parity) -> list[str]:
+    """What is wrong with how far a copy of the trained policy may differ, in words."""
+    if 0 <= parity.atol <= MOST_TOLERANCE and 0 <= parity.rtol <= MOST_TOLERANCE:
+        return []
+    return [f"parity: atol and rtol must lie in [0, {MOST_TOLERANCE:g}]: beyond lies another policy"]
 
 
 def check_action(action: ActionCard) -> list[str]:

@@ -50,10 +50,11 @@ def verify(path: Path, digest: str | None, device: str = "cpu", trusted: Sequenc
         engine = Engine(artifact, device, backend, trusted)
         engine.warm_up()
         chosen = ", the card's choice" if backend == artifact.card.backend else ""
-        rows = len(engine.golden.raw)
+        rows, parity = len(engine.golden.raw), artifact.card.parity
+        allowed = f"{parity.atol:.1e} + {parity.rtol:.0e} · |value|"
         yield (
             f"{backend:12} acts on {engine.device.name} as the trained policy did on {rows} observations: largest "
-            f"difference {engine.parity_difference:.1e}{chosen}"
+            f"difference {engine.parity_difference:.1e}, allowed {allowed}{chosen}"
         )
 
 

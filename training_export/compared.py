@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from carla_mlflow.card_sections import Parity
 from carla_mlflow.engine import Engine
+from carla_mlflow.errors import ExportError
 from carla_mlflow.golden import GOLDEN_IMAGE_ROWS, GOLDEN_ROWS, Golden
 from carla_mlflow.specs import ObservationSpec
+from training_export.noise import Noise, decided, measure_noise
 from training_export.trained import Arrays, TrainedPolicy, stack
 
 COMPARED_ROWS = 1024
@@ -50,41 +53,94 @@ def _rows_at_once(specs: ObservationSpec) -> int:
     return rows
 
 
-def ask(trained: TrainedPolicy, specs: ObservationSpec) -> tuple[list[Golden], Golden]:
+@dataclass(frozen=True)
+class Asked:
     """What the trained policy does.
 
-    Returns:
-        Its answers to each batch, without the observations, which `compared_batches` gives again; and the golden
-        part: evenly spaced rows of the first batches, so that the shares of their kinds stay as they are.
+    Attributes:
+        answers: to each of `compared_batches`, without the observations, which that gives again.
+        decided: by batch, the rows that are compared: all but those whose choice lies within the tolerance.
+        golden: evenly spaced rows of the first batches, so that the shares of their kinds stay as they are.
+        noise: how far the trained policy is from itself.
+        parity: what a graph is held to.
+    """
+
+    answers: list[Golden]
+    decided: list[NDArray[np.bool_]]
+    golden: Golden
+    noise: Noise
+    parity: Parity
+
+    @property
+    def rows(self) -> int:
+        """How many are compared."""
+        return sum(int(rows.sum()) for rows in self.decided)
+
+    @property
+    def left_out(self) -> int:
+        """How many are not."""
+        return sum(len(rows) for rows in self.decided) - self.rows
+
+
+def ask(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = None) -> Asked:
+    """Asks the trained policy, and itself again for its noise.
+
+    Args:
+        trained: the policy.
+        specs: of its observations.
+        stated: the author's tolerance; None measures one.
+
+    Raises:
+        ExportError: it chooses, but almost nowhere by more than its own noise.
     """
     wanted = GOLDEN_IMAGE_ROWS if specs.has_image else GOLDEN_ROWS
     batches = COMPARED_ROWS // _rows_at_once(specs)
-    each = max(4, wanted // batches)
-    answers, golden = [], []
+    each, taken = max(4, wanted // batches), 0
+    answers: list[Golden] = []
+    golden: list[Golden] = []
+    decisions: list[NDArray[np.bool_]] = []
+    noise = measure_noise(trained, specs, next(compared_batches(specs, trained.driving)))
+    parity = stated or noise.parity
     shown = tqdm(compared_batches(specs, trained.driving), "asking the trained policy", batches, **_QUIET)
     for index, batch in enumerate(shown):
         answer = trained.answer(batch)
-        if index * each < wanted:
-            golden.append(_pick(answer, each))
+        rows = decided(trained, batch, answer, parity)
+        if index == 0:
+            rows &= ~noise.flips
+        usable = np.flatnonzero(rows)
+        count = min(each, len(usable))
+        if taken < wanted and count:
+            golden.append(_pick(answer, usable[np.arange(count) * len(usable) // count]))
+            taken += count
         answers.append(replace(answer, observations={}, features=None))
-    return answers, _join(golden)
+        decisions.append(rows)
+    if taken < wanted:
+        raise ExportError(
+            f"in only {sum(int(rows.sum()) for rows in decisions)} of {COMPARED_ROWS:,} observations are its best two "
+            "choices farther apart than rounding moves them: it decides by chance. Was it trained, and are the "
+            "observation's bounds those of what it saw?"
+        )
+    return Asked(answers, decisions, _join(golden), noise, parity)
 
 
-def compare(engine: Engine, trained: TrainedPolicy, answers: list[Golden]) -> float:
+def compare(engine: Engine, trained: TrainedPolicy, asked: Asked) -> float:
     """The largest difference of an engine from the trained policy's answers; ParityError beyond the tolerance."""
     batches = compared_batches(engine.specs, trained.driving)
-    shown = tqdm(zip(batches, answers, strict=True), f"comparing {engine.backend}", len(answers), **_QUIET)
-    return max(engine.compare(replace(answer, observations=batch)) for batch, answer in shown)
+    each = zip(batches, asked.answers, asked.decided, strict=True)
+    found = 0.0
+    for batch, answer, rows in tqdm(each, f"comparing {engine.backend}", len(asked.answers), **_QUIET):
+        if rows.any():
+            found = max(found, engine.compare(_pick(replace(answer, observations=batch), np.flatnonzero(rows))))
+    return found
 
 
-def _pick(answers: Golden, count: int) -> Golden:
-    step = len(answers.raw) // count
+def _pick(answers: Golden, rows: NDArray[np.intp]) -> Golden:
     return Golden(
-        {name: array[::step] for name, array in answers.observations.items()},
-        answers.raw[::step],
-        {name: array[::step] for name, array in answers.distribution.items()},
-        answers.action[::step],
-        None if answers.features is None else answers.features[::step],
+        {name: array[rows] for name, array in answers.observations.items()},
+        answers.raw[rows],
+        {name: array[rows] for name, array in answers.distribution.items()},
+        answers.action[rows],
+        None if answers.features is None else answers.features[rows],
     )
 
 

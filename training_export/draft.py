@@ -8,8 +8,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from carla_mlflow.card import check_action, read_section, read_yaml
-from carla_mlflow.card_sections import ActionCard, Control, FieldCard, observation_spec
+from carla_mlflow.card import check_action, check_tolerance, read_section, read_yaml
+from carla_mlflow.card_sections import ActionCard, Control, FieldCard, Parity, observation_spec
 from carla_mlflow.control import unstated_scales, without_defaults
 from carla_mlflow.errors import CardError
 
@@ -42,6 +42,17 @@ class ActionDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     full_right: float | UnsetType = UNSET
 
 
+class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far a graph may differ from the trained policy, where its author says so: atol + rtol · |value|."""
+
+    atol: float = Parity().atol
+    rtol: float = Parity().rtol
+
+    @property
+    def parity(self) -> Parity:
+        return Parity(atol=self.atol, rtol=self.rtol)
+
+
 class CardDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The sections of a card that its author writes."""
 
@@ -51,6 +62,7 @@ class CardDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str = "0.1.0"
     description: str = ""
     training: dict[str, Any] = {}
+    parity: Tolerance | None = None
 
 
 def read_draft(path: Path) -> CardDraft:
@@ -65,6 +77,8 @@ def read_draft(path: Path) -> CardDraft:
         raise CardError(f"{path}: {error.strerror}") from error
     if draft.observation is not None:
         observation_spec(draft.observation)
+    if draft.parity is not None and (problems := check_tolerance(draft.parity.parity)):
+        raise CardError(f"{path.name}: {problems[0]}")
     return draft
 
 

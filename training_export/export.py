@@ -18,7 +18,7 @@ from carla_mlflow.engine import Engine
 from carla_mlflow.errors import ArtifactError, ExportError
 from carla_mlflow.specs import ObservationSpec
 from carla_mlflow.weights import hash_arrays, torch_weights
-from training_export.compared import ask, compare
+from training_export.compared import Asked, ask, compare
 from training_export.graph import PolicyGraph, to_torchscript
 from training_export.onnx_export import to_onnx
 from training_export.onnx_file import OnnxFile
@@ -40,7 +40,7 @@ class Export:
         differences: the largest from the trained policy, by backend.
         figures: milliseconds of `act`, by backend and rows.
         left_out: why a backend is not in the artifact.
-        rows: how many observations were compared.
+        asked: what the trained policy did, and how far a graph may differ.
     """
 
     artifact: Artifact
@@ -48,7 +48,12 @@ class Export:
     differences: dict[str, float]
     figures: Figures
     left_out: dict[str, str]
-    rows: int
+    asked: Asked
+
+    @property
+    def rows(self) -> int:
+        """How many observations were compared."""
+        return self.asked.rows
 
     @property
     def engine(self) -> Engine:
@@ -56,28 +61,37 @@ class Export:
         return self.engines[self.artifact.card.backend]
 
 
-def export_policy(trained: TrainedPolicy, name: str, version: str, description: str) -> Export:
+def export_policy(
+    trained: TrainedPolicy, name: str, version: str, description: str, parity: Parity | None = None
+) -> Export:
     """Makes an artifact in memory and holds it against the trained policy.
+
+    Args:
+        trained: the policy.
+        name: for the card, as `version` and `description`.
+        version: semantic.
+        description: one line.
+        parity: how far a graph may differ, as the author says; None measures the trained policy's own noise.
 
     Raises:
         ExportError: no graph can be exported, or none acts as the trained policy does.
     """
     specs = observation_spec(trained.observation)
     weights = weights_hash(trained.graph)
-    answers, golden = ask(trained, specs)
+    asked = ask(trained, specs, parity)
     if weights_hash(trained.graph) != weights:
         raise ExportError("the network changes its own buffers when it is asked: a served policy can't have a memory")
     graphs, left_out = _graphs(trained, specs)
-    others = {"golden.npz": golden.to_bytes()}
+    others = {"golden.npz": asked.golden.to_bytes()}
     if trained.preprocessor is not None:
         others["preprocessor.skops"] = trained.preprocessor
-    card = _card(trained, name, version, description, weights)
+    card = _card(trained, name, version, description, weights, asked.parity)
     engines, differences = {}, {}
     for backend in graphs:
         try:
             artifact = _seal(card, {backend: graphs[backend]}, others, backend)
             engines[backend] = Engine(artifact, "cpu", trusted=trained.trusted)
-            differences[backend] = compare(engines[backend], trained, answers)
+            differences[backend] = compare(engines[backend], trained, asked)
         except ArtifactError as error:
             engines.pop(backend, None)
             left_out[backend] = f"the exported graph does not act as the trained policy: {error}"
@@ -86,10 +100,10 @@ def export_policy(trained: TrainedPolicy, name: str, version: str, description: 
     with _one_thread():
         figures = measure(engines)
     artifact = _seal(card, {backend: graphs[backend] for backend in engines}, others, fastest(figures))
-    return Export(artifact, engines, differences, figures, left_out, sum(len(answer.raw) for answer in answers))
+    return Export(artifact, engines, differences, figures, left_out, asked)
 
 
-def _card(trained: TrainedPolicy, name: str, version: str, description: str, weights: str) -> Card:
+def _card(trained: TrainedPolicy, name: str, version: str, description: str, weights: str, parity: Parity) -> Card:
     return Card(
         format=1,  # `dump_card` writes the one that its keys need
         name=name,
@@ -100,7 +114,7 @@ def _card(trained: TrainedPolicy, name: str, version: str, description: str, wei
         action=trained.action,
         files={},
         preprocessing=Preprocessing(trained.features is None, "preprocessor.skops" if trained.preprocessor else None),
-        parity=Parity(),
+        parity=parity,
         weights=weights,
         training=trained.training,
     )

@@ -13,6 +13,7 @@ from carla_mlflow.errors import ExportError
 
 if TYPE_CHECKING:
     from carla_mlflow.artifact import Artifact
+    from training_export.compared import Asked
     from training_export.export import Export
     from training_export.source import Given
     from training_export.trained import TrainedPolicy
@@ -49,7 +50,9 @@ def export(options: argparse.Namespace) -> int:
     draft, trained = opened.draft, opened.trained
     name, version = options.name or draft.name, options.version or draft.version
     print(f"found     {opened.kind} {options.source}: {_facts(trained)}")
-    exported = export_policy(trained, name, version, options.description or draft.description)
+    stated = None if draft.parity is None else draft.parity.parity
+    exported = export_policy(trained, name, version, options.description or draft.description, stated)
+    _tell_noise(exported.asked, stated is not None)
     _tell(exported, trained)
     artifact = _measured(exported, trained, options.episodes)
     if options.dry_run:
@@ -73,6 +76,18 @@ def _given(options: argparse.Namespace) -> Given:
 
     types = operators_types(options.trust_types)
     return Given(options.source, options.card, options.preprocessor, options.vecnormalize, options.trust_pickle, types)
+
+
+def _tell_noise(asked: Asked, stated: bool) -> None:
+    parity, left, noise = asked.parity, asked.left_out, asked.noise.largest
+    print(f"noise     asked row by row, or in float64, the trained policy differs from itself by {noise:.1e}")
+    who = "as the card states" if stated else "4 times its noise and at least 1e-06"
+    print(
+        f"tolerance {parity.atol:.1e} + {parity.rtol:.0e} · |value|, {who}: so far may throttle, brake, steer and what "
+        "they are made of be from the trained policy's, here and wherever it is verified"
+    )
+    if left:
+        print(f"left out  {left} observations whose best two choices are nearer to each other than that")
 
 
 def _tell(exported: Export, trained: TrainedPolicy) -> None:

@@ -35,6 +35,8 @@ class TrainedPolicy:
         features: what makes the graph's input of observations when the preprocessor can't be part of the graph.
         trusted: types beyond our own list that the preprocessor holds.
         scripted: the same graph with the network's branches and loops kept, for TorchScript; None traces `graph`.
+        values: observations → what the choice among a table's controls is the largest of, (B, K), where `answer`
+            does not hold it and it is known.
         training: for the card: where it comes from.
     """
 
@@ -47,6 +49,7 @@ class TrainedPolicy:
     features: Callable[[Arrays], NDArray[np.float32]] | None = None
     trusted: tuple[str, ...] = ()
     scripted: PolicyGraph | None = None
+    values: Callable[[Arrays], NDArray[np.float32]] | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
 
