@@ -19,7 +19,10 @@ RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
 MOST_TRIPS = 10_000
-"""Rounds of one loop: a recurrent policy goes over its few time steps."""
+"""Rounds of nested loops together: a recurrent policy goes over its few time steps."""
+MOST_SCANS = 3
+"""Nested loops over what lies in memory already, which may be rows, time steps and elements."""
+SCANS = frozenset({"Scan", "SequenceMap"})
 MOST_ELEMENTS = 1 << 26
 """Of a tensor that is made from a shape alone, and so costs the file nothing."""
 
@@ -49,10 +52,13 @@ def checked_model(graph: bytes) -> bytes:
         raise ArtifactError(f"model.onnx: uses operators that a policy may not: {', '.join(unknown)}")
     if not nodes:
         raise ArtifactError("model.onnx: not an ONNX model")
+    if model.functions:  # each may call others many times, so that a small file grows without end
+        raise ArtifactError(f"model.onnx: defines a function of its own, {model.functions[0].name!r}; inline it first")
     numbers = _whole_numbers(tensors, nodes)
     for node in nodes:
         _check_training(node)
         _check_size(node, numbers)
+    _check_loops(model.graph, {name: numbers[name] for name in numbers.keys() - _computed(messages)}, 1, 0)
     written: bytes = model.SerializeToString()
     return written
 
@@ -65,11 +71,34 @@ def _check_training(node: Any) -> None:
 
 
 def _check_size(node: Any, numbers: dict[str, float]) -> None:
-    if node.op_type == "Loop" and numbers.get(node.input[0], np.inf) > MOST_TRIPS:
-        raise ArtifactError(f"model.onnx: a loop whose end is not in sight; at most {MOST_TRIPS:,} rounds, as a number")
     shape = {"ConstantOfShape": 0, "Expand": 1}.get(node.op_type)
     if shape is not None and len(node.input) > shape and numbers.get(node.input[shape], 0.0) > MOST_ELEMENTS:
         raise ArtifactError(f"model.onnx: {node.op_type} makes a tensor of more than {MOST_ELEMENTS:,} elements")
+
+
+def _check_loops(graph: Any, numbers: dict[str, float], rounds: float, scans: int) -> None:
+    """Refuses loops that multiply beyond MOST_TRIPS, or whose rounds are no number in the file."""
+    for node in graph.node:
+        inner, nested = rounds, scans + (node.op_type in SCANS)
+        if node.op_type == "Loop":
+            inner *= max(numbers.get(node.input[0] if node.input else "", np.inf), 1.0)
+        if inner > MOST_TRIPS or nested > MOST_SCANS:
+            raise ArtifactError(
+                f"model.onnx: a loop whose end is not in sight: expected a fixed number of rounds, at most "
+                f"{MOST_TRIPS:,} of nested loops together, and at most {MOST_SCANS} nested {' or '.join(sorted(SCANS))}"
+            )
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                _check_loops(body, numbers, inner, nested)
+
+
+def _computed(messages: list[Any]) -> set[str]:
+    """Names whose values are made at run time: a number that another graph has under such a name says nothing."""
+    import onnx
+
+    graphs = [message for message in messages if isinstance(message, onnx.GraphProto)]
+    nodes = [node for graph in graphs for node in graph.node if node.op_type != "Constant"]
+    return {name for node in nodes for name in node.output} | {value.name for graph in graphs for value in graph.input}
 
 
 def _whole_numbers(tensors: list[Any], nodes: list[Any]) -> dict[str, float]:

@@ -14,6 +14,8 @@ from .torchscript_ops import all_nodes
 
 MOST_TRIPS = 10_000
 """Rounds of nested loops together: a recurrent policy goes over its few time steps."""
+MOST_SCANS = 3
+"""Nested loops over what lies in memory already, which may be rows, time steps and elements."""
 MOST_DIMENSIONS = 64
 """Of a tensor, in PyTorch."""
 
@@ -36,7 +38,7 @@ def check_purity(graph: Any) -> tuple[bool, ...]:
     for node in all_nodes(graph):
         _check_training(node)
     inputs = list(graph.inputs())[1:]  # the first is the module
-    _check_loops(graph, {value.debugName() for value in inputs}, 1)
+    _check_loops(graph, {value.debugName() for value in inputs}, 1, 0)
     _check_memory(graph, inputs)
     aliases = graph.alias_db(isFrozen=True)
     return tuple(bool(aliases.has_writers(value)) for value in inputs)
@@ -70,16 +72,17 @@ def _check_training(node: Any) -> None:
             )
 
 
-def _check_loops(block: Any, inputs: set[str], rounds: int) -> None:
+def _check_loops(block: Any, inputs: set[str], rounds: int, scans: int) -> None:
     for node in block.nodes():
         trips = _trips(node, inputs) if node.kind() == "prim::Loop" else 1
-        if trips is None or rounds * trips > MOST_TRIPS:
+        nested = scans + (node.kind() == "prim::Loop" and trips == 1)
+        if trips is None or rounds * trips > MOST_TRIPS or nested > MOST_SCANS:
             raise ArtifactError(
                 f"model.pt: a loop whose end is not in sight: expected a fixed number of rounds, or the size of an "
-                f"observation, at most {MOST_TRIPS:,} in all"
+                f"observation, at most {MOST_TRIPS:,} in all, and at most {MOST_SCANS} nested over a size"
             )
         for inner in node.blocks():
-            _check_loops(inner, inputs, rounds * trips)
+            _check_loops(inner, inputs, rounds * trips, nested)
 
 
 def _trips(loop: Any, inputs: set[str]) -> int | None:

@@ -125,6 +125,16 @@ class LoopsInLoops(Policy):
         return self.last(x)
 
 
+class LoopsOverSizes(Policy):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(x.size(0)):
+            for _ in range(x.size(0)):
+                for _ in range(x.size(0)):
+                    for _ in range(x.size(0)):
+                        x = x + 1.0
+        return self.last(x)
+
+
 class LoopsOverTime(Policy):
     """As a recurrent policy may: over its own axis, over a list, and a fixed number of rounds."""
 

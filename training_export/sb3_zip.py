@@ -18,6 +18,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
 from carla_mlflow.errors import ExportError
+from training_export.archives import check_growth
 from training_export.untrusted import demand_trust, read_pickle
 
 SUPPORTED: dict[str, tuple[type[BaseAlgorithm], type]] = {
@@ -64,16 +65,20 @@ TRAINING_ONLY: dict[str, Any] = {
 """Settings that acting doesn't need, and what is put in their place: so no gigabytes of replay buffer are made, and
 a schedule that another Python pickled is no obstacle."""
 
+_READ = {"data", "_stable_baselines3_version", "system_info.txt"}
+"""What is read of a zip before it is trusted."""
+
 
 def identify(path: Path) -> dict[str, Any]:
     """The algorithm, and the versions that it was trained with, for the card; unpickles nothing.
 
     Raises:
-        ExportError: no zip of Stable-Baselines3, or an algorithm that we don't know.
+        ExportError: no zip of Stable-Baselines3, one that grows too large, or an algorithm that we don't know.
     """
     try:
+        check_growth(path)
         with zipfile.ZipFile(path) as archive:
-            held = {name: archive.read(name).decode() for name in archive.namelist() if not name.endswith(".pth")}
+            held = {name: archive.read(name).decode() for name in archive.namelist() if name in _READ}
             settings = json.loads(held["data"])
             if "policy.pth" not in archive.namelist():
                 raise KeyError("policy.pth")

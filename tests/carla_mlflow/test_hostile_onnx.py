@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from carla_mlflow import Artifact, Engine, open_artifact
 from carla_mlflow.errors import ArtifactError
+from carla_mlflow.onnx_graph import checked_model
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +75,33 @@ def test_onnx_with_operators_outside_the_standard_or_chance_is_refused(artifact:
         Engine(with_files(artifact, model_onnx=model.SerializeToString()), "cpu", "onnx")
 
 
-def looping() -> onnx.NodeProto:
+def looping(*inner: onnx.NodeProto, trips: str = "many") -> onnx.NodeProto:
     condition = helper.make_tensor_value_info("condition", TensorProto.BOOL, [])
     round_ = helper.make_tensor_value_info("round", TensorProto.INT64, [])
-    body = helper.make_graph([], "body", [round_, condition], [condition])
+    body = helper.make_graph(list(inner), "body", [round_, condition], [condition])
     body.node.append(helper.make_node("Constant", [], ["unused"], value=onnx.numpy_helper.from_array(np.int64(1))))
-    return helper.make_node("Loop", ["many", "", ""], [], body=body)
+    return helper.make_node("Loop", [trips, "", ""], [], body=body)
+
+
+def scanning(*inner: onnx.NodeProto) -> onnx.NodeProto:
+    row = helper.make_tensor_value_info("row", TensorProto.FLOAT, [2])
+    body = helper.make_graph(list(inner), "body", [row], [row])
+    return helper.make_node("Scan", ["raw"], ["again"], body=body, num_scan_inputs=1)
+
+
+def branching(*inner: onnx.NodeProto) -> onnx.NodeProto:
+    branch = helper.make_graph(list(inner), "branch", [], [])
+    return helper.make_node("If", ["condition"], [], then_branch=branch, else_branch=branch)
 
 
 @pytest.mark.parametrize(
     ("node", "number", "complaint"),
     [
         (looping(), np.int64(1 << 62), "a loop whose end is not in sight"),
+        (looping(looping()), np.int64(101), "a loop whose end is not in sight"),
+        (looping(branching(looping(scanning(looping())))), np.int64(22), "a loop whose end is not in sight"),
+        (scanning(scanning(scanning(scanning()))), np.int64(1), "a loop whose end is not in sight"),
+        (looping(trips="raw"), np.int64(1), "a loop whose end is not in sight"),
         (helper.make_node("ConstantOfShape", ["many"], ["big"]), np.array([1 << 40]), "ConstantOfShape makes a tensor"),
         (helper.make_node("Expand", ["raw", "many"], ["big"]), np.array([1 << 20, 1 << 20]), "Expand makes a tensor"),
     ],
@@ -96,6 +112,34 @@ def test_onnx_that_would_run_for_years_or_fill_the_memory_is_refused(artifact: A
     model.graph.node.append(node)
     with pytest.raises(ArtifactError, match=rf"model\.onnx: {complaint}"):
         Engine(with_files(artifact, model_onnx=model.SerializeToString()), "cpu", "onnx")
+
+
+def test_a_number_of_the_same_name_elsewhere_does_not_hide_a_loop_whose_rounds_are_computed(artifact: Artifact):
+    model = onnx.load_model_from_string(artifact.files["model.onnx"])
+    constant = helper.make_node("Constant", [], ["many"], value=onnx.numpy_helper.from_array(np.int64(2)))
+    computed = [helper.make_node("Size", ["raw"], ["many"]), looping()]
+    model.graph.node.append(branching(constant, looping()))
+    checked_model(model.SerializeToString())
+    model.graph.node.append(branching(*computed))
+    with pytest.raises(ArtifactError, match=r"a loop whose end is not in sight"):
+        checked_model(model.SerializeToString())
+
+
+def test_nested_loops_of_few_rounds_are_a_policys(artifact: Artifact):
+    model = onnx.load_model_from_string(artifact.files["model.onnx"])
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.int64(100), "many"))
+    model.graph.node.extend([looping(looping()), looping(scanning(scanning(scanning())))])
+    checked_model(model.SerializeToString())
+
+
+def test_functions_that_a_file_defines_are_refused_since_they_may_multiply(artifact: Artifact):
+    model = onnx.load_model_from_string(artifact.files["model.onnx"])
+    twice = helper.make_function(
+        "", "Twice", ["x"], ["y"], [helper.make_node("Add", ["x", "x"], ["y"])], [helper.make_opsetid("", 18)]
+    )
+    model.functions.append(twice)
+    with pytest.raises(ArtifactError, match="defines a function of its own, 'Twice'"):
+        checked_model(model.SerializeToString())
 
 
 def test_onnx_runtimes_own_format_is_not_taken_for_onnx(artifact: Artifact, tmp_path: Path):

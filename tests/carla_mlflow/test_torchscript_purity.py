@@ -33,6 +33,7 @@ def loaded(module: nn.Module) -> TorchScriptBackend:
         (cases.NormalisesByItsBatch, r"batch_norm is in training mode \(training\)"),
         (cases.NeverEnds, "a loop whose end is not in sight"),
         (cases.LoopsForYears, "a loop whose end is not in sight"),
+        (cases.LoopsOverSizes, "a loop whose end is not in sight"),
         (cases.LoopsInLoops, "a loop whose end is not in sight"),
     ],
 )
