@@ -9,6 +9,7 @@ CarlaMlflowError
 │   └── CrashError         loading it ends the process that tries
 ├── ActionError            the policy computed no usable action: the policy's fault
 ├── DeviceError            the device asked for is not there
+├── CacheError             this machine can't keep what was fetched: its disk's, or a setting's fault
 ├── ExportError            a trained policy can't become an artifact
 ├── RegistryError          the registry could not do what was asked
 │   ├── NotFoundError      no such model, version, alias or stage
@@ -73,6 +74,19 @@ class ActionError(CarlaMlflowError):
 
 class DeviceError(CarlaMlflowError):
     """The device asked for is not there."""
+
+
+class CacheError(CarlaMlflowError):
+    """The folder for fetched artifacts can't be used.
+
+    Attributes:
+        reason: why, without the path on this machine.
+        is_full: whether only room is missing.
+    """
+
+    def __init__(self, folder: str, reason: str, is_full: bool = False) -> None:
+        super().__init__(f"{folder}: {reason}; POLICY_CACHE_DIR names another folder for fetched artifacts")
+        self.reason, self.is_full = reason, is_full
 
 
 class ExportError(CarlaMlflowError):

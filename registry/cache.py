@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carla_mlflow.artifact import PARTIAL, Artifact, open_artifact
-from carla_mlflow.errors import ArtifactError, IntegrityError
+from carla_mlflow.errors import ArtifactError, CacheError, IntegrityError
 
 if TYPE_CHECKING:  # a server that starts from its cache does without mlflow
     from registry.policy_version import PolicyVersion
@@ -20,11 +21,24 @@ ABANDONED_S = 3600
 """Nobody writes an artifact for so long."""
 
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
 def default_cache() -> Path:
-    """$POLICY_CACHE_DIR, or carla-mlflow in the user's cache folder."""
-    if "POLICY_CACHE_DIR" in os.environ:
-        return Path(os.environ["POLICY_CACHE_DIR"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "carla-mlflow"
+    """$POLICY_CACHE_DIR, else carla-mlflow in the user's cache folder. An empty variable is an unset one.
+
+    Raises:
+        CacheError: this user has no home folder.
+    """
+    if named := os.environ.get("POLICY_CACHE_DIR"):
+        return Path(named)
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():  # the XDG base directory specification has such a value ignored
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError as error:
+            raise CacheError("~/.cache", "this user has no home folder") from error
+    return base / "carla-mlflow"
 
 
 def cached_path(cache: Path, digest: str) -> Path:
@@ -37,6 +51,7 @@ def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifac
 
     Raises:
         IntegrityError: what the registry holds is not what was registered. It is not kept.
+        CacheError: the cache is full, read-only, or can't be made.
     """
     if not version.digest.startswith("sha256:"):
         raise IntegrityError(f"{version.name} {version.semver}: the registry pins no digest for it")
@@ -45,18 +60,36 @@ def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifac
         try:
             return open_artifact(path, version.digest)
         except ArtifactError:
-            shutil.rmtree(path)  # damaged on this machine; the registry may still have it whole
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _remove(path, cache)  # damaged on this machine; the registry may still have it whole
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _cache_error(cache, error) from error
     try:
         store.fetch(version, path)
-    except OSError:
+    except OSError as error:
         if not path.exists():  # else another process fetched it meanwhile; it is verified below all the same
+            if error.errno in _FULL or str(error.filename).startswith(str(path.parent)):
+                raise _cache_error(cache, error) from error
             raise
     try:
         return open_artifact(path, version.digest)
     except ArtifactError:
         shutil.rmtree(path, ignore_errors=True)
         raise
+
+
+def _remove(path: Path, cache: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise _cache_error(cache, error) from error
+
+
+def _cache_error(cache: Path, error: OSError) -> CacheError:
+    if error.errno in _FULL:
+        return CacheError(str(cache), f"the cache is full ({error.strerror})", is_full=True)
+    return CacheError(str(cache), f"the cache can't be written ({error.strerror})")
 
 
 def forgotten(cache: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -19,14 +20,18 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
 from carla_mlflow.cli import DONE, REFUSED
-from serve.flags import parse_settings
+from carla_mlflow.errors import CacheError
+from serve.flags import parse_settings, unknown_variables
 from serve.follower_process import FollowerProcess
 from serve.logs import ServerLog, start_logging
+from serve.memory import cache_folder
 from serve.refusals import FOLLOW_FILE, RUN_FOLDER
 from serve.settings import Settings
 from serve.slot import Slot
 from serve.status import Followed, WorkerState, read_file, worker_file
 from serve.tracing import missing
+
+log = logging.getLogger("serve")
 
 BACKLOG = 4096
 """Connections that may wait to be accepted."""
@@ -142,6 +147,21 @@ def check_port(settings: Settings) -> None:
         probe.bind((settings.host, settings.port))
 
 
+def _obstacle(settings: Settings) -> str | None:
+    """Why this machine can't serve that, in words."""
+    if settings.is_folder and not Path(settings.model).is_dir():
+        return f"{settings.model}: there is no such folder"
+    try:
+        if not settings.is_folder:
+            cache_folder(settings)
+        check_port(settings)
+    except CacheError as error:
+        return str(error)
+    except OSError as error:
+        return f"{settings.host}:{settings.port}: {error.strerror}; choose another --port"
+    return missing()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["score"]:
@@ -150,17 +170,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return score(given[1:])
     settings = parse_settings(given)
     start_logging(settings)
-    lacks = missing()
-    if lacks:
-        print(f"carla-serve: {lacks}", file=sys.stderr)
-        return REFUSED
-    if settings.is_folder and not Path(settings.model).is_dir():
-        print(f"carla-serve: {settings.model}: there is no such folder", file=sys.stderr)
-        return REFUSED
-    try:
-        check_port(settings)
-    except OSError as error:
-        print(f"carla-serve: {settings.host}:{settings.port}: {error.strerror}; choose another --port", file=sys.stderr)
+    unknown = unknown_variables(os.environ)
+    if unknown:
+        log.warning("%s", unknown)
+    obstacle = _obstacle(settings)
+    if obstacle:
+        print(f"carla-serve: {obstacle}", file=sys.stderr)
         return REFUSED
     if settings.is_folder and not settings.digest:
         text = "unpinned: no --digest was given, so anyone who can write the folder decides what drives"

@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from carla_mlflow import Engine, open_artifact, write_artifact
 from carla_mlflow.errors import CarlaMlflowError
+from carla_mlflow.preprocessing import operators_types
 from serve.baked import DIGEST, POLICY
 
 
-def bake(source: Path, folder: Path) -> str:
+def bake(source: Path, folder: Path, trusted: Sequence[str] = ()) -> str:
     """Copies an artifact after it was opened, loaded and held against its golden observations; returns its digest.
+
+    Args:
+        source: the artifact.
+        folder: where it goes.
+        trusted: types that its preprocessor.skops may hold beyond our own list.
 
     Raises:
         CarlaMlflowError: it is damaged, or acts differently here.
     """
     artifact = open_artifact(source)
-    Engine(artifact, "cpu")
+    Engine(artifact, "cpu", trusted=trusted)
     folder.mkdir(parents=True, exist_ok=True)
     written = write_artifact(folder / POLICY, artifact)
     (folder / DIGEST).write_text(written.digest + "\n")
@@ -32,9 +39,12 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m serve.bake", description=__doc__.partition("\n\n")[2])
     parser.add_argument("artifact", type=Path, help="the policy's folder")
     parser.add_argument("folder", type=Path, help="where it goes")
+    parser.add_argument(
+        "--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)"
+    )
     options = parser.parse_args()
     try:
-        print(bake(options.artifact, options.folder))
+        print(bake(options.artifact, options.folder, operators_types(options.trust_types)))
     except (CarlaMlflowError, OSError) as error:
         print(f"bake: {error}", file=sys.stderr)
         return 1

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 from serve.baked import BAKED, baked
-from serve.settings import PREFIX, Settings
+from serve.settings import CHOICES, PREFIX, Settings
+from serve.status import HINT_FD, SERVER_PID, STATUS_FILE
+
+_CASELESS = {*CHOICES, "device"}
+_OF_A_SERVICE = re.compile(
+    r"POLICY\w*?(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""What Kubernetes sets in every pod for a Service whose name begins with `policy`."""
 
 
 def _type_of(setting: Field[Any]) -> type[Any]:
@@ -27,9 +36,12 @@ def settings_from_environment(environment: Mapping[str, str]) -> Settings:
     values = {}
     for f in fields(Settings):
         text = environment.get(PREFIX + f.name.upper())
+        if f.name == "port" and text and "://" in text:  # set by Kubernetes, for a Service that is called `policy`
+            text = None
         if text is None and "secret" in f.metadata:
             text = _from_file(environment, f"{PREFIX}{f.name.upper()}_FILE")
         if text is not None:
+            text = text.lower() if f.name in _CASELESS else text
             try:
                 values[f.name] = _type_of(f)(text)
             except ValueError as error:
@@ -45,6 +57,19 @@ def _from_file(environment: Mapping[str, str], variable: str) -> str | None:
         return Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{variable}={path!r}: can't be read as text") from error
+
+
+def unknown_variables(environment: Mapping[str, str]) -> str | None:
+    """Which POLICY_ variables are no settings, and what may have been meant; None when there are none."""
+    settings = [f.name.upper() for f in fields(Settings)]
+    settings += [f"{f.name.upper()}_FILE" for f in fields(Settings) if "secret" in f.metadata]
+    known = {BAKED, STATUS_FILE, SERVER_PID, HINT_FD, *(PREFIX + name for name in settings)}
+    told = []
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known and not _OF_A_SERVICE.fullmatch(name):
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), settings, n=1)
+            told.append(f"{name!r} is no setting" + (f" (is {PREFIX}{near[0]} meant?)" if near else ""))
+    return "; ".join(told) or None
 
 
 def with_baked(environment: Mapping[str, str]) -> dict[str, str]:

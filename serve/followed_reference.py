@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from carla_mlflow.artifact import open_artifact
+from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.cli import one_line
-from carla_mlflow.errors import ArtifactError, IntegrityError, NotFoundError, RefusedError
+from carla_mlflow.errors import ArtifactError, CacheError, IntegrityError, NotFoundError, RefusedError
 from registry.cache import fetch_to_cache
 from registry.reference import parse_reference
 from serve import metrics
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from registry.policy_version import PolicyVersion
     from registry.store import Store
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+TEMPORARY = "cache"
+"""In the server's run folder: where artifacts are kept that the cache can't take."""
 
 log = logging.getLogger("serve.follow")
 
@@ -69,7 +69,7 @@ class FollowedReference:
             self._is_gone(error)
             return
         if version.digest == self.answer.digest and not self._is_damaged(version.digest):
-            staged = msgspec.structs.replace(self.answer, stage=version.stage, wanted=version.digest, warning=None)
+            staged = msgspec.structs.replace(self.answer, stage=version.stage, wanted=version.digest)
             self._has(staged)
         elif self._refusals.is_due(version.digest):
             self._fetch(store, version)
@@ -82,27 +82,36 @@ class FollowedReference:
         try:
             if self._pin and version.digest != self._pin:
                 raise IntegrityError(f"{self._text} is {version.digest}, but {self._pin} was pinned")
-            artifact = fetch_to_cache(store, version, self._cache)
-        except (ArtifactError, NotFoundError) as error:
+            artifact = self._kept(store, version)
+        except (ArtifactError, NotFoundError, CacheError) as error:
             self._refuse(version, error)
-        except OSError as error:
-            if error.errno not in _DISK:
-                raise
-            self._refuse(version, OSError(error.errno, error.strerror))  # without the path on this machine
         else:
             self._refusals.forgive(version.digest)
             path, digest = str(artifact.path), artifact.digest
             self._has(Status(path, digest, version.semver, version.stage, wanted=digest))
 
+    def _kept(self, store: Store, version: PolicyVersion) -> Artifact:
+        """The version's artifact in the cache; where that can't be written, in the server's run folder."""
+        try:
+            return fetch_to_cache(store, version, self._cache)
+        except CacheError as error:
+            if error.is_full:
+                raise
+            log.warning("%s; kept in a temporary folder until this server ends", one_line(error))
+            return fetch_to_cache(store, version, self._folder / TEMPORARY)
+
     def _has(self, answer: Status) -> None:
-        self.answer = answer
+        is_kept = self._folder not in Path(answer.path or "").parents
+        text = f"{self._text}: the cache can't be written; kept in a temporary folder until this server ends"
+        self.answer = msgspec.structs.replace(answer, warning=None if is_kept else text)
         self.is_settled = self._is_immutable()
 
     def _refuse(self, version: PolicyVersion, error: Exception) -> None:
         log.error("%s %s is refused: %s", self._text, version.semver, one_line(error))
-        self._refusals.add(version.semver, version.digest, one_line(error), kind_of(error))
+        told = error.reason if isinstance(error, CacheError) else one_line(error)  # no path of this machine on the wire
+        self._refusals.add(version.semver, version.digest, told, kind_of(error))
         metrics.REFUSED.labels(kind_of(error)).inc()
-        reason = None if self.answer.path else one_line(error)
+        reason = None if self.answer.path else told
         self.answer = msgspec.structs.replace(self.answer, wanted=version.digest, reason=reason)
 
     def _is_gone(self, error: Exception) -> None:

@@ -27,7 +27,7 @@ class Good(msgspec.Struct, frozen=True):
 
 def cache_folder(settings: Settings) -> Path:
     """Where this server keeps what was fetched."""
-    return Path(settings.cache_dir) if settings.cache_dir else default_cache()
+    return Path(settings.cache_dir) if settings.cache_dir else default_cache()  # the one default, of every command
 
 
 def recall(settings: Settings, reference: str) -> Status | None:

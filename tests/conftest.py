@@ -14,13 +14,16 @@ from pathlib import Path
 import mlflow
 import pytest
 from real_postgres import Postgres, running_postgres
-from tests_support import EXAMPLE, Server
+from tests_support import EXAMPLE, Server, own_cache
 
 from benchmarks.free_port import free_port
 from benchmarks.mlflow_server import MlflowServer
 
 # As in a server's worker: one thread. Two test processes with two threads each take turns on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Tests have a cache folder of their own, and matplotlib would look for fonts anew in each.
+os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
 
 # Shells start what runs in the background deaf to Ctrl-C, and processes inherit that: those of the tests shall hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -50,7 +53,7 @@ def mlflow_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     home.mkdir()
     monkeypatch.chdir(home)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
-    monkeypatch.setenv("POLICY_CACHE_DIR", str(tmp_path / "cache"))
+    own_cache(monkeypatch, tmp_path)
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
     monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)  # of another test's store

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from tests_support import EXAMPLE
 
 from carla_mlflow import Artifact, open_artifact, write_artifact
 from carla_mlflow.artifact import seal
+from registry.cache import default_cache
 from registry.judging import judge, judge_rollback
 from registry.policy_version import PolicyVersion
 from registry.promotion import Asked, Moved, promote, rollback
@@ -41,7 +41,8 @@ def at_another_rate(rate_hz: float) -> Any:
 
 
 def cache_folder() -> Path:
-    return Path(os.environ["POLICY_CACHE_DIR"])
+    """Where the commands keep what they fetch when nobody says where."""
+    return default_cache()
 
 
 def enter(store: Store, source: str, name: str | None = None) -> tuple[PolicyVersion, bool]:

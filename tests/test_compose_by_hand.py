@@ -161,7 +161,7 @@ def walk_the_path(run: Run, postgres: Postgres, secrets: Path, tmp_path: Path) -
         assert get(urls["mlflow"] + "/api/2.0/mlflow/registered-models/search").status == 401
         admin = {"MLFLOW_TRACKING_URI": urls["mlflow"], "MLFLOW_TRACKING_USERNAME": "admin"}
         admin["MLFLOW_TRACKING_PASSWORD_FILE"] = str(secrets / "admin-password")
-        admin["POLICY_CACHE_DIR"] = str(tmp_path / "mine")
+        admin["XDG_CACHE_HOME"] = str(tmp_path / "mine")
         for command in (
             ["register", str(EXAMPLE), "--name", "mine"],
             ["promote", "mine@0.1.0", "--to", "production", "--force", "--reason", "a test"],

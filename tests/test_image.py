@@ -155,7 +155,7 @@ def registry(tmp_path: Path) -> Iterator[MlflowServer]:
 
 
 def test_it_follows_a_promotion_on_a_registry_outside(name: str, registry: MlflowServer, tmp_path: Path):
-    env = {"MLFLOW_TRACKING_URI": registry.uri, "POLICY_CACHE_DIR": str(tmp_path / "cache")}
+    env = {"MLFLOW_TRACKING_URI": registry.uri, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     for version in ("0.1.0", "0.2.0"):
         folder = EXAMPLE if version == "0.1.0" else example_as(tmp_path, version)
         done = run_command("carla-registry", "register", str(folder), "--name", "mine", env=env)

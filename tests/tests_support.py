@@ -102,6 +102,13 @@ class Server:
             self.pool.close()
 
 
+def own_cache(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """A user's cache folder below `folder`, found there by default: no setting of ours is made."""
+    for name in [name for name in os.environ if name.startswith("POLICY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+
+
 def missing(what: str, package: str) -> NoReturn:
     """Skips a test for want of a program, and says how to get it; where CI is set, fails it."""
     text = f"{what} is not installed: apt-get install {package}"

@@ -19,6 +19,7 @@ from carla_mlflow.artifact import Artifact
 from carla_mlflow.cli import DONE, add_debug, run_command
 from carla_mlflow.control import CONTROL_NAMES
 from carla_mlflow.errors import RefusedError
+from carla_mlflow.preprocessing import operators_types
 from serve.settings import CHOICES, Settings
 
 
@@ -33,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--skip-invalid", action="store_true", help="rows that don't fit the policy get nulls; else they end the run")
     add("--device", default=Settings.device, help="auto, cpu, cuda or cuda:N (default auto)")
     add("--backend", default=Settings.backend, choices=CHOICES["backend"], help="what runs the policy (default card)")
+    add("--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)")
     add("--ray", metavar="ADDRESS", help="score on a Ray cluster (auto: this machine's); the output is then a folder")
     add_debug(parser)
     parser.set_defaults(run=score)
@@ -66,7 +68,7 @@ def score(options: argparse.Namespace) -> int:
 def _score_here(artifact: Artifact, options: argparse.Namespace, kept: tuple[str, ...]) -> int:
     from serve.score.run import Scorer, about, count_rows, score_file
 
-    engine = Engine(artifact, options.device, options.backend)
+    engine = Engine(artifact, options.device, options.backend, operators_types(options.trust_types))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with tqdm(total=count_rows(options.input), unit="row", unit_scale=True, disable=None) as bar:
 

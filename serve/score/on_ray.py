@@ -19,6 +19,7 @@ import ray
 from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import RefusedError, SpecError
+from carla_mlflow.preprocessing import operators_types
 from serve.score.files import opened, result_schema, row_groups
 from serve.score.run import PART_ROWS, PIECE_ROWS, Scorer
 
@@ -44,7 +45,7 @@ class RayScorer:
     """One actor: a policy, loaded and verified where it runs."""
 
     def __init__(
-        self, files: dict[str, bytes], digest: str, options: dict[str, str], kept: tuple[str, ...], skip_invalid: bool
+        self, files: dict[str, bytes], digest: str, options: dict[str, Any], kept: tuple[str, ...], skip_invalid: bool
     ) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "policy"
@@ -52,7 +53,8 @@ class RayScorer:
             for name, data in files.items():
                 (path / name).write_bytes(data)
             self._artifact = open_artifact(path, digest)
-        self._scorer = Scorer(Engine(self._artifact, options["device"], options["backend"]), kept, skip_invalid)
+        engine = Engine(self._artifact, options["device"], options["backend"], options["trusted"])
+        self._scorer = Scorer(engine, kept, skip_invalid)
         self._output, self._kept = Path(options["output"]), kept
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -105,6 +107,7 @@ def score_on_ray(artifact: Artifact, options: argparse.Namespace, kept: tuple[st
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
         parts = list(_parts(sources, max(PIECE_ROWS, min(PART_ROWS, rows_there // (PARTS_A_CORE * cores)))))
         given = {"device": options.device, "backend": options.backend, "output": str(partial)}
+        given["trusted"] = operators_types(options.trust_types)
         rows = _run(parts, cores, (dict(artifact.files), artifact.digest, given, kept, options.skip_invalid))
         os.replace(partial, options.output)
     finally:

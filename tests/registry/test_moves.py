@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from carla_mlflow import open_artifact, write_artifact
 from carla_mlflow.artifact import seal
 from carla_mlflow.card import identity_of
 from carla_mlflow.errors import IntegrityError, NotFoundError, RefusedError
-from registry.cache import cached_path, fetch_to_cache
+from registry.cache import cached_path, default_cache, fetch_to_cache
 from registry.judging import judge
 from registry.policy_version import PolicyVersion
 from registry.promotion import Asked, Moved
@@ -39,7 +38,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def register(store: Store, source: str, bump: str | None = None) -> tuple[PolicyVersion, bool]:
-    return register_policy(store, source, Path(os.environ["POLICY_CACHE_DIR"]), bump=bump)
+    return register_policy(store, source, default_cache(), bump=bump)
 
 
 def promote(store: Store, reference: Reference, to: str, cache: Path, expect: str | None = None) -> Moved:

@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from following_support import Registry
+from tests_support import own_cache
 
 from benchmarks.mlflow_server import MlflowServer
 from benchmarks.two_policies import Questions, small_policy, write
@@ -45,7 +46,7 @@ def registry(filled: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The registry as this test's processes find it; the cache and the run folders are the test's own."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", filled.server.uri)
-    monkeypatch.setenv("POLICY_CACHE_DIR", str(tmp_path / "cache"))
+    own_cache(monkeypatch, tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)

@@ -79,7 +79,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """`mlflow models serve` of a registered policy, as the README starts it; the policy's folder; its kind."""
     home = tmp_path_factory.mktemp("home")
     folder = POLICIES[request.param](home / "policy")
-    env = {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db", "POLICY_CACHE_DIR": str(home / "cache")}
+    env = {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db", "XDG_CACHE_HOME": str(home / "cache")}
     for command in (
         ["register", str(folder), "--name", "policy"],
         [

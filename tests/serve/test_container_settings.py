@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests_support import EXAMPLE, run_command
+from tests_support import EXAMPLE, Server, run_command
 
 from carla_mlflow import open_artifact
 from serve.bake import bake
-from serve.flags import settings_from_environment, with_baked
+from serve.flags import settings_from_environment, unknown_variables, with_baked
+from serve.probe import PORT
+from serve.settings import Settings
 
 
 def test_a_secret_is_read_from_its_file_unless_it_is_given_outright(tmp_path: Path):
@@ -40,6 +43,74 @@ def test_what_can_not_be_baked_is_said_and_leaves_nothing(tmp_path: Path):
     done = run_command("python", "-m", "serve.bake", str(tmp_path / "none"), str(tmp_path / "out"))
     assert (done.code, "Traceback" in done.err) == (1, False)
     assert not (tmp_path / "out" / "digest").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("LOG_LEVEL", "INFO", "info"),
+        ("LOG_FORMAT", "JSON", "json"),
+        ("LOG_REQUESTS", "All", "all"),
+        ("BACKEND", "ONNX", "onnx"),
+        ("WORKER_CLASS", "GThread", "gthread"),
+        ("DEVICE", "CPU", "cpu"),
+    ],
+)
+def test_what_is_chosen_from_a_list_may_be_in_capitals(name: str, value: str, found: str):
+    settings = settings_from_environment({f"POLICY_{name}": value, "POLICY_MODEL": str(EXAMPLE)})
+    assert getattr(settings, name.lower()) == found
+    assert settings.problems() == []
+
+
+def test_variables_that_are_no_settings_are_told_in_one_warning_with_what_may_be_meant():
+    environment = {
+        "POLICY_MAX_BTCH": "8",
+        "POLICY_ZZZ": "secret",
+        "POLICY_API_KEY_FLE": "",
+        "POLICY_PORT": "1",
+        "PATH": "",
+    }
+    assert unknown_variables(environment) == (
+        "'POLICY_API_KEY_FLE' is no setting (is POLICY_API_KEY_FILE meant?); "
+        "'POLICY_MAX_BTCH' is no setting (is POLICY_MAX_BATCH meant?); 'POLICY_ZZZ' is no setting"
+    )
+
+
+def of_service(name: str) -> dict[str, str]:
+    """What Kubernetes sets for a Service with a named port."""
+    port = f"{name}_PORT_80_TCP"
+    return {
+        f"{name}_SERVICE_HOST": "10.0.0.1",
+        f"{name}_SERVICE_PORT": "80",
+        f"{name}_SERVICE_PORT_HTTP": "80",
+        f"{name}_PORT": "tcp://10.0.0.1:80",
+        port: "tcp://10.0.0.1:80",
+        f"{port}_PROTO": "tcp",
+        f"{port}_PORT": "80",
+        f"{port}_ADDR": "10.0.0.1",
+    }
+
+
+@pytest.mark.parametrize("name", ["POLICY_SERVER", "POLICY"])
+def test_what_kubernetes_sets_for_a_service_is_neither_a_setting_nor_told_of(name: str):
+    environment = of_service(name)
+    assert unknown_variables(environment) is None
+    assert settings_from_environment(environment) == Settings()
+
+
+def test_the_probe_asks_the_servers_default_port_where_no_port_is_told():
+    assert Settings.port == PORT
+    done = run_command("python", "-m", "serve.probe", env=of_service("POLICY") | {"POLICY_CERTFILE": ""})
+    assert ("port 8080" in done.err, "Traceback" in done.err) == (done.code == 1, False)
+
+
+def test_a_server_with_a_misspelt_variable_says_so_once_and_serves(
+    start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("POLICY_WORKER", "2")
+    server = start_server("--model", str(EXAMPLE), "--log-level", "WARNING")
+    server.wait_ready()
+    assert server.log.read_text().count("'POLICY_WORKER' is no setting (is POLICY_WORKERS meant?)") == 1
 
 
 @pytest.mark.parametrize("flags", [[], ["--path", "/healthz"]])

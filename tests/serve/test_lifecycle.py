@@ -19,6 +19,7 @@ from tests_support import Server, run_command
 from benchmarks.free_port import free_port
 from benchmarks.wrk import http_request
 from carla_mlflow import open_artifact
+from registry.cache import default_cache
 
 Start = Callable[..., Server]
 
@@ -221,7 +222,7 @@ def test_a_reference_is_resolved_fetched_and_served(start_server: Start, mlflow_
     wait_for_reason(exact, "does not answer")  # it has not been served here under this name before
     # But never another policy than the one that is pinned, and never a damaged copy.
     pinned = start_server("--model", f"{NAME}@production", "--digest", "sha256:" + "0" * 64)
-    [cached] = (mlflow_home.parent / "cache" / "artifacts").iterdir()
+    [cached] = (default_cache() / "artifacts").iterdir()
     pinned.wait_alive()
     wait_for_reason(pinned, "does not answer")
     flip_byte(cached / "model.pt", 100)

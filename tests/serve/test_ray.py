@@ -45,7 +45,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]
 def moved(registry: MlflowServer, tmp_path_factory: pytest.TempPathFactory):
     """Moves production to a version."""
     home = tmp_path_factory.mktemp("cli")
-    env = {"MLFLOW_TRACKING_URI": registry.uri, "POLICY_CACHE_DIR": str(home / "cache")}
+    env = {"MLFLOW_TRACKING_URI": registry.uri, "XDG_CACHE_HOME": str(home / "cache")}
     for folder in (EXAMPLE, example_as(home, "0.2.0")):
         done = run_command("carla-registry", "register", str(folder), "--name", "mine", env=env)
         assert done.code == 0, done.err

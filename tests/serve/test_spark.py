@@ -38,7 +38,7 @@ spark.stop()
 def test_a_spark_udf_gives_the_engines_actions(tmp_path: Path):
     if shutil.which("java") is None:
         missing("java", "openjdk-17-jre-headless")
-    env = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "POLICY_CACHE_DIR": str(tmp_path / "cache")}
+    env = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = run_command("carla-registry", "register", str(EXAMPLE), "--name", "mine", env=env)
     assert done.code == 0, done.err
     engine = Engine.open(EXAMPLE, device="cpu")
