@@ -1,22 +1,23 @@
 """Notices a forward that does not come to an end although the event loop waits for it.
 
 The loop can't answer then; this thread does, straight into the sockets: 504 at a request's budget, 500 when the
-forward has hung for too long. Then the process ends, and gunicorn starts another.
+forward has hung for too long. Where an earlier answer is not sent yet, the connection ends instead. When the forward
+has hung for too long, the process ends too, and gunicorn starts another.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from serve.answer import too_late
-from serve.errors import ApiError, from_core
+from serve.errors import ApiError
 from serve.turn import Question, Turn
+from serve.wire.outside import end_outside
 
 LOOK_S = 0.02
 EXIT_CODE = 70
@@ -49,15 +50,11 @@ class Watchdog(threading.Thread):
             if question.wire.outside or first is not question.wire:
                 continue  # answered, gone, or behind another request of its connection
             if now >= question.ends:
-                self._answer(question, too_late(question.serving))
+                self._answer(question, partial(too_late, question.serving))
             elif hangs:
-                self._answer(question, ApiError("internal", "the policy does not come to an end"))
+                self._answer(question, lambda: ApiError("internal", "the policy does not come to an end"))
         return hangs
 
-    def _answer(self, question: Question, error: ApiError) -> None:
-        """Where it can't be sent (TLS, a client that does not read), the loop answers when it is back."""
-        sock: socket.socket | None = question.wire.connection.transport.get_extra_info("socket")
-        if sock is not None and question.wire.connection.transport.get_extra_info("sslcontext") is None:
-            with contextlib.suppress(OSError):  # the client may be gone
-                os.set_blocking(sock.fileno(), False)
-                question.wire.outside = os.write(sock.fileno(), self._explain(question, from_core(error))) > 0
+    def _answer(self, question: Question, error: Callable[[], ApiError]) -> None:
+        question.wire.outside = True  # one way or the other: the loop ends the connection when it is back
+        end_outside(question.wire.connection.transport, lambda: self._explain(question, error()))

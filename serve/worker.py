@@ -17,7 +17,6 @@ from types import FrameType
 from typing import Any
 
 import uvloop
-from gunicorn.sock import ssl_context
 from gunicorn.workers.base import Worker
 
 from serve import metrics
@@ -29,6 +28,7 @@ from serve.turn import Question
 from serve.watchdog import EXIT_CODE, Watchdog
 from serve.wire.acceptor import Acceptor
 from serve.wire.connection import Connection
+from serve.wire.outside import tls_context
 
 SHARES = Shares()
 SWEEP_S = 0.1
@@ -84,7 +84,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         Watchdog(reception.turn, self._explain, settings.forward_timeout_s).start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._told_to_stop, number)
-        tls = ssl_context(self.cfg) if self.cfg.is_ssl else None
+        tls = tls_context(settings.certfile, settings.keyfile) if settings.certfile else None
         listeners = [listener.sock for listener in self.sockets]
         self._acceptor = Acceptor(loop, listeners, reception.connections)
         self._acceptor.start(self._connect, tls, settings.header_timeout_s, SHARES, self.place, slot)

@@ -21,7 +21,7 @@ class Request:
     def __init__(self, connection: Connection, plan: Plan | None, body: Body, received: float, held: int = 0) -> None:
         self.connection, self.plan, self.body, self.received = connection, plan, body, received
         self.held = held  # bytes of the server's that are free again once this is answered
-        self.outside = False  # whether it was answered while the event loop could not
+        self.outside = False  # whether it was answered, or its connection ended, while the event loop could not
         self.keep_alive = plan is not None and plan.head.keep_alive
         self.request_id = ""
         self.reply: bytes | None = None

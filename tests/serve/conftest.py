@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +56,14 @@ def registry(filled: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     yield filled
     filled.server.revive()  # where a test failed before it did so itself, the next ones find it
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # MLflow sets it by itself in this process
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A chain and its key for this machine's own names, both files of PEM."""
+    folder = tmp_path_factory.mktemp("tls")
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(chain)]
+    subprocess.run(command, check=True, capture_output=True)
+    return chain, key

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from http.client import HTTPResponse
@@ -53,16 +52,6 @@ def cases(folder: Path) -> dict[str, tuple[bytes, np.ndarray]]:
         found[name] = request, engine.act(observations).control
     assert len(found["small"][0]) < LARGE_BYTES < len(found["large"][0]) < MAPPED_BYTES < len(found["mapped"][0])
     return found
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    chain, key = folder / "chain.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(chain)]
-    subprocess.run(command, check=True, capture_output=True)
-    return chain, key
 
 
 @pytest.fixture(scope="module")

@@ -14,52 +14,11 @@ import httpcore
 import msgspec
 import numpy as np
 import pytest
-import torch
-from following_support import again, metric, until, workers
-from forging import script, with_files
+from following_support import metric, until, workers
+from slow_policies import HANGS_AT, SLOW_AT, laborious, predict_bytes
 from tests_support import Server
 
-from benchmarks.two_policies import small_policy, write
-from benchmarks.wrk import http_request
 from carla_mlflow import Engine
-from carla_mlflow.golden import read_golden
-
-HANGS_AT, SLOW_AT = 3.125, 3.25
-"""Values of the first field at which the policy does not come to an end, or takes its time."""
-
-
-class Laborious(torch.nn.Module):
-    """The mean of its input, after so many needless products; at HANGS_AT minutes of them, at SLOW_AT half a second."""
-
-    def __init__(self, rounds: int) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.eye(512))
-        self.rounds: torch.jit.Final[int] = rounds
-
-    def forward(self, state: torch.Tensor) -> torch.Tensor:
-        x = self.weight * (1.0 + 0.0 * state.sum())
-        for _ in range(self.rounds):
-            x = torch.mm(x, self.weight)
-        if bool((state == 3.125).any()):
-            for _ in range(10_000):
-                x = torch.mm(x, self.weight)
-        if bool((state == 3.25).any()):
-            for _ in range(100):
-                x = torch.mm(x, self.weight)
-        return torch.tanh(state[:, :3] + 0.0 * x.sum())
-
-
-def laborious(folder: Path, rounds: int) -> Path:
-    """An artifact of that network; its golden answers are its own."""
-    original = small_policy("1.0.0", 1)
-    original = again(original, "1.0.0", backend="torchscript")
-    network = Laborious(rounds).eval()
-    golden = read_golden(original.files["golden.npz"], original.card)
-    raw = network(torch.from_numpy(golden.observations["state"])).detach().numpy()
-    golden.raw[:] = raw
-    golden.action[:] = np.clip(raw, [0, 0, -1], [1, 1, 1])
-    artifact = with_files(original, model_pt=script(network), golden_npz=golden.to_bytes())
-    return write(artifact, folder)
 
 
 def ask(server: Server, first: float, rows: int = 1, **fields: Any) -> httpcore.Response:
@@ -134,11 +93,6 @@ def test_a_budget_that_ends_while_others_are_served_costs_no_forward(
     assert code_of(ask(server, 0.5, 500, budget_ms=100)) == (504, "deadline_exceeded")
     assert time.monotonic() - started < 0.5
     thread.join()
-
-
-def predict_bytes(first: float, **fields: Any) -> bytes:
-    body = msgspec.json.encode({"observations": [{"state": [first, *[0.5] * 15]}], **fields})
-    return http_request("/predict", body, "application/json")
 
 
 def test_a_forward_that_outlives_a_budget_ends_its_connection_once(start_server: Callable[..., Server], policy: Path):

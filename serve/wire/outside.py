@@ -1,0 +1,54 @@
+"""Writing to a connection while the thread of its event loop is held up and can't, TLS or not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+
+class TlsContext(ssl.SSLContext):
+    """Keeps, as `outgoing` of each connection's SSLObject, where that leaves what is to be sent."""
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *rest: Any, **named: Any) -> ssl.SSLObject:
+        made = super().wrap_bio(incoming, outgoing, *rest, **named)
+        made.outgoing = outgoing  # type: ignore[attr-defined]
+        return made
+
+
+def tls_context(certfile: str, keyfile: str) -> ssl.SSLContext:
+    """For a server with that certificate chain and private key, both files of PEM."""
+    context = TlsContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certfile, keyfile)
+    return context
+
+
+def end_outside(transport: asyncio.Transport, last: Callable[[], bytes]) -> None:
+    """Sends a last answer, where nothing of an earlier one waits to be sent; else ends the connection without it.
+
+    To be called while the loop's thread can't touch the transport. What a TLS transport passed on to the kernel's
+    queue in this turn of the loop can't be seen; the client would refuse a record that overtook it.
+
+    Args:
+        transport: of the connection; nothing may be written to it afterwards.
+        last: makes the answer.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or transport.is_closing():
+        return
+    with contextlib.suppress(OSError):  # the client may be gone
+        if transport.get_write_buffer_size() == 0:
+            data = last()
+            tls = transport.get_extra_info("ssl_object")
+            if tls is not None:
+                tls.write(data)
+                data = tls.outgoing.read()
+            if os.write(sock.fileno(), data) == len(data):
+                return
+        # The kernel sends what it has been given.
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as ours:
+        ours.shutdown(socket.SHUT_WR)
