@@ -13,11 +13,18 @@ from numpy.typing import NDArray
 
 from .errors import CardError, SpecError
 
-Bound = float | tuple[float, ...] | None
+Bound = float | tuple[float | None, ...] | None
 Array = NDArray[Any]
 
 MOST_DIMENSIONS, MOST_ELEMENTS = 8, 1 << 24
 """Of one array: far more than a car's sensors give, and little enough that no card alone can exhaust memory."""
+
+LARGEST = float(np.finfo(np.float32).max)
+UNSEEN = 10.0
+"""Examples of an element without bounds, of which nobody said what was seen, reach from -UNSEEN to UNSEEN."""
+
+EDGE = 0.005
+"""Of the bounds' width, at either end: what lies there a policy was hardly trained on."""
 
 SMALLEST_DECADE, USUAL_DECADE = -3.0, 4.0
 """log10 of magnitudes: `decades` draws half of its rows between these, half up to the bound."""
@@ -33,9 +40,12 @@ class ArraySpec:
         name: an identifier.
         dtype: float32, or uint8 for images (channels first).
         shape: () for a scalar.
-        low: smallest value: one for all elements, one an element of the last axis, or None for no bound.
+        low: smallest value: one for all elements, or one an element of the last axis; None, for all or for an
+            element, is no bound.
         high: largest value, likewise. Bounds are rounded to `dtype` before anything is compared with them.
         unit: such as "m/s", "rad", or "1" for a ratio.
+        seen: what training saw, from a smallest to a largest value, each one number or one an element of the last axis;
+            None when nobody knows.
 
     Raises:
         CardError: when these contradict each other.
@@ -47,6 +57,7 @@ class ArraySpec:
     low: Bound = None
     high: Bound = None
     unit: str = "1"
+    seen: tuple[float | tuple[float, ...], float | tuple[float, ...]] | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -58,11 +69,15 @@ class ArraySpec:
                 f"observation {self.name}: shape {list(self.shape)[: MOST_DIMENSIONS + 1]} is too large; at most "
                 f"{MOST_DIMENSIONS} axes and {MOST_ELEMENTS:,} elements"
             )
-        for label, bound in (("low", self.low), ("high", self.high)):
+        seen_low, seen_high = self.seen or (None, None)
+        named = {"low": self.low, "high": self.high, "seen.low": seen_low, "seen.high": seen_high}
+        for label, bound in named.items():
             if isinstance(bound, tuple) and (not self.shape or len(bound) != self.shape[-1]):
                 raise CardError(f"observation {self.name}: {label} has {len(bound)} values for {self._width} elements")
         if not (self.lows <= self.highs).all():
             raise CardError(f"observation {self.name}: low {self.low} is above high {self.high}")
+        if self.seen is not None and not (self.seen_lows <= self.seen_highs).all():
+            raise CardError(f"observation {self.name}: seen.low {seen_low} is above seen.high {seen_high}")
 
     @property
     def _width(self) -> int:
@@ -79,14 +94,53 @@ class ArraySpec:
         return self._bound(self.high, smallest=False)
 
     @cached_property
+    def seen_lows(self) -> Array:
+        """Smallest values that training saw, as `lows`; the bounds where nobody knows."""
+        return self.lows if self.seen is None else self._bound(self.seen[0], smallest=True)
+
+    @cached_property
+    def seen_highs(self) -> Array:
+        """Largest values that training saw, as `highs`; the bounds where nobody knows."""
+        return self.highs if self.seen is None else self._bound(self.seen[1], smallest=False)
+
+    @cached_property
+    def is_open(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which elements have no smallest and which no largest value, each broadcastable to `shape`.
+
+        The largest float32 is none either: it is how spaces and older cards write that there is no bound.
+        """
+        if self.dtype == "uint8":
+            return np.zeros((), bool), np.zeros((), bool)
+        return np.asarray(self.lows <= -LARGEST), np.asarray(self.highs >= LARGEST)
+
+    @cached_property
     def is_full(self) -> bool:
         """Whether every value of `dtype` lies within the bounds, as with an image's bytes: nothing is left to check."""
         return self.dtype == "uint8" and bool(self.lows.max() == 0 and self.highs.min() == 255)
 
+    @cached_property
+    def usual(self) -> tuple[Array, Array]:
+        """From where to where values are no news to the policy, float64, each broadcastable to `shape`.
+
+        What training saw; where nobody knows that, the inner part of the bounds, and any value where there are none.
+        """
+        if self.seen is not None:
+            return self.seen_lows.astype(np.float64), self.seen_highs.astype(np.float64)
+        low, high = self.lows.astype(np.float64), self.highs.astype(np.float64)
+        margin = EDGE * (high - low)
+        is_open = np.logical_or(*self.is_open)
+        return np.where(is_open, -np.inf, low + margin), np.where(is_open, np.inf, high - margin)
+
+    @property
+    def has_usual(self) -> bool:
+        """Whether `usual` leaves anything outside."""
+        return bool(np.isfinite(self.usual[0]).any())
+
     def _bound(self, bound: Bound, smallest: bool) -> Array:
         limits = np.finfo(np.float32) if self.dtype == "float32" else np.iinfo(np.uint8)
         extreme = float(limits.min if smallest else limits.max)
-        values = np.asarray(extreme if bound is None else bound, dtype=np.float64)
+        given = [extreme if each is None else each for each in bound] if isinstance(bound, tuple) else bound
+        values = np.asarray(extreme if given is None else given, dtype=np.float64)
         if not np.isfinite(values).all() or (values < limits.min).any() or (values > limits.max).any():
             raise CardError(f"observation {self.name}: the bound {bound} does not fit {self.dtype}")
         if self.dtype == "uint8" and (values != np.rint(values)).any():
@@ -126,13 +180,16 @@ class ArraySpec:
 
     def generate_value(self) -> Array:
         """One conforming example without the batch axis: the middle of the bounds, or 0 where there is none."""
-        low = self.lows.astype(np.float64) if self.low is not None else np.zeros(())
-        high = self.highs.astype(np.float64) if self.high is not None else low
-        low = low if self.low is not None else np.minimum(high, 0.0)
+        open_low, open_high = self.is_open
+        high = np.where(open_high, np.where(open_low, 0.0, self.lows), self.highs.astype(np.float64))
+        low = np.where(open_low, np.minimum(high, 0.0), self.lows)
         return np.broadcast_to((low + high) / 2, self.shape).astype(self.dtype)
 
     def sample(self, rng: np.random.Generator, rows: int) -> Array:
-        """Uniform values inside the bounds, shape (rows, *shape); an open side reaches to ±10 from the other."""
+        """Uniform values inside the bounds, shape (rows, *shape); an open side reaches as far as training saw.
+
+        Where nobody knows that, 20 from the other side, or from -UNSEEN to UNSEEN.
+        """
         if self.dtype == "uint8":
             return rng.integers(self.lows, self.highs, (rows, *self.shape), dtype=np.uint8, endpoint=True)
         low, high = self._finite_range()
@@ -164,6 +221,10 @@ class ArraySpec:
     def _finite_range(self) -> tuple[Array, Array]:
         # + 0.0 turns -0.0, below which numpy finds 0.0 to lie, into 0.0.
         low, high = self.lows.astype(np.float64) + 0.0, self.highs.astype(np.float64) + 0.0
-        if self.low is None and self.high is None:
-            return np.asarray(-10.0), np.asarray(10.0)
-        return (low if self.low is not None else high - 20.0), (high if self.high is not None else low + 20.0)
+        open_low, open_high = self.is_open
+        if self.seen is not None:
+            from_low, from_high = np.minimum(self.seen_lows, high), np.maximum(self.seen_highs, low)
+        else:
+            from_low = np.where(open_high, -UNSEEN, high - 2 * UNSEEN)
+            from_high = np.where(open_low, UNSEEN, low + 2 * UNSEEN)
+        return np.where(open_low, from_low, low), np.where(open_high, from_high, high)

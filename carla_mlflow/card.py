@@ -140,7 +140,7 @@ def _problems(card: Card) -> list[str]:
     if card.format < 1:
         found.append(f"format {card.format}: expected 1 or {FORMAT}")
     elif card.format == 1:
-        found += [f"{key}: format 1 has no such key; it needs format: {FORMAT}" for key in newer_keys(card)]
+        found += [f"{key}: format 1 has no such key or value; it needs format: {FORMAT}" for key in newer_keys(card)]
     if not card.preprocessing.in_graph and card.preprocessing.source is None:
         found.append("preprocessing: outside the graph (in_graph: false) it needs a source")
     if not card.observation:

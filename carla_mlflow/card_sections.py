@@ -25,14 +25,22 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """
 
 
+class Seen(_Section, frozen=True):
+    """From where to where values were in training: one number, or one an element of the last axis."""
+
+    low: float | list[float]
+    high: float | list[float]
+
+
 class FieldCard(_Section, frozen=True):
-    """One observation; see ArraySpec."""
+    """One observation; see ArraySpec. That a list of bounds may hold null, for an open element, came with format 2."""
 
     dtype: Literal["float32", "uint8"]
     shape: list[int]
-    low: float | list[float] | None = None
-    high: float | list[float] | None = None
+    low: float | list[float | None] | None = None
+    high: float | list[float | None] | None = None
     unit: str = "1"
+    seen: Seen | UnsetType = UNSET
 
 
 class Control(_Section, frozen=True):
@@ -146,12 +154,12 @@ class Card(_Section, frozen=True):
 
 
 def newer_keys(value: Any, place: str = "") -> Iterator[str]:
-    """The places in a card, or in a part of one, of the keys that format 1 does not have."""
+    """The places in a card, or in a part of one, of what format 1 does not have."""
     if isinstance(value, msgspec.Struct):
         for field in msgspec.structs.fields(value):
             item = getattr(value, field.name)
             if item is not UNSET:
-                if field.default is UNSET:
+                if field.default is UNSET or (isinstance(item, list) and None in item):
                     yield place + field.name
                 yield from newer_keys(item, f"{place}{field.name}.")
     elif isinstance(value, dict):
@@ -162,11 +170,16 @@ def newer_keys(value: Any, place: str = "") -> Iterator[str]:
 def observation_spec(section: dict[str, FieldCard]) -> ObservationSpec:
     """The specs of a card's observation section, in its order."""
     return ObservationSpec(
-        ArraySpec(name, f.dtype, tuple(f.shape), _bound(f.low), _bound(f.high), f.unit) for name, f in section.items()
+        ArraySpec(name, f.dtype, tuple(f.shape), _bound(f.low), _bound(f.high), f.unit, _seen(f))
+        for name, f in section.items()
     )
 
 
-def _bound(value: float | list[float] | None) -> Bound:
+def _seen(field: FieldCard) -> Any:
+    return None if isinstance(field.seen, UnsetType) else (_bound(field.seen.low), _bound(field.seen.high))
+
+
+def _bound(value: float | list[float | None] | list[float] | None) -> Bound:
     return tuple(value) if isinstance(value, list) else value
 
 

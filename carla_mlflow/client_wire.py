@@ -159,7 +159,7 @@ class Remote:
 
 def _difference(expected: Card, found: Card) -> str:
     """What of two contracts is not the same, in words."""
-    before, after = expected.observation, found.observation
+    before, after = (card.depended_on()["observation"] for card in (expected, found))
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if names:
         return f"observes otherwise than expected: {', '.join(names)}"

@@ -44,10 +44,20 @@ def contract_changes(old: Card, new: Card) -> list[Change]:
 
 def other_changes(old: Card, new: Card) -> list[Change]:
     """Weights, files, training, metrics and the rest of the card, without what the contract holds."""
-    hidden = {"observation", "action", "content", "version", "files"}
-    before, after = ({k: v for k, v in card.to_dict().items() if k not in hidden} for card in (old, new))
+    before, after = (_outside_the_contract(card) for card in (old, new))
     files = [{name: file.sha256[:19] + "…" for name, file in card.files.items()} for card in (old, new)]
     return [*_differences("", before, after), *_differences("files.", files[0], files[1])]
+
+
+def _outside_the_contract(card: Card) -> dict[str, Any]:
+    document, contract = card.to_dict(), card.depended_on()
+    fields = {
+        name: {key: value for key, value in field.items() if key not in contract["observation"][name]}
+        for name, field in document["observation"].items()
+    }
+    action = {key: value for key, value in document["action"].items() if key not in contract["action"]}
+    hidden = {"content", "version", "files"}
+    return {k: v for k, v in document.items() if k not in hidden} | {"observation": fields, "action": action}
 
 
 def _at(document: Mapping[str, Any], place: str) -> Mapping[str, Any]:

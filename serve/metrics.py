@@ -45,7 +45,9 @@ LATENCY = Histogram(
 BATCH_ROWS = Histogram("policy_batch_rows", "Observations in one forward.", buckets=ROWS)
 ACTION = Histogram("policy_action", "What the policy does.", ("dimension",), buckets=TENTHS)
 SATURATED = Counter("policy_saturated_total", "Actions that are full pedal or full lock.", ("dimension",))
-OUT_OF_RANGE = Counter("policy_out_of_range_total", "Values outside the inner 99 % of a field's range.", ("field",))
+OUT_OF_RANGE = Counter(
+    "policy_out_of_range_total", "Values outside what training saw, or the inner 99 % of the bounds.", ("field",)
+)
 FALLBACKS = Counter("policy_fallbacks_total", "Answers that were the card's fallback.", ("reason",))
 SWAPS = Counter("policy_swaps_total", "Times that a worker began to serve another version.")
 REFUSED = Counter("policy_refusals_total", "Times that a version was refused.", ("reason",))

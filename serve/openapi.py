@@ -46,8 +46,9 @@ def example(card: Card) -> Json:
 def value_schema(spec: ArraySpec) -> Json:
     """The JSON Schema of one field of one observation."""
     number: Json = {"type": "integer" if spec.dtype == "uint8" else "number"}
-    low, high = float(spec.lows.min()), float(spec.highs.max())
-    number |= {"minimum": low, "maximum": high} if abs(low) < 1e38 and abs(high) < 1e38 else {}
+    open_low, open_high = spec.is_open
+    number |= {} if open_low.any() else {"minimum": float(spec.lows.min())}
+    number |= {} if open_high.any() else {"maximum": float(spec.highs.max())}
     schema = number
     for size in reversed(spec.shape):
         schema = array_of(schema, size, size)

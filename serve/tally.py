@@ -20,8 +20,6 @@ from carla_mlflow.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
 
 MOST_ROWS, MOST_BATCHES, MOST_ANSWERS = 512, 128, 512
 """What waits to be counted: rows, forwards, answers. More at once would hold up a request."""
-INNER = 0.005
-"""Of a field's range, at either end: what lies there the policy was hardly trained on."""
 
 
 class Buckets:
@@ -143,6 +141,6 @@ class Tally:
             alike = [batch.observations for batch in seen if batch.specs is specs]
             for spec in specs:
                 values = np.concatenate([observations[spec.name] for observations in alike])
-                margin = INNER * (spec.highs.astype(np.float64) - spec.lows)
-                outside = (values < spec.lows + margin) | (values > spec.highs - margin)
+                low, high = spec.usual
+                outside = (values < low) | (values > high)
                 self._metrics.out_of_range.labels(spec.name).inc(int(outside.sum()))

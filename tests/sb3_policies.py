@@ -23,6 +23,7 @@ from training_export.draft import ActionDraft, CardDraft
 VECTOR = Box(np.float32([-2, -1, 0]), np.float32([2, 1, 5]))
 OPEN = Box(-np.inf, np.inf, (4,))
 DOUBLE = Box(-1.0, 1.0, (3,), np.float64)
+CARTPOLE = Box(np.float32([-4.8, -np.inf, -0.42, -np.inf]), np.float32([4.8, np.inf, 0.42, np.inf]))
 IMAGE = Box(0, 255, (36, 40, 3), np.uint8)  # as cameras give it; Stable-Baselines3 puts the channels first
 FIRST = Box(0, 255, (3, 36, 36), np.uint8)
 MIXED = Dict({"speed": Box(0, 30, (2,)), "camera": FIRST})
@@ -124,6 +125,9 @@ CASES = {
         "PPO", "CnnPolicy", FIRST, CHOICES, normalise={}, policy_kwargs={"normalize_images": False, **SMALL_CNN}
     ),
     "dqn": Case("DQN", "MlpPolicy", VECTOR, CHOICES, normalise={}),
+    "dqn-open": Case("DQN", "MlpPolicy", CARTPOLE, CHOICES),
+    "sac-open": Case("SAC", "MlpPolicy", CARTPOLE, normalise={}),
+    "td3-open": Case("TD3", "MlpPolicy", CARTPOLE),
     "dqn-mixed": Case("DQN", "MultiInputPolicy", MIXED, CHOICES, policy_kwargs=SMALL_BOTH),
 }
 

@@ -51,6 +51,7 @@ def export(options: argparse.Namespace) -> int:
     name, version = options.name or draft.name, options.version or draft.version
     print(f"found     {opened.kind} {options.source}: {_facts(trained)}")
     stated = None if draft.parity is None else draft.parity.parity
+    _tell_unknown(trained)
     exported = export_policy(trained, name, version, options.description or draft.description, stated)
     _tell_noise(exported.asked, stated is not None)
     _tell(exported, trained)
@@ -104,6 +105,18 @@ def _tell(exported: Export, trained: TrainedPolicy) -> None:
         times = ", ".join(f"{rows} rows {ms} ms" for rows, ms in figures.items())
         chosen = "  <- the card's backend" if backend == exported.artifact.card.backend else ""
         print(f"measured  {backend}: {times}{chosen}")
+
+
+def _tell_unknown(trained: TrainedPolicy) -> None:
+    from carla_mlflow.array_spec import UNSEEN
+    from training_export.seen import unknown
+
+    names = unknown(trained.observation)
+    if names:
+        print(
+            f"compares  {', '.join(names)} between {-UNSEEN:g} and {UNSEEN:g}: without bounds, and nothing says what "
+            "training saw; the card can: observation: … seen: {low: …, high: …}"
+        )
 
 
 def _facts(trained: TrainedPolicy) -> str:

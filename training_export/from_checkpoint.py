@@ -17,6 +17,7 @@ from training_export.conditions import GOLDEN_SEEDS
 from training_export.driving import Driver, drive_episodes
 from training_export.env import ENV_ID, RATE_HZ, Beams
 from training_export.graph import Flatten, PolicyGraph
+from training_export.seen import of_rows, of_scaler, with_seen
 from training_export.trained import Arrays, TrainedPolicy, control_of, flatten
 
 GOLDEN_DRIVES = 8
@@ -80,13 +81,14 @@ def from_checkpoint(checkpoint: Checkpoint) -> TrainedPolicy:
     actor = nn.Sequential(policy.mlp_extractor.policy_net, policy.action_net)
     scaler = checkpoint.preprocessor
     network = GaussianActor(translate(scaler, scaler.n_features_in_), actor, policy.log_std)
+    driving = _observations_of_driving(driver, checkpoint.config.traffic)
     training = {**checkpoint.provenance, "steps": checkpoint.steps, "seed": checkpoint.config.seed}
     return TrainedPolicy(
         graph=PolicyGraph(network, RACETRACK_ACTION),
-        observation=racetrack_observation(),
+        observation=with_seen(racetrack_observation(), of_scaler(scaler, specs), of_rows(driving)),
         action=RACETRACK_ACTION,
         answer=answer,
-        driving=_observations_of_driving(driver, checkpoint.config.traffic),
+        driving=driving,
         preprocessor=(checkpoint.folder / PREPROCESSOR).read_bytes(),
         training={**training, "env": ENV_ID, "traffic": checkpoint.config.traffic},
     )

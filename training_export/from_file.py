@@ -18,6 +18,7 @@ from training_export.draft import CardDraft, complete
 from training_export.from_module import from_network
 from training_export.onnx_file import OnnxFile
 from training_export.preprocessed import Prepare, no_preprocessor
+from training_export.seen import of_scaler, with_seen
 from training_export.trained import Arrays, TrainedPolicy, golden_of
 
 
@@ -55,6 +56,8 @@ def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) 
     section, action = _sections(path, draft)
     specs = observation_spec(section)
     prepared = prepare(specs)
+    section = with_seen(section, of_scaler(prepared.transformer, specs))
+    specs = observation_spec(section)
     if prepared.module is not None:
         raise ExportError(
             f"{path.name}: a preprocessor can't be put into an ONNX file's graph; export the network from torch, "

@@ -19,6 +19,7 @@ from carla_mlflow.golden import Golden
 from training_export.draft import CardDraft, complete
 from training_export.graph import PolicyGraph, script_network
 from training_export.preprocessed import Prepare, Preprocessed, no_preprocessor
+from training_export.seen import of_rows, of_scaler, with_seen
 from training_export.spaces import action_of_space, observation_of_space
 from training_export.trained import Arrays, TrainedPolicy, golden_of
 
@@ -56,6 +57,8 @@ def from_network(
     driving: Arrays | None = None,
 ) -> TrainedPolicy:
     """A module whose card is complete → a TrainedPolicy; `source` names it in errors."""
+    specs = observation_spec(section)
+    section = with_seen(section, of_scaler(prepared.transformer, specs), of_rows(driving or {}))
     specs = observation_spec(section)
 
     def answer(observations: Arrays) -> Golden:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from training_export.graph import PolicyGraph
 from training_export.sb3_answer import Answer
 from training_export.sb3_networks import network_of
 from training_export.sb3_zip import identify, load_model, read_statistics
+from training_export.seen import Range, of_moments, with_seen
 from training_export.spaces import SINGLE, action_of_space, observation_of_space
 from training_export.trained import TrainedPolicy
 
@@ -48,7 +49,7 @@ def from_sb3(path: Path, draft: CardDraft, vecnormalize: Path | None, trust_pick
         statistics = read_statistics(vecnormalize, trust_pickle)
         normalisers = _normalisers(vecnormalize.name, statistics, space, boxes)
         hidden = _hidden(statistics.clip_obs, {name: boxes[name] for name in normalisers})
-    section = _observation(space, boxes, draft.observation, hidden)
+    section = with_seen(_observation(space, boxes, draft.observation, hidden), _seen(statistics, normalisers))
     action = _action(model, facts["algorithm"], draft.action)
     answer = Answer(path.name, model, statistics, action)
     answer(observation_spec(section).example(2))  # what SB3 can't be asked is said before anything is exported
@@ -89,6 +90,15 @@ def _normalisers(source: str, statistics: VecNormalize, space: Any, boxes: Boxes
             )
     epsilon, clip = statistics.epsilon, statistics.clip_obs
     return {name: Normalise(running.mean, running.var, epsilon, clip) for name, running in fitted.items()}
+
+
+def _seen(statistics: VecNormalize | None, normalised: Iterable[str]) -> dict[str, Range]:
+    """From where to where the observations were that VecNormalize normalises, by its mean and variance."""
+    if statistics is None:
+        return {}
+    found: Any = statistics.obs_rms
+    fitted = found if isinstance(found, dict) else {SINGLE: found}
+    return {name: of_moments(fitted[name].mean, np.sqrt(fitted[name].var)) for name in normalised}
 
 
 def _hidden(clip: float, boxes: Boxes) -> set[str]:

@@ -43,8 +43,8 @@ def _field(name: str, box: Any) -> FieldCard:
     return FieldCard("float32", list(box.shape), _bound(name, box.low), _bound(name, box.high))
 
 
-def _bound(name: str, values: Any) -> float | list[float] | None:
-    """One number when all elements share it, a list along the last axis, None where it is infinite."""
+def _bound(name: str, values: Any) -> float | list[float | None] | None:
+    """One number when all elements share it, a list along the last axis, None where it is open."""
     limit = np.finfo(np.float32).max
     values = np.asarray(values, dtype=np.float64)
     if np.abs(values).min() >= limit:
@@ -54,7 +54,7 @@ def _bound(name: str, values: Any) -> float | list[float] | None:
         return float(row[0, 0])
     if (row != row[0]).any():
         raise CardError(f"observation {name}: bounds that differ along several axes need a card")
-    return [float(value) for value in np.clip(row[0], -limit, limit)]
+    return [float(value) if abs(value) < limit else None for value in row[0]]
 
 
 def action_of_space(space: Any) -> tuple[str | None, Bounds | None, Callable[[ActionDraft | None], ActionDraft | None]]:

@@ -58,7 +58,7 @@ class PredictCodec:
     def __init__(self, card: Card, digest: str, max_rows: int) -> None:
         self._named = msgspec.json.encode({"version": card.version, "digest": digest})[1:-1]
         self._specs = card.observation_spec
-        self.watched = tuple(s for s in self._specs if s.dtype == "float32" and None not in (s.low, s.high))
+        self.watched = tuple(s for s in self._specs if s.dtype == "float32" and s.has_usual)
         self.most_bytes = text_bytes(self._specs, max_rows)
         self._most_strings = row_strings(self._specs, max_rows)
         self._columns = [Column(spec) for spec in card.observation_spec]

@@ -3,11 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from carla_mlflow import open_artifact
 from carla_mlflow.card import content_hash, dump_card, parse_card
-from carla_mlflow.card_sections import Card, FileCard
+from carla_mlflow.card_sections import Card, FileCard, Seen
 from carla_mlflow.errors import CardError
 
 
@@ -66,6 +67,32 @@ def test_a_key_that_format_1_does_not_have_makes_format_2_and_belongs_to_the_con
     assert read.content != card.content
     assert read.contract != card.contract
     assert dump_card(changed(read, action=card.action)) == dump_card(card)
+
+
+def with_sensors(card: Card, **parts) -> Card:
+    field = msgspec.structs.replace(card.observation["sensors"], **parts)
+    return changed(card, observation={**card.observation, "sensors": field})
+
+
+def test_one_open_element_makes_format_2_and_another_contract(card: Card):
+    newer = with_sensors(card, low=[0.0] * 11 + [None], high=[None] + [1.0] * 11)
+    text = dump_card(newer).decode()
+    assert text.startswith("format: 2\n")
+    read = parse_card(text.encode())
+    assert read.observation["sensors"].low[10:] == [0.0, None]
+    assert read.contract != card.contract
+    assert read.observation_spec[2].lows[11] == np.finfo(np.float32).min
+    with pytest.raises(CardError, match=r"observation\.sensors\.low: format 1 has no such key or value"):
+        parse_card(text.replace("format: 2", "format: 1", 1).encode())
+
+
+def test_what_training_saw_belongs_to_the_content_and_not_to_the_contract(card: Card):
+    newer = with_sensors(card, seen=Seen(0.0, [0.5] * 12))
+    read = parse_card(dump_card(newer))
+    assert (read.format, read.contract) == (2, card.contract)
+    assert read.content != card.content
+    with pytest.raises(CardError, match=r"sensors: seen\.low 2\.0 is above seen\.high 1\.0"):
+        dump_card(with_sensors(card, seen=Seen(2.0, 1.0)))
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,9 @@ def test_bounds_may_differ_by_element():
         ("x", "uint8", (), -1.0, 255.0),
         ("x", "float32", (), 0.0, 1e39),
         ("x", "float32", (3,), (0.0, 0.0), 1.0),
+        ("x", "float32", (2,), (None, None, None), 1.0),
+        ("x", "float32", (), None, None, "1", (2.0, 1.0)),
+        ("x", "float32", (2,), None, None, "1", ((0.0, 0.0, 0.0), 1.0)),
     ],
 )
 def test_a_spec_that_contradicts_itself_can_not_be_made(arguments: tuple):
@@ -80,11 +83,61 @@ bounds = st.floats(-1e6, 1e6, width=32)
 @given(bounds, bounds, st.sampled_from([(), (1,), (5,), (2, 3)]), st.integers(0, 2**32))
 def test_whatever_a_spec_draws_conforms_to_it(one: float, other: float, shape: tuple[int, ...], seed: int):
     low, high = sorted((one, other))
-    for given_low, given_high in ((low, high), (None, high), (low, None), (None, None)):
-        spec = ArraySpec("x", "float32", shape, given_low, given_high)
-        rng = np.random.default_rng(seed)
-        for batch in (spec.sample(rng, 4), spec.corners(rng, 4), spec.generate_value()[None]):
-            spec.validate(batch)
+    pairs = [(low, high), (None, high), (low, None), (None, None)]
+    if shape:
+        width = shape[-1]
+        pairs += [((None, low, low, None, low)[:width], (high, None, high, None, high)[:width])]
+    for given_low, given_high in pairs:
+        for seen in (None, (low - 7, low + 1), (high, high + 7)):
+            spec = ArraySpec("x", "float32", shape, given_low, given_high, seen=seen)
+            rng = np.random.default_rng(seed)
+            for batch in (spec.sample(rng, 4), spec.corners(rng, 4), spec.decades(rng, 4), spec.generate_value()[None]):
+                spec.validate(batch)
+
+
+HALF_OPEN = ArraySpec("x", "float32", (3,), (-4.8, None, 0.0), (4.8, None, None))
+
+
+def test_an_open_element_leaves_the_others_their_bounds():
+    HALF_OPEN.validate(np.array([[4.8, -3e38, 3e38]], dtype=np.float32))
+    with pytest.raises(SpecError, match=r"observations\[0\]\.x\[0\]: 5 is outside \[-4\.8, 4\.8\]"):
+        HALF_OPEN.validate(np.array([[5, 0, 0]], dtype=np.float32))
+    with pytest.raises(SpecError, match=r"x\[2\]: -1 is outside \[0, "):
+        HALF_OPEN.validate(np.array([[0, 0, -1]], dtype=np.float32))
+    with pytest.raises(SpecError, match=r"x\[1\]: inf is not a finite float32"):
+        HALF_OPEN.validate(np.array([[0, np.inf, 0]], dtype=np.float32))
+
+
+@pytest.mark.parametrize("largest", [None, 3.4028234663852886e38])
+def test_an_open_element_is_drawn_from_what_was_seen_and_others_from_their_bounds(largest: float | None):
+    smallest = None if largest is None else -largest
+    low, high = (-4.8, smallest, 0.0), (4.8, largest, largest)  # older cards say the largest float32 for no bound
+    rng = np.random.default_rng(0)
+    for seen, wanted_low, wanted_high in (
+        (None, [-4.8, -10, 0], [4.8, 10, 20]),
+        (((-1.0, -2.0, 3.0), (1.0, 2.0, 7.0)), [-4.8, -2, 0], [4.8, 2, 7]),
+        ((-3.0, 3.0), [-4.8, -3, 0], [4.8, 3, 3]),
+    ):
+        spec = ArraySpec("x", "float32", (3,), low, high, seen=seen)
+        corners = spec.corners(rng, 200)
+        np.testing.assert_array_equal(corners.min(axis=0), np.float32(wanted_low))
+        np.testing.assert_array_equal(corners.max(axis=0), np.float32(wanted_high))
+        uniform = spec.sample(rng, 1000)
+        assert ((uniform >= np.float32(wanted_low)) & (uniform <= np.float32(wanted_high))).all()
+        assert np.ptp(uniform, axis=0) == pytest.approx(np.subtract(wanted_high, wanted_low), rel=0.02)
+        np.testing.assert_array_equal(spec.generate_value(), [0, 0, 0])
+
+
+def test_what_training_saw_tells_what_is_news_to_a_policy():
+    low, high = SPEED.usual
+    assert (low, high) == (pytest.approx(0.3), pytest.approx(59.7))
+    assert [end.tolist() for end in ArraySpec("v", "float32", (), 0.0, 60.0, seen=(2.0, 9.0)).usual] == [2, 9]
+    low, high = HALF_OPEN.usual
+    np.testing.assert_allclose(low, [-4.752, -np.inf, -np.inf])
+    np.testing.assert_allclose(high, [4.752, np.inf, np.inf])
+    assert HALF_OPEN.has_usual
+    assert not ArraySpec("v", "float32", (2,)).has_usual
+    assert ArraySpec("v", "float32", (2,), seen=(-1.0, (1.0, 2.0))).has_usual
 
 
 def test_arrays_of_different_length_are_refused():

@@ -15,8 +15,9 @@ from torch import nn
 
 from benchmarks.networks import mlp
 from carla_mlflow import write_artifact
+from carla_mlflow.card_sections import Seen
 from carla_mlflow.errors import IntegrityError, RefusedError
-from registry.changes import contract_changes
+from registry.changes import contract_changes, other_changes
 from registry.moves import look
 from registry.registration import register
 from registry.store import Store
@@ -107,6 +108,19 @@ def test_a_pre_release_opens_no_way_to_another_contract_under_a_patch(store: Sto
     with pytest.raises(RefusedError, match=r"1\.0\.0-rc\.9 is too small a step before 1\.0\.1-rc\.1: major is due"):
         register(store, changed(tmp_path, "1.0.0-rc.9", action=other), cache_folder())
     assert auto(store, changed(tmp_path, "1.0.1", description="released")) == ("1.0.1", True)
+
+
+def test_units_the_fallback_and_what_training_saw_are_changes_outside_the_contract():
+    card, replace = example().card, msgspec.structs.replace
+    speed = replace(card.observation["speed"], unit="km/h", seen=Seen(0.0, 9.5))
+    action = replace(card.action, fallback=replace(card.action.fallback, brake=0.5))
+    new = replace(card, observation={**card.observation, "speed": speed}, action=action)
+    assert contract_changes(card, new) == []
+    assert [str(change) for change in other_changes(card, new)] == [
+        "observation.speed.unit: m/s → km/h",
+        "observation.speed.seen: none → {'low': 0.0, 'high': 9.5}",
+        "action.fallback.brake: 1.0 → 0.5",
+    ]
 
 
 def test_the_order_of_actions_is_part_of_the_contract():

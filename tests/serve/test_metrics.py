@@ -8,8 +8,12 @@ from pathlib import Path
 
 import httpcore
 from following_support import metric, until, workers
+from msgspec.structs import replace
+from registry_policies import changed
 from tests_support import Server
 
+from carla_mlflow import open_artifact
+from carla_mlflow.card_sections import Seen
 from serve.worker import SWEEP_S
 
 BODY = {"observations": [{"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}]}
@@ -69,3 +73,16 @@ def test_what_nobody_serves_is_counted_under_one_label(server: Server):
     text = server.get("/metrics").body.decode()
     assert 'route="other"' in text
     assert "/c/d" not in text
+
+
+def test_values_that_training_never_saw_are_counted(start_server: Callable[..., Server], tmp_path: Path, example: Path):
+    section = open_artifact(example).card.observation
+    speed = replace(section["speed"], seen=Seen(0.0, 9.5))
+    folder = changed(tmp_path, "0.1.1", observation={**section, "speed": speed})
+    server = start_server("--model", folder)
+    server.wait_ready()
+    for speed_mps, rows in ((45.0, 50), (6.5, 7), (9.6, 1)):
+        row = {"speed": speed_mps, "steering": 0.0, "sensors": [0.5] * 12}
+        assert server.post("/predict", {"observations": [row] * rows}).status == 200
+    assert metric(server, "policy_out_of_range_total", field="speed") == 51
+    assert metric(server, "policy_out_of_range_total", field="steering") == 0

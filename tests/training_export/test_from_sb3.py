@@ -11,14 +11,16 @@ from msgspec.structs import replace
 from sb3_policies import CASES, CHOOSE, DRIVE, Trainer
 
 from carla_mlflow.array_spec import ArraySpec
-from carla_mlflow.card_sections import FieldCard, observation_spec
+from carla_mlflow.card_sections import FieldCard, Seen, observation_spec
 from carla_mlflow.errors import CardError
+from training_export.compared import compared_batches
 from training_export.draft import ActionDraft, CardDraft
 from training_export.export import export_policy
 from training_export.from_file import load_script
 from training_export.from_sb3 import from_sb3
 from training_export.graph import to_torchscript
 from training_export.onnx_export import to_onnx
+from training_export.seen import unknown
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +91,34 @@ def test_a_policy_from_a_zip_becomes_an_artifact_for_both_backends(trained: Trai
     print("the whole way", exported.differences)
 
 
+@pytest.mark.parametrize("name", ["dqn-open", "sac-open", "td3-open"])
+def test_a_space_with_open_elements_is_compared_where_training_was(trained: Trainer, name: str):
+    given = trained(name)
+    found = from_sb3(given.path, given.draft, given.vecnormalize, trust_pickle=True)
+    field = found.observation["observation"]
+    assert field.low == [pytest.approx(-4.8), None, pytest.approx(-0.42), None]
+    assert field.high == [pytest.approx(4.8), None, pytest.approx(0.42), None]
+    specs = observation_spec(found.observation)
+    rows = np.concatenate([batch["observation"] for batch in compared_batches(specs, None)])
+    if given.statistics is None:
+        assert unknown(found.observation) == ["observation[1]", "observation[3]"]
+        assert np.abs(rows[:, [1, 3]]).max() == 10
+    else:
+        assert unknown(found.observation) == []
+        reach = np.abs(given.statistics.obs_rms.mean) + 5 * np.sqrt(given.statistics.obs_rms.var)
+        assert (np.abs(rows[:, [1, 3]]).max(axis=0) <= reach[[1, 3]] * 1.0001).all()
+    artifact = export_policy(found, "toy", "1.0.0", "").artifact
+    assert (artifact.card.format, artifact.backends) == (2, ("torchscript", "onnx"))
+
+
 def test_the_card_may_tell_more_of_the_observation_than_its_space_but_nothing_else(trained: Trainer):
     given = trained("ppo-mixed")
     speed, camera = FieldCard("float32", [2], 0, 50, "m/s"), FieldCard("uint8", [3, 36, 36])
     found = from_sb3(
         given.path, replace(DRIVE, observation={"speed": speed, "camera": camera}), given.vecnormalize, True
     )
-    assert found.observation == {"speed": speed, "camera": camera}
+    # The statistics' reach, mean and five standard deviations of uniform values, is cut at the card's bounds.
+    assert found.observation == {"speed": replace(speed, seen=Seen(0.0, 50.0)), "camera": camera}
     rows = observations(observation_spec(found.observation), 8)
     raw = found.graph(*(torch.from_numpy(array) for array in rows.values()))[0]
     np.testing.assert_allclose(raw.detach(), found.answer(rows).raw, rtol=1e-5, atol=1e-6)

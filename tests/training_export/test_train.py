@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tests_support import run_command
 
+from carla_mlflow import open_artifact
 from training_export.checkpoint import load_policy, open_checkpoint
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
@@ -62,3 +63,6 @@ def test_ctrl_c_leaves_a_checkpoint_that_exports(mlflow_home: Path):
     assert 0 < open_checkpoint(mlflow_home / "early").steps < 1_000_000
     done = run_command("carla-export", "early", "--output", "artifact", "--episodes", "0")
     assert done.code == 0, done.err
+    card = open_artifact(mlflow_home / "artifact").card
+    assert card.observation["speed"].high == 60  # what a car may ask; what training saw is another thing
+    assert 0 <= card.observation["speed"].seen.low < card.observation["speed"].seen.high < 45
