@@ -11,6 +11,7 @@ CarlaMlflowError
 ├── DeviceError            the device asked for is not there
 ├── CacheError             this machine can't keep what was fetched: its disk's, or a setting's fault
 ├── ExportError            a trained policy can't become an artifact
+├── DrivingError           a policy can't be driven in an environment, or what is reported of it can't be read
 ├── RegistryError          the registry could not do what was asked
 │   ├── NotFoundError      no such model, version, alias or stage
 │   ├── RefusedError       a rule or a gate says no
@@ -91,6 +92,10 @@ class CacheError(CarlaMlflowError):
 
 class ExportError(CarlaMlflowError):
     """A trained policy can't become an artifact."""
+
+
+class DrivingError(CarlaMlflowError):
+    """A policy can't be driven in an environment, or a report of its driving can't be read."""
 
 
 class RegistryError(CarlaMlflowError):

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from carla_mlflow.card_sections import Card
 from carla_mlflow.engine import Engine
-from carla_mlflow.mlflow_model import STEP_TAG
+from carla_mlflow.errors import DrivingError
 from training_export.beams import rasterise
 from training_export.conditions import Conditions
 from training_export.driving import (
@@ -24,8 +25,21 @@ from training_export.driving import (
     straight_ahead,
     summarise,
 )
-from training_export.env import ENV_ID, Racetrack, env_version
+from training_export.env import ENV_ID, Beams, Racetrack, env_version
+from training_export.evidence_run import log_drives
+from training_export.opening import Judged
 from training_export.plots import FRAME_EVERY, film_env, plot_outcomes, plot_trajectories, write_gif
+
+
+def check_racetrack(card: Card) -> None:
+    """Raises DrivingError unless the policy sees what the racetrack shows."""
+    seen = {name: tuple(field.shape) for name, field in card.observation.items()}
+    shown = {name: tuple(box.shape) for name, box in Beams.boxes().items()}
+    if seen != shown:
+        raise DrivingError(
+            f"{card.name} {card.version} sees {_shapes(seen)}, the racetrack shows {_shapes(shown)}; say where it "
+            "drives: evaluate … --env ID, any environment that gymnasium knows, or --env my_env.py:make"
+        )
 
 
 def engine_driver(engine: Engine) -> Driver:
@@ -58,6 +72,10 @@ def closed_loop(episodes: list[Episode], conditions: Conditions) -> dict[str, An
     }
 
 
+def _shapes(fields: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in fields.items())
+
+
 Drives = dict[str, list[Episode]]
 """Driver → its episodes, all on the same seeds."""
 
@@ -71,20 +89,6 @@ def drive_beside(policy: list[Episode], conditions: Conditions) -> Drives:
     }
 
 
-def table(figures: dict[str, dict[str, float | int]]) -> str:
-    """Figures side by side, a driver a column."""
-    rows = [["", *figures]]
-    for key in next(iter(figures.values())):
-        rows.append([key, *(f"{values[key]:g}" for values in figures.values())])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-
-
 def film(driver: Driver, seed: int, conditions: Conditions, path: Path) -> None:
     """Drives one seed again with frames, and writes them as a GIF."""
     env = film_env(conditions.traffic, conditions.duration_s)
@@ -94,26 +98,18 @@ def film(driver: Driver, seed: int, conditions: Conditions, path: Path) -> None:
         env.close()
 
 
-def log_evaluation(engine: Engine, drives: Drives, conditions: Conditions) -> None:
+def log_evaluation(engine: Engine, drives: Drives, conditions: Conditions, reward_margin: float | None = None) -> None:
     """Logs to the active MLflow run what the registry's gates read, by the artifact's digest, and what people look at.
 
     episodes.json has a row an episode and driver; the parameters are the conditions under which they were driven.
     """
-    mlflow.set_tags(
-        {
-            STEP_TAG: "evaluate",
-            "digest": engine.digest,
-            "semver": engine.card.version,
-            "policy": engine.card.name,
-            "backend": engine.backend,
-            "device": engine.device.name,
-        }
+    log_drives(
+        Judged(engine.card.name, engine.card.version, engine.digest),
+        {"backend": engine.backend, "device": engine.device.name},
+        {"env": ENV_ID, "env_version": env_version(), **vars(conditions), "reward_margin": reward_margin},
+        {driver: summarise(episodes) for driver, episodes in drives.items()},
+        [{"driver": driver, **episode.row()} for driver, episodes in drives.items() for episode in episodes],
     )
-    mlflow.log_params({"env": ENV_ID, "env_version": env_version(), **vars(conditions)})
-    for driver, episodes in drives.items():
-        mlflow.log_metrics({f"{driver}/{key}": float(value) for key, value in summarise(episodes).items()})
-    rows = [{"driver": driver, **episode.row()} for driver, episodes in drives.items() for episode in episodes]
-    mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "episodes.json")
     _log_pictures(engine, drives, conditions)
 
 

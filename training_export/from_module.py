@@ -106,7 +106,7 @@ def _ask(
 def _build(target: str) -> Built:
     where, _, name = target.rpartition(":")
     try:
-        built = getattr(_import(where), name)()
+        built = getattr(import_code(where), name)()
     except Exception as error:  # the author's code may raise anything
         raise ExportError(f"{target}: {type(error).__name__}: {error}") from error
     parts = built if isinstance(built, tuple) else (built, None, None)
@@ -118,7 +118,8 @@ def _build(target: str) -> Built:
     return parts[0].eval(), parts[1], parts[2]
 
 
-def _import(where: str) -> Any:
+def import_code(where: str) -> Any:
+    """The module at `path/to/file.py`, or of that name; raises whatever its code does."""
     if not where.endswith(".py"):
         sys.path.insert(0, "")
         return importlib.import_module(where)

@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from carla_mlflow.artifact import open_artifact
 from carla_mlflow.cli import DONE, UNREACHABLE
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import RegistryError, UnreachableError
 from carla_mlflow.preprocessing import operators_types
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The policy that is driven: its name, semantic version, and the digest by which the gates find its evidence."""
+
+    name: str
+    version: str
+    digest: str
 
 
 def open_engine(model: str, scratch: Path) -> Engine:
@@ -21,17 +32,38 @@ def open_engine(model: str, scratch: Path) -> Engine:
             or MLflow's own URI, such as runs:/ID/policy or models:/name@alias.
         scratch: where to download to.
     """
-    digest, folder = None, Path(model)
-    if not folder.is_dir() and not model.startswith((".", "/")):
-        from carla_mlflow.mlflow_model import fetch_policy  # imports mlflow, which a folder does without
+    folder = Path(model)
+    if _is_folder(model):
+        return Engine.open(folder, trusted=operators_types())
+    from carla_mlflow.mlflow_model import fetch_policy  # imports mlflow, which a folder does without
 
-        uri, digest = (model, None) if model.startswith(("runs:/", "models:/")) else _resolve(model)
-        folder = fetch_policy(uri, scratch / "fetched")
-    return Engine.open(folder, digest, trusted=operators_types())
+    if model.startswith(("runs:/", "models:/")):
+        return Engine.open(fetch_policy(model, scratch / "fetched"), trusted=operators_types())
+    version = _resolve(model)
+    folder = fetch_policy(f"models:/{version['name']}/{version['number']}", scratch / "fetched")
+    return Engine.open(folder, version["digest"], trusted=operators_types())
 
 
-def _resolve(reference: str) -> tuple[str, str]:
-    """MLflow's URI of a registered version and its digest, by the registry's own command: it lies above this package.
+def identify(model: str, scratch: Path) -> Judged:
+    """Which policy it is: as `open_engine`, but nothing is run, and of a registered version nothing is fetched."""
+    if not _is_folder(model) and not model.startswith(("runs:/", "models:/")):
+        version = _resolve(model)
+        return Judged(version["name"], version["semver"], version["digest"])
+    folder = Path(model)
+    if not _is_folder(model):
+        from carla_mlflow.mlflow_model import fetch_policy
+
+        folder = fetch_policy(model, scratch / "fetched")
+    artifact = open_artifact(folder)
+    return Judged(artifact.card.name, artifact.card.version, artifact.digest)
+
+
+def _is_folder(model: str) -> bool:
+    return Path(model).is_dir() or model.startswith((".", "/"))
+
+
+def _resolve(reference: str) -> dict[str, str]:
+    """A registered version's name, number, semver and digest, by the registry's command: it lies above this package.
 
     Raises:
         UnreachableError: the registry does not answer.
@@ -42,5 +74,5 @@ def _resolve(reference: str) -> tuple[str, str]:
     if done.returncode != DONE:
         said = (done.stderr.strip().splitlines() or ["the registry's command failed"])[-1].partition(": ")[2]
         raise (UnreachableError if done.returncode == UNREACHABLE else RegistryError)(said)
-    version = json.loads(done.stdout)
-    return f"models:/{version['name']}/{version['number']}", version["digest"]
+    version: dict[str, str] = json.loads(done.stdout)
+    return version

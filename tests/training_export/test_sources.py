@@ -22,7 +22,7 @@ from carla_mlflow.control import controller
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from training_export.draft import ActionDraft, complete
 from training_export.export import Export, export_policy
-from training_export.from_module import _import
+from training_export.from_module import import_code
 from training_export.onnx_export import to_onnx_model
 from training_export.source import Given, open_source
 
@@ -95,7 +95,7 @@ def export(source: str, **given) -> Export:
 
 
 def module(name: str) -> torch.nn.Module:
-    return getattr(_import("mine.py"), name)().eval()
+    return getattr(import_code("mine.py"), name)().eval()
 
 
 def rows(count: int = 1000) -> dict[str, np.ndarray]:

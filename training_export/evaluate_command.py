@@ -1,0 +1,197 @@
+"""python -m training_export evaluate: how a policy drives, as evidence for its promotion."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carla_mlflow.cli import DONE, REFUSED, USAGE, add_debug, natural, positive
+from training_export.conditions import Conditions
+
+if TYPE_CHECKING:
+    from carla_mlflow.engine import Engine
+    from training_export.evidence_run import Figures
+
+DESCRIPTION = """\
+Drives a policy on seeds that its training never saw, beside simpler drivers: on the racetrack beside one that goes
+straight ahead and one that acts at random; with --env in an environment of your own beside one of yours, or at random.
+"""
+EPILOG = """\
+an environment of your own: any that gymnasium knows (`highway_env:highway-v0` imports the package that registers it),
+or a function that returns one (`my_env.py:make`); --env-config holds the keyword arguments of either, in YAML. The
+policy sees the fields of its Dict of observations, or its Box as the field `observation`, and its raw actions go to it
+as they are. An episode failed that had a collision or did not succeed. What it runs is its author's code, unchecked.
+"""
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    problem = _usage(options)
+    if problem:
+        print(f"training_export evaluate: {problem}", file=sys.stderr)
+        return USAGE
+    from training_export.opening import open_engine
+
+    with tempfile.TemporaryDirectory() as scratch:
+        engine = open_engine(options.model, Path(scratch))
+    print(f"{engine.card.name} {engine.card.version} {engine.digest}")
+    return _in_own_env(engine, options) if options.env else _on_racetrack(engine, options)
+
+
+def _usage(options: argparse.Namespace) -> str | None:
+    """What is wrong with the flags together."""
+    own = {"--env-config": options.env_config, "--success-key": options.success_key}
+    own |= {"--collision-key": options.collision_key, "--baseline": options.baseline}
+    ours = {"--traffic": options.traffic, "--duration": options.duration, "--gif": options.gif}
+    given = [flag for flag, value in (ours if options.env else own).items() if value is not None]
+    if given:
+        return f"{given[0]} is {'of the racetrack, not of --env' if options.env else 'of an environment: --env'}"
+    if options.env and options.success_key is None and options.collision_key is None:
+        return "--env needs --success-key, --collision-key or both: what in `info` says how an episode went"
+    return None
+
+
+def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
+    from carla_mlflow.mlflow_model import logging_run
+    from training_export.driving import summarise
+    from training_export.evaluate import (
+        check_racetrack,
+        closed_loop,
+        drive_beside,
+        engine_driver,
+        film,
+        log_evaluation,
+        run_episodes,
+    )
+
+    card = engine.card
+    check_racetrack(card)
+    conditions = racetrack_conditions(options, card.training)
+    episodes = run_episodes(engine_driver(engine), conditions, f"{card.name} {card.version}")
+    drives = drive_beside(episodes, conditions)
+    print(f"{_seeds(conditions)}, traffic {conditions.traffic}, {conditions.duration_s:g} s")
+    tell({driver: summarise(driven) for driver, driven in drives.items()}, options.reward_margin)
+    if options.gif:
+        film(engine_driver(engine), conditions.first_seed, conditions, options.gif)
+        print(f"film: {options.gif}")
+    if options.log:
+        with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
+            log_evaluation(engine, drives, conditions, options.reward_margin)
+        print(f"MLflow run {run_id}: figures, episodes.json, outcomes.png, trajectories.png, episode.gif")
+    return _compare_with_card(closed_loop(episodes, conditions), card.metrics.get("closed_loop"))
+
+
+def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
+    from carla_mlflow.mlflow_model import logging_run
+    from training_export.own_driving import Outcome, summarise
+    from training_export.own_env import open_own_env
+    from training_export.own_evaluation import check_seeds, evaluate_own, log_own
+
+    card, conditions = engine.card, Conditions(options.episodes, options.first_seed)
+    check_seeds(card.training.get("seed"), conditions)
+    own, outcome = open_own_env(options.env, options.env_config), Outcome(options.success_key, options.collision_key)
+    driven = evaluate_own(engine, own, conditions, outcome, options.baseline)
+    print(f"{_seeds(conditions)} in {own.name}: {own.version}")
+    tell({driver: summarise(episodes) for driver, episodes in driven.drives.items()}, options.reward_margin)
+    if driven.fallbacks:
+        print(f"fallback  {driven.fallbacks:,} times, as the policy refused what it saw; first: {driven.reason}")
+    if options.log:
+        asked = {name: getattr(options, name) for name in ("env_config", "baseline", "reward_margin")}
+        with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
+            log_own(engine, own, driven, conditions, outcome, asked)
+        print(f"MLflow run {run_id}: figures, episodes.json")
+    return DONE
+
+
+def _seeds(conditions: Conditions) -> str:
+    return f"{conditions.episodes} seeds from {conditions.first_seed}"
+
+
+def tell(figures: Mapping[str, Figures], reward_margin: float | None) -> None:
+    """Prints the figures, and what they leave open."""
+    from training_export.evidence_run import table
+
+    print(table(figures))
+    if reward_margin is None and figures["policy"]["reward_mean"] <= 0:
+        print(
+            "its mean reward is not above 0, so no share of it can be the margin by which another version may earn "
+            "less: --reward-margin says how much that is, per episode"
+        )
+
+
+def _compare_with_card(measured: dict[str, Any], said: dict[str, Any] | None) -> int:
+    conditions = ("env", "traffic", "duration_s", "first_seed", "episodes")
+    if not said or any(said.get(key) != measured[key] for key in conditions):
+        return DONE
+    different = {key: (said.get(key), value) for key, value in measured.items() if said.get(key) != value}
+    if not different:
+        print("the card's figures: reproduced")
+        return DONE
+    for key, (was, now) in different.items():
+        print(f"{key}: the card says {was}, measured here {now}", file=sys.stderr)
+    return REFUSED
+
+
+def racetrack_conditions(options: argparse.Namespace, training: dict[str, Any]) -> Conditions:
+    """What was asked for; traffic as in training and episodes of the usual length unless told otherwise."""
+    traffic = training.get("traffic", 0) if options.traffic is None else options.traffic
+    duration = Conditions.duration_s if options.duration is None else options.duration
+    return Conditions(options.episodes, options.first_seed, traffic, duration)
+
+
+def add_evaluate_command(commands: Any) -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="closed loop on unseen seeds, beside simpler drivers",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("model", help="artifact folder, NAME@1.4.2, runs:/ID/policy or models:/NAME@ALIAS")
+    command.add_argument(
+        "--log", action="store_true", help="log episodes, plots and a film to MLflow: evidence for its promotion"
+    )
+    command.add_argument("--env", metavar="ID", help="an environment of your own instead of the racetrack; see below")
+    command.add_argument("--env-config", type=Path, metavar="FILE", help="its keyword arguments, in YAML or JSON")
+    command.add_argument("--success-key", metavar="KEY", help="of `info` at an episode's last step: it succeeded")
+    command.add_argument(
+        "--collision-key", metavar="KEY", help="of `info` at any step: true, or a number, for a collision"
+    )
+    command.add_argument(
+        "--baseline",
+        metavar="FILE:CALLABLE",
+        help="what a first champion is held against: a function of what it observes (default: random actions)",
+    )
+    add_margin(command)
+    add_conditions(command, Conditions.episodes)
+    command.set_defaults(run=evaluate)
+    add_debug(command)
+
+
+def add_margin(command: argparse.ArgumentParser) -> None:
+    """The flag by which an absolute margin is given."""
+    command.add_argument(
+        "--reward-margin",
+        type=positive(float),
+        metavar="R",
+        help="by how much less reward an episode a version is still as good (default: 5%% of the champion's)",
+    )
+
+
+def add_conditions(command: argparse.ArgumentParser, episodes: int) -> None:
+    """Flags of the conditions under which a policy drives on the racetrack; see `racetrack_conditions`."""
+    command.add_argument("--episodes", type=positive(int), default=episodes, help="one a seed (default %(default)s)")
+    command.add_argument(
+        "--first-seed",
+        type=natural,
+        default=Conditions.first_seed,
+        help="(default %(default)s; training never sees it)",
+    )
+    command.add_argument("--traffic", type=natural, help="most other cars (default: what the policy was trained with)")
+    command.add_argument(
+        "--duration", type=positive(float), help=f"seconds an episode (default {Conditions.duration_s})"
+    )
+    command.add_argument("--gif", type=Path, help="film the first episode")

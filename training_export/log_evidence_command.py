@@ -1,0 +1,53 @@
+"""python -m training_export log-evidence: how a policy drove in a simulator elsewhere, as somebody reports it."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from carla_mlflow.cli import DONE, add_debug
+from training_export.evaluate_command import add_margin, tell
+
+
+def log_evidence(options: argparse.Namespace) -> int:
+    from carla_mlflow.mlflow_model import EVIDENCE_TAG, SELF_REPORTED, logging_run
+    from training_export.evidence_run import log_drives
+    from training_export.opening import identify
+    from training_export.own_driving import rows_of, summarise
+    from training_export.reported import read_reported
+
+    drives = read_reported(options.file)
+    with tempfile.TemporaryDirectory() as scratch:
+        policy = identify(options.model, Path(scratch))
+    figures = {driver: summarise(episodes) for driver, episodes in drives.items()}
+    seeds = [episode.seed for episode in drives["policy"]]
+    parameters = {"env": options.env, "env_version": options.env_version, "reward_margin": options.reward_margin}
+    parameters |= {"first_seed": seeds[0], "episodes": len(seeds)}
+    print(f"{policy.name} {policy.version} {policy.digest}")
+    tell(figures, options.reward_margin)
+    with logging_run(name=f"evidence {policy.name} {policy.version}") as run_id:
+        log_drives(policy, {EVIDENCE_TAG: SELF_REPORTED}, parameters, figures, rows_of(drives))
+    print(f"MLflow run {run_id}: {SELF_REPORTED}, as the gates and the journal will say; figures, episodes.json")
+    return DONE
+
+
+def add_log_evidence_command(commands: Any) -> None:
+    command = commands.add_parser(
+        "log-evidence", help="evidence from a simulator elsewhere, which MLflow then calls self-reported"
+    )
+    command.add_argument("model", metavar="REF", help="of the policy that drove: as for evaluate")
+    command.add_argument(
+        "file", type=Path, metavar="FILE", help="CSV: driver (policy, baseline), seed, success, collision, reward"
+    )
+    command.add_argument("--env", required=True, metavar="NAME", help="where it drove, such as town05")
+    command.add_argument(
+        "--env-version",
+        required=True,
+        metavar="TEXT",
+        help="all that has to be equal for two policies to have met the same episodes",
+    )
+    add_margin(command)
+    command.set_defaults(run=log_evidence)
+    add_debug(command)
