@@ -66,10 +66,10 @@ def _schemas(card: Card, settings: Settings) -> Json:
     observation = fields({spec.name: value_schema(spec) for spec in specs}, *specs.names)
     seed = {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_SEED}
     options = {
-        "deterministic": {"type": "boolean", "default": True},
+        "deterministic": {"type": ["boolean", "null"], "default": True},
         "seed": seed,
         "budget_ms": {"type": ["number", "null"], "minimum": 0},
-        "details": {"type": "boolean", "default": False},
+        "details": {"type": ["boolean", "null"], "default": False},
     }
     question = {"observations": array_of(ref("Observation"), 1, settings.max_batch), **options}
     answer = {

@@ -123,13 +123,14 @@ class PredictCodec:
         if not isinstance(rows, list):
             raise ApiError("bad_request", "expected a list of observations", "observations")
         for name in ("deterministic", "details"):
-            if not isinstance(document.get(name, True), bool):
+            if not isinstance(document.get(name), bool | None):
                 raise ApiError("bad_request", "expected true or false", name)
         seed, budget = document.get("seed"), check_budget(document.get("budget_ms"), "budget_ms")
         check_seed(seed, "seed")
         self._check_rows(len(rows))
         arrays = from_rows(self._specs, [self._with_arrays(row, index) for index, row in enumerate(rows)])
-        return PredictRequest(arrays, document.get("deterministic", True), seed, budget, document.get("details", False))
+        deterministic, details = document.get("deterministic") is not False, document.get("details") is True
+        return PredictRequest(arrays, deterministic, seed, budget, details)
 
     def _with_arrays(self, row: Any, index: int) -> Any:
         """A row, with what it brings as base64 in arrays."""
@@ -188,10 +189,10 @@ def _request_type(specs: ObservationSpec) -> type[Any]:
         "Request",
         [
             ("observations", list[observation]),  # type: ignore[valid-type]
-            ("deterministic", bool | UnsetType, UNSET),
+            ("deterministic", bool | None | UnsetType, UNSET),
             ("seed", Annotated[int, Meta(ge=0)] | None | UnsetType, UNSET),
             ("budget_ms", Annotated[float, Meta(ge=0)] | None | UnsetType, UNSET),
-            ("details", bool | UnsetType, UNSET),
+            ("details", bool | None | UnsetType, UNSET),
         ],
         forbid_unknown_fields=True,
     )

@@ -140,7 +140,7 @@ def _list(value: Any, where: str, most: int) -> list[Any]:
 
 
 def _flag(parameters: dict[str, Any], where: str, default: bool) -> bool:
-    value = parameters.get(where.rpartition(".")[2], default)
-    if not isinstance(value, bool):
+    value = parameters.get(where.rpartition(".")[2])
+    if not isinstance(value, bool | None):
         raise ApiError("bad_request", "expected true or false", where)
-    return value
+    return default if value is None else value

@@ -88,6 +88,20 @@ def test_tritonclient_is_told_what_is_served(any_server: Server):
             client.load_model(NAME)
 
 
+def test_parameters_that_are_null_are_parameters_that_are_absent(any_server: Server, engine: Engine):
+    inputs_ = [
+        {"name": name, "shape": array[:1].shape, "datatype": "FP32", "data": array[:1].ravel().tolist()}
+        for name, array in engine.golden.observations.items()
+    ]
+    names = ("deterministic", "seed", "budget_ms", "binary_data_output")
+    answers = [
+        any_server.post(f"/v2/models/{NAME}/infer", {"inputs": inputs_, "parameters": parameters})
+        for parameters in ({}, dict.fromkeys(names))
+    ]
+    assert [answer.status for answer in answers] == [200, 200], answers
+    assert answers[0].json == answers[1].json
+
+
 def test_tritonclient_samples_by_seed_compresses_and_asks_many_at_once(any_server: Server, engine: Engine):
     observations = {name: array[:5] for name, array in engine.golden.observations.items()}
     wanted = expected(engine, observations, deterministic=False, seed=7)["steer"]

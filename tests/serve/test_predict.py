@@ -59,6 +59,15 @@ def test_an_answer_says_which_policy_gave_it(server: Server, engine: Engine):
     assert answer.headers["x-policy-digest"] == engine.digest
 
 
+def test_an_option_that_is_null_is_an_option_that_is_absent(server: Server):
+    nulls = dict.fromkeys(("deterministic", "seed", "budget_ms", "details"))
+    answer = predict(server, GOOD, **nulls)
+    assert answer.status == 200, answer.body
+    assert (answer.json["actions"], answer.json["deterministic"]) == (predict(server, GOOD).json["actions"], True)
+    assert set(answer.json) == {"actions", "version", "digest", "deterministic", "timing_ms"}
+    assert predict(server, GOOD | {"speed": "fast"}, **nulls).json["error"]["field"] == "observations[0].speed"
+
+
 def test_a_sample_returns_its_seed_and_can_be_drawn_again(server: Server, engine: Engine):
     first = predict(server, GOOD, GOOD, deterministic=False).json
     again = predict(server, GOOD, GOOD, deterministic=False, seed=first["seed"]).json
