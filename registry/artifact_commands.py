@@ -81,7 +81,9 @@ def add_artifact_commands(commands: Any) -> None:
     command.add_argument("old", type=Path, metavar="vX.Y.Z", help="model.pt, preprocessor.pkl, model_card.yaml")
     command.add_argument("--observation", type=Path, required=True, metavar="spec.yaml", help="what the old card lacks")
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new folder; must not exist")
-    command.add_argument("--trust-pickle", action="store_true", help="read preprocessor.pkl: it runs code it holds")
+    command.add_argument(
+        "--trust-pickle", action="store_true", help="read a preprocessor.pkl of scikit-learn: it runs code it holds"
+    )
     command.add_argument("--name", help="of the policy (default: the old card's)")
     command.add_argument("--version", help="semantic version (default: the old card's or folder's)")
     command.set_defaults(run=migrate)

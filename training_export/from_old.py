@@ -2,7 +2,8 @@
 
     vX.Y.Z/
       model.pt           TorchScript: features (B, F) → action (B, A)
-      preprocessor.pkl   a fitted scikit-learn transformer, pickled; may be missing
+      preprocessor.pkl   a fitted scikit-learn transformer, pickled, or one of the project's own classes as a pickle
+                         or as JSON; may be missing
       model_card.yaml    name, version, prose; no format, no specs
 
 What it never wrote down, the shapes and bounds of its observations, comes from the author (`--observation`); what
@@ -24,6 +25,7 @@ from carla_mlflow.errors import CardError
 from training_export.draft import ActionDraft, CardDraft, complete
 from training_export.from_file import load_script
 from training_export.from_module import from_network
+from training_export.original_preprocessor import OriginalFeatures, read_original
 from training_export.preprocessed import Preprocessed, flat_input, preprocessed
 from training_export.trained import TrainedPolicy
 from training_export.untrusted import read_pickle
@@ -79,10 +81,13 @@ def from_old(folder: Path, draft: CardDraft, trust_pickle: bool, trusted: tuple[
     section = draft.observation
     assert section is not None
     specs, action = observation_spec(section), complete(draft.action)
-    prepared = Preprocessed()
-    if (folder / PREPROCESSOR).is_file():
-        prepared = preprocessed(read_pickle(folder / PREPROCESSOR, trust_pickle), specs, trusted)
+    prepared, own = Preprocessed(), None
+    file = folder / PREPROCESSOR
+    if file.is_file():
+        own = read_original(file)
+        if own is None:
+            prepared = preprocessed(read_pickle(file, trust_pickle), specs, trusted)
     network: nn.Module = load_script(folder / MODEL)
     if prepared.transformer is None:
-        network = flat_input(network, specs)
+        network = flat_input(network, specs, nn.Identity() if own is None else OriginalFeatures(own, specs))
     return from_network(f"{folder.name}/{MODEL}", network, draft, section, action, prepared)

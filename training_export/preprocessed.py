@@ -98,8 +98,14 @@ def preprocessed(transformer: Any, specs: ObservationSpec, trusted: tuple[str, .
         return Preprocessed(transformer, None, data, trusted, str(error))
 
 
-def flat_input(network: nn.Module, specs: ObservationSpec) -> nn.Module:
-    """A network of one row of features as one of named observations, traced so that it can be a part of a graph."""
+def flat_input(network: nn.Module, specs: ObservationSpec, preprocessing: nn.Module) -> nn.Module:
+    """A network of one row of features as one of named observations, traced so that it can be a part of a graph.
+
+    Args:
+        network: takes features (B, F).
+        specs: of the observations.
+        preprocessing: makes the features of the flat observations, float32 (B, F) in the specs' order.
+    """
     examples = tuple(torch.from_numpy(array) for array in specs.example(2).values())
-    traced: nn.Module = torch.jit.trace(Behind(nn.Identity(), network), examples, check_trace=False)  # type: ignore[no-untyped-call]
+    traced: nn.Module = torch.jit.trace(Behind(preprocessing, network), examples, check_trace=False)  # type: ignore[no-untyped-call]
     return traced
