@@ -48,7 +48,7 @@ def _usage(options: argparse.Namespace) -> str | None:
     ours = {"--traffic": options.traffic, "--duration": options.duration, "--gif": options.gif}
     given = [flag for flag, value in (ours if options.env else own).items() if value is not None]
     if given:
-        return f"{given[0]} is {'of the racetrack, not of --env' if options.env else 'of an environment: --env'}"
+        return f"{given[0]} is {'of the racetrack, not of --env' if options.env else 'of an environment: --env ID'}"
     if options.env and options.success_key is None and options.collision_key is None:
         return "--env needs --success-key, --collision-key or both: what in `info` says how an episode went"
     return None

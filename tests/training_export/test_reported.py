@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from registry_policies import cache_folder
 from tests_support import run_command
 
 from carla_mlflow import open_artifact
 from carla_mlflow.errors import DrivingError
+from registry import episodes
 from registry.evidence import find_evidence
+from registry.judging import judge
+from registry.moves import look
+from registry.promotion import Asked, promote
+from registry.reference import parse_reference
+from registry.registration import register
+from registry.store import Store
+from training_export.__main__ import main
 from training_export.own_driving import OwnEpisode
 from training_export.reported import BASELINES, COLUMNS, read_reported
 
@@ -70,8 +79,6 @@ def test_a_report_without_its_columns_or_letters_is_refused(tmp_path: Path):
 
 
 def test_the_gates_know_the_drivers_of_a_report():
-    from registry import episodes
-
     assert set(BASELINES) == set(episodes.BASELINES)
 
 
@@ -97,3 +104,36 @@ def test_a_report_is_evidence_that_is_called_self_reported(mlflow_home: Path, ex
     assert (done.code, "no policy named nobody" in done.err) == (1, True)
     done = run_command(*command, str(example), "nowhere.csv", *told)
     assert (done.code, done.err.strip()) == (1, "training_export: nowhere.csv: No such file or directory")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_promotion_by_a_report_is_journalled_as_self_reported(mlflow_home: Path, example: Path):
+    rows = [
+        f"{d},{seed},{int(d == 'policy')},0,{9 * (d == 'policy')}" for d in ("policy", "random") for seed in range(60)
+    ]
+    store = Store()
+    version, _ = register(store, str(example), cache_folder())
+    told = ["--env", "town05", "--env-version", "CARLA 0.9.15"]
+    assert main(["log-evidence", str(example), str(report(mlflow_home, *rows)), *told]) == 0
+    reference = parse_reference(f"{version.name}@{version.semver}")
+    moved = promote(store, reference, "production", cache_folder(), Asked(), judge("production"))
+    assert any("60 episodes in runs:/" in text and text.endswith("(self-reported)") for text in moved.findings)
+    [evidence] = look(store, version.name).entries[-1].move.evidence
+    assert evidence.startswith("runs:/")
+    assert evidence.endswith(" (self-reported)")
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--env", "CartPole-v1"], "--env needs --success-key, --collision-key or both"),
+        (["--env", "CartPole-v1", "--success-key", "ok", "--traffic", "3"], "--traffic is of the racetrack"),
+        (["--env", "CartPole-v1", "--success-key", "ok", "--gif", "a.gif"], "--gif is of the racetrack"),
+        (["--success-key", "ok"], "--success-key is of an environment: --env ID"),
+        (["--baseline", "a.py:b"], "--baseline is of an environment: --env ID"),
+        (["--env-config", "a.yaml"], "--env-config is of an environment: --env ID"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_a_mistake_of_usage(example: Path, capsys, flags: list[str], complaint: str):
+    assert main(["evaluate", str(example), *flags]) == 2
+    assert complaint in capsys.readouterr().err
