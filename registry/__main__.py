@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,7 @@ from registry.cache_commands import add_cache_commands
 from registry.evaluate_command import NOTE, drives_on_racetrack, evaluate_command
 from registry.history_commands import add_history_commands
 from registry.move_commands import add_move_commands
-from registry.printing import line, show, table
+from registry.printing import clock, line, show, table
 
 if TYPE_CHECKING:
     from registry.policy_version import PolicyVersion
@@ -66,10 +66,17 @@ def show_list(options: argparse.Namespace) -> int:
     ]
     rows = [("POLICY", "VERSION", "STAGE", "ALIASES", "MLFLOW", "REGISTERED", "DIGEST")]
     for v in versions:
-        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(v.created))
-        rows.append((v.name, v.semver, v.stage, ",".join(v.aliases) or "-", v.number, created, v.digest[:19] + "…"))
-    show(options, table(rows) if versions else f"{store.uri}: no policy is registered yet", {"versions": versions})
+        row = (v.name, v.semver, v.stage, ",".join(v.aliases) or "-", v.number, clock(v.created), v.digest[:19] + "…")
+        rows.append(row)
+    show(options, table(rows) if versions else _nothing(store), {"versions": versions})
     return DONE
+
+
+def _nothing(store: Store) -> str:
+    """That nothing is registered; and where the demo's registry is, when it lies below this folder."""
+    text = f"{store.uri}: no policy is registered yet"
+    demo = Path(".demo").absolute()
+    return text + (f"\nthe demo's registry: cd {shlex.quote(str(demo))}" if (demo / "mlflow.db").is_file() else "")
 
 
 def resolve(options: argparse.Namespace) -> int:
@@ -84,10 +91,8 @@ def show_version(options: argparse.Namespace) -> int:
     from registry.reference import parse_reference
 
     version = _store().resolve(parse_reference(options.reference))
-    rows = [
-        (key, ", ".join(value) if isinstance(value, tuple) else str(value)) for key, value in asdict(version).items()
-    ]
-    show(options, table(rows), asdict(version))
+    shown = asdict(version) | {"aliases": ", ".join(version.aliases), "created": clock(version.created)}
+    show(options, table([(key, str(value)) for key, value in shown.items()]), asdict(version))
     return DONE
 
 

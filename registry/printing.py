@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,11 @@ def line(version: PolicyVersion) -> str:
     return (
         f"{version.name} {version.semver}  {version.stage}  {version.digest}  (models:/{version.name}/{version.number})"
     )
+
+
+def clock(seconds: float) -> str:
+    """A time, seconds since 1970, as a date and a time of day here."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,9 +28,23 @@ def test_register_promote_list_resolve(mlflow_home: Path, example: Path):
     assert "production: none → 0.1.0" in done.out
     done = run_command("carla-registry", "list")
     assert [line.split()[:4] for line in done.out.splitlines()][1] == [NAME, "0.1.0", "production", "production"]
+    shown = dict(
+        line.split(maxsplit=1)
+        for line in run_command("carla-registry", "show", NAME + "/1").out.splitlines()
+        if " " in line
+    )
+    assert abs(time.mktime(time.strptime(shown["created"], "%Y-%m-%d %H:%M")) - time.time()) < 3600
+    assert json.loads(run_command("carla-registry", "show", NAME + "/1", "--json").out)["created"] > 1.7e9
     resolved = json.loads(run_command("carla-registry", "resolve", f"{NAME}@production", "--json").out)
     assert resolved["semver"] == "0.1.0"
     assert resolved["digest"].startswith("sha256:")
+
+
+def test_a_list_that_is_empty_beside_a_demo_says_where_the_demos_registry_is(mlflow_home: Path):
+    assert "demo" not in run_command("carla-registry", "list").out
+    (mlflow_home / ".demo").mkdir()
+    (mlflow_home / ".demo" / "mlflow.db").touch()
+    assert f"the demo's registry: cd {mlflow_home}/.demo" in run_command("carla-registry", "list").out
 
 
 @pytest.mark.parametrize(
