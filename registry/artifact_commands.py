@@ -77,7 +77,7 @@ def add_artifact_commands(commands: Any) -> None:
     )
     command.set_defaults(run=verify)
 
-    command = commands.add_parser("migrate", help="an artifact of the original layout becomes format 1, beside it")
+    command = commands.add_parser("migrate", help="an artifact of the original layout becomes one of ours, beside it")
     command.add_argument("old", type=Path, metavar="vX.Y.Z", help="model.pt, preprocessor.pkl, model_card.yaml")
     command.add_argument("--observation", type=Path, required=True, metavar="spec.yaml", help="what the old card lacks")
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new folder; must not exist")

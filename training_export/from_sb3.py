@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,9 @@ def _normalisers(source: str, statistics: VecNormalize, space: Any, boxes: Boxes
     return {name: Normalise(running.mean, running.var, epsilon, clip) for name, running in fitted.items()}
 
 
-def _seen(statistics: VecNormalize | None, normalised: Iterable[str]) -> dict[str, Range]:
+def _seen(statistics: VecNormalize | None, normalised: Collection[str]) -> dict[str, Range]:
     """From where to where the observations were that VecNormalize normalises, by its mean and variance."""
-    if statistics is None:
+    if statistics is None or not normalised:  # one that normalises nothing has no statistics
         return {}
     found: Any = statistics.obs_rms
     fitted = found if isinstance(found, dict) else {SINGLE: found}

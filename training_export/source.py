@@ -112,7 +112,7 @@ def _from_folder(path: Path, draft: CardDraft, given: Given) -> Opened:
         draft = draft_of_old(path, draft)
         return Opened("artifact of the old layout", from_old(path, draft, given.trust_pickle, given.trust_types), draft)
     if (path / "model_card.yaml").is_file():
-        raise ExportError(f"{path}: already is a policy artifact of format 1; register or serve it as it is")
+        raise ExportError(f"{path}: already is a policy artifact; register or serve it as it is")
     return _from_checkpoint(path, draft)
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from registry_policies import changed
+from registry_policies import example as example_artifact
 
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow import code_bundle as bundle
@@ -41,6 +45,15 @@ def test_the_model_acts_exactly_as_the_engine(logged: str, example: Path, monkey
     sampled = model.predict(frame, params={"deterministic": False, "seed": 3})
     wanted = engine.act(engine.golden.observations, deterministic=False, seed=3).control
     assert sampled.to_numpy().tobytes() == wanted.tobytes()
+
+
+def test_raw_actions_whose_meaning_no_card_says_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    from carla_mlflow.pyfunc_model import PolicyModel  # here, since MLflow warns of it as it is imported
+
+    action = example_artifact().card.action
+    wide = msgspec.structs.replace(action, raw={**action.raw, "acceleration": (-1.0, 2.0)})
+    PolicyModel().load_context(SimpleNamespace(artifacts={"policy": changed(tmp_path, "0.2.0", action=wide)}))
+    assert "0.2.0: action.raw.acceleration has the bounds [-1, 2], not [-1, 1]" in caplog.text
 
 
 def test_the_model_answers_where_this_project_is_not_installed(logged: str, mlflow_home: Path):

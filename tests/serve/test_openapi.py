@@ -17,8 +17,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 from tests_support import EXAMPLE, Server, missing
 
 from benchmarks.networks import small_view
-from carla_mlflow import open_artifact
-from serve.openapi import openapi
+from carla_mlflow import ArraySpec, open_artifact
+from serve.openapi import openapi, value_schema
 from serve.settings import Settings
 from training_export.export import export_policy
 
@@ -45,6 +45,13 @@ def test_every_bound_of_the_card_stands_in_the_document(example: Path):
     assert (speed["minimum"], speed["maximum"]) == (0.0, 60.0)
     assert fields["Observation"]["properties"]["sensors"]["minItems"] == 12
     assert fields["Question"]["properties"]["observations"]["maxItems"] == 7
+
+
+def test_an_open_bound_is_none_in_the_document():
+    half = value_schema(ArraySpec("x", "float32", (2,), (0.0, None), 5.0))["items"]
+    assert half == {"type": "number", "maximum": 5.0}
+    speed = value_schema(ArraySpec("speed", "float32", (), 0.0, None))
+    assert (speed["minimum"], "maximum" in speed) == (0.0, False)
 
 
 def test_the_document_says_what_a_raw_action_means(example: Path):
