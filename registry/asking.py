@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
 import tempfile
 import threading
 import time
@@ -84,7 +85,8 @@ def one_at_a_time(uri: str) -> Iterator[None]:
     if not uri.startswith("sqlite:"):
         yield
         return
-    name = f"carla-mlflow-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
+    # A name of each user's own: the file of another could not be opened, and its database not written either.
+    name = f"carla-mlflow-{os.getuid()}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
     with open(Path(tempfile.gettempdir()) / name, "a") as lock:  # released with the file
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -16,7 +16,7 @@ from serve.errors import ApiError
 from serve.inflate import inflate
 from serve.settings import Settings
 from serve.slot import Slot
-from serve.wire.plan import check_encoding, check_key, read_request_id
+from serve.wire.plan import READ_HEADERS, check_encoding, check_key, read_request_id
 
 UNFRAMED = "serve.unframed"
 """Set in the WSGI environment of a request after which nobody knows where the next one begins."""
@@ -38,7 +38,7 @@ def admit(settings: Settings, slot: Slot) -> Response | None:
         raise
     preflight = request.method == "OPTIONS" and headers.get("origin", "") in settings.origins
     if settings.api_key and not preflight:
-        check_key(request.path, headers.get("authorization", ""), settings.api_key)
+        check_key(request.path, headers.get("authorization", ""), settings)
     if check_encoding(headers.get("content-encoding", "")):
         g.body = inflate(g.body, limit)
     return _preflight() if preflight else None
@@ -65,7 +65,7 @@ def _check_framing(headers: dict[str, str]) -> None:
 def _preflight() -> Response:
     response = Response(status=204)
     response.headers["Access-Control-Allow-Methods"] = "GET, POST"
-    response.headers["Access-Control-Allow-Headers"] = "Content-Type, Authorization, X-Request-Id, X-Request-Budget-Ms"
+    response.headers["Access-Control-Allow-Headers"] = READ_HEADERS
     response.headers["Access-Control-Max-Age"] = "600"
     return response
 

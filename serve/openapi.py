@@ -11,6 +11,7 @@ from serve.errors import STATUS
 from serve.openapi_inference import inference_paths, inference_schemas
 from serve.openapi_shapes import ASKED, Json, array_of, body, fields, json_content, operation, ref
 from serve.settings import Settings
+from serve.wire.plan import HOOK_PATH, OPEN_PATHS
 
 
 def openapi(card: Card, settings: Settings, has_hook: bool) -> Json:
@@ -23,9 +24,7 @@ def openapi(card: Card, settings: Settings, has_hook: bool) -> Json:
     """
     paths = {**_prediction_paths(card), **inference_paths(card), **_probe_paths()}
     if has_hook:
-        paths["/hooks/mlflow"] = {
-            "post": operation("MLflow's signed webhook", {"200": _object("heard")}, "unauthorized")
-        }
+        paths[HOOK_PATH] = {"post": operation("MLflow's signed webhook", {"200": _object("heard")}, "unauthorized")}
     document: Json = {
         "openapi": "3.1.0",
         "info": {"title": f"{card.name} {card.version}", "version": __version__, "description": card.description},
@@ -35,6 +34,9 @@ def openapi(card: Card, settings: Settings, has_hook: bool) -> Json:
     if settings.api_key:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
+        for path in (*OPEN_PATHS, HOOK_PATH):
+            for described in paths.get(path, {}).values():
+                described["security"] = []
     return document
 
 

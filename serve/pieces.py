@@ -7,7 +7,6 @@ take turns, a piece of each at a time. Budgets are kept while a request waits, w
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from asyncio import AbstractEventLoop
@@ -17,6 +16,7 @@ from queue import SimpleQueue
 
 from carla_mlflow.actions import Actions
 from serve.answer import too_late
+from serve.cores import usable_cores
 from serve.errors import ApiError
 from serve.job import PIECE_MS, Job
 from serve.turn import CLIENT_GONE, Outcomes, Question
@@ -39,7 +39,7 @@ class Pieces:
 
     def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes, timeout_s: float) -> None:
         self._loop, self._outcomes, self._timeout_s = loop, outcomes, timeout_s
-        self._threads = os.cpu_count() or 1
+        self._threads = usable_cores()
         self._waiting: SimpleQueue[tuple[int, Job, int, int] | None] = SimpleQueue()
         self._pool: list[threading.Thread] = []
         self._stopped = False

@@ -56,6 +56,7 @@ def documents(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
         yield form, {form: rows}
         yield form + ", one row", {form: rows[:1]}
         yield form + " by column", {form: columns(rows)}
+        yield form + ", one row's object", {form: rows[0]}
         yield form + ", bare", {form: table}
 
 

@@ -50,7 +50,8 @@ class ScoringCodec:
         unknown = set(document) - {forms[0], "params"}
         if unknown:
             raise ApiError("bad_request", f"unknown field beside {forms[0]}; expected params or nothing")
-        rows = _READERS[forms[0]](document[forms[0]])
+        given = document[forms[0]]
+        rows = [given] if forms[0] in _TENSOR_FORMS and self._is_row(given) else _READERS[forms[0]](given)
         return self._request(rows, _params(document.get("params")))
 
     def decode_csv(self, body: bytes) -> PredictRequest:
@@ -65,6 +66,15 @@ class ScoringCodec:
         if len(set(reader.fieldnames or ())) != len(reader.fieldnames or ()):
             raise ApiError("bad_request", "a column is named twice")
         return self._request([{name: _number(text) for name, text in row.items()} for row in table], {})
+
+    def _is_row(self, value: Any) -> bool:
+        """Whether an object holds the fields of one row rather than a list for each field."""
+        shapes = {spec.name: len(spec.shape) for spec in self._specs}
+        return (
+            isinstance(value, dict)
+            and value != {}
+            and all(_depth(each) == shapes.get(name) for name, each in value.items())
+        )
 
     def _request(self, rows: Rows, params: dict[str, Any]) -> PredictRequest:
         if not rows:
@@ -109,12 +119,23 @@ def _from_inputs(value: Any) -> Rows:
     if isinstance(value, list):
         return value
     if not isinstance(value, dict) or not value or not all(isinstance(column, list) for column in value.values()):
-        raise ApiError("bad_request", "inputs: expected an object of lists, one a field, or a list of objects")
+        raise ApiError(
+            "bad_request", "inputs: expected an object of lists, one a field, or a list of objects, or one row's object"
+        )
     if len({len(column) for column in value.values()}) != 1:
         raise ApiError("bad_request", "inputs: the lists differ in length")
     return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
 
 
+def _depth(value: Any) -> int:
+    """How many lists lie in one another at the first value."""
+    depth = 0
+    while isinstance(value, list):
+        value, depth = (value[0] if value else None), depth + 1
+    return depth
+
+
+_TENSOR_FORMS = ("instances", "inputs")
 _READERS = {
     "dataframe_split": _from_split,
     "dataframe_records": _from_records,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from carla_mlflow.control import CONTROL_NAMES
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import SpecError
+from serve.cores import usable_cores
 from serve.score.columns import observations_in
 from serve.score.files import opened, result_schema
 
@@ -119,7 +120,7 @@ def score_file(scorer: Scorer, of: About, output: Path, told: Callable[[int, boo
     parts = output.with_name(f".{output.name}.parts")
     _begin(parts, of)
     rows, files = 0, list[Path]()
-    with opened(Path(of.source), scorer.columns) as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with opened(Path(of.source), scorer.columns) as file, ThreadPoolExecutor(usable_cores()) as pool:
         schema = result_schema(file, of.kept, of.version, of.digest)
         for number, batch in enumerate(file.iter_batches(of.part_rows, columns=scorer.columns)):
             part = parts / f"{number:08}.parquet"

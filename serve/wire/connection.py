@@ -49,6 +49,7 @@ class Connection(asyncio.Protocol):
         self.deadline = float("inf")
         self.gone = False
         self._rest = b""  # the beginning of a head, or what waits while nothing is read
+        self._skipped = False  # an empty line before the head that is being read
         self._plan: Plan | None = None  # of the request whose body is being read
         self._body: FixedBody | LargeBody | ChunkedBody | None = None
         self._fills = False  # whether what comes goes straight into the body
@@ -96,7 +97,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._refused = False
-        if self._body is None and not self._rest and not self._closing and not self._deaf:
+        waits = self._closing or self._deaf or len(self.pending) >= MOST_PIPELINED
+        if self._body is None and not self._rest and not waits:
             end = data.find(b"\r\n\r\n") + 4
             plan = self.server.planner.known(data[:end])
             if plan is not None and len(data) == end + plan.head.length <= SMALL_BYTES and not plan.head.chunked:
@@ -173,11 +175,18 @@ class Connection(asyncio.Protocol):
             self._since = time.perf_counter()
             self.deadline = time.monotonic() + self.server.header_timeout_s
         data, self._rest = self._rest + data, b""
+        if data.startswith(b"\r\n") and not self._skipped:  # RFC 9112, 2.2: one empty line before a request is ignored
+            data, self._skipped = data[2:], True
+            if not data:
+                self.deadline = float("inf") if self.pending else time.monotonic() + KEEP_ALIVE_S
+                return b""
+        if data[:1] in (b"\r", b"\n") and (data != b"\r" or self._skipped):
+            raise ApiError("bad_request", "a line of the head does not end as HTTP says")
         end = data.find(b"\r\n\r\n") + 4
         if len(data if end == 3 else data[:end]) > MOST_BYTES:
             raise ApiError("headers_too_large", f"at most {MOST_BYTES} bytes")
         if end == 3:
-            if data.count(b"\n") != data.count(b"\r\n") or data[:1] in (b"\r", b"\n"):
+            if data.count(b"\n") != data.count(b"\r\n"):
                 raise ApiError("bad_request", "a line of the head does not end as HTTP says")
             self._rest = data
             return b""
@@ -185,7 +194,7 @@ class Connection(asyncio.Protocol):
         return data[end:]
 
     def _expect_body(self, plan: Plan) -> None:
-        head, self._plan = plan.head, plan
+        head, self._plan, self._skipped = plan.head, plan, False
         if plan.refusal is not None and (head.length or head.chunked):
             raise plan.refusal.with_traceback(None)  # the body would be read for nothing; raised often, it would grow
         limit = self.server.limit_of(plan)

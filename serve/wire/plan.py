@@ -18,6 +18,15 @@ MOST_REMEMBERED, LONGEST_REMEMBERED = 1024, 1024
 """Heads, and bytes of each."""
 OPEN_PATHS = ("/healthz", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready")
 """Answered without POLICY_API_KEY: whoever probes a server has none."""
+HOOK_PATH = "/hooks/mlflow"
+"""Its key is the signature of what is delivered."""
+READ_HEADERS = (
+    "Content-Type, Content-Encoding, Authorization, Inference-Header-Content-Length, "
+    "X-Request-Id, X-Request-Budget-Ms, traceparent, tracestate"
+)
+"""Of a request: what a page of a configured origin may send."""
+EXPOSED_HEADERS = "X-Request-Id, X-Policy-Version, X-Policy-Digest, Inference-Header-Content-Length, Retry-After"
+"""Of an answer: what it may read."""
 
 INFER_PATH = re.compile(
     r"/v2/models/(?P<name>[A-Za-z0-9._-]{1,128})(/versions/(?P<version>[A-Za-z0-9.+-]{1,128}))?/infer", re.ASCII
@@ -95,7 +104,7 @@ def make_plan(head: Head, settings: Settings, routes: Routes) -> Plan:
     extra = cors_headers(head.headers.get("origin", ""), settings)
     try:
         if settings.api_key and not (head.method == "OPTIONS" and extra):  # a preflight carries no key
-            check_key(head.path, head.headers.get("authorization", ""), settings.api_key)
+            check_key(head.path, head.headers.get("authorization", ""), settings)
         if head.length > settings.max_body_bytes:
             raise ApiError("body_too_large", f"at most {settings.max_body_bytes} bytes")
         media_type, budgets = "", [settings.budget_ms] if settings.budget_ms else []
@@ -132,17 +141,18 @@ def cors_headers(origin: str, settings: Settings) -> bytes:
     """What lets the pages of an origin read an answer, for origins that are configured."""
     if origin not in settings.origins:
         return b""
-    exposed = "X-Request-Id, X-Policy-Version, X-Policy-Digest"
     return (
-        f"Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Expose-Headers: {exposed}\r\nVary: Origin\r\n"
+        f"Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Expose-Headers: {EXPOSED_HEADERS}\r\nVary: Origin\r\n"
     ).encode()
 
 
-def check_key(path: str, given: str, key: str) -> None:
+def check_key(path: str, given: str, settings: Settings) -> None:
     """Raises ApiError when a path needs the server's key and Authorization does not bring it."""
+    if path in OPEN_PATHS or (settings.webhook_secret and path == HOOK_PATH):
+        return
     scheme, _, token = given.partition(" ")
-    fits = hmac.compare_digest(token.strip().encode("utf-8", "replace"), key.encode())
-    if path not in OPEN_PATHS and not (fits and scheme.lower() == "bearer"):
+    fits = hmac.compare_digest(token.strip().encode("utf-8", "replace"), settings.api_key.encode())
+    if not (fits and scheme.lower() == "bearer"):
         raise ApiError("unauthorized", "expected Authorization: Bearer and this server's key")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tests_support import EXAMPLE, Server, run_command
 
 from carla_mlflow import open_artifact
 from serve.bake import bake
+from serve.cores import usable_cores
 from serve.flags import settings_from_environment, unknown_variables, with_baked
 from serve.probe import PORT
 from serve.settings import Settings
@@ -117,3 +119,22 @@ def test_a_server_with_a_misspelt_variable_says_so_once_and_serves(
 def test_the_probe_fails_where_nobody_answers(flags: list[str]):
     done = run_command("python", "-m", "serve.probe", *flags, env={"POLICY_PORT": "1"})
     assert (done.code, "port 1" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "20000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_no_more_cores_are_used_than_a_container_may(tmp_path: Path, files: dict[str, str], most: int | None):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    here = len(os.sched_getaffinity(0))
+    assert usable_cores(tmp_path) == (here if most is None else min(here, most))

@@ -110,6 +110,21 @@ def test_requests_in_one_packet_are_answered_in_order(any_server: Server):
     assert answer.index(b"X-Request-Id: a") < answer.index(b"X-Request-Id: b")
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+@pytest.mark.parametrize(("empty", "expected"), [(1, [200, 200]), (2, [400])])
+def test_one_empty_line_before_a_request_is_ignored_in_whatever_pieces_it_comes(
+    loop_server: Server, size: int, empty: int, expected: list[int]
+):
+    asked = (b"\r\n" * empty + GET) * 2
+    with connect(loop_server) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):  # it has ended the connection
+            for start in range(0, len(asked), size):
+                raw.sendall(asked[start : start + size])
+            raw.shutdown(socket.SHUT_WR)
+        assert statuses(read_all(raw)) == expected
+
+
 def test_a_hundred_pipelined_predictions_are_answered_in_order(loop_server: Server):
     asked = [post(b"X-Request-Id: n%03d\r\n" % number) for number in range(100)]
     answer = say(loop_server, b"".join(asked))
@@ -254,6 +269,9 @@ def test_a_key_is_asked_of_everyone_but_probes(start_server: Callable[..., Serve
         assert server.get("/healthz").status == 200
 
 
+SENT_BY_PAGES = {"inference-header-content-length", "traceparent", "content-encoding", "x-request-budget-ms"}
+
+
 def test_pages_of_a_configured_origin_may_ask_and_no_others(start_server: Callable[..., Server], example: Path):
     for kind in KINDS:
         server = start_server("--model", str(example), "--worker-class", kind, "--cors-origins", "https://cars.example")
@@ -263,6 +281,10 @@ def test_pages_of_a_configured_origin_may_ask_and_no_others(start_server: Callab
             assert server.send("POST", "/predict", BODY, headers).headers.get("access-control-allow-origin") == allowed
             preflight = server.send("OPTIONS", "/predict", None, {"Origin": origin})
             assert preflight.headers.get("access-control-allow-origin") == allowed
+            listed = {
+                name.strip().lower() for name in preflight.headers.get("access-control-allow-headers", "").split(",")
+            }
+            assert (listed >= SENT_BY_PAGES) == (allowed is not None)
         assert "access-control-allow-origin" not in server.post("/predict", BODY).headers
 
 

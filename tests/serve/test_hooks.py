@@ -66,6 +66,22 @@ def test_without_a_secret_there_is_no_such_route(server: Server):
     assert server.post("/hooks/mlflow", BODY, **signed("a")).status == 404
 
 
+@pytest.mark.parametrize("kind", ["loop", "gthread"])
+def test_a_signed_delivery_needs_no_key_beside_its_signature(
+    start_server: Callable[..., Server], example: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    monkeypatch.setenv("POLICY_WEBHOOK_SECRET", SECRET)
+    monkeypatch.setenv("POLICY_API_KEY", "of-the-server")
+    server = start_server("--model", str(example), "--worker-class", kind)
+    server.wait_ready()
+    assert server.post("/hooks/mlflow", BODY, **signed("a")).status == 200
+    assert server.post("/hooks/mlflow", BODY, **signed("b", secret="another")).status == 401
+    assert server.post("/metadata", b"").status == 401
+    described = server.send("GET", "/openapi.json", headers={"Authorization": "Bearer of-the-server"}).json
+    assert described["paths"]["/hooks/mlflow"]["post"]["security"] == []
+    assert described["paths"]["/readyz"]["get"]["security"] == []
+
+
 def test_the_secret_is_no_flag_and_is_never_shown():
     helped = run_command("carla-serve", "--help", env={"POLICY_WEBHOOK_SECRET": SECRET})
     assert SECRET not in helped.out

@@ -54,6 +54,13 @@ def test_every_form_gives_the_engines_bits(server: Server, engine: Engine):
             assert actions(answer.json).tobytes() == wanted.tobytes()
 
 
+@pytest.mark.parametrize("form", ["inputs", "instances"])
+def test_one_row_may_be_an_object(server: Server, engine: Engine, form: str):
+    wanted = engine.act({name: array[:1] for name, array in engine.golden.observations.items()}).control
+    answer = server.post("/invocations", {form: dict(zip(COLUMNS, rows_of(engine, 1)[0], strict=True))})
+    assert actions(answer.json).tobytes() == wanted.tobytes()
+
+
 @pytest.mark.parametrize(
     ("body", "status", "ours", "theirs"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -19,6 +18,8 @@ from slow_policies import HANGS_AT, SLOW_AT, laborious, predict_bytes
 from tests_support import Server
 
 from carla_mlflow import Engine
+from serve.cores import usable_cores
+from serve.wire.connection import MOST_PIPELINED
 
 
 def ask(server: Server, first: float, rows: int = 1, **fields: Any) -> httpcore.Response:
@@ -131,7 +132,7 @@ def test_what_waits_behind_forwards_that_hang_is_told(start_server: Callable[...
     server.wait_ready()
     answers: list[int] = []
     hang = [
-        threading.Thread(target=lambda: answers.append(ask(server, HANGS_AT).status)) for _ in range(os.cpu_count())
+        threading.Thread(target=lambda: answers.append(ask(server, HANGS_AT).status)) for _ in range(usable_cores())
     ]
     for thread in hang:
         thread.start()
@@ -141,8 +142,23 @@ def test_what_waits_behind_forwards_that_hang_is_told(start_server: Callable[...
     assert waits.headers
     for thread in hang:
         thread.join()
-    assert answers == [500] * os.cpu_count()
+    assert answers == [500] * usable_cores()
     until(lambda: _answers(server), server)
+
+
+def test_requests_that_come_one_a_packet_are_read_no_further_than_those_that_come_at_once(
+    start_server: Callable[..., Server], tmp_path: Path
+):
+    server = start_server("--model", str(laborious(tmp_path, 1)))
+    server.wait_ready()
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(2 * MOST_PIPELINED):
+            raw.sendall(predict_bytes(SLOW_AT))
+            time.sleep(0.002)
+        until(lambda: (metric(server, "policy_in_flight") or 0) >= MOST_PIPELINED, server)
+        time.sleep(0.3)
+        assert (metric(server, "policy_in_flight") or 0) <= MOST_PIPELINED + 1  # 1: the question itself
 
 
 def test_no_spelling_of_a_path_leads_a_prediction_past_the_watchdog(start_server: Callable[..., Server], policy: Path):
