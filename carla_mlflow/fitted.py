@@ -142,7 +142,11 @@ def _check_one(transformer: Any, width: int | None, place: str) -> None:
     try:
         check_is_fitted(transformer)
     except NotFittedError as error:
-        raise ExportError(f"the preprocessor {described(transformer, place)} was never fitted") from error
+        if not _is_stateless(transformer, width):
+            raise ExportError(
+                f"the preprocessor {described(transformer, place)} was never fitted; if its fit has nothing to keep, "
+                "its __sklearn_is_fitted__ says so by returning True"
+            ) from error
     except (AttributeError, TypeError):
         pass  # not one of scikit-learn's estimators: it has no convention for what fitting leaves
     fitted_on = getattr(transformer, "n_features_in_", None)
@@ -151,6 +155,24 @@ def _check_one(transformer: Any, width: int | None, place: str) -> None:
         raise ExportError(
             f"the preprocessor {described(transformer, place)} was fitted on {fitted_on} features, {given}"
         )
+
+
+def _is_stateless(transformer: Any, width: int | None) -> bool:
+    """Whether a transformer of the author's own keeps nothing when it is fitted: scikit-learn can't tell from it."""
+    from sklearn.base import clone
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    if type(transformer).__module__.partition(".")[0] == "sklearn":
+        return False
+    try:
+        fitted = clone(transformer).fit(np.random.default_rng(0).random((16, width or 1)))
+        check_is_fitted(fitted)
+    except NotFittedError:
+        return True
+    except Exception:  # the author's fit may raise anything
+        return False
+    return False
 
 
 def _keeps_width(transformer: Any) -> bool:

@@ -64,6 +64,9 @@ def to_torchscript(graph: PolicyGraph, examples: tuple[torch.Tensor, ...]) -> by
         traced = torch.jit.trace(graph.eval(), examples, check_trace=False)  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the network raises on an example observation
         raise ExportError(f"the network does not take the card's observations: {_reason(error)}") from error
+    # As it is used: whoever loads it gets its answers without gradients, and no layer that learns. Not frozen: the
+    # weights' hash reads the state_dict; not optimised for inference, which rounds a row by its place (docs/adr/0004).
+    traced.eval().requires_grad_(False)
     buffer = io.BytesIO()
     torch.jit.save(traced, buffer)
     return without_debug_info(buffer.getvalue())

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
@@ -50,6 +51,31 @@ AFTER_COLUMNS = Pipeline([("columns", COLUMNS), ("range", MinMaxScaler().fit(FIT
 def test_what_was_fitted_on_something_else_is_refused_in_words(transformer: Any, problem: str):
     with pytest.raises(ExportError, match=problem):
         check_fitted(transformer, WIDTH)
+
+
+class Clip(BaseEstimator, TransformerMixin):
+    """Has nothing to keep from its fit, and does not say so."""
+
+    def fit(self, X: Any, y: Any = None) -> Clip:  # noqa: N803
+        return self
+
+    def transform(self, X: Any) -> Any:  # noqa: N803
+        return np.clip(X, -1, 1)
+
+
+class Centre(Clip):
+    """Has something to keep."""
+
+    def fit(self, X: Any, y: Any = None) -> Centre:  # noqa: N803
+        self.mean_ = X.mean(axis=0)
+        return self
+
+
+def test_a_transformer_of_the_authors_own_that_keeps_nothing_is_as_good_as_fitted():
+    check_fitted(Clip(), WIDTH)
+    check_fitted(make_pipeline(StandardScaler(), Clip(), MinMaxScaler()).fit(FITTED_ON), WIDTH)
+    with pytest.raises(ExportError, match=r"\.Centre.* was never fitted; if its fit has nothing to keep"):
+        check_fitted(Centre(), WIDTH)
 
 
 class Bare:
