@@ -27,6 +27,7 @@ CARTPOLE = Box(np.float32([-4.8, -np.inf, -0.42, -np.inf]), np.float32([4.8, np.
 IMAGE = Box(0, 255, (36, 40, 3), np.uint8)  # as cameras give it; Stable-Baselines3 puts the channels first
 FIRST = Box(0, 255, (3, 36, 36), np.uint8)
 MIXED = Dict({"speed": Box(0, 30, (2,)), "camera": FIRST})
+PAIR = Dict({"speed": Box(0, 30, (2,)), "beams": Box(0, 1, (3,))})
 PEDALS = Box(np.float32([-3, -0.7]), np.float32([2, 0.7]))
 CHOICES = Discrete(4)
 SCALES = {"full_throttle": 2.0, "full_brake": -3.0, "full_right": 0.7}
@@ -105,6 +106,7 @@ class Remembering(ActorCriticPolicy):
 
 
 CASES = {
+    "ppo-pair": Case("PPO", "MultiInputPolicy", PAIR, normalise={}),
     "ppo": Case("PPO", "MlpPolicy", VECTOR),
     "ppo-float64": Case("PPO", "MlpPolicy", DOUBLE, normalise={}),
     "ppo-mixed": Case(
@@ -123,6 +125,9 @@ CASES = {
     "ppo-own": Case("PPO", OwnPolicy, MIXED, policy_kwargs={"features_extractor_class": OwnFeatures}),
     "ppo-normalised-image": Case(
         "PPO", "CnnPolicy", FIRST, CHOICES, normalise={}, policy_kwargs={"normalize_images": False, **SMALL_CNN}
+    ),
+    "dqn-normalised-image": Case(
+        "DQN", "CnnPolicy", FIRST, CHOICES, normalise={}, policy_kwargs={"normalize_images": False, **SMALL_CNN}
     ),
     "dqn": Case("DQN", "MlpPolicy", VECTOR, CHOICES, normalise={}),
     "dqn-open": Case("DQN", "MlpPolicy", CARTPOLE, CHOICES),

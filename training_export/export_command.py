@@ -50,6 +50,8 @@ def export(options: argparse.Namespace) -> int:
     draft, trained = opened.draft, opened.trained
     name, version = options.name or draft.name, options.version or draft.version
     print(f"found     {opened.kind} {options.source}: {_facts(trained)}")
+    if trained.assumed:
+        print(f"assumed   {trained.assumed}")
     stated = None if draft.parity is None else draft.parity.parity
     _tell_unknown(trained)
     exported = export_policy(trained, name, version, options.description or draft.description, stated)
@@ -76,7 +78,15 @@ def _given(options: argparse.Namespace) -> Given:
     from training_export.source import Given
 
     types = operators_types(options.trust_types)
-    return Given(options.source, options.card, options.preprocessor, options.vecnormalize, options.trust_pickle, types)
+    return Given(
+        options.source,
+        options.card,
+        options.preprocessor,
+        options.vecnormalize,
+        options.no_vecnormalize,
+        options.trust_pickle,
+        types,
+    )
 
 
 def _tell_noise(asked: Asked, stated: bool) -> None:
@@ -169,7 +179,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--preprocessor", type=Path, metavar="FILE", help="fitted scikit-learn transformer (.skops, or a pickle)"
     )
-    parser.add_argument("--vecnormalize", type=Path, metavar="FILE", help="VecNormalize's pickle, for model.zip")
+    normalised = parser.add_mutually_exclusive_group()
+    normalised.add_argument("--vecnormalize", type=Path, metavar="FILE", help="VecNormalize's pickle, for model.zip")
+    normalised.add_argument(
+        "--no-vecnormalize", action="store_true", help="model.zip was trained without VecNormalize, whatever it shows"
+    )
     parser.add_argument(
         "--trust-pickle", action="store_true", help="read pickles among the sources: it runs code that they hold"
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
+from torch import nn
 
 from carla_mlflow.card_sections import ActionCard, FieldCard, observation_spec
 from carla_mlflow.errors import CardError, ExportError
@@ -17,7 +18,15 @@ from training_export.draft import ActionDraft, CardDraft, complete
 from training_export.graph import PolicyGraph
 from training_export.sb3_answer import Answer
 from training_export.sb3_networks import network_of
-from training_export.sb3_zip import identify, load_model, read_statistics
+from training_export.sb3_statistics import (
+    CHOOSE,
+    USUAL_CLIP,
+    check_alone,
+    check_remembered,
+    normalisers_of,
+    read_statistics,
+)
+from training_export.sb3_zip import identify, load_model
 from training_export.seen import Range, of_moments, with_seen
 from training_export.spaces import SINGLE, action_of_space, observation_of_space
 from training_export.trained import TrainedPolicy
@@ -26,7 +35,9 @@ Boxes = Mapping[str, Any]
 Section = dict[str, FieldCard]
 
 
-def from_sb3(path: Path, draft: CardDraft, vecnormalize: Path | None, trust_pickle: bool) -> TrainedPolicy:
+def from_sb3(
+    path: Path, draft: CardDraft, vecnormalize: Path | None, trust_pickle: bool, alone: bool = False
+) -> TrainedPolicy:
     """Reads model.zip, which unpickles: only when the user trusts it.
 
     Args:
@@ -34,12 +45,15 @@ def from_sb3(path: Path, draft: CardDraft, vecnormalize: Path | None, trust_pick
         draft: the author's card; its action section is needed, its observation section wins over the space's bounds.
         vecnormalize: what `VecNormalize.save` wrote, or None.
         trust_pickle: whether both may be unpickled.
+        alone: whether the user says that there was no VecNormalize.
 
     Raises:
         ExportError: it is something else, nobody trusts it, it can't be loaded, or can't be a graph.
         CardError: the card leaves something open, or contradicts the policy.
     """
-    facts = identify(path)
+    settings, facts = identify(path)
+    algorithm = facts["algorithm"]
+    assumed = check_alone(path, algorithm, settings) if vecnormalize is None and not alone else ""
     model = load_model(path, facts, trust_pickle)
     space = model.observation_space
     boxes = _boxes(path.name, space)
@@ -47,21 +61,35 @@ def from_sb3(path: Path, draft: CardDraft, vecnormalize: Path | None, trust_pick
     normalisers: dict[str, Normalise] = {}
     if vecnormalize is not None:
         statistics = read_statistics(vecnormalize, trust_pickle)
-        normalisers = _normalisers(vecnormalize.name, statistics, space, boxes)
+        normalisers = normalisers_of(vecnormalize.name, statistics, space, boxes)
+        check_remembered(path, algorithm, settings, vecnormalize, statistics)
         hidden = _hidden(statistics.clip_obs, {name: boxes[name] for name in normalisers})
+    elif not alone and (images := _hidden(USUAL_CLIP, boxes)):
+        raise ExportError(f"{path.name}: observes {', '.join(images)} as VecNormalize leaves an image; {CHOOSE}")
     section = with_seen(_observation(space, boxes, draft.observation, hidden), _seen(statistics, normalisers))
-    action = _action(model, facts["algorithm"], draft.action)
+    action = _action(model, algorithm, draft.action)
     answer = Answer(path.name, model, statistics, action)
     answer(observation_spec(section).example(2))  # what SB3 can't be asked is said before anything is exported
     seed = {} if model.seed is None else {"seed": int(model.seed)}
     return TrainedPolicy(
-        graph=PolicyGraph(network_of(model, tuple(section), normalisers).eval(), action),
+        graph=PolicyGraph(_network(path.name, model, tuple(section), normalisers), action),
         observation=section,
         action=action,
         answer=answer,
-        values=answer.values if facts["algorithm"] == "DQN" else None,
+        values=answer.values if algorithm == "DQN" else None,
+        assumed=assumed,
         training={**draft.training, **facts, "steps": int(model.num_timesteps), **seed},
     )
+
+
+def _network(source: str, model: Any, names: tuple[str, ...], normalisers: Mapping[str, Normalise]) -> nn.Module:
+    try:
+        return network_of(model, names, normalisers).eval()
+    except (AttributeError, TypeError) as error:
+        raise ExportError(
+            f"{source}: its {type(model.policy).__name__} is not put together as Stable-Baselines3's own: {error}; "
+            "export its network as a torch module (policy.py:build)"
+        ) from error
 
 
 def _boxes(source: str, space: Any) -> Boxes:
@@ -70,26 +98,6 @@ def _boxes(source: str, space: Any) -> Boxes:
         if not isinstance(part, spaces.Box):
             raise ExportError(f"{source}: observes {name}, a {type(part).__name__}; only Boxes can be exported")
     return parts
-
-
-def _normalisers(source: str, statistics: VecNormalize, space: Any, boxes: Boxes) -> dict[str, Normalise]:
-    """What VecNormalize does to each observation that it normalises."""
-    if not statistics.norm_obs:
-        return {}
-    found: Any = statistics.obs_rms
-    if isinstance(found, dict) != isinstance(space, spaces.Dict):
-        raise ExportError(f"{source}: one of VecNormalize and the policy takes a Dict of observations, the other a Box")
-    fitted = {key: found[key] for key in statistics.norm_obs_keys or ()} if isinstance(found, dict) else {SINGLE: found}
-    for name, running in fitted.items():
-        shape = boxes[name].shape if name in boxes else None
-        if running.mean.shape != shape:
-            taken = f"of shape {list(shape)}" if shape is not None else "without it"
-            raise ExportError(
-                f"{source}: VecNormalize was fitted on {name} of shape {list(running.mean.shape)}, the policy was "
-                f"trained {taken}; it needs the file that was saved along with this policy"
-            )
-    epsilon, clip = statistics.epsilon, statistics.clip_obs
-    return {name: Normalise(running.mean, running.var, epsilon, clip) for name, running in fitted.items()}
 
 
 def _seen(statistics: VecNormalize | None, normalised: Collection[str]) -> dict[str, Range]:

@@ -63,12 +63,17 @@ class Answer:
 
     def _ask(self, observations: Arrays) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
         seen = self._seen(observations)
-        chosen, state = self.model.predict(seen, deterministic=True)
+        try:
+            chosen, state = self.model.predict(seen, deterministic=True)
+            distribution = self._distribution(seen)
+        except Exception as error:  # a policy or an extractor of the author's own may raise anything
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise ExportError(f"{self.source}: can't be asked what it does: {said}") from error
         if state is not None:
             raise ExportError(
                 f"{self.source}: remembers what it saw (a recurrent policy); a served policy has no memory"
             )
-        return np.asarray(chosen, dtype=np.float32).reshape(len(chosen), -1), self._distribution(seen)
+        return np.asarray(chosen, dtype=np.float32).reshape(len(chosen), -1), distribution
 
     def _distribution(self, seen: Any) -> dict[str, NDArray[np.float32]]:
         policy = self.model.policy

@@ -1,4 +1,4 @@
-"""Reading what Stable-Baselines3 wrote: a model's zip, told apart before anything in it is unpickled; VecNormalize."""
+"""Reading what Stable-Baselines3 wrote: a model's zip, told apart before anything in it is unpickled."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 import stable_baselines3 as sb3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
 from carla_mlflow.errors import ExportError
 from training_export.archives import check_growth
-from training_export.untrusted import demand_trust, read_pickle
+from training_export.importing import missing_code
+from training_export.untrusted import demand_trust
 
 SUPPORTED: dict[str, tuple[type[BaseAlgorithm], type]] = {
     "PPO": (sb3.PPO, ActorCriticPolicy),
@@ -69,8 +69,8 @@ _READ = {"data", "_stable_baselines3_version", "system_info.txt"}
 """What is read of a zip before it is trusted."""
 
 
-def identify(path: Path) -> dict[str, Any]:
-    """The algorithm, and the versions that it was trained with, for the card; unpickles nothing.
+def identify(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A zip's settings, still pickled, and what of it is for the card: algorithm and versions; unpickles nothing.
 
     Raises:
         ExportError: no zip of Stable-Baselines3, one that grows too large, or an algorithm that we don't know.
@@ -91,7 +91,8 @@ def identify(path: Path) -> dict[str, Any]:
     torch_version = re.search(r"PyTorch: (\S+)", held.get("system_info.txt", ""))
     versions["torch"] = torch_version[1] if torch_version else ""
     algorithm = _algorithm(path, settings, policy_class)
-    return {"algorithm": algorithm, "versions": {name: version for name, version in versions.items() if version}}
+    known = {name: version for name, version in versions.items() if version}
+    return settings, {"algorithm": algorithm, "versions": known}
 
 
 def _algorithm(path: Path, settings: dict[str, Any], policy_class: Any) -> str:
@@ -132,26 +133,12 @@ def load_model(path: Path, facts: dict[str, Any], trusted: bool) -> Any:
             saved_by = facts["versions"].get("stable-baselines3", "another version")
             raise ExportError(
                 f"{path.name}: can't be loaded: {first}{_reason(error)}; it was saved by Stable-Baselines3 {saved_by} "
-                f"and read by {sb3.__version__}, and needs every class of its own to be importable here"
+                f"and read by {sb3.__version__}{missing_code(error)}"
             ) from error
     if not isinstance(model.policy, policy):
         raise ExportError(f"{path.name}: its policy is a {type(model.policy).__name__}, not a {policy.__name__}")
     model.policy.set_training_mode(False)
     return model
-
-
-def read_statistics(path: Path, trusted: bool) -> VecNormalize:
-    """What `VecNormalize.save` wrote; it has no environment.
-
-    Raises:
-        ExportError: nobody trusts it, or it is something else.
-    """
-    if not path.is_file():
-        raise ExportError(f"{path}: there is no such file")
-    found = read_pickle(path, trusted)
-    if not isinstance(found, VecNormalize):
-        raise ExportError(f"{path.name}: holds a {type(found).__name__}, not what VecNormalize.save writes")
-    return found
 
 
 def _reason(error: BaseException) -> str:

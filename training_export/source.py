@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,9 +14,13 @@ from carla_mlflow.errors import ExportError
 from carla_mlflow.preprocessing import load_preprocessor
 from carla_mlflow.specs import ObservationSpec
 from training_export.draft import CardDraft, read_draft
+from training_export.importing import make_importable
 from training_export.preprocessed import Prepare, Preprocessed, no_preprocessor, preprocessed
 from training_export.trained import TrainedPolicy
 from training_export.untrusted import read_pickle
+
+_PREPROCESSOR = re.compile(r".*(preproc|scaler|normali[sz]er)\w*\.(skops|pkl|pickle|joblib)", re.IGNORECASE)
+"""What projects call a fitted transformer's file."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Given:
         card: the author's sections, or None.
         preprocessor: a fitted transformer's file (.skops, or a pickle), or None.
         vecnormalize: VecNormalize's pickle, or None.
+        no_vecnormalize: whether the user says that there was none.
         trust_pickle: whether pickles may be read.
         trust_types: types of the user's own that preprocessor.skops may hold.
     """
@@ -35,6 +41,7 @@ class Given:
     card: Path | None = None
     preprocessor: Path | None = None
     vecnormalize: Path | None = None
+    no_vecnormalize: bool = False
     trust_pickle: bool = False
     trust_types: tuple[str, ...] = ()
 
@@ -129,20 +136,33 @@ def _from_checkpoint(path: Path, draft: CardDraft) -> Opened:
 def _from_sb3(path: Path, draft: CardDraft, given: Given) -> Opened:
     from training_export.from_sb3 import from_sb3
 
-    trained = from_sb3(path, draft, given.vecnormalize, given.trust_pickle)
+    if given.trust_pickle:
+        make_importable(*(file.parent for file in (path, given.card) if file is not None))
+    trained = from_sb3(path, draft, given.vecnormalize, given.trust_pickle, given.no_vecnormalize)
     return Opened(f"Stable-Baselines3 {trained.training['algorithm']}", trained, draft)
 
 
 def _from_torchscript(path: Path, draft: CardDraft, given: Given) -> Opened:
     from training_export.from_file import from_torchscript
 
-    return Opened("TorchScript", from_torchscript(path, draft, _prepare(given)), draft)
+    return Opened("TorchScript", _alone(path, given, from_torchscript(path, draft, _prepare(given))), draft)
 
 
 def _from_onnx(path: Path, draft: CardDraft, given: Given) -> Opened:
     from training_export.from_file import from_onnx
 
-    return Opened("ONNX", from_onnx(path, draft, _prepare(given)), draft)
+    return Opened("ONNX", _alone(path, given, from_onnx(path, draft, _prepare(given))), draft)
+
+
+def _alone(path: Path, given: Given, trained: TrainedPolicy) -> TrainedPolicy:
+    """Says what a network's file is taken without, where a preprocessor lies beside it."""
+    beside = [file.name for file in sorted(path.parent.iterdir()) if _PREPROCESSOR.fullmatch(file.name)]
+    if given.preprocessor is not None or not beside:
+        return trained
+    said = (
+        f"observations as they are: {', '.join(beside)} lies beside it; --preprocessor FILE puts it before the network"
+    )
+    return replace(trained, assumed=said)
 
 
 _FILES: dict[str, Callable[[Path, CardDraft, Given], Opened]] = {

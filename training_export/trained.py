@@ -37,6 +37,7 @@ class TrainedPolicy:
         scripted: the same graph with the network's branches and loops kept, for TorchScript; None traces `graph`.
         values: observations → what the choice among a table's controls is the largest of, (B, K), where `answer`
             does not hold it and it is known.
+        assumed: what the source does not tell, and was taken to be so, in words; empty when there is nothing.
         training: for the card: where it comes from.
     """
 
@@ -50,6 +51,7 @@ class TrainedPolicy:
     trusted: tuple[str, ...] = ()
     scripted: PolicyGraph | None = None
     values: Callable[[Arrays], NDArray[np.float32]] | None = None
+    assumed: str = ""
     training: dict[str, Any] = field(default_factory=dict)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from carla_mlflow.errors import ExportError
+from training_export.importing import make_importable, missing_code
 
 
 def demand_trust(path: Path, trusted: bool, holds: str) -> None:
@@ -28,9 +29,11 @@ def read_pickle(path: Path, trusted: bool) -> Any:
         ExportError: nobody trusts it, it can't be read, or it needs a module that is not here.
     """
     demand_trust(path, trusted, "is a pickle")
+    make_importable(path.parent)
     import joblib  # scikit-learn's own way of pickling; reads plain pickles too
 
     try:
         return joblib.load(path)
     except Exception as error:  # a pickle can raise anything
-        raise ExportError(f"{path.name}: can't be unpickled: {type(error).__name__}: {error}") from error
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise ExportError(f"{path.name}: can't be unpickled: {said}{missing_code(error)}") from error

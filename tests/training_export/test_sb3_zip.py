@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
 
 @pytest.mark.parametrize("name", ["ppo", "a2c-choices", "sac", "td3", "ddpg-image", "dqn"])
 def test_the_algorithm_is_told_without_unpickling(trained: Trainer, name: str):
-    assert identify(trained(name).path)["algorithm"] == CASES[name].algorithm
+    assert identify(trained(name).path)[1]["algorithm"] == CASES[name].algorithm
 
 
 def edited(path: Path, to: Path, **settings: Any) -> Path:
@@ -66,14 +66,18 @@ def test_nothing_in_the_zip_runs_until_its_reader_is_trusted(trained: Trainer, t
 
 def test_a_policy_whose_classes_are_not_here_is_refused_with_the_reason(trained: Trainer, tmp_path: Path):
     path = edited(trained("ppo").path, tmp_path / "model.zip", policy_class=pickled(b"cmy_lab.nets\nPolicy\n."))
-    with pytest.raises(ExportError, match=r"model.zip: can't be loaded: .*No module named 'my_lab'.*importable here$"):
+    with pytest.raises(
+        ExportError, match=r"model.zip: can't be loaded: .*'my_lab'.*; put my_lab.py beside it, set PYTHONPATH"
+    ):
         from_sb3(path, DRIVE, None, trust_pickle=True)
 
 
 def test_what_only_training_needs_is_not_made(trained: Trainer, tmp_path: Path):
     schedule = pickled(b"cmy_lab.schedules\nCosine\n.")
     path = edited(trained("dqn").path, tmp_path / "model.zip", buffer_size=10**13, learning_rate=schedule)
-    assert from_sb3(path, CHOOSE, None, trust_pickle=True).training["algorithm"] == "DQN"
+    found = from_sb3(path, CHOOSE, None, trust_pickle=True)
+    assert found.training["algorithm"] == "DQN"
+    assert "a zip of DQN does not tell; --vecnormalize FILE" in found.assumed
 
 
 def test_what_stable_baselines3_never_wrote_is_refused(tmp_path: Path):
@@ -114,6 +118,12 @@ def test_observations_that_are_no_boxes_and_policies_with_memory_are_refused(tmp
         sb3.A2C(policy, Toy(space, PEDALS), device="cpu").save(path)
         with pytest.raises(ExportError, match=complaint):
             from_sb3(path, DRIVE, None, trust_pickle=True)
+
+
+def test_a_policy_that_was_saved_with_gym_is_told_what_to_install(trained: Trainer, tmp_path: Path):
+    path = edited(trained("ppo").path, tmp_path / "model.zip", observation_space=pickled(b"cgym.spaces.box\nBox\n."))
+    with pytest.raises(ExportError, match=r"No module named 'gym'.*: pip install gym==0\.26\.2 shimmy$"):
+        from_sb3(path, DRIVE, None, trust_pickle=True)
 
 
 def test_statistics_of_another_policy_are_refused(trained: Trainer, tmp_path: Path):
