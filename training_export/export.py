@@ -14,6 +14,7 @@ import torch
 from carla_mlflow.artifact import Artifact, seal
 from carla_mlflow.backend_choice import Figures, fastest, measure
 from carla_mlflow.card_sections import Card, FileCard, Parity, Preprocessing, observation_spec
+from carla_mlflow.cli import one_line
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import ArtifactError, ExportError
 from carla_mlflow.specs import ObservationSpec
@@ -92,9 +93,9 @@ def export_policy(
             artifact = _seal(card, {backend: graphs[backend]}, others, backend)
             engines[backend] = Engine(artifact, "cpu", trusted=trained.trusted)
             differences[backend] = compare(engines[backend], trained, asked)
-        except ArtifactError as error:
+        except (ArtifactError, RuntimeError) as error:  # what a backend raises when it runs is no error of ours
             engines.pop(backend, None)
-            left_out[backend] = f"the exported graph does not act as the trained policy: {error}"
+            left_out[backend] = f"the exported graph does not act as the trained policy: {one_line(error)}"
     if not engines:
         raise ExportError("; ".join(f"{FILES[backend]}: {reason}" for backend, reason in left_out.items()))
     with _one_thread():

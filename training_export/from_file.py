@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from carla_mlflow.card_sections import ActionCard, FieldCard, observation_spec
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from carla_mlflow.golden import Golden
+from carla_mlflow.onnx_backend import OnnxBackend
+from carla_mlflow.onnx_graph import checked_model
 from carla_mlflow.torchscript_archive import checked_archive
 from carla_mlflow.torchscript_ops import check_operations
 from carla_mlflow.torchscript_purity import check_purity
 from training_export.draft import CardDraft, complete
 from training_export.from_module import from_network
-from training_export.onnx_file import OnnxFile
+from training_export.onnx_file import OnnxFile, output_names
 from training_export.preprocessed import Prepare, no_preprocessor
 from training_export.seen import of_scaler, with_seen
 from training_export.trained import Arrays, TrainedPolicy, golden_of
@@ -63,18 +67,21 @@ def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) 
             f"{path.name}: a preprocessor can't be put into an ONNX file's graph; export the network from torch, "
             "or put the preprocessing into the file"
         )
-    file = OnnxFile(path.read_bytes(), specs.names if prepared.transformer is None else ("features",))
-    network = file.load()
+    file = OnnxFile(checked_model(path.read_bytes()), specs.names if prepared.transformer is None else ("features",))
+    file = file.narrowed(output_names(action))
+    network, batch = file.load(), file.batch
 
     def answer(observations: Arrays) -> Golden:
         inputs, features = prepared.inputs(specs, observations)
         try:
-            outputs = network(inputs)
+            outputs = _asked(network, batch, inputs)
         except RuntimeError as error:
             raise ExportError(f"{path.name}: does not take the card's observations: {error}") from error
-        return golden_of(action, observations, [np.asarray(output) for output in outputs], features)
+        return golden_of(action, observations, outputs, features)
 
     answer(specs.example(2))  # a file that doesn't fit its card is said so before anything is exported
+    if batch:
+        _check_open(path.name, file, prepared.inputs(specs, specs.example(3))[0])
     return TrainedPolicy(
         graph=file,
         observation=section,
@@ -85,6 +92,24 @@ def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) 
         trusted=prepared.trusted,
         training=draft.training,
     )
+
+
+def _asked(network: OnnxBackend, batch: int, inputs: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
+    """What a network says to rows; row after row where its batch is fixed, to as many copies of one as it takes."""
+    if not batch:
+        return [np.asarray(output) for output in network(inputs)]
+    rows = [network([array[at : at + 1].repeat(batch, axis=0) for array in inputs]) for at in range(len(inputs[0]))]
+    return [np.concatenate([output[:1] for output in outputs]) for outputs in zip(*rows, strict=True)]
+
+
+def _check_open(source: str, file: OnnxFile, inputs: list[NDArray[Any]]) -> None:
+    remedy = "export it with an open batch axis: torch.onnx.export(…, dynamic_axes={NAME: {0: 'rows'}, …})"
+    try:
+        found = file.load(open_batch=True)(inputs)
+    except (RuntimeError, ArtifactError) as error:
+        raise ExportError(f"{source}: was made for a batch of {file.batch}, also inside: {error}; {remedy}") from error
+    if any(len(output) != len(inputs[0]) for output in found):
+        raise ExportError(f"{source}: was made for a batch of {file.batch}, also inside; {remedy}")
 
 
 def _sections(path: Path, draft: CardDraft) -> tuple[dict[str, FieldCard], ActionCard]:

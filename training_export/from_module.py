@@ -18,6 +18,7 @@ from carla_mlflow.errors import ExportError
 from carla_mlflow.golden import Golden
 from training_export.draft import CardDraft, complete
 from training_export.graph import PolicyGraph, script_network
+from training_export.importing import make_importable, missing_code
 from training_export.preprocessed import Prepare, Preprocessed, no_preprocessor
 from training_export.seen import of_rows, of_scaler, with_seen
 from training_export.spaces import action_of_space, observation_of_space
@@ -60,12 +61,14 @@ def from_network(
     specs = observation_spec(section)
     section = with_seen(section, of_scaler(prepared.transformer, specs), of_rows(driving or {}))
     specs = observation_spec(section)
+    example = specs.example(3)
+    if prepared.transformer is None and _takes_dict(module, example):
+        module = FromDict(module, specs.names)
 
     def answer(observations: Arrays) -> Golden:
         inputs, features = prepared.inputs(specs, observations)
         return golden_of(action, observations, _ask(source, module, inputs, action.outputs()), features)
 
-    example = specs.example(3)
     answer(example)  # a module that doesn't fit its card is said so before anything is exported
     inputs = tuple(torch.from_numpy(array.copy()) for array in prepared.inputs(specs, example)[0])
     scripted = script_network(module, inputs)
@@ -83,6 +86,36 @@ def from_network(
     )
 
 
+class FromDict(nn.Module):
+    """Named observations → a network whose forward takes one dict of them."""
+
+    def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.names = names
+
+    def forward(self, *observations: torch.Tensor) -> Any:
+        return self.network(dict(zip(self.names, observations, strict=True)))
+
+
+def _takes_dict(module: nn.Module, example: Arrays) -> bool:
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in example.items()}
+    with torch.no_grad():
+        try:
+            module(*tensors.values())
+        except Exception:  # the author's code may raise anything; what it raises on tensors is told by `_ask`
+            try:
+                module(tensors)
+            except Exception:
+                return False
+            return True
+    return False
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
 def _ask(
     source: str, module: nn.Module, inputs: list[NDArray[Any]], outputs: dict[str, int]
 ) -> list[NDArray[np.float32]]:
@@ -90,7 +123,11 @@ def _ask(
         with torch.no_grad():
             found = module(*(torch.from_numpy(array.copy()) for array in inputs))
     except Exception as error:  # the author's code may raise anything
-        raise ExportError(f"{source}: does not take the card's observations: {error}") from error
+        raise ExportError(
+            f"{source}: does not take the card's observations: {type(error).__name__}: {_line(error)}; forward() is "
+            "given one tensor each, batch axis first, in the card's order, or one dict of them by name; behind a "
+            "preprocessor one tensor of features"
+        ) from error
     found = found if isinstance(found, tuple) else (found,)
     wanted = {name: width for name, width in outputs.items() if name != "raw"} or {"raw": outputs["raw"]}
     if not all(isinstance(output, torch.Tensor) for output in found):
@@ -107,8 +144,8 @@ def _build(target: str) -> Built:
     where, _, name = target.rpartition(":")
     try:
         built = getattr(import_code(where), name)()
-    except Exception as error:  # the author's code may raise anything
-        raise ExportError(f"{target}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # the author's code may raise anything
+        raise ExportError(f"{target}: {type(error).__name__}: {error}{missing_code(error)}") from error
     parts = built if isinstance(built, tuple) else (built, None, None)
     if len(parts) != 3 or not isinstance(parts[0], nn.Module):
         raise ExportError(
@@ -121,11 +158,14 @@ def _build(target: str) -> Built:
 def import_code(where: str) -> Any:
     """The module at `path/to/file.py`, or of that name; raises whatever its code does."""
     if not where.endswith(".py"):
-        sys.path.insert(0, "")
+        make_importable()
         return importlib.import_module(where)
-    spec = importlib.util.spec_from_file_location(Path(where).stem, where)
-    if spec is None or spec.loader is None or not Path(where).is_file():
+    path = Path(where)
+    # A name that no package has: called `onnx`, the author's onnx.py would stand for the package.
+    spec = importlib.util.spec_from_file_location(f"policy_file_{path.stem}", where)
+    if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"no file {where}")
+    make_importable(path.parent)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where torch.jit.script looks the source up
     spec.loader.exec_module(module)

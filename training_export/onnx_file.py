@@ -30,13 +30,41 @@ class OnnxFile:
     data: bytes
     inputs: tuple[str, ...]
 
-    def load(self) -> OnnxBackend:
-        """The network itself, to ask what the trained policy does.
+    def load(self, open_batch: bool = False) -> OnnxBackend:
+        """The network, to ask what the trained policy does: as it is, or as it is exported, with an open batch axis.
 
         Raises:
             ArtifactError: it is none, or holds what a policy may not.
         """
-        return OnnxBackend(checked_model(self.data), "cpu", self.inputs, self.outputs())
+        data = checked_model(self.data)
+        if open_batch:
+            data = _with_open_batch(onnx.load_model_from_string(data)).SerializeToString()
+        return OnnxBackend(data, "cpu", self.inputs, self.outputs())
+
+    @property
+    def batch(self) -> int:
+        """The number of rows that it was fixed to when it was made; 0 where that is left open."""
+        sizes = [
+            _rows(value).dim_value for value in onnx.load_model_from_string(self.data).graph.input if _has_rows(value)
+        ]
+        return max(sizes, default=0)
+
+    def narrowed(self, wanted: Sequence[str]) -> OnnxFile:
+        """The file with the outputs that a head needs, where it has more than those and names them so."""
+        found = self.outputs()
+        if len(found) <= len(wanted):
+            return self  # as it is: too few outputs are told where the head is put behind them
+        if not set(wanted) <= set(found):
+            raise ExportError(
+                f"the network returns {', '.join(found)}; the card's head needs {len(wanted)} of these, "
+                f"{', '.join(wanted)}: name them so, or leave the others out: onnx.utils.extract_model("
+                f"FILE, NEW_FILE, {list(self.inputs)}, NAMES)"
+            )
+        model = onnx.load_model_from_string(self.data)
+        inputs = [value.name for value in model.graph.input]
+        return OnnxFile(
+            onnx.utils.Extractor(model).extract_model(inputs, list(wanted)).SerializeToString(), self.inputs
+        )
 
     def outputs(self) -> tuple[str, ...]:
         """The names of what the network returns, in its own order."""
@@ -48,7 +76,7 @@ class OnnxFile:
         Raises:
             ExportError: the two can't be joined.
         """
-        names = [name for name in action.outputs() if name != "raw"] or ["action"]
+        names = output_names(action)
         found = self.outputs()
         if len(found) != len(names):
             raise ExportError(f"the network returns {', '.join(found)}; the card's head needs {', '.join(names)}")
@@ -74,8 +102,31 @@ class OnnxFile:
         return hash_arrays(onnx_weights(self._network()))
 
     def _network(self) -> Any:
-        network = onnx.version_converter.convert_version(onnx.load_model_from_string(self.data), OPSET)
+        network = _with_open_batch(onnx.load_model_from_string(self.data))
+        network = onnx.version_converter.convert_version(network, OPSET)
         return onnx.compose.add_prefix(network, ONNX_PREFIX, rename_inputs=False)
+
+
+def output_names(action: ActionCard) -> list[str]:
+    """What a network in ONNX returns for a head, in order."""
+    return [name for name in action.outputs() if name != "raw"] or ["action"]
+
+
+def _has_rows(value: Any) -> bool:
+    return bool(value.type.tensor_type.shape.dim)
+
+
+def _rows(value: Any) -> Any:
+    return value.type.tensor_type.shape.dim[0]
+
+
+def _with_open_batch(model: Any) -> Any:
+    """A model whose batch axis was fixed, as exporters do by default, takes any number of rows."""
+    for value in (*model.graph.input, *model.graph.output):
+        if _has_rows(value) and _rows(value).dim_value:
+            _rows(value).dim_param = "rows"
+            del model.graph.value_info[:]  # which says the fixed number of what lies between
+    return model
 
 
 class _Head(torch.nn.Module):

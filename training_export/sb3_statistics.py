@@ -75,10 +75,12 @@ def read_statistics(path: Path, trusted: bool) -> VecNormalize:
     state = vars(found)
     # Older versions wrote less, and whatever is missing is looked up without an end. They normalised every key.
     state.setdefault("class_attributes", {})
-    missing = [name for name in ("norm_obs", "obs_rms", "clip_obs", "epsilon") if name not in state]
+    needed = ("norm_obs", "clip_obs", "epsilon", *(("obs_rms",) if state.get("norm_obs") else ()))
+    missing = [name for name in needed if name not in state]
     if missing:
         raise ExportError(f"{path.name}: holds a VecNormalize without {', '.join(missing)}; save it again")
-    state.setdefault("norm_obs_keys", list(found.obs_rms) if isinstance(found.obs_rms, dict) else None)
+    running = state.get("obs_rms")
+    state.setdefault("norm_obs_keys", list(running) if isinstance(running, dict) else None)
     return found
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -241,12 +243,107 @@ def test_an_onnx_file_that_does_not_fit_its_card_is_said_so(author: Path):
         export("other.onnx")
 
 
+class Fixed(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.layers = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2))
+
+    def forward(self, speed: torch.Tensor, sensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.layers(torch.cat([speed.unsqueeze(1) / 60.0, sensors], dim=1))
+        return x, x.sum(dim=1, keepdim=True)
+
+
+class FixedInside(Fixed):
+    def forward(self, speed: torch.Tensor, sensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, value = super().forward(speed, sensors)
+        return torch.cat([x, torch.ones(1, 2)], dim=1) @ torch.ones(4, 2), value  # only one row fits beside the ones
+
+
+def save_fixed(network: torch.nn.Module, outputs: list[str], path: str = "network.onnx") -> None:
+    """As Stable-Baselines3's guide has it: a batch of one row, and the value beside the action."""
+    example = tuple(torch.from_numpy(array) for array in rows(1).values())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        torch.onnx.export(
+            network, example, path, dynamo=True, input_names=["speed", "sensors"], output_names=outputs, verbose=False
+        )
+
+
+def test_an_onnx_file_for_one_row_with_more_outputs_than_the_head_needs_is_exported(author: Path):
+    network = Fixed().eval()
+    save_fixed(network, ["action", "value"])
+    exported = export("network.onnx")
+    with torch.no_grad():
+        trained = network(*(torch.from_numpy(array) for array in rows().values()))[0].numpy()
+    np.testing.assert_allclose(exported.engine.act(rows()).raw, np.clip(trained, -1, [1, 2]), rtol=1e-5, atol=1e-6)
+    save_fixed(network, ["pedals", "value"])
+    with pytest.raises(
+        ExportError, match=r"returns pedals, value; the card's head needs 1 of these, action: name them so"
+    ):
+        export("network.onnx")
+
+
+def test_an_onnx_file_that_is_made_for_one_row_inside_is_told_how_to_export_it(author: Path):
+    save_fixed(FixedInside().eval(), ["action", "value"])
+    with pytest.raises(ExportError, match=r"network\.onnx: was made for a batch of 1, also inside.*dynamic_axes"):
+        export("network.onnx")
+
+
+def test_a_forward_that_takes_one_dict_of_the_observations_is_given_one(author: Path):
+    Path("mine.py").write_text(
+        MODULE + "class Dicts(Named):\n"
+        "    def forward(self, obs):\n        return super().forward(obs['speed'], obs['sensors'])\n"
+        "class Odd(Named):\n    def forward(self, obs, twice):\n        return obs['fog']\n"
+        "def build_dict(): return Dicts()\ndef build_odd(): return Odd()\n"
+    )
+    exported = export("mine.py:build_dict")
+    assert set(exported.differences) == {"torchscript", "onnx"}, exported.left_out
+    with torch.no_grad():
+        trained = module("Named")(*(torch.from_numpy(array) for array in rows().values())).numpy()
+    np.testing.assert_allclose(exported.engine.act(rows()).raw, np.clip(trained, -1, [1, 2]), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ExportError, match=r"mine\.py:build_odd: does not take .* or one dict of them by name"):
+        export("mine.py:build_odd")
+
+
+def test_a_policy_file_may_import_its_sibling_and_be_called_as_a_package_is(author: Path):
+    folder = author / "lab"
+    folder.mkdir()
+    sibling = f"sibling_{hashlib.sha1(str(author).encode()).hexdigest()[:8]}"
+    (folder / f"{sibling}.py").write_text(MODULE)
+    (folder / "onnx.py").write_text(f"from {sibling} import build\n")
+    exported = export("lab/onnx.py:build")
+    assert set(exported.differences) == {"torchscript", "onnx"}, exported.left_out
+    (folder / "torch.py").write_text("import no_such_package_anywhere\n")
+    with pytest.raises(
+        ExportError, match=r"No module named 'no_such_package_anywhere'; put no_such_package_anywhere\.py"
+    ):
+        export("lab/torch.py:build")
+
+
+def test_the_torchscript_file_is_written_as_it_is_used(author: Path):
+    exported = export("mine.py:build")
+    loaded = torch.jit.load(io.BytesIO(exported.artifact.file_of_backend("torchscript")))
+    assert not any(part.training for part in loaded.modules())
+    answers = loaded(*(torch.from_numpy(array) for array in rows(2).values()))
+    assert not any(answer.requires_grad for answer in answers)
+    assert loaded.state_dict(), "not frozen: its weights can be read"
+
+
 def fitted(transformer):
     features = np.concatenate([array.reshape(1000, -1) for array in rows().values()], axis=1)
     return transformer.fit(features)
 
 
 COLUMNS = ColumnTransformer([("speed", StandardScaler(), [0]), ("rest", MinMaxScaler(), [1, 2, 3])])
+
+
+def test_a_preprocessor_that_lies_beside_a_network_and_is_not_named_is_told(author: Path):
+    torch.jit.save(torch.jit.script(module("Named")), "network.pt")
+    assert open_source(Given("network.pt", Path("card.yaml"))).trained.assumed == ""
+    Path("my_preprocessor.pkl").touch()
+    assumed = open_source(Given("network.pt", Path("card.yaml"))).trained.assumed
+    assert assumed.startswith("observations as they are: my_preprocessor.pkl lies beside it; --preprocessor FILE")
 
 
 @pytest.mark.parametrize("transformer", [StandardScaler(), make_pipeline(COLUMNS, MinMaxScaler())], ids=["one", "many"])
