@@ -1,62 +1,162 @@
-"""python -m benchmarks.gates: how often the driving gate lets a policy through, by how it drives and how many episodes.
+"""python -m benchmarks.gates: how often the gates are wrong, by how a policy drives and how many episodes there are.
 
-Beside it, how often a gate would that refuses only what is proven worse. Failures are drawn for both policies
-independently, which is the hardest case: on the same seeds good policies mostly fail together, and what is equal on a
-seed costs nothing.
+What depends on counts alone is enumerated: every outcome with its chance. Rewards are drawn. Failures of champion and
+candidate are independent unless it says otherwise, which is the hardest case: on the same seeds good policies mostly
+fail together, and what is equal on a seed costs nothing.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.command_line import parser_of
-from registry.episodes import EpisodeRow
-from registry.not_worse import COLLISIONS, FAILURES, REWARD, compare, reward_bar
+from benchmarks.drawn_rewards import REWARDS, WHOLE_REWARD, Array, Draw, independently
+from registry.intervals import mean_bound, rate_bound, sign_chance
+from registry.margins import MIN_EPISODES, RATE_MARGIN, REWARD_MARGIN, SAFER_MARGIN
+from registry.not_worse import DOUBT
 
-TRIALS = 100
-EPISODES = (20, 100, 400)
-WHOLE_REWARD = 280.0
-SCENARIOS = {  # off-road rate of the champion and of the candidate, and the candidate's reward as a share
-    "the same policy": (None, None, 1.0),
-    "as good: 2 % fail": (0.02, 0.02, 1.0),
-    "as good: 10 % fail": (0.10, 0.10, 1.0),
-    "better: 2 % for 10 %": (0.10, 0.02, 1.0),
-    "worse by the margin: 7 % for 2 %": (0.02, 0.07, 1.0),
-    "worse by twice the margin: 20 % for 10 %": (0.10, 0.20, 1.0),
-    "10 % less reward": (0.02, 0.02, 0.9),
-}
+EPISODES = (20, 60, 100, 200, 400)
+FAILING = (0.0, 0.01, 0.02, 0.05, 0.1)
+DIFFERENCES = (
+    ("no difference", 0.0),
+    ("worse by the margin", 0.05),
+    ("worse by twice the margin", 0.1),
+    ("better", -0.1),
+)
+TRIALS, AT_ONCE = 1000, 250
+Outcomes = NDArray[np.bool_]
 
 
 def main() -> None:
     parser_of(__doc__).parse_args()
-    print(f"{f'let through of {TRIALS} / by the other':42}" + "".join(f"{f'{n} episodes':>14}" for n in EPISODES))
-    for label, (champion, candidate, reward) in SCENARIOS.items():
-        counts = [_let_through(champion, candidate, reward, episodes, label) for episodes in EPISODES]
-        print(f"{label:42}" + "".join(f"{f'{ours} / {other}':>14}" for ours, other in counts), flush=True)
+    print(f"A policy passes in so many cases of 100; fewer than {MIN_EPISODES} episodes are refused as evidence.\n")
+    _heading("COLLISIONS, FAILURES: enumerated")
+    for said, more in DIFFERENCES[:3]:
+        for failing in FAILING:
+            label = f"{said}: {failing:.0%} → {failing + more:.0%}"
+            _row(label, [chance_of(n, *_independent(failing, failing + more)) for n in EPISODES])
+    _row("the margin, all that the champion fails in in common", [chance_of(n, RATE_MARGIN, 0.0) for n in EPISODES])
+    for failing in FAILING[1:]:
+        worst = [max(chance_of(n, a + RATE_MARGIN, a) for a in np.linspace(0, failing, 21)) for n in EPISODES]
+        _row(f"the margin, {failing:.0%} → {failing + 0.05:.0%}, as many in common as is hardest", worst)
+    _row("a gate that refuses what is proven worse: 10 → 20 %", [_chance(_unproven(n), 0.18, 0.08) for n in EPISODES])
+    _heading("SAFER BEYOND DOUBT, also of the first champion: enumerated")
+    for champion, candidate in ((0.02, 0.02), (0.1, 0.1), (0.1, 0.02), (0.5, 0.1), (1.0, 1.0), (1.0, 0.5), (1.0, 0.1)):
+        label = f"{'no difference' if champion == candidate else 'better'}: {champion:.0%} → {candidate:.0%}"
+        _row(label, [_chance(_better(n), *_independent(champion, candidate)) for n in EPISODES])
+    _heading(f"REWARD: {TRIALS:,} draws of each")
+    for label, draw in REWARDS.items():
+        _row(label, [_passing_rewards(draw, n, label) for n in EPISODES])
+    label = "more beyond doubt (first champion), no difference"
+    _row(label, [_passing_rewards(independently(0.1), n, label, 0.0) for n in EPISODES])
+    _heading(f"ALL BARS OF DRIVING AT ONCE: {TRIALS:,} draws of each")
+    for said, more in DIFFERENCES:
+        for failing in FAILING if more >= 0 else FAILING[-1:]:
+            label = f"{said}: {failing:.0%} → {failing + more:.0%}"
+            _row(label, [_passing_all(failing, failing + more, n, label) for n in EPISODES])
+    _heading("LATENCY: p99 of 500 decisions, enumerated", [])
+    for share in (0.005, 0.01, 0.02, 0.04):
+        _row(f"{share:.1%} of decisions over the bar", [_at_most(5, 500, share)])
 
 
-def _let_through(
-    champion: float | None, candidate: float | None, reward: float, episodes: int, label: str
-) -> tuple[int, int]:
-    rng, ours, unproven = np.random.default_rng(episodes), 0, 0
-    for _ in tqdm(range(TRIALS), label, leave=False, disable=None):
-        other = _drive(rng, 0.1 if champion is None else champion, episodes, 1.0)
-        mine = other if candidate is None else _drive(rng, candidate, episodes, reward)
-        *safe, reward_of = compare(mine, other, (COLLISIONS, FAILURES, REWARD))
-        held = [*safe, reward_bar(safe, reward_of)]
-        ours += all(found.is_not_worse for found in held)
-        unproven += all(found.best <= 0 for found in held)
-    return ours, unproven
+def _heading(text: str, columns: tuple[int, ...] | list[int] = EPISODES) -> None:
+    print(f"\n{text:60}" + "".join(f"{n:>7}" for n in columns))
 
 
-def _drive(rng: np.random.Generator, failing: float, episodes: int, share: float) -> list[EpisodeRow]:
-    failed, length = rng.random(episodes) < failing, rng.random(episodes)
-    rewards = WHOLE_REWARD * share * np.where(failed, length, 1.0) + rng.normal(0, 2, episodes)
-    return [
-        EpisodeRow("policy", seed, float(earned), False, bool(off))
-        for seed, (earned, off) in enumerate(zip(rewards, failed, strict=True))
-    ]
+def _row(label: str, chances: list[float]) -> None:
+    print(f"{label:60}" + "".join(f"{100 * chance:7.1f}" for chance in chances), flush=True)
+
+
+def _independent(champion: float, candidate: float) -> tuple[float, float]:
+    """The shares of episodes in which the candidate alone fails, and the champion alone."""
+    return candidate * (1 - champion), champion * (1 - candidate)
+
+
+def chance_of(episodes: int, worse: float, better: float) -> float:
+    """The chance that a candidate passes the gate of failures.
+
+    Args:
+        episodes: so many pairs.
+        worse: share of episodes in which the candidate alone fails.
+        better: share of those in which the champion alone does.
+    """
+    return _chance(_not_worse(episodes), worse, better)
+
+
+@cache
+def _not_worse(episodes: int) -> Outcomes:
+    """Which outcomes pass: [candidate alone failed, champion alone failed]. More of the first never helps."""
+    return _outcomes(episodes, lambda worse, better: rate_bound(worse, better, episodes) <= RATE_MARGIN)
+
+
+@cache
+def _unproven(episodes: int) -> Outcomes:
+    return _outcomes(episodes, lambda worse, better: rate_bound(better, worse, episodes) >= 0)
+
+
+@cache
+def _better(episodes: int) -> Outcomes:
+    return _outcomes(episodes, lambda worse, better: sign_chance(worse, better) <= DOUBT)
+
+
+def _outcomes(episodes: int, passes: Callable[[int, int], bool]) -> Outcomes:
+    found, worse = np.zeros((episodes + 1, episodes + 1), dtype=bool), 0
+    for better in range(episodes + 1):  # the more the champion alone failed, the more of the other may be
+        while worse <= episodes - better and passes(worse, better):
+            worse += 1
+        worse = min(worse, episodes - better + 1)
+        found[:worse, better] = True
+    return found
+
+
+def _chance(passing: Outcomes, worse: float, better: float) -> float:
+    """The chance of any of these outcomes, by the trinomial distribution."""
+    episodes = len(passing) - 1
+    w, b = np.nonzero(passing)
+    logs = np.array([math.lgamma(count + 1) for count in range(episodes + 1)])
+    counts, shares = (w, b, episodes - w - b), (worse, better, 1 - worse - better)
+    terms = logs[episodes] - sum(logs[count] for count in counts)
+    for count, share in zip(counts, shares, strict=True):
+        terms = terms + (count * math.log(share) if share > 1e-12 else np.where(count > 0, -np.inf, 0.0))
+    return float(np.exp(terms).sum())
+
+
+def _at_most(count: int, of: int, share: float) -> float:
+    return sum(math.comb(of, k) * share**k * (1 - share) ** (of - k) for k in range(count + 1))
+
+
+def _passing_rewards(draw: Draw, episodes: int, label: str, margin: float = REWARD_MARGIN) -> float:
+    rng, passed = np.random.default_rng(episodes), 0
+    for _ in tqdm(range(TRIALS // AT_ONCE), label, leave=False, disable=None):
+        champion, candidate = draw(rng, (AT_ONCE, episodes))
+        passed += int((_worst_reward(champion, candidate) <= margin * champion.mean(axis=1)).sum())
+    return passed / TRIALS
+
+
+def _worst_reward(champion: Array, candidate: Array) -> Array:
+    return mean_bound(champion - candidate, champion.mean(axis=1))
+
+
+def _passing_all(champion: float, candidate: float, episodes: int, label: str) -> float:
+    """Where those that fail leave the road, so that nobody collides."""
+    rng, passed = np.random.default_rng(episodes), 0
+    for _ in tqdm(range(TRIALS // AT_ONCE), label, leave=False, disable=None):
+        shape = (AT_ONCE, episodes)
+        failed = [rng.random(shape) < failing for failing in (champion, candidate)]
+        theirs, mine = (
+            WHOLE_REWARD * np.where(off, rng.random(shape), 1.0) + rng.normal(0, 2, shape) for off in failed
+        )
+        outcome = (failed[1] & ~failed[0]).sum(axis=1), (failed[0] & ~failed[1]).sum(axis=1)
+        margin = np.where(_better(episodes)[outcome], SAFER_MARGIN, REWARD_MARGIN)
+        earned = _worst_reward(theirs, mine) <= margin * theirs.mean(axis=1)
+        passed += int((_not_worse(episodes)[outcome] & earned).sum())
+    return passed / TRIALS
 
 
 if __name__ == "__main__":

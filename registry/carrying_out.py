@@ -6,7 +6,7 @@ the journal went on, and takes its own write back. What a person moved in MLflow
 
 from __future__ import annotations
 
-from registry.journal import OVERRULED, Entry, Move, chain
+from registry.journal import MARGINS, OVERRULED, Entry, Move, chain
 from registry.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT
 from registry.replay import holders
 from registry.store import Store
@@ -40,7 +40,7 @@ def _write_aliases(store: Store, name: str, move: Move) -> dict[str, str | None]
         if held.get(alias) == move.version:
             store.delete_alias(name, alias)
             written[alias] = None
-    runs = [text for text in move.evidence if not text.startswith(OVERRULED)]
+    runs = [text for text in move.evidence if not text.startswith((OVERRULED, MARGINS))]
     if version is not None and runs:
         store.tag(version, "evidence", "\n".join(runs))
     return written

@@ -61,6 +61,7 @@ class Evidence:
         drives: what happened; empty with a problem.
         problem: why it can't be read as evidence, in words.
         self_reported: whether somebody logged what another simulator gave, rather than `evaluate` what it drove.
+        evaluations: how often this artifact was evaluated, under whatever conditions.
     """
 
     run_id: str
@@ -69,6 +70,7 @@ class Evidence:
     drives: Drives
     problem: str | None = None
     self_reported: bool = False
+    evaluations: int = 1
 
     @property
     def source(self) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 
 from carla_mlflow.card_sections import Card
 from registry.episodes import Evidence
+from registry.margins import MIN_EPISODES
 
 RACETRACK = "racetrack-v1"
 """Where `python -m training_export train` trains: what `evaluate` drives on unless it is told otherwise."""
@@ -31,13 +33,14 @@ def drives_on_racetrack(card: Card) -> bool:
     return bool(card.training.get("env") == RACETRACK)
 
 
-def evaluate_command(reference: str, card: Card | None, like: Evidence | None = None) -> str:
+def evaluate_command(reference: str, card: Card | None, like: Evidence | None = None, least: int = MIN_EPISODES) -> str:
     """The command that leaves evidence of a version.
 
     Args:
         reference: name@version.
         card: of that version, or one that is trained alike; None when it can't be read.
         like: evidence under whose conditions it is to drive.
+        least: how many episodes are needed.
     """
     if like is not None and like.self_reported:
         told = {"--env": "env", "--env-version": "env_version", "--reward-margin": "reward_margin"}
@@ -48,9 +51,16 @@ def evaluate_command(reference: str, card: Card | None, like: Evidence | None = 
         if "traffic" in given:
             del given["env"]  # the racetrack, which is not told
     else:
-        given = OWN if card is not None and not drives_on_racetrack(card) else {}
+        given = dict(OWN) if card is not None and not drives_on_racetrack(card) else {}
+    if least > _episodes(given, MIN_EPISODES):
+        given["episodes"] = str(least)
     flags = [word for key, flag in _FLAGS.items() if key in given for word in (flag, given[key])]
     return _typed("evaluate", reference, "--log", *flags)
+
+
+def _episodes(given: Mapping[str, str], default: int) -> int:
+    text = given.get("episodes", "")
+    return int(text) if text.isdecimal() else default
 
 
 def _typed(*words: str) -> str:

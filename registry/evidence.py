@@ -61,9 +61,9 @@ def _find(digest: str, like: Evidence | None) -> Evidence | None:
     run_id, link, conditions = run.info.run_id, _link(run), _conditions(run)
     reported = run.data.tags.get(EVIDENCE_TAG) == SELF_REPORTED
     try:
-        return Evidence(run_id, link, conditions, _drives(run_id, conditions), self_reported=reported)
+        return Evidence(run_id, link, conditions, _drives(run_id, conditions), None, reported, len(runs))
     except _UnreadableError as error:
-        return Evidence(run_id, link, conditions, {}, str(error), reported)
+        return Evidence(run_id, link, conditions, {}, str(error), reported, len(runs))
 
 
 class _UnreadableError(Exception):

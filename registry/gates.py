@@ -4,7 +4,7 @@
     contract    the champion's own: observations and actions, so that no car's code has to change
     latency     a decision takes at most a quarter of the control period: as the card says, and as measured here
     evidence    a finished evaluation of exactly this artifact, of enough episodes, under the champion's conditions
-    driving     no worse than the champion on the same seeds; without a champion, than driving straight ahead
+    driving     no worse than the champion on the same seeds; without a champion, better than driving straight ahead
 
 Every gate is judged whatever the others say, so that a refusal is complete. docs/adr/0009 gives the reasons.
 """
@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from carla_mlflow.card_sections import Card
-from registry.episodes import BASELINES, POLICY, EpisodeRow, Evidence, differing
+from registry.driving import judge_driving
+from registry.episodes import BASELINES, POLICY, Evidence, differing
 from registry.evaluate_command import evaluate_command
-from registry.not_worse import COLLISIONS, FAILURES, REWARD, Measure, compare, reward_bar
+from registry.margins import DEFAULT, Margins
 
 Gate = Literal["integrity", "contract", "latency", "evidence", "driving"]
 
 LATENCY_SHARE = 0.25
 """Of the control period 1/rate_hz, for the slowest decision in a hundred (p99). The rest is for sensors, network, queue
 and actuators; and a decision that takes twice its p99 still comes within half of the period."""
-MIN_EPISODES = 20
-"""Fewer show too little: after 20 without a collision the rate may still be 14 % (1 - 0.05 ** (1 / 20))."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Candidate:
         card: None with a problem.
         decision_ms: the slowest decision in a hundred on this machine; None with a problem.
         evidence: its newest; None when there is none.
+        margins: of the policy.
     """
 
     reference: str
@@ -47,6 +47,7 @@ class Candidate:
     card: Card | None
     decision_ms: float | None
     evidence: Evidence | None
+    margins: Margins = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -145,26 +146,32 @@ def card_decision_ms(card: Card) -> float | None:
 
 def _evidence(candidate: Candidate, champion: Champion | None) -> Iterator[Finding]:
     mine, theirs = candidate.evidence, champion.evidence if champion else None
-    yield _enough(candidate.reference, candidate.card, mine, theirs, needs_baseline=champion is None)
+    yield _enough(candidate, candidate.reference, mine, theirs, needs_baseline=champion is None)
     if champion is not None:
-        yield _enough(champion.reference, candidate.card, theirs, mine)
+        yield _enough(candidate, champion.reference, theirs, mine)
     if champion is not None and mine and theirs and not mine.problem and not theirs.problem:
         yield from _same_conditions(candidate, mine, champion, theirs)
 
 
 def _enough(
-    reference: str, card: Card | None, evidence: Evidence | None, like: Evidence | None, needs_baseline: bool = False
+    candidate: Candidate,
+    reference: str,
+    evidence: Evidence | None,
+    like: Evidence | None,
+    needs_baseline: bool = False,
 ) -> Finding:
     """Whether there is evidence that can be compared with anything."""
+    least = candidate.margins.episodes
     if evidence is None:
-        text = f"{reference} was not evaluated: {evaluate_command(reference, card, like)}"
+        text = f"{reference} was not evaluated: {evaluate_command(reference, candidate.card, like, least)}"
         return Finding("evidence", False, text)
     where = f"run {evidence.run_id}"
     if evidence.problem:
         return Finding("evidence", False, f"{where} of {reference}: {evidence.problem}")
     seeds = [row.seed for row in evidence.drives.get(POLICY, ())]
-    if len(seeds) < MIN_EPISODES:
-        text = f"{where} of {reference} has {len(seeds)} episodes; at least {MIN_EPISODES} are needed"
+    if len(seeds) < least:
+        again = evaluate_command(reference, candidate.card, like or evidence, least)
+        text = f"{where} of {reference} has {len(seeds)} episodes; at least {least} are needed: {again}"
         return Finding("evidence", False, text)
     baseline = evidence.baseline
     if needs_baseline and baseline is None:
@@ -172,7 +179,8 @@ def _enough(
         return Finding("evidence", False, f"{where} of {reference}: {text}")
     if needs_baseline and baseline and [row.seed for row in evidence.drives[baseline]] != seeds:
         return Finding("evidence", False, f"{where} of {reference}: {baseline} drove other seeds than the policy")
-    return Finding("evidence", True, f"{reference}: {len(seeds)} episodes in {evidence.source}")
+    newest = "" if evidence.evaluations == 1 else f", of {evidence.evaluations} evaluations"
+    return Finding("evidence", True, f"{reference}: {len(seeds)} episodes in {evidence.source}{newest}")
 
 
 def _same_conditions(candidate: Candidate, mine: Evidence, champion: Champion, theirs: Evidence) -> Iterator[Finding]:
@@ -184,36 +192,20 @@ def _same_conditions(candidate: Candidate, mine: Evidence, champion: Champion, t
     if not differ and seeds[0] != seeds[1]:
         differ = ["the seeds"]
     if differ:
-        again = evaluate_command(champion.reference, candidate.card, mine)
+        least = candidate.margins.episodes
+        again = evaluate_command(champion.reference, candidate.card, mine, least)
         if mine.conditions.get("env_version") != theirs.conditions.get("env_version"):
-            again += (
-                f" && {evaluate_command(candidate.reference, candidate.card, mine)}"  # what it drove in may be gone
-            )
+            # what the candidate drove in may be gone
+            again += f" && {evaluate_command(candidate.reference, candidate.card, mine, least)}"
         text = f"{champion.reference} was driven under other conditions than {candidate.reference}"
         yield Finding("evidence", False, f"{text} ({', '.join(differ)}): {again}")
 
 
 def _driving(candidate: Candidate, champion: Champion | None) -> Iterator[Finding]:
-    mine, theirs = candidate.evidence, champion.evidence if champion else None
-    assert mine is not None  # evidence was found to be enough
-    by_success = any(row.success is not None for row in mine.drives[POLICY])
-    failures = replace(FAILURES, name="collisions or no success") if by_success else FAILURES
-    earned = replace(REWARD, own_margin=mine.reward_margin)  # the champion's as well: it is a condition
-    if champion is not None and theirs is not None:
-        measures = (COLLISIONS, failures, earned)
-        yield from _not_worse(mine.drives[POLICY], theirs.drives[POLICY], champion.reference, measures)
-    else:  # it fails before it meets anyone: that it does not collide sets no bar
-        baseline = mine.baseline
-        assert baseline is not None  # as above
-        yield from _not_worse(mine.drives[POLICY], mine.drives[baseline], BASELINES[baseline], (failures, earned))
-
-
-def _not_worse(
-    mine: Sequence[EpisodeRow], other: Sequence[EpisodeRow], who: str, measures: Sequence[Measure]
-) -> Iterator[Finding]:
-    *safe, reward = compare(mine, other, measures)
-    for found in safe:
-        yield Finding("driving", found.is_not_worse, found.say(who))
-    bar = reward_bar(safe, reward)
-    wider = "" if bar is reward else f"safer than {who} beyond doubt, so up to half its reward may go for that: "
-    yield Finding("driving", bar.is_not_worse, wider + bar.say(who))
+    if candidate.margins.problem:
+        yield Finding("driving", False, candidate.margins.problem)
+        return
+    assert candidate.evidence is not None  # evidence was found to be enough
+    theirs, who = (champion.evidence, champion.reference) if champion else (None, "")
+    for passed, text in judge_driving(candidate.evidence, theirs, who, candidate.margins):
+        yield Finding("driving", passed, text)

@@ -24,6 +24,8 @@ MOST_TEXT = 1000
 """Characters of a reason: MLflow keeps at most some thousands in a tag."""
 OVERRULED = "overruled: "
 """Begins what a move's evidence tells of a gate that said no."""
+MARGINS = "margins: "
+"""Begins what it tells of the margins that its driving was judged by."""
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -37,7 +39,7 @@ class Move(msgspec.Struct, frozen=True):
         who: did it, or saw it.
         when: seconds since 1970, by the clock of whoever wrote the entry.
         why: in the words of who did it.
-        evidence: what it was judged by: MLflow runs, and the shortfalls that were overruled.
+        evidence: what it was judged by: MLflow runs, the margins, and the shortfalls that were overruled.
         identity: of the artifact that was registered; see `identity_of`.
     """
 

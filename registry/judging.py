@@ -16,7 +16,9 @@ from registry.episodes import Evidence
 from registry.evidence import find_evidence
 from registry.gates import Candidate, Champion
 from registry.gates import judge as find
+from registry.journal import MARGINS
 from registry.lifecycle import PRODUCTION
+from registry.margins import read_margins
 from registry.measured import measure_here
 from registry.moves import Standing
 from registry.policy_version import PolicyVersion
@@ -49,11 +51,13 @@ def judge(to: str, allow_breaking: bool = False) -> Judge:
         card = artifact.card if artifact and not measured.problem else None
         seek: Seek = find_evidence if to == PRODUCTION else _no_evidence
         evidence = seek(version.digest, None)
-        candidate = Candidate(_reference(version), measured.problem, card, measured.decision_ms, evidence)
+        margins = read_margins(store.model_tags(version.name))
+        candidate = Candidate(_reference(version), measured.problem, card, measured.decision_ms, evidence, margins)
         champion = _champion(store, standing, artifact, lambda digest: seek(digest, evidence), cache)
         findings = find(candidate, champion, allow_breaking)
         asked = [found for found in findings if to == PRODUCTION or found.gate not in FOR_PRODUCTION]
-        return Judgement(asked, _links(evidence, champion))
+        judged_by = (f"{MARGINS}{margins}",) if to == PRODUCTION else ()
+        return Judgement(asked, _links(evidence, champion) + judged_by)
 
     return judged
 

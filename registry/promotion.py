@@ -24,7 +24,7 @@ class Judgement:
 
     Attributes:
         findings: of every gate that was asked.
-        evidence: MLflow runs that it rests on.
+        evidence: what it rests on: MLflow runs, and the margins.
     """
 
     findings: Sequence[Finding] = ()

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from registry.margins import MIN_EPISODES
+from training_export.conditions import Conditions
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -46,6 +49,17 @@ def test_mlprojects_commands_use_every_parameter_that_they_declare():
     assert set(project["entry_points"]) == {"train", "export", "register", "promote", "evaluate"}
     for point in project["entry_points"].values():
         assert set(re.findall(r"{(\w+)}", point["command"])) == set(point["parameters"])
+
+
+def test_every_default_number_of_episodes_is_what_the_gates_ask_for():
+    project = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+    assert Conditions.episodes == MIN_EPISODES
+    assert project["evaluate"]["parameters"]["episodes"]["default"] == MIN_EPISODES
+    assert project["export"]["parameters"]["episodes"]["default"] == MIN_EPISODES
+    assert f"# evidence: {MIN_EPISODES} unseen seeds" in (ROOT / "README.md").read_text()
+    assert f"with {MIN_EPISODES} episodes or more" in (ROOT / "docs" / "adr" / "0009-gates.md").read_text()
+    [evidence] = [line for line in (ROOT / "scripts" / "demo").read_text().splitlines() if " evaluate " in line]
+    assert "--episodes" not in evidence
 
 
 def test_the_readme_names_only_files_that_are_there():

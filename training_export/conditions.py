@@ -15,7 +15,7 @@ no --first-seed from 2**31 on: whatever seeds are asked for, nothing is judged o
 class Conditions:
     """Which seeds, how many other cars at most, and how long an episode lasts."""
 
-    episodes: int = 20
+    episodes: int = 60  # what the gates of a promotion ask for at least
     first_seed: int = FIRST_SEED
     traffic: int = 0
     duration_s: float = 30.0

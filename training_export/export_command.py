@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, USAGE, add_debug, natural, progress, run_command
 from carla_mlflow.errors import ExportError
+from training_export.conditions import Conditions
 
 if TYPE_CHECKING:
     from carla_mlflow.artifact import Artifact
@@ -140,7 +141,6 @@ def _measured(exported: Export, trained: TrainedPolicy, episodes: int) -> Artifa
     metrics: dict[str, Any] = {"latency_ms": measure_latency(exported.engine)}
     print("latency   one observation on one thread: p50 {p50} ms, p99 {p99} ms".format(**metrics["latency_ms"]["cpu"]))
     if episodes and trained.driving is not None:
-        from training_export.conditions import Conditions
         from training_export.evaluate import closed_loop, engine_driver, run_episodes
 
         conditions = Conditions(episodes, traffic=trained.training.get("traffic", 0))
@@ -196,7 +196,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", help="semantic version (default: the card's, or 0.1.0)")
     parser.add_argument("--description", default="", help="one line for the card")
     parser.add_argument(
-        "--episodes", type=natural, default=20, help="closed-loop episodes for the card's figures (default 20)"
+        "--episodes",
+        type=natural,
+        default=Conditions.episodes,
+        help="closed-loop episodes for the card's figures (default %(default)s)",
     )
     parser.add_argument("--dry-run", action="store_true", help="find, export and compare, but write nothing")
     parser.set_defaults(run=export)

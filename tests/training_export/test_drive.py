@@ -20,7 +20,7 @@ def test_the_example_drives_as_well_as_it_must_and_as_its_card_says(example: Pat
     assert figures["episodes"] >= 20
     assert figures["traffic"] >= 1
     assert figures["duration_s"] >= 30
-    done = run_command("python", "-m", "training_export", "evaluate", str(example), timeout=280)
+    done = run_command("python", "-m", "training_export", "evaluate", str(example), "--episodes", "20", timeout=280)
     assert done.code == 0, done.err
     assert "the card's figures: reproduced" in done.out
 
