@@ -12,9 +12,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-from .errors import CarlaMlflowError, RefusedError, UnreachableError
+from .errors import CarlaMlflowError, RefusedError, RegistryError, UnreachableError
 
 N = TypeVar("N", int, float)
 
@@ -25,23 +25,48 @@ def add_debug(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> int:
-    """Parses, calls the chosen command's `run(options)`, and turns errors into a line and an exit code."""
+def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None, extra: str = "serve") -> int:
+    """Parses, calls the chosen command's `run(options)`, and turns errors into a line and an exit code.
+
+    Args:
+        parser: with `run` set by each command.
+        arguments: of the command line; None for the process's own.
+        extra: of this package that the commands are meant to be installed with.
+    """
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int | None] = options.run
-    prepare_mlflow()
     started = time.monotonic()
     try:
+        prepare_mlflow()
         return command(options) or DONE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        known = _known(error, time.monotonic() - started)
-        if known is None or options.debug:
+        if options.debug:
             raise
-        print(f"{parser.prog}: {_told(known)}", file=sys.stderr)
+        known = _known(error, time.monotonic() - started)
+        print(
+            f"{parser.prog}: {_missing(error, extra) or (_told(known) if known else _unforeseen(error))}",
+            file=sys.stderr,
+        )
         return UNREACHABLE if isinstance(known, UnreachableError) else REFUSED
+
+
+def _missing(error: Exception, extra: str) -> str | None:
+    """What to install, when one of this package's own requirements is what is missing."""
+    from .extras import how_to_install
+
+    return how_to_install(error, extra) if isinstance(error, ModuleNotFoundError) else None
+
+
+def leave_without(program: str, error: ModuleNotFoundError, extra: str) -> NoReturn:
+    """Ends a program whose own imports fail, with a line that says what to install."""
+    sys.exit(f"{program}: {_missing(error, extra) or error}")
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"stopped by an error that nobody foresaw, {type(error).__name__}: {one_line(error)} (--debug shows where)"
 
 
 def _told(error: Exception) -> str:
@@ -86,15 +111,24 @@ def natural(text: str) -> int:
     return value
 
 
-def _read_secrets() -> None:
-    """MLflow's user and password from the files that MLFLOW_TRACKING_…_FILE name: how containers are given secrets."""
+def secrets_of_files() -> dict[str, str]:
+    """MLflow's user and password from the files that MLFLOW_TRACKING_…_FILE name: how containers are given secrets.
+
+    Raises:
+        RegistryError: such a file can't be read.
+    """
+    found = {}
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         path = os.environ.get(f"{name}_FILE")
         if path and name not in os.environ:
-            with open(path) as file:
-                secret = file.read().strip()
+            try:
+                with open(path) as file:
+                    secret = file.read().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise RegistryError(f"{name}_FILE={path}: can't be read as text: {one_line(error)}") from error
             if secret:
-                os.environ[name] = secret
+                found[name] = secret
+    return found
 
 
 def progress(step: str) -> None:
@@ -123,7 +157,7 @@ def prepare_mlflow() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    _read_secrets()
+    os.environ.update(secrets_of_files())
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     warnings.simplefilter("ignore", FutureWarning)

@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 
 from .artifact import Artifact, new_folder, write_artifact, write_synced
 from .code_bundle import bundle_code, importable
-from .errors import NotFoundError
+from .errors import NotFoundError, UnreachableError
 from .mlflow_errors import translate
 from .signature import signature_of
 from .specs import ObservationSpec
@@ -132,6 +132,21 @@ def _experiment() -> Experiment | None:
     return mlflow.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
 
 
+def _is_run(uri: str) -> bool:
+    try:
+        mlflow.get_run(uri.removeprefix("runs:/").partition("/")[0])
+    except MlflowException:
+        return False
+    return True
+
+
+def _no_policy(uri: str) -> str:
+    """What a run or a model lacks, and what makes it: a training run holds a checkpoint, which is exported first."""
+    source = uri.rpartition("/")[0] if uri.count("/") > 1 and uri.startswith("runs:/") else uri
+    hint = f"; is it a training run? carla-export {source} --log logs one" if uri.startswith("runs:/") else ""
+    return f"{uri}: holds no policy artifact{hint}"
+
+
 def fetch_policy(uri: str, folder: Path) -> Path:
     """Downloads the policy artifact of a logged or registered model; verify it with `open_artifact`.
 
@@ -147,10 +162,13 @@ def fetch_policy(uri: str, folder: Path) -> Path:
         try:
             found = mlflow.artifacts.download_artifacts(f"{expand_latest(uri)}/{ARTIFACT_PATH}", dst_path=scratch)
         except MlflowException as error:
-            raise translate(error, mlflow.get_tracking_uri(), time.monotonic() - started) from error
+            known = translate(error, mlflow.get_tracking_uri(), time.monotonic() - started)
+            if isinstance(known, UnreachableError) or (uri.startswith("runs:/") and not _is_run(uri)):
+                raise known from error
+            raise NotFoundError(_no_policy(uri)) from error
         except OSError as error:
             if error.errno in {None, errno.ENOENT}:  # as MLflow says of a local folder that is not there
-                raise NotFoundError(f"{uri}: has no policy artifact") from error
+                raise NotFoundError(_no_policy(uri)) from error
             raise
         with new_folder(folder) as beside:
             for entry in Path(found).iterdir():

@@ -16,11 +16,15 @@ from typing import Any
 # One thread a worker: small forwards lose more to hand-offs than they win. Read by torch when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
+from carla_mlflow.cli import DONE, REFUSED, leave_without, secrets_of_files
 
-from carla_mlflow.cli import DONE, REFUSED
-from carla_mlflow.errors import CacheError
+try:
+    from gunicorn.app.base import BaseApplication
+    from gunicorn.arbiter import Arbiter
+except ModuleNotFoundError as error:  # the package alone is what a car needs
+    leave_without("carla-serve", error, "serve")
+
+from carla_mlflow.errors import CacheError, RegistryError
 from serve.flags import parse_settings, unknown_variables
 from serve.follower_process import FollowerProcess
 from serve.logs import ServerLog, start_logging
@@ -153,9 +157,10 @@ def _obstacle(settings: Settings) -> str | None:
         return f"{settings.model}: there is no such folder"
     try:
         if not settings.is_folder:
+            secrets_of_files()  # which the follower will read
             cache_folder(settings)
         check_port(settings)
-    except CacheError as error:
+    except (CacheError, RegistryError) as error:
         return str(error)
     except OSError as error:
         return f"{settings.host}:{settings.port}: {error.strerror}; choose another --port"

@@ -208,7 +208,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command(build_parser(), arguments)
+    return run_command(build_parser(), arguments, extra="train")
 
 
 if __name__ == "__main__":

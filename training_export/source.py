@@ -109,7 +109,10 @@ def _from_run(source: str, draft: CardDraft) -> Opened:
             folder = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="checkpoint", dst_path=scratch)
         except (MlflowException, OSError) as error:
             raise ExportError(f"runs:/{run_id}: has no checkpoint: {error}") from error
-        return replace(_from_checkpoint(Path(folder), draft), run_id=run_id)
+        try:
+            return replace(_from_checkpoint(Path(folder), draft), run_id=run_id)
+        except ExportError as error:  # names the run, not a folder that is gone by then
+            raise ExportError(str(error).replace(str(Path(folder)), f"runs:/{run_id}/checkpoint")) from error
 
 
 def _from_folder(path: Path, draft: CardDraft, given: Given) -> Opened:

@@ -96,7 +96,7 @@ def find_artifact(model: str, digest: str | None) -> Artifact:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command(build_parser(), arguments)
+    return run_command(build_parser(), arguments, extra="score")
 
 
 if __name__ == "__main__":

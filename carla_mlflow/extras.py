@@ -1,0 +1,53 @@
+"""Which extra of this package brings a module that is not installed; read from the package's own metadata."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Iterator
+
+PACKAGE = "carla-mlflow"
+OTHER_NAMES = {"mlflow": "mlflow-skinny", "pythonjsonlogger": "python-json-logger", "sklearn": "scikit-learn"}
+"""Distributions whose module has another name than they have."""
+
+
+def how_to_install(error: ModuleNotFoundError, extra: str) -> str | None:
+    """What to do about a module that is missing, or None when it is none that this package needs.
+
+    Args:
+        error: of the import.
+        extra: that the command is meant to be installed with.
+    """
+    module = (error.name or "").partition(".")[0]
+    try:
+        brought = {name: set(_distributions(name)) for name in _extras()}
+    except importlib.metadata.PackageNotFoundError:  # run from a folder that was never installed
+        return None
+    wanted = _normal(OTHER_NAMES.get(module, module))
+    found = [name for name, distributions in brought.items() if wanted in distributions]
+    if not found:
+        return None
+    chosen = extra if extra in found else min(found, key=lambda name: len(brought[name]))
+    return f"needs {module}, which is not installed: pip install '{PACKAGE}[{chosen}]'"
+
+
+def _extras() -> list[str]:
+    return importlib.metadata.metadata(PACKAGE).get_all("Provides-Extra") or []
+
+
+def _distributions(extra: str) -> Iterator[str]:
+    """Names of what an extra installs, also by way of other extras."""
+    for requirement in importlib.metadata.requires(PACKAGE) or []:
+        name, _, marker = requirement.partition(";")
+        if not re.search(rf"extra == ['\"]{extra}['\"]", marker):
+            continue
+        distribution, inner = re.match(r"([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?", name.strip()).groups()  # type: ignore[union-attr]
+        if _normal(distribution) != PACKAGE:
+            yield _normal(distribution)
+        else:
+            for other in inner.split(","):
+                yield from _distributions(other.strip())
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
