@@ -20,6 +20,9 @@ OWN_DISK = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size="$0" tmpfs
 """Then the disk's size, the folder that it is mounted on, and the command."""
 
 
+FEW_FILES = ("sh", "-c", 'ulimit -n 1024 && exec "$@"', "sh")
+
+
 class LeftOut(Exception):  # noqa: N818
     """This machine or this user can not do it; the text says why."""
 
@@ -41,6 +44,14 @@ def as_pid_one(options: argparse.Namespace, scratch: Path) -> Setting:
     check(PID_ONE, "make a PID namespace")
     folder = write(small_policy("1.0.0", 1), scratch)
     with OurServer("--model", str(folder), "--workers", str(options.workers), through=PID_ONE) as server:
+        yield server, folder
+
+
+@contextlib.contextmanager
+def with_few_files(options: argparse.Namespace, scratch: Path) -> Setting:
+    """One worker that may open 1,024 files, as many as is usual, and no more."""
+    folder = write(small_policy("1.0.0", 1), scratch)
+    with OurServer("--model", str(folder), "--workers", "1", through=FEW_FILES) as server:
         yield server, folder
 
 

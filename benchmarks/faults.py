@@ -9,7 +9,9 @@ which is right once a server has stopped); and the good load's p99 before and du
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -21,7 +23,7 @@ import msgspec
 from tqdm import tqdm
 
 from benchmarks.command_line import parser_of
-from benchmarks.fault_settings import LeftOut, alias, as_pid_one, hanging, plain, with_small_disk
+from benchmarks.fault_settings import LeftOut, alias, as_pid_one, hanging, plain, with_few_files, with_small_disk
 from benchmarks.good_load import OUTCOMES, GoodLoad
 from benchmarks.hanging_policy import HANGS_AT
 from benchmarks.our_server import READYZ, OurServer
@@ -33,6 +35,7 @@ from carla_mlflow import open_artifact
 QUIET_S, SETTLE_S, WAIT_S = 3.0, 2.0, 30.0
 PAUSE_S = 0.01
 SLOW, SLOW_S = 200, 15.0
+HALF_SENT = 1500
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
@@ -116,6 +119,26 @@ def fill_disk(server: OurServer, _: argparse.Namespace) -> str:
     return f"refused after {told:.1f} s: {ask(server.port, READYZ)[2].decode()[:160]}"
 
 
+def half_sent_heads(server: OurServer, _: argparse.Namespace) -> str:
+    """More heads than the server has files, none of which is ever sent whole; new cars come and ask meanwhile."""
+    began, ends = time.monotonic(), time.monotonic() + SLOW_S
+    connections: list[socket.socket] = []
+    answered = tried = 0
+    while time.monotonic() < ends:
+        if len(connections) < HALF_SENT:
+            connections += open_connections(server.port, 50)
+            for connection in connections[-50:]:
+                with contextlib.suppress(OSError):
+                    connection.send(HEAD)
+        tried += 1
+        answered += server.is_ready()
+        time.sleep(PAUSE_S)
+    for connection in connections:
+        connection.close()
+    seconds = time.monotonic() - began
+    return f"{len(connections):,} half-sent heads; {answered} of {tried} new connections answered in {seconds:.0f} s"
+
+
 FAULTS: dict[str, tuple[Callable[[OurServer, argparse.Namespace], str], Callable[..., Any]]] = {
     "kill -9 of a worker, 3×": (kill_workers, plain),
     "a forward hangs, 3×": (hang, hanging),
@@ -125,6 +148,7 @@ FAULTS: dict[str, tuple[Callable[[OurServer, argparse.Namespace], str], Callable
     "SIGTERM as PID 1": (terminate, as_pid_one),
     "idle connections": (idle, plain),
     "slow headers": (slow_heads, plain),
+    "half-sent heads": (half_sent_heads, with_few_files),
     "slow bodies": (slow_bodies, plain),
     "clients that never read": (never_reading, plain),
 }

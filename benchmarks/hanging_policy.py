@@ -25,7 +25,7 @@ class Hanging(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.eye(512))
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:
-        raw = torch.tanh(state[:, :3])
+        raw = torch.sigmoid(state[:, :3])
         if bool((state == 3.125).any()):
             x = self.weight * (1.0 + 0.0 * state.sum())  # depends on the input, or it would be worked out at loading
             for _ in range(10_000):

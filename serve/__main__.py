@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
+import resource
 import shutil
 import socket
 import sys
@@ -143,6 +145,13 @@ class KeepingArbiter(Arbiter):  # type: ignore[misc]
             self._follower.keep_alive()
 
 
+def raise_file_limit() -> None:
+    """Lets this process, and those it starts, open as many files as they may: each connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # a system whose hard limit is more than it grants
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def check_port(settings: Settings) -> None:
     """Raises OSError when the port can't be had; gunicorn itself would try for five seconds."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -175,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return score(given[1:])
     settings = parse_settings(given)
     start_logging(settings)
+    raise_file_limit()
     unknown = unknown_variables(os.environ)
     if unknown:
         log.warning("%s", unknown)

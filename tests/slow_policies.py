@@ -37,7 +37,7 @@ class Laborious(torch.nn.Module):
         if bool((state == 3.25).any()):
             for _ in range(100):
                 x = torch.mm(x, self.weight)
-        return torch.tanh(state[:, :3] + 0.0 * x.sum())
+        return torch.sigmoid(state[:, :3] + 0.0 * x.sum())
 
 
 def laborious(folder: Path, rounds: int) -> Path:

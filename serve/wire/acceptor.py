@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import resource
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 
 from serve.shares import Shares
@@ -17,8 +19,10 @@ POLITE_S = 0.002
 """How long a connection is left to others. A worker that is deciding is back in less."""
 SHY_S = 0.1
 """The same of a worker that is not ready yet, or was told to stop, while others can answer better."""
-FULL_S = 0.1
+FULL_S = 0.01
 """Between two tries while the process has as many open files as it may."""
+SPARE_FILES = 32
+"""Of those that the process may open: left for what is no connection, and, of few, an eighth."""
 MOST_AT_ONCE = 2
 """To set up a connection takes longer than to answer a request: others wait for no more than so many."""
 SEND_BUFFER = 256 * 1024
@@ -26,7 +30,9 @@ SEND_BUFFER = 256 * 1024
 PLENTY = 2**31
 """More connections than any worker holds."""
 MADE_ROOM = 32
-"""Idle connections that are closed when there is no room for a new one."""
+"""Connections that are ended at once when there is no room for a new one."""
+SAID_S = 1.0
+"""Between two lines in the log that say so."""
 _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 log = logging.getLogger("serve")
@@ -44,6 +50,7 @@ class Acceptor:
     ) -> None:
         self._loop, self._listeners, self.connections = loop, listeners, connections
         self._coming: dict[Connection, asyncio.Task[None]] = {}
+        self._said, self._ended = 0.0, 0  # of connections ended to make room, in the log and since
 
     def start(
         self,
@@ -130,9 +137,12 @@ class Acceptor:
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            self._make_room(error)
+            self._make_room()
             self._pause(listener, FULL_S)
             return False
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if accepted.fileno() >= limit - min(SPARE_FILES, limit // 8):  # the kernel gives the lowest number that is free
+            self._make_room()
         accepted.setblocking(False)
         connection = self._connect()
         self._coming[connection] = self._loop.create_task(self._set_up(connection, accepted))
@@ -152,9 +162,14 @@ class Acceptor:
             del self._coming[connection]
             self.tell()
 
-    def _make_room(self, error: OSError) -> None:
-        """Closes the connections on which nothing was asked for longest."""
-        idle = sorted((each for each in self.connections if each.is_idle), key=lambda each: each.deadline)
-        for connection in idle[:MADE_ROOM]:
-            connection.transport.close()
-        log.error("no room for another connection (%s): closed %d idle ones", error.strerror, len(idle[:MADE_ROOM]))
+    def _make_room(self) -> None:
+        """Ends those that are slow for longest; only where none is, the one that is idle for longest."""
+        ended = sorted((each for each in self.connections if each.is_slow), key=lambda each: each.deadline)[:MADE_ROOM]
+        if not ended:
+            ended = sorted((each for each in self.connections if each.is_idle), key=lambda each: each.deadline)[:1]
+        for connection in ended:
+            connection.transport.abort()
+        self._ended += len(ended)
+        if (now := time.monotonic()) - self._said > SAID_S:
+            log.error("no room for another connection: ended %d that were slow or idle", self._ended)
+            self._said, self._ended = now, 0

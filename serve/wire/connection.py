@@ -55,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._fills = False  # whether what comes goes straight into the body
         self._since = 0.0
         self._held = 0
+        self._asked = False  # whether a whole request has come
         self._closing = False
         self._paused = False  # nothing is read for now
         self._deaf = False  # the client does not read its answers
@@ -221,6 +222,7 @@ class Connection(asyncio.Protocol):
 
     def _complete(self, plan: Plan, body: Body, received: float, held: int = 0) -> None:
         request = Request(self, plan, body, received, held)
+        self._asked = True
         if self.server.draining:
             if self.pending and self.pending[-1].plan is not None:  # it is not the last one after all
                 self.pending[-1].keep_alive = self.pending[-1].plan.head.keep_alive
@@ -307,6 +309,12 @@ class Connection(asyncio.Protocol):
     def is_idle(self) -> bool:
         """Whether nothing was asked, not even by half."""
         return not self.pending and self._body is None and not self._rest and not self._closing
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether its client sent half a request, does not read its answers, or never asked anything."""
+        receives = not self.pending and (self._body is not None or bool(self._rest))
+        return self._deaf or receives or (self.is_idle and not self._asked)
 
     def expire(self) -> None:
         """The deadline is over: who is idle goes quietly, who sends slowly is told, who never reads is cut."""

@@ -102,6 +102,38 @@ def gone(connection: socket.socket) -> bool:
         connection.settimeout(10)
 
 
+def test_when_no_more_files_can_be_opened_half_sent_requests_make_room_and_idle_clients_stay(
+    start_server: Start, example: Path
+):
+    server = start_server("--model", str(example))
+    server.wait_ready()
+    [worker] = workers(server)
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (120, 120))
+    address = "127.0.0.1", int(server.url.rpartition(":")[2])
+    with open_connections(server, 20) as cars, contextlib.ExitStack() as stack:
+        for number in range(300):
+            slow = stack.enter_context(socket.create_connection(address, timeout=10))
+            with contextlib.suppress(OSError):  # ended already
+                slow.sendall(b"GET /readyz HTTP/1.1\r\nHo" if number % 3 else b"")
+        assert all(ask(car) for car in cars)
+        with open_connections(server, 10):
+            assert server.get("/readyz").status == 200  # which reads files
+        assert all(ask(car) for car in cars)
+        assert "no room for another connection" in server.log.read_text()
+
+
+def test_a_server_may_open_as_many_files_as_the_machine_lets_it(start_server: Start, example: Path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+    try:
+        server = start_server("--model", str(example))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    server.wait_ready()
+    [worker] = workers(server)
+    assert resource.prlimit(worker.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+
+
 def test_when_no_more_files_can_be_opened_idle_connections_make_room(start_server: Start, example: Path):
     server = start_server("--model", str(example))
     server.wait_ready()
