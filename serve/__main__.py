@@ -29,16 +29,19 @@ except ModuleNotFoundError as error:  # the package alone is what a car needs
 from carla_mlflow.errors import CacheError, RegistryError
 from serve.flags import parse_settings, unknown_variables
 from serve.follower_process import FollowerProcess
+from serve.last_minute import minute_file
 from serve.logs import ServerLog, start_logging
 from serve.memory import cache_folder
 from serve.refusals import FOLLOW_FILE, RUN_FOLDER
 from serve.settings import Settings
 from serve.slot import Slot
-from serve.status import Followed, WorkerState, read_file, worker_file
+from serve.status import MASTER, Followed, WorkerState, read_file, worker_file
 from serve.tracing import missing
 
 log = logging.getLogger("serve")
 
+COUNTERS = "metrics"
+"""In the run folder: where prometheus_client and the last minute are kept, a file a worker."""
 BACKLOG = 4096
 """Connections that may wait to be accepted."""
 WORKER_CLASSES = {"loop": "serve.worker.LoopWorker", "gthread": "serve.threaded_worker.DrainingWorker"}
@@ -94,6 +97,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
         from serve.filling import leave_to_others, start_filling
         from serve.finished import start_observers
 
+        self._slot.place = worker.place
         start_observers(self._settings)
         start_filling(self._slot, self._settings, self._slot.folder / FOLLOW_FILE)
 
@@ -109,6 +113,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
         from prometheus_client.multiprocess import mark_process_dead
 
         worker_file(self._slot.folder, worker.pid).unlink(missing_ok=True)
+        minute_file(self._slot.folder / COUNTERS, worker.pid).unlink(missing_ok=True)
         mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
         if hasattr(worker, "forgotten"):
             worker.forgotten()
@@ -200,8 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(settings: Settings) -> int:
     run_folder = Path(tempfile.mkdtemp(prefix=RUN_FOLDER))
-    counters = run_folder / "metrics"
+    counters = run_folder / COUNTERS
     counters.mkdir()
+    (run_folder / MASTER).write_text(str(os.getpid()))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters)  # read when prometheus_client is imported
     follower = None if settings.is_folder else FollowerProcess(settings, run_folder / FOLLOW_FILE)
     master = os.getpid()

@@ -37,6 +37,7 @@ from serve.wire.plan import (
     read_budget,
     read_json_bytes,
 )
+from serve.zeros import count_from_zero
 
 log = logging.getLogger("serve")
 
@@ -187,6 +188,7 @@ def _add_metadata(app: Flask, settings: Settings, slot: Slot) -> None:
 def _add_metrics(app: Flask, slot: Slot) -> None:
     @app.get("/metrics")
     def tell_metrics() -> Response:
+        count_from_zero(slot)
         return Response(metrics.render(slot.folder), content_type=metrics.CONTENT_TYPE)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from carla_mlflow.control import unstated_scales
+from serve import metrics
 from serve.readiness import ready_workers
 from serve.refusals import list_refused
 from serve.settings import Settings
@@ -33,6 +34,7 @@ def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]
         "following": None if settings.is_folder else settings.model,
         "registry": None if settings.is_folder else slot.followed.registry,
         "loaded_at": _clock(serving.loaded_at),
+        "last_minute": metrics.last_minute(),
         "served": [msgspec.to_builtins(served) for served in slot.served()],
         "refused": [
             {**msgspec.to_builtins(refused), "since": _clock(refused.since)} for refused in list_refused(slot.folder)

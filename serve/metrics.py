@@ -18,6 +18,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
 
 from carla_mlflow.control import CONTROL_NAMES
+from serve.last_minute import LastMinute
+from serve.processes import Processes
 from serve.refusals import FOLLOW_FILE
 from serve.status import Followed, read_file, worker_states
 from serve.tally import Buckets, Tally
@@ -64,7 +66,8 @@ TALLY = Tally(
         {part: Buckets(LATENCY.labels(part), SECONDS) for part in PARTS},
         Buckets(BATCH_ROWS, ROWS),
         tuple(Buckets(ACTION.labels(name), TENTHS) for name in CONTROL_NAMES),
-    )
+    ),
+    LastMinute(MULTIPROCESS_FOLDER),
 )
 
 _counting = threading.Lock()
@@ -83,6 +86,19 @@ def count_cache(serving: Serving) -> None:
         _counted[id(cache)] = (cache.hits, cache.misses)
         CACHED.labels("hit").inc(max(cache.hits - hits, 0))
         CACHED.labels("miss").inc(max(cache.misses - misses, 0))
+
+
+def last_minute() -> dict[str, list[tuple[float | None, int]]]:
+    """Latency in seconds and what the policy did, of all workers: buckets as upper bound (None: none) and count.
+
+    Pedals begin at 0, below which no control lies.
+    """
+    counts, found = TALLY.last_minute(), {}
+    for name, bounds in (("latency", SECONDS), *((name, TENTHS) for name in CONTROL_NAMES)):
+        lowest = 0.0 if name in ("throttle", "brake") else -1.0
+        pairs = zip([*bounds, None], counts.get(name, [0] * (len(bounds) + 1)), strict=True)
+        found[name] = [(bound, count) for bound, count in pairs if bound is None or bound >= lowest]
+    return found
 
 
 class ServerState(Collector):
@@ -127,6 +143,7 @@ def render(folder: Path) -> bytes:
     registry = CollectorRegistry()
     registry.register(ServerState(folder))
     if MULTIPROCESS_FOLDER in os.environ:
+        registry.register(Processes(folder))
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
     return generate_latest(registry) + generate_latest(REGISTRY)

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from serve.follower_process import FollowerProcess
+from serve.last_minute import minute_file
 from serve.refusals import FOLLOW_FILE
 from serve.settings import Settings
 from serve.status import worker_file
@@ -89,6 +90,7 @@ class Node:
             except ProcessLookupError:
                 with suppress(OSError):
                     worker_file(self._folder, pid).unlink()
+                    minute_file(self._folder / METRICS, pid).unlink()
                 mark_process_dead(pid, str(self._folder / METRICS))  # type: ignore[no-untyped-call]
             except PermissionError:
                 continue

@@ -43,3 +43,7 @@ class Shares:
     def others_hold_less(self, connections: int) -> bool:
         """Whether a worker that takes connections holds fewer than so many."""
         return bool(((self._held >= 0) & (self._held < connections)).any())
+
+
+SHARES = Shares()
+"""Of this server: made in the master process."""

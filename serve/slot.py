@@ -76,6 +76,7 @@ class Slot:
         ready: whether each reference has been served since this process began, or was found not to be had.
         workers: processes that are to serve the same.
         draining: whether the worker was told to stop.
+        place: of this worker among the server's; whoever replaces it gets it.
         look_now: asks the follower to look at the registry at once.
     """
 
@@ -95,6 +96,7 @@ class Slot:
         self.ready = False
         self.workers = workers
         self.draining = False
+        self.place = 0
         self.look_now: Callable[[], None] = lambda: None
         self._told: WorkerState | None = None
 
@@ -140,7 +142,7 @@ class Slot:
     def publish(self, refused: tuple[Refused, ...] = ()) -> None:
         """Tells the other processes of this server what this worker serves and refused, when that has changed."""
         self.ready = self.ready or self._has_everything({each.digest for each in refused})
-        state = WorkerState(self.served(), refused, self.ready)
+        state = WorkerState(self.served(), refused, self.ready, self.place)
         if state != self._told:
             write_file(worker_file(self.folder, os.getpid()), state)
             self._told = state

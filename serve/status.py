@@ -23,6 +23,9 @@ HINT_FD = "POLICY_HINT_FD"
 
 Kind = Literal["integrity", "parity", "contract", "timeout", "other"]
 
+MASTER = "master"
+"""A file that holds the number of the process that starts the others."""
+
 T = TypeVar("T")
 
 
@@ -99,11 +102,12 @@ class Served(msgspec.Struct, frozen=True):
 
 
 class WorkerState(msgspec.Struct, frozen=True):
-    """What one worker serves and refused, and whether it has everything that it is to serve."""
+    """What one worker serves and refused, whether it has everything that it is to serve, and its place among them."""
 
     served: tuple[Served, ...] = ()
     refused: tuple[Refused, ...] = ()
     ready: bool = False
+    place: int = 0
 
 
 def write_file(path: Path, value: Any) -> None:

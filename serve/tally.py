@@ -17,6 +17,7 @@ from prometheus_client import Counter, Histogram
 
 from carla_mlflow.array_spec import ArraySpec
 from carla_mlflow.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
+from serve.last_minute import Counts, LastMinute
 
 MOST_ROWS, MOST_BATCHES, MOST_ANSWERS = 512, 128, 512
 """What waits to be counted: rows, forwards, answers. More at once would hold up a request."""
@@ -34,6 +35,11 @@ class Buckets:
         places = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
         self._counts = (places + self._counts).tolist()
         self._sum += float(values.sum(dtype=np.float64))
+
+    @property
+    def counts(self) -> list[int]:
+        """What has come since the last flush; the last bucket has no bound."""
+        return self._counts
 
     def flush(self) -> None:
         """Hands over. prometheus_client has no public way to add more than one value at once."""
@@ -70,8 +76,8 @@ class Metrics(NamedTuple):
 class Tally:
     """Counts of one worker. Safe to call from several threads."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics, minute: LastMinute) -> None:
+        self._metrics, self._minute = metrics, minute
         self._lock = threading.Lock()
         self._answers: list[tuple[tuple[str, int, str], float | None, float | None, float | None]] = []
         self._actions: Numbers[str] = Numbers()
@@ -112,8 +118,17 @@ class Tally:
             for version, rows in self._actions.items():
                 self._metrics.actions.labels(version).inc(rows)
             self._actions.clear()
+            control = zip(CONTROL_NAMES, self._metrics.dimensions, strict=True)
+            named = {"latency": self._metrics.parts["total"], **dict(control)}
+            self._minute.add({name: buckets.counts for name, buckets in named.items()})
             for buckets in (*self._metrics.parts.values(), self._metrics.rows, *self._metrics.dimensions):
                 buckets.flush()
+
+    def last_minute(self) -> Counts:
+        """What all workers counted in the last minute: `latency`, and each control dimension."""
+        self.flush()
+        with self._lock:
+            return self._minute.read()
 
     def _count(self) -> None:
         answers = self._answers[:]  # while others append

@@ -21,10 +21,14 @@ import msgspec
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
+from serve import metrics
 from serve.admission import UNFRAMED
 from serve.errors import STATUS, ApiError
 from serve.settings import SWITCH_S
+from serve.shares import SHARES
 
+COUNT_S = 0.1
+"""After which what was counted is handed over."""
 _UNREADABLE = {
     "bad_request": "not HTTP that can be read here",
     "headers_too_large": "the request line or the headers are too large",
@@ -36,6 +40,23 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
     """One process of the server. The app carries the slot and the settings as extensions."""
 
     wsgi: Any
+    _counted = 0.0
+
+    def __init__(self, *of_gunicorn: Any) -> None:
+        """Called in the master process, before the worker is forked."""
+        super().__init__(*of_gunicorn)
+        self.place = SHARES.give_place()
+
+    def forgotten(self) -> None:
+        """Called in the master process when the worker is gone."""
+        SHARES.take_back(self.place)
+
+    def notify(self) -> None:
+        """Called in each turn of the worker's loop, which takes a second at most."""
+        super().notify()
+        if time.monotonic() - self._counted > COUNT_S:
+            self._counted = time.monotonic()
+            metrics.TALLY.flush()
 
     def load_wsgi(self) -> None:
         super().load_wsgi()

@@ -23,14 +23,13 @@ from serve import metrics
 from serve.errors import ApiError
 from serve.reception import Reception
 from serve.settings import SWITCH_S
-from serve.shares import Shares
+from serve.shares import SHARES
 from serve.turn import Question
 from serve.watchdog import EXIT_CODE, Watchdog
 from serve.wire.acceptor import Acceptor
 from serve.wire.connection import Connection
 from serve.wire.outside import tls_context
 
-SHARES = Shares()
 SWEEP_S = 0.1
 GC_THRESHOLD = 50_000
 """New objects before Python looks for cycles: the lists of a large request are no reason to."""

@@ -1,9 +1,7 @@
-// What drives, and how: asked of /readyz, /metadata and /metrics. What comes from the server is only ever set as text.
+// What drives, and how: asked of /readyz and /metadata, which keeps the last minute. What comes from the server is only ever set as text.
 const place = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const EVERY_MS = 2000;
-const KEPT = 31; // looks: one minute
-const looks = [];
 
 function fact(name, value) {
   const term = document.createElement("dt");
@@ -27,36 +25,10 @@ async function look() {
   fact("stage", told.stage ?? "a folder, not a registry");
   fact("follows", told.following ?? "nothing");
   fact("backend", `${told.backend} on ${told.device.name}`);
-  looks.push(read(await (await fetch("/metrics")).text()));
-  if (looks.length > KEPT) looks.shift();
-  plot();
+  plot(told.last_minute);
 }
 
-// Buckets by metric and label: {"policy_action throttle": [[bound, count], …]}, counts cumulative.
-function read(text) {
-  const found = {};
-  for (const line of text.split("\n")) {
-    const [, name, labels, count] = /^(policy_\w+)_bucket\{(.*)\} (\S+)$/.exec(line) ?? [];
-    if (name === undefined) continue;
-    const { le, dimension, part } = Object.fromEntries([...labels.matchAll(/(\w+)="([^"]*)"/g)].map((m) => [m[1], m[2]]));
-    (found[`${name} ${dimension ?? part}`] ??= []).push([Number(le.replace("+Inf", "Infinity")), Number(count)]);
-  }
-  for (const buckets of Object.values(found)) buckets.sort((a, b) => a[0] - b[0]);
-  return found;
-}
-
-// What came between two looks, a bucket each, not cumulative.
-function between(before, after, key) {
-  const old = new Map(before[key] ?? []);
-  let below = 0;
-  return (after[key] ?? []).map(([bound, count]) => {
-    const upTo = count - (old.get(bound) ?? 0);
-    const here = upTo - below;
-    below = upTo;
-    return [bound, here];
-  });
-}
-
+// Buckets: pairs of upper bound, null where there is none, and count.
 function quantile(buckets, share) {
   const all = buckets.reduce((sum, [, count]) => sum + count, 0);
   let seen = 0;
@@ -76,7 +48,7 @@ function mark(svg, kind, attributes) {
 function bars(id, buckets) {
   const svg = place(id);
   svg.replaceChildren();
-  const shown = buckets.filter(([bound]) => bound !== Infinity);
+  const shown = buckets.filter(([bound]) => bound !== null);
   const most = Math.max(1, ...shown.map(([, count]) => count));
   const width = 300 / Math.max(1, shown.length);
   shown.forEach(([, count], index) => {
@@ -86,14 +58,13 @@ function bars(id, buckets) {
   mark(svg, "line", { x1: 0, y1: 98, x2: 300, y2: 98 });
 }
 
-function plot() {
-  const [first, last] = [looks[0], looks[looks.length - 1]];
-  const latency = between(first, last, "policy_latency_seconds total");
-  bars("latency", latency);
-  const [half, most] = [quantile(latency, 0.5), quantile(latency, 0.99)];
-  const text = half === undefined ? "nobody asked" : `half within ${half * 1e3} ms, 99 % within ${most * 1e3} ms`;
+function plot(minute) {
+  bars("latency", minute.latency);
+  const [half, most] = [0.5, 0.99].map((share) => quantile(minute.latency, share));
+  const within = (bound) => (bound === null ? "more than 5000 ms" : `within ${bound * 1e3} ms`);
+  const text = half === undefined ? "nobody asked" : `half ${within(half)}, 99 % ${within(most)}`;
   place("latency-text").textContent = `latency: ${text}`;
-  for (const name of ["throttle", "brake", "steer"]) bars(name, between(first, last, `policy_action ${name}`));
+  for (const name of ["throttle", "brake", "steer"]) bars(name, minute[name]);
 }
 
 async function ask() {

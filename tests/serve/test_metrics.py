@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpcore
+import msgspec
+import psutil
+import pytest
 from following_support import metric, until, workers
 from msgspec.structs import replace
 from registry_policies import changed
@@ -86,3 +90,75 @@ def test_values_that_training_never_saw_are_counted(start_server: Callable[..., 
         assert server.post("/predict", {"observations": [row] * rows}).status == 200
     assert metric(server, "policy_out_of_range_total", field="speed") == 51
     assert metric(server, "policy_out_of_range_total", field="steering") == 0
+
+
+def test_counters_are_there_at_zero_before_their_first_event(server: Server):
+    for name, labels in (
+        ("policy_fallbacks_total", {"reason": "deadline_exceeded"}),
+        ("policy_refusals_total", {"reason": "parity"}),
+        ("policy_unusable_actions_total", {"version": "0.1.0"}),
+        ("policy_requests_total", {"route": "/predict", "code": "500", "version": "0.1.0"}),
+        ("policy_swaps_total", {}),
+    ):
+        assert metric(server, name, **labels) == 0, name
+    for name, labels in (
+        ("policy_actions_total", {"version": "0.1.0"}),
+        ("policy_saturated_total", {"dimension": "steer"}),
+        ("policy_out_of_range_total", {"field": "speed"}),
+    ):
+        assert metric(server, name, **labels) is not None, name
+
+
+@pytest.mark.parametrize("worker_class", ["loop", "gthread"])
+def test_processes_tell_what_they_take_together_and_each_worker_by_its_place(
+    start_server: Callable[..., Server], example: Path, worker_class: str
+):
+    server = start_server("--model", str(example), "--workers", "2", "--worker-class", worker_class)
+    server.wait_ready()
+    each = [psutil.Process(server.process.pid), *workers(server)]
+    memory = sum(process.memory_info().rss for process in each)
+    assert metric(server, "process_resident_memory_bytes") == pytest.approx(memory, rel=0.2)
+    assert metric(server, "process_open_fds") >= sum(process.num_fds() for process in workers(server))
+    assert metric(server, "process_max_fds") == each[1].rlimit(psutil.RLIMIT_NOFILE)[0]
+    assert metric(server, "process_start_time_seconds") == pytest.approx(each[0].create_time(), abs=0.1)
+    before = metric(server, "process_cpu_seconds_total")
+    assert before > 0
+
+    def began() -> dict[str, float | None]:
+        return {place: metric(server, "policy_worker_start_time_seconds", worker=place) for place in "01"}
+
+    first = began()
+    assert None not in first.values()
+    each[1].kill()
+    server.pool.close()
+    server.pool = httpcore.ConnectionPool(max_connections=1)
+    until(lambda: None not in (now := began()).values() and now != first, server)
+    assert metric(server, "process_cpu_seconds_total") >= before  # what the dead one used stays counted
+    text = server.get("/metrics").body.decode()
+    assert set(re.findall(r'policy_worker_cpu_seconds_total\{worker="(\w+)"', text)) == {"0", "1"}
+
+
+@pytest.mark.parametrize("worker_class", ["loop", "gthread"])
+def test_the_last_minute_is_kept_for_whoever_comes_and_summed_over_the_workers(
+    start_server: Callable[..., Server], example: Path, worker_class: str
+):
+    server = start_server("--model", str(example), "--workers", "2", "--worker-class", worker_class)
+    server.wait_ready()
+    body = msgspec.json.encode({"observations": BODY["observations"] * 3})
+    for _ in range(20):
+        assert ask_elsewhere(server, body) == 200
+
+    def minute() -> dict[str, list[tuple[float | None, int]]]:
+        return server.get("/metadata").json["last_minute"]
+
+    until(lambda: sum(count for _, count in minute()["latency"]) == 20, server)
+    told = minute()
+    assert {name: sum(count for _, count in told[name]) for name in ("throttle", "brake", "steer")} == dict.fromkeys(
+        ("throttle", "brake", "steer"), 60
+    )
+    for name, lowest in (("throttle", 0), ("brake", 0), ("steer", -1)):
+        bounds = [bound for bound, _ in told[name]]
+        assert (bounds[0], bounds[-2], bounds[-1]) == (lowest, 1, None)
+    action = server.post("/predict", BODY).json["actions"][0]
+    [throttle] = [bound for bound, count in told["throttle"] if count]
+    assert throttle - 0.1 <= action["throttle"] <= throttle
