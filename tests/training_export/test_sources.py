@@ -19,7 +19,7 @@ from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScal
 from tests_support import ROOT, run_command
 
 from carla_mlflow import Engine, open_artifact
-from carla_mlflow.card_sections import Control
+from carla_mlflow.card_sections import Control, Seen
 from carla_mlflow.control import controller
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from training_export.draft import ActionDraft, complete
@@ -416,7 +416,7 @@ def test_an_old_artifact_is_migrated_beside_the_old_one(tmp_path: Path):
     assert {path.name: path.read_bytes() for path in OLD.iterdir()} == before
     artifact = open_artifact(tmp_path / "new")
     assert (artifact.card.name, artifact.card.version) == ("carla-ppo", "1.2.0")
-    assert artifact.card.format == 1
+    assert (artifact.card.format, artifact.card.observation["speed"].seen) == (2, Seen(0.0, 60.0))  # by its scaler
     old = torch.jit.load(str(OLD / "model.pt")).eval()
     observations = {spec.name: spec.sample(np.random.default_rng(0), 1000) for spec in artifact.card.observation_spec}
     flat = np.concatenate([array.reshape(1000, -1) for array in observations.values()], axis=1).astype(np.float64)
