@@ -1,0 +1,40 @@
+"""The commands that README shows, and where each of them is run by a test."""
+
+from __future__ import annotations
+
+import re
+
+from tests_support import ROOT
+
+ELSEWHERE = {
+    "make demo": "scripts/wheel-demo runs scripts/demo",
+    "make test": "this is it",
+    "make image": "tests/test_image.py",
+    "docker run": "tests/test_image.py",
+    "docker build": "tests/test_image.py",
+    "deploy/compose/secrets": "tests/test_compose_by_hand.py",
+    "kubectl apply": "tests/test_deploy.py",
+    "pip install 'carla-mlflow[ray]'": "tests/serve/test_ray.py",
+    "python -m serve score … --ray": "tests/serve/test_ray.py",
+    "mlflow models serve": "tests/serve/test_beside_mlflow.py",
+    "curl localhost:5001": "tests/serve/test_beside_mlflow.py",
+    "python -m training_export train --traffic 4": "takes an hour; as the line above it",
+    "carla-export my_policy.py:build": "tests/training_export/test_sources.py",
+    "carla-export ppo.zip": "tests/training_export/test_sb3_zip.py",
+    "carla-export network.onnx": "tests/training_export/test_sources.py",
+    "pytest tests/policy_conformance.py": "tests/carla_mlflow/test_conformance.py",
+    "python -m training_export evaluate mine@0.2.0 --log --env": "tests/training_export/test_own_env.py",
+    "python -m training_export log-evidence": "tests/training_export/test_reported.py",
+    "carla-registry migrate": "tests/training_export/test_sources.py",
+    "carla-serve --model mine@production --certfile": "tests/serve/test_accepting.py",
+}
+"""Prefix of a command → who else runs it."""
+
+
+def readme_commands() -> list[str]:
+    """Every command, as it stands there but for its comment and what is optional in it."""
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    blocks = re.findall(
+        r"^    (?![ {]|.*──►|train, export,|measure, log)(\S.*)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M
+    )
+    return [re.sub(r"\s+", " ", re.sub(r"\s+#.*|\s\[[^\]]*\]", "", block)).strip() for block in blocks]

@@ -1,0 +1,149 @@
+"""The README's commands, in its order, by a new user: nothing in the environment but PATH and an empty HOME."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpcore
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from readme_commands import ELSEWHERE, readme_commands
+from tests_support import ROOT
+
+from benchmarks.free_port import free_port
+
+SHORTER = {
+    "--total-timesteps 100000": "--total-timesteps 2000",
+    "evaluate mine@0.2.0": "evaluate mine@0.2.0 --episodes 2 --duration 2",
+    "--episodes 3": "--episodes 1",
+    "-e evaluate": "-e evaluate -P episodes=2",
+    "=… ": "=secret ",
+}
+"""What takes minutes, or is for the reader to fill in."""
+PATIENCE = {"timeout": {"connect": 5.0, "read": 5.0}}
+FORCED = "--force --reason 'no need to drive well here'"
+BEFORE = {
+    "carla-registry diff": [
+        f"carla-registry promote mine@0.1.0 --to production {FORCED}",
+        "carla-export checkpoint --name mine --version 0.2.0 --output policies/mine-0.2.0",
+        "carla-registry register policies/mine-0.2.0",
+    ],
+    "carla-registry rollback": [f"carla-registry promote mine@0.2.0 --to production {FORCED}"],
+    "carla-registry archive": [f"carla-registry promote mine@0.2.0 --to production {FORCED}"],
+    "carla-serve --model mine@production --also": ["carla-registry promote mine@0.2.0 --to staging"],
+}
+"""Prefix of a command → what the README's reader has done by then."""
+REFUSED = ("carla-registry promote mine@0.2.0", "mlflow run . --env-manager local -e promote")
+"""What the gates refuse: a policy that has seen 2,000 steps does not drive."""
+APPEARS = {
+    "checkpoint",
+    "policies",
+    "mlflow.db",
+    "mlruns",
+    "mlartifacts",
+    "drive.gif",
+    "drives.parquet",
+    "actions.parquet",
+}
+
+
+class NewUser:
+    """Somebody who has just cloned the project."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.checkout = folder / "home", folder / "checkout"
+        self.home.mkdir()
+        left_out = shutil.ignore_patterns(".git", ".venv", ".demo", ".*_cache", "__pycache__", *APPEARS)
+        shutil.copytree(ROOT, self.checkout, ignore=left_out)
+        self._environment = {"HOME": str(self.home), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+        self.port = free_port()
+        self.servers: list[subprocess.Popen[bytes]] = []
+
+    def types(self, command: str) -> subprocess.CompletedProcess[str]:
+        for before, after in {**SHORTER, "localhost:8080": f"localhost:{self.port}"}.items():
+            command = command.replace(before, after)
+        print(f"{time.monotonic():.0f}", command, flush=True)
+        shell = ["bash", "-c", command]
+        return subprocess.run(shell, cwd=self.checkout, env=self._environment, capture_output=True, text=True)
+
+    def serves(self, command: str, port: int) -> subprocess.Popen[bytes]:
+        """Starts a server and waits until it is ready."""
+        shell = [
+            "bash",
+            "-c",
+            f"{command.replace('=… ', '=secret ').replace('carla-serve', 'exec carla-serve')} --port {port}",
+        ]
+        print(f"{time.monotonic():.0f}", command, flush=True)
+        log = self.home.parent / f"log-{port}"
+        with open(log, "wb") as output:
+            server = subprocess.Popen(shell, cwd=self.checkout, env=self._environment, stdout=output, stderr=output)
+        self.servers.append(server)
+        ends = time.monotonic() + 60
+        while time.monotonic() < ends and server.poll() is None:
+            try:
+                if httpcore.request("GET", f"http://localhost:{port}/readyz", extensions=PATIENCE).status == 200:
+                    return server
+            except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException):
+                time.sleep(0.1)
+        raise AssertionError(f"{command}: not ready: {log.read_text()}")
+
+
+@pytest.fixture
+def new_user(tmp_path: Path) -> Iterator[NewUser]:
+    user = NewUser(tmp_path)
+    yield user
+    for server in user.servers:
+        if server.poll() is None:
+            server.kill()
+        server.wait()
+
+
+def write_drives(path: Path) -> None:
+    """Ten seconds that a car has logged."""
+    rng = np.random.default_rng(0)
+    columns = {"drive": ["a"] * 100, "time": np.arange(100) / 10, "speed": rng.uniform(0, 9, 100)}
+    columns |= {"steering": rng.uniform(-1, 1, 100), "sensors": rng.uniform(0, 1, (100, 12)).tolist()}
+    pq.write_table(pa.table(columns), path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_command_does_what_the_readme_says_with_everything_at_its_default(new_user: NewUser):
+    write_drives(new_user.checkout / "drives.parquet")
+    there = {path.name for path in new_user.checkout.iterdir()}
+    for command in readme_commands():
+        if any(command.startswith(prefix) for prefix in ELSEWHERE):
+            continue
+        for prefix, commands in BEFORE.items():
+            for own in commands if command.startswith(prefix) else ():
+                done = new_user.types(own)
+                assert done.returncode == 0, (own, done.stderr)
+        if "carla-serve" in command:
+            is_first = not new_user.servers
+            server = new_user.serves(command, new_user.port if is_first else free_port())
+            if not is_first:
+                server.send_signal(signal.SIGTERM)
+                assert server.wait(30) == 0, command
+            continue
+        done = new_user.types(command)
+        assert done.returncode == int(command.startswith(REFUSED)), (command, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr or command.startswith("mlflow run"), (command, done.stderr)
+    assert {path.name for path in new_user.checkout.iterdir()} - there <= APPEARS | {"__pycache__", ".pytest_cache"}
+    cache = new_user.home / ".cache" / "carla-mlflow"
+    assert {path.name for path in cache.iterdir()} == {"artifacts", "references"}
+
+
+def test_no_command_is_said_to_be_run_elsewhere_that_is_not_there_any_more():
+    commands = readme_commands()
+    assert {prefix for prefix in ELSEWHERE if not any(command.startswith(prefix) for command in commands)} == set()
+    assert {
+        where for where in ELSEWHERE.values() if where.startswith("tests/") and not (ROOT / where).exists()
+    } == set()
