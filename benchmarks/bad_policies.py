@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from carla_mlflow import Artifact
 from carla_mlflow.artifact import seal
+from carla_mlflow.card import CARD_NAME
 from carla_mlflow.golden import read_golden
 
 DEPTH = 300_000
@@ -46,6 +48,29 @@ def too_large(artifact: Artifact, version: str) -> Artifact:
     golden.raw[:] = np.tanh(golden.observations["state"][:, :3])
     golden.action[:] = np.clip(golden.raw, [0, 0, -1], [1, 1, 1])
     return _with_graph(artifact, version, graph.getvalue(), golden_npz=golden.to_bytes())
+
+
+def publish(bad: Artifact, good: Artifact, home: Path) -> str:
+    """Puts any artifact into the registry, as someone could who does not ask our commands; MLflow's number.
+
+    Args:
+        bad: the artifact.
+        good: logged in its place first, as MLflow would load the other one.
+        home: of the MLflow server.
+    """
+    from carla_mlflow.mlflow_model import log_policy, logging_run
+    from registry.store import Store
+
+    card = msgspec.structs.replace(good.card, version=bad.card.version, description=f"in place of {bad.digest}")
+    harmless = seal(card, {name: good.files[name] for name in card.files})
+    with logging_run():
+        uri = log_policy(harmless)
+    for found in home.rglob(CARD_NAME):
+        if found.read_bytes() == harmless.files[CARD_NAME]:
+            for name, data in bad.files.items():
+                (found.parent / name).write_bytes(data)
+    tags = {"semver": bad.card.version, "digest": bad.digest, "contract": bad.card.contract}
+    return Store().create_version(bad.card.name, uri, tags).number
 
 
 def _with_graph(artifact: Artifact, version: str, graph: bytes, **changed: bytes) -> Artifact:

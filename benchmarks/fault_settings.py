@@ -10,14 +10,23 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
+
+from benchmarks.bad_policies import crashing, publish, too_large
+from benchmarks.dripping import DrippingRegistry
 from benchmarks.hanging_policy import hanging_policy
 from benchmarks.mlflow_server import MlflowServer
 from benchmarks.our_server import OurServer
 from benchmarks.two_policies import NAME, small_policy, write
+from carla_mlflow import open_artifact
 
 PID_ONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 OWN_DISK = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size="$0" tmpfs "$1" && shift && exec "$@"')
 """Then the disk's size, the folder that it is mounted on, and the command."""
+BAD = "4"
+"""MLflow's number of the version that should not be loaded."""
+MOST_BYTES = 800 << 20
+"""That a server with a policy too large for it may take."""
 
 
 FEW_FILES = ("sh", "-c", 'ulimit -n 1024 && exec "$@"', "sh")
@@ -67,31 +76,88 @@ def hanging(options: argparse.Namespace, scratch: Path) -> Setting:
 @contextlib.contextmanager
 def with_small_disk(options: argparse.Namespace, scratch: Path) -> Setting:
     """A registry with two versions, and a cache on a disk that holds one; the first drives."""
+    check(("unshare", "--mount"), "mount a disk")
+    with _registry(scratch) as (folders, _):
+        room = 1.5 * sum(4096 * (1 + file.stat().st_size // 4096) for file in folders[0].iterdir())
+        with _follower(options, (*OWN_DISK, str(int(room)), str(scratch / "cache"))) as server:
+            yield server, folders[0]
+
+
+@contextlib.contextmanager
+def with_crashing(options: argparse.Namespace, scratch: Path) -> Setting:
+    """A registry with a version that kills whoever loads it, as MLflow's BAD."""
+    with _registry(scratch) as (folders, registry):
+        good = open_artifact(folders[0])
+        publish(crashing(good, "2.0.0"), good, registry.home)
+        with _follower(options) as server:
+            yield server, folders[0]
+
+
+@contextlib.contextmanager
+def with_little_memory(options: argparse.Namespace, scratch: Path) -> Setting:
+    """A registry with a version that is too large for the memory that the server may take, as MLflow's BAD."""
+    with _registry(scratch) as (folders, registry), _control_group() as group:
+        good = open_artifact(folders[0])
+        publish(too_large(good, "2.0.0"), good, registry.home)
+        with _follower(options, ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")) as server:
+            yield server, folders[0]
+
+
+@contextlib.contextmanager
+def with_dripping(options: argparse.Namespace, scratch: Path) -> Setting:
+    """A registry of which the second version's download drips."""
+    with _registry(scratch) as (folders, registry), DrippingRegistry(registry.uri) as proxy:
+        os.environ["MLFLOW_TRACKING_URI"] = proxy.url
+        proxy.drips = mlflow.MlflowClient().get_model_version(NAME, "2").source.rpartition("/")[2]
+        with _follower(options) as server:
+            options.proxy = proxy
+            yield server, folders[0]
+
+
+@contextlib.contextmanager
+def _registry(scratch: Path) -> Iterator[tuple[list[Path], MlflowServer]]:
+    """MLflow's versions 1, 2 and 3, the first in production, and a cache of their own."""
     from registry.registration import register
     from registry.store import Store
 
-    check(("unshare", "--mount"), "mount a disk")
     registry = MlflowServer(scratch)
     os.environ.update(MLFLOW_TRACKING_URI=registry.uri, POLICY_CACHE_DIR=str(scratch / "cache"))
     (scratch / "cache").mkdir(mode=0o700)
     try:
-        folders = [write(small_policy(version, seed), scratch) for version, seed in (("1.0.0", 1), ("1.1.0", 2))]
+        folders = [write(small_policy(f"1.{seed}.0", seed), scratch) for seed in range(3)]
         for folder in folders:
             register(Store(), str(folder), scratch / "other-cache")
         alias("1")
-        room = 1.5 * sum(4096 * (1 + file.stat().st_size // 4096) for file in folders[0].iterdir())
-        through = (*OWN_DISK, str(int(room)), str(scratch / "cache"))
-        flags = ["--workers", str(options.workers), "--poll-s", "1"]
-        with OurServer("--model", f"{NAME}@production", *flags, through=through) as server:
-            yield server, folders[0]
+        yield folders, registry
     finally:
         registry.kill()
 
 
+def _follower(options: argparse.Namespace, through: tuple[str, ...] = ()) -> OurServer:
+    flags = ["--workers", str(options.workers), "--poll-s", "1"]
+    return OurServer("--model", f"{NAME}@production", *flags, through=through)
+
+
+@contextlib.contextmanager
+def _control_group() -> Iterator[Path]:
+    """A control group whose processes may take MOST_BYTES."""
+    old = Path("/sys/fs/cgroup/memory")
+    root, limit = (old, "memory.limit_in_bytes") if old.is_dir() else (Path("/sys/fs/cgroup"), "memory.max")
+    group = root / f"carla-faults-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(MOST_BYTES))
+    except OSError as error:
+        raise LeftOut(f"this user may not limit memory: {error.strerror}") from error
+    try:
+        yield group
+    finally:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+
+
 def alias(version: str) -> None:
     """Moves production, as MLflow's UI does."""
-    import mlflow
-
     mlflow.MlflowClient().set_registered_model_alias(NAME, "production", version)
 
 

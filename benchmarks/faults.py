@@ -23,7 +23,19 @@ import msgspec
 from tqdm import tqdm
 
 from benchmarks.command_line import parser_of
-from benchmarks.fault_settings import LeftOut, alias, as_pid_one, hanging, plain, with_few_files, with_small_disk
+from benchmarks.fault_settings import (
+    BAD,
+    LeftOut,
+    alias,
+    as_pid_one,
+    hanging,
+    plain,
+    with_crashing,
+    with_dripping,
+    with_few_files,
+    with_little_memory,
+    with_small_disk,
+)
 from benchmarks.good_load import OUTCOMES, GoodLoad
 from benchmarks.hanging_policy import HANGS_AT
 from benchmarks.our_server import READYZ, OurServer
@@ -34,8 +46,11 @@ from carla_mlflow import open_artifact
 
 QUIET_S, SETTLE_S, WAIT_S = 3.0, 2.0, 30.0
 PAUSE_S = 0.01
+BAD_S = 45.0
+"""That a version which kills whoever loads it is in production."""
 SLOW, SLOW_S = 200, 15.0
 HALF_SENT = 1500
+METRICS = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
@@ -139,10 +154,37 @@ def half_sent_heads(server: OurServer, _: argparse.Namespace) -> str:
     return f"{len(connections):,} half-sent heads; {answered} of {tried} new connections answered in {seconds:.0f} s"
 
 
+def bad_version(server: OurServer, _: argparse.Namespace) -> str:
+    """Production moves to a version whose loading kills the process, and back."""
+    before, ends = _pids(server), time.monotonic() + BAD_S
+    alias(BAD)
+    seen = set(before)
+    while time.monotonic() < ends:
+        seen |= _pids(server)
+        time.sleep(0.02)
+    said = ask(server.port, READYZ)[2].decode()[:200] if server.is_ready() else "not ready"
+    alias("1")
+    return f"{len(seen) - len(before)} workers died in {BAD_S:g} s; {said}"
+
+
+def dripping(server: OurServer, options: argparse.Namespace) -> str:
+    """Production moves to a version whose download drips, then to another one, then back."""
+    alias("2")
+    _seconds_until(lambda: options.proxy.dripped)
+    alias("3")
+    overtaken = _seconds_until(lambda: b'version="1.2.0"' in ask(server.port, METRICS)[2])
+    alias("1")
+    rolled_back = _seconds_until(lambda: b'version="1.0.0"' in ask(server.port, METRICS)[2])
+    return f"another version is served after {overtaken:.1f} s, the one before again after {rolled_back:.1f} s"
+
+
 FAULTS: dict[str, tuple[Callable[[OurServer, argparse.Namespace], str], Callable[..., Any]]] = {
     "kill -9 of a worker, 3×": (kill_workers, plain),
     "a forward hangs, 3×": (hang, hanging),
     "full disk": (fill_disk, with_small_disk),
+    "crash on load": (bad_version, with_crashing),
+    "out of memory on load": (bad_version, with_little_memory),
+    "dripping download": (dripping, with_dripping),
     "SIGHUP": (reload_settings, plain),
     "SIGTERM": (terminate, plain),
     "SIGTERM as PID 1": (terminate, as_pid_one),

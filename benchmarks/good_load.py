@@ -45,7 +45,7 @@ class GoodLoad:
     """A context; `asked` is filled when it is left."""
 
     def __init__(self, port: int, folder: Path, connections: int, pause_s: float) -> None:
-        """Args: of the server; the policy that it serves; how many ask at once; between answer and next request."""
+        """Args: of the server; a policy that it serves, others beside it; how many ask at once; before each request."""
         spawn = multiprocessing.get_context("spawn")
         self._stop, self._started, self._found = spawn.Event(), spawn.Event(), spawn.SimpleQueue()
         arguments = (port, folder, connections, pause_s, self._started, self._stop, self._found)
@@ -75,7 +75,8 @@ class GoodLoad:
 def _ask_on_connections(
     port: int, folder: Path, connections: int, pause_s: float, started: Event, stop: Event, found: Any
 ) -> None:
-    questions = Questions([open_artifact(folder)])
+    beside = sorted(card.parent for card in folder.parent.glob("[0-9]*/model_card.yaml"))
+    questions = Questions([open_artifact(each) for each in beside])
     asked: list[Asked] = []
     threads = [
         threading.Thread(target=_ask, args=(port, questions, 7 * number, pause_s, stop, asked))

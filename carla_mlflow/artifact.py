@@ -183,6 +183,13 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def sync_file(path: Path) -> None:
+    """A file that was written by others survives a power cut once this returns; anything else is left alone."""
+    if stat.S_ISREG(path.lstat().st_mode):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+
+
 def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

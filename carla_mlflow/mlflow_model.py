@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib.metadata
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -18,7 +19,7 @@ import pandas as pd
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
-from .artifact import Artifact, new_folder, write_artifact, write_synced
+from .artifact import Artifact, new_folder, sync_file, write_artifact, write_synced
 from .code_bundle import bundle_code, importable
 from .errors import NotFoundError, UnreachableError
 from .mlflow_errors import translate
@@ -147,6 +148,10 @@ def _no_policy(uri: str) -> str:
     return f"{uri}: holds no policy artifact{hint}"
 
 
+_DOWNLOAD = ".download"
+"""Where a policy is fetched to, inside the folder that will be its own."""
+
+
 def fetch_policy(uri: str, folder: Path) -> Path:
     """Downloads the policy artifact of a logged or registered model; verify it with `open_artifact`.
 
@@ -158,19 +163,24 @@ def fetch_policy(uri: str, folder: Path) -> Path:
         NotFoundError: MLflow has no such model, or it holds no policy artifact.
     """
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
+    with new_folder(folder) as beside:
+        download = beside / _DOWNLOAD
+        download.mkdir()
         try:
-            found = mlflow.artifacts.download_artifacts(f"{expand_latest(uri)}/{ARTIFACT_PATH}", dst_path=scratch)
+            found = mlflow.artifacts.download_artifacts(f"{expand_latest(uri)}/{ARTIFACT_PATH}", dst_path=str(download))
         except MlflowException as error:
+            write_synced(download / ".room", bytes(65536))  # a disk that is full says so itself; MLflow only in words
             known = translate(error, mlflow.get_tracking_uri(), time.monotonic() - started)
             if isinstance(known, UnreachableError) or (uri.startswith("runs:/") and not _is_run(uri)):
                 raise known from error
             raise NotFoundError(_no_policy(uri)) from error
         except OSError as error:
-            if error.errno in {None, errno.ENOENT}:  # as MLflow says of a local folder that is not there
+            is_missing = error.errno in {None, errno.ENOENT}  # as MLflow says of a local folder that is not there
+            if is_missing and download.exists():
                 raise NotFoundError(_no_policy(uri)) from error
             raise
-        with new_folder(folder) as beside:
-            for entry in Path(found).iterdir():
-                write_synced(beside / entry.name, entry.read_bytes())
+        for entry in Path(found).iterdir():
+            sync_file(entry)
+            os.rename(entry, beside / entry.name)
+        shutil.rmtree(download)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -90,6 +91,22 @@ def _cache_error(cache: Path, error: OSError) -> CacheError:
     if error.errno in _FULL:
         return CacheError(str(cache), f"the cache is full ({error.strerror})", is_full=True)
     return CacheError(str(cache), f"the cache can't be written ({error.strerror})")
+
+
+def partial_folders(cache: Path, digest: str) -> list[Path]:
+    """The folders in which an artifact of that digest is being fetched, or was when its process died."""
+    path = cached_path(cache, digest)
+    return list(path.parent.glob(f".{path.name}.*{PARTIAL}"))
+
+
+def fetched_bytes(cache: Path, digest: str) -> int:
+    """Bytes that are there of an artifact that is being fetched."""
+    found = 0
+    for folder in partial_folders(cache, digest):
+        for path in folder.rglob("*"):
+            with contextlib.suppress(OSError):  # it has just been moved or taken away
+                found += path.lstat().st_size if path.is_file() else 0
+    return found
 
 
 def forgotten(cache: Path) -> list[Path]:

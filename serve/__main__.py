@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 # One thread a worker: small forwards lose more to hand-offs than they win. Read by torch when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,7 +27,9 @@ except ModuleNotFoundError as error:  # the package alone is what a car needs
     leave_without("carla-serve", error, "serve")
 
 from carla_mlflow.errors import CacheError, RegistryError
+from serve.attempts import withdraw
 from serve.flags import parse_settings, unknown_variables
+from serve.folder_lock import hold, remove_unused
 from serve.follower_process import FollowerProcess
 from serve.last_minute import minute_file
 from serve.logs import ServerLog, start_logging
@@ -35,13 +37,11 @@ from serve.memory import cache_folder
 from serve.refusals import FOLLOW_FILE, RUN_FOLDER
 from serve.settings import Settings
 from serve.slot import Slot
-from serve.status import MASTER, Followed, WorkerState, read_file, worker_file
+from serve.status import MASTER, METRICS, Followed, WorkerState, read_file, worker_file
 from serve.tracing import missing
 
 log = logging.getLogger("serve")
 
-COUNTERS = "metrics"
-"""In the run folder: where prometheus_client and the last minute are kept, a file a worker."""
 BACKLOG = 4096
 """Connections that may wait to be accepted."""
 WORKER_CLASSES = {"loop": "serve.worker.LoopWorker", "gthread": "serve.threaded_worker.DrainingWorker"}
@@ -50,9 +50,9 @@ WORKER_CLASSES = {"loop": "serve.worker.LoopWorker", "gthread": "serve.threaded_
 class PolicyServer(BaseApplication):  # type: ignore[misc]
     """gunicorn as a library: processes, signals and graceful stop are its own."""
 
-    def __init__(self, settings: Settings, folder: Path, follower: FollowerProcess | None) -> None:
+    def __init__(self, settings: Settings, folder: Path, in_use: IO[str], follower: FollowerProcess | None) -> None:
         self._settings = settings
-        self._follower = follower
+        self._in_use, self._follower = in_use, follower
         self._slot = Slot(folder, settings.references, settings.workers)
         if follower is not None:
             self._slot.look_now = follower.look_now
@@ -84,6 +84,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
             "proc_name": "carla-serve",
             "preload_app": True,
             "post_worker_init": self._fill,
+            "worker_exit": lambda _, worker: self._leave(worker),
             "child_exit": lambda _, worker: self._forget(worker),
         }.items():
             self.cfg.set(name, value)
@@ -108,13 +109,20 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 
         leave_to_others(self._slot, alive)
 
+    def _leave(self, worker: Any) -> None:
+        """Called in a worker that ends by itself or because it was told to."""
+        withdraw()
+        if os.getppid() != worker.ppid:  # the master is gone, and can't tidy up
+            self._in_use.close()
+            remove_unused(self._slot.folder)
+
     def _forget(self, worker: Any) -> None:
         """A worker that is gone serves nothing."""
-        from prometheus_client.multiprocess import mark_process_dead
+        from serve.dead_counters import add_up
 
         worker_file(self._slot.folder, worker.pid).unlink(missing_ok=True)
-        minute_file(self._slot.folder / COUNTERS, worker.pid).unlink(missing_ok=True)
-        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+        minute_file(self._slot.folder / METRICS, worker.pid).unlink(missing_ok=True)
+        add_up(self._slot.folder / METRICS, worker.pid)
         if hasattr(worker, "forgotten"):
             worker.forgotten()
 
@@ -204,15 +212,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(settings: Settings) -> int:
+    for left in Path(tempfile.gettempdir()).glob(f"{RUN_FOLDER}*"):
+        remove_unused(left)  # of a server whose processes were all killed
     run_folder = Path(tempfile.mkdtemp(prefix=RUN_FOLDER))
-    counters = run_folder / COUNTERS
+    in_use = hold(run_folder)
+    counters = run_folder / METRICS
     counters.mkdir()
     (run_folder / MASTER).write_text(str(os.getpid()))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters)  # read when prometheus_client is imported
     follower = None if settings.is_folder else FollowerProcess(settings, run_folder / FOLLOW_FILE)
     master = os.getpid()
     try:
-        PolicyServer(settings, run_folder, follower).run()
+        PolicyServer(settings, run_folder, in_use, follower).run()
     except SystemExit as stop:
         if os.getpid() != master:  # a worker, which leaves by the same way
             raise

@@ -12,6 +12,7 @@ from carla_mlflow.artifact import Artifact
 from carla_mlflow.backend_choice import load_fastest
 from carla_mlflow.engine import Engine
 from serve.settings import Settings
+from serve.status import read_file, write_file
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -40,9 +41,9 @@ def load_agreed(artifact: Artifact, settings: Settings, folder: Path) -> tuple[E
     told = folder / f"backend-{artifact.digest.removeprefix('sha256:')}.json"
     with open(folder / "backend.lock", "a") as lock:  # released with the file; one measures while the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if told.exists():
-            choice = msgspec.json.decode(told.read_bytes(), type=Choice)
+        choice = read_file(told, Choice)
+        if choice is not None:
             return Engine(artifact, settings.device, choice.backend, settings.trusted), choice.figures
         engine, figures = load_fastest(artifact, settings.device, settings.trusted)
-        told.write_bytes(msgspec.json.encode(Choice(engine.backend, figures)))
+        write_file(told, Choice(engine.backend, figures))
         return engine, figures

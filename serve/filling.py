@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from serve.following import Following
-from serve.loading import Failure, load
+from serve.loading import Failure
 from serve.readiness import ready_workers
 from serve.settings import Settings
 from serve.slot import Slot
+from serve.trial import load_carefully
 
 log = logging.getLogger("serve")
 
@@ -38,14 +39,19 @@ def leave_to_others(slot: Slot, alive: Callable[[], None]) -> None:
 
 
 def fill_from_folder(slot: Slot, settings: Settings, _: Path) -> None:
-    """Loads the folder that `model` names."""
-    loaded = load(Path(settings.model), settings.digest or None, settings, slot.folder)
-    if isinstance(loaded, Failure):
-        slot.reason = loaded.reason
-        log.error("not ready: %s", slot.reason)
-    else:
-        slot.serve(0, loaded, None)
-        slot.publish()
+    """Loads the folder that `model` names; one that killed a process is tried again, ever more rarely."""
+    while True:
+        loaded = load_carefully(Path(settings.model), settings.digest or None, settings, slot.folder)
+        if not isinstance(loaded, Failure):
+            break
+        if slot.reason != loaded.reason:
+            slot.reason = loaded.reason
+            log.error("not ready: %s", slot.reason)
+        if loaded.wait_s is None:
+            return
+        time.sleep(loaded.wait_s)
+    slot.serve(0, loaded, None)
+    slot.publish()
 
 
 def follow(slot: Slot, settings: Settings, status_file: Path) -> None:

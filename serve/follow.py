@@ -6,17 +6,21 @@ read; they load from the cache, by digest. It looks every POLL_S seconds, and at
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
 import select
 import signal
-import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carla_mlflow.cli import one_line, prepare_mlflow
+from carla_mlflow.own_process import end_with_parent
+from serve.arrivals import Arrivals
+from serve.attempts import withdraw
 from serve.flags import settings_from_environment
 from serve.followed_reference import FollowedReference
 from serve.logs import start_logging
@@ -33,6 +37,8 @@ LEAST_WAIT_S = 0.1
 """Between two looks, however long one takes."""
 LONGEST_WAIT_S = 30.0
 """Between two looks at a registry that does not answer."""
+MOST_ASKED = 32
+"""Questions to the registry that go on after their deadline; more, and this process is better started again."""
 
 log = logging.getLogger("serve.follow")
 
@@ -45,12 +51,16 @@ class Follower:
         self._status_file = status_file
         self._store: Store | None = None
         self._refusals = Refusals()
+        self._done, self._tell_done = os.pipe()
+        os.set_blocking(self._tell_done, False)
+        self._arrivals = Arrivals(settings, status_file.parent, self._arrived)
         before = read_file(status_file, Followed) or Followed()  # of a follower that was killed
         self._looked_at = before.looked_at
         self._wait_s = settings.poll_s
+        self._answers = True
         told = before.answers or (Status(),) * len(settings.references)
         self._references = [
-            FollowedReference(settings, reference or "", answer, self._refusals, status_file.parent)
+            FollowedReference(settings, reference or "", answer, self._refusals, self._arrivals, status_file.parent)
             for reference, answer in zip(settings.references, told, strict=True)
         ]
 
@@ -63,11 +73,12 @@ class Follower:
                 self._ask(waiting)
                 self._looked_at = time.time()
         except Exception as error:  # whatever a registry that is down, full or lying makes MLflow raise
-            log.warning("%s: %s", self._settings.model, one_line(error))
+            if self._answers:  # once an outage, not once a look
+                log.warning("%s: %s", self._settings.model, one_line(error))
             answered = False
             for reference in waiting:
                 reference.not_answered()
-        poll_s = self._settings.poll_s
+        poll_s, self._answers = self._settings.poll_s, answered
         self._wait_s = poll_s if answered else max(poll_s, min(self._wait_s * 2, LONGEST_WAIT_S))
         first = self._references[0]
         followed = Followed(
@@ -81,6 +92,15 @@ class Follower:
         write_file(self._status_file, followed)
         return followed
 
+    def _arrived(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it has been told often enough
+            os.write(self._tell_done, b"!")
+
+    @property
+    def is_worn_out(self) -> bool:
+        """Whether too many threads of this process wait for answers that do not end."""
+        return self._arrivals.too_many_given_up or sum(t.name == "registry" for t in threading.enumerate()) > MOST_ASKED
+
     def _ask(self, waiting: list[FollowedReference]) -> None:
         from registry.store import Store
 
@@ -89,7 +109,7 @@ class Follower:
             reference.ask(self._store)
 
     def wait(self, began: float, hints: int, server: int) -> None:
-        """Until it is time to look again, or something in the registry has changed, or the server is gone.
+        """Until it is time to look again, or something has changed, or the server is gone.
 
         Args:
             began: when the last look did, on the monotonic clock.
@@ -100,28 +120,43 @@ class Follower:
         spread = random.uniform(0.8, 1.0) if is_late else 1.0  # a registry that comes back is not met by all at once
         ends = max(began + self._wait_s * spread, time.monotonic() + LEAST_WAIT_S)
         while os.getppid() == server and (left := ends - time.monotonic()) > 0:
-            if select.select([hints], [], [], min(left, 1.0))[0]:
-                os.read(hints, 65536)
+            heard = select.select([hints, self._done], [], [], min(left, 1.0))[0]
+            for pipe in heard:
+                os.read(pipe, 65536)
+            if heard or self._arrivals.any_silent:
                 return
 
 
 def main() -> int:
+    server, hints = int(os.environ[SERVER_PID]), int(os.environ[HINT_FD])
+    signal.signal(signal.SIGTERM, _end)
+    end_with_parent(signal.SIGTERM, server)
     prepare_mlflow()
     settings = settings_from_environment(os.environ)
     start_logging(settings)
-    server, hints = int(os.environ[SERVER_PID]), int(os.environ[HINT_FD])
     follower = Follower(settings, Path(os.environ[STATUS_FILE]))
-    while os.getppid() == server:
+    while os.getppid() == server and not follower.is_worn_out:
         began = time.monotonic()
         followed = follower.look()
         if followed.refusal and os.getppid() == server:
             os.kill(server, signal.SIGTERM)  # nothing will ever be served: the server says why and ends
         if followed.done:
-            return 0
+            break
         follower.wait(began, hints, server)
     return 0
 
 
+def _end(*_: object) -> None:
+    """At once: no thread that still waits for a download or an answer is waited for."""
+    withdraw()
+    logging.shutdown()
+    os._exit(0)
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to answer; it ends this process
-    sys.exit(main())
+    try:
+        main()
+    except Exception:
+        log.exception("the follower failed")
+    _end()

@@ -10,11 +10,12 @@ import msgspec
 
 from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.cli import one_line
-from carla_mlflow.errors import ArtifactError, CacheError, IntegrityError, NotFoundError, RefusedError
-from registry.cache import fetch_to_cache
+from carla_mlflow.errors import ArtifactError, CacheError, NotFoundError, RefusedError
 from registry.reference import parse_reference
 from serve import metrics
-from serve.memory import cache_folder, recall
+from serve.arrivals import Arrivals
+from serve.loading import Failure
+from serve.memory import recall, remember
 from serve.refusals import Refusals, kind_of
 from serve.settings import Settings
 from serve.status import Status, worker_states
@@ -22,9 +23,6 @@ from serve.status import Status, worker_states
 if TYPE_CHECKING:
     from registry.policy_version import PolicyVersion
     from registry.store import Store
-
-TEMPORARY = "cache"
-"""In the server's run folder: where artifacts are kept that the cache can't take."""
 
 log = logging.getLogger("serve.follow")
 
@@ -38,7 +36,9 @@ class FollowedReference:
         is_settled: whether nobody needs to be asked again.
     """
 
-    def __init__(self, settings: Settings, text: str, told: Status, refusals: Refusals, folder: Path) -> None:
+    def __init__(
+        self, settings: Settings, text: str, told: Status, refusals: Refusals, arrivals: Arrivals, folder: Path
+    ) -> None:
         """Starts from what the workers were told before, or from what was served last on this machine.
 
         Args:
@@ -46,77 +46,113 @@ class FollowedReference:
             text: the reference.
             told: by a follower before this one.
             refusals: of this process.
+            arrivals: what is on its way to this machine.
             folder: the server's run folder.
         """
-        self._settings, self._text, self._refusals, self._folder = settings, text, refusals, folder
+        self._settings, self._text, self._folder = settings, text, folder
+        self._refusals, self._arrivals = refusals, arrivals
         self._pin = settings.digest if text == settings.model else ""
-        self._cache = cache_folder(settings)
         self.answer = told
         self.refusal: str | None = None
         self.is_settled = False
-        if self._is_immutable() and (remembered := self._remembered()):
-            self.answer, self.is_settled = remembered, True
+        self._warned = ""
+        self._other: str | None = None
+        if self._is_immutable() and not told.path and (remembered := self._remembered()):
+            self.answer, self.is_settled = remembered, bool(self._pin)
 
     def ask(self, store: Store) -> None:
-        """Asks the registry; what it means now is fetched.
+        """Asks the registry; what it means now is fetched beside, and told to the workers once it is here.
 
         Raises:
-            Exception: no answer, or one that is none.
+            Exception: no answer, or one that is none; or a download that failed for want of one.
         """
         try:
             version = store.resolve(parse_reference(self._text))
         except (NotFoundError, RefusedError) as error:
             self._is_gone(error)
             return
+        self._warned = ""
         if version.digest == self.answer.digest and not self._is_damaged(version.digest):
-            staged = msgspec.structs.replace(self.answer, stage=version.stage, wanted=version.digest)
-            self._has(staged)
+            self._has(msgspec.structs.replace(self.answer, stage=version.stage, wanted=version.digest))
         elif self._refusals.is_due(version.digest):
-            self._fetch(store, version)
+            self._bring(store, version)
 
     def not_answered(self) -> None:
         """The registry is silent: what is served goes on, or what was served last."""
         self._keep("the registry does not answer")
 
-    def _fetch(self, store: Store, version: PolicyVersion) -> None:
-        try:
-            if self._pin and version.digest != self._pin:
-                raise IntegrityError(f"{self._text} is {version.digest}, but {self._pin} was pinned")
-            artifact = self._kept(store, version)
-        except (ArtifactError, NotFoundError, CacheError) as error:
-            self._refuse(version, error)
+    def _bring(self, store: Store, version: PolicyVersion) -> None:
+        """Does the next step until the version is here."""
+        if self._pin and version.digest != self._pin:
+            text = f"{self._text} is {version.digest}, but {self._pin} was pinned"
+            self._refuse(version, Failure(text, "integrity"))
+            return
+        arrival = self._arrivals.get(version.digest)
+        if arrival is None:
+            self._arrivals.start(store, version)
+            self._waits(version, None)
+        elif arrival.outcome is not None:
+            self._arrivals.take(version.digest)
+            self._arrived(version, arrival.outcome)
+        elif arrival.is_silent:
+            self._arrivals.give_up(version.digest)
+            text = f"the download was silent for {self._settings.fetch_timeout_s:g} s and was given up"
+            self._refuse(version, Failure(text, "timeout"))
+        else:
+            self._waits(version, arrival.progress)
+
+    def _arrived(self, version: PolicyVersion, outcome: Artifact | Failure | Exception) -> None:
+        if isinstance(outcome, Failure):
+            self._refuse(version, outcome)
+        elif isinstance(outcome, ArtifactError | NotFoundError):
+            self._refuse(version, Failure(one_line(outcome), kind_of(outcome)))
+        elif isinstance(outcome, CacheError):
+            log.error("%s", one_line(outcome))
+            self._refuse(version, Failure(outcome.reason, "other"))  # without the path on this machine
+        elif isinstance(outcome, Exception):
+            raise outcome
         else:
             self._refusals.forgive(version.digest)
-            path, digest = str(artifact.path), artifact.digest
+            path, digest = str(outcome.path), outcome.digest
+            self._note_other(digest)
             self._has(Status(path, digest, version.semver, version.stage, wanted=digest))
+            if self._other:  # the next start begins with it, also where the contract keeps the workers from it now
+                remember(self._settings, self._text, self.answer)
 
-    def _kept(self, store: Store, version: PolicyVersion) -> Artifact:
-        """The version's artifact in the cache; where that can't be written, in the server's run folder."""
-        try:
-            return fetch_to_cache(store, version, self._cache)
-        except CacheError as error:
-            if error.is_full:
-                raise
-            log.warning("%s; kept in a temporary folder until this server ends", one_line(error))
-            return fetch_to_cache(store, version, self._folder / TEMPORARY)
+    def _waits(self, version: PolicyVersion, progress: str | None) -> None:
+        """It is on its way; what is served goes on meanwhile."""
+        reason = self.answer.reason if version.digest in self._refusals else None
+        warning = f"{self._text}: {progress}" if progress else None
+        self.answer = msgspec.structs.replace(self.answer, wanted=version.digest, reason=reason, warning=warning)
+
+    def _note_other(self, digest: str) -> None:
+        """Says it where a reference that can only mean one artifact was served as another one before."""
+        before = recall(self._settings, self._text) if self._is_immutable() else None
+        if before is not None and before.digest != digest:
+            self._other = f"{self._text}: was {before.digest} when it was served last; the registry was made anew"
+            log.warning("%s", self._other)
 
     def _has(self, answer: Status) -> None:
         is_kept = self._folder not in Path(answer.path or "").parents
         text = f"{self._text}: the cache can't be written; kept in a temporary folder until this server ends"
-        self.answer = msgspec.structs.replace(answer, warning=None if is_kept else text)
+        self.answer = msgspec.structs.replace(answer, warning=self._other or (None if is_kept else text))
         self.is_settled = self._is_immutable()
 
-    def _refuse(self, version: PolicyVersion, error: Exception) -> None:
-        log.error("%s %s is refused: %s", self._text, version.semver, one_line(error))
-        told = error.reason if isinstance(error, CacheError) else one_line(error)  # no path of this machine on the wire
-        self._refusals.add(version.semver, version.digest, told, kind_of(error))
-        metrics.REFUSED.labels(kind_of(error)).inc()
-        reason = None if self.answer.path else told
-        self.answer = msgspec.structs.replace(self.answer, wanted=version.digest, reason=reason)
+    def _refuse(self, version: PolicyVersion, failure: Failure) -> None:
+        reason = failure.reason
+        if self._refusals.add(version.semver, version.digest, reason, failure.kind, failure.wait_s):
+            log.error("%s %s is refused (%s): %s", self._text, version.semver, failure.kind, reason)
+        metrics.REFUSED.labels(failure.kind).inc()
+        self.answer = msgspec.structs.replace(
+            self.answer, wanted=version.digest, reason=None if self.answer.path else reason, warning=None
+        )
 
     def _is_gone(self, error: Exception) -> None:
-        log.warning("%s: %s", self._text, one_line(error))
-        self._keep("the registry no longer knows it")
+        gone = "the registry no longer knows it"
+        if self._warned != gone:  # once a change, not once a look
+            log.warning("%s: %s", self._text, gone)
+        self._warned = gone
+        self._keep(gone)
         if not self.answer.path:
             self.answer = Status(reason="the registry has no such policy")
             self.refusal = one_line(error)
@@ -141,7 +177,7 @@ class FollowedReference:
         return msgspec.structs.replace(status, wanted=status.digest, warning=None, reason=None)
 
     def _is_immutable(self) -> bool:
-        """Whether the reference can only ever mean one artifact, so that nobody needs to be asked again."""
+        """Whether the reference can only ever mean one artifact in a registry, so that one answer is enough."""
         return bool(self._pin) or parse_reference(self._text).kind in {"version", "number"}
 
     def _is_damaged(self, digest: str) -> bool:

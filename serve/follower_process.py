@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 
 from serve.settings import Settings
-from serve.status import HINT_FD, SERVER_PID, STATUS_FILE, Followed, read_file
+from serve.status import HINT_FD, METRICS, SERVER_PID, STATUS_FILE, Followed, read_file
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
 """Between the end of a follower and the start of the next."""
+STOP_S = 5.0
+"""For it to end when it is told to."""
 
 log = logging.getLogger("serve")
 
@@ -42,7 +44,10 @@ class FollowerProcess:
             return
         now = time.monotonic()
         if self._ended is None:
+            from serve.dead_counters import add_up  # prometheus_client, once it has been told where to count
+
             self._ended = now
+            add_up(self._status_file.parent / METRICS, self._process.pid)
             self._wait_s = min(self._wait_s * 2, LONGEST_WAIT_S) if now - self._began < LONGEST_WAIT_S else FIRST_WAIT_S
             log.error("the follower ended; what is served goes on. It is started again in %.1f s", self._wait_s)
         elif now - self._ended >= self._wait_s:
@@ -52,6 +57,10 @@ class FollowerProcess:
     def stop(self) -> None:
         """Ends it."""
         self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._began = time.monotonic()
@@ -61,5 +70,5 @@ class FollowerProcess:
             HINT_FD: str(self._hints),
             **self._settings.to_environment(),
         }
-        command = [sys.executable, "-m", "serve.follow"]
+        command = [sys.executable, "-P", "-m", "serve.follow"]
         return subprocess.Popen(command, env={**os.environ, **ours}, pass_fds=[self._hints])

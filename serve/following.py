@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
@@ -13,7 +14,8 @@ from serve.memory import agree, read_good, remember
 from serve.refusals import Refusals
 from serve.settings import Settings
 from serve.slot import Serving, Slot
-from serve.status import Followed, Kind, Status, read_file
+from serve.status import Followed, Status, read_file
+from serve.trial import load_carefully
 
 LOOK_S = 0.025
 """How often a worker looks whether the follower's file has changed."""
@@ -62,8 +64,9 @@ class Following:
         followed = read_file(self._status_file, Followed)
         if followed is not None:
             self._slot.followed = followed
-            if followed.answers and followed.answers[0].reason:
-                self._slot.reason = followed.answers[0].reason
+            first = followed.answers[0] if followed.answers else Status()
+            if not first.path:
+                self._slot.reason = first.reason or first.warning or self._slot.reason
 
     def _bring_in_line(self, index: int, answer: Status) -> str | None:
         """Does the next step for one reference; returns the digest that it should be served as."""
@@ -93,7 +96,9 @@ class Following:
         digest, load = wanted.digest or "", self._loads.get(wanted.digest or "")
         if load is None:
             if all(other.given_up for other in self._loads.values()):  # one at a time: they would slow each other down
-                self._loads[digest] = Load(Path(wanted.path or ""), digest, self._settings, self._slot.folder)
+                path, settings, folder = Path(wanted.path or ""), self._settings, self._slot.folder
+                run = functools.partial(load_carefully, path, digest, settings, folder)
+                self._loads[digest] = Load(run, settings.load_timeout_s)
         elif load.given_up:  # its thread goes on; a second one would not help
             return
         elif isinstance(load.outcome, Serving):
@@ -101,16 +106,16 @@ class Following:
             self._take(index, wanted, load.outcome)
         elif isinstance(load.outcome, Failure):
             del self._loads[digest]
-            self._refuse(index, wanted, load.outcome.reason, load.outcome.kind)
+            self._refuse(index, wanted, load.outcome)
         elif load.is_late:
             load.given_up = True
             limit = f"{self._settings.load_timeout_s:g} s"
-            self._refuse(index, wanted, f"was not loaded and warm within {limit}", "timeout")
+            self._refuse(index, wanted, Failure(f"was not loaded and warm within {limit}", "timeout"))
 
     def _take(self, index: int, wanted: Status, serving: Serving) -> None:
         if not agree(self._slot.folder, index, wanted, serving.card.contract):
             text = "observes or acts otherwise than what is served (another contract); a restart of the server takes it"
-            self._refuse(index, wanted, text, "contract")
+            self._refuse(index, wanted, Failure(text, "contract", float("inf")))
             return
         replaced = self._slot.servings[index]
         self._slot.serve(index, serving, wanted.stage)
@@ -120,13 +125,13 @@ class Following:
             metrics.SWAPS.inc()
         log.info("serving %s %s (%s)", serving.card.name, serving.version, serving.digest)
 
-    def _refuse(self, index: int, wanted: Status, reason: str, kind: Kind) -> None:
-        version, digest = wanted.version or "", wanted.digest or ""
-        self._refusals[index].add(version, digest, reason, kind, for_good=kind == "contract")
+    def _refuse(self, index: int, wanted: Status, failure: Failure) -> None:
+        version, digest, reason, kind = wanted.version or "", wanted.digest or "", failure.reason, failure.kind
+        is_new = self._refusals[index].add(version, digest, reason, kind, failure.wait_s)
         metrics.REFUSED.labels(kind).inc()
-        if self._slot.servings[index] is None:
+        if is_new and self._slot.servings[index] is None:
             log.error("not ready: %s", reason)
-        else:
+        elif is_new:
             log.error("%s is refused (%s): %s", version, kind, reason)
         if index == 0:
             self._slot.reason = reason

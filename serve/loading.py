@@ -6,6 +6,7 @@ import logging
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,10 +36,17 @@ TIMED_CALLS = 9
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a policy may not drive; the reason is fit for the wire."""
+    """Why a policy may not drive.
+
+    Attributes:
+        reason: in words, fit for the wire.
+        kind: what sort of reason.
+        wait_s: before it may be tried again, where that is known.
+    """
 
     reason: str
     kind: Kind
+    wait_s: float | None = None
 
 
 def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Serving | Failure:
@@ -83,19 +91,26 @@ def _cache(engine: Engine, rows: int) -> ResultCache | None:
 class Load:
     """A policy that is being loaded, in a thread of its own: one that never ends keeps nobody waiting."""
 
-    def __init__(self, path: Path, digest: str, settings: Settings, folder: Path) -> None:
+    def __init__(self, run: Callable[[Callable[[], None]], Serving | Failure], timeout_s: float) -> None:
+        """Starts it.
+
+        Args:
+            run: loads it; calls what it is given when it begins to, which may be after a trial elsewhere.
+            timeout_s: seconds that this may take.
+        """
         self.outcome: Serving | Failure | None = None
         self.given_up = False
-        self._ends = time.monotonic() + settings.load_timeout_s
-        self._thread = threading.Thread(
-            target=self._run, args=(path, digest, settings, folder), name="load", daemon=True
-        )
+        self._run_it, self._timeout_s, self._ends = run, timeout_s, float("inf")
+        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self._thread.start()
 
-    def _run(self, path: Path, digest: str, settings: Settings, folder: Path) -> None:
-        outcome = load(path, digest, settings, folder)
+    def _run(self) -> None:
+        outcome = self._run_it(self._begins)
         if not self.given_up:
             self.outcome = outcome
+
+    def _begins(self) -> None:
+        self._ends = time.monotonic() + self._timeout_s
 
     @property
     def is_over(self) -> bool:

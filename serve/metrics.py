@@ -18,6 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
 
 from carla_mlflow.control import CONTROL_NAMES
+from serve.dead_counters import reading
 from serve.last_minute import LastMinute
 from serve.processes import Processes
 from serve.refusals import FOLLOW_FILE
@@ -145,5 +146,6 @@ def render(folder: Path) -> bytes:
     if MULTIPROCESS_FOLDER in os.environ:
         registry.register(Processes(folder))
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        with reading(Path(os.environ[MULTIPROCESS_FOLDER])):
+            return generate_latest(registry)
     return generate_latest(registry) + generate_latest(REGISTRY)

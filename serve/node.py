@@ -15,23 +15,28 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
+from serve.folder_lock import hold
 from serve.follower_process import FollowerProcess
 from serve.last_minute import minute_file
 from serve.refusals import FOLLOW_FILE
 from serve.settings import Settings
-from serve.status import worker_file
+from serve.status import METRICS, worker_file
 
 LOOK_S = 0.5
-METRICS = "metrics"
+
+_in_use: list[IO[str]] = []
 
 log = logging.getLogger("serve")
 
 
 def meeting_folder(settings: Settings, node: str) -> Path:
-    """The folder of all processes on this machine that serve alike; made if need be.
+    """The folder of all processes on this machine that serve alike; made if need be, and empty for the first of them.
+
+    It is used from now on until this process ends.
 
     Args:
         settings: of the server.
@@ -40,9 +45,11 @@ def meeting_folder(settings: Settings, node: str) -> Path:
     told = msgspec.json.encode([settings.to_environment(), os.environ.get("MLFLOW_TRACKING_URI"), node])
     name = f"carla-serve-{os.getuid()}-{hashlib.sha256(told).hexdigest()[:16]}"
     folder = Path(tempfile.gettempdir()) / name
-    (folder / METRICS).mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(exist_ok=True, mode=0o700)
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else")
+    _in_use.append(hold(folder))
+    (folder / METRICS).mkdir(exist_ok=True, mode=0o700)
     return folder
 
 
@@ -81,7 +88,7 @@ class Node:
 
     def _forget_the_dead(self) -> None:
         """A process that is gone serves nothing."""
-        from prometheus_client.multiprocess import mark_process_dead
+        from serve.dead_counters import add_up
 
         for path in self._folder.glob("worker-*.json"):
             pid = int(path.stem.removeprefix("worker-"))
@@ -91,6 +98,6 @@ class Node:
                 with suppress(OSError):
                     worker_file(self._folder, pid).unlink()
                     minute_file(self._folder / METRICS, pid).unlink()
-                mark_process_dead(pid, str(self._folder / METRICS))  # type: ignore[no-untyped-call]
+                add_up(self._folder / METRICS, pid)
             except PermissionError:
                 continue

@@ -85,7 +85,8 @@ class Replica:
     async def __init__(self, environment: dict[str, str]) -> None:  # type: ignore[misc]  # Ray waits for it
         """Ready when the policy is loaded, verified, in parity and warm. Args: settings as POLICY_ variables."""
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        from serve.node import METRICS, Node, meeting_folder
+        from serve.node import Node, meeting_folder
+        from serve.status import METRICS
 
         settings = _settings(environment)
         folder = meeting_folder(settings, ray.get_runtime_context().get_node_id())

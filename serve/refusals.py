@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from carla_mlflow.errors import ArtifactError, ParityError
+from carla_mlflow.errors import ArtifactError, CrashError, ParityError
 from serve.status import Followed, Kind, Refused, read_file, worker_states
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
@@ -21,6 +21,8 @@ def kind_of(error: Exception) -> Kind:
     """The sort of reason that an error is."""
     if isinstance(error, ParityError):
         return "parity"
+    if isinstance(error, CrashError):
+        return "crash"
     return "integrity" if isinstance(error, ArtifactError) else "other"
 
 
@@ -37,15 +39,28 @@ class Refusals:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
 
-    def add(self, version: str, digest: str, reason: str, kind: Kind, for_good: bool = False) -> None:
-        """Remembers a refusal; `for_good` means until the server starts again."""
+    def add(self, version: str, digest: str, reason: str, kind: Kind, wait_s: float | None = None) -> bool:
+        """Remembers a refusal.
+
+        Args:
+            version: semantic version.
+            digest: of its artifact.
+            reason: in words, fit for the wire.
+            kind: what sort of reason.
+            wait_s: before it may be tried again; infinity: not before the server starts again; None: ever longer.
+
+        Returns:
+            Whether it says anything new.
+        """
         before = self._entries.pop(digest, None)
-        wait_s = min(before.wait_s * 2, LONGEST_WAIT_S) if before else FIRST_WAIT_S
+        if wait_s is None:
+            wait_s = min(before.wait_s * 2, LONGEST_WAIT_S) if before else FIRST_WAIT_S
         since = before.refused.since if before and before.refused.kind == kind else time.time()
-        again_at = float("inf") if for_good else time.monotonic() + wait_s
+        again_at = time.monotonic() + wait_s
         self._entries[digest] = _Entry(Refused(version, digest, reason, kind, since), wait_s, again_at)
         while len(self._entries) > MOST:
             del self._entries[next(iter(self._entries))]
+        return before is None or before.refused.reason != reason
 
     def forgive(self, digest: str) -> None:
         """Forgets a digest: it proved itself."""

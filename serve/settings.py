@@ -47,6 +47,7 @@ class Settings:
     backend: str = _setting("card", "card (measured at export), torchscript, onnx, or auto (the faster here)")
     cache_dir: str = _setting("", "where fetched artifacts are kept (default: the user's cache folder)")
     poll_s: float = _setting(5.0, "seconds between looks at the registry")
+    fetch_timeout_s: float = _setting(60.0, "seconds without a megabyte more after which a download is given up")
     load_timeout_s: float = _setting(60.0, "seconds in which a policy has to be loaded, verified and warm")
     webhook_secret: str = _secret("the secret of MLflow's webhook to /hooks/mlflow; without it there is no such route")
     max_batch: int = _setting(1024, "most observations in a request")
@@ -151,7 +152,14 @@ class Settings:
                 found.append(f"trust_types: {name!r}: expected full names of types, such as my_pkg.features.Clipper")
         if not self.host:
             found.append("host: is empty; 0.0.0.0 listens on every address")
-        for name in ("poll_s", "load_timeout_s", "forward_timeout_s", "header_timeout_s", "body_timeout_s"):
+        for name in (
+            "poll_s",
+            "fetch_timeout_s",
+            "load_timeout_s",
+            "forward_timeout_s",
+            "header_timeout_s",
+            "body_timeout_s",
+        ):
             if not 0 < getattr(self, name) <= 3600:
                 found.append(f"{name}: {getattr(self, name)} is not more than 0 and at most 3600")
         found += self._problems_of_references() + self._problems_of_access()

@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+METRICS = "metrics"
+"""The folder in the run folder where each process counts."""
 STATUS_FILE = "POLICY_FOLLOW_STATUS"
 """The environment variable that names the follower's file."""
 SERVER_PID = "POLICY_SERVER_PID"
@@ -21,7 +23,7 @@ SERVER_PID = "POLICY_SERVER_PID"
 HINT_FD = "POLICY_HINT_FD"
 """The environment variable that says from where the follower reads hints to look at once."""
 
-Kind = Literal["integrity", "parity", "contract", "timeout", "other"]
+Kind = Literal["integrity", "parity", "contract", "timeout", "crash", "memory", "other"]
 
 MASTER = "master"
 """A file that holds the number of the process that starts the others."""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from serve.answer import too_late
+from serve.attempts import withdraw
 from serve.errors import ApiError
 from serve.turn import Question, Turn
 from serve.wire.outside import end_outside
@@ -40,6 +41,7 @@ class Watchdog(threading.Thread):
                 if self._turn.running is not None and self._look(*self._turn.running):
                     log.critical("a forward has not come to an end within %g s: this worker ends", self._timeout_s)
                     logging.shutdown()
+                    withdraw()
                     os._exit(EXIT_CODE)
 
     def _look(self, since: float, group: list[Question]) -> bool:

@@ -20,6 +20,7 @@ import uvloop
 from gunicorn.workers.base import Worker
 
 from serve import metrics
+from serve.attempts import withdraw
 from serve.errors import ApiError
 from serve.reception import Reception
 from serve.settings import SWITCH_S
@@ -72,6 +73,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
             metrics.TALLY.flush()
         sys.stdout.flush()
         if self._exit_code:
+            withdraw()
             os._exit(self._exit_code)  # a thread that hangs would keep the process
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:

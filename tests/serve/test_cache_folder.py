@@ -49,6 +49,7 @@ def test_what_is_fetched_lies_in_the_users_cache_and_nothing_where_the_server_is
     assert default_cache() == tmp_path / "cache" / "carla-mlflow"
     assert {path.name: len(list(path.iterdir())) for path in default_cache().iterdir()} == {
         "artifacts": 1,
+        "attempts": 1,
         "references": 1,
     }
     (registered / "mlflow.db").rename(tmp_path / "away")

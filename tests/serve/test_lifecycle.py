@@ -14,9 +14,12 @@ from pathlib import Path
 import httpcore
 import msgspec
 import pytest
+from following_support import until
 from tests_support import Server, run_command
 
+from benchmarks.bad_policies import crashing
 from benchmarks.free_port import free_port
+from benchmarks.two_policies import small_policy, write
 from benchmarks.wrk import http_request
 from carla_mlflow import open_artifact
 from registry.cache import default_cache
@@ -216,7 +219,7 @@ def test_a_reference_is_resolved_fetched_and_served(start_server: Start, mlflow_
     again.wait_ready()
     assert again.get("/metadata").json["registry"] == "unreachable"
     assert "does not answer" in again.get("/readyz").json["warnings"][0]
-    # A semantic version means one artifact for ever: nobody is asked, and nothing needs saying.
+    # Also where a semantic version is meant, which may not have been served here before.
     exact = start_server("--model", f"{NAME}@0.1.0", "--poll-s", "0.5")
     exact.wait_alive()
     wait_for_reason(exact, "does not answer")  # it has not been served here under this name before
@@ -236,9 +239,34 @@ def test_a_reference_is_resolved_fetched_and_served(start_server: Start, mlflow_
     exact.wait_ready()
     assert pinned.get("/readyz").status == 503
     assert (exact.stop(), (mlflow_home / "mlflow.db").rename(mlflow_home / "away"))[0] == 0
-    exact = start_server("--model", f"{NAME}@0.1.0")
-    exact.wait_ready()
-    assert exact.get("/readyz").json["warnings"] == []
+    exact = start_server("--model", f"{NAME}@0.1.0", "--poll-s", "0.5")
+    exact.wait_ready()  # at once, and it says that nobody could be asked whether it still means the same
+    assert exact.get("/metadata").json["digest"] == open_artifact(example).digest
+    wait_for_warning(exact, "does not answer; serving the last verified version")
+
+
+def wait_for_warning(server: Server, warning: str, limit_s: float = 30) -> None:
+    ends = time.monotonic() + limit_s
+    while not any(warning in said for said in server.get("/readyz").json["warnings"]):
+        assert time.monotonic() < ends, server.get("/readyz").body
+        time.sleep(0.05)
+
+
+def reason_of(server: Server) -> str:
+    try:
+        return str(server.get("/readyz").json["error"]["message"])
+    except (httpcore.NetworkError, httpcore.ProtocolError):  # its worker has just died
+        return ""
+
+
+def test_a_folder_whose_policy_kills_its_worker_costs_one_and_is_told(start_server: Start, tmp_path: Path):
+    bad = write(crashing(small_policy("1.0.0", 1), "2.0.0"), tmp_path)
+    server = start_server("--model", str(bad))
+    server.wait_alive()
+    until(lambda: "killed the process that tried (SIGSEGV)" in reason_of(server), server, 90)
+    assert server.log.read_text().count("was sent SIGSEGV") == 1  # the second was no worker
+    assert server.get("/healthz").status == 200
+    assert server.stop() == 0
 
 
 def test_a_registry_that_is_away_at_the_start_is_waited_for(start_server: Start, mlflow_home: Path, monkeypatch):

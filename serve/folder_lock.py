@@ -1,0 +1,40 @@
+"""Whether a process still uses a folder in which the processes of a server meet.
+
+Each holds a lock on a file there. The kernel gives it back when a process dies, however that happens; those that are
+forked share it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+from pathlib import Path
+from typing import IO
+
+LOCK = "in-use.lock"
+
+
+def hold(folder: Path) -> IO[str]:
+    """Says that this process uses a folder, until what is returned is closed; empties it where nobody else does."""
+    file = open(folder / LOCK, "a")  # noqa: SIM115  held for the life of the process
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _empty(folder)
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def remove_unused(folder: Path) -> None:
+    """Removes a folder that was used, and is no longer."""
+    with contextlib.suppress(OSError), open(folder / LOCK, "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()

@@ -1,0 +1,106 @@
+"""What the processes of a server leave behind: nothing, however they end; and what outlives each of them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from following_support import metric, until, until_true, workers
+from tests_support import Server
+
+from serve.folder_lock import remove_unused
+from serve.memory import agree, read_good
+from serve.node import meeting_folder
+from serve.settings import Settings
+from serve.status import METRICS, Status
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files of this test's processes."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return folder
+
+
+@pytest.mark.parametrize("worker_class", ["loop", "gthread"])
+def test_a_server_whose_master_is_killed_leaves_no_folder(start_server: Start, example: Path, tmp: Path, worker_class):
+    server = start_server("--model", str(example), "--workers", "2", "--worker-class", worker_class)
+    server.wait_ready()
+    server.process.kill()
+    until_true(lambda: not list(tmp.glob("carla-serve-*")), 60)
+
+
+def test_a_folder_that_was_left_by_killed_processes_is_removed_at_the_next_start(
+    start_server: Start, example: Path, tmp: Path
+):
+    server = start_server("--model", str(example))
+    server.wait_ready()
+    [left] = tmp.glob("carla-serve-*")
+    for process in [psutil.Process(server.process.pid), *workers(server)]:
+        process.kill()
+    other = start_server("--model", str(example))
+    other.wait_ready()
+    assert not left.exists()
+    remove_unused(next(tmp.glob("carla-serve-*")))  # its processes live
+    assert other.get("/readyz").status == 200
+    assert len(list(tmp.glob("carla-serve-*"))) == 1
+
+
+def test_counters_outlive_a_worker_in_one_file(start_server: Start, example: Path, tmp: Path):
+    server = start_server("--model", str(example), "--workers", "2")
+    server.wait_ready()
+    bad = b"{}"
+    for number in range(1, 4):
+        assert server.post("/predict", bad).status == 400
+        until(lambda number=number: requests(server) == number, server)
+        for worker in workers(server):
+            worker.kill()
+            worker.wait()
+        server.pool.close()
+        server.wait_ready()
+        until(lambda number=number: requests(server) == number, server)
+    [folder] = tmp.glob("carla-serve-*/metrics")
+    pids = {path.stem.rpartition("_")[2] for path in folder.glob("*.db")}
+    assert pids <= {"ended", str(server.process.pid), *(str(worker.pid) for worker in workers(server))}
+
+
+def requests(server: Server) -> float:
+    return metric(server, "policy_requests_total", route="/predict", code="400") or 0
+
+
+MEETING = """
+import sys, time
+from serve.node import meeting_folder
+from serve.settings import Settings
+print(meeting_folder(Settings(model="mine@production"), "node"), flush=True)
+time.sleep(60)
+"""
+
+
+def test_who_meets_on_a_node_where_nobody_is_left_decides_on_the_contract_anew(tmp: Path):
+    first = subprocess.Popen([sys.executable, "-c", MEETING], stdout=subprocess.PIPE, text=True)
+    folder = Path(first.stdout.readline().strip())
+    assert agree(folder, 0, Status(digest="one"), "a contract")
+    assert (folder / METRICS).is_dir()
+    second = subprocess.Popen([sys.executable, "-c", MEETING], stdout=subprocess.PIPE, text=True)
+    assert Path(second.stdout.readline().strip()) == folder
+    first.kill()
+    first.wait()
+    assert read_good(folder, 0).contract == "a contract"  # the second is still there
+    second.send_signal(signal.SIGTERM)
+    second.wait()
+    assert meeting_folder(Settings(model="mine@production"), "node") == folder
+    assert read_good(folder, 0) is None
+    assert agree(folder, 0, Status(digest="two"), "another contract")
+    for process in (first, second):
+        process.stdout.close()
