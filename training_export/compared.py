@@ -104,7 +104,7 @@ def ask(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = 
     shown = tqdm(compared_batches(specs, trained.driving), "asking the trained policy", batches, **_QUIET)
     for index, batch in enumerate(shown):
         answer = trained.answer(batch)
-        rows = decided(trained, batch, answer, parity)
+        rows = decided(trained, batch, answer, noise, parity)
         if index == 0:
             rows &= ~noise.flips
         usable = np.flatnonzero(rows)

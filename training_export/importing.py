@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-_OLD_GYM = "it was saved with gym, from before gymnasium: pip install gym==0.26.2 shimmy"
+_OLD_GYM = "its spaces are gym's, from before gymnasium: pip install gym==0.26.2 shimmy"
 REMEDIES = {"gym": _OLD_GYM, "shimmy": _OLD_GYM, "sb3_contrib": "pip install sb3-contrib"}
 """Packages that public policies were saved with, and how to get them."""
 

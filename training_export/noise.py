@@ -35,12 +35,15 @@ class Noise:
 
     Attributes:
         largest: of all, in the unit of what differs (raw action, control, the head's parameters).
-        excess: the largest that MARGIN times a difference is beyond what the default relative tolerance covers.
+        excess: the largest that MARGIN times a difference is beyond what the default relative tolerance covers; of what
+            an artifact is held to.
+        choosing: likewise, of what a table's controls are chosen by.
         flips: the rows whose choice among a table's controls is not always the same, (B,).
     """
 
     largest: float
     excess: float
+    choosing: float
     flips: NDArray[np.bool_]
 
     @property
@@ -78,7 +81,7 @@ def measure_noise(trained: TrainedPolicy, specs: ObservationSpec, batch: Arrays)
     again = [(single, {name: np.concatenate([one[name] for one in alone]) for name in usual})]
     with contextlib.suppress(Exception), InFloat64():  # type: ignore[no-untyped-call]  # a network of the author's own may insist on float32
         again.append((whole, _asked(trained, batch, whole)))
-    largest = excess = 0.0
+    largest, excess = 0.0, dict.fromkeys(usual, 0.0)
     flips = np.zeros(rows, dtype=np.bool_)
     for at, answers in again:
         wanted = {name: array[np.searchsorted(whole, at)].astype(np.float64) for name, array in usual.items()}
@@ -86,26 +89,28 @@ def measure_noise(trained: TrainedPolicy, specs: ObservationSpec, batch: Arrays)
         for name, array in answers.items():
             apart = np.nan_to_num(np.abs(array - wanted[name]), nan=0.0, posinf=0.0)
             largest = max(largest, float(apart.max()))
-            excess = max(excess, float((MARGIN * apart - Parity().rtol * np.abs(wanted[name])).max()))
-    return Noise(largest, excess, flips)
+            beyond = float((MARGIN * apart - Parity().rtol * np.abs(wanted[name])).max())
+            excess[name] = max(excess[name], beyond)
+    values = excess.pop("values", 0.0)  # which no artifact holds
+    return Noise(largest, max(excess.values()), max(values, excess.get("logits", 0.0)), flips)
 
 
-def decided(trained: TrainedPolicy, batch: Arrays, answer: Golden, parity: Parity) -> NDArray[np.bool_]:
-    """The rows whose best two choices are farther apart than a tolerance may move them, (B,); all without a table."""
-    values = rounded(trained, batch, answer).get("values")
-    if values is None:
+def decided(trained: TrainedPolicy, batch: Arrays, answer: Golden, noise: Noise, parity: Parity) -> NDArray[np.bool_]:
+    """The rows whose best two choices are farther apart than rounding may move them, (B,); all without a table."""
+    numbers = rounded(trained, batch, answer)
+    if trained.action.table is None or not numbers:
         return np.ones(len(answer.raw), dtype=np.bool_)
-    second, best = np.sort(values, axis=1)[:, -2:].T
-    return np.asarray(best - second > 2 * (parity.atol + parity.rtol * np.abs(best)))
+    second, best = np.sort(next(iter(numbers.values())), axis=1)[:, -2:].T
+    return np.asarray(best - second > 2 * (max(parity.atol, noise.choosing) + parity.rtol * np.abs(best)))
 
 
 def rounded(trained: TrainedPolicy, batch: Arrays, answer: Golden) -> dict[str, NDArray[np.float32]]:
-    """The numbers that rounding may move: an answer's own, or for a table `values` that it is chosen by, if known."""
+    """The numbers that rounding may move: an answer's own; for a table those that it is chosen by, where known."""
     if trained.action.table is None:
         return {"raw": answer.raw, "action": answer.action} | answer.distribution
-    if "logits" in answer.distribution:
-        return {"values": answer.distribution["logits"]}
-    return {} if trained.values is None else {"values": trained.values(batch)}
+    if answer.distribution or trained.values is None:
+        return dict(answer.distribution)
+    return {"values": trained.values(batch)}
 
 
 def _asked(trained: TrainedPolicy, batch: Arrays, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:

@@ -103,7 +103,7 @@ def _algorithm(path: Path, settings: dict[str, Any], policy_class: Any) -> str:
     if found is None or policy.startswith("sb3_contrib"):
         raise ExportError(
             f"{path.name}: saved by none of {', '.join(SUPPORTED)}, which can be exported; "
-            f"its policy class is from {policy}"
+            f"its policy class is from {policy}; hand over its network as a torch module (policy.py:build)"
         )
     # Stable-Baselines3's DDPG is its TD3 with the delay and the smoothing of targets turned off.
     plain = settings.get("policy_delay") == 1 and settings.get("target_noise_clip") == 0

@@ -105,6 +105,28 @@ def test_rows_whose_best_two_choices_are_nearer_than_rounding_moves_them_are_not
     assert (golden.observations["seen"][:, 0] >= 0).all()
 
 
+def test_what_only_the_choice_is_made_by_leaves_the_tolerance_of_the_artifact_alone():
+    network = Ties(0.0).eval()
+
+    class Best(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, seen: torch.Tensor) -> torch.Tensor:
+            return (1000.0 * self.network(seen)).argmax(dim=1, keepdim=True).to(torch.float32)
+
+    def values(batch):
+        with torch.no_grad():
+            return (1000.0 * network(torch.from_numpy(batch["seen"]))).numpy()
+
+    table = complete(ActionDraft("table", head="deterministic", table=[Control(1, 0, 0), Control(0, 1, 0)]))
+    exported = export_policy(replace(trained(Best(), table), values=values), "chooses", "1.0.0", "")
+    assert exported.artifact.card.parity == Parity()
+    assert exported.asked.noise.largest > 1e-5
+    assert 300 < exported.asked.left_out < 700
+
+
 def test_a_policy_that_decides_by_chance_is_refused():
     with pytest.raises(ExportError, match=r"in only \d+ of 1,024 observations .* decides by chance"):
         export_policy(trained(Ties(2.0), CHOICE), "ties", "1.0.0", "")
