@@ -50,8 +50,8 @@ BAD_S = 45.0
 """That a version which kills whoever loads it is in production."""
 SLOW, SLOW_S = 200, 15.0
 HALF_SENT = 1500
-METRICS = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+METRICS = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 def kill_workers(server: OurServer, _: argparse.Namespace) -> str:

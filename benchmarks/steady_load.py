@@ -87,7 +87,8 @@ class SteadyLoad:
 
 def exchange(connection: socket.socket, path: str, body: bytes) -> tuple[int, bytes, bool]:
     """One request on a kept connection: status, body, and whether the server closes."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
     received = b""
     while b"\r\n\r\n" not in received:

@@ -16,10 +16,12 @@ from serve.errors import ApiError
 from serve.inflate import inflate
 from serve.settings import Settings
 from serve.slot import Slot
-from serve.wire.plan import READ_HEADERS, check_encoding, check_key, read_request_id
+from serve.wire.plan import READ_HEADERS, check_encoding, check_host, check_key, read_request_id
 
 UNFRAMED = "serve.unframed"
 """Set in the WSGI environment of a request after which nobody knows where the next one begins."""
+HOST_IS_OURS = "serve.host"
+"""In the WSGI environment: False where Host was checked before, True where this server's own listener heard it."""
 PREDICTIONS = (PREDICT.route, INVOCATIONS.route, INFERENCE.route)
 _ROUTES = {"infer": INFERENCE.route, "infer_version": INFERENCE.route}
 
@@ -36,6 +38,8 @@ def admit(settings: Settings, slot: Slot) -> Response | None:
     except ApiError:
         request.environ[UNFRAMED] = True
         raise
+    if request.environ.get(HOST_IS_OURS, bool(settings.allowed_hosts)):
+        check_host(request.path, headers.get("host", ""), settings.hosts)
     preflight = request.method == "OPTIONS" and headers.get("origin", "") in settings.origins
     if settings.api_key and not preflight:
         check_key(request.path, headers.get("authorization", ""), settings)

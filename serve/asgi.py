@@ -64,7 +64,7 @@ class AsgiServer:
         request = Request(exchange, None, b"", received)
         exchange.pending.append(request)
         try:
-            request.plan = plan = self._reception.planner.plan(_head(scope))
+            request.plan = plan = self._reception.planner.plan(_head(scope, self._reception.hears_any_host))
             request.keep_alive = True
             request.body = await self._body(plan, receive)
         except ApiError as error:
@@ -96,15 +96,22 @@ class AsgiServer:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _head(scope: Scope) -> bytes:
-    """The head of a request as it may have come; its body is framed by the server before us."""
+def _head(scope: Scope, any_host: bool) -> bytes:
+    """The head of a request as it may have come; its body is framed by the server before us.
+
+    Args:
+        scope: of the request.
+        any_host: whether it does not matter what Host names: where we listen is the business of that server.
+    """
     target = scope.get("raw_path") or scope["path"].encode()
     root = scope.get("root_path", "").encode()
     if root and target.startswith(root):
         target = target[len(root) :] or b"/"
     if scope.get("query_string"):
         target = target.partition(b"?")[0] + b"?" + scope["query_string"]
-    lines = [b"%b %b HTTP/1.1\r\nhost: localhost\r\n" % (scope["method"].encode(), target)]
+    named = [] if any_host else [value for name, value in scope["headers"] if name.lower() == b"host"]
+    host = named[0] if named else b"localhost"
+    lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (scope["method"].encode(), target, host)]
     lines += [b"%b: %b\r\n" % pair for pair in scope["headers"] if pair[0].lower() not in _HOP_BY_HOP]
     return b"".join([*lines, b"\r\n"])
 

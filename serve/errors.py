@@ -19,6 +19,7 @@ STATUS = {
     "method_not_allowed": 405,
     "request_timeout": 408,
     "body_too_large": 413,
+    "host_not_allowed": 421,
     "unsupported_media_type": 415,
     "invalid_observation": 422,
     "headers_too_large": 431,

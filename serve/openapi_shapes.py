@@ -45,7 +45,7 @@ def body(name: str) -> Json:
 def operation(summary: str, responses: Json, *codes: str, error: str = "Error") -> Json:
     """One operation: what it answers, and the codes of errors that it may answer instead."""
     refusals: dict[str, list[str]] = {}
-    for code in (*codes, "unauthorized", "overloaded", "internal"):
+    for code in (*codes, "unauthorized", "host_not_allowed", "overloaded", "internal"):
         refusals.setdefault(str(STATUS[code]), []).append(code)
     errors = {
         status: {**body(error), "description": ", ".join(sorted(set(names)))} for status, names in refusals.items()

@@ -41,6 +41,7 @@ class Reception:
         in_flight: requests that are not answered yet.
         held_bytes: of large bodies that are being read.
         draining: whether each answer is the last on its connection.
+        hears_any_host: whether nobody said what a request's Host may name.
         on_closed: called when a connection is over.
     """
 
@@ -52,6 +53,7 @@ class Reception:
         self.in_flight = 0
         self.held_bytes = 0
         self.draining = False
+        self.hears_any_host = not settings.allowed_hosts
         self.max_body_bytes = settings.max_body_bytes
         self.header_timeout_s, self.body_timeout_s = settings.header_timeout_s, settings.body_timeout_s
         self.replies = Replies()

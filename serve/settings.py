@@ -15,6 +15,7 @@ MIB = 1024 * 1024
 PREFIX = "POLICY_"
 SWITCH_S = 0.0005
 """After which a thread that computes lets another go on; Python's own 5 ms are as long as fifty answers."""
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 CHOICES = {
     "backend": ("card", "torchscript", "onnx", "auto"),
     "worker_class": ("loop", "gthread"),
@@ -63,6 +64,10 @@ class Settings:
     worker_class: str = _setting("loop", "loop (our event loop) or gthread (gunicorn's threads, Flask alone)")
     api_key: str = _secret("a key that every request but probes has to bring: Authorization: Bearer KEY")
     cors_origins: str = _setting("", "origins whose pages may ask from a browser: https://a.example,https://b.example")
+    allowed_hosts: str = _setting(
+        "",
+        "what a request's Host may name: cars.example,10.0.0.7; *: anything (default: on loopback only that machine)",
+    )
     certfile: str = _setting("", "TLS: the certificate chain, PEM")
     keyfile: str = _setting("", "TLS: its private key, PEM")
     drain_s: float = _setting(2.0, "seconds to go on accepting after being told to stop")
@@ -93,6 +98,19 @@ class Settings:
         return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
 
     @property
+    def hosts(self) -> frozenset[str] | None:
+        """What a request's Host may name, in lower case; None for anything.
+
+        By itself only a server that listens on loopback is particular: a page that a browser has from elsewhere can
+        have the name of that place point here (DNS rebinding), past every firewall.
+        """
+        if self.allowed_hosts:
+            named = frozenset(host.strip().lower() for host in self.allowed_hosts.split(",") if host.strip())
+            return None if "*" in named else named
+        host = f"[{self.host}]" if ":" in self.host else self.host.lower()
+        return LOOPBACK | {host} if host in LOOPBACK or host.startswith("127.") else None
+
+    @property
     def references(self) -> tuple[str | None, ...]:
         """What is followed, `model` first; None for a folder."""
         if self.is_folder:
@@ -119,6 +137,11 @@ class Settings:
         for origin in self.origins:
             if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?", origin):
                 found.append(f"cors_origins: {origin!r}: expected exact origins, such as https://cars.example")
+        for host in self.hosts or ():
+            if not re.fullmatch(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", host):
+                found.append(
+                    f"allowed_hosts: {host!r}: expected names or addresses without a port, such as cars.example"
+                )
         if bool(self.certfile) != bool(self.keyfile):
             found.append("certfile: TLS needs --certfile and --keyfile")
         for name in ("certfile", "keyfile"):

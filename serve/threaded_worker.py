@@ -22,7 +22,7 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 from gunicorn.workers.gthread import ThreadWorker
 
 from serve import metrics
-from serve.admission import UNFRAMED
+from serve.admission import HOST_IS_OURS, UNFRAMED
 from serve.errors import STATUS, ApiError
 from serve.settings import SWITCH_S
 from serve.shares import SHARES
@@ -65,6 +65,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
 
         def closing(environ: dict[str, Any], start_response: Any) -> Any:
             """Gunicorn would go on reading; its answer knows how to end the connection, and WSGI has no word for it."""
+            environ[HOST_IS_OURS] = True
             answer = app(environ, start_response)
             if UNFRAMED in environ:
                 start_response.__self__.force_close()

@@ -28,7 +28,7 @@ def test_the_floor_answers_every_request_however_it_is_cut(tmp_path: Path):
     request = http_request("/predict", b"x" * 20, "application/json")
     with started([str(program), str(port)], port, request), socket.create_connection(("127.0.0.1", port)) as client:
         answer = ask(port, request)[2]
-        stream = request * 3 + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        stream = request * 3 + b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
         for place in range(0, len(stream), 7):
             client.sendall(stream[place : place + 7])
         client.shutdown(socket.SHUT_WR)

@@ -174,7 +174,7 @@ def walk_the_path(run: Run, postgres: Postgres, secrets: Path, tmp_path: Path) -
                 assert time.monotonic() < ends, (tmp_path / "policy" / "log").read_text()[-3000:]
                 time.sleep(0.1)
             body = msgspec.json.encode({"observations": [ROW]})
-            headers = {"Host": "x", "Content-Type": "application/json"}
+            headers = {"Host": "localhost", "Content-Type": "application/json"}
             answer = httpcore.request("POST", urls["policy"] + "/predict", headers=headers, content=body)
             assert answer.status == 200
             scraped(ports, urls, tmp_path)

@@ -110,7 +110,7 @@ def test_term_as_pid_1_drains_and_exits_0(name: str):
         def load() -> None:
             with httpcore.ConnectionPool(max_connections=1) as pool:
                 url = f"http://127.0.0.1:{container.port}/predict"
-                headers = {"Host": "x", "Content-Type": "application/json"}
+                headers = {"Host": "localhost", "Content-Type": "application/json"}
                 while not stop.is_set():
                     try:
                         outcomes[pool.request("POST", url, headers=headers, content=body).status] += 1

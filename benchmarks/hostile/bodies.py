@@ -44,7 +44,7 @@ def packed(good: bytes) -> Iterator[Case]:
     """Compressed bodies that are bombs, or no such thing."""
 
     def coded(name: str, body: bytes, coding: bytes, path: bytes = b"/predict") -> Case:
-        head = b"POST " + path + b" HTTP/1.1\r\nHost: x\r\n" + JSON + b"Content-Encoding: " + coding
+        head = b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\n" + JSON + b"Content-Encoding: " + coding
         return Case(name, head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body, CODED)
 
     for size in (65 * MIB, 256 * MIB):

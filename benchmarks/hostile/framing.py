@@ -14,12 +14,12 @@ UNREADABLE = frozenset({400, 413, 431, 501, 505})
 def post(body: bytes, *headers: bytes, length: bytes | None = None) -> bytes:
     """A POST to /predict; its Content-Length may lie."""
     framing = b"Content-Length: %b\r\n" % (b"%d" % len(body) if length is None else length)
-    return b"POST /predict HTTP/1.1\r\nHost: x\r\n" + JSON + framing + b"".join(headers) + b"\r\n" + body
+    return b"POST /predict HTTP/1.1\r\nHost: localhost\r\n" + JSON + framing + b"".join(headers) + b"\r\n" + body
 
 
 def chunked(*chunks: bytes, headers: bytes = b"") -> bytes:
     """A POST to /predict whose body comes in chunks, as they are."""
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + JSON + headers + b"\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n" + JSON + headers + b"\r\n"
     return head + b"".join(chunks)
 
 
@@ -53,11 +53,11 @@ def smuggling(body: bytes) -> dict[str, bytes]:
         "an empty length": post(body, length=b""),
         "no host": get(),
         "two hosts": get(b"Host: a", b"Host: b"),
-        "a folded line": get(b"Host: x", b"X-A: 1", b" 2"),
-        "a space before the colon": get(b"Host: x", b"Content-Length : 5") + b"hello",
-        "no colon": get(b"Host: x", b"nonsense"),
-        "a zero byte": get(b"Host: x", b"X-A: a\0b"),
-        "another version": get(b"Host: x", version=b"HTTP/2.0"),
+        "a folded line": get(b"Host: localhost", b"X-A: 1", b" 2"),
+        "a space before the colon": get(b"Host: localhost", b"Content-Length : 5") + b"hello",
+        "no colon": get(b"Host: localhost", b"nonsense"),
+        "a zero byte": get(b"Host: localhost", b"X-A: a\0b"),
+        "another version": get(b"Host: localhost", version=b"HTTP/2.0"),
         "HTTP/2's preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "a long chunk": chunked(b"5\r\nhello world\r\n0\r\n\r\n"),
         "no size": chunked(b"\r\nhello\r\n0\r\n\r\n"),
@@ -71,15 +71,15 @@ def smuggling(body: bytes) -> dict[str, bytes]:
 def bare() -> dict[str, bytes]:
     """What gunicorn's own reader lets pass, and ours does not."""
     return {
-        "a bare line feed in the head": b"GET /healthz HTTP/1.1\nHost: x\r\n\r\n",
-        "bare line feeds at its end": b"GET /healthz HTTP/1.1\r\nHost: x\n\n",
-        "a bare carriage return": get(b"Host: x\rX-A: 1"),
+        "a bare line feed in the head": b"GET /healthz HTTP/1.1\nHost: localhost\r\n\r\n",
+        "bare line feeds at its end": b"GET /healthz HTTP/1.1\r\nHost: localhost\n\n",
+        "a bare carriage return": get(b"Host: localhost\rX-A: 1"),
         "a bare line feed after a size": chunked(b"5\nhello\r\n0\r\n\r\n"),
         "a bare line feed after a chunk": chunked(b"5\r\nhello\n0\r\n\r\n"),
         "a bare line feed in an extension": chunked(b"5;a\nb\r\nhello\r\n0\r\n\r\n"),
-        "a target that is a URL": b"GET http://evil.example/healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        "a target that is a URL": b"GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "a host that is none": get(b"Host: a b"),
-        "a zero byte after the head's lines": get(b"Host: x")[:-2] + b"\x00\r\n\r\n",
+        "a zero byte after the head's lines": get(b"Host: localhost")[:-2] + b"\x00\r\n\r\n",
     }
 
 
@@ -100,10 +100,12 @@ def cases(body: bytes, strict: bool) -> Iterator[Case]:
         yield Case(f"chunks that end after {cut}", whole[:cut], frozenset({400, 408}), may_end=True)
     for headers in (150, 2000):
         lines = [b"X-%d: 1" % number for number in range(headers)]
-        yield Case(f"{headers} headers", get(b"Host: x", *lines), frozenset({400, 431}))
+        yield Case(f"{headers} headers", get(b"Host: localhost", *lines), frozenset({400, 431}))
     for size in (33_000, 1_000_000):
-        yield Case(f"a header of {size}", get(b"Host: x", b"X-A: " + b"a" * size), frozenset({400, 431}), may_end=True)
-        target = b"GET /" + b"a" * size + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+        yield Case(
+            f"a header of {size}", get(b"Host: localhost", b"X-A: " + b"a" * size), frozenset({400, 431}), may_end=True
+        )
+        target = b"GET /" + b"a" * size + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
         yield Case(f"a target of {size}", target, frozenset({400, 414, 431}), may_end=True)
     yield Case("50,000 chunks of a byte", chunked(chunk(b" ") * 50_000, b"0\r\n\r\n"), frozenset({400, 413}))
     if strict:  # gunicorn's reader sets no such limits
@@ -128,7 +130,7 @@ def reflecting(body: bytes) -> Iterator[Case]:
         sent = head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         yield Case(f"POST as {media_type.decode()}", sent, frozenset({status}))
     for forged in (b"x\tSet-Cookie: " + MARK, b"%0d%0a" + MARK, MARK * 40, b"\xff\xfe" + MARK):
-        sent = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: " + forged + b"\r\n\r\n"
+        sent = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: " + forged + b"\r\n\r\n"
         yield Case("a request id that is none", sent, frozenset({200, 400}))
 
 
@@ -149,8 +151,8 @@ def traversing() -> Iterator[Case]:
             b"/static/%b",
             b"/%b",
         ):
-            sent = b"GET " + path % text + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+            sent = b"GET " + path % text + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
             yield Case(f"GET {path.decode()} of {name[:30]}", sent, NOT_THERE)
         for path in (b"/v2/models/%b/infer", b"/v2/models/mine/versions/%b/infer", b"/predict?version=%b"):
-            sent = b"POST " + path % text + b" HTTP/1.1\r\nHost: x\r\n" + JSON + b"Content-Length: 2\r\n\r\n{}"
+            sent = b"POST " + path % text + b" HTTP/1.1\r\nHost: localhost\r\n" + JSON + b"Content-Length: 2\r\n\r\n{}"
             yield Case(f"POST {path.decode()} of {name[:30]}", sent, NOT_THERE)

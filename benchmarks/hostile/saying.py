@@ -18,7 +18,7 @@ MARK = b"HoStIlE"
 INNER = re.compile(rb"Traceback|site-packages|\.py\b|/home/|/root/|/usr/|0x[0-9a-f]{8}|File \"")
 """Of what only a log may tell."""
 LATEST_S = 20.0
-NEXT = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+NEXT = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @dataclass(frozen=True)

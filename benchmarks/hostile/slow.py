@@ -17,7 +17,7 @@ from benchmarks.wrk import http_request
 CLIENTS, HOLD_S = 100, 8.0
 TIMEOUT_S = 2
 """Of heads and bodies, at the server that these ask."""
-HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\n" + JSON
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n" + JSON
 
 
 def dripping(port: int, good: bytes, tally: Tally) -> None:

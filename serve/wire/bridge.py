@@ -106,6 +106,7 @@ def environ(request: Request) -> dict[str, Any]:
         "CONTENT_LENGTH": str(len(request.body)),
         "HTTP_X_REQUEST_ID": request.request_id,
         "HTTP_HOST": "localhost",
+        "serve.host": False,  # it was checked with the head
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(request.body),

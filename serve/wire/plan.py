@@ -34,6 +34,7 @@ INFER_PATH = re.compile(
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _BUDGET = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+_PORT = re.compile(r":\d*$", re.ASCII)
 _LENGTH = re.compile(r"\d{1,12}", re.ASCII)
 
 
@@ -103,6 +104,7 @@ def make_plan(head: Head, settings: Settings, routes: Routes) -> Plan:
     request_id = read_request_id(head.headers)
     extra = cors_headers(head.headers.get("origin", ""), settings)
     try:
+        check_host(head.path, head.headers.get("host", ""), settings.hosts)
         if settings.api_key and not (head.method == "OPTIONS" and extra):  # a preflight carries no key
             check_key(head.path, head.headers.get("authorization", ""), settings)
         if head.length > settings.max_body_bytes:
@@ -144,6 +146,13 @@ def cors_headers(origin: str, settings: Settings) -> bytes:
     return (
         f"Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Expose-Headers: {EXPOSED_HEADERS}\r\nVary: Origin\r\n"
     ).encode()
+
+
+def check_host(path: str, given: str, allowed: frozenset[str] | None) -> None:
+    """Raises ApiError when Host names another server. Who names none is no browser."""
+    name = _PORT.sub("", given).rstrip(".").lower()
+    if allowed is not None and name and name not in allowed and path not in OPEN_PATHS:
+        raise ApiError("host_not_allowed", "this server has another name; --allowed-hosts says which it hears")
 
 
 def check_key(path: str, given: str, settings: Settings) -> None:

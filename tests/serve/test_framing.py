@@ -18,6 +18,7 @@ from tests_support import Server
 
 from benchmarks.hostile import framing
 from benchmarks.hostile.framing import bare, chunk, chunked, smuggling
+from serve.settings import Settings
 from serve.wire.connection import REST_S
 
 BODY = b'{"observations":[{"speed":6,"steering":0,"sensors":[1,1,1,1,1,1,1,1,1,1,1,1]}]}'
@@ -31,6 +32,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, example: Path) -> Iterator[di
 
     with servers(tmp_path_factory) as start:
         flags = ("--model", str(example), "--max-body-bytes", "100000", "--body-timeout-s", "1")
+        flags += ("--allowed-hosts", "localhost,evil.example")
         running = {kind: start(*flags, "--worker-class", kind, "--header-timeout-s", "1") for kind in KINDS}
         for server in running.values():
             server.wait_ready()
@@ -79,7 +81,7 @@ def statuses(answer: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer)]
 
 
-GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 SMUGGLING, BARE = smuggling(BODY), bare()
 
@@ -216,7 +218,7 @@ def test_http_1_0_can_not_wish_for_more(loop_server: Server):
 
 def test_heads_that_are_too_large_are_431(loop_server: Server):
     for head in (b"X-A: " + b"a" * 40_000 + b"\r\n", b"".join(b"X-%d: 1\r\n" % number for number in range(200))):
-        assert statuses(say(loop_server, b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")) == [431]
+        assert statuses(say(loop_server, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n")) == [431]
 
 
 def test_neither_host_nor_what_a_proxy_may_add_is_ever_echoed(any_server: Server):
@@ -225,6 +227,58 @@ def test_neither_host_nor_what_a_proxy_may_add_is_ever_echoed(any_server: Server
         answer = say(any_server, b"GET %b HTTP/1.1\r\nHost: evil.example\r\n%b\r\n" % (path, forged))
         assert len(statuses(answer)) == 1
         assert b"evil" not in answer
+
+
+REBOUND = {"Host": "evil.example:8080", "Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_loopback_a_page_from_elsewhere_can_not_point_its_own_name_here(
+    start_server: Callable[..., Server], example: Path, kind: str
+):
+    server = start_server("--model", str(example), "--worker-class", kind)
+    server.wait_ready()
+    for method, path in (("POST", "/predict"), ("GET", "/metadata"), ("OPTIONS", "/predict"), ("GET", "/nowhere")):
+        answer = server.send(method, path, BODY if method == "POST" else None, REBOUND)
+        assert (answer.status, answer.json["error"]["code"]) == (421, "host_not_allowed")
+    assert server.send("GET", "/healthz", None, REBOUND).status == 200
+    for host in ("localhost", "LOCALHOST:8080", "localhost.", "127.0.0.1:1", "[::1]:8080"):
+        assert server.send("GET", "/metadata", None, {"Host": host}).status == 200
+    assert statuses(say(server, b"GET /metadata HTTP/1.0\r\n\r\n")) == [200]  # names none: no browser
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_hosts_that_are_named_are_heard_on_every_route_and_no_others(
+    start_server: Callable[..., Server], example: Path, kind: str
+):
+    server = start_server("--model", str(example), "--worker-class", kind, "--allowed-hosts", "cars.example, 10.0.0.7")
+    server.wait_ready()
+    for host, status in (("cars.example", 200), ("10.0.0.7:80", 200), ("localhost", 421), ("cars.example.evil", 421)):
+        for path in ("/metadata", "/docs", "/openapi.json"):
+            assert server.send("GET", path, None, {"Host": host}).status == status
+        sent = server.send("POST", "/predict", BODY, {"Host": host, "Content-Type": "application/json"})
+        assert sent.status == status
+
+
+@pytest.mark.parametrize(
+    ("settings", "hosts"),
+    [
+        (Settings(), {"localhost", "127.0.0.1", "[::1]"}),
+        (Settings(host="::1"), {"localhost", "127.0.0.1", "[::1]"}),
+        (Settings(host="127.0.1.1"), {"localhost", "127.0.0.1", "[::1]", "127.0.1.1"}),
+        (Settings(host="0.0.0.0"), None),
+        (Settings(host="::"), None),
+        (Settings(host="10.0.0.7"), None),
+        (Settings(allowed_hosts="*"), None),
+        (Settings(host="0.0.0.0", allowed_hosts="Cars.example,"), {"cars.example"}),
+    ],
+)
+def test_by_itself_only_loopback_is_particular_about_names(settings: Settings, hosts: set[str] | None):
+    assert settings.hosts == hosts
+
+
+def test_a_host_with_a_port_is_a_usage_error():
+    assert "allowed_hosts: 'cars.example:80'" in "; ".join(Settings(allowed_hosts="cars.example:80").problems())
 
 
 def test_slow_heads_and_bodies_are_ended_and_idle_clients_kept(loop_server: Server):
@@ -306,7 +360,7 @@ def test_pipelined_requests_are_answered_while_the_server_drains(start_server: C
 @pytest.mark.parametrize("line", [b"Content-Encoding: br\r\n", b"X-A: 1\r\n"])
 def test_an_answer_to_head_has_no_body_whatever_it_says(any_server: Server, line: bytes):
     path = b"/nowhere" if line.startswith(b"X") else b"/healthz"
-    asked = b"HEAD " + path + b" HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n"
+    asked = b"HEAD " + path + b" HTTP/1.1\r\nHost: localhost\r\n" + line + b"\r\n"
     answer = say(any_server, asked + GET)
     first, _, rest = answer.partition(b"\r\n\r\n")
     assert statuses(first)[0] in (404, 415)
@@ -371,14 +425,14 @@ def test_who_pipelines_into_a_full_server_is_refused_at_once_and_then_waits(
 @pytest.mark.parametrize("path", ["/nothing", "/v2/nothing", "/%76%32/nothing", "/invocations/x", "//a", "/%ff"])
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
 def test_what_is_not_there_is_not_found_in_the_shape_of_its_protocol(both: dict[str, Server], path: str, method: str):
-    sent = f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\r\nConnection: close\r\n\r\n".encode()
+    sent = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: a\r\nConnection: close\r\n\r\n".encode()
     found = [say(server, sent) for server in both.values()]
     assert [statuses(answer) for answer in found] == [[404], [404]]
     assert len({answer.partition(b"\r\n\r\n")[2].strip() for answer in found}) == 1
     assert (b'"error":"not found"' in found[0]) == (path.startswith(("/v2", "/%76")) and method != "HEAD")
 
 
-UNTYPED = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+UNTYPED = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
 
 
 @pytest.mark.parametrize("refused", [UNTYPED, chunked(b"nonsense\r\n")], ids=["head", "body"])

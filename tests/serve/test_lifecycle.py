@@ -89,7 +89,7 @@ def test_term_under_load_drops_nothing_while_it_drains_and_exits_0(start_server:
     server.wait_ready()
     stop, answered, failed = threading.Event(), [], []
     body = msgspec.json.encode({"observations": [ROW]})
-    headers = {"Host": "x", "Content-Type": "application/json"}
+    headers = {"Host": "localhost", "Content-Type": "application/json"}
 
     def load() -> None:
         with httpcore.ConnectionPool(max_connections=1) as pool:
@@ -181,14 +181,14 @@ def test_a_refused_body_does_not_swallow_the_next_request(start_server: Start, e
     server = start_server("--model", str(example), "--digest", "sha256:" + "0" * 64)
     server.wait_alive()
     body = b'{"observations":[]}'
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=10) as raw:
         for _ in range(20):
             raw.sendall(head % len(body))
             time.sleep(0.02)  # the server could refuse by now
             raw.sendall(body)
             assert read_answer(raw).startswith(b"HTTP/1.1 503 ")
-            raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert read_answer(raw).startswith(b"HTTP/1.1 200 ")
 
 

@@ -25,7 +25,7 @@ BODY = {"observations": [{"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}]
 
 def ask_elsewhere(server: Server, body: bytes) -> int:
     """On a connection of its own, so that another worker may answer."""
-    headers = {"Host": "x", "Content-Type": "application/json"}
+    headers = {"Host": "localhost", "Content-Type": "application/json"}
     return httpcore.request("POST", f"{server.url}/predict", headers=headers, content=body).status
 
 

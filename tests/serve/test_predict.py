@@ -155,11 +155,11 @@ def test_what_is_no_json_is_bad_json(server: Server, body: bytes):
     "head",
     [
         b"nonsense\r\n\r\n",
-        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
     ],
 )
 def test_what_is_no_http_is_a_400_in_our_shape_and_echoes_nothing(server: Server, head: bytes):
@@ -249,7 +249,7 @@ def test_a_body_over_the_limit_is_refused(start_server, example: Path):
 
     small.pool.close()
     small.pool = httpcore.ConnectionPool(max_connections=1)
-    headers = {"Host": "x", "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    headers = {"Host": "localhost", "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
     answer = small.pool.request("POST", small.url + "/predict", headers=headers, content=chunks())
     assert answer.status == 413
 

@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.xdist_group("ray"),
 ]
-JSON = {"Host": "x", "Content-Type": "application/json"}
+JSON = {"Host": "localhost", "Content-Type": "application/json"}
 ENGINE = Engine.open(EXAMPLE, device="cpu")
 CORES = 4
 """That each node says it has; this machine's are shared."""

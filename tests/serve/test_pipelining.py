@@ -1,0 +1,79 @@
+"""How far a connection is read ahead of its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from serve.app import create_app
+from serve.errors import ApiError
+from serve.settings import Settings
+from serve.slot import Slot
+from serve.wire.connection import MOST_PIPELINED, Connection
+from serve.wire.plan import Plan, Planner
+from serve.wire.request import Request
+from serve.wire.routes import Routes
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Busy:
+    """Takes every request, and answers none yet."""
+
+    draining, max_body_bytes, held_bytes = False, 1000, 0
+    header_timeout_s = body_timeout_s = 60.0
+
+    def __init__(self, folder: Path) -> None:
+        self.planner = Planner(Settings(), Routes(create_app(Settings(), Slot(folder))))
+        self.taken: list[Request] = []
+
+    def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
+        asyncio.get_running_loop().call_later(seconds, call)
+
+    def opened(self, connection: Connection) -> None:
+        pass
+
+    def closed(self, connection: Connection) -> None:
+        pass
+
+    def limit_of(self, plan: Plan) -> int:
+        return 1000
+
+    def take(self, request: Request) -> None:
+        self.taken.append(request)
+
+    def refuse(self, request: Request, error: ApiError) -> None:
+        self.taken.append(request)
+
+
+async def ask(server: Busy, packets: list[bytes]) -> list[int]:
+    """How many requests were read before the first answer, and after as many answers, each time."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(server), ours)
+        for packet in packets:
+            theirs.sendall(packet)
+            await asyncio.sleep(0.001)
+        read = [len(server.taken)]
+        for number in range(3 * MOST_PIPELINED):
+            while len(server.taken) <= number:
+                await asyncio.sleep(0.001)
+            server.taken[number].answer(b".")
+        read.append(len(server.taken))
+        transport.close()
+        return read
+
+
+@pytest.mark.parametrize("together", [1, 3, 3 * MOST_PIPELINED])
+def test_a_connection_is_read_no_further_than_its_limit_however_its_requests_come(tmp_path: Path, together: int):
+    packets = [GET * together] * (3 * MOST_PIPELINED // together)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        ahead, after = runner.run(ask(Busy(tmp_path), packets))
+    assert ahead <= MOST_PIPELINED
+    assert after == 3 * MOST_PIPELINED
