@@ -1,0 +1,52 @@
+"""The server behind another HTTP server, such as Ray's: what Host may name there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve.app import create_app
+from serve.asgi import AsgiServer
+from serve.reception import Reception
+from serve.settings import Settings
+from serve.slot import Slot
+
+
+async def status(settings: Settings, folder: Path, path: str, headers: list[tuple[bytes, bytes]]) -> int:
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": b"{}"}
+
+    slot = Slot(folder)
+    reception = Reception(asyncio.get_running_loop(), create_app(settings, slot), slot, settings)
+    scope = {"type": "http", "method": "POST" if path == "/predict" else "GET", "path": path, "headers": headers}
+    found, _, _ = await AsgiServer(reception).answer(scope, receive)
+    reception.stop()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host", "expected"),
+    [
+        (
+            "",
+            [(b"host", b"ray.example:8000")],
+            503,
+        ),  # where that server listens is not ours to judge; nothing is loaded
+        ("", [], 503),
+        ("cars.example", [(b"host", b"cars.example:8000")], 503),
+        ("cars.example", [(b"host", b"evil.example")], 421),
+        ("cars.example", [], 421),
+    ],
+)
+def test_behind_another_server_any_host_is_heard_unless_it_is_said_which(
+    tmp_path: Path, allowed: str, host: list[tuple[bytes, bytes]], expected: int
+):
+    headers = [*host, (b"content-type", b"application/json")]
+    settings = Settings(allowed_hosts=allowed)
+    assert asyncio.run(status(settings, tmp_path, "/predict", headers)) == expected
+    assert asyncio.run(status(settings, tmp_path, "/v2", headers)) == (200 if expected == 503 else 421)
+    assert asyncio.run(status(settings, tmp_path, "/healthz", headers)) == 200
