@@ -127,7 +127,10 @@ def normalisers_of(source: str, statistics: VecNormalize, space: Any, boxes: Map
         return {}
     found: Any = statistics.obs_rms
     if isinstance(found, dict) != isinstance(space, spaces.Dict):
-        raise ExportError(f"{source}: one of VecNormalize and the policy takes a Dict of observations, the other a Box")
+        raise ExportError(
+            f"{source}: one of VecNormalize and the policy takes a Dict of observations, the other a Box, as HER put "
+            "them together once: hand over all of it as one torch module (policy.py:build)"
+        )
     fitted = {key: found[key] for key in statistics.norm_obs_keys or ()} if isinstance(found, dict) else {SINGLE: found}
     for name, running in fitted.items():
         shape = boxes[name].shape if name in boxes else None
