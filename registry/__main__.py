@@ -17,6 +17,7 @@ from registry.artifact_commands import add_artifact_commands
 from registry.cache_commands import add_cache_commands
 from registry.evaluate_command import NOTE, drives_on_racetrack, evaluate_command
 from registry.history_commands import add_history_commands
+from registry.margins import read_margins
 from registry.move_commands import add_move_commands
 from registry.printing import clock, line, show, table
 
@@ -55,7 +56,8 @@ def _how_to_evaluate(store: Store, version: PolicyVersion) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         store.fetch(version, Path(scratch) / "policy")
         card = open_artifact(Path(scratch) / "policy", version.digest).card
-    text = f"next: {evaluate_command(f'{version.name}@{version.semver}', card)}"
+    least = read_margins(store.model_tags(version.name)).episodes
+    text = f"next: {evaluate_command(f'{version.name}@{version.semver}', card, least=least)}"
     return text if drives_on_racetrack(card) else f"{text}\n({NOTE})"
 
 
