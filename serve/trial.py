@@ -33,6 +33,8 @@ RETRY_S = 1.0
 """Before a worker asks again what became of an artifact that another one tries."""
 START_S = 120.0
 """In which the process has to be there, its libraries imported."""
+SPARE = 0.1
+"""Of the memory that is left, which stays so: requests take some too."""
 _STOPS = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 MB = 1e6
 
@@ -53,7 +55,8 @@ class Watch:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._left, self._workers, self._load_timeout_s = memory_left(), settings.workers, settings.load_timeout_s
+        self._left, self._workers = int((1 - SPARE) * memory_left()), settings.workers
+        self._load_timeout_s = settings.load_timeout_s
         self._ends, self._base, self.needs = time.monotonic() + START_S, 0, 0
 
     def begins(self, base: int) -> None:
