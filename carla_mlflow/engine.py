@@ -137,9 +137,13 @@ class Engine:
         control_ms = (time.perf_counter() - ran) * 1e3
         return Actions(control, raw, distribution, seed, check_ms, inference_ms, control_ms)
 
-    def verify_parity(self) -> float:
-        """Runs golden.npz; returns the largest difference from the trained policy, or raises ParityError."""
-        return self.compare(self._golden)
+    def verify_parity(self, rows: int | None = None) -> float:
+        """Runs golden.npz, or its first rows; returns the largest difference from the trained policy.
+
+        Raises:
+            ParityError: it is larger than the card allows.
+        """
+        return self.compare(self._golden if rows is None else self._golden.first(rows))
 
     def compare(self, trained: Golden) -> float:
         """As `verify_parity`, for any answers of the trained policy."""

@@ -37,6 +37,12 @@ class Golden:
     action: Array
     features: Array | None = None
 
+    def first(self, rows: int) -> Golden:
+        """As many of the rows, without `features`."""
+        observations = {name: array[:rows] for name, array in self.observations.items()}
+        distribution = {name: array[:rows] for name, array in self.distribution.items()}
+        return Golden(observations, self.raw[:rows], distribution, self.action[:rows])
+
     def to_bytes(self) -> bytes:
         """As golden.npz, compressed."""
         arrays = {f"observation.{name}": array for name, array in self.observations.items()}

@@ -43,7 +43,9 @@ log = logging.getLogger("serve")
 
 _WARM_UP_ROWS = (1, 8, 32, 256)
 _WARM_UP_CALLS, _WARM_UP_S = 50, 0.25
-"""Of each number of rows: the most forwards, and seconds; where one alone would take longer, there is none."""
+"""Of each number of rows: the most forwards, and seconds; where one alone would take longer, there is none.
+
+Parity takes no longer either."""
 
 
 def create_app(settings: Settings, slot: Slot) -> Flask:
@@ -176,7 +178,7 @@ def _add_metadata(app: Flask, settings: Settings, slot: Slot) -> None:
         if not warming.acquire(blocking=False):
             raise ApiError("overloaded", "another warm-up is running")
         try:
-            serving.engine.verify_parity()
+            serving.engine.verify_parity(max(1, int(_WARM_UP_S * 1e3 / serving.row_ms)))
             fast = [rows for rows in _WARM_UP_ROWS if rows == 1 or rows * serving.row_ms <= _WARM_UP_S * 1e3]
             timings = {str(rows): _timing(serving, rows) for rows in fast}
         finally:

@@ -82,6 +82,14 @@ def test_a_slow_policy_keeps_nobody_else_waiting_and_its_rows_are_the_engines(
     assert (metric(server, "policy_actions_total", version="1.0.0") or 0) >= 300
 
 
+def test_a_warm_up_of_a_slow_policy_leaves_out_what_takes_long(start_server: Callable[..., Server], tmp_path: Path):
+    server = start_server("--model", str(laborious(tmp_path, 10)))  # some 2.7e9 multiplications a row
+    server.wait_ready()
+    timings = server.post("/warmup", {}).json["timings_ms"]
+    assert "1" in timings
+    assert "256" not in timings
+
+
 def test_a_budget_that_ends_while_others_are_served_costs_no_forward(
     start_server: Callable[..., Server], tmp_path: Path
 ):
