@@ -142,7 +142,9 @@ class ArraySpec:
         given = [extreme if each is None else each for each in bound] if isinstance(bound, tuple) else bound
         values = np.asarray(extreme if given is None else given, dtype=np.float64)
         if not np.isfinite(values).all() or (values < limits.min).any() or (values > limits.max).any():
-            raise CardError(f"observation {self.name}: the bound {bound} does not fit {self.dtype}")
+            raise CardError(
+                f"observation {self.name}: the bound {bound} does not fit {self.dtype}; null says that there is none"
+            )
         if self.dtype == "uint8" and (values != np.rint(values)).any():
             raise CardError(f"observation {self.name}: the bound {bound} is no whole number, which uint8 needs")
         return values.astype(self.dtype)

@@ -16,6 +16,8 @@ from .array_spec import ArraySpec, Bound
 from .heads import PARAMETERS
 from .specs import ObservationSpec
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
     """A part of the card: unknown keys are refused, so that a typo never passes for a default.
@@ -139,7 +141,7 @@ class Card(_Section, frozen=True):
     def depended_on(self) -> dict[str, dict[str, Any]]:
         """What a car's code depends on: the names, types, shapes, bounds and order of observations and actions."""
         fields = {
-            name: {"dtype": f.dtype, "shape": f.shape, "low": f.low, "high": f.high}
+            name: {"dtype": f.dtype, "shape": f.shape, "low": _closed(f.low, -1), "high": _closed(f.high, 1)}
             for name, f in self.observation.items()
         }
         return {"observation": fields, "action": {k: v for k, v in self.action.to_dict().items() if k != "fallback"}}
@@ -173,6 +175,13 @@ def observation_spec(section: dict[str, FieldCard]) -> ObservationSpec:
         ArraySpec(name, f.dtype, tuple(f.shape), _bound(f.low), _bound(f.high), f.unit, _seen(f))
         for name, f in section.items()
     )
+
+
+def _closed(bound: float | list[float | None] | None, sign: int) -> float | list[float] | None:
+    """A bound with float32's largest number for an open element, as cards of format 1 say it: the same contract."""
+    if not isinstance(bound, list):
+        return bound
+    return [sign * LARGEST if value is None else value for value in bound]
 
 
 def _seen(field: FieldCard) -> Any:

@@ -141,7 +141,7 @@ def scale_problems(action: ActionCard) -> Iterator[str]:
         return
     full = _full(action)
     if action.control == "acceleration_steer":
-        if full[0] * full[1] > 0:
+        if (full[0] > 0) == (full[1] > 0):
             yield (
                 f"action: full_throttle {full[0]:g} and full_brake {full[1]:g} have the same sign; an acceleration "
                 "means throttle on one side of 0 and brake on the other"

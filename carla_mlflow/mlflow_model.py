@@ -162,12 +162,12 @@ def fetch_policy(uri: str, folder: Path) -> Path:
     Raises:
         NotFoundError: MLflow has no such model, or it holds no policy artifact.
     """
-    started = time.monotonic()
+    started, uri = time.monotonic(), expand_latest(uri)
     with new_folder(folder) as beside:
         download = beside / _DOWNLOAD
         download.mkdir()
         try:
-            found = mlflow.artifacts.download_artifacts(f"{expand_latest(uri)}/{ARTIFACT_PATH}", dst_path=str(download))
+            found = mlflow.artifacts.download_artifacts(f"{uri}/{ARTIFACT_PATH}", dst_path=str(download))
         except MlflowException as error:
             write_synced(download / ".room", bytes(65536))  # a disk that is full says so itself; MLflow only in words
             known = translate(error, mlflow.get_tracking_uri(), time.monotonic() - started)

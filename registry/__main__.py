@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from carla_mlflow.artifact import open_artifact
 from carla_mlflow.cli import DONE, add_debug, run_command
+from carla_mlflow.errors import RegistryError
 from registry.artifact_commands import add_artifact_commands
 from registry.cache_commands import add_cache_commands
 from registry.evaluate_command import NOTE, drives_on_racetrack, evaluate_command
@@ -46,8 +48,9 @@ def register(options: argparse.Namespace) -> int:
     store = _store()
     version, new = register_policy(store, options.source, default_cache(), options.name, options.bump)
     text = f"registered {line(version)}" if new else f"already registered: {line(version)}"
-    if new:
-        text += f"\n{_how_to_evaluate(store, version)}"
+    if new and not options.json:
+        with contextlib.suppress(RegistryError):  # it is registered, whatever answers now
+            text += f"\n{_how_to_evaluate(store, version)}"
     show(options, text, {**asdict(version), "new": new})
     return DONE
 

@@ -49,7 +49,7 @@ def evaluate_command(reference: str, card: Card | None, like: Evidence | None = 
     if like is not None:
         given = dict(like.conditions)
         if "traffic" in given:
-            del given["env"]  # the racetrack, which is not told
+            given.pop("env", None)  # the racetrack, which is not told
     else:
         given = dict(OWN) if card is not None and not drives_on_racetrack(card) else {}
     if least > _episodes(given, MIN_EPISODES):

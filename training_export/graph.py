@@ -66,9 +66,12 @@ def to_torchscript(graph: PolicyGraph, examples: tuple[torch.Tensor, ...]) -> by
         raise ExportError(f"the network does not take the card's observations: {_reason(error)}") from error
     # As it is used: whoever loads it gets its answers without gradients, and no layer that learns. Not frozen: the
     # weights' hash reads the state_dict; not optimised for inference, which rounds a row by its place (docs/adr/0004).
+    learning = [parameter for parameter in graph.parameters() if parameter.requires_grad]
     traced.eval().requires_grad_(False)
     buffer = io.BytesIO()
     torch.jit.save(traced, buffer)
+    for parameter in learning:  # shared with the author's network, which may go on learning
+        parameter.requires_grad_(True)
     return without_debug_info(buffer.getvalue())
 
 

@@ -45,7 +45,7 @@ class OnnxFile:
     def batch(self) -> int:
         """The number of rows that it was fixed to when it was made; 0 where that is left open."""
         sizes = [
-            _rows(value).dim_value for value in onnx.load_model_from_string(self.data).graph.input if _has_rows(value)
+            _rows(value).dim_value for value in _inputs(onnx.load_model_from_string(self.data)) if _has_rows(value)
         ]
         return max(sizes, default=0)
 
@@ -120,9 +120,15 @@ def _rows(value: Any) -> Any:
     return value.type.tensor_type.shape.dim[0]
 
 
+def _inputs(model: Any) -> list[Any]:
+    """What a model is given; older exporters list its weights as inputs too."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
 def _with_open_batch(model: Any) -> Any:
     """A model whose batch axis was fixed, as exporters do by default, takes any number of rows."""
-    for value in (*model.graph.input, *model.graph.output):
+    for value in (*_inputs(model), *model.graph.output):
         if _has_rows(value) and _rows(value).dim_value:
             _rows(value).dim_param = "rows"
             del model.graph.value_info[:]  # which says the fixed number of what lies between

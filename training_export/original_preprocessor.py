@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ FIELDS = ("speed", "steering", "sensors")
 """In the order of its features; sensors are a vector, the others scalars."""
 MAX_BYTES = 1 << 20
 """A record of a dozen numbers takes a few hundred."""
+# fmt: off
+OPERATIONS = frozenset({
+    "PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "GLOBAL",
+    "STACK_GLOBAL", "SHORT_BINUNICODE", "BINUNICODE", "NEWOBJ", "BUILD", "NONE", "NEWTRUE", "NEWFALSE", "BININT",
+    "BININT1", "BININT2", "BINFLOAT", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "EMPTY_LIST", "APPEND", "APPENDS",
+    "EMPTY_DICT", "SETITEM", "SETITEMS",
+})
+# fmt: on
+"""Steps of a pickle that its record takes, by the names of pickletools."""
 KINDS = {"standard": "StandardFeaturePreprocessor", "minimal": "MinimalPreprocessor"}
 
 
@@ -65,6 +75,8 @@ def read_original(path: Path) -> Fitted | None:
         state = _from_json(path, data)
     else:
         try:
+            if not all(_is_plain(operation.name, argument) for operation, argument, _ in pickletools.genops(data)):
+                return None
             record = _Reader(io.BytesIO(data)).load()
         except Exception:  # of what is not such a pickle: any type; another reader says what is wrong with it
             return None
@@ -87,6 +99,11 @@ def _from_json(path: Path, data: bytes) -> Any:
             f"{path.name}: expected type {' or '.join(KINDS)} and format_version 1, as the original wrote"
         )
     return written.get("state")
+
+
+def _is_plain(operation: str, argument: Any) -> bool:
+    """Whether a step of a pickle is one that a record of numbers takes, and costs no more memory than it says."""
+    return operation in OPERATIONS and (operation != "LONG_BINPUT" or argument < MAX_BYTES)
 
 
 class _Record:

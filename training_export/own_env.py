@@ -89,7 +89,7 @@ def call(what: str, function: Callable[[], Any]) -> Any:
         return function()
     except CarlaMlflowError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file that ends the process shall not end it without a word
         raise DrivingError(f"{what}: raised {type(error).__name__}: {one_line(error)}") from error
 
 

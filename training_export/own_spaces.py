@@ -104,6 +104,10 @@ def actor(action: ActionCard, space: Any) -> Act:
         raise DrivingError(
             f"the environment takes {space.low.size} numbers, the policy gives {_names(action)}; {OTHER}"
         )
+    if not np.issubdtype(space.dtype, np.floating):
+        raise DrivingError(
+            f"the environment takes a Box of {space.dtype}, in which raw actions would be rounded; {OTHER}"
+        )
     _check_bounds(action, space.low.ravel().tolist(), space.high.ravel().tolist())
     return lambda raw: raw.reshape(space.shape).astype(space.dtype)
 
@@ -115,7 +119,7 @@ def _names(action: ActionCard) -> str:
 def _check_bounds(action: ActionCard, low: list[float], high: list[float]) -> None:
     lows, highs = action.bounds
     for at, name in enumerate(action.raw):
-        if lows[at] < np.float32(low[at]) or highs[at] > np.float32(high[at]):
+        if (lows[at], highs[at]) != (np.float32(low[at]), np.float32(high[at])):  # other bounds are other units
             raise DrivingError(
                 f"action {name}: the policy gives {lows[at]:g} to {highs[at]:g}, the environment takes {low[at]:g} to "
                 f"{high[at]:g}; {OTHER}"

@@ -81,6 +81,8 @@ def test_one_open_element_makes_format_2_and_another_contract(card: Card):
     read = parse_card(text.encode())
     assert read.observation["sensors"].low[10:] == [0.0, None]
     assert read.contract != card.contract
+    largest = float(np.finfo(np.float32).max)  # how cards of format 1 say it, which a car's code can't tell apart
+    assert read.contract == with_sensors(card, low=[0.0] * 11 + [-largest], high=[largest] + [1.0] * 11).contract
     assert read.observation_spec[2].lows[11] == np.finfo(np.float32).min
     with pytest.raises(CardError, match=r"observation\.sensors\.low: format 1 has no such key or value"):
         parse_card(text.replace("format: 2", "format: 1", 1).encode())

@@ -107,6 +107,9 @@ def test_a_run_that_holds_no_policy_is_told_with_what_makes_one(mlflow_home: Pat
         f"carla-registry: runs:/{run_id}/policy: holds no policy artifact; is it a training run? "
         f"carla-export runs:/{run_id} --log logs one\n",
     )
+    latest = run("carla-registry", "register", "runs:/latest/policy", "--name", "mine")
+    assert latest.code == REFUSED
+    assert "no training run yet" in latest.err
     broken = run("carla-export", f"runs:/{run_id}", "--output", "made")
     assert broken.code == REFUSED
     assert f"runs:/{run_id}/checkpoint: not a training checkpoint, preprocessor.skops is missing" in broken.err

@@ -71,11 +71,24 @@ class Centre(Clip):
         return self
 
 
+class Secret(Clip):
+    """Has something to keep, under a name that scikit-learn does not look for."""
+
+    def __init__(self) -> None:
+        self._mean = np.zeros(WIDTH)
+
+    def fit(self, X: Any, y: Any = None) -> Secret:  # noqa: N803
+        self._mean[:] = X.mean(axis=0)
+        return self
+
+
 def test_a_transformer_of_the_authors_own_that_keeps_nothing_is_as_good_as_fitted():
     check_fitted(Clip(), WIDTH)
     check_fitted(make_pipeline(StandardScaler(), Clip(), MinMaxScaler()).fit(FITTED_ON), WIDTH)
     with pytest.raises(ExportError, match=r"\.Centre.* was never fitted; if its fit has nothing to keep"):
         check_fitted(Centre(), WIDTH)
+    with pytest.raises(ExportError, match=r"\.Secret.* was never fitted"):
+        check_fitted(Secret(), WIDTH)
 
 
 class Bare:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,16 @@ def test_reading_the_numbers_runs_nothing(tmp_path: Path):
     path.write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
     assert read_original(path) is None
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("step", [b"r" + (0x7FFFFFFF).to_bytes(4, "little"), b"\x96" + (1 << 40).to_bytes(8, "little")])
+def test_a_pickle_of_a_few_bytes_takes_no_memory(tmp_path: Path, step: bytes):
+    path = tmp_path / "preprocessor.pkl"
+    path.write_bytes(b"\x80\x05N" + step + b".")
+    tracemalloc.start()
+    assert read_original(path) is None
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def test_it_is_said_that_the_authors_code_runs_before_it_does(author: Path, capf
         ("my_env.py:number", None, "is a int; expected a function"),
         ("my_env.py:nothing", None, "made a NoneType; expected a gymnasium.Env"),
         ("my_env.py:breaks", None, "my_env.py:breaks: raised RuntimeError: no simulator here"),
+        ("my_env.py:leaves", None, "my_env.py:leaves: raised SystemExit"),
         ("my_env.py:make", "lenth: 3", "raised TypeError"),
         ("my_env.py:make", "[1, 2]", "expected the environment's keyword arguments"),
     ],
@@ -228,7 +229,7 @@ def test_an_environment_that_shows_something_else_is_refused(space: Any, complai
 
 def test_raw_actions_go_to_the_environment_in_its_own_space():
     raw = np.float32([0.5, -0.25])
-    flat = actor(PEDAL, gym.spaces.Box(-2, 2, (2, 1), np.float64))(raw)
+    flat = actor(PEDAL, gym.spaces.Box(-1, 1, (2, 1), np.float64))(raw)
     assert (flat.dtype, flat.tolist()) == (np.float64, [[0.5], [-0.25]])
     named = gym.spaces.Dict({"steer": gym.spaces.Box(-1, 1, ()), "acceleration": gym.spaces.Box(-1, 1, (1,))})
     taken = actor(PEDAL, named)(raw)
@@ -254,6 +255,12 @@ def test_raw_actions_go_to_the_environment_in_its_own_space():
             gym.spaces.Box(-0.5, 1, (2,)),
             "action acceleration: the policy gives -1 to 1, the environment takes -0.5",
         ),
+        (
+            PEDAL,
+            gym.spaces.Box(-3, 3, (2,)),
+            "action acceleration: the policy gives -1 to 1, the environment takes -3",
+        ),
+        (PEDAL, gym.spaces.Box(-1, 1, (2,), np.int8), "takes a Box of int8"),
         (PEDAL, gym.spaces.Discrete(2), "offers 2 choices, the policy has 0"),
         (PEDAL, gym.spaces.MultiBinary(2), "takes a MultiBinary, the policy gives acceleration, steer"),
         (PEDAL, gym.spaces.Dict({"steer": gym.spaces.Box(-1, 1, ())}), "takes steer, the policy gives acceleration"),

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import skops.io
 import torch
@@ -25,7 +26,9 @@ from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from training_export.draft import ActionDraft, complete
 from training_export.export import Export, export_policy
 from training_export.from_module import import_code
+from training_export.graph import PolicyGraph, to_torchscript
 from training_export.onnx_export import to_onnx_model
+from training_export.onnx_file import OnnxFile
 from training_export.source import Given, open_source
 
 OLD, SPEC = ROOT / "tests/data/v1.2.0", ROOT / "tests/data/v1.2.0-spec.yaml"
@@ -328,6 +331,29 @@ def test_the_torchscript_file_is_written_as_it_is_used(author: Path):
     answers = loaded(*(torch.from_numpy(array) for array in rows(2).values()))
     assert not any(answer.requires_grad for answer in answers)
     assert loaded.state_dict(), "not frozen: its weights can be read"
+
+
+def test_the_authors_network_can_go_on_learning_after_its_export(author: Path):
+    network = module("Named")
+    action = complete(ActionDraft("acceleration_steer", {"acceleration": (-1, 1), "steer": (-1, 1)}, "deterministic"))
+    to_torchscript(PolicyGraph(network, action), (torch.zeros(2), torch.zeros(2, 3)))
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_weights_that_an_older_exporter_lists_as_inputs_are_none():
+    initializer = onnx.numpy_helper.from_array(np.ones((256, 2), np.float32), "weights")
+    inputs = [
+        onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 256]),
+        onnx.helper.make_tensor_value_info("weights", onnx.TensorProto.FLOAT, [256, 2]),
+    ]
+    output = onnx.helper.make_tensor_value_info("action", onnx.TensorProto.FLOAT, [1, 2])
+    node = onnx.helper.make_node("MatMul", ["x", "weights"], ["action"])
+    graph = onnx.helper.make_graph([node], "listed", inputs, [output], [initializer])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    file = OnnxFile(model.SerializeToString(), ("x",))
+    assert file.batch == 1
+    [answer] = file.load(open_batch=True)([np.ones((5, 256), np.float32)])
+    assert (answer == np.full((5, 2), 256)).all()
 
 
 def fitted(transformer):
