@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException
 from .errors import NotFoundError, RefusedError, RegistryError, UnreachableError
 
 _SILENCE = re.compile(r"failed with exception|Max retries|error code (404|5\d\d)|valid JSON format|OperationalError")
+_DOWNLOADS = "failures occurred while downloading"
 _SAID_NO = {"RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}
 
 
@@ -21,6 +22,8 @@ def translate(error: MlflowException, uri: str, tried_s: float) -> RegistryError
         tried_s: for how long, seconds.
     """
     text = str(error.message).strip().splitlines()[0]
+    if _DOWNLOADS in text:  # and only its further lines say what
+        text = " ".join(str(error.message).split())
     if error.error_code == "RESOURCE_DOES_NOT_EXIST":
         return NotFoundError(text)
     if _SILENCE.search(text):

@@ -65,15 +65,19 @@ def _how_to_evaluate(store: Store, version: PolicyVersion) -> str:
 
 
 def show_list(options: argparse.Namespace) -> int:
+    from registry.listing import say_others
+
     store = _store()
-    versions = [
-        version for name in ([options.name] if options.name else store.names()) for version in store.versions(name)
-    ]
+    found = {name: store.listed(name) for name in ([options.name] if options.name else store.names())}
+    versions = [version for listed in found.values() for version in listed.versions]
+    others = {name: listed.others for name, listed in found.items() if listed.others}
     rows = [("POLICY", "VERSION", "STAGE", "ALIASES", "MLFLOW", "REGISTERED", "DIGEST")]
     for v in versions:
         row = (v.name, v.semver, v.stage, ",".join(v.aliases) or "-", v.number, clock(v.created), v.digest[:19] + "…")
         rows.append(row)
-    show(options, table(rows) if versions else _nothing(store), {"versions": versions})
+    lines = [table(rows) if versions else _nothing(store)]
+    lines += [say_others(name, numbers) for name, numbers in others.items()]
+    show(options, "\n".join(lines), {"versions": versions, "others": others})
     return DONE
 
 
@@ -111,7 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("register", help="verify an artifact and register it under its card's version")
-    command.add_argument("source", help="artifact folder, or runs:/RUN_ID/policy")
+    command.add_argument("source", help="artifact folder, runs:/RUN_ID/policy, or models:/NAME/NUMBER")
     command.add_argument("--name", help="of the policy (default: the card's)")
     command.set_defaults(run=register)
     command.add_argument(

@@ -1,15 +1,30 @@
 """Carrying out the journal's last entry: the aliases, the mirrors, the mark. Once or again, it is the same.
 
 MLflow has no compare-and-set: a process that was stopped between looking and writing writes late. It then finds that
-the journal went on, and takes its own write back. What a person moved in MLflow's UI after the entry stays.
+the journal went on, and takes its own write back. It may die before: so it says in the entry that it writes, before it
+does, and whoever finds such a write takes it back in its place. What a person moved in MLflow's UI after the entry
+stays.
 """
 
 from __future__ import annotations
 
-from registry.journal import MARGINS, OVERRULED, Entry, Move, chain
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from registry.journal import MARGINS, OVERRULED, WRITER, Entry, Move, chain
 from registry.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT
+from registry.listing import Listed
 from registry.replay import holders
+from registry.seen import STAGES
 from registry.store import Store
+
+LATE_S = 600.0
+"""A process that has said for so long that it writes has died before it wrote: what looks like its write is a
+person's. Its calls end after seconds; only one that was stopped for so long, and then dies, is taken for a person."""
+
+Written = dict[str, str | None]
+"""Alias → who holds it by what was written, None for nobody."""
 
 
 def is_unfinished(last: Entry) -> bool:
@@ -17,22 +32,97 @@ def is_unfinished(last: Entry) -> bool:
     return last.link is not None and last.link.move.kind != "register" and not last.applied
 
 
-def carry_out(store: Store, name: str, entries: list[Entry]) -> None:
+def carry_out(store: Store, name: str, entries: Sequence[Entry]) -> None:
     """Brings MLflow in line with the last entry of a policy's chain."""
     last = entries[-1]
+    writer = _begin(store, name, last)
     written = _write_aliases(store, name, last.move)
-    store.mirror_stages(name, holders(entries).archived)
-    now = chain(store.journal(name))
-    if now[-1].number != last.number:
-        _give_way(store, name, now, written)
+    _settle(store, name, entries, written, everything=last.move.kind == "seen")
+    store.end_writing(name, last.number, writer)
     store.mark_applied(name, last.number)
 
 
-def _write_aliases(store: Store, name: str, move: Move) -> dict[str, str | None]:
-    """What was written: alias → who holds it by that, None for nobody."""
-    held, written = store.holders(name), dict[str, str | None]()
+@dataclass(frozen=True)
+class Late:
+    """What a process wrote late that has not taken it back.
+
+    Attributes:
+        aliases: that it wrote.
+        stages: the versions whose legacy stage it wrote.
+    """
+
+    aliases: Written
+    stages: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.aliases or self.stages)
+
+
+def late_writes(entries: Sequence[Entry], found: Listed, now: float) -> Late:
+    """What of MLflow is as the journal had it when a process began to write that has not ended.
+
+    Args:
+        entries: the chain.
+        found: the policy in MLflow.
+        now: seconds since 1970.
+    """
+    begun = [
+        place for place, entry in enumerate(entries[:-1]) if any(_is_alive(t, now) for t in entry.writers.values())
+    ]
+    if not begun:
+        return Late({}, [])
+    past = [holders(entries[:end]) for end in range(begun[0] + 1, len(entries))]
+    wanted, held = holders(entries), found.holders
+    aliases = {alias: held.get(alias) for alias in ALIASED if held.get(alias) != wanted.aliases.get(alias)}
+    stages = {v.semver: STAGES[v.legacy_stage] for v in found.versions}
+    return Late(
+        {alias: holder for alias, holder in aliases.items() if holder in [was.aliases.get(alias) for was in past]},
+        [v for v, stage in stages.items() if stage != wanted.stage(v) and stage in [was.stage(v) for was in past]],
+    )
+
+
+def take_back(store: Store, name: str, entries: Sequence[Entry], late: Late) -> None:
+    """Puts what the journal says in the place of what was written late, for processes that died before they did."""
+    writer = _begin(store, name, entries[-1])
+    _settle(store, name, entries, _give_way(store, name, entries, late.aliases), everything=True)
+    store.end_writing(name, entries[-1].number, writer)
+    for entry in entries[:-1]:
+        for dead in entry.writers:
+            store.end_writing(name, entry.number, dead)
+
+
+def _begin(store: Store, name: str, entry: Entry) -> str:
+    writer = WRITER + secrets.token_hex(8)
+    store.begin_writing(name, entry.number, writer)
+    return writer
+
+
+def _is_alive(began: str, now: float) -> bool:
+    """Whether a process that began then may write still."""
+    try:
+        return now - float(began) < LATE_S
+    except ValueError:  # somebody edited it
+        return False
+
+
+def _settle(store: Store, name: str, entries: Sequence[Entry], written: Written, everything: bool) -> None:
+    """Mirrors what was written; where others moved on meanwhile, gives way to them, and looks again."""
+    first = len(entries) - 1
+    while True:
+        moves = [entry.link.move for entry in entries[first:] if entry.link]
+        moved = {holder for move in moves for holder in (move.version, move.displaced) if holder}
+        store.mirror_stages(name, holders(entries).archived, None if everything else moved)
+        later = chain([*entries, *store.journal(name, entries[-1].number)])
+        if later[-1].number == entries[-1].number:
+            return
+        entries = later
+        written |= _give_way(store, name, entries, written)
+
+
+def _write_aliases(store: Store, name: str, move: Move) -> Written:
+    held, written = store.holders(name), Written()
     # None when it was deleted, or has no semantic version and was moved in the UI.
-    version = next((v for v in store.versions(name) if v.semver == move.version), None)
+    version = store.find(name, move.version)
     if version is not None and move.to in ALIASED and held.get(move.to) == move.displaced:
         store.set_alias(version, move.to)
         written[move.to] = move.version
@@ -52,16 +142,19 @@ def _leaves(move: Move) -> tuple[str, ...]:
     return (move.to.removeprefix(LEFT),) if move.to.startswith(LEFT) else ()
 
 
-def _give_way(store: Store, name: str, entries: list[Entry], written: dict[str, str | None]) -> None:
+def _give_way(store: Store, name: str, entries: Sequence[Entry], written: Written) -> Written:
     """Others moved on before the aliases were written: where the writing still stands, theirs is put in its place."""
-    journal, held = holders(entries), store.holders(name)
-    versions = {version.semver: version for version in store.versions(name)}
+    wanted, held = holders(entries).aliases, store.holders(name)
+    given: Written = {}
     for alias, holder in written.items():
-        wanted = journal.aliases.get(alias)
-        if held.get(alias) != holder or wanted == holder:
+        theirs = wanted.get(alias)
+        if held.get(alias) != holder or theirs == holder:
             continue
-        if wanted is None:
+        if theirs is None:
             store.delete_alias(name, alias)
-        elif wanted in versions:
-            store.set_alias(versions[wanted], alias)
-    store.mirror_stages(name, journal.archived)
+        elif version := store.find(name, theirs):
+            store.set_alias(version, alias)
+        else:
+            continue  # it was deleted
+        given[alias] = theirs
+    return given

@@ -33,15 +33,15 @@ def _url(text: str) -> str:
 
 
 def history(options: argparse.Namespace) -> int:
-    from registry.journal import chain, problems, say
+    from registry.journal import problems, say
     from registry.replay import at
     from registry.store import Store
 
     store = Store()
     if options.check or options.head is not None:
-        return _check(options, chain(store.journal(options.name)), problems)
+        return _check(options, store.journal(options.name))
     entries = _entries(store, options.name)
-    broken = problems(entries)
+    broken = problems(entries, None, {entry.number for entry in store.journal(options.name)})
     if broken:
         print(f"the journal is not whole: {'; '.join(broken)}", file=sys.stderr)
     if options.at is not None:
@@ -80,8 +80,11 @@ def _entries(store: Store, name: str) -> list[Entry]:
         return left
 
 
-def _check(options: argparse.Namespace, entries: list[Entry], problems: Any) -> int:
-    found = problems(entries, options.head)
+def _check(options: argparse.Namespace, every: list[Entry]) -> int:
+    from registry.journal import chain, problems
+
+    entries = chain(every)
+    found = problems(entries, options.head, {entry.number for entry in every})
     text = "\n".join(found) or f"whole: {len(entries)} entries, head {entries[-1].hash if entries else 'none'}"
     if not found and options.head is None:
         text += "\nnote this head elsewhere and give it to --head: without it a chain that was cut off can't be told"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,6 +22,8 @@ NOBODY = "sha256:" + "0" * 64
 """Stands for the hash before the first entry."""
 MOST_TEXT = 1000
 """Characters of a reason: MLflow keeps at most some thousands in a tag."""
+WRITER = "writing."
+"""Begins the tag of an entry by which a process says that it writes aliases for it."""
 OVERRULED = "overruled: "
 """Begins what a move's evidence tells of a gate that said no."""
 MARGINS = "margins: "
@@ -80,6 +82,10 @@ class Entry:
         text: as stored.
         stored_hash: the hash written beside it.
         applied: whether the move's alias and stages were written after the entry.
+        is_void: whether it says of itself that it lost a race.
+        is_foreign: whether it is no entry but a model that somebody logged under the journal's name.
+        writers: of a process that began to write aliases for it, and has not said that it is done → when it began, as
+            text, seconds since 1970.
     """
 
     number: int
@@ -87,6 +93,9 @@ class Entry:
     text: str
     stored_hash: str
     applied: bool
+    is_void: bool = False
+    is_foreign: bool = False
+    writers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
@@ -99,23 +108,34 @@ class Entry:
         return self.link.move
 
 
-def read_entry(number: int, text: str, stored_hash: str, applied: bool) -> Entry:
-    """An entry from what MLflow keeps of it."""
+def read_entry(number: int, text: str, stored_hash: str, applied: bool, **marks: Any) -> Entry:
+    """An entry from what MLflow keeps of it; `marks` are the Entry's further attributes."""
     try:
         link = msgspec.json.decode(text, type=Link)
     except (msgspec.DecodeError, msgspec.ValidationError):
         link = None
-    return Entry(number, link, text, stored_hash, applied)
+    return Entry(number, link, text, stored_hash, applied, **marks)
 
 
 def chain(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries that count, in order: without those that lost to another written after the same entry."""
+    """The entries that count, in order: without those that lost to another written after the same entry.
+
+    An unreadable entry, or one whose predecessor is gone, still counts: `problems` tells of it. Where an entry is gone
+    it may have been the one that another lost to: who says of itself that it is void stays so, unless another was
+    written after it.
+    """
+    every = sorted(entries, key=lambda e: e.number)
+    named = {entry.link.after for entry in every if entry.link}
     kept: list[Entry] = []
-    for entry in sorted(entries, key=lambda e: e.number):
+    before, is_gap = 0, False
+    for entry in every:
+        is_gap |= entry.number != before + 1
+        before = entry.number
+        is_revived = is_gap and entry.is_void and entry.number not in named
         last = kept[-1].number if kept else 0
-        # An unreadable entry, or one whose predecessor is gone, still counts: `problems` tells of it.
-        if entry.link is None or entry.link.after >= last:
+        if not entry.is_foreign and (entry.link is None or (entry.link.after >= last and not is_revived)):
             kept.append(entry)
+            is_gap = False
     return kept
 
 
@@ -124,26 +144,32 @@ def next_link(entries: Sequence[Entry], move: Move) -> Link:
     return Link(move, entries[-1].number, entries[-1].hash) if entries else Link(move, 0, NOBODY)
 
 
-def problems(entries: Sequence[Entry], head: str | None = None) -> list[str]:
+def problems(entries: Sequence[Entry], head: str | None = None, numbers: Collection[int] = ()) -> list[str]:
     """What is wrong with a chain, in words; nothing for one that is whole.
 
     Args:
         entries: from `chain`.
+        numbers: of every entry that is there, those that do not count too. MLflow hands each number out once, so one
+            that is missing was removed.
         head: the hash of the last entry as somebody noted it elsewhere. Without it an entry that was cut off at the
             end, or a chain that was written anew from its beginning, can't be told.
     """
     found: list[str] = []
+    told: set[int] = set()
     number, previous = 0, NOBODY
     for entry in entries:
         if entry.link is None or entry.hash != entry.stored_hash:
             found.append(f"entry {entry.number} was edited: its text does not have the hash that stands beside it")
         elif entry.link.after != number:
             found.append(f"entry {entry.link.after}, before entry {entry.number}, was removed")
+            told.add(entry.link.after)
         elif entry.link.previous != previous:
             found.append(
                 f"entry {number or 'before the first'} was edited: entry {entry.number} knew another hash of it"
             )
         number, previous = entry.number, entry.hash
+    gone = sorted(set(range(1, max(numbers, default=0))) - set(numbers) - told)
+    found += [f"entry {number} was removed" for number in gone]
     if head is not None and head not in {entry.hash for entry in entries}:
         found.append(f"no entry has the hash {head}: entries were cut off at the end, or the chain was written anew")
     return found

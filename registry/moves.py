@@ -17,14 +17,15 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError
-from registry.carrying_out import carry_out, is_unfinished
+from registry.carrying_out import carry_out, is_unfinished, late_writes, take_back
 from registry.journal import Entry, Move, chain, next_link, say
-from registry.lifecycle import ALIASED, check_expected
+from registry.lifecycle import ALIASED, CANDIDATE, check_expected
 from registry.policy_version import PolicyVersion
 from registry.replay import Holders, holders
 from registry.seen import SeenMove, seen_moves
 from registry.store import Store
 
+MADE_IN_MLFLOW = "found in MLflow; no entry told of it"
 ATTEMPTS = 100
 """Looks and appends that may lose to other writers before a person is asked to look; each loses to one that won."""
 
@@ -85,22 +86,62 @@ def look(store: Store, name: str, write: bool = True, told: Callable[[Entry], No
         NotFoundError: no such policy.
     """
     for _ in range(ATTEMPTS):
-        entries = chain(store.journal(name))
+        every = store.journal(name)
+        entries = chain(every)
         if write and entries and is_unfinished(entries[-1]):
             carry_out(store, name, entries)
             continue
         journal = holders(entries)
-        versions, held = store.versions(name), store.holders(name)
+        found = store.listed(name)
+        versions, held = found.versions, found.holders
         moves = seen_moves(journal, held, versions)
         if not write:
             return Standing(name, entries, replace(journal, aliases=held) if moves else journal, versions)
-        if moves:
+        _say_void(store, name, every, entries)
+        late = late_writes(entries, found, time.time())
+        made = [] if moves else _unclaimed(entries, versions)
+        if late:
+            take_back(store, name, entries, late)
+        elif moves:
             _enter(store, name, entries, moves, told)
+        elif made:
+            _enter_made(store, name, entries, made, told)
         elif any(version.shown != journal.stage(version.semver) for version in versions):
             store.mirror_stages(name, journal.archived)  # somebody edited the tag, which only tells
         else:
             return Standing(name, entries, journal, versions)
     raise RefusedError(f"{name}: moved by others faster than it can be read; look again")
+
+
+def _say_void(store: Store, name: str, every: Sequence[Entry], kept: Sequence[Entry]) -> None:
+    """For processes that died before they said that their entry lost: it must not count when others are removed."""
+    counted = {entry.number for entry in kept}
+    for entry in every:
+        if entry.link and not (entry.is_void or entry.is_foreign or entry.number in counted):
+            store.say_void(name, entry.number)
+
+
+def _unclaimed(entries: Sequence[Entry], versions: Sequence[PolicyVersion]) -> list[PolicyVersion]:
+    """The versions that no entry tells of: MLflow made them, of another model's version."""
+    claimed = {entry.link.move.version for entry in entries if entry.link and entry.link.move.kind == "register"}
+    return [version for version in versions if version.semver not in claimed]
+
+
+def _enter_made(
+    store: Store,
+    name: str,
+    entries: list[Entry],
+    made: Sequence[PolicyVersion],
+    told: Callable[[Entry], None],
+) -> None:
+    for version in made:
+        identity = version.identity or version.digest
+        move = Move("register", version.semver, CANDIDATE, None, whoami(), time.time(), MADE_IN_MLFLOW, (), identity)
+        entry = append(store, name, entries, move)
+        if entry is None:  # another watcher wrote it
+            return
+        entries = [*entries, entry]
+        told(entry)
 
 
 def _enter(
@@ -161,7 +202,7 @@ def append(store: Store, name: str, entries: list[Entry], move: Move) -> Entry |
     link = next_link(entries, move)
     text = say(Entry(0, link, link.to_bytes().decode(), link.hash, False)).split(maxsplit=1)[1]
     number = store.append(name, link, text)
-    for entry in chain(store.journal(name)):
+    for entry in chain([*entries, *store.journal(name, link.after)]):
         if entry.number == number:
             return entry
     with contextlib.suppress(RegistryError):  # it is void whether or not somebody says so

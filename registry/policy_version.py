@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,10 +46,10 @@ class PolicyVersion:
         return f"models:/{self.name}/{self.number}"
 
 
-def policy_version(version: Any, aliases: Mapping[str, Sequence[str]]) -> PolicyVersion:
-    """From MLflow's ModelVersion, and the aliases by version number."""
+def policy_version(version: Any, aliases: Sequence[str] = ()) -> PolicyVersion:
+    """From MLflow's ModelVersion, whose own list of aliases may be empty, and the aliases that it holds."""
     number, tags = str(version.version), version.tags
-    held = tuple(sorted(aliases.get(number, [])))
+    held = tuple(sorted(aliases))
     legacy_stage = version.current_stage or LEGACY[CANDIDATE]
     return PolicyVersion(
         name=version.name,

@@ -31,7 +31,7 @@ from registry.journal import Move, chain
 from registry.lifecycle import CANDIDATE
 from registry.moves import Standing, append, look, whoami
 from registry.policy_version import PolicyVersion
-from registry.reference import check_name
+from registry.reference import Reference, check_name, parse_reference
 from registry.replay import Holders
 from registry.store import Store
 from registry.verify import verify_apart
@@ -49,9 +49,10 @@ def register(
 
     Args:
         store: the registry.
-        source: an artifact folder, which is logged to MLflow first, or `runs:/<run_id>/policy`.
+        source: an artifact folder, which is logged to MLflow first; `runs:/<run_id>/policy`; or what MLflow has
+            registered already, `models:/<name>/<number>`, which becomes a version of ours where it stands.
         cache: where the version before it is fetched to, in order to compare.
-        name: of the policy; the card's when None.
+        name: of the policy; when None that of the registered model, else the card's.
         bump: `major`, `minor`, `patch`, or `auto` for the smallest step that the changes demand; the card is then
             written anew with that version. None takes the card's.
 
@@ -63,26 +64,43 @@ def register(
         ArtifactError: it is damaged, its card tells other weights than its graph has, or it does not act here as the
             trained policy did.
     """
-    source = expand_latest(source)
+    source, theirs = expand_latest(source), _registered(store, source)
+    if theirs is not None:
+        source = f"models:/{theirs.name}/{theirs.value}"
     is_uri = source.startswith(("runs:/", "models:/"))
     progress(f"opening {source}")
     with tempfile.TemporaryDirectory() as scratch:
         artifact = open_artifact(fetch_policy(source, Path(scratch) / "policy") if is_uri else Path(source))
-        name = check_name(name or artifact.card.name)
+        name = check_name(name or (theirs.name if theirs else artifact.card.name))
         for found in verify_apart(artifact.path, artifact.digest, trusted=operators_types()):
             progress(found)  # raises where it does not hold
+    number = theirs.value if theirs is not None and theirs.name == name else None
     for text in unstated_scales(artifact.card.action):
         warn(text)
     for _ in range(ATTEMPTS):
         standing = _look(store, name)
         known = _find(standing, artifact, bump)
         if known:
+            if number is not None and number != known.number and known.digest == artifact.digest:
+                store.adopt(name, number, _tags(artifact))  # the same again, under another number
             return known, False
         versioned = _versioned(store, standing, artifact, cache, bump)
         if _claim(store, standing, versioned.card):
-            uri = source if is_uri and versioned is artifact else None
-            return _create(store, name, versioned, uri)
+            if versioned is not artifact:  # under another version it is another artifact
+                return _create(store, name, versioned)
+            return _create(store, name, artifact, source if is_uri else None, number)
     raise RefusedError(f"{name}: others register faster than a version can be claimed; try again")
+
+
+def _registered(store: Store, source: str) -> Reference | None:
+    """The registered version that a source is, by MLflow's number; None when it is none."""
+    if not source.startswith("models:/"):
+        return None
+    try:
+        reference = parse_reference(source)
+    except RefusedError:  # of a logged model that nobody registered
+        return None
+    return Reference(reference.name, "number", store.number_of(reference))
 
 
 def _look(store: Store, name: str) -> Standing:
@@ -184,10 +202,26 @@ def _claim(store: Store, standing: Standing, card: Card) -> bool:
     return append(store, standing.name, standing.entries, move) is not None
 
 
-def _create(store: Store, name: str, artifact: Artifact, uri: str | None) -> tuple[PolicyVersion, bool]:
+def _create(
+    store: Store, name: str, artifact: Artifact, uri: str | None = None, number: str | None = None
+) -> tuple[PolicyVersion, bool]:
+    """Makes the version: of what is logged at `uri` already, or out of MLflow's version of that number."""
     progress("writing to MLflow")
+    tags, is_made = _tags(artifact), number is None
+    if number is None:
+        number = store.create_version(name, uri or _log(artifact), tags).number
+    else:
+        store.adopt(name, number, tags)
+    known = store.find(name, artifact.card.version)
+    assert known is not None  # it was just written
+    if known.number != number and is_made:  # the same artifact, registered by another process at the same moment
+        store.delete_version(name, number)
+    return known, known.number == number
+
+
+def _tags(artifact: Artifact) -> dict[str, str]:
     card = artifact.card
-    tags = {
+    return {
         "semver": card.version,
         "digest": artifact.digest,
         "content": card.content,
@@ -196,11 +230,6 @@ def _create(store: Store, name: str, artifact: Artifact, uri: str | None) -> tup
         "identity": identity_of(card),
         "stage": CANDIDATE,
     }
-    created = store.create_version(name, uri or _log(artifact), tags)
-    known = next(version for version in store.versions(name) if version.semver == created.semver)
-    if known.number != created.number:  # the same artifact, registered by another process at the same moment
-        store.delete_version(created)
-    return known, known.number == created.number
 
 
 def _log(artifact: Artifact) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,11 +18,12 @@ from mlflow.entities.model_registry import ModelVersion
 from carla_mlflow.errors import NotFoundError, RegistryError, UnreachableError
 from carla_mlflow.mlflow_model import fetch_policy
 from registry.asking import ask, one_at_a_time, registry_uri
-from registry.journal import Entry, Link, read_entry
+from registry.journal import WRITER, Entry, Link, read_entry
 from registry.lifecycle import ALIASED, ARCHIVED, LEGACY, stage_of
+from registry.listing import UNKNOWN, Listed, choose, listed, say_missing
 from registry.policy_version import PolicyVersion, policy_version
 from registry.reference import JOURNAL, Reference
-from registry.versions import highest_matching, is_exact
+from registry.versions import is_exact
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,6 +31,27 @@ R = TypeVar("R")
 PAGE = 1000
 ENTRY = "journal:/"
 """Begins the source of a journal's entry; unlike a tag, nobody can edit it."""
+
+
+FRESH_S = 60.0
+"""For so long at most the versions of a model are not read again that says itself that nothing has changed: MLflow does
+not count a tag that is edited."""
+VOID = "void"
+"""Begins the description of an entry that lost a race."""
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A registered model itself: what can be asked at the same price however many versions it has.
+
+    Attributes:
+        aliases: alias → MLflow's number.
+        updated: when a version was made, deleted or moved to another legacy stage, milliseconds since 1970.
+    """
+
+    name: str
+    aliases: dict[str, str]
+    updated: int
 
 
 class Store:
@@ -40,6 +64,7 @@ class Store:
     def __init__(self, deadline_s: float = 30.0) -> None:
         self.uri = registry_uri()
         self._deadline_s = deadline_s
+        self._choices: dict[Reference, tuple[_Model, float, PolicyVersion | None]] = {}
         with one_at_a_time(self.uri):
             self._client: MlflowClient = self._ask(MlflowClient)
 
@@ -54,12 +79,16 @@ class Store:
         Raises:
             NotFoundError: no such policy.
         """
-        aliases = self._aliases(name)
-        ours = [version for version in self._raw_versions(name) if is_exact(version.tags.get("semver", ""))]
-        found: dict[str, PolicyVersion] = {}
-        for version in ours:
-            found.setdefault(version.tags["semver"], policy_version(version, aliases))
-        return list(found.values())
+        return self.listed(name).versions
+
+    def listed(self, name: str) -> Listed:
+        """Every version of a policy, ours and others.
+
+        Raises:
+            NotFoundError: no such policy.
+        """
+        aliases = self._model(name).aliases
+        return listed(self._raw_versions(name), aliases)
 
     def resolve(self, reference: Reference) -> PolicyVersion:
         """The one version that a reference means now.
@@ -67,43 +96,81 @@ class Store:
         Raises:
             NotFoundError: it means none.
         """
-        versions = self.versions(reference.name)
-        matching = [version for version in versions if self._means(reference, version, versions)]
-        if not matching:
-            has = ", ".join(f"{v.semver} ({', '.join(v.aliases) or v.stage})" for v in versions) or "no version"
-            raise NotFoundError(f"{reference}: there is no such {reference.kind}; {reference.name} has {has}")
-        return matching[-1]
-
-    def _means(self, reference: Reference, version: PolicyVersion, versions: list[PolicyVersion]) -> bool:
-        if reference.kind == "alias":
-            return reference.value in version.aliases
-        if reference.kind == "number":
-            return reference.value == version.number
-        if reference.kind == "stage":
-            holders = [other for other in versions if other.legacy_stage == reference.value]
-            # MLflow's page leaves the one before where it was: the one that has no alias for it was moved there last.
-            moved = [other for other in holders if reference.value.lower() not in other.aliases]
-            return version in (moved or holders)[-1:]
+        model, found = self._model(reference.name), None
         if reference.kind == "version":
-            return reference.value == version.semver
-        live = [other.semver for other in versions if other.stage != ARCHIVED]
-        return version.semver == highest_matching(reference.value, live)
+            found = self._called_semver(model, reference.value)
+        elif reference.kind in {"alias", "number"}:
+            number = model.aliases.get(reference.value) if reference.kind == "alias" else reference.value
+            found = self._numbered(model, number) if number is not None else None
+        else:
+            found = self._chosen(reference, model)
+        if found is None:
+            raise NotFoundError(say_missing(reference, self.listed(reference.name)))
+        return found
+
+    def _numbered(self, model: _Model, number: str) -> PolicyVersion | None:
+        """The version that MLflow's number means; None when there is none, or when it is not ours."""
+        try:
+            version = self._ask(self._client.get_model_version, model.name, number)
+        except NotFoundError:
+            return None
+        semver = version.tags.get("semver", "")
+        same = self._raw_versions(model.name, semver) if is_exact(semver) else []
+        return listed(same, model.aliases).known.get(number)
+
+    def _chosen(self, reference: Reference, model: _Model) -> PolicyVersion | None:
+        """The version that a range or a legacy stage means. All versions are read only where something has changed."""
+        known = self._choices.get(reference)
+        if known is None or known[0] != model or time.monotonic() > known[1]:
+            chosen = choose(reference, self.listed(reference.name).versions)
+            known = self._choices[reference] = (model, time.monotonic() + FRESH_S, chosen)
+        return known[2]
 
     def holders(self, name: str) -> dict[str, str]:
         """Staging and production → the semantic version that holds it; `MLflow version N` for one that has none."""
-        numbers = {alias: number for number, held in self._aliases(name).items() for alias in held if alias in ALIASED}
-        known = {version.number: version.semver for version in self.versions(name)} if numbers else {}
-        return {alias: known.get(number, f"MLflow version {number}") for alias, number in numbers.items()}
+        model = self._model(name)
+        held = {alias: number for alias, number in model.aliases.items() if alias in ALIASED}
+        known = {number: self._numbered(model, number) for number in held.values()}
+        return Listed([], {number: v for number, v in known.items() if v}, [], held).holders
+
+    def find(self, name: str, semver: str) -> PolicyVersion | None:
+        """The version that has a semantic version; None when there is none."""
+        return self._called_semver(self._model(name), semver)
+
+    def _called_semver(self, model: _Model, semver: str) -> PolicyVersion | None:
+        return next(iter(listed(self._raw_versions(model.name, semver), model.aliases).versions), None)
+
+    def number_of(self, reference: Reference) -> str:
+        """MLflow's number of the version that an alias, a legacy stage or a number means, ours or not.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        model = self._model(reference.name)
+        if reference.kind == "number":
+            return reference.value
+        if reference.kind == "alias" and reference.value in model.aliases:
+            return model.aliases[reference.value]
+        if reference.kind == "stage":
+            held = [v for v in self._raw_versions(reference.name) if v.current_stage == reference.value]
+            if held:
+                return str(held[-1].version)
+        return self.resolve(reference).number
+
+    def adopt(self, name: str, number: str, tags: Mapping[str, str]) -> None:
+        """Makes a version that MLflow has already one of ours. Last comes what it is known by."""
+        for key in sorted(tags, key=lambda key: key == "semver"):
+            self._set_tag(name, number, key, tags[key])
 
     def create_version(self, name: str, uri: str, tags: dict[str, str]) -> PolicyVersion:
         """Registers a logged model, and the policy's name when it is new."""
         with contextlib.redirect_stderr(io.StringIO()):  # MLflow tells there what our own command tells better
             version = self._ask(mlflow.register_model, uri, name, tags=tags)
-        return policy_version(version, {})
+        return policy_version(version)
 
-    def delete_version(self, version: PolicyVersion) -> None:
+    def delete_version(self, name: str, number: str) -> None:
         """Takes back a version that lost a race for its semantic version."""
-        self._ask(self._client.delete_model_version, version.name, version.number)
+        self._ask(self._client.delete_model_version, name, number)
 
     def set_alias(self, version: PolicyVersion, alias: str) -> None:
         """Gives the alias to a version; its stages are mirrored by `mirror_stages`."""
@@ -121,18 +188,23 @@ class Store:
         """The tags of the policy itself."""
         return dict(self._ask(self._client.get_registered_model, name).tags)
 
-    def mirror_stages(self, name: str, archived: Collection[str] = ()) -> None:
+    def mirror_stages(self, name: str, archived: Collection[str] = (), only: Collection[str] | None = None) -> None:
         """Brings tag and legacy stage of each version in line with the aliases, which are the truth.
 
         Args:
             name: of the policy.
             archived: semantic versions.
+            only: the versions that are looked at, as `holders` names them; None for every one.
         """
-        aliases = self._aliases(name)
-        for version in self._raw_versions(name):
+        model = self._model(name)
+        versions = self._raw_versions(name) if only is None else [v for o in only for v in self._called(name, o)]
+        found = listed(versions, model.aliases)
+        for version in versions:
             number = str(version.version)
-            tag = ARCHIVED if version.tags.get("semver") in archived else None
-            stage = stage_of(aliases.get(number, ()), tag)
+            known = found.known.get(number)
+            tag = ARCHIVED if known and known.semver in archived else None
+            held = known.aliases if known else [alias for alias, holder in model.aliases.items() if holder == number]
+            stage = stage_of(held, tag)
             if version.tags.get("stage") != stage:
                 self._set_tag(name, number, "stage", stage)
             if version.current_stage != LEGACY[stage]:
@@ -140,12 +212,33 @@ class Store:
                     warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated; MLflow's UI shows them
                     self._ask(self._client.transition_model_version_stage, name, number, LEGACY[stage])
 
-    def journal(self, name: str) -> list[Entry]:
-        """Every entry of a policy's journal, those that lost a race too, in the order of their numbers."""
+    def _called(self, name: str, holder: str) -> list[ModelVersion]:
+        """The versions of MLflow's that a holder of an alias is."""
+        if not holder.startswith(UNKNOWN):
+            return self._raw_versions(name, holder)
+        try:
+            return [self._ask(self._client.get_model_version, name, holder.removeprefix(UNKNOWN))]
+        except NotFoundError:
+            return []
+
+    def journal(self, name: str, after: int = 0) -> list[Entry]:
+        """The entries of a policy's journal, those that lost a race too, in the order of their numbers.
+
+        Args:
+            name: of the policy.
+            after: the number behind which to begin.
+        """
         return [
-            read_entry(int(v.version), v.tags.get("entry", ""), v.tags.get("hash", ""), "applied" in v.tags)
-            for v in self._raw_versions(name + JOURNAL)
-            if (v.source or "").startswith(ENTRY)  # and not a model that somebody logged under that name
+            read_entry(
+                int(v.version),
+                v.tags.get("entry", ""),
+                v.tags.get("hash", ""),
+                "applied" in v.tags,
+                is_void=(v.description or "").startswith(VOID),
+                is_foreign=not (v.source or "").startswith(ENTRY),
+                writers={key: text for key, text in v.tags.items() if key.startswith(WRITER)},
+            )
+            for v in self._raw_versions(name + JOURNAL, after=after)
         ]
 
     def append(self, name: str, link: Link, text: str) -> int:
@@ -165,12 +258,21 @@ class Store:
 
         It is not deleted: while MLflow does so, others read it without its tags, as if it had been edited.
         """
-        text = "void: another entry was written before it"
+        text = f"{VOID}: another entry was written before it"
         self._ask(self._client.update_model_version, name + JOURNAL, str(number), description=text)
 
     def mark_applied(self, name: str, number: int) -> None:
         """Says that an entry's move was carried out."""
         self._set_tag(name + JOURNAL, str(number), "applied", "true")
+
+    def begin_writing(self, name: str, number: int, writer: str) -> None:
+        """Says when a process began to write aliases for an entry; see `registry.carrying_out`."""
+        self._set_tag(name + JOURNAL, str(number), writer, str(time.time()))
+
+    def end_writing(self, name: str, number: int, writer: str) -> None:
+        """Says that the process is done."""
+        with contextlib.suppress(NotFoundError):  # another took it for dead
+            self._ask(self._client.delete_model_version_tag, name + JOURNAL, str(number), writer)
 
     def _create_journal(self, name: str) -> None:
         text = f"The history of {name}: an entry a version. Read it with carla-registry history {name}."
@@ -182,6 +284,7 @@ class Store:
         return fetch_policy(version.uri, folder)
 
     def _set_tag(self, name: str, number: str, key: str, value: str) -> None:
+        self._choices.clear()
         try:
             self._ask(self._client.set_model_version_tag, name, number, key, value)
         except UnreachableError:
@@ -189,26 +292,32 @@ class Store:
         except RegistryError:  # MLflow fails where two set the same new tag at the same moment
             self._ask(self._client.set_model_version_tag, name, number, key, value)
 
-    def _raw_versions(self, name: str) -> list[ModelVersion]:
-        found = self._all_pages(self._client.search_model_versions, f"name = '{name}'")
+    def _raw_versions(self, name: str, semver: str | None = None, after: int = 0) -> list[ModelVersion]:
+        """MLflow's versions by their numbers: every one, or those of one semantic version, or behind a number."""
+        if semver is not None and not is_exact(semver):
+            return []
+        quoted = f'"{name}"' if "'" in name else f"'{name}'"
+        query = f"name = {quoted}" + (f" AND tags.semver = '{semver}'" if semver is not None else "")
+        query += f" AND version_number > {after}" if after else ""
+        # By what never changes: a version that is written while the pages are read would change its place among them.
+        found = self._all_pages(self._client.search_model_versions, query, order_by=["version_number ASC"])
         return sorted(found, key=lambda version: int(version.version))  # int from SQLite, text over HTTP
 
-    def _aliases(self, name: str) -> dict[str, list[str]]:
+    def _model(self, name: str) -> _Model:
         try:
             model = self._ask(self._client.get_registered_model, name)
         except NotFoundError as error:
             known = ", ".join(self.names()) or "none"
             raise NotFoundError(f"{self.uri}: no policy named {name}; registered: {known}") from error
-        numbers: dict[str, list[str]] = {}
-        for alias, number in model.aliases.items():  # search_model_versions leaves a version's aliases empty
-            numbers.setdefault(str(number), []).append(alias)
-        return numbers
+        # search_model_versions leaves a version's aliases empty
+        aliases = {alias: str(number) for alias, number in model.aliases.items()}
+        return _Model(name, aliases, int(model.last_updated_timestamp or 0))
 
-    def _all_pages(self, search: Callable[..., Any], *arguments: Any) -> list[Any]:
+    def _all_pages(self, search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
         found: list[Any] = []
         token = None
         while True:
-            page = self._ask(search, *arguments, max_results=PAGE, page_token=token)
+            page = self._ask(search, *arguments, max_results=PAGE, page_token=token, **options)
             found += page
             token = page.token
             if not token:

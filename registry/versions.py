@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from semantic_version import NpmSpec, Version
 
-from carla_mlflow.errors import NotFoundError, RefusedError
+from carla_mlflow.errors import RefusedError
 from registry.changes import STEPS, Step
 
 
@@ -19,14 +19,13 @@ def is_exact(text: str) -> bool:
     return True
 
 
-def highest_matching(wanted: str, versions: Iterable[str]) -> str:
-    """The highest version in a range: `1.4.2`, `^1.4`, `~1.4.1`, `1.x`, `>=1.2,<2`.
+def highest_matching(wanted: str, versions: Iterable[str]) -> str | None:
+    """The highest version in a range: `1.4.2`, `^1.4`, `~1.4.1`, `1.x`, `>=1.2,<2`; None when none is in it.
 
     Pre-releases match only when the range itself names one of the same version.
 
     Raises:
         RefusedError: the range is not one.
-        NotFoundError: no version matches.
     """
     try:
         spec = NpmSpec(wanted.replace(",", " "))
@@ -35,9 +34,7 @@ def highest_matching(wanted: str, versions: Iterable[str]) -> str:
             f"{wanted!r} is neither a version nor a range such as ^1.4, ~1.4.1, 1.x or >=1.2,<2"
         ) from error
     matching = [text for text in versions if spec.match(Version(text))]
-    if not matching:
-        raise NotFoundError(f"no version matches {wanted}")
-    return max(matching, key=Version)
+    return max(matching, key=Version, default=None)
 
 
 def ordered(versions: Iterable[str]) -> list[str]:

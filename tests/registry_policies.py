@@ -54,8 +54,8 @@ def registered(store: Store, folder: Path, *versions: str) -> list[PolicyVersion
     return [register(store, changed(folder, version, description=version), cache_folder())[0] for version in versions]
 
 
-def to_production(store: Store, version: str, **asked: Any) -> Moved:
-    return to_stage(store, f"{NAME}@{version}", "production", **asked)
+def to_production(store: Store, version: str, name: str = NAME, **asked: Any) -> Moved:
+    return to_stage(store, f"{name}@{version}", "production", **asked)
 
 
 def to_stage(store: Store, reference: str, stage: str, **asked: Any) -> Moved:
@@ -63,5 +63,5 @@ def to_stage(store: Store, reference: str, stage: str, **asked: Any) -> Moved:
     return promote(store, parse_reference(reference), stage, cache_folder(), Asked(**asked), judge("staging"))
 
 
-def roll_back(store: Store, allow_breaking: bool = False, **asked: Any) -> Moved:
-    return rollback(store, NAME, "production", cache_folder(), Asked(**asked), judge_rollback(allow_breaking))
+def roll_back(store: Store, allow_breaking: bool = False, name: str = NAME, **asked: Any) -> Moved:
+    return rollback(store, name, "production", cache_folder(), Asked(**asked), judge_rollback(allow_breaking))

@@ -92,6 +92,47 @@ def test_of_two_entries_after_the_same_one_the_lower_number_counts():
     assert problems(chain([*first, *raced, later])) == []
 
 
+def raced() -> list[Entry]:
+    """Entries 2 and 3 were both written after 1, so 3 is void, and says so; 4 was written after 2."""
+    first = THREE[:1]
+    one, other = (next_link(first, promoted(version, "1.0.0", 20)) for version in ("1.1.0", "6.6.6"))
+    two = read_entry(2, one.to_bytes().decode(), one.hash, True)
+    void = read_entry(3, other.to_bytes().decode(), other.hash, False, is_void=True)
+    last = next_link([*first, two], promoted("1.2.0", "1.1.0", 30))
+    return [*first, two, void, read_entry(4, last.to_bytes().decode(), last.hash, True)]
+
+
+@pytest.mark.parametrize("length", [3, 4])
+@pytest.mark.parametrize("gone", [2, 3])
+def test_what_is_removed_revives_nothing_and_is_told(length: int, gone: int):
+    every = raced()[:length]
+    left = [entry for entry in every if entry.number != gone]
+    assert [entry.number for entry in chain(left)] == [n for n in (1, 2, 4)[: length - 1] if n != gone]
+    told = problems(chain(left), numbers={entry.number for entry in left})
+    if gone < length:
+        assert len(told) == 1
+        assert f"entry {gone}" in told[0]
+        assert "removed" in told[0]
+    assert problems(chain(every), numbers={entry.number for entry in every}) == []
+
+
+def test_an_entry_that_calls_itself_void_and_was_not_counts_still():
+    every = [said_void(entry) for entry in THREE]
+    assert [entry.number for entry in chain(every)] == [1, 2, 3]
+
+
+def said_void(entry: Entry) -> Entry:
+    """The entry as somebody edits its description in MLflow."""
+    return read_entry(entry.number, entry.text, entry.stored_hash, True, is_void=True)
+
+
+def test_after_a_removal_one_chain_is_left_and_goes_on():
+    left = [entry for entry in raced()[:3] if entry.number != 2]
+    link = next_link(chain(left), promoted("1.3.0", "1.0.0", 40))
+    two = [read_entry(number, link.to_bytes().decode(), link.hash, False) for number in (4, 5)]
+    assert [entry.number for entry in chain([*left, *two])] == [1, 4]
+
+
 @settings(deadline=None)
 @given(st.data())
 def test_however_writers_interleave_one_chain_is_left_and_it_is_whole(data: st.DataObject):

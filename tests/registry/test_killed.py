@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from registry_policies import NAME, cache_folder, changed, registered, to_production
 
 from carla_mlflow.artifact import PARTIAL
@@ -68,7 +70,9 @@ def fetch_it() -> None:
     fetch_to_cache(store, look(store, NAME).version("0.1.0"), cache_folder())
 
 
-@pytest.mark.parametrize("write", ["append", "set_alias", "mirror_stages", "mark_applied"])
+@pytest.mark.parametrize(
+    "write", ["append", "begin_writing", "set_alias", "mirror_stages", "end_writing", "mark_applied"]
+)
 @WHEN
 def test_a_promotion_is_whole_or_never_was(store: Store, tmp_path: Path, write: str, after: bool):
     registered(store, tmp_path, "0.1.0", "0.2.0")
@@ -83,6 +87,67 @@ def test_a_promotion_is_whole_or_never_was(store: Store, tmp_path: Path, write: 
     assert problems(standing.entries) == []
     assert all(entry.applied for entry in standing.entries[-1:])
     assert to_production(store, "0.2.0").version.stage == "production"
+
+
+class Slow(Store):
+    """A registry's client that is stopped before its first write of an alias, while another version is promoted."""
+
+    def set_alias(self, *arguments: Any) -> None:
+        if not self.__dict__.setdefault("_has_waited", False):
+            self.__dict__["_has_waited"] = True
+            to_production(Store(), "0.3.0")
+        super().set_alias(*arguments)
+
+
+def promote_late() -> None:
+    to_production(Slow(), "0.2.0")
+
+
+@pytest.fixture
+def late(store: Store, tmp_path: Path) -> Store:
+    """A process wrote an alias late, and died before it took that back."""
+    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0")
+    to_production(store, "0.1.0")
+    killed_at("registry.carrying_out._give_way", False, promote_late)
+    assert store.holders(NAME)["production"] == "0.2.0"
+    return store
+
+
+def moves(store: Store) -> list[tuple[str, str]]:
+    found = [entry.move for entry in look(store, NAME).entries]
+    return [(move.kind, move.version) for move in found if move.kind != "register"]
+
+
+def test_what_a_dead_process_wrote_late_is_taken_back_and_is_nobodys_move(late: Store):
+    assert moves(late) == [("promote", "0.1.0"), ("promote", "0.2.0"), ("promote", "0.3.0")]
+    assert late.holders(NAME)["production"] == look(late, NAME).holder("production") == "0.3.0"
+    assert {v.semver: v.stage for v in late.versions(NAME)}["0.3.0"] == "production"
+    MlflowClient().set_registered_model_alias(NAME, "production", "2")  # once it is taken back, it is a person's
+    assert moves(late)[-1] == ("seen", "0.2.0")
+
+
+def test_a_move_that_the_dead_process_can_not_have_made_is_a_persons(late: Store):
+    MlflowClient().set_registered_model_alias(NAME, "production", "1")
+    assert moves(late)[-1] == ("seen", "0.1.0")
+    assert late.holders(NAME)["production"] == "0.1.0"
+
+
+def test_long_after_the_process_died_a_move_is_a_persons(late: Store):
+    for entry in late.journal(NAME):
+        for writer in entry.writers:
+            MlflowClient().set_model_version_tag(f"{NAME}.journal", str(entry.number), writer, str(time.time() - 3600))
+    assert moves(late)[-1] == ("seen", "0.2.0")
+
+
+@WHEN
+def test_who_takes_back_may_die_too(late: Store, after: bool):
+    killed_at("registry.store.Store.set_alias", after, look_again)
+    assert moves(late)[-1] == ("promote", "0.3.0")
+    assert late.holders(NAME)["production"] == "0.3.0"
+
+
+def look_again() -> None:
+    look(Store(), NAME)
 
 
 @pytest.mark.parametrize("write", ["append", "create_version"])

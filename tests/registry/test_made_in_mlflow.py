@@ -1,0 +1,131 @@
+"""Versions that MLflow's own button, function or copy made: told, made ours, and then like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+import pytest
+from registry_policies import NAME, cache_folder, changed, enter, example, registered, roll_back, to_production
+from tests_support import run_command
+
+from carla_mlflow.artifact import open_artifact
+from carla_mlflow.errors import NotFoundError
+from carla_mlflow.mlflow_model import log_policy, logging_run
+from registry.cache import fetch_to_cache
+from registry.journal import problems
+from registry.moves import look
+from registry.reference import parse_reference
+from registry.registration import register
+from registry.store import Store
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+
+
+@pytest.fixture
+def store(mlflow_home: Path) -> Store:
+    return Store()
+
+
+def by_hand(name: str, source: str | None = None) -> str:
+    """Registers as MLflow's button does; MLflow's number."""
+    artifact = open_artifact(Path(source)) if source else example()
+    with logging_run():
+        uri = log_policy(artifact)
+    return str(mlflow.register_model(uri, name).version)
+
+
+def test_a_version_registered_in_mlflows_own_way_is_told_and_one_command_makes_it_ours(store: Store):
+    by_hand("byhand")
+    mlflow.MlflowClient().set_registered_model_alias("byhand", "production", "1")
+    for reference in ("byhand@production", "byhand/1", "byhand@^0.1", "byhand@0.1.0", "byhand/Production"):
+        done = run_command("carla-registry", "resolve", reference) if reference == "byhand/1" else None
+        with pytest.raises(NotFoundError, match=r"without a semantic version and digest.*register models:/byhand/1$"):
+            store.resolve(parse_reference(reference))
+        assert done is None or (done.code, done.err.count("register models:/byhand/1")) == (1, 1)
+    assert "carla-registry register models:/byhand/1" in run_command("carla-registry", "list").out
+    done = run_command("carla-registry", "register", "models:/byhand/1")
+    assert (done.code, done.out.startswith("registered byhand 0.1.0")) == (0, True), done.err
+    assert store.resolve(parse_reference("byhand@production")).digest == example().digest
+    assert len(mlflow.MlflowClient().search_model_versions("name = 'byhand'")) == 1  # where it stands
+    assert look(store, "byhand").holder("production") == "0.1.0"
+    assert register(store, "models:/byhand/1", cache_folder())[1] is False
+
+
+def test_the_same_artifact_registered_again_by_hand_is_the_same_version(store: Store, tmp_path: Path):
+    enter(store, changed(tmp_path, "0.1.0"))
+    source = changed(tmp_path, "0.1.0")
+    number = by_hand(NAME, source)
+    mlflow.MlflowClient().set_registered_model_alias(NAME, "production", number)
+    assert look(store, NAME).holder("production") == f"MLflow version {number}"
+    version, new = register(store, f"models:/{NAME}/{number}", cache_folder())
+    assert (version.number, new) == ("1", False)
+    assert look(store, NAME).holder("production") == "0.1.0"
+    assert store.resolve(parse_reference(f"{NAME}@production")).semver == "0.1.0"
+    assert store.resolve(parse_reference(f"{NAME}@0.1.0")).stage == "production"
+
+
+def test_what_holds_no_policy_is_not_made_one(store: Store, tmp_path: Path):
+    mlflow.MlflowClient().create_registered_model("other")
+    mlflow.MlflowClient().create_model_version("other", str(tmp_path))
+    with pytest.raises(NotFoundError, match="models:/other/1: holds no policy artifact"):
+        register(store, "models:/other/1", cache_folder())
+
+
+def test_a_version_copied_into_another_model_is_journalled_and_served_by_its_digest(store: Store, tmp_path: Path):
+    first, second = registered(store, tmp_path, "0.1.0", "0.2.0")
+    client = mlflow.MlflowClient()
+    for version in (first, second):
+        client.copy_model_version(version.uri, "cars")
+    standing = look(store, "cars")
+    assert [(e.move.kind, e.move.version) for e in standing.entries] == [("register", "0.1.0"), ("register", "0.2.0")]
+    assert "no entry told of it" in run_command("carla-registry", "history", "cars").out
+    assert problems(standing.entries) == []
+    client.set_registered_model_alias("cars", "production", "1")
+    resolved = store.resolve(parse_reference("cars@production"))
+    assert (resolved.semver, resolved.digest) == ("0.1.0", first.digest)
+    assert fetch_to_cache(store, resolved, cache_folder()).digest == first.digest
+    to_production(store, "0.2.0", name="cars")
+    assert roll_back(store, name="cars").version.semver == "0.1.0"
+    assert len(look(store, NAME).entries) == 2  # where they were copied from nothing has moved
+
+
+def test_a_copy_under_a_version_that_is_another_artifact_drives_nowhere(store: Store, tmp_path: Path):
+    enter(store, changed(tmp_path, "0.1.0", description="one"), "cars")
+    other, _ = enter(store, changed(tmp_path, "0.1.0", description="other"))
+    client = mlflow.MlflowClient()
+    client.copy_model_version(other.uri, "cars")
+    client.set_registered_model_alias("cars", "production", "2")
+    with pytest.raises(NotFoundError, match="version 2 of cars without a semantic version and digest of its own"):
+        store.resolve(parse_reference("cars@production"))
+    assert store.resolve(parse_reference("cars@0.1.0")).number == "1"
+    assert look(store, "cars").holder("production") == "MLflow version 2"
+    version, new = register(store, "models:/cars/2", cache_folder(), bump="auto")
+    assert (version.semver, new) == ("0.1.1", True)
+
+
+def test_a_range_that_is_asked_again_reads_versions_only_where_something_has_changed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    registered(store, tmp_path, "0.1.0", "0.2.0")
+    asked: list[str] = []
+    search = mlflow.MlflowClient.search_model_versions
+
+    def counting(self: mlflow.MlflowClient, filter_string: str, **options: object) -> object:
+        asked.append(filter_string)
+        return search(self, filter_string, **options)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "search_model_versions", counting)
+    wanted = parse_reference(f"{NAME}@0.x")
+    assert [store.resolve(wanted).semver for _ in range(3)] == ["0.2.0"] * 3
+    assert asked == [f"name = '{NAME}'"]
+    for reference in (f"{NAME}@0.1.0", f"{NAME}/1"):
+        asked.clear()
+        store.resolve(parse_reference(reference))
+        assert asked == [f"name = '{NAME}' AND tags.semver = '0.1.0'"]
+    registered(Store(), tmp_path, "0.3.0")
+    assert store.resolve(wanted).semver == "0.3.0"
+    mlflow.MlflowClient().set_registered_model_alias(NAME, "production", "1")
+    assert store.resolve(wanted).semver == "0.3.0"
+    mlflow.MlflowClient().transition_model_version_stage(NAME, "3", "Archived")
+    assert store.resolve(wanted).semver == "0.2.0"
