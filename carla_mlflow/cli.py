@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
 from .errors import CarlaMlflowError, RefusedError, RegistryError, UnreachableError
+from .escaping import escaped
 
 N = TypeVar("N", int, float)
 
@@ -72,7 +73,7 @@ def _unforeseen(error: Exception) -> str:
 def _told(error: Exception) -> str:
     """A line; what was refused for several reasons with each on a line of its own."""
     if isinstance(error, RefusedError) and error.shortfalls:
-        return "\n  refused  ".join([f"{error.headline}:", *error.shortfalls])
+        return "\n  refused  ".join(map(escaped, [f"{error.headline}:", *error.shortfalls]))
     return one_line(error)
 
 
@@ -134,19 +135,19 @@ def secrets_of_files() -> dict[str, str]:
 def progress(step: str) -> None:
     """Tells a person who waits what a command is doing; nothing when stderr is a file or a pipe."""
     if sys.stderr.isatty():
-        print(f"… {step}", file=sys.stderr)
+        print(f"… {escaped(step)}", file=sys.stderr)
 
 
 def warn(text: str) -> None:
     """Says on stderr what a person should know although the command goes on."""
-    print(f"warning: {text}", file=sys.stderr)
+    print(f"warning: {escaped(text)}", file=sys.stderr)
 
 
 def one_line(error: BaseException) -> str:
     """An error as one line: an OSError by its file and its reason (`No space left on device`)."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+        return escaped(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return escaped(" ".join(str(error).split())) or type(error).__name__
 
 
 def prepare_mlflow() -> None:

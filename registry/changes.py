@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from carla_mlflow.card_sections import Card
+from carla_mlflow.escaping import escaped
 
 Step = Literal["major", "minor", "patch"]
 STEPS: tuple[Step, ...] = ("patch", "minor", "major")
@@ -25,7 +26,7 @@ class Change:
     new: Any
 
     def __str__(self) -> str:
-        return f"{self.place}: {_said(self.old)} → {_said(self.new)}"
+        return escaped(f"{self.place}: {_said(self.old)} → {_said(self.new)}")
 
 
 ABSENT = object()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, REFUSED, one_line, positive
+from carla_mlflow.cli import DONE, REFUSED, one_line, positive, warn
 from carla_mlflow.errors import NotFoundError
+from carla_mlflow.escaping import escaped
 from registry.printing import show
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def history(options: argparse.Namespace) -> int:
     entries = _entries(store, options.name)
     broken = problems(entries, None, {entry.number for entry in store.journal(options.name)})
     if broken:
-        print(f"the journal is not whole: {'; '.join(broken)}", file=sys.stderr)
+        warn(f"the journal is not whole: {'; '.join(broken)}")
     if options.at is not None:
         holders, last = at(entries, options.at)
-        lines = [f"{alias}: {version}" for alias, version in sorted(holders.aliases.items())]
+        lines = [escaped(f"{alias}: {version}") for alias, version in sorted(holders.aliases.items())]
         lines = lines or ["no version held staging or production then"]
         since = [f"since entry {say(last).strip()}"] if last else []
         found = {"at": options.at, "holders": holders.aliases, "entry": _plain(last), "problems": broken}
@@ -62,7 +62,7 @@ def history(options: argparse.Namespace) -> int:
 def _overruled(entry: Entry) -> list[str]:
     from registry.journal import overruled
 
-    return [f"      {text}" for text in overruled(entry.link.move)] if entry.link else []
+    return [f"      {escaped(text)}" for text in overruled(entry.link.move)] if entry.link else []
 
 
 def _entries(store: Store, name: str) -> list[Entry]:
@@ -76,7 +76,7 @@ def _entries(store: Store, name: str) -> list[Entry]:
         left = chain(store.journal(name))
         if not left:
             raise
-        print(f"{name} is no longer in the registry; this is what its journal says", file=sys.stderr)
+        warn(f"{name} is no longer in the registry; this is what its journal says")
         return left
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from carla_mlflow.errors import RegistryError
+from carla_mlflow.escaping import escaped
 
 Kind = Literal["register", "promote", "rollback", "archive", "seen"]
 NOBODY = "sha256:" + "0" * 64
@@ -181,17 +182,23 @@ def overruled(move: Move) -> list[str]:
 
 
 def say(entry: Entry) -> str:
-    """An entry as a line for a person."""
+    """An entry as a line for a person; what somebody typed ends neither the line nor its place in it."""
     if entry.link is None:
         return f"{entry.number:>4}  can't be read: it was edited; see history --check"
     move = entry.link.move
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(move.when))
-    held = f" (was {move.displaced})" if move.displaced else ""
+    held = f" (was {_word(move.displaced)})" if move.displaced else ""
+    version, to = _word(move.version), _word(move.to)
     seen = "seen in MLflow's UI: " if move.kind == "seen" else ""
-    what = f"{move.version} registered" if move.kind == "register" else f"{move.version} → {move.to}{held}"
+    what = f"{version} registered" if move.kind == "register" else f"{version} → {to}{held}"
     verb = "" if move.kind in {"seen", "register"} else f"{move.kind}: "
-    why = f"  “{move.why}”" if move.why else ""
-    gates = dict.fromkeys(text.removeprefix(OVERRULED).partition(":")[0] for text in overruled(move))
+    why = f"  “{_word(move.why)}”" if move.why else ""
+    gates = dict.fromkeys(_word(text.removeprefix(OVERRULED).partition(":")[0]) for text in overruled(move))
     if gates:
         why += f"  overruled: {', '.join(gates)}"
-    return f"{entry.number:>4}  {when}  {seen}{verb}{what}  by {move.who}{why}"
+    return f"{entry.number:>4}  {when}  {seen}{verb}{what}  by {_word(move.who)}{why}"
+
+
+def _word(text: str) -> str:
+    """Escaped, the marks of a quotation too."""
+    return escaped(text).replace("“", "\\u201c").replace("”", "\\u201d")

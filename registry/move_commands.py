@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from carla_mlflow.cli import DONE, REFUSED
+from carla_mlflow.escaping import escaped
 from registry.lifecycle import ALIASED
 from registry.printing import line, show
 
@@ -56,8 +57,10 @@ def _done(options: argparse.Namespace, moved: Any) -> int:
         would = f"would be {'refused' if refused else options.done}:"
         text = f"{would if options.dry_run else options.done} {text}"
         if moved.to in ALIASED:
-            text += f"\n{moved.to}: {moved.displaced or 'none'} → {moved.version.semver}"
-    text += "".join(f"\n  {_verdict(finding, moved.shortfalls, refused)}  {finding}" for finding in moved.findings)
+            text += escaped(f"\n{moved.to}: {moved.displaced or 'none'} → {moved.version.semver}", keep="\n")
+    text += "".join(
+        f"\n  {_verdict(finding, moved.shortfalls, refused)}  {escaped(finding)}" for finding in moved.findings
+    )
     show(options, text, {**asdict(moved), "from": moved.displaced, "dry_run": options.dry_run})
     return REFUSED if refused else DONE
 

@@ -201,7 +201,8 @@ def append(store: Store, name: str, entries: list[Entry], move: Move) -> Entry |
         move = _not_before(move, entries[-1])
     link = next_link(entries, move)
     text = say(Entry(0, link, link.to_bytes().decode(), link.hash, False)).split(maxsplit=1)[1]
-    number = store.append(name, link, text)
+    shown = f"`{text.replace('`', chr(39))}`"  # MLflow's page takes it for Markdown, images and links included
+    number = store.append(name, link, shown)
     for entry in chain([*entries, *store.journal(name, link.after)]):
         if entry.number == number:
             return entry

@@ -9,17 +9,22 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from carla_mlflow.escaping import escaped
+
 if TYPE_CHECKING:
     from registry.policy_version import PolicyVersion
 
 
 def show(options: argparse.Namespace, text: str, value: Any) -> None:
-    """Prints the text, or with --json the value, whose dataclasses become objects."""
-    print(json.dumps(value, default=asdict) if options.json else text, flush=True)
+    """Prints the text, or with --json the value, whose dataclasses become objects.
+
+    Lines are the caller's: what somebody typed has to be escaped before it is put into one.
+    """
+    print(json.dumps(value, default=asdict) if options.json else escaped(text, keep="\n"), flush=True)
 
 
 def line(version: PolicyVersion) -> str:
-    return (
+    return escaped(
         f"{version.name} {version.semver}  {version.stage}  {version.digest}  (models:/{version.name}/{version.number})"
     )
 
@@ -31,5 +36,6 @@ def clock(seconds: float) -> str:
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows of cells as columns; the first row heads them."""
+    rows = [tuple(map(escaped, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

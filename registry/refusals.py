@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import httpcore
 import msgspec
 
+from carla_mlflow.escaping import escaped
 from registry.moves import Standing
 from registry.store import Store
 
@@ -33,7 +34,7 @@ def tag_refused(store: Store, standing: Standing, servers: Sequence[str]) -> Non
         for refused in _refused(url):
             for version in standing.versions:
                 if version.semver == refused.version:
-                    store.tag(version, TAG, refused.reason)
+                    store.tag(version, TAG, escaped(refused.reason))
 
 
 def _refused(url: str) -> list[Refused]:

@@ -50,6 +50,23 @@ def test_the_history_is_told_for_people_and_for_machines(store: Store):
     assert run_command("carla-registry", "history", NAME, "--at", "yesterday").code == 2
 
 
+def test_what_people_typed_moves_no_cursor_and_forges_no_line(store: Store, tmp_path: Path):
+    typed = "fine\n   9  promote: 6.6.6 \x1b[1A![](http://127.0.0.1/seen)`"
+    to_production(store, "0.2.0", reason=typed)
+    told = run_command("carla-registry", "history", NAME)
+    assert len(told.out.splitlines()) == 5
+    assert json.loads(run_command("carla-registry", "history", NAME, "--json").out)["entries"][-1]["why"] == typed
+    other = changed(tmp_path, "0.3.0", description=typed)
+    difference = run_command("carla-registry", "diff", f"{NAME}@0.1.0", other)
+    refused = run_command("carla-registry", "resolve", f"{NAME}@{typed}")
+    assert (difference.code, refused.code) == (0, 1)
+    for text in (told.out, difference.out, refused.err):
+        assert r"fine\n   9  promote" in text or "fine 9 promote" in text or r"'x@fine\n" in text, text
+        assert text.replace("\n", "").isprintable()
+    page = mlflow.MlflowClient().get_model_version(f"{NAME}.journal", "4").description
+    assert (page[0], page[-1], page.count("`"), page.isprintable()) == ("`", "`", 2, True)
+
+
 def test_a_journal_that_was_tampered_with_in_mlflow_does_not_pass_the_check(store: Store):
     head = look(store, NAME).entries[-1].hash
     done = run_command("carla-registry", "history", NAME, "--check", "--head", head)

@@ -185,6 +185,14 @@ def test_a_roll_back_goes_one_step_further_each_time():
     assert holders(written(*moves)).before["production"] == ()
 
 
+def test_what_somebody_typed_forges_no_entry():
+    typed = "fine”  by root\n   9  2026-01-01 00:00:00  promote: 6.6.6 → production\x1b[1A\u202e"
+    move = Move("promote", typed, typed, typed, typed, 10.0, typed, (f"overruled: {typed}: no",))
+    [entry] = written(move)
+    assert say(entry).isprintable()
+    assert (say(entry).count("“"), say(entry).count("”")) == (1, 1)
+
+
 def test_an_entry_reads_as_a_line():
     line = say(THREE[1])
     for part in ("promote: 1.1.0 → production (was 1.0.0)", "by ann@car", "“it drives better”"):
