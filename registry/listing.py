@@ -28,12 +28,14 @@ class Listed:
         others: MLflow's numbers of those that are none: registered in MLflow's own way, so without semantic version and
             digest; or another artifact under a semantic version that is taken.
         aliases: alias → MLflow's number.
+        updated: when MLflow last made, deleted or moved one, milliseconds since 1970.
     """
 
     versions: list[PolicyVersion]
     known: dict[str, PolicyVersion]
     others: list[str]
     aliases: Mapping[str, str]
+    updated: int = 0
 
     @property
     def holders(self) -> dict[str, str]:

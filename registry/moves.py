@@ -20,6 +20,7 @@ from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError
 from registry.carrying_out import carry_out, is_unfinished, late_writes, take_back
 from registry.journal import Entry, Move, chain, next_link, say
 from registry.lifecycle import ALIASED, CANDIDATE, check_expected
+from registry.listing import Listed
 from registry.policy_version import PolicyVersion
 from registry.replay import Holders, holders
 from registry.seen import SeenMove, seen_moves
@@ -39,12 +40,19 @@ class Standing:
         entries: the journal's chain.
         holders: who holds what; the journal and MLflow agree.
         versions: oldest first.
+        found: what MLflow had; None for what is not registered yet.
     """
 
     name: str
     entries: list[Entry]
     holders: Holders
     versions: list[PolicyVersion]
+    found: Listed | None = None
+
+    def is_current(self, store: Store) -> bool:
+        """Whether nobody has moved anything since."""
+        after = self.entries[-1].number if self.entries else 0
+        return self.found is not None and not store.journal(self.name, after) and store.is_as(self.name, self.found)
 
     def holder(self, alias: str) -> str | None:
         return self.holders.aliases.get(alias)
@@ -109,7 +117,7 @@ def look(store: Store, name: str, write: bool = True, told: Callable[[Entry], No
         elif any(version.shown != journal.stage(version.semver) for version in versions):
             store.mirror_stages(name, journal.archived)  # somebody edited the tag, which only tells
         else:
-            return Standing(name, entries, journal, versions)
+            return Standing(name, entries, journal, versions, found)
     raise RefusedError(f"{name}: moved by others faster than it can be read; look again")
 
 
@@ -180,7 +188,8 @@ def commit(
         RefusedError: somebody moved it meanwhile.
     """
     for _ in range(ATTEMPTS):
-        standing = look(store, standing.name)
+        if not standing.is_current(store):
+            standing = look(store, standing.name)
         check(standing)
         if move.to in ALIASED and standing.holder(move.to) != move.displaced:
             check_expected(expect, standing.holder(move.to), move.to)

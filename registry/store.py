@@ -7,7 +7,7 @@ import io
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,7 +15,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from carla_mlflow.errors import NotFoundError, RegistryError, UnreachableError
+from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError, UnreachableError
 from carla_mlflow.mlflow_model import fetch_policy
 from registry.asking import ask, one_at_a_time, registry_uri
 from registry.journal import WRITER, Entry, Link, read_entry
@@ -87,8 +87,13 @@ class Store:
         Raises:
             NotFoundError: no such policy.
         """
-        aliases = self._model(name).aliases
-        return listed(self._raw_versions(name), aliases)
+        model = self._model(name)
+        return replace(listed(self._raw_versions(name), model.aliases), updated=model.updated)
+
+    def is_as(self, name: str, found: Listed) -> bool:
+        """Whether all aliases and versions are still as they were; an edited tag does not count."""
+        model = self._model(name)
+        return (model.aliases, model.updated) == (found.aliases, found.updated)
 
     def resolve(self, reference: Reference) -> PolicyVersion:
         """The one version that a reference means now.
@@ -96,30 +101,39 @@ class Store:
         Raises:
             NotFoundError: it means none.
         """
-        model, found = self._model(reference.name), None
+        name, value = reference.name, reference.value
         if reference.kind == "version":
-            found = self._called_semver(model, reference.value)
-        elif reference.kind in {"alias", "number"}:
-            number = model.aliases.get(reference.value) if reference.kind == "alias" else reference.value
-            found = self._numbered(model, number) if number is not None else None
+            found = self.find(name, value)
+        elif reference.kind == "alias":
+            found = self._ours(self._client.get_model_version_by_alias, name, value)
+        elif reference.kind == "number":
+            found = self._ours(self._client.get_model_version, name, value)
         else:
-            found = self._chosen(reference, model)
+            found = self._chosen(reference)
         if found is None:
             raise NotFoundError(say_missing(reference, self.listed(reference.name)))
         return found
 
-    def _numbered(self, model: _Model, number: str) -> PolicyVersion | None:
-        """The version that MLflow's number means; None when there is none, or when it is not ours."""
+    def _ours(self, get: Callable[[str, str], ModelVersion], name: str, which: str) -> PolicyVersion | None:
+        """The version that one of MLflow's is; None when there is none, or when it is not ours."""
         try:
-            version = self._ask(self._client.get_model_version, model.name, number)
-        except NotFoundError:
+            version = self._ask(get, name, which)
+        except (NotFoundError, RefusedError):  # MLflow refuses an alias that nobody holds
             return None
-        semver = version.tags.get("semver", "")
-        same = self._raw_versions(model.name, semver) if is_exact(semver) else []
-        return listed(same, model.aliases).known.get(number)
+        return self._same(name, version.tags.get("semver", "")).known.get(str(version.version))
 
-    def _chosen(self, reference: Reference, model: _Model) -> PolicyVersion | None:
+    def _same(self, name: str, semver: str) -> Listed:
+        """The versions that have a semantic version: MLflow's copying may make several."""
+        versions = self._raw_versions(name, semver)
+        if len(versions) == 1:  # it knows its own aliases, for less than the registered model costs
+            number = str(versions[0].version)
+            held = self._ask(self._client.get_model_version, name, number).aliases
+            return listed(versions, dict.fromkeys(held, number))
+        return listed(versions, self._model(name).aliases if versions else {})
+
+    def _chosen(self, reference: Reference) -> PolicyVersion | None:
         """The version that a range or a legacy stage means. All versions are read only where something has changed."""
+        model = self._model(reference.name)
         known = self._choices.get(reference)
         if known is None or known[0] != model or time.monotonic() > known[1]:
             chosen = choose(reference, self.listed(reference.name).versions)
@@ -128,17 +142,13 @@ class Store:
 
     def holders(self, name: str) -> dict[str, str]:
         """Staging and production → the semantic version that holds it; `MLflow version N` for one that has none."""
-        model = self._model(name)
-        held = {alias: number for alias, number in model.aliases.items() if alias in ALIASED}
-        known = {number: self._numbered(model, number) for number in held.values()}
+        held = {alias: number for alias, number in self._model(name).aliases.items() if alias in ALIASED}
+        known = {number: self._ours(self._client.get_model_version, name, number) for number in held.values()}
         return Listed([], {number: v for number, v in known.items() if v}, [], held).holders
 
     def find(self, name: str, semver: str) -> PolicyVersion | None:
         """The version that has a semantic version; None when there is none."""
-        return self._called_semver(self._model(name), semver)
-
-    def _called_semver(self, model: _Model, semver: str) -> PolicyVersion | None:
-        return next(iter(listed(self._raw_versions(model.name, semver), model.aliases).versions), None)
+        return next(iter(self._same(name, semver).versions), None)
 
     def number_of(self, reference: Reference) -> str:
         """MLflow's number of the version that an alias, a legacy stage or a number means, ours or not.
