@@ -104,18 +104,32 @@ def test_a_copy_under_a_version_that_is_another_artifact_drives_nowhere(store: S
     assert (version.semver, new) == ("0.1.1", True)
 
 
-def test_a_range_that_is_asked_again_reads_versions_only_where_something_has_changed(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    registered(store, tmp_path, "0.1.0", "0.2.0")
-    asked: list[str] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What MLflow is asked to search, as it is asked."""
+    filters: list[str] = []
     search = mlflow.MlflowClient.search_model_versions
 
-    def counting(self: mlflow.MlflowClient, filter_string: str, **options: object) -> object:
-        asked.append(filter_string)
+    def noting(self: mlflow.MlflowClient, filter_string: str, **options: object) -> object:
+        filters.append(filter_string)
         return search(self, filter_string, **options)
 
-    monkeypatch.setattr(mlflow.MlflowClient, "search_model_versions", counting)
+    monkeypatch.setattr(mlflow.MlflowClient, "search_model_versions", noting)
+    return filters
+
+
+def test_a_promotion_reads_all_versions_and_all_of_the_journal_once(store: Store, tmp_path: Path, asked: list[str]):
+    registered(store, tmp_path, "0.1.0")
+    asked.clear()
+    to_production(store, "0.1.0")
+    assert [text for text in asked if "AND" not in text] == [f"name = '{NAME}.journal'", f"name = '{NAME}'"]
+
+
+def test_a_range_that_is_asked_again_reads_versions_only_where_something_has_changed(
+    store: Store, tmp_path: Path, asked: list[str]
+):
+    registered(store, tmp_path, "0.1.0", "0.2.0")
+    asked.clear()
     wanted = parse_reference(f"{NAME}@0.x")
     assert [store.resolve(wanted).semver for _ in range(3)] == ["0.2.0"] * 3
     assert asked == [f"name = '{NAME}'"]
