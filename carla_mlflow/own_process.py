@@ -69,9 +69,10 @@ def lines_of(
 
 def _lines(descriptor: int, pid: int, watch: Watch | None) -> Iterator[bytes]:
     """What can be read there, by the line, until its end."""
-    text = b""
+    text, readable = b"", select.poll()  # not select(), which knows no descriptor from 1,024 on
+    readable.register(descriptor, select.POLLIN)
     while True:
-        if watch is not None and not select.select([descriptor], [], [], LOOK_S)[0]:
+        if watch is not None and not readable.poll(LOOK_S * 1e3):
             watch(pid)
             continue
         part = os.read(descriptor, 65536)

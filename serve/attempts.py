@@ -117,7 +117,8 @@ class Attempts:
     def loaded(self, loads: str = "", needs: int = 0) -> None:
         """It was loaded, and nothing came to harm. Args: how it was shown to; bytes that it took."""
         before = read_file(self._file, Record) or Record()
-        write_file(self._file, Record(loads=loads or before.loads, needs=needs or before.needs))
+        with contextlib.suppress(OSError):  # a disk that is full costs the memory of it alone
+            write_file(self._file, Record(loads=loads or before.loads, needs=needs or before.needs))
 
     @property
     def _file(self) -> Path:

@@ -105,7 +105,12 @@ class Load:
         self._thread.start()
 
     def _run(self) -> None:
-        outcome = self._run_it(self._begins)
+        try:
+            outcome = self._run_it(self._begins)
+        except Exception as error:  # the thread's end: a full disk, say; without an outcome nobody would be told
+            log.exception("a policy could not be loaded")
+            why = error.strerror if isinstance(error, OSError) else None  # without a path, for the wire
+            outcome = Failure(f"it could not be loaded: {why or type(error).__name__}", "other")
         if not self.given_up:
             self.outcome = outcome
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,11 +19,12 @@ from following_support import hanging, until_true
 
 from benchmarks.bad_policies import crashing, too_large
 from benchmarks.two_policies import small_policy, write
-from serve.attempts import Attempts
-from serve.loading import Failure
+from serve.attempts import Attempts, Record
+from serve.loading import Failure, Load
 from serve.memory_left import memory_left
 from serve.settings import Settings
 from serve.slot import Serving
+from serve.status import write_file
 from serve.trial import find_failure, load_carefully
 
 GOOD = small_policy("1.0.0", 1)
@@ -30,6 +36,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_a_version_that_crashes_is_remembered_and_its_waits_grow(settings: Settings, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("serve.attempts.FIRST_WAIT_S", 30.0)  # longer than a loaded machine stands still
     bad = crashing(GOOD, "2.0.0")
     path = write(bad, tmp_path)
     failure = find_failure(path, bad.digest, settings, tmp_path)
@@ -37,12 +44,34 @@ def test_a_version_that_crashes_is_remembered_and_its_waits_grow(settings: Setti
     again = load_carefully(path, bad.digest, settings, tmp_path)  # would kill this process
     assert isinstance(again, Failure)
     assert again.kind == "crash"
-    assert 0 < again.wait_s <= 2.0
+    assert 0 < again.wait_s <= 30.0
     attempts = Attempts.of(settings, tmp_path / "another-server", bad.digest)
-    until_true(lambda: attempts.read().wait_s == 0)
+    write_file(attempts._file, Record(1, time.monotonic() - 31.0, failure.reason))
+    assert attempts.read().wait_s == 0
     again = load_carefully(path, bad.digest, settings, tmp_path)
     assert again.reason == failure.reason
-    assert 2.0 < again.wait_s <= 8.0
+    assert 30.0 < again.wait_s <= 120.0
+
+
+def test_a_load_that_ends_in_any_error_is_told_and_never_silent():
+    def fails(_: Any) -> Serving | Failure:
+        raise OSError(errno.ENOSPC, "No space left on device", "/somewhere/secret")
+
+    load = Load(fails, 60.0)
+    until_true(lambda: load.is_over)
+    assert load.outcome == Failure("it could not be loaded: No space left on device", "other")
+
+
+def test_a_child_is_heard_where_many_files_are_open(settings: Settings, tmp_path: Path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    try:
+        with contextlib.ExitStack() as files:
+            for _ in range(1100):
+                files.enter_context(open(os.devnull))
+            assert find_failure(write(GOOD, tmp_path), GOOD.digest, settings, tmp_path) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_good_version_is_tried_once_and_known_at_the_next_start(settings: Settings, tmp_path: Path):
