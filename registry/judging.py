@@ -7,7 +7,6 @@ from pathlib import Path
 
 from carla_mlflow.artifact import Artifact
 from carla_mlflow.cli import progress
-from carla_mlflow.engine import Engine
 from carla_mlflow.errors import ArtifactError, NotFoundError
 from carla_mlflow.preprocessing import operators_types
 from registry.cache import fetch_to_cache
@@ -24,6 +23,7 @@ from registry.moves import Standing
 from registry.policy_version import PolicyVersion
 from registry.promotion import Judge, Judgement
 from registry.store import Store
+from registry.verify import verify_apart
 
 FOR_PRODUCTION = frozenset({"evidence", "driving"})
 """Gates that only production has: staging is where a version is driven in order to get there."""
@@ -74,7 +74,7 @@ def judge_rollback(allow_breaking: bool = False) -> Judge:
         artifact, problem = None, None
         try:
             artifact = fetch_to_cache(store, version, cache)
-            Engine(artifact, "cpu", trusted=operators_types())
+            list(verify_apart(artifact.path, artifact.digest, trusted=operators_types()))
         except ArtifactError as error:
             problem = str(error)
         card = artifact.card if artifact and problem is None else None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from carla_mlflow.artifact import Artifact
+from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.cli import one_line
 from carla_mlflow.engine import Engine
 from carla_mlflow.errors import CarlaMlflowError, NotFoundError, RegistryError
+from carla_mlflow.own_process import lines_of, tell
+from registry.verify import ToLoad
 
 CALLS, MOST_S = 500, 2.0
 """Decisions that are timed, and for how long at most; a slow network is asked less often, but FEWEST times."""
@@ -33,7 +38,7 @@ class Measured:
 
 
 def measure_here(fetch: Callable[[], Artifact], trusted: Sequence[str] = ()) -> Measured:
-    """Fetches an artifact, loads it as a server would, and times its decisions.
+    """Fetches an artifact, loads it as a server would, in a process of its own, and times its decisions there.
 
     Args:
         fetch: opens the artifact, verified against its pin.
@@ -45,13 +50,14 @@ def measure_here(fetch: Callable[[], Artifact], trusted: Sequence[str] = ()) -> 
     artifact = None
     try:
         artifact = fetch()
-        engine = Engine(artifact, "cpu", trusted=trusted)
-        return Measured(artifact, None, decision_ms(engine))
+        asked = ToLoad(str(artifact.path), artifact.digest, "cpu", tuple(trusted))
+        [p99] = lines_of("registry.measured", [msgspec.json.encode(asked).decode()])
+        return Measured(artifact, None, float(p99))
     except NotFoundError as error:
         return Measured(None, one_line(error), None)
     except RegistryError:
         raise
-    except (CarlaMlflowError, ImportError) as error:
+    except CarlaMlflowError as error:
         return Measured(artifact, one_line(error), None)
 
 
@@ -60,3 +66,12 @@ def decision_ms(engine: Engine) -> float:
     once_ms = max(engine.warm_up(calls=WARM_UP)[WARM_UP // 2 :])
     calls = max(FEWEST, min(CALLS, int(MOST_S * 1e3 / once_ms)))
     return float(np.percentile(engine.warm_up(calls=calls), 99))
+
+
+def _measure(asked: ToLoad) -> Iterator[float]:
+    engine = Engine(open_artifact(Path(asked.path), asked.digest), asked.device, trusted=asked.trusted)
+    yield decision_ms(engine)
+
+
+if __name__ == "__main__":
+    sys.exit(tell(lambda: _measure(msgspec.json.decode(sys.argv[1], type=ToLoad))))

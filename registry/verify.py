@@ -88,8 +88,8 @@ def _check_features(transformer: Any, golden: Golden, card: Card) -> None:
         )
 
 
-class _Asked(msgspec.Struct):
-    """What the child process is to verify."""
+class ToLoad(msgspec.Struct):
+    """The artifact that a child process is to load."""
 
     path: str
     digest: str | None
@@ -103,13 +103,13 @@ def verify_apart(path: Path, digest: str | None, device: str = "cpu", trusted: S
     Raises:
         CrashError: loading it ended that process.
     """
-    asked = _Asked(str(path), digest, device, tuple(trusted))
+    asked = ToLoad(str(path), digest, device, tuple(trusted))
     yield from lines_of("registry.verify", [msgspec.json.encode(asked).decode()])
 
 
-def _verify_here(asked: _Asked) -> Iterator[str]:
+def _verify_here(asked: ToLoad) -> Iterator[str]:
     return verify(Path(asked.path), asked.digest, asked.device, asked.trusted)
 
 
 if __name__ == "__main__":
-    sys.exit(tell(lambda: _verify_here(msgspec.json.decode(sys.argv[1], type=_Asked))))
+    sys.exit(tell(lambda: _verify_here(msgspec.json.decode(sys.argv[1], type=ToLoad))))

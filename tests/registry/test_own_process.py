@@ -15,8 +15,10 @@ from tests_support import run_command
 
 from benchmarks.bad_policies import crashing
 from benchmarks.two_policies import small_policy, write
+from carla_mlflow import open_artifact
 from carla_mlflow.errors import CrashError, ParityError
 from carla_mlflow.own_process import lines_of
+from registry.measured import measure_here
 from registry.verify import verify_apart
 
 
@@ -55,3 +57,9 @@ def test_a_command_that_is_killed_or_interrupted_leaves_no_process_that_loads(tm
         running.send_signal(number)
         running.wait(30)
         until_true(lambda child=child: not child.is_running(), 30)
+
+
+def test_a_version_that_crashes_where_it_is_promoted_is_refused_by_its_gate(crasher: Path):
+    found = measure_here(lambda: open_artifact(crasher))
+    assert "loading it killed the process that tried" in (found.problem or "")
+    assert found.decision_ms is None
