@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ LEFT = "a process that was loading it came to an end before that"
 
 _mine: set[Path] = set()
 """Attempts of this process that are under way."""
+_ends = threading.Event()
+"""Whether this process ends: what it begins to load now is no attempt, since it won't see the end."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -92,6 +95,8 @@ class Attempts:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 _mine.add(path)
                 os.replace(beside, path)  # seen by others only now that it is locked
+            if _ends.is_set():
+                path.unlink(missing_ok=True)
             try:
                 yield
             finally:
@@ -127,6 +132,7 @@ class Attempts:
 
 def withdraw() -> None:
     """Takes back the attempts of this process: it ends by itself, or because it was told to."""
+    _ends.set()
     for path in list(_mine):
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
@@ -136,9 +142,9 @@ def _was_left(path: Path) -> bool:
     try:
         with open(path) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # its process lives, or it has just been taken away
+            return os.fstat(file.fileno()).st_nlink > 0  # 0: taken away by its process between the two lines above
+    except OSError:  # its process lives, or it was taken away before
         return False
-    return True
 
 
 def _can_write(folder: Path) -> bool:

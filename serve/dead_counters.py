@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
+import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
+
+from carla_mlflow.cli import one_line
+
+log = logging.getLogger("serve")
 
 _SUMMED = ("counter", "histogram", "summary")
 
@@ -24,18 +31,29 @@ def reading(folder: Path) -> Iterator[None]:
 
 
 def add_up(folder: Path, pid: int) -> None:
-    """Adds the counters of a process that is gone to those of the others, and removes its files."""
-    with _locked(folder, fcntl.LOCK_EX):
-        for kind in _SUMMED:
-            own = folder / f"{kind}_{pid}.db"
-            if not own.exists():
-                continue
-            total = MmapedDict(str(folder / f"{kind}_ended.db"))  # type: ignore[no-untyped-call]
-            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(own)):  # type: ignore[no-untyped-call]
-                total.write_value(key, total.read_value(key)[0] + value, 0.0)  # type: ignore[no-untyped-call]
-            total.close()  # type: ignore[no-untyped-call]
-            own.unlink()
-        mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+    """Adds the counters of a process that is gone to those of the others, and removes its files.
+
+    Where that can't be done, on a full disk say, its own files stay and are read on: nothing is lost.
+    """
+    try:
+        with _locked(folder, fcntl.LOCK_EX):
+            for kind in _SUMMED:
+                if (own := folder / f"{kind}_{pid}.db").exists():
+                    _add(own, folder / f"{kind}_ended.db")
+            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, RuntimeError, struct.error) as error:  # the last two: a file cut short
+        log.warning("the counters of process %d stay in files of their own: %s", pid, one_line(error))
+
+
+def _add(own: Path, all_ended: Path) -> None:
+    values = list(MmapedDict.read_all_values_from_file(str(own)))  # type: ignore[no-untyped-call]
+    with open(all_ended, "ab") as file:  # room for all of it: a write into a mapped file finds a full disk by SIGBUS
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size + own.stat().st_size)
+    total = MmapedDict(str(all_ended))  # type: ignore[no-untyped-call]
+    for key, value, _, _ in values:
+        total.write_value(key, total.read_value(key)[0] + value, 0.0)  # type: ignore[no-untyped-call]
+    total.close()  # type: ignore[no-untyped-call]
+    own.unlink()
 
 
 @contextlib.contextmanager

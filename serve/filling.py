@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from serve.attempts import FIRST_WAIT_S, LONGEST_WAIT_S
 from serve.following import Following
-from serve.loading import Failure
-from serve.readiness import ready_workers
+from serve.loading import Failure, failure_of
 from serve.settings import Settings
-from serve.slot import Slot
+from serve.slot import Serving, Slot
+from serve.status import ready_workers
 from serve.trial import load_carefully
 
 log = logging.getLogger("serve")
@@ -39,19 +40,26 @@ def leave_to_others(slot: Slot, alive: Callable[[], None]) -> None:
 
 
 def fill_from_folder(slot: Slot, settings: Settings, _: Path) -> None:
-    """Loads the folder that `model` names; one that killed a process is tried again, ever more rarely."""
-    while True:
-        loaded = load_carefully(Path(settings.model), settings.digest or None, settings, slot.folder)
-        if not isinstance(loaded, Failure):
-            break
+    """Loads the folder that `model` names; what may pass, as memory that is short, is tried again ever more rarely."""
+    wait_s = FIRST_WAIT_S
+    while isinstance(loaded := _load_folder(slot, settings), Failure):
         if slot.reason != loaded.reason:
             slot.reason = loaded.reason
             log.error("not ready: %s", slot.reason)
-        if loaded.wait_s is None:
+        if loaded.kind in ("integrity", "parity"):  # the same for as long as the folder is
             return
-        time.sleep(loaded.wait_s)
+        time.sleep(wait_s if loaded.wait_s is None else loaded.wait_s)
+        wait_s = min(2 * wait_s, LONGEST_WAIT_S)
     slot.serve(0, loaded, None)
     slot.publish()
+
+
+def _load_folder(slot: Slot, settings: Settings) -> Serving | Failure:
+    try:
+        return load_carefully(Path(settings.model), settings.digest or None, settings, slot.folder)
+    except Exception as error:  # the thread's end: a full disk, no process to be had; without a word nobody would know
+        log.exception("%s could not be loaded", settings.model)
+        return failure_of(error)
 
 
 def follow(slot: Slot, settings: Settings, status_file: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 from pathlib import Path
 from typing import IO
@@ -17,12 +18,17 @@ LOCK = "in-use.lock"
 
 def hold(folder: Path) -> IO[str]:
     """Says that this process uses a folder, until what is returned is closed; empties it where nobody else does."""
-    file = open(folder / LOCK, "a")  # noqa: SIM115  held for the life of the process
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _empty(folder)
-    fcntl.flock(file, fcntl.LOCK_SH)
-    return file
+    while True:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # removed as unused since the line above
+            file = open(folder / LOCK, "a")  # noqa: SIM115  held for the life of the process
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _empty(folder)
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if os.fstat(file.fileno()).st_nlink:
+                return file
+            file.close()
 
 
 def remove_unused(folder: Path) -> None:

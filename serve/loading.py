@@ -88,6 +88,12 @@ def _cache(engine: Engine, rows: int) -> ResultCache | None:
     return ResultCache(engine, rows)
 
 
+def failure_of(error: Exception) -> Failure:
+    """Of an error that nobody expects of a policy; without a path, for the wire."""
+    why = error.strerror if isinstance(error, OSError) else None
+    return Failure(f"it could not be loaded: {why or type(error).__name__}", "other")
+
+
 class Load:
     """A policy that is being loaded, in a thread of its own: one that never ends keeps nobody waiting."""
 
@@ -109,8 +115,7 @@ class Load:
             outcome = self._run_it(self._begins)
         except Exception as error:  # the thread's end: a full disk, say; without an outcome nobody would be told
             log.exception("a policy could not be loaded")
-            why = error.strerror if isinstance(error, OSError) else None  # without a path, for the wire
-            outcome = Failure(f"it could not be loaded: {why or type(error).__name__}", "other")
+            outcome = failure_of(error)
         if not self.given_up:
             self.outcome = outcome
 

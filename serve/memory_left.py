@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +13,17 @@ _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 
 
 def memory_left(cgroups: Path = CGROUPS, proc: Path = PROC) -> int:
-    """Bytes that the kernel would still give, what it keeps of files counted as free.
+    """Bytes that the kernel would still give, what it keeps of files counted as free; sys.maxsize where nothing says.
 
     Args:
         cgroups: where control groups are mounted.
         proc: where processes are.
     """
-    meminfo = dict(line.split(":") for line in (proc / "meminfo").read_text().splitlines())
-    available = int(meminfo["MemAvailable"].split()[0]) * 1024
+    try:
+        meminfo = dict(line.split(":") for line in (proc / "meminfo").read_text().splitlines())
+        available = int(meminfo["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # a sandbox that does not say
+        available = sys.maxsize
     return max(0, min([available, *_left_in_groups(cgroups, proc)]))
 
 
@@ -34,7 +38,11 @@ def anonymous_memory(pid: int, proc: Path = PROC) -> int:
 
 def _left_in_groups(cgroups: Path, proc: Path) -> Iterator[int]:
     """Of each group that has a limit, this process's own and those above it."""
-    for line in (proc / "self" / "cgroup").read_text().splitlines():
+    try:
+        lines = (proc / "self" / "cgroup").read_text().splitlines()
+    except OSError:  # a kernel without control groups
+        return
+    for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers not in ("", "memory"):
             continue

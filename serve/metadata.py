@@ -9,10 +9,10 @@ import msgspec
 
 from carla_mlflow.control import unstated_scales
 from serve import metrics
-from serve.readiness import ready_workers
 from serve.refusals import list_refused
 from serve.settings import Settings
 from serve.slot import Serving, Slot
+from serve.status import ready_workers
 
 
 def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]:

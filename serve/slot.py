@@ -15,7 +15,7 @@ from carla_mlflow.engine import Engine
 from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec
 from serve.codecs.scoring import ScoringCodec
-from serve.status import Followed, Refused, Served, WorkerState, worker_file, write_file
+from serve.status import Followed, Refused, Served, WorkerState, note_start, worker_file, write_file
 
 if TYPE_CHECKING:
     from carla_mlflow.result_cache import ResultCache
@@ -146,6 +146,7 @@ class Slot:
         if state != self._told:
             write_file(worker_file(self.folder, os.getpid()), state)
             self._told = state
+            note_start(self.folder, self.workers)
 
     def _has_everything(self, refused: set[str]) -> bool:
         """Whether the first reference is served, and each other one too or known not to be had."""

@@ -7,6 +7,7 @@ good-<n>.json      what reference n was served as last, and its contract: where 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -25,6 +26,8 @@ HINT_FD = "POLICY_HINT_FD"
 
 Kind = Literal["integrity", "parity", "contract", "timeout", "crash", "memory", "other"]
 
+STARTED = "started"
+"""A file in a server's run folder: every worker has been ready."""
 MASTER = "master"
 """A file that holds the number of the process that starts the others."""
 
@@ -136,3 +139,19 @@ def worker_states(folder: Path) -> list[WorkerState]:
     """Of every worker that lives."""
     found = (read_file(path, WorkerState) for path in sorted(folder.glob("worker-*.json")))
     return [state for state in found if state is not None]
+
+
+def ready_workers(folder: Path) -> int:
+    """How many processes of a server are ready. Args: its run folder."""
+    return sum(state.ready for state in worker_states(folder))
+
+
+def note_start(folder: Path, workers: int) -> bool:
+    """Whether all workers of a server have been ready at once, which is noted where it is seen first."""
+    started = folder / STARTED
+    if not started.exists():
+        if ready_workers(folder) < workers:
+            return False
+        with contextlib.suppress(OSError):  # a disk that is full: the next one counts again
+            started.touch()
+    return True

@@ -25,6 +25,7 @@ from carla_mlflow.own_process import lines_of, tell
 from serve.attempts import Attempts, Record
 from serve.flags import settings_from_environment
 from serve.loading import Failure, load
+from serve.logs import start_logging
 from serve.memory_left import anonymous_memory, memory_left
 from serve.settings import Settings
 from serve.slot import Serving
@@ -169,6 +170,7 @@ def _how(settings: Settings) -> str:
 def _load_here(path: Path, digest: str, folder: Path) -> Iterator[dict[str, Any]]:
     """What the process of the trial tells: what it holds before, and why the policy may not drive."""
     settings = settings_from_environment(os.environ)
+    start_logging(settings)
     with contextlib.suppress(ArtifactError, OSError, ImportError):  # loading will say
         named = parse_card((path / CARD_NAME).read_bytes()).backend if settings.backend == "card" else settings.backend
         importlib.import_module("torch" if named != "onnx" else "carla_mlflow.onnx_backend")

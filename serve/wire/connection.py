@@ -104,6 +104,7 @@ class Connection(asyncio.Protocol):
             plan = self.server.planner.known(data[:end])
             if plan is not None and len(data) == end + plan.head.length <= SMALL_BYTES and not plan.head.chunked:
                 # The common case: one whole request with a head that was seen before.
+                self._skipped = False
                 self._complete(plan, data[end:], time.perf_counter())
                 return
         if not self._closing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ MOST_REMEMBERED, LONGEST_REMEMBERED = 1024, 1024
 """Heads, and bytes of each."""
 OPEN_PATHS = ("/healthz", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready")
 """Answered without POLICY_API_KEY: whoever probes a server has none."""
+METRICS_PATH = "/metrics"
 HOOK_PATH = "/hooks/mlflow"
 """Its key is the signature of what is delivered."""
 READ_HEADERS = (
@@ -149,10 +151,23 @@ def cors_headers(origin: str, settings: Settings) -> bytes:
 
 
 def check_host(path: str, given: str, allowed: frozenset[str] | None) -> None:
-    """Raises ApiError when Host names another server. Who names none is no browser."""
+    """Raises ApiError when Host names another server. Who names none is no browser.
+
+    Metrics are asked of a pod by its address, which nobody can list beforehand, and DNS rebinding comes by a name.
+    """
     name = _PORT.sub("", given).rstrip(".").lower()
     if allowed is not None and name and name not in allowed and path not in OPEN_PATHS:
+        if path == METRICS_PATH and _is_address(name):
+            return
         raise ApiError("host_not_allowed", "this server has another name; --allowed-hosts says which it hears")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def check_key(path: str, given: str, settings: Settings) -> None:

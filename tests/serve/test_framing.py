@@ -127,6 +127,16 @@ def test_one_empty_line_before_a_request_is_ignored_in_whatever_pieces_it_comes(
         assert statuses(read_all(raw)) == expected
 
 
+def test_an_empty_line_between_requests_whose_heads_are_known_is_ignored_too(loop_server: Server):
+    with connect(loop_server) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(4):
+            raw.sendall(post())
+            assert b" 200 " in raw.recv(65536)
+            raw.sendall(b"\r\n")
+            time.sleep(0.02)  # so that it comes by itself; were it not to, the answer would be the same
+
+
 def test_a_hundred_pipelined_predictions_are_answered_in_order(loop_server: Server):
     asked = [post(b"X-Request-Id: n%03d\r\n" % number) for number in range(100)]
     answer = say(loop_server, b"".join(asked))

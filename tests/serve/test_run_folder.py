@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 from following_support import metric, until, until_true, workers
+from prometheus_client.mmap_dict import MmapedDict
 from tests_support import Server
 
+from serve.dead_counters import add_up
 from serve.folder_lock import remove_unused
 from serve.memory import agree, read_good
 from serve.node import meeting_folder
@@ -85,6 +88,26 @@ from serve.settings import Settings
 print(meeting_folder(Settings(model="mine@production"), "node"), flush=True)
 time.sleep(60)
 """
+
+
+def test_counters_that_can_not_be_added_up_stay_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for pid, number in ((1, 2.0), (2, 3.0)):
+        counters = MmapedDict(str(tmp_path / f"counter_{pid}.db"))
+        counters.write_value("requests", number, 0.0)
+        counters.close()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("os.posix_fallocate", full)
+        add_up(tmp_path, 1)
+    assert (tmp_path / "counter_1.db").exists()
+    add_up(tmp_path, 1)
+    add_up(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.glob("*.db")) == ["counter_ended.db"]
+    [(_, total, *_)] = MmapedDict.read_all_values_from_file(str(tmp_path / "counter_ended.db"))
+    assert total == 5.0
 
 
 def test_who_meets_on_a_node_where_nobody_is_left_decides_on_the_contract_anew(tmp: Path):

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from following_support import hanging, until_true
 from benchmarks.bad_policies import crashing, too_large
 from benchmarks.two_policies import small_policy, write
 from serve.attempts import Attempts, Record
+from serve.filling import fill_from_folder
 from serve.loading import Failure, Load
 from serve.memory_left import memory_left
 from serve.settings import Settings
-from serve.slot import Serving
+from serve.slot import Serving, Slot
 from serve.status import write_file
 from serve.trial import find_failure, load_carefully
 
@@ -170,3 +172,33 @@ def test_memory_that_is_left_is_the_least_of_the_machine_and_its_control_groups(
     assert memory_left(groups, proc) == 1_000_007
     group("memory/pod", old, "3000000", 4_000_000, "total_active_file 0\n")
     assert memory_left(groups, proc) == 0
+
+
+def test_where_nothing_says_how_much_memory_is_left_there_is_no_limit(tmp_path: Path):
+    assert memory_left(tmp_path, tmp_path) == sys.maxsize
+
+
+def test_loads_that_end_well_while_others_look_are_no_deaths(tmp_path: Path):
+    attempts = Attempts(tmp_path, "one")
+    over = threading.Event()
+    looking = threading.Thread(target=lambda: any(attempts.read().deaths for _ in iter(over.is_set, True)))
+    looking.start()
+    for _ in range(3000):
+        with attempts.trying():
+            pass
+    over.set()
+    looking.join()
+    assert attempts.read() == Record()
+
+
+def test_a_folder_that_can_not_be_loaded_yet_is_tried_again(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("serve.filling.FIRST_WAIT_S", 0.05)
+    run_folder = tmp_path / "run"  # not there yet, so that nothing can be written
+    slot = Slot(run_folder)
+    settings = Settings(model=str(write(GOOD, tmp_path)), device="cpu")
+    thread = threading.Thread(target=fill_from_folder, args=(slot, settings, run_folder))
+    thread.start()
+    until_true(lambda: slot.reason == "it could not be loaded: No such file or directory")
+    run_folder.mkdir()
+    thread.join()
+    assert slot.ready
