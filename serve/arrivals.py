@@ -9,7 +9,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,6 +140,16 @@ class Arrivals:
         arrival = self._under_way.pop(digest)
         arrival.give_up()
         self._given_up = [*(old for old in self._given_up if old.goes_on), arrival]
+
+    def tidy(self, wanted: Collection[str | None]) -> None:
+        """Forgets what no reference wants any more, once it is over or silent; what still comes may be wanted again."""
+        for digest, arrival in list(self._under_way.items()):
+            if digest in wanted:
+                continue
+            if arrival.outcome is not None:
+                self.take(digest)
+            elif arrival.is_silent:
+                self.give_up(digest)
 
     @property
     def any_silent(self) -> bool:

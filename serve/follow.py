@@ -60,24 +60,22 @@ class Follower:
         self._answers = True
         told = before.answers or (Status(),) * len(settings.references)
         self._references = [
-            FollowedReference(settings, reference or "", answer, self._refusals, self._arrivals, status_file.parent)
-            for reference, answer in zip(settings.references, told, strict=True)
+            FollowedReference(
+                settings, text or "", answer, self._refusals, self._arrivals, status_file.parent, self._path_of
+            )
+            for text, answer in zip(settings.references, told, strict=True)
         ]
 
     def look(self) -> Followed:
         """Asks about every reference that can mean something else now, and tells the workers."""
         waiting = [reference for reference in self._references if not reference.is_settled]
-        answered = True
-        try:
-            if waiting:
-                self._ask(waiting)
-                self._looked_at = time.time()
-        except Exception as error:  # whatever a registry that is down, full or lying makes MLflow raise
-            if self._answers:  # once an outage, not once a look
-                log.warning("%s: %s", self._settings.model, one_line(error))
-            answered = False
-            for reference in waiting:
-                reference.not_answered()
+        error = self._ask(waiting)
+        answered = error is None
+        if error is not None and self._answers:  # once an outage, not once a look
+            log.warning("%s: %s", self._settings.model, one_line(error))
+        if waiting and answered:
+            self._looked_at = time.time()
+        self._arrivals.tidy({reference.answer.wanted for reference in self._references})
         poll_s, self._answers = self._settings.poll_s, answered
         self._wait_s = poll_s if answered else max(poll_s, min(self._wait_s * 2, LONGEST_WAIT_S))
         first = self._references[0]
@@ -101,12 +99,31 @@ class Follower:
         """Whether too many threads of this process wait for answers that do not end."""
         return self._arrivals.too_many_given_up or sum(t.name == "registry" for t in threading.enumerate()) > MOST_ASKED
 
-    def _ask(self, waiting: list[FollowedReference]) -> None:
-        from registry.store import Store
+    def _ask(self, waiting: list[FollowedReference]) -> Exception | None:
+        """Asks about each reference; the first error, where there was one.
 
-        self._store = self._store or Store(DEADLINE_S)
+        One without an answer keeps none of the others from theirs, as long as the registry is not silent to each.
+        """
+        failed: Exception | None = None
+        ends = time.monotonic() + DEADLINE_S
         for reference in waiting:
-            reference.ask(self._store)
+            if failed and time.monotonic() > ends:
+                reference.not_answered()
+                continue
+            try:
+                from registry.store import Store
+
+                self._store = self._store or Store(DEADLINE_S)
+                reference.ask(self._store)
+            except Exception as error:  # whatever a registry that is down, full or lying makes MLflow raise
+                failed = failed or error  # an outage is told by its first
+                reference.not_answered()
+        return failed
+
+    def _path_of(self, digest: str) -> str | None:
+        """Where an artifact lies that any of the references has."""
+        answers = (reference.answer for reference in self._references)
+        return next((answer.path for answer in answers if answer.path and answer.digest == digest), None)
 
     def wait(self, began: float, hints: int, server: int) -> None:
         """Until it is time to look again, or something has changed, or the server is gone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import msgspec
 
 from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.cli import one_line
-from carla_mlflow.errors import ArtifactError, CacheError, NotFoundError, RefusedError
+from carla_mlflow.errors import ArtifactError, CacheError, NotFoundError, RefusedError, UnreachableError
 from registry.reference import parse_reference
 from serve import metrics
 from serve.arrivals import Arrivals
@@ -37,7 +38,14 @@ class FollowedReference:
     """
 
     def __init__(
-        self, settings: Settings, text: str, told: Status, refusals: Refusals, arrivals: Arrivals, folder: Path
+        self,
+        settings: Settings,
+        text: str,
+        told: Status,
+        refusals: Refusals,
+        arrivals: Arrivals,
+        folder: Path,
+        path_of: Callable[[str], str | None],
     ) -> None:
         """Starts from what the workers were told before, or from what was served last on this machine.
 
@@ -48,9 +56,10 @@ class FollowedReference:
             refusals: of this process.
             arrivals: what is on its way to this machine.
             folder: the server's run folder.
+            path_of: digest → where it lies, when another reference of the server has it already.
         """
         self._settings, self._text, self._folder = settings, text, folder
-        self._refusals, self._arrivals = refusals, arrivals
+        self._refusals, self._arrivals, self._path_of = refusals, arrivals, path_of
         self._pin = settings.digest if text == settings.model else ""
         self.answer = told
         self.refusal: str | None = None
@@ -64,7 +73,7 @@ class FollowedReference:
         """Asks the registry; what it means now is fetched beside, and told to the workers once it is here.
 
         Raises:
-            Exception: no answer, or one that is none; or a download that failed for want of one.
+            Exception: no answer, or one that is none.
         """
         try:
             version = store.resolve(parse_reference(self._text))
@@ -76,6 +85,8 @@ class FollowedReference:
             self._has(msgspec.structs.replace(self.answer, stage=version.stage, wanted=version.digest))
         elif self._refusals.is_due(version.digest):
             self._bring(store, version)
+        else:
+            self._lacks(version.digest)
 
     def not_answered(self) -> None:
         """The registry is silent: what is served goes on, or what was served last."""
@@ -87,8 +98,10 @@ class FollowedReference:
             text = f"{self._text} is {version.digest}, but {self._pin} was pinned"
             self._refuse(version, Failure(text, "integrity"))
             return
-        arrival = self._arrivals.get(version.digest)
-        if arrival is None:
+        arrival, path = self._arrivals.get(version.digest), self._path_of(version.digest)
+        if path and not self._is_damaged(version.digest):  # tried for another reference: it takes no memory again
+            self._is_here(version, path)
+        elif arrival is None:
             self._arrivals.start(store, version)
             self._waits(version, None)
         elif arrival.outcome is not None:
@@ -109,21 +122,25 @@ class FollowedReference:
         elif isinstance(outcome, CacheError):
             log.error("%s", one_line(outcome))
             self._refuse(version, Failure(outcome.reason, "other"))  # without the path on this machine
-        elif isinstance(outcome, Exception):
-            raise outcome
+        elif isinstance(outcome, Exception):  # of the files' store, or of this machine: the registry did answer
+            log.error("%s %s: %s", self._text, version.semver, one_line(outcome))
+            if not self.answer.path:
+                self.answer = self._remembered() or self.answer
+            self._refuse(version, Failure(f"it could not be fetched and tried: {_why(outcome)}", "other"))
         else:
-            self._refusals.forgive(version.digest)
-            path, digest = str(outcome.path), outcome.digest
-            self._note_other(digest)
-            self._has(Status(path, digest, version.semver, version.stage, wanted=digest))
-            if self._other:  # the next start begins with it, also where the contract keeps the workers from it now
-                remember(self._settings, self._text, self.answer)
+            self._is_here(version, str(outcome.path))
+
+    def _is_here(self, version: PolicyVersion, path: str) -> None:
+        digest = version.digest
+        self._refusals.forgive(digest)
+        self._note_other(digest)
+        self._has(Status(path, digest, version.semver, version.stage, wanted=digest))
+        if self._other:  # the next start begins with it, also where the contract keeps the workers from it now
+            remember(self._settings, self._text, self.answer)
 
     def _waits(self, version: PolicyVersion, progress: str | None) -> None:
         """It is on its way; what is served goes on meanwhile."""
-        reason = self.answer.reason if version.digest in self._refusals else None
-        warning = f"{self._text}: {progress}" if progress else None
-        self.answer = msgspec.structs.replace(self.answer, wanted=version.digest, reason=reason, warning=warning)
+        self._lacks(version.digest, f"{self._text}: {progress}" if progress else None)
 
     def _note_other(self, digest: str) -> None:
         """Says it where a reference that can only mean one artifact was served as another one before."""
@@ -143,9 +160,12 @@ class FollowedReference:
         if self._refusals.add(version.semver, version.digest, reason, failure.kind, failure.wait_s):
             log.error("%s %s is refused (%s): %s", self._text, version.semver, failure.kind, reason)
         metrics.REFUSED.labels(failure.kind).inc()
-        self.answer = msgspec.structs.replace(
-            self.answer, wanted=version.digest, reason=None if self.answer.path else reason, warning=None
-        )
+        self._lacks(version.digest)
+
+    def _lacks(self, digest: str, warning: str | None = None) -> None:
+        """What is served goes on; where nothing is, the reason is told, also when another reference was refused it."""
+        reason = None if self.answer.path else self._refusals.reason(digest)
+        self.answer = msgspec.structs.replace(self.answer, wanted=digest, reason=reason, warning=warning)
 
     def _is_gone(self, error: Exception) -> None:
         gone = "the registry no longer knows it"
@@ -184,3 +204,10 @@ class FollowedReference:
         """Whether a worker found the copy in the cache damaged: then it is fetched again."""
         states = worker_states(self._folder)
         return any(r.digest == digest and r.kind == "integrity" for state in states for r in state.refused)
+
+
+def _why(error: Exception) -> str:
+    """An error without the path or the address that it may hold, fit for the wire."""
+    if isinstance(error, UnreachableError):
+        return "no answer"
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

@@ -74,6 +74,11 @@ class Refusals:
         entry = self._entries.get(digest)
         return entry is None or time.monotonic() >= entry.again_at
 
+    def reason(self, digest: str) -> str | None:
+        """Why a digest is refused."""
+        entry = self._entries.get(digest)
+        return entry.refused.reason if entry else None
+
     def listed(self) -> tuple[Refused, ...]:
         """Oldest first."""
         return tuple(entry.refused for entry in self._entries.values())

@@ -12,10 +12,12 @@ HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "server", "da
 
 
 class RegistryProxy:
-    """Context. `mood`: pass, 500, html, empty, hang, lie (every digest is another)."""
+    """Context. `mood`: pass, 500, html, empty, hang, lie (every digest is another), no-files (only
+    requests for files fail). Requests whose path holds `silent_about` always fail."""
 
     def __init__(self, target: str) -> None:
         self.mood = "pass"
+        self.silent_about: str | None = None
         self._target = target
         proxy = self
 
@@ -60,6 +62,10 @@ class RegistryProxy:
         if self.mood in {"500", "html", "empty"}:
             data = {"500": b"Internal Server Error", "html": b"<html>Please log in</html>", "empty": b"{}"}[self.mood]
             return 500 if self.mood == "500" else 200, [("Content-Type", "text/html")], data
+        if self.silent_about is not None and self.silent_about in request.path:
+            return 500, [], b"Internal Server Error"
+        if self.mood == "no-files" and "/mlflow-artifacts/" in request.path:
+            return 500, [], b"Internal Server Error"
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP | {"accept-encoding"}]
         done = httpcore.request(request.command, self._target + request.path, headers=headers, content=body)
         data = done.content

@@ -1,0 +1,135 @@
+"""The follower's loop, step by step: what several references share, and what nobody wants any more."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from following_support import Registry, out_of_parity, until_true
+from registry_proxy import RegistryProxy
+
+from benchmarks.dripping import DrippingRegistry
+from benchmarks.two_policies import NAME
+from registry.cache import default_cache, partial_folders
+from serve.follow import Follower
+from serve.settings import Settings
+from serve.status import Followed
+
+pytestmark = [pytest.mark.xdist_group("following"), pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
+
+_aliases = (f"followed-{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def aliases(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Two of this test's own, held by 1.0.0 and 1.1.0."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    first, second = next(_aliases), next(_aliases)
+    registry.point(first, "1")
+    registry.point(second, "2")
+    return first, second
+
+
+def follower_of(folder: Path, *aliases: str, fetch_timeout_s: float = 30.0) -> Follower:
+    first, *also = (f"{NAME}@{alias}" for alias in aliases)
+    settings = Settings(model=first, also=",".join(also), device="cpu", fetch_timeout_s=fetch_timeout_s)
+    (folder / "run").mkdir()
+    return Follower(settings, folder / "run" / "follow.json")
+
+
+def look_until(follower: Follower, happened: Callable[[Followed], object]) -> Followed:
+    """Looks again and again; the registry answers each time."""
+    seen: list[Followed] = []
+
+    def is_so() -> bool:
+        seen.append(follower.look())
+        assert seen[-1].registry == "ok"
+        return bool(happened(seen[-1]))
+
+    until_true(is_so, 60)
+    return seen[-1]
+
+
+def all_here(followed: Followed) -> bool:
+    return all(answer.path and answer.digest == answer.wanted for answer in followed.answers)
+
+
+def test_files_that_can_not_be_had_are_no_outage_of_the_registry(registry, aliases, tmp_path, monkeypatch):
+    first, second = aliases
+    registry.point(second, "1")
+    with RegistryProxy(registry.server.uri) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
+        follower = follower_of(tmp_path, first, second)
+        look_until(follower, all_here)
+        proxy.mood = "no-files"
+        registry.point(first, "2")
+        followed = look_until(follower, lambda followed: followed.refused)
+        assert [(refused.version, refused.kind) for refused in followed.refused] == [("1.1.0", "other")]
+        assert followed.refused[0].reason == "it could not be fetched and tried: no answer"
+        assert [answer.version for answer in followed.answers] == ["1.0.0", "1.0.0"]
+        assert [answer.warning for answer in followed.answers] == [None, None]
+        assert follower._arrivals.get(registry.artifacts[1].digest) is None  # it waits before it tries again
+        registry.point(second, "2")
+        registry.point(first, "1")
+        followed = look_until(follower, lambda followed: followed.answers[1].wanted == registry.artifacts[1].digest)
+        assert followed.answers[0].wanted == registry.artifacts[0].digest
+        proxy.mood = "pass"
+        assert not look_until(follower, all_here).refused
+
+
+def test_a_reference_that_gets_no_answer_keeps_no_other_from_its_own(registry, aliases, tmp_path, monkeypatch):
+    with RegistryProxy(registry.server.uri) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
+        follower = follower_of(tmp_path, *aliases)
+        look_until(follower, all_here)
+        proxy.silent_about = aliases[0]
+        registry.point(aliases[1], "1")
+        followed = follower.look()
+        assert followed.registry == "unreachable"
+        assert "does not answer; serving the last verified version" in followed.answers[0].warning
+        assert (followed.answers[1].version, followed.answers[1].warning) == ("1.0.0", None)
+
+
+def test_what_one_reference_has_the_others_have_at_once(registry, aliases, tmp_path):
+    first, second = aliases
+    registry.point(second, "1")
+    follower = follower_of(tmp_path, first, second)
+    look_until(follower, lambda followed: any(answer.path for answer in followed.answers))
+    assert all_here(follower.look())  # both of one arrival
+    registry.point(second, "2")
+    look_until(follower, all_here)
+    registry.point(first, "2")
+    assert all_here(follower.look())  # nothing is fetched or tried again
+
+
+def test_every_reference_on_a_version_that_is_refused_has_the_reason(registry, aliases, tmp_path):
+    number = registry.publish(out_of_parity(registry.artifacts[0], "9.7.0"))
+    for alias in aliases:
+        registry.point(alias, number)
+    follower = follower_of(tmp_path, *aliases)
+    look_until(follower, lambda followed: followed.refused)
+    followed = follower.look()
+    assert [answer.reason for answer in followed.answers] == [followed.refused[0].reason] * 2
+
+
+def test_what_nobody_wants_any_more_is_forgotten_when_it_is_silent_or_here(registry, aliases, tmp_path, monkeypatch):
+    alias, digest = aliases[0], registry.artifacts[1].digest
+    with DrippingRegistry(registry.server.uri) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
+        follower = follower_of(tmp_path, alias, fetch_timeout_s=1.0)
+        look_until(follower, all_here)
+        proxy.drips = "/"
+        registry.point(alias, "2")
+        look_until(follower, lambda _: proxy.dripped and partial_folders(default_cache(), digest))
+        registry.point(alias, "1")
+        look_until(follower, lambda _: follower._arrivals.get(digest) is None)
+        assert partial_folders(default_cache(), digest) == []
+        proxy.drips = None
+        registry.point(alias, "2")
+        look_until(follower, lambda _: follower._arrivals.get(digest))
+        registry.point(alias, "1")
+        until_true(lambda: follower._arrivals.get(digest).outcome, 60)
+        follower.look()
+        assert follower._arrivals.get(digest) is None
