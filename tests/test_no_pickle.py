@@ -50,7 +50,7 @@ def test_a_numpy_file_that_holds_objects_would_be_seen():
     assert holds_pickle(content)
 
 
-AT_EXPORT = {"untrusted.py", "from_sb3.py", "original_preprocessor.py"}
+AT_EXPORT = {"untrusted.py", "original_preprocessor.py"}
 """What reads pickles, behind --trust-pickle or as a record of numbers alone, before there is an artifact."""
 
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
@@ -21,7 +20,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from carla_mlflow.errors import ExportError
 from carla_mlflow.translation import Normalise
 from training_export.spaces import SINGLE
-from training_export.untrusted import read_pickle
+from training_export.untrusted import read_pickle, read_pickled
 
 ON_POLICY = ("PPO", "A2C")
 CHOOSE = "--vecnormalize FILE gives the statistics, --no-vecnormalize says that observations were not normalised"
@@ -102,8 +101,7 @@ def check_remembered(
         return
     try:
         before, seen = (
-            cloudpickle.loads(base64.b64decode(settings[key][":serialized:"]))
-            for key in ("_last_original_obs", "_last_obs")
+            read_pickled(base64.b64decode(settings[key][":serialized:"])) for key in ("_last_original_obs", "_last_obs")
         )
         made: Any = statistics.normalize_obs(before)
         pairs = [(made[key], seen[key]) for key in seen] if isinstance(seen, dict) else [(made, seen)]

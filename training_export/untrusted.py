@@ -37,3 +37,10 @@ def read_pickle(path: Path, trusted: bool) -> Any:
     except Exception as error:  # a pickle can raise anything
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise ExportError(f"{path.name}: can't be unpickled: {said}{missing_code(error)}") from error
+
+
+def read_pickled(data: bytes) -> Any:
+    """What Stable-Baselines3 pickled into the settings of a zip that is trusted already."""
+    import cloudpickle  # type: ignore[import-untyped]  # what it was written with
+
+    return cloudpickle.loads(data)
