@@ -171,9 +171,10 @@ def fetch_policy(uri: str, folder: Path) -> Path:
         except MlflowException as error:
             write_synced(download / ".room", bytes(65536))  # a disk that is full says so itself; MLflow only in words
             known = translate(error, mlflow.get_tracking_uri(), time.monotonic() - started)
-            if isinstance(known, UnreachableError) or (uri.startswith("runs:/") and not _is_run(uri)):
-                raise known from error
-            raise NotFoundError(_no_policy(uri)) from error
+            said_no = isinstance(known, UnreachableError) or error.error_code == "PERMISSION_DENIED"
+            if uri.startswith("runs:/") and not said_no and _is_run(uri):
+                known = NotFoundError(_no_policy(uri))
+            raise known from error
         except OSError as error:
             is_missing = error.errno in {None, errno.ENOENT}  # as MLflow says of a local folder that is not there
             if is_missing and download.exists():
@@ -181,6 +182,6 @@ def fetch_policy(uri: str, folder: Path) -> Path:
             raise
         for entry in Path(found).iterdir():
             sync_file(entry)
-            os.rename(entry, beside / entry.name)
+            os.replace(entry, beside / entry.name)
         shutil.rmtree(download)
     return folder

@@ -124,7 +124,7 @@ def test_a_file_too_large_to_be_a_card_is_not_read(copy: Path):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"format": 2}, "format 2 is newer than this reader's 1"),
+        ({"format": 3}, "format 3 is newer than this reader's 2"),
         ({"files": {"../up": {"sha256": sha256(b"")}}}, "not a plain file name"),
         ({"files": {"/etc/passwd": {"sha256": sha256(b"")}}}, "not a plain file name"),
         ({"surprise": 1}, "unknown field `surprise`"),
