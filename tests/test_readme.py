@@ -138,7 +138,7 @@ def test_every_command_does_what_the_readme_says_with_everything_at_its_default(
         assert "Traceback" not in done.stderr or command.startswith("mlflow run"), (command, done.stderr)
     assert {path.name for path in new_user.checkout.iterdir()} - there <= APPEARS | {"__pycache__", ".pytest_cache"}
     cache = new_user.home / ".cache" / "carla-mlflow"
-    assert {path.name for path in cache.iterdir()} == {"artifacts", "references"}
+    assert {path.name for path in cache.iterdir()} == {"artifacts", "attempts", "references"}
 
 
 def test_no_command_is_said_to_be_run_elsewhere_that_is_not_there_any_more():
