@@ -91,7 +91,7 @@ def test_a_dry_run_writes_nothing(author: Path):
     ("source", "flags", "complaint"),
     [
         ("toy.py:build_unscriptable", ["--card", "card.yaml"], "can't be scripted"),
-        ("toy.py:build_wide", ["--card", "card.yaml"], "toy.py:build_wide: does not take the card's observations"),
+        ("toy.py:build_wide", ["--card", "card.yaml"], "toy.py:build_wide: returns dict; expected a tensor"),
         ("toy.py:fails", ["--card", "card.yaml"], "RuntimeError: no weights here"),
         ("toy.py:nowhere", ["--card", "card.yaml"], "nowhere"),
         ("missing.py:build", ["--card", "card.yaml"], "no file missing.py"),
