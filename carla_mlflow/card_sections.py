@@ -12,11 +12,9 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from .array_spec import ArraySpec, Bound
+from .array_spec import LARGEST, ArraySpec, Bound
 from .heads import PARAMETERS
 from .specs import ObservationSpec
-
-LARGEST = float(np.finfo(np.float32).max)
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):

@@ -151,11 +151,10 @@ def one_line(error: BaseException) -> str:
 
 
 def prepare_mlflow() -> None:
-    """Before MLflow is imported: no notices about databases and telemetry, and no waiting for minutes."""
+    """Before MLflow is imported: no notices about databases, and no waiting for minutes."""
     # MLflow's own defaults are 7 retries of 120 s each.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.update(secrets_of_files())
