@@ -226,7 +226,8 @@ def beside(name: str, fault: Callable[..., str], server: OurServer, folder: Path
     """Good load, and the fault."""
     time.sleep(2)  # until every worker has loaded it
     options.artifact = open_artifact(folder)
-    with GoodLoad(server.port, folder, options.connections, PAUSE_S) as load:
+    versions = sorted(card.parent for card in folder.parent.glob("[0-9]*/model_card.yaml"))
+    with GoodLoad(server.port, versions, options.connections, PAUSE_S) as load:
         quiet = time.monotonic() + 0.5
         time.sleep(QUIET_S)
         began = time.monotonic()

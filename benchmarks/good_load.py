@@ -44,23 +44,31 @@ class Asked:
 class GoodLoad:
     """A context; `asked` is filled when it is left."""
 
-    def __init__(self, port: int, folder: Path, connections: int, pause_s: float) -> None:
-        """Args: of the server; a policy that it serves, others beside it; how many ask at once; before each request."""
+    def __init__(self, port: int, served: list[Path], connections: int, pause_s: float) -> None:
+        """Args: of the server; the policies that may answer; how many ask at once; the pause before each request."""
         spawn = multiprocessing.get_context("spawn")
         self._stop, self._started, self._found = spawn.Event(), spawn.Event(), spawn.SimpleQueue()
-        arguments = (port, folder, connections, pause_s, self._started, self._stop, self._found)
+        arguments = (port, served, connections, pause_s, self._started, self._stop, self._found)
         self._process = spawn.Process(target=_ask_on_connections, args=arguments, daemon=True)
         self.asked: list[Asked] = []
 
     def __enter__(self) -> GoodLoad:
         self._process.start()
-        self._started.wait()
+        while not self._started.wait(1):
+            self._check_alive()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        while self._found.empty():
+            self._check_alive()
+            self._process.join(0.05)
         self.asked = self._found.get()
         self._process.join()
+
+    def _check_alive(self) -> None:
+        if self._process.exitcode:
+            raise RuntimeError(f"the good load ended with exit code {self._process.exitcode}; see above")
 
     def count(self, outcome: str, since: float) -> int:
         """How many of those that ended after `since`."""
@@ -73,10 +81,9 @@ class GoodLoad:
 
 
 def _ask_on_connections(
-    port: int, folder: Path, connections: int, pause_s: float, started: Event, stop: Event, found: Any
+    port: int, served: list[Path], connections: int, pause_s: float, started: Event, stop: Event, found: Any
 ) -> None:
-    beside = sorted(card.parent for card in folder.parent.glob("[0-9]*/model_card.yaml"))
-    questions = Questions([open_artifact(each) for each in beside])
+    questions = Questions([open_artifact(each) for each in served])
     asked: list[Asked] = []
     threads = [
         threading.Thread(target=_ask, args=(port, questions, 7 * number, pause_s, stop, asked))

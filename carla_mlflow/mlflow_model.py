@@ -133,12 +133,14 @@ def _experiment() -> Experiment | None:
     return mlflow.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
 
 
-def _is_run(uri: str) -> bool:
+def _lists_no_policy(uri: str) -> bool:
+    """Whether MLflow knows the run or the model, answers, and has no policy there."""
+    folder, _, name = ARTIFACT_PATH.rpartition("/")
     try:
-        mlflow.get_run(uri.removeprefix("runs:/").partition("/")[0])
-    except MlflowException:
+        listed = mlflow.artifacts.list_artifacts(artifact_uri=f"{uri}/{folder}")
+    except (MlflowException, OSError):
         return False
-    return True
+    return all(entry.path.rpartition("/")[2] != name for entry in listed)
 
 
 def _no_policy(uri: str) -> str:
@@ -171,8 +173,7 @@ def fetch_policy(uri: str, folder: Path) -> Path:
         except MlflowException as error:
             write_synced(download / ".room", bytes(65536))  # a disk that is full says so itself; MLflow only in words
             known = translate(error, mlflow.get_tracking_uri(), time.monotonic() - started)
-            said_no = isinstance(known, UnreachableError) or error.error_code == "PERMISSION_DENIED"
-            if uri.startswith("runs:/") and not said_no and _is_run(uri):
+            if not isinstance(known, UnreachableError) and _lists_no_policy(uri):
                 known = NotFoundError(_no_policy(uri))
             raise known from error
         except OSError as error:

@@ -87,7 +87,7 @@ def one_row(name: str, options, good: Bodies) -> tuple[bool, float, float]:
         server = stack.enter_context(OurServer(*flags))
         attacked = stack.enter_context(OurServer(*flags)) if options.elsewhere else server
         [worker] = attacked.workers()
-        with GoodLoad(server.port, EXAMPLE, GOOD_CLIENTS, GOOD_PAUSE_S) as load:
+        with GoodLoad(server.port, [EXAMPLE], GOOD_CLIENTS, GOOD_PAUSE_S) as load:
             began = time.monotonic()
             time.sleep(QUIET_S)
             before, start = worker.memory_info().rss, time.monotonic()

@@ -118,7 +118,8 @@ def test_a_promotion_by_a_report_is_journalled_as_self_reported(mlflow_home: Pat
     reference = parse_reference(f"{version.name}@{version.semver}")
     moved = promote(store, reference, "production", cache_folder(), Asked(), judge("production"))
     assert any("60 episodes in runs:/" in text and text.endswith("(self-reported)") for text in moved.findings)
-    [evidence] = look(store, version.name).entries[-1].move.evidence
+    evidence, margins = look(store, version.name).entries[-1].move.evidence
+    assert margins.startswith("margins: ")
     assert evidence.startswith("runs:/")
     assert evidence.endswith(" (self-reported)")
 
