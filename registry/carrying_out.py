@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from registry.journal import MARGINS, OVERRULED, WRITER, Entry, Move, chain
+from registry.journal import WRITER, Entry, Move, chain, run_links
 from registry.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT
 from registry.listing import Listed
 from registry.replay import holders
@@ -130,7 +130,7 @@ def _write_aliases(store: Store, name: str, move: Move) -> Written:
         if held.get(alias) == move.version:
             store.delete_alias(name, alias)
             written[alias] = None
-    runs = [text for text in move.evidence if not text.startswith((OVERRULED, MARGINS))]
+    runs = run_links(move)
     if version is not None and runs:
         store.tag(version, "evidence", "\n".join(runs))
     return written

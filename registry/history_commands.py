@@ -53,16 +53,16 @@ def history(options: argparse.Namespace) -> int:
         show(options, "\n".join(lines + since), found)
         return DONE
     head = entries[-1].hash if entries else "none"
-    lines = [line for entry in entries for line in [say(entry), *_overruled(entry)]]
+    lines = [line for entry in entries for line in [say(entry), *_let_pass(entry)]]
     text = "\n".join([*lines, f"head {head}"])
     show(options, text, {"entries": [_plain(entry) for entry in entries], "head": head, "problems": broken})
     return DONE
 
 
-def _overruled(entry: Entry) -> list[str]:
-    from registry.journal import overruled
+def _let_pass(entry: Entry) -> list[str]:
+    from registry.journal import let_pass
 
-    return [f"      {escaped(text)}" for text in overruled(entry.link.move)] if entry.link else []
+    return [f"      {escaped(text)}" for text in let_pass(entry.link.move)] if entry.link else []
 
 
 def _entries(store: Store, name: str) -> list[Entry]:

@@ -27,6 +27,8 @@ WRITER = "writing."
 """Begins the tag of an entry by which a process says that it writes aliases for it."""
 OVERRULED = "overruled: "
 """Begins what a move's evidence tells of a gate that said no."""
+ALLOWED = "allowed: "
+"""Begins what it tells of a change of the contract that `--allow-breaking` let pass."""
 MARGINS = "margins: "
 """Begins what it tells of the margins that its driving was judged by."""
 
@@ -42,7 +44,8 @@ class Move(msgspec.Struct, frozen=True):
         who: did it, or saw it.
         when: seconds since 1970, by the clock of whoever wrote the entry.
         why: in the words of who did it.
-        evidence: what it was judged by: MLflow runs, the margins, and the shortfalls that were overruled.
+        evidence: what it was judged by: MLflow runs, the margins, the changes of the contract that were allowed, the
+            shortfalls that were overruled.
         identity: of the artifact that was registered; see `identity_of`.
     """
 
@@ -176,9 +179,14 @@ def problems(entries: Sequence[Entry], head: str | None = None, numbers: Collect
     return found
 
 
-def overruled(move: Move) -> list[str]:
-    """What a move's gates found short and somebody overruled, each as it is kept."""
-    return [text for text in move.evidence if text.startswith(OVERRULED)]
+def let_pass(move: Move) -> list[str]:
+    """What somebody let pass by `--force` or `--allow-breaking`, each as it is kept."""
+    return [text for text in move.evidence if text.startswith((OVERRULED, ALLOWED))]
+
+
+def run_links(move: Move) -> list[str]:
+    """The MLflow runs that a move was judged by, each as it is kept."""
+    return [text for text in move.evidence if not text.startswith((OVERRULED, ALLOWED, MARGINS))]
 
 
 def say(entry: Entry) -> str:
@@ -193,9 +201,11 @@ def say(entry: Entry) -> str:
     what = f"{version} registered" if move.kind == "register" else f"{version} → {to}{held}"
     verb = "" if move.kind in {"seen", "register"} else f"{move.kind}: "
     why = f"  “{_word(move.why)}”" if move.why else ""
-    gates = dict.fromkeys(_word(text.removeprefix(OVERRULED).partition(":")[0]) for text in overruled(move))
-    if gates:
-        why += f"  overruled: {', '.join(gates)}"
+    for how in (ALLOWED, OVERRULED):
+        gates = dict.fromkeys(
+            _word(text[len(how) :].partition(":")[0]) for text in let_pass(move) if text[: len(how)] == how
+        )
+        why += f"  {how}{', '.join(gates)}" if gates else ""
     return f"{entry.number:>4}  {when}  {seen}{verb}{what}  by {_word(move.who)}{why}"
 
 

@@ -15,7 +15,7 @@ from registry.episodes import Evidence
 from registry.evidence import find_evidence
 from registry.gates import Candidate, Champion
 from registry.gates import judge as find
-from registry.journal import MARGINS
+from registry.journal import ALLOWED, MARGINS, MOST_TEXT
 from registry.lifecycle import PRODUCTION
 from registry.margins import read_margins
 from registry.measured import measure_here
@@ -57,7 +57,7 @@ def judge(to: str, allow_breaking: bool = False) -> Judge:
         findings = find(candidate, champion, allow_breaking)
         asked = [found for found in findings if to == PRODUCTION or found.gate not in FOR_PRODUCTION]
         judged_by = (f"{MARGINS}{margins}",) if to == PRODUCTION else ()
-        return Judgement(asked, _links(evidence, champion) + judged_by)
+        return Judgement(asked, _links(evidence, champion) + judged_by + _allowed(champion, allow_breaking))
 
     return judged
 
@@ -81,7 +81,8 @@ def judge_rollback(allow_breaking: bool = False) -> Judge:
         candidate = Candidate(_reference(version), problem, card, None, None)
         champion = _champion(store, standing, artifact, lambda digest: None, cache)
         findings = find(candidate, champion, allow_breaking)
-        return Judgement([found for found in findings if found.gate in FOR_ROLLBACK])
+        asked = [found for found in findings if found.gate in FOR_ROLLBACK]
+        return Judgement(asked, _allowed(champion, allow_breaking))
 
     return judged
 
@@ -119,3 +120,9 @@ def _reference(version: PolicyVersion) -> str:
 def _links(evidence: Evidence | None, champion: Champion | None) -> tuple[str, ...]:
     theirs = champion.evidence if champion else None
     return tuple(found.source for found in (evidence, theirs) if found is not None)
+
+
+def _allowed(champion: Champion | None, allow_breaking: bool) -> tuple[str, ...]:
+    """The changes of the contract that `--allow-breaking` lets pass, for the journal."""
+    changes = (champion and champion.contract_changes) or []
+    return tuple(f"{ALLOWED}contract: {change}"[:MOST_TEXT] for change in changes) if allow_breaking else ()

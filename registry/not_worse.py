@@ -154,7 +154,7 @@ class Compared:
     def figures(self, who: str) -> str:
         """Both policies' own."""
         if self.measure.relative:
-            return f"{self.measure.name} {-self.challenger:.4g} an episode, of {who} {-self.other:.4g}"
+            return f"{self.measure.name} {0.0 - self.challenger:.4g} an episode, of {who} {0.0 - self.other:.4g}"
         counts = [round(mean * self.episodes) for mean in (self.challenger, self.other)]
         return f"{self.measure.name} in {counts[0]} of {self.episodes} episodes, of {who} in {counts[1]}"
 

@@ -54,6 +54,11 @@ def test_a_clearly_worse_policy_is_refused_and_the_text_gives_the_figures():
     )
 
 
+def test_a_reward_of_nothing_is_told_as_0():
+    nothing = drive("." * 60, reward=0.0)
+    assert compared(nothing, nothing)["reward"].figures("a@1.0.0") == "reward 0 an episode, of a@1.0.0 0"
+
+
 def test_a_better_policy_is_better_beyond_doubt():
     found = compared(drive("." * 60), drive("." * 52 + "c" * 8))
     assert found["collisions"].is_better

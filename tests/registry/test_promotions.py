@@ -23,7 +23,7 @@ from registry_policies import (
 from carla_mlflow.errors import NotFoundError, RefusedError
 from registry.cache import cached_path, fetch_to_cache
 from registry.gates import Finding
-from registry.journal import NOBODY, problems
+from registry.journal import NOBODY, problems, say
 from registry.moves import look
 from registry.promotion import Asked, Judgement, archive, promote
 from registry.reference import parse_reference
@@ -103,6 +103,9 @@ def test_a_roll_back_over_another_contract_is_refused_in_words_unless_it_is_allo
         roll_back(store)
     assert production(store) == "1.0.0"
     assert roll_back(store, allow_breaking=True).version.semver == production(store) == "0.1.0"
+    last = look(store, NAME).entries[-1]
+    assert last.link.move.evidence == ("allowed: contract: action.rate_hz: 20.0 → 10.0",)
+    assert say(last).endswith("  allowed: contract")
 
 
 def test_a_roll_back_does_not_need_what_drives_now(store, tmp_path, mlflow_home):
