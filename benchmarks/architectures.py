@@ -8,7 +8,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from torch import nn
 
 from benchmarks.networks import FULL_BRAKE, NETWORKS, UNIT
-from carla_mlflow.card_sections import ActionCard, Control, FieldCard, observation_spec
+from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
 from training_export.draft import CardDraft
 from training_export.from_module import from_network
 from training_export.preprocessed import Preprocessed, preprocessed

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from carla_mlflow import Artifact
-from carla_mlflow.artifact import seal
-from carla_mlflow.card import CARD_NAME
-from carla_mlflow.golden import read_golden
+from carla_mlflow.artifact.artifact import seal
+from carla_mlflow.artifact.golden import read_golden
+from carla_mlflow.contract.strict_yaml import CARD_NAME
 
 DEPTH = 300_000
 """Brackets around one value: torch's parser calls itself for each."""
@@ -58,7 +58,8 @@ def publish(bad: Artifact, good: Artifact, home: Path) -> str:
         good: logged in its place first, as MLflow would load the other one.
         home: of the MLflow server.
     """
-    from carla_mlflow.mlflow_model import log_policy, logging_run
+    from carla_mlflow.flavor.model import log_policy
+    from carla_mlflow.flavor.runs import logging_run
     from registry.store import Store
 
     card = msgspec.structs.replace(good.card, version=bad.card.version, description=f"in place of {bad.digest}")

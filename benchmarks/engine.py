@@ -19,7 +19,7 @@ import torch
 from benchmarks.command_line import parser_of
 from benchmarks.networks import NETWORKS
 from carla_mlflow import Artifact, Engine, open_artifact
-from carla_mlflow.backend_choice import load_fastest
+from carla_mlflow.inference.backend_choice import load_fastest
 from training_export.export import export_policy
 
 ROWS = (1, 8, 32, 256)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from benchmarks.two_policies import small_policy, write
-from carla_mlflow.artifact import seal
-from carla_mlflow.golden import read_golden
+from carla_mlflow.artifact.artifact import seal
+from carla_mlflow.artifact.golden import read_golden
 
 HANGS_AT = 3.125
 """Of the first field."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from carla_mlflow.card_sections import ActionCard, Control, FieldCard
+from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard
 from training_export.draft import CardDraft
 from training_export.from_module import from_network
 from training_export.preprocessed import Preprocessed

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.command_line import EXAMPLE, parser_of
 from carla_mlflow import Engine
-from carla_mlflow.control import CONTROL_NAMES
+from carla_mlflow.contract.control import CONTROL_NAMES
 
 SPARK = """
 import sys, mlflow

@@ -19,7 +19,7 @@ from torch import nn
 
 from benchmarks.networks import FULL_BRAKE, UNIT
 from carla_mlflow import Engine, write_artifact
-from carla_mlflow.card_sections import ActionCard, FieldCard
+from carla_mlflow.contract.card_sections import ActionCard, FieldCard
 from training_export.draft import CardDraft
 from training_export.export import export_policy
 from training_export.from_module import from_network

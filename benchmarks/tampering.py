@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from benchmarks.command_line import EXAMPLE, parser_of
 from carla_mlflow import Artifact, open_artifact
-from carla_mlflow.card import parse_card
+from carla_mlflow.artifact.golden import read_golden
+from carla_mlflow.backends.loading import load_backend
+from carla_mlflow.contract.card import parse_card
 from carla_mlflow.errors import ArtifactError
-from carla_mlflow.golden import read_golden
-from carla_mlflow.loaded_graph import load_backend
-from carla_mlflow.preprocessing import load_preprocessor
+from carla_mlflow.preprocessing.skops_file import load_preprocessor
 
 FLIPS = 600
 TIMEOUT_S = 20

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.networks import FULL_BRAKE, UNIT, Mlp
 from carla_mlflow import Artifact, Engine, write_artifact
-from carla_mlflow.card_sections import ActionCard, FieldCard
+from carla_mlflow.contract.card_sections import ActionCard, FieldCard
 from training_export.draft import CardDraft
 from training_export.export import export_policy
 from training_export.from_module import from_network

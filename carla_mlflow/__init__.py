@@ -25,30 +25,30 @@ for _name, _value in _SET_BEFORE_OTHERS_READ_IT.items():
     os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
-    from .actions import Actions
-    from .array_spec import ArraySpec
-    from .artifact import Artifact, open_artifact, write_artifact
-    from .async_client import AsyncPolicyClient
-    from .card_sections import Card
-    from .client import PolicyClient
-    from .device import select_device
-    from .engine import Engine
-    from .specs import ObservationSpec
+    from .artifact.artifact import Artifact, open_artifact, write_artifact
+    from .backends.device import select_device
+    from .client.async_client import AsyncPolicyClient
+    from .client.client import PolicyClient
+    from .contract.actions import Actions
+    from .contract.array_spec import ArraySpec
+    from .contract.card_sections import Card
+    from .contract.specs import ObservationSpec
+    from .inference.engine import Engine
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Actions": "actions",
-    "ArraySpec": "array_spec",
-    "Artifact": "artifact",
-    "AsyncPolicyClient": "async_client",
-    "Card": "card_sections",
-    "Engine": "engine",
-    "ObservationSpec": "specs",
-    "PolicyClient": "client",
-    "open_artifact": "artifact",
-    "select_device": "device",
-    "write_artifact": "artifact",
+    "Actions": "contract.actions",
+    "ArraySpec": "contract.array_spec",
+    "Artifact": "artifact.artifact",
+    "AsyncPolicyClient": "client.async_client",
+    "Card": "contract.card_sections",
+    "Engine": "inference.engine",
+    "ObservationSpec": "contract.specs",
+    "PolicyClient": "client.client",
+    "open_artifact": "artifact.artifact",
+    "select_device": "backends.device",
+    "write_artifact": "artifact.artifact",
 }
 
 __all__ = [

@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
-from .errors import CarlaMlflowError, RefusedError, RegistryError, UnreachableError
-from .escaping import escaped
+from .errors import CarlaMlflowError, RefusedError, UnreachableError
+from .escaping import escaped, one_line
+from .flavor.environment import prepare_mlflow
 
 N = TypeVar("N", int, float)
 
@@ -84,7 +82,7 @@ def _known(error: Exception, tried_s: float) -> Exception | None:
     if "mlflow" in sys.modules:  # whoever has not imported it can't have met its exceptions
         import mlflow
 
-        from .mlflow_errors import translate
+        from .flavor.translate_errors import translate
 
         if isinstance(error, mlflow.exceptions.MlflowException):
             return translate(error, mlflow.get_tracking_uri(), tried_s)
@@ -112,26 +110,6 @@ def natural(text: str) -> int:
     return value
 
 
-def secrets_of_files() -> dict[str, str]:
-    """MLflow's user and password from the files that MLFLOW_TRACKING_…_FILE name: how containers are given secrets.
-
-    Raises:
-        RegistryError: such a file can't be read.
-    """
-    found = {}
-    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
-        path = os.environ.get(f"{name}_FILE")
-        if path and name not in os.environ:
-            try:
-                with open(path) as file:
-                    secret = file.read().strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise RegistryError(f"{name}_FILE={path}: can't be read as text: {one_line(error)}") from error
-            if secret:
-                found[name] = secret
-    return found
-
-
 def progress(step: str) -> None:
     """Tells a person who waits what a command is doing; nothing when stderr is a file or a pipe."""
     if sys.stderr.isatty():
@@ -141,23 +119,3 @@ def progress(step: str) -> None:
 def warn(text: str) -> None:
     """Says on stderr what a person should know although the command goes on."""
     print(f"warning: {escaped(text)}", file=sys.stderr)
-
-
-def one_line(error: BaseException) -> str:
-    """An error as one line: an OSError by its file and its reason (`No space left on device`)."""
-    if isinstance(error, OSError) and error.strerror:
-        return escaped(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
-    return escaped(" ".join(str(error).split())) or type(error).__name__
-
-
-def prepare_mlflow() -> None:
-    """Before MLflow is imported: no notices about databases, and no waiting for minutes."""
-    # MLflow's own defaults are 7 retries of 120 s each.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    os.environ.update(secrets_of_files())
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    warnings.simplefilter("ignore", FutureWarning)

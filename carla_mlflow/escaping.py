@@ -16,3 +16,10 @@ def escaped(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line: an OSError by its file and its reason (`No space left on device`)."""
+    if isinstance(error, OSError) and error.strerror:
+        return escaped(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return escaped(" ".join(str(error).split())) or type(error).__name__

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carla_mlflow.artifact import open_artifact
+from carla_mlflow.artifact.artifact import open_artifact
 from carla_mlflow.cli import DONE, add_debug, run_command
 from carla_mlflow.errors import RegistryError
 from registry.artifact_commands import add_artifact_commands

@@ -13,7 +13,7 @@ from carla_mlflow.cli import DONE
 
 
 def verify(options: argparse.Namespace) -> int:
-    from carla_mlflow.preprocessing import operators_types
+    from carla_mlflow.preprocessing.skops_file import operators_types
     from registry.verify import verify_apart
 
     path, digest = Path(options.source), options.digest

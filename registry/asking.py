@@ -19,7 +19,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from carla_mlflow.errors import UnreachableError
-from carla_mlflow.mlflow_errors import translate
+from carla_mlflow.flavor.translate_errors import translate
 
 P = ParamSpec("P")
 R = TypeVar("R")

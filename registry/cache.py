@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carla_mlflow.artifact import PARTIAL, Artifact, open_artifact
+from carla_mlflow.artifact.artifact import PARTIAL, Artifact, open_artifact
 from carla_mlflow.errors import ArtifactError, CacheError, IntegrityError
 
 if TYPE_CHECKING:  # a server that starts from its cache does without mlflow

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from carla_mlflow.artifact import Artifact, open_artifact
-from carla_mlflow.control import CONTROL_NAMES
-from carla_mlflow.engine import Engine
+from carla_mlflow.artifact.artifact import Artifact, open_artifact
+from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.errors import ParityError
-from carla_mlflow.preprocessing import operators_types
+from carla_mlflow.inference.engine import Engine
+from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.cache import fetch_to_cache
 from registry.changes import Step, contract_changes, other_changes
 from registry.reference import parse_reference

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from carla_mlflow.card_sections import Card
+from carla_mlflow.contract.card_sections import Card
 from registry.episodes import Evidence
 from registry.margins import MIN_EPISODES
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Run
 
-from carla_mlflow.cli import one_line
 from carla_mlflow.errors import RegistryError
-from carla_mlflow.mlflow_model import EVIDENCE_TAG, SELF_REPORTED, STEP_TAG
+from carla_mlflow.escaping import one_line
+from carla_mlflow.flavor.runs import EVIDENCE_TAG, SELF_REPORTED, STEP_TAG
 from registry.asking import ask, without_password
 from registry.episodes import PARAMETERS, POLICY, REQUIRED, Drives, Evidence, differing, read_drives
 

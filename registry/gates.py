@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from carla_mlflow.card_sections import Card
+from carla_mlflow.contract.card_sections import Card
 from registry.driving import judge_driving
 from registry.episodes import BASELINES, POLICY, Evidence, differing
 from registry.evaluate_command import evaluate_command

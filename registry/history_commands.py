@@ -7,9 +7,9 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, REFUSED, one_line, positive, warn
+from carla_mlflow.cli import DONE, REFUSED, positive, warn
 from carla_mlflow.errors import NotFoundError
-from carla_mlflow.escaping import escaped
+from carla_mlflow.escaping import escaped, one_line
 from registry.printing import show
 
 if TYPE_CHECKING:

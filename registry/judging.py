@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from carla_mlflow.artifact import Artifact
+from carla_mlflow.artifact.artifact import Artifact
 from carla_mlflow.cli import progress
 from carla_mlflow.errors import ArtifactError, NotFoundError
-from carla_mlflow.preprocessing import operators_types
+from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.cache import fetch_to_cache
 from registry.changes import contract_changes
 from registry.episodes import Evidence

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from carla_mlflow.artifact import Artifact, open_artifact
-from carla_mlflow.cli import one_line
-from carla_mlflow.engine import Engine
+from carla_mlflow.artifact.artifact import Artifact, open_artifact
 from carla_mlflow.errors import CarlaMlflowError, NotFoundError, RegistryError
+from carla_mlflow.escaping import one_line
+from carla_mlflow.inference.engine import Engine
 from carla_mlflow.own_process import lines_of, tell
 from registry.verify import ToLoad
 

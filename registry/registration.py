@@ -16,14 +16,15 @@ from pathlib import Path
 
 import msgspec
 
-from carla_mlflow.artifact import Artifact, open_artifact, seal
-from carla_mlflow.card import identity_of
-from carla_mlflow.card_sections import Card
+from carla_mlflow.artifact.artifact import Artifact, open_artifact, seal
 from carla_mlflow.cli import progress, warn
-from carla_mlflow.control import unstated_scales
+from carla_mlflow.contract.card import identity_of
+from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.control import unstated_scales
 from carla_mlflow.errors import NotFoundError, RefusedError
-from carla_mlflow.mlflow_model import expand_latest, fetch_policy, log_policy, logging_run
-from carla_mlflow.preprocessing import operators_types
+from carla_mlflow.flavor.model import fetch_policy, log_policy
+from carla_mlflow.flavor.runs import expand_latest, logging_run
+from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.cache import fetch_to_cache
 from registry.changes import STEPS, Step
 from registry.comparison import step_due

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError, UnreachableError
-from carla_mlflow.mlflow_model import fetch_policy
+from carla_mlflow.flavor.model import fetch_policy
 from registry.asking import ask, one_at_a_time, registry_uri
 from registry.journal import WRITER, Entry, Link, read_entry
 from registry.lifecycle import ALIASED, ARCHIVED, LEGACY, stage_of

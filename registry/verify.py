@@ -10,16 +10,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from carla_mlflow.artifact import Artifact, open_artifact
-from carla_mlflow.card_sections import Card
-from carla_mlflow.control import unstated_scales
-from carla_mlflow.engine import Engine
+from carla_mlflow.artifact.artifact import Artifact, open_artifact
+from carla_mlflow.artifact.golden import Golden, read_golden
+from carla_mlflow.backends.weights import check_weights
+from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.control import unstated_scales
 from carla_mlflow.errors import ParityError
-from carla_mlflow.golden import Golden, read_golden
-from carla_mlflow.out_of_graph import OutOfGraph
+from carla_mlflow.inference.engine import Engine
 from carla_mlflow.own_process import lines_of, tell
-from carla_mlflow.preprocessing import load_preprocessor
-from carla_mlflow.weights import check_weights
+from carla_mlflow.preprocessing.beside_graph import OutOfGraph
+from carla_mlflow.preprocessing.skops_file import load_preprocessor
 
 
 def verify(path: Path, digest: str | None, device: str = "cpu", trusted: Sequence[str] = ()) -> Iterator[str]:

@@ -18,7 +18,8 @@ from typing import IO, Any
 # One thread a worker: small forwards lose more to hand-offs than they win. Read by torch when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from carla_mlflow.cli import DONE, REFUSED, leave_without, secrets_of_files
+from carla_mlflow.cli import DONE, REFUSED, leave_without
+from carla_mlflow.flavor.environment import secrets_of_files
 
 try:
     from gunicorn.app.base import BaseApplication

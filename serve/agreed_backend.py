@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from carla_mlflow.artifact import Artifact
-from carla_mlflow.backend_choice import load_fastest
-from carla_mlflow.engine import Engine
+from carla_mlflow.artifact.artifact import Artifact
+from carla_mlflow.inference.backend_choice import load_fastest
+from carla_mlflow.inference.engine import Engine
 from serve.settings import Settings
 from serve.status import read_file, write_file
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carla_mlflow.artifact import Artifact
-from carla_mlflow.cli import one_line
+from carla_mlflow.artifact.artifact import Artifact
 from carla_mlflow.errors import CacheError
+from carla_mlflow.escaping import one_line
 from registry.cache import fetch_to_cache, fetched_bytes, partial_folders
 from serve.loading import Failure
 from serve.memory import cache_folder

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from carla_mlflow.actions import Actions
+from carla_mlflow.contract.actions import Actions
 from carla_mlflow.errors import ActionError, SpecError
 from serve import metrics
 from serve.codecs.carla import PredictRequest

@@ -16,7 +16,7 @@ from pathlib import Path
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
-from carla_mlflow.cli import one_line
+from carla_mlflow.escaping import one_line
 
 log = logging.getLogger("serve")
 

@@ -67,5 +67,5 @@ def follow(slot: Slot, settings: Settings, status_file: Path) -> None:
     slot.reason = f"waiting for the registry to resolve {settings.model}"
     # The follower is importing mlflow on another core; so long this one imports what a policy will probably need.
     with contextlib.suppress(ImportError):  # not installed: the policy itself will say if it is missed
-        importlib.import_module("torch" if settings.backend == "torchscript" else "carla_mlflow.onnx_backend")
+        importlib.import_module("torch" if settings.backend == "torchscript" else "carla_mlflow.backends.onnx_session")
     Following(slot, settings, status_file).run()

@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carla_mlflow.cli import one_line, prepare_mlflow
+from carla_mlflow.escaping import one_line
+from carla_mlflow.flavor.environment import prepare_mlflow
 from carla_mlflow.own_process import end_with_parent
 from serve.arrivals import Arrivals
 from serve.attempts import withdraw

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from carla_mlflow.artifact import Artifact, open_artifact
-from carla_mlflow.cli import one_line
+from carla_mlflow.artifact.artifact import Artifact, open_artifact
 from carla_mlflow.errors import ArtifactError, CacheError, NotFoundError, RefusedError, UnreachableError
+from carla_mlflow.escaping import one_line
 from registry.reference import parse_reference
 from serve import metrics
 from serve.arrivals import Arrivals

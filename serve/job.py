@@ -7,9 +7,9 @@ from asyncio import TimerHandle
 import msgspec
 import numpy as np
 
-from carla_mlflow.actions import Actions
+from carla_mlflow.contract.actions import Actions
 from carla_mlflow.errors import SpecError
-from carla_mlflow.sampling import checked_seed
+from carla_mlflow.inference.sampling import checked_seed
 from serve.batch import Answered, BatchActions, act_together, observations_of
 from serve.codecs.carla import PredictRequest
 from serve.turn import Question

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carla_mlflow.artifact import open_artifact
-from carla_mlflow.cli import one_line
-from carla_mlflow.control import unstated_scales
-from carla_mlflow.engine import Engine
+from carla_mlflow.artifact.artifact import open_artifact
+from carla_mlflow.contract.control import unstated_scales
 from carla_mlflow.errors import CarlaMlflowError
+from carla_mlflow.escaping import one_line
+from carla_mlflow.inference.engine import Engine
 from serve.agreed_backend import load_agreed
 from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec
@@ -26,7 +26,7 @@ from serve.slot import Serving
 from serve.status import Kind
 
 if TYPE_CHECKING:
-    from carla_mlflow.result_cache import ResultCache
+    from carla_mlflow.inference.result_cache import ResultCache
 
 log = logging.getLogger("serve")
 
@@ -83,7 +83,7 @@ def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Se
 def _cache(engine: Engine, rows: int) -> ResultCache | None:
     if not rows:
         return None
-    from carla_mlflow.result_cache import ResultCache
+    from carla_mlflow.inference.result_cache import ResultCache
 
     return ResultCache(engine, rows)
 

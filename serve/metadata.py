@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from carla_mlflow.control import unstated_scales
+from carla_mlflow.contract.control import unstated_scales
 from serve import metrics
 from serve.refusals import list_refused
 from serve.settings import Settings

@@ -17,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
 
-from carla_mlflow.control import CONTROL_NAMES
+from carla_mlflow.contract.control import CONTROL_NAMES
 from serve.dead_counters import reading
 from serve.last_minute import LastMinute
 from serve.processes import Processes

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from carla_mlflow import __version__
-from carla_mlflow.array_spec import ArraySpec
-from carla_mlflow.card_sections import Card
-from carla_mlflow.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, scale_words
-from carla_mlflow.sampling import MAX_SEED
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, scale_words
+from carla_mlflow.inference.sampling import MAX_SEED
 from serve.errors import STATUS
 from serve.openapi_inference import inference_paths, inference_schemas
 from serve.openapi_shapes import ASKED, Json, array_of, body, fields, json_content, operation, ref

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from carla_mlflow.array_spec import ArraySpec
-from carla_mlflow.card_sections import Card
-from carla_mlflow.control import CONTROL_NAMES
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.control import CONTROL_NAMES
 from serve.codecs.infer_header import DATATYPES
 from serve.openapi_shapes import ASKED, Json, array_of, body, fields, json_content, operation, ref
 from serve.settings import Settings

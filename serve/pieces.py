@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from carla_mlflow.actions import Actions
+from carla_mlflow.contract.actions import Actions
 from serve.answer import too_late
 from serve.cores import usable_cores
 from serve.errors import ApiError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from carla_mlflow.errors import RefusedError
-from carla_mlflow.preprocessing import operators_types
+from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.reference import parse_reference
 
 MIB = 1024 * 1024

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.actions import Actions
-from carla_mlflow.card_sections import Card
-from carla_mlflow.engine import Engine
+from carla_mlflow.contract.actions import Actions
+from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.inference.engine import Engine
 from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec
 from serve.codecs.scoring import ScoringCodec
 from serve.status import Followed, Refused, Served, WorkerState, note_start, worker_file, write_file
 
 if TYPE_CHECKING:
-    from carla_mlflow.result_cache import ResultCache
+    from carla_mlflow.inference.result_cache import ResultCache
 
 
 SLOW_MS = 1.0

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter, Histogram
 
-from carla_mlflow.array_spec import ArraySpec
-from carla_mlflow.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
 from serve.last_minute import Counts, LastMinute
 
 MOST_ROWS, MOST_BATCHES, MOST_ANSWERS = 512, 128, 512

@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from carla_mlflow.card import CARD_NAME, parse_card
-from carla_mlflow.cli import one_line
+from carla_mlflow.contract.card import parse_card
+from carla_mlflow.contract.strict_yaml import CARD_NAME
 from carla_mlflow.errors import ArtifactError, CarlaMlflowError, CrashError
+from carla_mlflow.escaping import one_line
 from carla_mlflow.own_process import lines_of, tell
 from serve.attempts import Attempts, Record
 from serve.flags import settings_from_environment
@@ -173,7 +174,7 @@ def _load_here(path: Path, digest: str, folder: Path) -> Iterator[dict[str, Any]
     start_logging(settings)
     with contextlib.suppress(ArtifactError, OSError, ImportError):  # loading will say
         named = parse_card((path / CARD_NAME).read_bytes()).backend if settings.backend == "card" else settings.backend
-        importlib.import_module("torch" if named != "onnx" else "carla_mlflow.onnx_backend")
+        importlib.import_module("torch" if named != "onnx" else "carla_mlflow.backends.onnx_session")
     yield {"holds": anonymous_memory(os.getpid())}
     outcome = load(path, digest or None, settings, folder)
     if isinstance(outcome, Failure):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from carla_mlflow.control import CONTROL_NAMES
+from carla_mlflow.contract.control import CONTROL_NAMES
 from serve import metrics
 from serve.admission import PREDICTIONS
 from serve.errors import STATUS

@@ -19,9 +19,10 @@ from benchmarks.bad_policies import publish
 from benchmarks.mlflow_server import MlflowServer
 from benchmarks.two_policies import NAME, Questions
 from carla_mlflow import Artifact
-from carla_mlflow.artifact import seal
-from carla_mlflow.golden import read_golden
-from carla_mlflow.mlflow_model import log_policy, logging_run
+from carla_mlflow.artifact.artifact import seal
+from carla_mlflow.artifact.golden import read_golden
+from carla_mlflow.flavor.model import log_policy
+from carla_mlflow.flavor.runs import logging_run
 from registry.store import Store
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from carla_mlflow import Artifact
-from carla_mlflow.artifact import seal
+from carla_mlflow.artifact.artifact import seal
 
 
 def with_files(artifact: Artifact, **changed: bytes) -> Artifact:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from carla_mlflow import Artifact, Engine, open_artifact
-from carla_mlflow.artifact import seal
+from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.errors import IntegrityError, ParityError, SpecError
 
 ROWS, IMAGE_ROWS = 300, 12

@@ -10,7 +10,7 @@ import msgspec
 from tests_support import EXAMPLE
 
 from carla_mlflow import Artifact, open_artifact, write_artifact
-from carla_mlflow.artifact import seal
+from carla_mlflow.artifact.artifact import seal
 from registry.cache import default_cache
 from registry.judging import judge, judge_rollback
 from registry.policy_version import PolicyVersion

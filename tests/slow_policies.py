@@ -13,7 +13,7 @@ from forging import script, with_files
 
 from benchmarks.two_policies import small_policy, write
 from benchmarks.wrk import http_request
-from carla_mlflow.golden import read_golden
+from carla_mlflow.artifact.golden import read_golden
 
 HANGS_AT, SLOW_AT = 3.125, 3.25
 """Values of the first field at which the policy does not come to an end, or takes its time."""

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from carla_mlflow import open_artifact, write_artifact
-from carla_mlflow.artifact import seal
+from carla_mlflow.artifact.artifact import seal
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "v0.1.0"

@@ -13,7 +13,7 @@ from training_export.log_evidence_command import add_log_evidence_command
 
 
 def train(options: argparse.Namespace) -> int:
-    from carla_mlflow.mlflow_model import logging_run
+    from carla_mlflow.flavor.runs import logging_run
     from training_export.checkpoint import TrainingConfig
     from training_export.train import train as train_policy
 
@@ -27,7 +27,7 @@ def train(options: argparse.Namespace) -> int:
 
 
 def drive(options: argparse.Namespace) -> int:
-    from carla_mlflow.client import PolicyClient
+    from carla_mlflow.client.client import PolicyClient
     from training_export.drive import drive_remote
     from training_export.driving import summarise
     from training_export.evaluate import check_racetrack

@@ -26,7 +26,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from carla_mlflow.errors import ExportError
-from carla_mlflow.preprocessing import load_preprocessor
+from carla_mlflow.preprocessing.skops_file import load_preprocessor
 
 POLICY, PREPROCESSOR, TRAINING = "policy.zip", "preprocessor.skops", "training.yaml"
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from carla_mlflow.card_sections import Parity
-from carla_mlflow.engine import Engine
+from carla_mlflow.artifact.golden import GOLDEN_IMAGE_ROWS, GOLDEN_ROWS, Golden
+from carla_mlflow.contract.card_sections import Parity
+from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError
-from carla_mlflow.golden import GOLDEN_IMAGE_ROWS, GOLDEN_ROWS, Golden
-from carla_mlflow.specs import ObservationSpec
+from carla_mlflow.inference.engine import Engine
 from training_export.noise import Noise, decided, measure_noise
 from training_export.trained import Arrays, TrainedPolicy, stack
 

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from carla_mlflow.card import check_action, check_tolerance, read_section, read_yaml
-from carla_mlflow.card_sections import ActionCard, Control, FieldCard, Parity, observation_spec
-from carla_mlflow.control import unstated_scales, without_defaults
+from carla_mlflow.contract.card_rules import check_action, check_tolerance
+from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, Parity, observation_spec
+from carla_mlflow.contract.control import unstated_scales, without_defaults
+from carla_mlflow.contract.strict_yaml import read_section, read_yaml
 from carla_mlflow.errors import CardError
 
 FULL_BRAKE = Control(throttle=0.0, brake=1.0, steer=0.0)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from carla_mlflow.client import PolicyClient
+from carla_mlflow.client.client import PolicyClient
 from training_export.conditions import Conditions
 from training_export.driving import Episode, Observation, drive_episode
 from training_export.plots import FRAME_EVERY, film_env, write_gif

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from carla_mlflow.card_sections import Card
-from carla_mlflow.engine import Engine
+from carla_mlflow.contract.card_sections import Card
 from carla_mlflow.errors import DrivingError
+from carla_mlflow.inference.engine import Engine
 from training_export.beams import rasterise
 from training_export.conditions import Conditions
 from training_export.driving import (

@@ -13,7 +13,7 @@ from carla_mlflow.cli import DONE, REFUSED, USAGE, add_debug, natural, positive
 from training_export.conditions import Conditions
 
 if TYPE_CHECKING:
-    from carla_mlflow.engine import Engine
+    from carla_mlflow.inference.engine import Engine
     from training_export.evidence_run import Figures
 
 DESCRIPTION = """\
@@ -55,7 +55,7 @@ def _usage(options: argparse.Namespace) -> str | None:
 
 
 def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
-    from carla_mlflow.mlflow_model import logging_run
+    from carla_mlflow.flavor.runs import logging_run
     from training_export.driving import summarise
     from training_export.evaluate import (
         check_racetrack,
@@ -85,7 +85,7 @@ def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
 
 
 def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
-    from carla_mlflow.mlflow_model import logging_run
+    from carla_mlflow.flavor.runs import logging_run
     from training_export.own_driving import Outcome, summarise
     from training_export.own_env import open_own_env
     from training_export.own_evaluation import check_seeds, evaluate_own, log_own

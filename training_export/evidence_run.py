@@ -7,7 +7,7 @@ from typing import Any
 
 import mlflow
 
-from carla_mlflow.mlflow_model import STEP_TAG
+from carla_mlflow.flavor.runs import STEP_TAG
 from training_export.opening import Judged
 
 Figures = Mapping[str, float | int]

@@ -11,14 +11,14 @@ import msgspec
 import numpy as np
 import torch
 
-from carla_mlflow.artifact import Artifact, seal
-from carla_mlflow.backend_choice import Figures, fastest, measure
-from carla_mlflow.card_sections import Card, FileCard, Parity, Preprocessing, observation_spec
-from carla_mlflow.cli import one_line
-from carla_mlflow.engine import Engine
+from carla_mlflow.artifact.artifact import Artifact, seal
+from carla_mlflow.backends.weights import hash_arrays, torch_weights
+from carla_mlflow.contract.card_sections import Card, FileCard, Parity, Preprocessing, observation_spec
+from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ArtifactError, ExportError
-from carla_mlflow.specs import ObservationSpec
-from carla_mlflow.weights import hash_arrays, torch_weights
+from carla_mlflow.escaping import one_line
+from carla_mlflow.inference.backend_choice import Figures, fastest, measure
+from carla_mlflow.inference.engine import Engine
 from training_export.compared import Asked, ask, compare
 from training_export.graph import PolicyGraph, to_torchscript
 from training_export.onnx_export import to_onnx

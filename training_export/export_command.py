@@ -13,7 +13,7 @@ from carla_mlflow.errors import ExportError
 from training_export.conditions import Conditions
 
 if TYPE_CHECKING:
-    from carla_mlflow.artifact import Artifact
+    from carla_mlflow.artifact.artifact import Artifact
     from training_export.compared import Asked
     from training_export.export import Export
     from training_export.source import Given
@@ -63,7 +63,7 @@ def export(options: argparse.Namespace) -> int:
         print(f"dry run   nothing written; it would be {name} {version} {artifact.digest}")
         return DONE
     if options.output:
-        from carla_mlflow.artifact import write_artifact
+        from carla_mlflow.artifact.artifact import write_artifact
 
         artifact = write_artifact(options.output, artifact)
         size = sum(len(data) for data in artifact.files.values())
@@ -75,7 +75,7 @@ def export(options: argparse.Namespace) -> int:
 
 
 def _given(options: argparse.Namespace) -> Given:
-    from carla_mlflow.preprocessing import operators_types
+    from carla_mlflow.preprocessing.skops_file import operators_types
     from training_export.source import Given
 
     types = operators_types(options.trust_types)
@@ -119,7 +119,7 @@ def _tell(exported: Export, trained: TrainedPolicy) -> None:
 
 
 def _tell_unknown(trained: TrainedPolicy) -> None:
-    from carla_mlflow.array_spec import UNSEEN
+    from carla_mlflow.contract.array_spec import UNSEEN
     from training_export.seen import unknown
 
     names = unknown(trained.observation)
@@ -155,7 +155,8 @@ def _measured(exported: Export, trained: TrainedPolicy, episodes: int) -> Artifa
 
 
 def _log(artifact: Artifact, run_id: str | None) -> None:
-    from carla_mlflow.mlflow_model import log_policy, logging_run
+    from carla_mlflow.flavor.model import log_policy
+    from carla_mlflow.flavor.runs import logging_run
 
     with logging_run(run_id, name=f"export {artifact.card.name} {artifact.card.version}"):
         uri = log_policy(artifact)

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from carla_mlflow.card_sections import ActionCard, Control, FieldCard, observation_spec
-from carla_mlflow.golden import Golden
-from carla_mlflow.translation import translate
+from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
+from carla_mlflow.preprocessing.translation import translate
 from training_export.checkpoint import PREPROCESSOR, Checkpoint, load_policy, preprocess
 from training_export.conditions import GOLDEN_SEEDS
 from training_export.driving import Driver, drive_episodes

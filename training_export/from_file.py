@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carla_mlflow.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.backends.onnx_checks import checked_model
+from carla_mlflow.backends.onnx_session import OnnxBackend
+from carla_mlflow.backends.torchscript_archive import checked_archive
+from carla_mlflow.backends.torchscript_ops import check_operations
+from carla_mlflow.backends.torchscript_purity import check_purity
+from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
-from carla_mlflow.golden import Golden
-from carla_mlflow.onnx_backend import OnnxBackend
-from carla_mlflow.onnx_graph import checked_model
-from carla_mlflow.torchscript_archive import checked_archive
-from carla_mlflow.torchscript_ops import check_operations
-from carla_mlflow.torchscript_purity import check_purity
 from training_export.draft import CardDraft, complete
 from training_export.from_module import from_network
 from training_export.onnx_file import OnnxFile, output_names

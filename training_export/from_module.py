@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from carla_mlflow.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
 from carla_mlflow.errors import ExportError
-from carla_mlflow.golden import Golden
 from training_export.draft import CardDraft, complete
 from training_export.graph import PolicyGraph, script_network
 from training_export.importing import make_importable, missing_code

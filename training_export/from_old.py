@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 from torch import nn
 
-from carla_mlflow.card import read_yaml
-from carla_mlflow.card_sections import observation_spec
+from carla_mlflow.contract.card_sections import observation_spec
+from carla_mlflow.contract.strict_yaml import read_yaml
 from carla_mlflow.errors import CardError
 from training_export.draft import ActionDraft, CardDraft, complete
 from training_export.from_file import load_script

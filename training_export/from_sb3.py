@@ -11,9 +11,9 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from carla_mlflow.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
 from carla_mlflow.errors import CardError, ExportError
-from carla_mlflow.translation import Normalise
+from carla_mlflow.preprocessing.translation import Normalise
 from training_export.draft import ActionDraft, CardDraft, complete
 from training_export.graph import PolicyGraph
 from training_export.sb3_answer import Answer

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.jit._trace import TracerWarning
 
-from carla_mlflow.card_sections import ActionCard
+from carla_mlflow.contract.card_sections import ActionCard
 from carla_mlflow.errors import ExportError
 from training_export.head_modules import head_module
 

@@ -1,6 +1,6 @@
 """Heads inside the graph: distribution parameters → the deterministic raw action, as torch modules.
 
-The same formulas as `carla_mlflow.heads.mode`, which the exported graph is held against.
+The same formulas as `carla_mlflow.contract.heads.mode`, which the exported graph is held against.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from carla_mlflow.card_sections import ActionCard
+from carla_mlflow.contract.card_sections import ActionCard
 
 
 class _Bounded(nn.Module):
@@ -45,7 +45,7 @@ class BetaMode(_Bounded):
 
     def forward(self, alpha: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
         """(B, A), (B, A) → (B, A)."""
-        # Not alpha + beta - 2: see carla_mlflow.heads.
+        # Not alpha + beta - 2: see carla_mlflow.contract.heads.
         above = (alpha - 1.0) + (beta - 1.0)
         peak = (alpha - 1.0) / torch.clamp(above, min=torch.finfo(torch.float32).tiny)
         mean = alpha / (alpha + beta)

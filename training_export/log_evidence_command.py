@@ -12,7 +12,7 @@ from training_export.evaluate_command import add_margin, tell
 
 
 def log_evidence(options: argparse.Namespace) -> int:
-    from carla_mlflow.mlflow_model import EVIDENCE_TAG, SELF_REPORTED, logging_run
+    from carla_mlflow.flavor.runs import EVIDENCE_TAG, SELF_REPORTED, logging_run
     from training_export.evidence_run import log_drives
     from training_export.opening import identify
     from training_export.own_driving import rows_of, summarise

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from carla_mlflow.card import MOST_TOLERANCE
-from carla_mlflow.card_sections import Parity
-from carla_mlflow.golden import Golden
-from carla_mlflow.specs import ObservationSpec
+from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.contract.card_rules import MOST_TOLERANCE
+from carla_mlflow.contract.card_sections import Parity
+from carla_mlflow.contract.specs import ObservationSpec
 from training_export.trained import Arrays, TrainedPolicy
 
 MARGIN = 4.0

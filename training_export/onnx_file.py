@@ -9,11 +9,11 @@ from typing import Any
 import onnx
 import torch
 
-from carla_mlflow.card_sections import ActionCard
+from carla_mlflow.backends.onnx_checks import checked_model
+from carla_mlflow.backends.onnx_session import OnnxBackend
+from carla_mlflow.backends.weights import ONNX_PREFIX, hash_arrays, onnx_weights
+from carla_mlflow.contract.card_sections import ActionCard
 from carla_mlflow.errors import ExportError
-from carla_mlflow.onnx_backend import OnnxBackend
-from carla_mlflow.onnx_graph import checked_model
-from carla_mlflow.weights import ONNX_PREFIX, hash_arrays, onnx_weights
 from training_export.head_modules import head_module
 from training_export.onnx_export import OPSET, strip, to_onnx_model
 

@@ -8,11 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from carla_mlflow.artifact import open_artifact
+from carla_mlflow.artifact.artifact import open_artifact
 from carla_mlflow.cli import DONE, UNREACHABLE
-from carla_mlflow.engine import Engine
 from carla_mlflow.errors import RegistryError, UnreachableError
-from carla_mlflow.preprocessing import operators_types
+from carla_mlflow.inference.engine import Engine
+from carla_mlflow.preprocessing.skops_file import operators_types
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def open_engine(model: str, scratch: Path) -> Engine:
     folder = Path(model)
     if _is_folder(model):
         return Engine.open(folder, trusted=operators_types())
-    from carla_mlflow.mlflow_model import fetch_policy  # imports mlflow, which a folder does without
+    from carla_mlflow.flavor.model import fetch_policy  # imports mlflow, which a folder does without
 
     if model.startswith(("runs:/", "models:/")):
         return Engine.open(fetch_policy(model, scratch / "fetched"), trusted=operators_types())
@@ -51,7 +51,7 @@ def identify(model: str, scratch: Path) -> Judged:
         return Judged(version["name"], version["semver"], version["digest"])
     folder = Path(model)
     if not _is_folder(model):
-        from carla_mlflow.mlflow_model import fetch_policy
+        from carla_mlflow.flavor.model import fetch_policy
 
         folder = fetch_policy(model, scratch / "fetched")
     artifact = open_artifact(folder)

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError
-from carla_mlflow.specs import ObservationSpec
 
 FIELDS = ("speed", "steering", "sensors")
 """In the order of its features; sensors are a vector, the others scalars."""

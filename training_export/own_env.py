@@ -15,9 +15,9 @@ from typing import Any
 import gymnasium
 from gymnasium.error import UnregisteredEnv
 
-from carla_mlflow.card import read_yaml
-from carla_mlflow.cli import one_line
+from carla_mlflow.contract.strict_yaml import read_yaml
 from carla_mlflow.errors import CarlaMlflowError, DrivingError
+from carla_mlflow.escaping import one_line
 from training_export.from_module import import_code
 
 

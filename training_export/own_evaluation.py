@@ -8,9 +8,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from carla_mlflow.control import CONTROL_NAMES, inverse_controller
-from carla_mlflow.engine import Engine
+from carla_mlflow.contract.control import CONTROL_NAMES, inverse_controller
 from carla_mlflow.errors import ActionError, DrivingError, SpecError
+from carla_mlflow.inference.engine import Engine
 from training_export.conditions import Conditions
 from training_export.evidence_run import log_drives
 from training_export.opening import Judged

@@ -9,10 +9,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from carla_mlflow.array_spec import ArraySpec
-from carla_mlflow.card_sections import ActionCard
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import DrivingError
-from carla_mlflow.specs import ObservationSpec
 from training_export.spaces import SINGLE
 
 OTHER = "it is another environment than the policy was trained in, or needs the wrappers that it had there"

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError
-from carla_mlflow.out_of_graph import OutOfGraph
-from carla_mlflow.preprocessing import check_fitted, dump_preprocessor
-from carla_mlflow.specs import ObservationSpec
-from carla_mlflow.translation import Untranslatable, translate
+from carla_mlflow.preprocessing.beside_graph import OutOfGraph
+from carla_mlflow.preprocessing.skops_file import check_fitted, dump_preprocessor
+from carla_mlflow.preprocessing.translation import Untranslatable, translate
 from training_export.graph import Flatten
 from training_export.trained import Arrays, flatten
 

@@ -11,9 +11,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecNormalize
 
-from carla_mlflow.card_sections import ActionCard
+from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.contract.card_sections import ActionCard
 from carla_mlflow.errors import ExportError
-from carla_mlflow.golden import Golden
 from training_export.spaces import SINGLE
 from training_export.trained import Arrays, control_of
 

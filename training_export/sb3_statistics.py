@@ -18,7 +18,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
 from carla_mlflow.errors import ExportError
-from carla_mlflow.translation import Normalise
+from carla_mlflow.preprocessing.translation import Normalise
 from training_export.spaces import SINGLE
 from training_export.untrusted import read_pickle, read_pickled
 

@@ -10,9 +10,9 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from carla_mlflow.card_sections import FieldCard, Seen, observation_spec
-from carla_mlflow.fitted import branches
-from carla_mlflow.specs import ObservationSpec
+from carla_mlflow.contract.card_sections import FieldCard, Seen, observation_spec
+from carla_mlflow.contract.specs import ObservationSpec
+from carla_mlflow.preprocessing.fitted import branches
 from training_export.trained import Arrays
 
 SPREAD = 5.0

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError
-from carla_mlflow.preprocessing import load_preprocessor
-from carla_mlflow.specs import ObservationSpec
+from carla_mlflow.preprocessing.skops_file import load_preprocessor
 from training_export.draft import CardDraft, read_draft
 from training_export.importing import make_importable
 from training_export.preprocessed import Prepare, Preprocessed, no_preprocessor, preprocessed
@@ -101,7 +101,7 @@ def _from_run(source: str, draft: CardDraft) -> Opened:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from carla_mlflow.mlflow_model import expand_latest
+    from carla_mlflow.flavor.runs import expand_latest
 
     run_id = expand_latest(source).removeprefix("runs:/").partition("/")[0]
     with tempfile.TemporaryDirectory() as scratch:

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 from gymnasium import spaces
 
-from carla_mlflow.card_sections import FieldCard
-from carla_mlflow.control import RAW_NAMES
+from carla_mlflow.contract.card_sections import FieldCard
+from carla_mlflow.contract.control import RAW_NAMES
 from carla_mlflow.errors import CardError
 from training_export.draft import ActionDraft
 

@@ -24,8 +24,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 from tqdm import tqdm
 
+from carla_mlflow.build import git_state
 from carla_mlflow.errors import ExportError
-from carla_mlflow.mlflow_model import STEP_TAG
+from carla_mlflow.flavor.runs import STEP_TAG
 from training_export.checkpoint import (
     Checkpoint,
     TrainingConfig,
@@ -37,7 +38,6 @@ from training_export.checkpoint import (
 )
 from training_export.conditions import SCALER_SEEDS, TRAINING_SEEDS
 from training_export.env import ENV_ID, RATE_HZ, Racetrack
-from training_export.git_state import git_state
 from training_export.plots import plot_learning_curve
 
 SCALER_STEPS = 2_000

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carla_mlflow.card_sections import ActionCard, FieldCard
-from carla_mlflow.control import controller
+from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.contract.card_sections import ActionCard, FieldCard
+from carla_mlflow.contract.control import controller
+from carla_mlflow.contract.heads import PARAMETERS, POSITIVE, mode
+from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError
-from carla_mlflow.golden import Golden
-from carla_mlflow.heads import PARAMETERS, POSITIVE, mode
-from carla_mlflow.specs import ObservationSpec
 from training_export.graph import PolicyGraph
 from training_export.onnx_file import OnnxFile
 

@@ -12,10 +12,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
-from carla_mlflow.actions import Actions
-from carla_mlflow.card_sections import Card
-from carla_mlflow.observations import from_rows
-from carla_mlflow.specs import ObservationSpec
+from carla_mlflow.contract.actions import Actions
+from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.observations import from_rows
+from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
 from serve.codecs.columns import Base64, Column, from_base64
 from serve.codecs.options import check_budget, check_seed, row_strings, text_bytes

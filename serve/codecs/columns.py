@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from carla_mlflow.array_spec import ArraySpec
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.observations import cast
 from carla_mlflow.errors import SpecError
-from carla_mlflow.observations import cast
 
 
 class Base64(msgspec.Struct, forbid_unknown_fields=True, gc=False):

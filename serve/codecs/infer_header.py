@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from carla_mlflow.array_spec import ArraySpec
-from carla_mlflow.control import CONTROL_NAMES
-from carla_mlflow.specs import ObservationSpec
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
 from serve.codecs.options import check_budget, check_seed
 from serve.errors import ApiError

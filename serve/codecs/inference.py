@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from carla_mlflow.actions import Actions
-from carla_mlflow.array_spec import ArraySpec
-from carla_mlflow.card_sections import Card
-from carla_mlflow.control import CONTROL_NAMES
+from carla_mlflow.contract.actions import Actions
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.observations import cast
 from carla_mlflow.errors import SpecError
-from carla_mlflow.observations import cast
 from serve.codecs.carla import PredictRequest
 from serve.codecs.infer_header import Header, HeaderReader, Wanted
 from serve.codecs.options import Body, check_size, text_bytes

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from carla_mlflow.sampling import MAX_SEED
-from carla_mlflow.specs import ObservationSpec
+from carla_mlflow.contract.specs import ObservationSpec
+from carla_mlflow.inference.sampling import MAX_SEED
 from serve.errors import ApiError
 
 Body = bytes | memoryview

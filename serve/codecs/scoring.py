@@ -14,8 +14,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from carla_mlflow.observations import from_rows
-from carla_mlflow.specs import ObservationSpec
+from carla_mlflow.contract.observations import from_rows
+from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
 from serve.codecs.carla import PredictRequest
 from serve.codecs.options import check_seed, row_strings

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from carla_mlflow.array_spec import ArraySpec
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.observations import cast
+from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import SpecError
-from carla_mlflow.observations import cast
-from carla_mlflow.specs import ObservationSpec
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from carla_mlflow import Engine, open_artifact
-from carla_mlflow.artifact import Artifact
+from carla_mlflow.artifact.artifact import Artifact
 from carla_mlflow.cli import DONE, add_debug, run_command
-from carla_mlflow.control import CONTROL_NAMES
+from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.errors import RefusedError
-from carla_mlflow.preprocessing import operators_types
+from carla_mlflow.preprocessing.skops_file import operators_types
 from serve.settings import CHOICES, Settings
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from carla_mlflow.control import CONTROL_NAMES
+from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.errors import RefusedError
 
 

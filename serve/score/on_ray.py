@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 import ray
 
-from carla_mlflow.artifact import Artifact, open_artifact
-from carla_mlflow.engine import Engine
+from carla_mlflow.artifact.artifact import Artifact, open_artifact
 from carla_mlflow.errors import RefusedError, SpecError
-from carla_mlflow.preprocessing import operators_types
+from carla_mlflow.inference.engine import Engine
+from carla_mlflow.preprocessing.skops_file import operators_types
 from serve.score.files import opened, result_schema, row_groups
 from serve.score.run import PART_ROWS, PIECE_ROWS, Scorer
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from carla_mlflow.control import CONTROL_NAMES
-from carla_mlflow.engine import Engine
+from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.errors import SpecError
+from carla_mlflow.inference.engine import Engine
 from serve.cores import usable_cores
 from serve.score.columns import observations_in
 from serve.score.files import opened, result_schema

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from carla_mlflow import Engine, open_artifact, write_artifact
-from carla_mlflow.artifact import new_folder, seal
+from carla_mlflow.artifact.artifact import new_folder, seal
 from carla_mlflow.errors import ArtifactError, CardError, IntegrityError, ParityError
 
 

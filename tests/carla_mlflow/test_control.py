@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carla_mlflow.card import check_action
-from carla_mlflow.card_sections import ActionCard, Control
-from carla_mlflow.control import RAW_NAMES, controller, inverse_controller
+from carla_mlflow.contract.card_rules import check_action
+from carla_mlflow.contract.card_sections import ActionCard, Control
+from carla_mlflow.contract.control import RAW_NAMES, controller, inverse_controller
 
 FALLBACK = Control(0, 1, 0)
 TABLE = [Control(1, 0, 0), Control(0, 1, 0), Control(0.5, 0, -1)]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from carla_mlflow import Engine, open_artifact
-from carla_mlflow.artifact import seal
-from carla_mlflow.backend_choice import fastest, load_fastest
+from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.errors import ActionError, SpecError
-from carla_mlflow.tiles import plan
+from carla_mlflow.inference.backend_choice import fastest, load_fastest
+from carla_mlflow.inference.batch_shapes import plan
 
 ROWS = 300
 

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carla_mlflow.cli import one_line
 from carla_mlflow.errors import RefusedError
-from carla_mlflow.escaping import escaped
+from carla_mlflow.escaping import escaped, one_line
 
 ANSI, FORGED, TURNED = "\x1b[2J", "good\n   9  entry", "a\u202eb"
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import distributions as td
 
-from carla_mlflow.card_sections import ActionCard, Control
-from carla_mlflow.heads import PARAMETERS, mode, sample
-from carla_mlflow.sampling import row_generators
+from carla_mlflow.contract.card_sections import ActionCard, Control
+from carla_mlflow.contract.heads import PARAMETERS, mode, sample
+from carla_mlflow.inference.sampling import row_generators
 from training_export.head_modules import head_module
 
 RNG = np.random.default_rng(0)

@@ -13,8 +13,8 @@ from forging import with_files
 from onnx import TensorProto, helper
 
 from carla_mlflow import Artifact, Engine, open_artifact
+from carla_mlflow.backends.onnx_checks import checked_model
 from carla_mlflow.errors import ArtifactError
-from carla_mlflow.onnx_graph import checked_model
 
 
 @pytest.fixture(scope="module")

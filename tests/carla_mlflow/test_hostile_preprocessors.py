@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from carla_mlflow.errors import ArtifactError
-from carla_mlflow.preprocessing import dump_preprocessor, load_preprocessor
+from carla_mlflow.preprocessing.skops_file import dump_preprocessor, load_preprocessor
 
 RNG = np.random.default_rng(0)
 FITTED_ON = RNG.normal([5, 0, 100, 7], [3, 1e-3, 50, 1], (200, 4))

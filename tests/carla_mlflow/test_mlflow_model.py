@@ -16,9 +16,10 @@ from registry_policies import changed
 from registry_policies import example as example_artifact
 
 from carla_mlflow import Engine, open_artifact
-from carla_mlflow import code_bundle as bundle
 from carla_mlflow.errors import NotFoundError
-from carla_mlflow.mlflow_model import STEP_TAG, expand_latest, fetch_policy, log_policy, logging_run
+from carla_mlflow.flavor import code_bundle as bundle
+from carla_mlflow.flavor.model import fetch_policy, log_policy
+from carla_mlflow.flavor.runs import STEP_TAG, expand_latest, logging_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
@@ -48,7 +49,7 @@ def test_the_model_acts_exactly_as_the_engine(logged: str, example: Path, monkey
 
 
 def test_raw_actions_whose_meaning_no_card_says_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    from carla_mlflow.pyfunc_model import PolicyModel  # here, since MLflow warns of it as it is imported
+    from carla_mlflow.flavor.pyfunc_model import PolicyModel  # here, since MLflow warns of it as it is imported
 
     action = example_artifact().card.action
     wide = msgspec.structs.replace(action, raw={**action.raw, "acceleration": (-1.0, 2.0)})

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from carla_mlflow import ArraySpec, ObservationSpec
+from carla_mlflow.contract.observations import as_arrays, collect
 from carla_mlflow.errors import SpecError
-from carla_mlflow.observations import as_arrays, collect
 
 SPECS = ObservationSpec(
     (

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, PolynomialFeatures, StandardScaler
 
 from carla_mlflow.errors import ArtifactError
-from carla_mlflow.out_of_graph import OutOfGraph
+from carla_mlflow.preprocessing.beside_graph import OutOfGraph
 
 RNG = np.random.default_rng(0)
 FITTED_ON = RNG.normal([5, 0, 100, 7], [3, 1e-3, 50, 1], (200, 4))

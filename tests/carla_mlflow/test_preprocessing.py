@@ -29,8 +29,8 @@ from sklearn.preprocessing import (
 )
 
 from carla_mlflow.errors import ArtifactError, ExportError
-from carla_mlflow.out_of_graph import OutOfGraph
-from carla_mlflow.preprocessing import TRUSTED_TYPES, dump_preprocessor, load_preprocessor
+from carla_mlflow.preprocessing.beside_graph import OutOfGraph
+from carla_mlflow.preprocessing.skops_file import TRUSTED_TYPES, dump_preprocessor, load_preprocessor
 
 RNG = np.random.default_rng(0)
 FITTED_ON = RNG.normal([5, 0, 100, 7], [3, 1e-3, 50, 1], (200, 4))
@@ -40,7 +40,8 @@ NAMED = pd.DataFrame(FITTED_ON, columns=list("abcd"))
 
 def test_importing_it_loads_nothing_that_a_server_of_another_backend_lacks():
     unwanted = ["torch", "sklearn", "skops", "scipy", "pandas"]
-    code = f"import carla_mlflow.preprocessing, sys; print([name for name in {unwanted} if name in sys.modules])"
+    statement = "import carla_mlflow.preprocessing.skops_file"
+    code = f"{statement}, sys; print([name for name in {unwanted} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -90,7 +91,7 @@ def test_the_same_transformer_gives_the_same_bytes():
 def test_another_process_writes_the_same_bytes():
     code = """
 import hashlib, numpy, sys
-from carla_mlflow.preprocessing import dump_preprocessor
+from carla_mlflow.preprocessing.skops_file import dump_preprocessor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 fitted = make_pipeline(StandardScaler(), MinMaxScaler()).fit(numpy.arange(12.0).reshape(4, 3))

@@ -13,10 +13,10 @@ import torchscript_cases as cases
 from torch import nn
 
 from carla_mlflow import Engine, ObservationSpec
-from carla_mlflow.array_spec import ArraySpec
-from carla_mlflow.card_sections import FieldCard
-from carla_mlflow.proof import ROWS, proof_sample
-from carla_mlflow.workspace import Workspace
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.card_sections import FieldCard
+from carla_mlflow.inference.shape_proof import ROWS, proof_sample
+from carla_mlflow.inference.workspace import Workspace
 from training_export.draft import ActionDraft, CardDraft, complete
 from training_export.export import Export, export_policy
 from training_export.from_module import from_network

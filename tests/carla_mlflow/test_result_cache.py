@@ -7,7 +7,7 @@ import pytest
 
 from carla_mlflow import Engine
 from carla_mlflow.errors import SpecError
-from carla_mlflow.result_cache import ResultCache
+from carla_mlflow.inference.result_cache import ResultCache
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from carla_mlflow.errors import SpecError
-from carla_mlflow.sampling import checked_seed, row_generators
+from carla_mlflow.inference.sampling import checked_seed, row_generators
 
 
 def test_a_rows_generator_depends_on_digest_seed_and_every_byte_of_its_observation():

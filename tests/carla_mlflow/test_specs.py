@@ -154,7 +154,7 @@ def test_no_row_is_refused():
 
 @pytest.mark.filterwarnings("ignore")  # what MLflow warns of at import
 def test_the_mlflow_signature_has_a_column_a_field_or_named_tensors_for_images():
-    from carla_mlflow.signature import signature_of
+    from carla_mlflow.flavor.signature import signature_of
 
     signature = signature_of(SPECS)
     assert [(c.name, str(c.type)) for c in signature.inputs.inputs] == [

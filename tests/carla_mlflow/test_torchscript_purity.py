@@ -10,8 +10,8 @@ import torch
 import torchscript_cases as cases
 from torch import nn
 
+from carla_mlflow.backends.torchscript_module import TorchScriptBackend
 from carla_mlflow.errors import ArtifactError
-from carla_mlflow.torchscript_backend import TorchScriptBackend
 
 
 def loaded(module: nn.Module) -> TorchScriptBackend:

@@ -24,9 +24,9 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
+from carla_mlflow.backends.torchscript_ops import check_operations
 from carla_mlflow.errors import ExportError
-from carla_mlflow.torchscript_ops import check_operations
-from carla_mlflow.translation import Untranslatable, translate
+from carla_mlflow.preprocessing.translation import Untranslatable, translate
 
 RNG = np.random.default_rng(0)
 WIDTH = 6

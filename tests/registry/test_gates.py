@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from carla_mlflow import open_artifact
-from carla_mlflow.card_sections import Card
+from carla_mlflow.contract.card_sections import Card
 from registry.episodes import EpisodeRow, Evidence
 from registry.gates import Candidate, Champion, judge, shortfalls
 from registry.margins import Margins, read_margins

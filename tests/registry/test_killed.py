@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from registry_policies import NAME, cache_folder, changed, registered, to_production
 
-from carla_mlflow.artifact import PARTIAL
+from carla_mlflow.artifact.artifact import PARTIAL
 from registry.cache import cached_path, fetch_to_cache
 from registry.journal import problems
 from registry.moves import look

@@ -9,9 +9,10 @@ import pytest
 from registry_policies import NAME, cache_folder, changed, enter, example, registered, roll_back, to_production
 from tests_support import run_command
 
-from carla_mlflow.artifact import open_artifact
+from carla_mlflow.artifact.artifact import open_artifact
 from carla_mlflow.errors import NotFoundError
-from carla_mlflow.mlflow_model import log_policy, logging_run
+from carla_mlflow.flavor.model import log_policy
+from carla_mlflow.flavor.runs import logging_run
 from registry.cache import fetch_to_cache
 from registry.journal import problems
 from registry.moves import look

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from carla_mlflow import open_artifact, write_artifact
-from carla_mlflow.artifact import seal
-from carla_mlflow.card import identity_of
+from carla_mlflow.artifact.artifact import seal
+from carla_mlflow.contract.card import identity_of
 from carla_mlflow.errors import IntegrityError, NotFoundError, RefusedError
 from registry.cache import cached_path, default_cache, fetch_to_cache
 from registry.judging import judge

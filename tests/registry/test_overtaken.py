@@ -20,7 +20,7 @@ from registry_policies import (
 )
 
 from carla_mlflow.errors import RefusedError
-from carla_mlflow.mlflow_model import STEP_TAG
+from carla_mlflow.flavor.runs import STEP_TAG
 from registry.journal import Move
 from registry.lifecycle import PROTECTED
 from registry.moves import append, look

@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks.networks import mlp
 from carla_mlflow import write_artifact
-from carla_mlflow.card_sections import Seen
+from carla_mlflow.contract.card_sections import Seen
 from carla_mlflow.errors import IntegrityError, RefusedError
 from registry.changes import contract_changes, other_changes
 from registry.moves import look

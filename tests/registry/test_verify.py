@@ -22,10 +22,10 @@ from sklearn.preprocessing import StandardScaler
 from tests_support import run_command
 
 from carla_mlflow import Artifact, Engine, open_artifact
-from carla_mlflow.artifact import seal, sha256
+from carla_mlflow.artifact.artifact import seal, sha256
+from carla_mlflow.artifact.golden import Golden, read_golden
 from carla_mlflow.errors import ArtifactError, IntegrityError, ParityError
-from carla_mlflow.golden import Golden, read_golden
-from carla_mlflow.preprocessing import load_preprocessor
+from carla_mlflow.preprocessing.skops_file import load_preprocessor
 from registry.verify import verify
 
 

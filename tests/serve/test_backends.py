@@ -16,7 +16,8 @@ from tests_support import Server, run_command
 from benchmarks.architectures import ARCHITECTURES
 from benchmarks.networks import small_view
 from carla_mlflow import Engine, write_artifact
-from carla_mlflow.mlflow_model import log_policy, logging_run
+from carla_mlflow.flavor.model import log_policy
+from carla_mlflow.flavor.runs import logging_run
 from training_export.export import export_policy
 
 

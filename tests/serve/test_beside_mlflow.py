@@ -26,8 +26,8 @@ from benchmarks.free_port import free_port
 from benchmarks.networks import FULL_BRAKE, UNIT, small_view
 from benchmarks.two_policies import write
 from carla_mlflow import Engine, open_artifact
-from carla_mlflow.card_sections import ActionCard, FieldCard
-from carla_mlflow.control import CONTROL_NAMES
+from carla_mlflow.contract.card_sections import ActionCard, FieldCard
+from carla_mlflow.contract.control import CONTROL_NAMES
 from training_export.draft import CardDraft
 from training_export.export import export_policy
 from training_export.from_module import from_network

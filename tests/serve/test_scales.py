@@ -14,7 +14,7 @@ from registry_policies import changed, example
 from tests_support import Server
 
 from carla_mlflow import PolicyClient, write_artifact
-from carla_mlflow.card_sections import FieldCard
+from carla_mlflow.contract.card_sections import FieldCard
 from training_export.draft import ActionDraft, CardDraft, complete
 from training_export.export import export_policy
 from training_export.from_module import from_network

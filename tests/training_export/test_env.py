@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from highway_env.vehicle.kinematics import Vehicle
 
-from carla_mlflow.card_sections import observation_spec
+from carla_mlflow.contract.card_sections import observation_spec
 from training_export.beams import BEAM_ANGLES_DEG, BEAM_RANGE_M, car_beams, rasterise, road_beams
 from training_export.driving import drive_episode, random_driver
 from training_export.env import Racetrack

@@ -10,8 +10,8 @@ import torch
 from msgspec.structs import replace
 from sb3_policies import CASES, CHOOSE, DRIVE, Trainer
 
-from carla_mlflow.array_spec import ArraySpec
-from carla_mlflow.card_sections import FieldCard, Seen, observation_spec
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.card_sections import FieldCard, Seen, observation_spec
 from carla_mlflow.errors import CardError
 from training_export.compared import compared_batches
 from training_export.draft import ActionDraft, CardDraft

@@ -12,7 +12,7 @@ import torch
 from tests_support import run_command
 
 from carla_mlflow import open_artifact
-from carla_mlflow.card_sections import Control, FieldCard, Parity, observation_spec
+from carla_mlflow.contract.card_sections import Control, FieldCard, Parity, observation_spec
 from carla_mlflow.errors import CardError, ExportError
 from training_export.draft import ActionDraft, CardDraft, complete, read_draft
 from training_export.export import export_policy

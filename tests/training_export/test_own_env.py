@@ -12,8 +12,8 @@ import pytest
 from own_environment import write_own_files
 
 from carla_mlflow import Engine
-from carla_mlflow.card_sections import ActionCard, Control, FieldCard, observation_spec
-from carla_mlflow.control import inverse_controller
+from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
+from carla_mlflow.contract.control import inverse_controller
 from carla_mlflow.errors import CardError, DrivingError
 from training_export.conditions import Conditions
 from training_export.draft import read_draft

@@ -20,8 +20,8 @@ from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScal
 from tests_support import ROOT, run_command
 
 from carla_mlflow import Engine, open_artifact
-from carla_mlflow.card_sections import Control, Seen
-from carla_mlflow.control import controller
+from carla_mlflow.contract.card_sections import Control, Seen
+from carla_mlflow.contract.control import controller
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from training_export.draft import ActionDraft, complete
 from training_export.export import Export, export_policy

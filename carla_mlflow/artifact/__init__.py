@@ -1,0 +1,1 @@
+"""A policy on disk: the folder, its digest, and the golden rows that say what it answers."""

@@ -1,0 +1,199 @@
+"""The policy artifact: a folder of files that a card describes, written whole or not at all, opened verified.
+
+    model_card.yaml  the contract, and the sha256 of every other file
+    model.pt         TorchScript: preprocessing + network + head
+    golden.npz       observations with what the trained policy did
+
+The artifact's digest is the sha256 of the card's bytes. Opening reads every file once, compares it with the
+card (and the card with the pinned digest), and hands out those same bytes: nothing is parsed before, and
+nothing is read again afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ..contract.card import dump_card, parse_card
+from ..contract.card_sections import Card, FileCard
+from ..contract.strict_yaml import CARD_NAME
+from ..contract.strict_yaml import MOST_BYTES as MOST_CARD_BYTES
+from ..errors import ArtifactError, CardError, IntegrityError
+
+MOST_FILE_BYTES = 4 << 30
+PARTIAL = ".partial"
+"""Ends the name of a folder that is being written, or that a killed process left."""
+"""Of one file. A driving policy's graph has some megabytes; what is larger is not read into memory."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A verified artifact: its card, its digest, and the verified bytes of every file, the card's own too."""
+
+    path: Path
+    card: Card
+    digest: str
+    pinned: bool
+    files: Mapping[str, bytes]
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The backends that it has a graph for."""
+        return tuple(file.backend for file in self.card.files.values() if file.backend is not None)
+
+    def file_of_backend(self, backend: str) -> bytes:
+        """The graph for `torchscript` or `onnx`."""
+        for name, file in self.card.files.items():
+            if file.backend == backend:
+                return self.files[name]
+        raise ArtifactError(f"{self.path}: has no graph for the backend {backend}")
+
+
+def sha256(data: bytes) -> str:
+    """`sha256:` and 64 hex digits."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def open_artifact(path: Path, digest: str | None = None) -> Artifact:
+    """Opens an artifact and verifies all of it.
+
+    Args:
+        path: the folder.
+        digest: the digest it is pinned to; None trusts whatever card lies there.
+
+    Raises:
+        IntegrityError: a file is missing, extra, a link or other than a plain file, or differs from the card;
+            or the card differs from the pin. The text names the file.
+        CardError: the card is not one.
+    """
+    if not path.is_dir():
+        raise ArtifactError(f"{path}: there is no such folder")
+    _refuse_strange_entries(path)
+    card_bytes = _read(path, CARD_NAME)
+    actual = sha256(card_bytes)
+    if digest is not None and actual != digest:
+        raise IntegrityError(f"{CARD_NAME}: its digest is {actual}, but {digest} was pinned")
+    card = parse_card(card_bytes)
+    extra = {entry.name for entry in path.iterdir()} - set(card.files) - {CARD_NAME}
+    if extra:
+        raise IntegrityError(f"{', '.join(sorted(extra))}: not listed in {CARD_NAME}")
+    files = {CARD_NAME: card_bytes}
+    for name, file in card.files.items():
+        data = _read(path, name)
+        if sha256(data) != file.sha256:
+            raise IntegrityError(
+                f"{name}: its bytes differ from {CARD_NAME}: expected {file.sha256}, got {sha256(data)}"
+            )
+        files[name] = data
+    return Artifact(path, card, actual, digest is not None, files)
+
+
+def _refuse_strange_entries(path: Path) -> None:
+    for entry in sorted(path.iterdir()):
+        mode = entry.lstat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "not a plain file"
+            raise IntegrityError(f"{entry.name}: is {kind}; an artifact holds plain files only")
+
+
+def _read(path: Path, name: str) -> bytes:
+    # O_NOFOLLOW and O_NONBLOCK: a link or a fifo put here after the look above is refused, not followed or waited on.
+    try:
+        descriptor = os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{name}: is missing") from error
+    except OSError as error:
+        raise IntegrityError(f"{name}: can't be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise IntegrityError(f"{name}: not a plain file")
+        most = MOST_CARD_BYTES if name == CARD_NAME else MOST_FILE_BYTES
+        if os.fstat(descriptor).st_size > most:
+            raise (CardError if name == CARD_NAME else ArtifactError)(f"{name}: larger than {most >> 20:,} MiB")
+        return file.read(most)
+
+
+def seal(card: Card, files: Mapping[str, bytes]) -> Artifact:
+    """Makes an artifact in memory: fills the files' hashes into the card, and the card's own.
+
+    Args:
+        card: complete but for the hashes; each file's `backend` is kept.
+        files: the bytes of every file in `card.files`.
+
+    Raises:
+        CardError: the card contradicts itself.
+    """
+    hashed = {name: FileCard(sha256(data), card.files[name].backend) for name, data in files.items()}
+    card_bytes = dump_card(msgspec.structs.replace(card, files=hashed))
+    return Artifact(Path(), parse_card(card_bytes), sha256(card_bytes), True, {**files, CARD_NAME: card_bytes})
+
+
+def write_artifact(path: Path, artifact: Artifact) -> Artifact:
+    """Writes a sealed artifact beside its place, then renames it there: it appears whole or not at all.
+
+    Args:
+        path: the folder to make; it must not exist.
+        artifact: from `seal` or `open_artifact`.
+
+    Returns:
+        The artifact as read back from the folder.
+    """
+    if path.exists():
+        raise ArtifactError(f"{path}: already exists; remove it or write elsewhere")
+    with new_folder(path) as beside:
+        for name, data in artifact.files.items():
+            write_synced(beside / name, data)
+    return open_artifact(path, artifact.digest)
+
+
+class new_folder:  # noqa: N801  reads as a function at its call
+    """Context: yields a private folder beside `path` that becomes `path` when the block ends well, else vanishes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+
+    def __enter__(self) -> Path:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._beside.mkdir(mode=0o700)
+        return self._beside
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                _sync(self._beside)
+                os.rename(self._beside, self._path)
+                _sync(self._path.parent)
+        finally:
+            shutil.rmtree(self._beside, ignore_errors=True)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Writes a file that survives a power cut once this returns."""
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """A file that was written by others survives a power cut once this returns; anything else is left alone."""
+    if stat.S_ISREG(path.lstat().st_mode):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

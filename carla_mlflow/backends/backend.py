@@ -1,0 +1,49 @@
+"""What a backend is: it runs the exported graph behind one call, arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Sequence[NDArray[Any]]
+Features = Callable[[Arrays], NDArray[np.float32]]
+"""Observation arrays in the card's order, each (T, *shape) → the graph's one input, float32 (T, F)."""
+ALIGNMENT = 64
+"""Bytes. Intel's MKL promises the same bits from run to run only for arrays that start on such an address."""
+
+
+class Bound(Protocol):
+    """The graph bound to input buffers of one fixed shape."""
+
+    def replace(self, index: int, array: NDArray[Any]) -> None:
+        """Takes another C-contiguous array of the same shape and dtype as input `index`, until replaced again."""
+
+    def run(self) -> Arrays:
+        """The outputs for what now lies in the inputs; they may be overwritten by the next run."""
+
+
+class Backend(Protocol):
+    """The graph, loaded. Safe to call from several threads; what `bind` gives belongs to one thread at a time."""
+
+    name: str
+    out_of_memory: type[Exception]
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        """Arrays in the card's order, each (B, *shape) → `raw` and the head's parameters, each (B, width)."""
+
+    def allocate(self, count: int, dtype: str) -> NDArray[Any]:
+        """A zeroed buffer of that many elements, placed where the device reads it fastest."""
+
+    def bind(self, inputs: Arrays) -> Bound:
+        """Binds the graph to buffers from `allocate`, each (T, *shape)."""
+
+
+def aligned(count: int, dtype: str) -> NDArray[Any]:
+    """A zeroed array in ordinary memory that starts at a multiple of ALIGNMENT."""
+    size = count * np.dtype(dtype).itemsize
+    memory = np.zeros(size + ALIGNMENT, dtype=np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype)

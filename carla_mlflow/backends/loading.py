@@ -1,0 +1,101 @@
+"""An artifact's graph in a backend, shown to take and give what the card says.
+
+A backend is imported with the policy that needs it, never before: a server of an ONNX policy imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..artifact.artifact import Artifact
+from ..errors import ArtifactError
+from .backend import Backend, Features
+
+EXAMPLE_ROWS = 3  # neither 1 nor a tile: a graph made for one number of rows is found out
+
+
+@dataclass(frozen=True)
+class LoadedGraph:
+    """A backend that holds the graph, and what makes its input when preprocessing is outside it."""
+
+    backend: Backend
+    features: Features | None
+
+
+def load_graph(artifact: Artifact, backend: str, device: str, trusted: Sequence[str]) -> LoadedGraph:
+    """Loads the graph for a backend and asks it once.
+
+    Args:
+        artifact: verified.
+        backend: `torchscript` or `onnx`.
+        device: from `select_device`.
+        trusted: types that preprocessor.skops may hold beyond our own list, when it runs outside the graph.
+
+    Raises:
+        ArtifactError: there is none for that backend, or it does not fit the card.
+    """
+    specs, outputs = artifact.card.observation_spec, artifact.card.action.outputs()
+    features = None if artifact.card.preprocessing.in_graph else _outside_the_graph(artifact, trusted)
+    inputs = specs.names if features is None else ("features",)
+    loaded = load_backend(backend, artifact.file_of_backend(backend), device, inputs, tuple(outputs))
+    example = list(specs.example(EXAMPLE_ROWS).values())
+    given = example if features is None else [features(example)]
+    before = [array.tobytes() for array in given]
+    try:
+        answers = [np.array(answer) for answer in loaded(given)]
+        again = loaded(given)
+    except (RuntimeError, AttributeError, TypeError, ValueError, MemoryError) as error:  # whatever it returned
+        raise ArtifactError(f"the graph does not take or give what the card says: {_last_line(error)}") from error
+    found = [(answer.shape, answer.dtype.name) for answer in answers]
+    if found != [((EXAMPLE_ROWS, width), "float32") for width in outputs.values()]:
+        wanted = ", ".join(f"{name} [{EXAMPLE_ROWS}, {width}]" for name, width in outputs.items())
+        raise ArtifactError(f"the graph returns {found}, but the head needs float32 {wanted}")
+    if [array.tobytes() for array in given] != before:
+        raise ArtifactError("the graph writes into the observations that it is given")
+    if not all(np.allclose(one, two, equal_nan=True) for one, two in zip(answers, again, strict=True)):
+        raise ArtifactError("the graph answers the same observation otherwise when it is asked again")
+    return LoadedGraph(loaded, features)
+
+
+def load_backend(name: str, graph: bytes, device: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Backend:
+    """Loads the graph into the backend of that name.
+
+    Args:
+        name: `torchscript` or `onnx`.
+        graph: verified bytes.
+        device: from `select_device`.
+        inputs: names, in the card's order.
+        outputs: names: `raw`, then the head's parameters.
+
+    Raises:
+        ArtifactError: the bytes are no such graph, or one that a policy may not hold.
+    """
+    try:
+        if name == "torchscript":
+            from .torchscript_module import TorchScriptBackend
+
+            return TorchScriptBackend(graph, device)
+        from .onnx_session import OnnxBackend
+
+        return OnnxBackend(graph, device, inputs, outputs)
+    except ModuleNotFoundError as error:
+        extra = "torch" if name == "torchscript" else "onnx"
+        raise ArtifactError(f"the backend {name} needs {error.name}: pip install 'carla-mlflow[{extra}]'") from error
+
+
+def _outside_the_graph(artifact: Artifact, trusted: Sequence[str]) -> Features:
+    from ..preprocessing.beside_graph import OutOfGraph
+    from ..preprocessing.skops_file import load_preprocessor
+
+    source = artifact.card.preprocessing.source
+    assert source is not None  # the card's own rule
+    transform = OutOfGraph(load_preprocessor(artifact.files[source], trusted))
+    return lambda arrays: transform(np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1))
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

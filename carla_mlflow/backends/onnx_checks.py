@@ -1,0 +1,130 @@
+"""What a policy's ONNX file may hold: the standard operators, and all of its numbers in itself.
+
+ONNX operators only compute, but a tensor may name an outside file to be read in its place (external data), and
+operators of other domains are libraries. Both are refused before ONNX Runtime sees a byte; so is chance, since a
+policy's answer is its observation's alone, and a loop that need not end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArtifactError
+
+DOMAINS = frozenset({"", "ai.onnx"})
+RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+MOST_TRIPS = 10_000
+"""Rounds of nested loops together: a recurrent policy goes over its few time steps."""
+MOST_SCANS = 3
+"""Nested loops over what lies in memory already, which may be rows, time steps and elements."""
+SCANS = frozenset({"Scan", "SequenceMap"})
+MOST_ELEMENTS = 1 << 26
+"""Of a tensor that is made from a shape alone, and so costs the file nothing."""
+
+
+def checked_model(graph: bytes) -> bytes:
+    """An ONNX model written anew from what was checked: the same bytes may mean more to another reader.
+
+    Raises:
+        ArtifactError: names what a policy's ONNX file may not hold.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_model_from_string(graph)
+    except (DecodeError, ValueError, TypeError) as error:
+        raise ArtifactError("model.onnx: not an ONNX model") from error
+    messages = list(_messages(model))
+    tensors = [message for message in messages if isinstance(message, onnx.TensorProto)]
+    nodes = [message for message in messages if isinstance(message, onnx.NodeProto)]
+    for tensor in tensors:
+        if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ArtifactError(f"model.onnx: the tensor {tensor.name!r} lies in another file (external data)")
+    refused = {(n.domain, n.op_type) for n in nodes if n.domain not in DOMAINS or n.op_type in RANDOM}
+    unknown = sorted(f"{domain}.{kind}".lstrip(".") for domain, kind in refused)
+    if unknown:
+        raise ArtifactError(f"model.onnx: uses operators that a policy may not: {', '.join(unknown)}")
+    if not nodes:
+        raise ArtifactError("model.onnx: not an ONNX model")
+    if model.functions:  # each may call others many times, so that a small file grows without end
+        raise ArtifactError(f"model.onnx: defines a function of its own, {model.functions[0].name!r}; inline it first")
+    numbers = _whole_numbers(tensors, nodes)
+    for node in nodes:
+        _check_training(node)
+        _check_size(node, numbers)
+    _check_loops(model.graph, {name: numbers[name] for name in numbers.keys() - _computed(messages)}, 1, 0)
+    written: bytes = model.SerializeToString()
+    return written
+
+
+def _check_training(node: Any) -> None:
+    if node.op_type == "Dropout" and len(node.input) > 2:
+        raise ArtifactError("model.onnx: holds a Dropout that may be in training mode, which is chance")
+    if node.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in node.attribute):
+        raise ArtifactError("model.onnx: holds a BatchNormalization in training mode, which looks at other rows")
+
+
+def _check_size(node: Any, numbers: dict[str, float]) -> None:
+    shape = {"ConstantOfShape": 0, "Expand": 1}.get(node.op_type)
+    if shape is not None and len(node.input) > shape and numbers.get(node.input[shape], 0.0) > MOST_ELEMENTS:
+        raise ArtifactError(f"model.onnx: {node.op_type} makes a tensor of more than {MOST_ELEMENTS:,} elements")
+
+
+def _check_loops(graph: Any, numbers: dict[str, float], rounds: float, scans: int) -> None:
+    """Refuses loops that multiply beyond MOST_TRIPS, or whose rounds are no number in the file."""
+    for node in graph.node:
+        inner, nested = rounds, scans + (node.op_type in SCANS)
+        if node.op_type == "Loop":
+            inner *= max(numbers.get(node.input[0] if node.input else "", np.inf), 1.0)
+        if inner > MOST_TRIPS or nested > MOST_SCANS:
+            raise ArtifactError(
+                f"model.onnx: a loop whose end is not in sight: expected a fixed number of rounds, at most "
+                f"{MOST_TRIPS:,} of nested loops together, and at most {MOST_SCANS} nested {' or '.join(sorted(SCANS))}"
+            )
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                _check_loops(body, numbers, inner, nested)
+
+
+def _computed(messages: list[Any]) -> set[str]:
+    """Names whose values are made at run time: a number that another graph has under such a name says nothing."""
+    import onnx
+
+    graphs = [message for message in messages if isinstance(message, onnx.GraphProto)]
+    nodes = [node for graph in graphs for node in graph.node if node.op_type != "Constant"]
+    return {name for node in nodes for name in node.output} | {value.name for graph in graphs for value in graph.input}
+
+
+def _whole_numbers(tensors: list[Any], nodes: list[Any]) -> dict[str, float]:
+    """Name → product of the whole numbers that stand in the file under it; the largest, if several do."""
+    from onnx import TensorProto, numpy_helper
+
+    named = [(tensor.name, tensor) for tensor in tensors]
+    named += [(n.output[0], a.t) for n in nodes if n.op_type == "Constant" for a in n.attribute if a.HasField("t")]
+    numbers: dict[str, float] = {}
+    for name, tensor in named:
+        if tensor.data_type != TensorProto.INT64 or len(tensor.dims) > 1:
+            continue
+        try:
+            number = float(np.prod(numpy_helper.to_array(tensor).astype(np.float64)))
+        except ValueError as error:
+            raise ArtifactError(f"model.onnx: the tensor {name!r} does not hold what its shape says") from error
+        numbers[name] = max(number, numbers.get(name, number))
+    return numbers
+
+
+def _messages(root: Any) -> Iterator[Any]:
+    """Every message inside a protobuf message, wherever it lies: attributes, subgraphs, sparse tensors, functions."""
+    waiting = [root]
+    while waiting:
+        message = waiting.pop()
+        yield message
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                waiting.extend([value] if hasattr(value, "ListFields") else list(value))

@@ -1,0 +1,57 @@
+"""What a TorchScript archive may hold before torch sees a byte of it.
+
+Loading one would run its `__setstate__`, which no policy needs; and torch and zipfile may read the same bytes as
+different files. So what was checked is written anew, and torch is given that.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+import zlib
+
+from ..errors import ArtifactError
+
+MOST_GROWTH = 50
+"""Times that an archive may grow when unpacked: torch.jit.save compresses source code alone."""
+
+_MEMBER = re.compile(
+    r"[^/]+/(version|byteorder|\.format_version|\.storage_alignment|\.data/(serialization_id|version)|data\.pkl|constants\.pkl"
+    r"|(data|constants|tensors)/\d+|code/__torch__(/[A-Za-z0-9_]+)*\.py(\.debug_pkl)?|traced_inputs(\.pkl|/\d+)|extra/[^/]+)"
+)
+"""What torch.jit.save writes, spelled as it spells it: torch itself would also take CODE for code."""
+
+
+def checked_archive(archive: bytes) -> bytes:
+    """A TorchScript archive written anew from what was checked, so that torch reads the very same.
+
+    Raises:
+        ArtifactError: it is none, holds other files, or code whose loading would run something.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as source:
+            members = {info.filename: info for info in source.infolist()}
+            _check_members(members, len(source.infolist()))
+            contents = {name: source.read(name) for name in members}
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        raise ArtifactError("model.pt: not a TorchScript archive") from error
+    if any(b"__setstate__" in data or b"__getstate__" in data for name, data in contents.items() if "/code/" in name):
+        raise ArtifactError("model.pt: holds code that runs when it is loaded (__setstate__)")
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as target:
+        for name, data in contents.items():
+            if not re.search(r"\.debug_pkl$|/traced_inputs|/extra/", name):  # nothing that a forward needs
+                target.writestr(zipfile.ZipInfo(name), data)
+    return written.getvalue()
+
+
+def _check_members(members: dict[str, zipfile.ZipInfo], count: int) -> None:
+    strange = [name for name in members if not _MEMBER.fullmatch(name)]
+    roots = {name.partition("/")[0] for name in members}
+    if strange or len(roots) != 1 or len({name.lower() for name in members}) != count:
+        said = ", ".join(strange[:3]) or "names that are there twice"
+        raise ArtifactError(f"model.pt: not a TorchScript archive as torch.jit.save writes it: {said}")
+    packed, unpacked = sum(m.compress_size for m in members.values()), sum(m.file_size for m in members.values())
+    if unpacked > MOST_GROWTH * packed:
+        raise ArtifactError(f"model.pt: grows from {packed:,} to {unpacked:,} bytes when it is unpacked")

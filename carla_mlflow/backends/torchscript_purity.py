@@ -1,0 +1,115 @@
+"""A policy's answer is its observation's alone: no memory, no chance, no look at other rows, and an end in sight.
+
+All of it is read off the frozen graph, in which branches for training are gone, before the graph runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..errors import ArtifactError
+from .torchscript_ops import all_nodes
+
+MOST_TRIPS = 10_000
+"""Rounds of nested loops together: a recurrent policy goes over its few time steps."""
+MOST_SCANS = 3
+"""Nested loops over what lies in memory already, which may be rows, time steps and elements."""
+MOST_DIMENSIONS = 64
+"""Of a tensor, in PyTorch."""
+
+_TRAINING = {"train": False, "training": False, "dropout_p": 0.0}
+"""Arguments of operations, with the value at which these draw nothing and look at no other row."""
+
+
+def check_purity(graph: Any) -> tuple[bool, ...]:
+    """Refuses what could answer the same row in two ways, or never.
+
+    Args:
+        graph: of a frozen module, every call inlined.
+
+    Returns:
+        For each input, whether the graph writes into it, so that it must be given a copy.
+
+    Raises:
+        ArtifactError: says what the graph does.
+    """
+    for node in all_nodes(graph):
+        _check_training(node)
+    inputs = list(graph.inputs())[1:]  # the first is the module
+    _check_loops(graph, {value.debugName() for value in inputs}, 1, 0)
+    _check_memory(graph, inputs)
+    aliases = graph.alias_db(isFrozen=True)
+    return tuple(bool(aliases.has_writers(value)) for value in inputs)
+
+
+def _check_memory(graph: Any, inputs: list[Any]) -> None:
+    kinds = {"prim::GetAttr", "prim::Constant"}
+    kept = [value for node in all_nodes(graph) if node.kind() in kinds for value in node.outputs()]
+    aliases = graph.alias_db(isFrozen=False)  # PyTorch's own analysis: who may share memory with whom, who writes
+    written = [value.debugName() for value in kept if aliases.has_writers(value)]
+    # It does not follow a constant tuple; what is taken out of one counts as of unknown origin, as do the inputs.
+    tuples = any("Tensor" in str(value.type()) and value.type().kind() != "TensorType" for value in kept)
+    if tuples and any(aliases.has_writers(value) for value in inputs):
+        written.append("a tensor in a tuple or a list")
+    if written:
+        raise ArtifactError(
+            f"model.pt: changes its own numbers when it is asked ({written[0]}): a policy has no memory"
+        )
+
+
+def _check_training(node: Any) -> None:
+    schema = node.schema()
+    if not any(name in schema for name in _TRAINING):
+        return
+    arguments = torch._C.parse_schema(schema).arguments
+    for argument, value in zip(arguments, node.inputs(), strict=False):
+        if argument.name in _TRAINING and _constant(value) != _TRAINING[argument.name]:
+            raise ArtifactError(
+                f"model.pt: {node.kind()} is in training mode ({argument.name}): it draws by chance, or looks at other "
+                "rows; export the network after .eval()"
+            )
+
+
+def _check_loops(block: Any, inputs: set[str], rounds: int, scans: int) -> None:
+    for node in block.nodes():
+        trips = _trips(node, inputs) if node.kind() == "prim::Loop" else 1
+        nested = scans + (node.kind() == "prim::Loop" and trips == 1)
+        if trips is None or rounds * trips > MOST_TRIPS or nested > MOST_SCANS:
+            raise ArtifactError(
+                f"model.pt: a loop whose end is not in sight: expected a fixed number of rounds, or the size of an "
+                f"observation, at most {MOST_TRIPS:,} in all, and at most {MOST_SCANS} nested over a size"
+            )
+        for inner in node.blocks():
+            _check_loops(inner, inputs, rounds * trips, nested)
+
+
+def _trips(loop: Any, inputs: set[str]) -> int | None:
+    """How often a loop goes round: its number, 1 for what lies in memory already, None when nobody can tell."""
+    most, condition = list(loop.inputs())[:2]
+    [body] = loop.blocks()
+    if _constant(condition) is not True or _constant(next(body.outputs())) is not True:  # `while`, or a `break`
+        return None
+    return _bound(most, inputs)
+
+
+def _bound(number: Any, inputs: set[str]) -> int | None:
+    constant, source = _constant(number), number.node()
+    if isinstance(constant, int):
+        return max(constant, 1)
+    if source.kind() == "aten::dim":
+        return MOST_DIMENSIONS
+    given = list(source.inputs())
+    if source.kind() in {"aten::size", "aten::len"}:
+        in_memory = given[0].debugName() in inputs or given[0].type().kind() == "ListType"
+        return 1 if in_memory else None
+    if source.kind() in {"aten::sub", "aten::add"}:
+        left, offset = _bound(given[0], inputs), _constant(given[1])
+        if left is not None and isinstance(offset, int) and abs(offset) <= MOST_DIMENSIONS:
+            return left + MOST_DIMENSIONS
+    return None
+
+
+def _constant(value: Any) -> Any:
+    return value.toIValue() if value.node().kind() == "prim::Constant" else None

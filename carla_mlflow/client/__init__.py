@@ -1,0 +1,1 @@
+"""A car's side of the HTTP interface, synchronous and asynchronous."""

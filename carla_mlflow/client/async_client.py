@@ -1,0 +1,120 @@
+"""PolicyClient for asyncio: many questions at once, each with a connection of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import httpcore
+
+from ..contract.actions import Actions
+from ..contract.card_sections import Card
+from ..contract.observations import collect
+from .attempt import FAILED, Attempt, OverBudget, failure
+from .client import TIMEOUT_S
+from .wire import Headers, Remote
+
+
+class AsyncPolicyClient:
+    """Talks to one policy server: `async with AsyncPolicyClient(url) as policy: await policy.act(…)`.
+
+    Arguments and errors as `PolicyClient`; connecting happens on entering.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float = TIMEOUT_S,
+        api_key: str = "",
+        expected: Card | None = None,
+        connections: int = 16,
+    ) -> None:
+        """Of `connections`, as many are opened as questions are asked at once; more wait."""
+        self._remote = Remote(url, api_key, expected)
+        self._timeout_s = timeout_s
+        self._pool = httpcore.AsyncConnectionPool(max_connections=connections, keepalive_expiry=None)
+
+    @property
+    def card(self) -> Card:
+        """Of what drives."""
+        return self._remote.card
+
+    @property
+    def version(self) -> str:
+        """Semantic version of the policy that gave the latest answer."""
+        return self._remote.version
+
+    @property
+    def digest(self) -> str:
+        """Of the policy that gave the latest answer."""
+        return self._remote.digest
+
+    async def act(
+        self,
+        observations: Any,
+        deterministic: bool = True,
+        seed: int | None = None,
+        budget_ms: float | None = None,
+    ) -> Actions:
+        """As `PolicyClient.act`."""
+        began = time.monotonic()
+        arrays = collect(self.card.observation_spec, observations)
+        rows = len(next(iter(arrays.values())))
+        headers, body = self._remote.request(arrays, deterministic, seed, budget_ms)
+        ends = None if budget_ms is None else began + budget_ms / 1e3
+        try:
+            answer = await self._ask("POST", self._remote.path, headers, body, ends)
+            actions = self._remote.actions(answer.status, answer.headers, answer.content, rows)
+            if not self._remote.is_known:
+                await self._learn(ends)
+        except OverBudget:
+            return self._remote.fallback(rows)
+        return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
+
+    async def _learn(self, ends: float | None = None) -> None:
+        answer = await self._ask("GET", "/metadata", self._remote.headers, None, ends)
+        self._remote.learn(answer.status, answer.content)
+
+    async def _ask(
+        self, method: str, path: str, headers: Headers, body: bytes | None, budget_ends: float | None
+    ) -> httpcore.Response:
+        left = self._timeout_s
+        if budget_ends is not None:
+            left = min(left, budget_ends - time.monotonic())
+            if left <= 0:
+                raise OverBudget
+        try:
+            async with asyncio.timeout(left):
+                return await self._try(method, self._remote.url + path, headers, body)
+        except FAILED as error:  # with TimeoutError
+            raise failure(self._remote.url, error, budget_ends) from error
+
+    async def _try(self, method: str, url: str, headers: Headers, body: bytes | None) -> httpcore.Response:
+        while True:  # each turn finds another kept connection ended, or opens one
+            attempt = Attempt()
+            try:
+                return await self._pool.request(
+                    method, url, headers=headers, content=body, extensions={"trace": attempt.hear_async}
+                )
+            except FAILED as error:
+                if not attempt.may_repeat(error):
+                    raise
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._pool.aclose()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._learn()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,135 @@
+"""A remote policy with the local engine's call: PolicyClient(url).act(observations)."""
+
+from __future__ import annotations
+
+import math
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import httpcore
+
+from ..contract.actions import Actions
+from ..contract.card_sections import Card
+from ..contract.observations import collect
+from .attempt import FAILED, Attempt, OverBudget, TimedBackend, failure
+from .wire import Headers, Remote
+
+TIMEOUT_S = 10.0
+
+
+class PolicyClient:
+    """Talks to one policy server over one kept-alive connection. Not safe to share between threads.
+
+    When another policy has taken over there, its card is asked for; one that observes or acts otherwise is an error.
+    """
+
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S, api_key: str = "", expected: Card | None = None) -> None:
+        """Connects, and asks what drives.
+
+        Args:
+            url: such as `http://127.0.0.1:8080`.
+            timeout_s: for a whole call, where its budget is not less.
+            api_key: the server's POLICY_API_KEY.
+            expected: the card whose contract the caller was built for; None for what drives there now.
+
+        Raises:
+            UnreachableError: no server answers there.
+            ServerError: it is no policy server, or not ready; the text says why.
+            ContractError: what drives there observes or acts otherwise than expected.
+        """
+        self._remote = Remote(url, api_key, expected)
+        self._timeout_s = timeout_s
+        self._backend = TimedBackend()
+        self._pool = httpcore.ConnectionPool(max_connections=1, keepalive_expiry=None, network_backend=self._backend)
+        try:
+            self._learn()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def card(self) -> Card:
+        """Of what drives; observations are checked against it here."""
+        return self._remote.card
+
+    @property
+    def version(self) -> str:
+        """Semantic version of the policy that gave the latest answer."""
+        return self._remote.version
+
+    @property
+    def digest(self) -> str:
+        """Of the policy that gave the latest answer."""
+        return self._remote.digest
+
+    def act(
+        self,
+        observations: Any,
+        deterministic: bool = True,
+        seed: int | None = None,
+        budget_ms: float | None = None,
+    ) -> Actions:
+        """Asks the server; arguments and result as `Engine.act`.
+
+        Args:
+            observations: see `as_arrays`.
+            deterministic: the head's mode; otherwise one sample a row.
+            seed: of the sample.
+            budget_ms: how long the answer is worth waiting for; after that the card's fallback is returned, with
+                `fallback` set.
+
+        Raises:
+            SpecError: an observation does not fit the spec, or the budget is none; found here, nothing is sent.
+            ServerError: the server refused or failed; `code` is its error code.
+            ContractError: another policy has taken over that observes or acts otherwise.
+            UnreachableError: no answer, before the budget was over.
+        """
+        began = time.monotonic()
+        arrays = collect(self.card.observation_spec, observations)
+        rows = len(next(iter(arrays.values())))
+        headers, body = self._remote.request(arrays, deterministic, seed, budget_ms)
+        ends = None if budget_ms is None else began + budget_ms / 1e3
+        try:
+            answer = self._ask("POST", self._remote.path, headers, body, ends)
+            actions = self._remote.actions(answer.status, answer.headers, answer.content, rows)
+            if not self._remote.is_known:
+                self._learn(ends)
+        except OverBudget:
+            return self._remote.fallback(rows)
+        return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
+
+    def _learn(self, ends: float | None = None) -> None:
+        answer = self._ask("GET", "/metadata", self._remote.headers, None, ends)
+        self._remote.learn(answer.status, answer.content)
+
+    def _ask(
+        self, method: str, path: str, headers: Headers, body: bytes | None, budget_ends: float | None
+    ) -> httpcore.Response:
+        now = time.monotonic()
+        if budget_ends is not None and now >= budget_ends:
+            raise OverBudget
+        self._backend.ends = min(now + self._timeout_s, budget_ends or math.inf)
+        url = self._remote.url + path
+        for last in (False, True):
+            attempt = Attempt()
+            try:
+                return self._pool.request(
+                    method, url, headers=headers, content=body, extensions={"trace": attempt.hear}
+                )
+            except FAILED as error:
+                if last or not attempt.may_repeat(error):
+                    raise failure(self._remote.url, error, budget_ends) from error
+        raise AssertionError
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

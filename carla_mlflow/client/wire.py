@@ -1,0 +1,168 @@
+"""What a remote policy and its client say to each other, without saying how: requests and answers as bytes.
+
+The wire format is the Open Inference Protocol with binary tensors: the same bits there and back, images too.
+"""
+
+from __future__ import annotations
+
+import math
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contract.actions import Actions
+from ..contract.card_sections import Card
+from ..contract.control import CONTROL_NAMES
+from ..errors import ContractError, ServerError, SpecError
+
+Headers = list[tuple[bytes, bytes]]
+
+_DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
+_JSON_BYTES = b"inference-header-content-length"
+
+
+class Remote:
+    """A policy server, as far as it is known: where it is, and what drives there.
+
+    Attributes:
+        url: without a slash at its end.
+        card: of the policy that drives, or that drove when the server was asked last.
+        version: semantic version of the policy that gave the latest answer.
+        digest: likewise.
+    """
+
+    card: Card
+    version: str
+    digest: str
+
+    def __init__(self, url: str, api_key: str, expected: Card | None) -> None:
+        try:
+            parts = urllib.parse.urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is no number
+            usable = False
+        if not usable:
+            raise ServerError(f"{url}: expected a URL such as http://127.0.0.1:8080")
+        self.url = url.rstrip("/")
+        self._expected = expected
+        self.headers: Headers = [(b"Host", parts.netloc.rpartition("@")[2].encode())]
+        if api_key:
+            self.headers.append((b"Authorization", f"Bearer {api_key}".encode()))
+
+    def learn(self, status: int, body: bytes) -> None:
+        """Takes the answer to GET /metadata.
+
+        Raises:
+            ServerError: it is none, or the server is not ready; the text says why.
+            ContractError: what drives there observes or acts otherwise than expected.
+        """
+        document = self.document(status, body, "/metadata")
+        try:
+            card = msgspec.convert(document["card"], Card)
+            version, digest = str(document["version"]), str(document["digest"])
+        except (msgspec.ValidationError, KeyError, TypeError) as error:
+            raise ServerError(f"{self.url}/metadata: not what a policy server says: {error}") from error
+        if self._expected is not None and card.contract != self._expected.contract:
+            raise ContractError(f"{self.url}: {card.name} {version} {_difference(self._expected, card)}")
+        self._expected = self._expected or card
+        self.card, self.version, self.digest = card, version, digest
+        self._card_digest = digest
+        self.path = f"/v2/models/{card.name}/infer"
+        names = [f"distribution.{name}" for name in card.action.outputs() if name != "raw"]
+        self._outputs = [
+            {"name": name, "parameters": {"binary_data": True}} for name in (*CONTROL_NAMES, "raw", *names)
+        ]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether `card` is of the policy that gave the latest answer."""
+        return self.digest == self._card_digest
+
+    def document(self, status: int, body: bytes, path: str) -> Any:
+        """A JSON answer; raises ServerError when it is an error or no JSON."""
+        try:
+            document = msgspec.json.decode(body)
+        except msgspec.DecodeError as error:
+            raise ServerError(f"{self.url}{path}: status {status}, and no JSON") from error
+        if status == 200:
+            return document
+        found = document if isinstance(document, dict) else {}
+        inner = found.get("error")
+        if isinstance(inner, dict):  # our own shape; the protocol's has both side by side
+            where = f" ({inner['field']})" if inner.get("field") else ""
+            raise ServerError(f"{self.url}{path}: {inner.get('message', f'status {status}')}{where}", inner.get("code"))
+        raise ServerError(f"{self.url}{path}: {inner or f'status {status}'}", found.get("code"))
+
+    def request(
+        self, arrays: Mapping[str, NDArray[Any]], deterministic: bool, seed: int | None, budget_ms: float | None
+    ) -> tuple[Headers, bytes]:
+        """Headers and body that ask for actions."""
+        if budget_ms is not None and not 0 <= budget_ms < math.inf:
+            raise SpecError("budget_ms", f"expected milliseconds, got {budget_ms}")
+        inputs, tensors = [], []
+        for spec in self.card.observation_spec:
+            data = np.ascontiguousarray(arrays[spec.name]).astype(np.dtype(spec.dtype).newbyteorder("<"), copy=False)
+            tensors.append(data.tobytes())
+            size = {"binary_data_size": len(tensors[-1])}
+            datatype = _DATATYPES[spec.dtype]
+            inputs.append({"name": spec.name, "shape": list(data.shape), "datatype": datatype, "parameters": size})
+        parameters: dict[str, Any] = {"deterministic": deterministic}
+        if seed is not None:
+            parameters["seed"] = seed
+        if budget_ms is not None:
+            parameters["budget_ms"] = budget_ms
+        head = msgspec.json.encode({"parameters": parameters, "inputs": inputs, "outputs": self._outputs})
+        framing = [(b"Content-Type", b"application/octet-stream"), (_JSON_BYTES, b"%d" % len(head))]
+        return [*self.headers, *framing], b"".join([head, *tensors])
+
+    def actions(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, rows: int) -> Actions:
+        """Takes the answer to `request`; one that came too late is the fallback.
+
+        Raises:
+            ServerError: the server refused or failed; `code` is its error code.
+        """
+        if status != 200:
+            if status == 504:
+                return self.fallback(rows)
+            self.document(status, body, self.path)
+        try:
+            return self._read(dict((name.lower(), value) for name, value in headers), body, rows)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ServerError(f"{self.url}{self.path}: not what a policy server answers: {error!r}") from error
+
+    def _read(self, headers: dict[bytes, bytes], body: bytes, rows: int) -> Actions:
+        at = int(headers[_JSON_BYTES])
+        document = msgspec.json.decode(body[:at])
+        found: dict[str, NDArray[np.float32]] = {}
+        for output in document["outputs"]:
+            shape = tuple(output["shape"])
+            if shape[0] != rows:
+                raise ValueError(f"{shape[0]} actions for {rows} observations")
+            found[output["name"]] = np.frombuffer(body, "<f4", math.prod(shape), at).reshape(shape)
+            at += found[output["name"]].nbytes
+        control = np.stack([found[name] for name in CONTROL_NAMES], axis=1)
+        distribution = {k.removeprefix("distribution."): v for k, v in found.items() if k.startswith("distribution.")}
+        self.version, self.digest = str(document["model_version"]), str(document["parameters"]["digest"])
+        return Actions(control, found["raw"], distribution, document["parameters"].get("seed"))
+
+    def fallback(self, rows: int) -> Actions:
+        """What the card says that a car does when no answer comes in time."""
+        action = self.card.action
+        row = [action.fallback.throttle, action.fallback.brake, action.fallback.steer]
+        control = np.tile(np.array(row, dtype=np.float32), (rows, 1))
+        return Actions(control, np.empty((0, len(action.raw)), np.float32), fallback=True)
+
+
+def _difference(expected: Card, found: Card) -> str:
+    """What of two contracts is not the same, in words."""
+    before, after = (card.depended_on()["observation"] for card in (expected, found))
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    if names:
+        return f"observes otherwise than expected: {', '.join(names)}"
+    if list(before) != list(after):
+        return "observes in another order than expected"
+    return "acts otherwise than expected: compare the action sections of the two cards"

@@ -1,0 +1,232 @@
+"""One named array of an observation: what it must hold, and examples of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CardError, SpecError
+
+Bound = float | tuple[float | None, ...] | None
+Array = NDArray[Any]
+
+MOST_DIMENSIONS, MOST_ELEMENTS = 8, 1 << 24
+"""Of one array: far more than a car's sensors give, and little enough that no card alone can exhaust memory."""
+
+LARGEST = float(np.finfo(np.float32).max)
+UNSEEN = 10.0
+"""Examples of an element without bounds, of which nobody said what was seen, reach from -UNSEEN to UNSEEN."""
+
+EDGE = 0.005
+"""Of the bounds' width, at either end: what lies there a policy was hardly trained on."""
+
+SMALLEST_DECADE, USUAL_DECADE = -3.0, 4.0
+"""log10 of magnitudes: `decades` draws half of its rows between these, half up to the bound."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """Type, shape, bounds and unit of one named array, without the batch axis.
+
+    Attributes:
+        name: an identifier.
+        dtype: float32, or uint8 for images (channels first).
+        shape: () for a scalar.
+        low: smallest value: one for all elements, or one an element of the last axis; None, for all or for an
+            element, is no bound.
+        high: largest value, likewise. Bounds are rounded to `dtype` before anything is compared with them.
+        unit: such as "m/s", "rad", or "1" for a ratio.
+        seen: what training saw, from a smallest to a largest value, each one number or one an element of the last axis;
+            None when nobody knows.
+
+    Raises:
+        CardError: when these contradict each other.
+    """
+
+    name: str
+    dtype: Literal["float32", "uint8"]
+    shape: tuple[int, ...]
+    low: Bound = None
+    high: Bound = None
+    unit: str = "1"
+    seen: tuple[float | tuple[float, ...], float | tuple[float, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise CardError(f"observation {self.name!r}: a name is a letter or _, then up to 63 letters, digits or _")
+        if any(size < 1 for size in self.shape):
+            raise CardError(f"observation {self.name}: every size in shape {list(self.shape)} must be at least 1")
+        if len(self.shape) > MOST_DIMENSIONS or math.prod(self.shape) > MOST_ELEMENTS:
+            raise CardError(
+                f"observation {self.name}: shape {list(self.shape)[: MOST_DIMENSIONS + 1]} is too large; at most "
+                f"{MOST_DIMENSIONS} axes and {MOST_ELEMENTS:,} elements"
+            )
+        seen_low, seen_high = self.seen or (None, None)
+        named = {"low": self.low, "high": self.high, "seen.low": seen_low, "seen.high": seen_high}
+        for label, bound in named.items():
+            if isinstance(bound, tuple) and (not self.shape or len(bound) != self.shape[-1]):
+                raise CardError(f"observation {self.name}: {label} has {len(bound)} values for {self._width} elements")
+        if not (self.lows <= self.highs).all():
+            raise CardError(f"observation {self.name}: low {self.low} is above high {self.high}")
+        if self.seen is not None and not (self.seen_lows <= self.seen_highs).all():
+            raise CardError(f"observation {self.name}: seen.low {seen_low} is above seen.high {seen_high}")
+
+    @property
+    def _width(self) -> int:
+        return self.shape[-1] if self.shape else 1
+
+    @cached_property
+    def lows(self) -> Array:
+        """Smallest values, shape broadcastable to `shape`, of `dtype`."""
+        return self._bound(self.low, smallest=True)
+
+    @cached_property
+    def highs(self) -> Array:
+        """Largest values, shape broadcastable to `shape`, of `dtype`."""
+        return self._bound(self.high, smallest=False)
+
+    @cached_property
+    def seen_lows(self) -> Array:
+        """Smallest values that training saw, as `lows`; the bounds where nobody knows."""
+        return self.lows if self.seen is None else self._bound(self.seen[0], smallest=True)
+
+    @cached_property
+    def seen_highs(self) -> Array:
+        """Largest values that training saw, as `highs`; the bounds where nobody knows."""
+        return self.highs if self.seen is None else self._bound(self.seen[1], smallest=False)
+
+    @cached_property
+    def is_open(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which elements have no smallest and which no largest value, each broadcastable to `shape`.
+
+        The largest float32 is none either: it is how spaces and older cards write that there is no bound.
+        """
+        if self.dtype == "uint8":
+            return np.zeros((), bool), np.zeros((), bool)
+        return np.asarray(self.lows <= -LARGEST), np.asarray(self.highs >= LARGEST)
+
+    @cached_property
+    def is_full(self) -> bool:
+        """Whether every value of `dtype` lies within the bounds, as with an image's bytes: nothing is left to check."""
+        return self.dtype == "uint8" and bool(self.lows.max() == 0 and self.highs.min() == 255)
+
+    @cached_property
+    def usual(self) -> tuple[Array, Array]:
+        """From where to where values are no news to the policy, float64, each broadcastable to `shape`.
+
+        What training saw; where nobody knows that, the inner part of the bounds, and any value where there are none.
+        """
+        if self.seen is not None:
+            return self.seen_lows.astype(np.float64), self.seen_highs.astype(np.float64)
+        low, high = self.lows.astype(np.float64), self.highs.astype(np.float64)
+        margin = EDGE * (high - low)
+        is_open = np.logical_or(*self.is_open)
+        return np.where(is_open, -np.inf, low + margin), np.where(is_open, np.inf, high - margin)
+
+    @property
+    def has_usual(self) -> bool:
+        """Whether `usual` leaves anything outside."""
+        return bool(np.isfinite(self.usual[0]).any())
+
+    def _bound(self, bound: Bound, smallest: bool) -> Array:
+        limits = np.finfo(np.float32) if self.dtype == "float32" else np.iinfo(np.uint8)
+        extreme = float(limits.min if smallest else limits.max)
+        given = [extreme if each is None else each for each in bound] if isinstance(bound, tuple) else bound
+        values = np.asarray(extreme if given is None else given, dtype=np.float64)
+        if not np.isfinite(values).all() or (values < limits.min).any() or (values > limits.max).any():
+            raise CardError(
+                f"observation {self.name}: the bound {bound} does not fit {self.dtype}; null says that there is none"
+            )
+        if self.dtype == "uint8" and (values != np.rint(values)).any():
+            raise CardError(f"observation {self.name}: the bound {bound} is no whole number, which uint8 needs")
+        return values.astype(self.dtype)
+
+    def validate(self, batch: Array) -> None:
+        """Checks one batch.
+
+        Args:
+            batch: of `dtype`, shape (B, *shape).
+
+        Raises:
+            SpecError: wrong shape or dtype, a NaN or an infinity, or a value outside the bounds; names the row.
+        """
+        if batch.shape[1:] != self.shape or batch.ndim != len(self.shape) + 1:
+            raise SpecError(
+                f"observations.{self.name}", f"expected shape (B, *{list(self.shape)}), got {list(batch.shape)}"
+            )
+        if batch.dtype != self.dtype:
+            raise SpecError(f"observations.{self.name}", f"expected {self.dtype}, got {batch.dtype}")
+        if self.is_full:
+            return
+        inside = (batch >= self.lows) & (batch <= self.highs)  # False for a NaN, which compares with nothing
+        if not inside.all():
+            raise self._explain(batch, inside)
+
+    def _explain(self, batch: Array, inside: NDArray[np.bool_]) -> SpecError:
+        place = tuple(int(i) for i in np.argwhere(~inside)[0])
+        value = batch[place]
+        field = f"observations[{place[0]}].{self.name}" + "".join(f"[{i}]" for i in place[1:])
+        if not np.isfinite(value):
+            return SpecError(field, f"{value:g} is not a finite {self.dtype}")
+        low = np.broadcast_to(self.lows, self.shape)[place[1:]]
+        high = np.broadcast_to(self.highs, self.shape)[place[1:]]
+        return SpecError(field, f"{value:.6g} is outside [{low:.6g}, {high:.6g}] {self.unit}")
+
+    def generate_value(self) -> Array:
+        """One conforming example without the batch axis: the middle of the bounds, or 0 where there is none."""
+        open_low, open_high = self.is_open
+        high = np.where(open_high, np.where(open_low, 0.0, self.lows), self.highs.astype(np.float64))
+        low = np.where(open_low, np.minimum(high, 0.0), self.lows)
+        return np.broadcast_to((low + high) / 2, self.shape).astype(self.dtype)
+
+    def sample(self, rng: np.random.Generator, rows: int) -> Array:
+        """Uniform values inside the bounds, shape (rows, *shape); an open side reaches as far as training saw.
+
+        Where nobody knows that, 20 from the other side, or from -UNSEEN to UNSEEN.
+        """
+        if self.dtype == "uint8":
+            return rng.integers(self.lows, self.highs, (rows, *self.shape), dtype=np.uint8, endpoint=True)
+        low, high = self._finite_range()
+        drawn = rng.uniform(low, high, (rows, *self.shape))
+        return np.asarray(np.clip(drawn.astype(self.dtype), self.lows, self.highs))
+
+    def corners(self, rng: np.random.Generator, rows: int) -> Array:
+        """Values at the bounds themselves, each element low or high at random, shape (rows, *shape)."""
+        if self.dtype == "uint8":
+            return np.where(rng.integers(0, 2, (rows, *self.shape), dtype=np.uint8), self.highs, self.lows)
+        low, high = self._finite_range()
+        drawn = np.where(rng.random((rows, *self.shape)) < 0.5, low, high).astype(self.dtype)
+        return np.asarray(np.clip(drawn, self.lows, self.highs))
+
+    def decades(self, rng: np.random.Generator, rows: int) -> Array:
+        """Values of every magnitude that the bounds allow, each row of its own, shape (rows, *shape).
+
+        A network that saturates over the whole range is told apart near zero, one that turns odd far out, there.
+        """
+        if self.dtype == "uint8":
+            return self.sample(rng, rows)
+        low, high = self.lows.astype(np.float64), self.highs.astype(np.float64)
+        largest = np.log10(max(np.abs(low).max(), np.abs(high).max(), 10.0**SMALLEST_DECADE))
+        tops = np.where(rng.random(rows) < 0.5, min(USUAL_DECADE, largest), largest)
+        scales = 10.0 ** rng.uniform(SMALLEST_DECADE, tops)
+        drawn = rng.uniform(-1, 1, (rows, *self.shape)) * scales.reshape(-1, *[1] * len(self.shape))
+        return np.asarray(np.clip(drawn, low, high).astype(self.dtype))
+
+    def _finite_range(self) -> tuple[Array, Array]:
+        # + 0.0 turns -0.0, below which numpy finds 0.0 to lie, into 0.0.
+        low, high = self.lows.astype(np.float64) + 0.0, self.highs.astype(np.float64) + 0.0
+        open_low, open_high = self.is_open
+        if self.seen is not None:
+            from_low, from_high = np.minimum(self.seen_lows, high), np.maximum(self.seen_highs, low)
+        else:
+            from_low = np.where(open_high, -UNSEEN, high - 2 * UNSEEN)
+            from_high = np.where(open_low, UNSEEN, low + 2 * UNSEEN)
+        return np.where(open_low, from_low, low), np.where(open_high, from_high, high)

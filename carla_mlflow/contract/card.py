@@ -1,0 +1,67 @@
+"""model_card.yaml: the contract of a policy artifact, and the only schema in the project."""
+
+from __future__ import annotations
+
+import msgspec
+import yaml
+
+from ..errors import CardError
+from .card_rules import FORMAT, find_problems
+from .card_sections import Card, canonical_hash, newer_keys, observation_spec
+from .strict_yaml import CARD_NAME, read_section, read_yaml
+
+
+def content_hash(card: Card) -> str:
+    """The hash of the card without version, description, metrics and training: equal when the policy is the same."""
+    return _hash_without(card, "version", "description", "metrics", "training", "content")
+
+
+def identity_of(card: Card) -> str:
+    """The hash of the card without its version: equal for the same artifact under any version."""
+    return _hash_without(card, "version", "content")
+
+
+def _hash_without(card: Card, *keys: str) -> str:
+    document = card.to_dict()
+    for key in keys:
+        del document[key]
+    for section in (document["observation"], document["action"]["raw"]):
+        document.setdefault("order", []).append(list(section))
+    return "sha256:" + canonical_hash(document)
+
+
+def dump_card(card: Card) -> bytes:
+    """The card as the bytes of model_card.yaml, with `format` and `content` filled in.
+
+    Raises:
+        CardError: the card contradicts itself; what can't be read is not written.
+    """
+    card = msgspec.convert(card.to_dict(), Card)  # what a reader will see: 0 where a float belongs is 0.0
+    card = msgspec.structs.replace(card, format=FORMAT if any(newer_keys(card)) else 1)
+    card = msgspec.structs.replace(card, content=content_hash(card))
+    text = yaml.safe_dump(card.to_dict(), sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+    parse_card(text.encode())
+    return text.encode()
+
+
+def parse_card(data: bytes) -> Card:
+    """Reads and checks model_card.yaml.
+
+    Raises:
+        CardError: what is wrong, where.
+    """
+    document = read_yaml(data)
+    number = document.get("format") if isinstance(document, dict) else None
+    if isinstance(number, int) and number > FORMAT:  # before anything else: its fields may be others
+        raise CardError(f"{CARD_NAME}: format {number} is newer than this reader's {FORMAT}; update carla-mlflow")
+    card = read_section(document, Card)
+    problems = find_problems(card)
+    if problems:
+        raise CardError(f"{CARD_NAME}: " + "; ".join(problems))
+    try:
+        observation_spec(card.observation)
+    except CardError as error:
+        raise CardError(f"{CARD_NAME}: {error}") from error
+    if card.content != content_hash(card):
+        raise CardError(f"{CARD_NAME}: `content` does not fit the rest of the card, which was changed after export")
+    return card

@@ -1,0 +1,127 @@
+"""What a card may say: each rule, and its words where it is broken."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from .card_sections import ActionCard, Card, Parity, newer_keys
+from .control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, RAW_NAMES, scale_problems
+from .heads import MEANS, PARAMETERS
+from .strict_yaml import CARD_NAME
+
+FORMAT = 2
+"""The newest that is read. A card that uses none of the keys that came with format 2 is written as format 1."""
+
+
+_SEMVER = (
+    r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?$"
+)
+"""Semantic Versioning 2.0.0 (semver.org), without build metadata, which has no place in an order."""
+
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+
+_ENDINGS = ".pt, .onnx, .npz, .skops, .txt, .md or .json"
+
+
+_FILE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.(pt|onnx|npz|skops|txt|md|json)"
+
+
+_SHA256 = r"^sha256:[0-9a-f]{64}$"
+
+
+MOST_TOLERANCE, MOST_FIELDS = 1e-3, 64
+
+
+def find_problems(card: Card) -> list[str]:
+    """What is wrong with a card, in words."""
+    found = []
+    if not re.fullmatch(_NAME, card.name):
+        found.append(f"name {card.name!r}: expected letters, digits, '.', '_' or '-', at most 128")
+    if not re.fullmatch(_SEMVER, card.version):
+        found.append(f"version {card.version!r}: expected a semantic version such as 1.4.2")
+    if card.format < 1:
+        found.append(f"format {card.format}: expected 1 or {FORMAT}")
+    elif card.format == 1:
+        found += [f"{key}: format 1 has no such key or value; it needs format: {FORMAT}" for key in newer_keys(card)]
+    if not card.preprocessing.in_graph and card.preprocessing.source is None:
+        found.append("preprocessing: outside the graph (in_graph: false) it needs a source")
+    if not card.observation:
+        found.append("observation: expected at least one field")
+    if len(card.observation) > MOST_FIELDS:
+        found.append(f"observation: {len(card.observation)} fields; at most {MOST_FIELDS}, and vectors for more")
+    taken = {"features", *card.action.outputs()} & set(card.observation) if card.action.head in PARAMETERS else ()
+    found += [f"observation.{name}: is the name of something that the graph itself has" for name in taken]
+    found += check_action(card.action)
+    for name, file in card.files.items():
+        if not re.fullmatch(_FILE, name) or name == CARD_NAME:
+            found.append(f"files: {name!r} is not a plain file name beside the card, ending in {_ENDINGS}")
+        if not re.fullmatch(_SHA256, file.sha256):
+            found.append(f"files: {name}: sha256 must be sha256: and 64 hex digits")
+    graphs = [file.backend for file in card.files.values() if file.backend is not None]
+    if len(set(graphs)) != len(graphs):
+        found.append("files: two graphs for one backend")
+    if not re.fullmatch(_SHA256, card.weights):
+        found.append("weights: expected sha256: and 64 hex digits")
+    if card.backend not in {file.backend for file in card.files.values()}:
+        found.append(f"backend {card.backend}: no file of that backend is listed")
+    for label, file_name in (("parity.file", card.parity.file), ("preprocessing.source", card.preprocessing.source)):
+        if file_name is not None and file_name not in card.files:
+            found.append(f"{label}: {file_name} is not listed under files")
+    found += check_tolerance(card.parity)
+    return found
+
+
+def check_tolerance(parity: Parity) -> list[str]:
+    """What is wrong with how far a copy of the trained policy may differ, in words."""
+    if 0 <= parity.atol <= MOST_TOLERANCE and 0 <= parity.rtol <= MOST_TOLERANCE:
+        return []
+    return [f"parity: atol and rtol must lie in [0, {MOST_TOLERANCE:g}]: beyond lies another policy"]
+
+
+def check_action(action: ActionCard) -> list[str]:
+    """What contradicts itself in an action section, in words."""
+    found = []
+    if action.head not in PARAMETERS:
+        found.append(f"action.head {action.head!r}: expected one of {', '.join(PARAMETERS)}")
+    if action.control not in RAW_NAMES:
+        found.append(f"action.control {action.control!r}: expected one of {', '.join(RAW_NAMES)}")
+    elif set(action.raw) != set(RAW_NAMES[action.control]):
+        found.append(f"action.raw: {action.control} needs exactly {', '.join(RAW_NAMES[action.control])}")
+    else:
+        found += scale_problems(action)
+    found += _check_head(action)
+    for name, (low, high) in action.raw.items():
+        with np.errstate(over="ignore"):
+            low32, high32 = np.float32(low), np.float32(high)  # what the policy's actions are held against
+        if not (np.isfinite(low32) and np.isfinite(high32) and low32 < high32):
+            found.append(f"action.raw.{name}: expected finite bounds, low < high")
+    controls = {"fallback": action.fallback} | {f"table[{i}]": c for i, c in enumerate(action.table or ())}
+    for label, control in controls.items():
+        values = np.array([getattr(control, name) for name in CONTROL_NAMES])
+        if not ((values >= CONTROL_LOW) & (values <= CONTROL_HIGH)).all():
+            found.append(f"action.{label}: throttle and brake must lie in [0, 1], steer in [-1, 1]")
+    if not 0 < action.rate_hz < math.inf:
+        found.append("action.rate_hz: expected more than 0")
+    return found
+
+
+def _check_head(action: ActionCard) -> list[str]:
+    found = []
+    if action.deterministic == "mean" and action.head not in MEANS:
+        found.append(f"action.deterministic: the mean is there for {' and '.join(MEANS)} only")
+    if (action.control == "table") != (action.table is not None):
+        found.append("action.table: a list of controls is needed for, and only for, control: table")
+    if action.head == "categorical" and action.control != "table":
+        found.append("action.control: a categorical head needs control: table")
+    if action.table is not None:
+        if action.head not in {"categorical", "deterministic"}:
+            found.append(f"action.head {action.head}: a table needs a categorical or a deterministic head")
+        if len(action.table) < 2 or action.raw.get("choice") != (0, len(action.table) - 1):
+            found.append("action.raw.choice: expected [0, K - 1] for a table of K controls, at least two")
+    return found

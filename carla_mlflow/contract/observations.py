@@ -1,0 +1,136 @@
+"""What callers hand in → arrays by the spec: dicts of arrays, DataFrames, lists of dicts.
+
+Nothing is guessed: a number stays that number or is refused; strings, booleans and None are never numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SpecError
+from .array_spec import ArraySpec
+from .specs import ObservationSpec, check_names
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def as_arrays(specs: ObservationSpec, observations: Any) -> Arrays:
+    """Turns observations into arrays, in the order of the specs; bounds are for `specs.validate` or the engine.
+
+    Args:
+        specs: of the policy.
+        observations: a mapping of arrays with the batch axis first, a pandas DataFrame with a column a name,
+            or a sequence of mappings, one a row.
+
+    Returns:
+        Contiguous arrays of the specs' dtypes, each (B, *shape).
+
+    Raises:
+        SpecError: names the row, the field, and what is wrong.
+    """
+    if hasattr(observations, "columns") and hasattr(observations, "iloc"):
+        return _from_columns(specs, {str(name): list(observations[name]) for name in observations.columns})
+    if isinstance(observations, Mapping):
+        check_names(specs.names, observations.keys(), "observations")
+        return {spec.name: _convert(spec, observations[spec.name]) for spec in specs}
+    if isinstance(observations, Sequence) and not isinstance(observations, str | bytes):
+        return from_rows(specs, observations)
+    raise SpecError("observations", f"expected arrays, a DataFrame or rows, got {_json_type(observations)}")
+
+
+def collect(specs: ObservationSpec, observations: Any) -> Arrays:
+    """As `as_arrays`, with every value checked against its bounds."""
+    arrays = as_arrays(specs, observations)
+    specs.validate(arrays)
+    return arrays
+
+
+def from_rows(specs: ObservationSpec, rows: Sequence[Any]) -> Arrays:
+    """Rows of named values → arrays by the specs; types and shapes are checked here, bounds by `specs.validate`."""
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise SpecError(f"observations[{index}]", f"expected an object, got {_json_type(row)}")
+        check_names(specs.names, row.keys(), f"observations[{index}]")
+    return _from_columns(specs, {name: [row[name] for row in rows] for name in specs.names})
+
+
+def _from_columns(specs: ObservationSpec, columns: Mapping[str, list[Any]]) -> Arrays:
+    check_names(specs.names, columns.keys(), "observations")
+    arrays = {}
+    for spec in specs:
+        for row, value in enumerate(columns[spec.name]):
+            _check_value(value, spec.shape, f"observations[{row}].{spec.name}", spec.dtype)
+        values = np.array(columns[spec.name], dtype=np.float64).reshape(-1, *spec.shape)
+        arrays[spec.name] = cast(spec, values)
+    return arrays
+
+
+def _check_value(value: Any, shape: tuple[int, ...], field: str, dtype: str) -> None:
+    """Walks one value of one row; raises SpecError at the first element that is not what the spec says."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise SpecError(field, "is a masked array: fill in or leave out what is masked")
+    if isinstance(value, np.ndarray):
+        if value.shape != shape:
+            raise SpecError(field, f"expected shape {list(shape)}, got {list(value.shape)}")
+        if value.dtype.kind not in "fiu":
+            raise SpecError(field, f"expected numbers, got {value.dtype}")
+        return
+    if shape:
+        if not isinstance(value, list | tuple):
+            raise SpecError(field, f"expected {shape[0]} values, got {_json_type(value)}")
+        if len(value) != shape[0]:
+            raise SpecError(field, f"expected {shape[0]} values, got {len(value)}")
+        for index, element in enumerate(value):
+            _check_value(element, shape[1:], f"{field}[{index}]", dtype)
+        return
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise SpecError(field, f"expected a number, got {_json_type(value)}")
+    if isinstance(value, int) and abs(value) > 2**1023:  # float() would raise
+        raise SpecError(field, "is too large for a number")
+
+
+def _convert(spec: ArraySpec, value: Any) -> NDArray[Any]:
+    if isinstance(value, np.ma.MaskedArray):
+        raise SpecError(f"observations.{spec.name}", "is a masked array: fill in or leave out what is masked")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of different lengths
+        raise SpecError(f"observations.{spec.name}", f"expected rows of shape {list(spec.shape)}, all alike") from error
+    if array.dtype.kind not in "fiu":
+        raise SpecError(f"observations.{spec.name}", f"expected an array of numbers, got {array.dtype}")
+    if array.shape[1:] != spec.shape or array.ndim != len(spec.shape) + 1:
+        raise SpecError(
+            f"observations.{spec.name}", f"expected shape (B, *{list(spec.shape)}), got {list(array.shape)}"
+        )
+    return np.ascontiguousarray(array) if array.dtype == spec.dtype else cast(spec, array)
+
+
+def cast(spec: ArraySpec, values: NDArray[Any]) -> NDArray[Any]:
+    """To the spec's dtype. What float32 can't hold becomes an infinity, which validation refuses."""
+    if spec.dtype == "uint8":
+        bad = ~((values >= 0) & (values <= 255) & (values == np.rint(values)))  # also true for a NaN
+        if bad.any():
+            row, *place = (int(i) for i in np.argwhere(bad)[0])
+            field = f"observations[{row}].{spec.name}" + "".join(f"[{i}]" for i in place)
+            raise SpecError(field, "expected a whole number from 0 to 255")
+        return np.ascontiguousarray(values, dtype=np.uint8)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _json_type(value: Any) -> str:
+    """Names a value's type in JSON's words, never the value itself."""
+    for kinds, name in (
+        ((bool, np.bool_), "a boolean"),
+        ((int, float, np.number), "a number"),
+        ((str, bytes), "a string"),
+        ((list, tuple, np.ndarray), "an array"),
+        ((Mapping,), "an object"),
+    ):
+        if isinstance(value, kinds):
+            return name
+    return "null" if value is None else type(value).__name__

@@ -1,0 +1,58 @@
+"""YAML that is read strictly: bounded in size and depth, without aliases, no key twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from ..errors import CardError
+
+CARD_NAME = "model_card.yaml"
+
+
+MOST_BYTES, MOST_DEPTH = 1 << 20, 32
+
+
+S = TypeVar("S")
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """libyaml's safe loader where it is there (a card is read at every start), without duplicate keys."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key.value, str))
+        twice = next((key for key, count in keys.items() if count > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"the key {twice!r} is there twice")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(data: bytes, where: str = CARD_NAME) -> Any:
+    """YAML bytes → plain values; CardError when they are none, or a key is there twice. `where` names the file."""
+    try:
+        _check_events(data, where)
+        return yaml.load(data, Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise CardError(f"{where}: not YAML: {str(error).splitlines()[0]}") from error
+
+
+def _check_events(data: bytes, where: str) -> None:
+    """Before anything is built: no size, depth or alias that would grow beyond what a card can be."""
+    if len(data) > MOST_BYTES:
+        raise CardError(f"{where}: larger than {MOST_BYTES >> 20} MiB")
+    depth = 0
+    for event in yaml.parse(data, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MOST_DEPTH:
+            raise CardError(f"{where}: holds an alias, or is nested more than {MOST_DEPTH} deep")
+
+
+def read_section(document: Any, section: type[S], where: str = CARD_NAME) -> S:
+    """Plain values → a card or a part of one; CardError names the place of what does not fit."""
+    try:
+        return msgspec.convert(document, section)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise CardError(f"{where}: {error}") from error

@@ -1,0 +1,43 @@
+"""What MLflow reads from the environment, set before it is imported."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+from ..errors import RegistryError
+from ..escaping import one_line
+
+
+def secrets_of_files() -> dict[str, str]:
+    """MLflow's user and password from the files that MLFLOW_TRACKING_…_FILE name: how containers are given secrets.
+
+    Raises:
+        RegistryError: such a file can't be read.
+    """
+    found = {}
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        path = os.environ.get(f"{name}_FILE")
+        if path and name not in os.environ:
+            try:
+                with open(path) as file:
+                    secret = file.read().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise RegistryError(f"{name}_FILE={path}: can't be read as text: {one_line(error)}") from error
+            if secret:
+                found[name] = secret
+    return found
+
+
+def prepare_mlflow() -> None:
+    """Before MLflow is imported: no notices about databases, and no waiting for minutes."""
+    # MLflow's own defaults are 7 retries of 120 s each.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.update(secrets_of_files())
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    warnings.simplefilter("ignore", FutureWarning)

@@ -1,0 +1,73 @@
+"""MLflow runs: where they are logged, what they say they did, and which one is the latest."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mlflow
+from mlflow.entities import Experiment
+
+from ..errors import NotFoundError
+
+EXPERIMENT = "carla-mlflow"
+"""Where runs are logged unless MLflow's own settings name another experiment."""
+
+
+_CHOSEN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID")
+
+
+@contextmanager
+def logging_run(run_id: str | None = None, name: str | None = None) -> Iterator[str]:
+    """An active MLflow run: the one named, the one that `mlflow run` opened, or a new one. Yields its id."""
+    if run_id is None and not any(variable in os.environ for variable in _CHOSEN):
+        mlflow.set_experiment(EXPERIMENT)
+    with mlflow.start_run(run_id=run_id, run_name=name if run_id is None else None) as active:
+        yield active.info.run_id
+
+
+STEP_TAG = "carla.step"
+"""The tag that tells what a run did: train or evaluate."""
+
+
+EVIDENCE_TAG, SELF_REPORTED = "carla.evidence", "self-reported"
+"""The tag, and its value, of an evaluation whose episodes somebody logged from a simulator elsewhere."""
+
+
+def expand_latest(uri: str) -> str:
+    """`runs:/latest/...` with the newest training run's id in its place, told on stderr; any other URI as it is.
+
+    Only the experiment where this process would log counts: others on the same server train policies of their own.
+
+    Raises:
+        NotFoundError: nothing was trained there.
+    """
+    head, slash, rest = uri.removeprefix("runs:/").partition("/")
+    if not uri.startswith("runs:/") or head != "latest":
+        return uri
+    experiment = _experiment()
+    query = f"tags.`{STEP_TAG}` = 'train' AND attributes.status = 'FINISHED'"
+    ids = [experiment.experiment_id] if experiment else []
+    runs = mlflow.search_runs(ids, query, max_results=1, output_format="list") if ids else []
+    name = ascii(experiment.name if experiment else os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))
+    if not runs:
+        raise NotFoundError(
+            f"{mlflow.get_tracking_uri()}: no training run yet in the experiment {name}; train a policy first, or set "
+            "MLFLOW_EXPERIMENT_NAME"
+        )
+    info = runs[0].info
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(info.start_time / 1e3))
+    print(f"runs:/latest is runs:/{info.run_id}, started {started} in the experiment {name}", file=sys.stderr)
+    return f"runs:/{info.run_id}{slash}{rest}"
+
+
+def _experiment() -> Experiment | None:
+    """Where `logging_run` logs; None when it is not there yet."""
+    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+        return mlflow.get_experiment(mlflow.get_run(run_id).info.experiment_id)
+    if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return mlflow.get_experiment(experiment_id)
+    return mlflow.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT))

@@ -1,0 +1,31 @@
+"""What MLflow's exceptions mean: a no, nothing there, or silence."""
+
+from __future__ import annotations
+
+import re
+
+from mlflow.exceptions import MlflowException
+
+from ..errors import NotFoundError, RefusedError, RegistryError, UnreachableError
+
+_SILENCE = re.compile(r"failed with exception|Max retries|error code (404|5\d\d)|valid JSON format|OperationalError")
+_DOWNLOADS = "failures occurred while downloading"
+_SAID_NO = {"RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}
+
+
+def translate(error: MlflowException, uri: str, tried_s: float) -> RegistryError:
+    """MLflow's exception as one of ours.
+
+    Args:
+        error: as MLflow raised it.
+        uri: that was asked.
+        tried_s: for how long, seconds.
+    """
+    text = str(error.message).strip().splitlines()[0]
+    if _DOWNLOADS in text:  # and only its further lines say what
+        text = " ".join(str(error.message).split())
+    if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        return NotFoundError(text)
+    if _SILENCE.search(text):
+        return UnreachableError(f"{uri}: no answer (tried for {tried_s:.0f} s)")
+    return RefusedError(text) if error.error_code in _SAID_NO else RegistryError(text)

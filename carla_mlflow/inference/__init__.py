@@ -1,0 +1,1 @@
+"""The engine: from observations to actions, with the same bits in any batch."""

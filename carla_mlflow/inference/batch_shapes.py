@@ -1,0 +1,171 @@
+"""Strict determinism: rows go through the graph in tiles of fixed shapes that were shown to give the same bits.
+
+A matrix product may round differently for another number of rows, so a row's action would depend on the company
+it came in, and with some kernels on its place among them. Here every forward has one of a few shapes. The reference
+is 8 rows (1 for large images, where a larger batch is no faster on a CPU). A shape is used only when, as the policy was
+loaded, it gave a sample of observations the reference's bits in several orders (see `proof`); how many pass depends
+on the backend's kernels (ONNX Runtime: all; MKL: from 4 rows on). docs/adr/0004 has the figures.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends.backend import Arrays, Backend, Features
+from ..contract.specs import ObservationSpec
+from ..errors import SpecError
+from .shape_proof import ROWS, proof_sample, proven_shapes
+from .workspace import Workspace
+
+REFERENCE_ROWS = 8
+SHAPES = (1, 4, 8, 16, 32, 64, 128, 256)
+WARM_UP_CALLS = 4
+"""TorchScript specialises itself during its first calls (measured: 56, 0.7, then 0.04 ms)."""
+
+
+class Forward(NamedTuple):
+    """What the graph gave: all outputs side by side, float32 (B, sum of widths), and how long the stages took."""
+
+    outputs: NDArray[np.float32]
+    check_s: float
+    forward_s: float
+
+
+class Tiles:
+    """Runs batches of any size through a graph. Safe to call from several threads."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        specs: ObservationSpec,
+        width: int,
+        features: Features | None,
+        golden: Mapping[str, NDArray[Any]],
+    ) -> None:
+        """Binds, warms and proves the shapes.
+
+        Args:
+            backend: holds the graph.
+            specs: of the observations.
+            width: of all outputs together.
+            features: what makes the graph's input of the observations, when that is not in the graph.
+            golden: observations that the policy saw in training; some of what the shapes are proven on.
+        """
+        self._backend, self._specs, self._width, self._features = backend, specs, width, features
+        reference = 1 if specs.is_large else REFERENCE_ROWS
+        self._idle: dict[int, list[Workspace]] = {}
+        self._use((reference,))
+        if not specs.is_large:
+            self._prove(reference, golden)
+
+    @property
+    def shapes(self) -> tuple[int, ...]:
+        """The rows of the tiles in use, ascending."""
+        return self._shapes
+
+    def forward(self, arrays: Mapping[str, NDArray[Any]], rows: int) -> Forward:
+        """Checks and runs a batch.
+
+        Raises:
+            SpecError: a value is not finite or outside its bounds; names the row.
+        """
+        outputs = np.empty((self._width, rows), dtype=np.float32).T  # numpy's loops then run along the rows
+        while True:
+            try:
+                return self._forward(arrays, outputs)
+            except self._backend.out_of_memory:
+                if len(self._shapes) == 1:
+                    raise
+                self._idle[self._shapes[-1]].clear()
+                self._use(self._shapes[:-1])  # smaller pieces, the same bits
+
+    def _forward(self, arrays: Mapping[str, NDArray[Any]], outputs: NDArray[np.float32]) -> Forward:
+        start, check_s, forward_s = 0, 0.0, 0.0
+        for shape in self._plan(len(outputs)):
+            stop = min(start + shape, len(outputs))
+            workspace = self._take(shape)
+            try:
+                began = time.perf_counter()
+                if not workspace.fill(arrays, start, stop):
+                    self._specs.validate(arrays)  # raises, and says where
+                    raise SpecError("observations", "do not fit the policy's bounds")
+                checked = time.perf_counter()
+                column = 0
+                for output in workspace.run():
+                    width = output.shape[1]
+                    outputs[start:stop, column : column + width] = output[: stop - start]
+                    column += width
+            finally:
+                self._idle[shape].append(workspace)
+            check_s += checked - began
+            forward_s += time.perf_counter() - checked
+            start = stop
+        return Forward(outputs, check_s, forward_s)
+
+    def _take(self, shape: int) -> Workspace:
+        try:
+            return self._idle[shape].pop()
+        except IndexError:  # all are in use by other threads
+            return Workspace(self._backend, self._specs, shape, self._features)
+
+    def _use(self, shapes: tuple[int, ...]) -> None:
+        self._idle.update({shape: self._idle.get(shape, []) for shape in shapes})
+        self._shapes = shapes
+        self._plan = functools.lru_cache(maxsize=4096)(functools.partial(plan, shapes))
+
+    def _prove(self, reference: int, golden: Mapping[str, NDArray[Any]]) -> None:
+        sample = proof_sample(self._specs, golden, far=self._features is None)
+        proven = proven_shapes(SHAPES, reference, sample, self._in_tiles)
+        self._idle = {shape: self._idle.get(shape, []) for shape in proven}
+        self._use(proven)
+
+    def _in_tiles(self, shape: int, observations: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        self._use((shape,))
+        for _ in range(WARM_UP_CALLS):
+            self.forward({name: array[:shape] for name, array in observations.items()}, shape)
+        return self.forward(observations, ROWS).outputs
+
+
+def plan(shapes: tuple[int, ...], rows: int) -> tuple[int, ...]:
+    """The tiles for that many rows: the smallest that holds them if at least half is filled, else the largest full."""
+    tiles: list[int] = []
+    left = rows
+    while left > 0:
+        holding = next((shape for shape in shapes if left <= shape <= 2 * left), None)
+        tiles.append(holding or max((shape for shape in shapes if shape <= left), default=shapes[0]))
+        left -= tiles[-1]
+    return tuple(tiles)
+
+
+class FreeBatch:
+    """Every batch in one call, whatever its size: faster here and there, and a row's bits depend on its company."""
+
+    shapes: tuple[int, ...] = ()
+
+    def __init__(self, backend: Backend, specs: ObservationSpec, features: Features | None) -> None:
+        self._backend, self._specs, self._features = backend, specs, features
+
+    def forward(self, arrays: Mapping[str, NDArray[Any]], rows: int) -> Forward:
+        """As `Tiles.forward`."""
+        began = time.perf_counter()
+        self._specs.validate(arrays)
+        checked = time.perf_counter()
+        outputs = self._run([np.ascontiguousarray(arrays[name]) for name in self._specs.names], rows)
+        return Forward(outputs, checked - began, time.perf_counter() - checked)
+
+    def _run(self, inputs: Arrays, rows: int) -> NDArray[np.float32]:
+        try:
+            given = inputs if self._features is None else [self._features(inputs)]
+            return np.concatenate(self._backend(given), axis=1)
+        except self._backend.out_of_memory:
+            if rows == 1:
+                raise
+            half = rows // 2
+            parts = [self._run([a[:half] for a in inputs], half), self._run([a[half:] for a in inputs], rows - half)]
+            return np.concatenate(parts)

@@ -1,0 +1,212 @@
+"""The engine: a loaded policy that turns observations into throttle, brake and steer.
+
+In deterministic mode the same row gives the same bits alone, among 7 or among 256, and under concurrent load
+(see `tiles`); a sampled action depends on digest, seed and observation alone (see `sampling`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifact.artifact import Artifact, open_artifact
+from ..artifact.golden import Golden, check_parity, largest_difference, read_golden
+from ..backends.backend import Backend
+from ..backends.device import select_device
+from ..backends.loading import LoadedGraph, load_graph
+from ..contract.actions import Actions
+from ..contract.card_sections import Card
+from ..contract.control import controller
+from ..contract.heads import sample
+from ..contract.observations import as_arrays
+from ..errors import ActionError, SpecError
+from .batch_shapes import WARM_UP_CALLS, FreeBatch, Tiles
+from .output_check import Usable
+from .sampling import checked_seed, row_generators
+
+Float32 = NDArray[np.float32]
+
+
+class Engine:
+    """A policy, loaded, verified and in parity. Safe to call from several threads.
+
+    Attributes:
+        card: of the artifact.
+        digest: of the artifact.
+        pinned: whether the digest was given from outside.
+        device: what was chosen, and why.
+        parity_difference: the largest from what the trained policy did on golden.npz.
+        unusable_actions: how many batches were refused since the policy gave no usable number.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        device: str = "auto",
+        backend: str = "card",
+        trusted: Sequence[str] = (),
+        strict: bool = True,
+    ) -> None:
+        """Loads the graph and shows that it acts as the trained policy did.
+
+        Args:
+            artifact: opened or sealed.
+            device: auto, cpu, cuda or cuda:N; see `select_device`.
+            backend: `card`, the one measured at export; or `torchscript` or `onnx`.
+            trusted: types that preprocessor.skops may hold beyond our own list, when it runs outside the graph.
+            strict: False runs every batch in one call; its bits then depend on the batch.
+
+        Raises:
+            ArtifactError: the graph does not fit the card.
+            ParityError: it acts differently here.
+            DeviceError: a device named outright is missing.
+        """
+        self.card: Card = artifact.card
+        self.digest, self.pinned = artifact.digest, artifact.pinned
+        self.specs = self.card.observation_spec
+        name = self.card.backend if backend == "card" else backend
+        self.device = select_device(device, name)
+        self.unusable_actions = 0
+        self._outputs = self.card.action.outputs()
+        self._control = controller(self.card.action)
+        self._usable = Usable(self.card.action)
+        self._fields = [(spec.name, np.dtype(spec.dtype), spec.shape) for spec in self.specs]
+        graph = load_graph(artifact, name, self.device.name, trusted)
+        self._golden = read_golden(artifact.files[self.card.parity.file], self.card)
+        self._backend = graph.backend
+        self._runner: Tiles | FreeBatch = (
+            self._run_in_tiles(graph) if strict else FreeBatch(graph.backend, self.specs, graph.features)
+        )
+        self.parity_difference = self.verify_parity()
+
+    def _run_in_tiles(self, graph: LoadedGraph) -> Tiles:
+        width = sum(self._outputs.values())
+        return Tiles(graph.backend, self.specs, width, graph.features, self._golden.observations)
+
+    @classmethod
+    def open(cls, path: str | Path, digest: str | None = None, **options: Any) -> Engine:
+        """Opens a policy artifact from a folder; see `open_artifact` and the constructor's options."""
+        return cls(open_artifact(Path(path), digest), **options)
+
+    @property
+    def backend(self) -> str:
+        return self._backend.name
+
+    @property
+    def backend_call(self) -> Backend:
+        """The graph itself, without checks and tiles: what a benchmark compares with."""
+        return self._backend
+
+    @property
+    def tile_rows(self) -> tuple[int, ...]:
+        """The rows of the tiles that gave the same bits here; empty when not strict."""
+        return self._runner.shapes
+
+    @property
+    def golden(self) -> Golden:
+        return self._golden
+
+    def act(self, observations: Any, deterministic: bool = True, seed: int | None = None) -> Actions:
+        """Checks observations and decides.
+
+        Args:
+            observations: dict of arrays (batch axis first), DataFrame, or list of dicts; see `as_arrays`.
+            deterministic: the head's mode (or mean, as the card says); otherwise one sample a row.
+            seed: of the sample, in [0, 2**63); drawn and returned when None.
+
+        Raises:
+            SpecError: an observation does not fit the spec; names row and field.
+            ActionError: the policy gave a number that is not finite or out of its bounds.
+        """
+        began = time.perf_counter()
+        seed = None if deterministic else self._seed(seed)
+        rows = self._rows_as_they_are(observations)
+        if not rows:
+            observations = as_arrays(self.specs, observations)
+            rows = self.specs.count(observations)
+        gathered = time.perf_counter()
+        forward = self._runner.forward(observations, rows)
+        ran = time.perf_counter()
+        control, raw, distribution = self._decide(forward.outputs, observations, seed)
+        check_ms, inference_ms = (gathered - began + forward.check_s) * 1e3, forward.forward_s * 1e3
+        control_ms = (time.perf_counter() - ran) * 1e3
+        return Actions(control, raw, distribution, seed, check_ms, inference_ms, control_ms)
+
+    def verify_parity(self, rows: int | None = None) -> float:
+        """Runs golden.npz, or its first rows; returns the largest difference from the trained policy.
+
+        Raises:
+            ParityError: it is larger than the card allows.
+        """
+        return self.compare(self._golden if rows is None else self._golden.first(rows))
+
+    def compare(self, trained: Golden) -> float:
+        """As `verify_parity`, for any answers of the trained policy."""
+        actions = self.act(trained.observations)
+        actual = {"raw": actions.raw, "action": actions.control} | actions.distribution
+        expected = {"raw": trained.raw, "action": trained.action} | trained.distribution
+        parity = self.card.parity
+        check_parity(actual, expected, parity.atol, parity.rtol, f"{self.card.name} {self.card.version}")
+        return largest_difference(actual, expected)
+
+    def warm_up(self, rows: int = 1, calls: int = WARM_UP_CALLS) -> list[float]:
+        """Acts on the golden observations `calls` times and returns each call's time in milliseconds."""
+        batch = {
+            k: np.ascontiguousarray(np.resize(a, (rows, *a.shape[1:]))) for k, a in self._golden.observations.items()
+        }
+        timings = []
+        for _ in range(calls):
+            started = time.perf_counter()
+            self.act(batch)
+            timings.append((time.perf_counter() - started) * 1e3)
+        return timings
+
+    def _rows_as_they_are(self, observations: Any) -> int:
+        """The rows of a dict that already holds arrays as the graph takes them, else 0. The common case, and cheap."""
+        if type(observations) is not dict or len(observations) != len(self._fields):
+            return 0
+        rows = None
+        for name, dtype, shape in self._fields:
+            array = observations.get(name)
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape[1:] != shape or not array.ndim:
+                return 0
+            if rows is not None and len(array) != rows:
+                return 0
+            rows = len(array)
+        return rows or 0
+
+    def _seed(self, seed: int | None) -> int:
+        if self.card.action.head == "deterministic":
+            raise SpecError("deterministic", "this policy has no distribution to sample from")
+        return checked_seed(seed)
+
+    def _decide(
+        self, outputs: Float32, observations: dict[str, NDArray[Any]], seed: int | None
+    ) -> tuple[Float32, Float32, dict[str, Float32]]:
+        self._check(outputs)
+        start, parts = 0, {}
+        for name, width in self._outputs.items():
+            parts[name] = outputs[:, start : start + width]
+            start += width
+        raw = parts.pop("raw")
+        if seed is not None:
+            generators = row_generators(self.digest, seed, [observations[name] for name in self.specs.names])
+            try:
+                raw = sample(self.card.action.head, parts, *self.card.action.bounds, generators)
+            except ValueError as error:  # numpy refuses to draw from a Beta with alpha or beta 0
+                self.unusable_actions += 1
+                raise ActionError(f"the policy's distribution can't be sampled: {error}") from error
+            self._check(raw)
+        return self._control(raw), raw, parts
+
+    def _check(self, numbers: Float32) -> None:
+        try:
+            self._usable.check(numbers)
+        except ActionError:
+            self.unusable_actions += 1
+            raise

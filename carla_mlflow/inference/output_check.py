@@ -1,0 +1,44 @@
+"""What a policy's graph may give: finite numbers, a raw action in its bounds, and parameters that the head allows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contract.card_sections import ActionCard
+from ..contract.heads import POSITIVE
+from ..errors import ActionError
+
+
+class Usable:
+    """The limits of a graph's outputs, side by side as the engine holds them."""
+
+    def __init__(self, action: ActionCard) -> None:
+        # A NaN lies inside no bounds, so parameters without any have those of float32 itself.
+        limit = np.finfo(np.float32).max
+        low, high = action.bounds
+        widths = {name: width for name, width in action.outputs().items() if name != "raw"}
+        self._names = [*action.raw, *(name for name, width in widths.items() for _ in range(width))]
+        least = np.array([0.0 if name in POSITIVE else -limit for name in widths], dtype=np.float32)
+        self._low = np.concatenate([low, np.repeat(least, list(widths.values()))])[:, None]
+        self._high = np.concatenate([high, np.full(sum(widths.values()), limit, dtype=np.float32)])[:, None]
+        self._choices = action.table is not None
+
+    def check(self, numbers: NDArray[np.float32]) -> None:
+        """Looks at what the graph gave, or at the raw action alone.
+
+        Args:
+            numbers: float32 (B, sum of widths), or (B, A).
+
+        Raises:
+            ActionError: names the first row, and what of it can't be used.
+        """
+        columns = numbers.T
+        width = len(columns)
+        inside = (columns >= self._low[:width]) & (columns <= self._high[:width])  # False for a NaN
+        if not inside.all():
+            row, column = (int(place) for place in np.argwhere(~inside.T)[0])
+            raise ActionError(f"row {row}: the policy's {self._names[column]} is not finite or leaves its bounds")
+        if self._choices and (columns[0] != np.rint(columns[0])).any():
+            row = int(np.argmax(columns[0] != np.rint(columns[0])))
+            raise ActionError(f"row {row}: the policy's choice is no whole number")

@@ -1,0 +1,109 @@
+"""The buffers of one tile: filled, checked against the bounds, and run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends.backend import Arrays, Backend, Features
+from ..contract.array_spec import ArraySpec
+from ..contract.specs import ObservationSpec
+
+LENT_BYTES = 16_384
+"""From this size on a whole image is read where it lies rather than copied."""
+
+
+class Workspace:
+    """Preallocated inputs for a fixed number of rows, bound to the graph. Used by one thread at a time.
+
+    All float32 fields lie one after the other in one buffer, so that one comparison checks the bounds of all.
+    """
+
+    def __init__(self, backend: Backend, specs: ObservationSpec, rows: int, features: Features | None) -> None:
+        self.rows = rows
+        floats = [spec for spec in specs if spec.dtype == "float32"]
+        self._flat = backend.allocate(rows * sum(_size(spec) for spec in floats), "float32")
+        self._low, self._high = (
+            np.concatenate([np.broadcast_to(bound(s), (rows, *s.shape)).ravel() for s in floats] or [self._flat])
+            for bound in (_lows, _highs)
+        )
+        self._views, start = [], 0
+        for spec in specs:
+            count = rows * _size(spec)
+            if spec.dtype == "float32":
+                buffer, start = self._flat[start : start + count], start + count
+            else:
+                buffer = backend.allocate(count, spec.dtype)
+            self._views.append(buffer.reshape(rows, *spec.shape))
+        fields = list(zip(specs, self._views, strict=True))
+        self._bounded_images = [(view, spec) for spec, view in fields if spec.dtype == "uint8" and not spec.is_full]
+        self._features = features
+        self._fields = [(spec.name, view, features is None and _lendable(spec, rows)) for spec, view in fields]
+        self._examples = [spec.generate_value() for spec in specs]
+        self._used = 0  # rows that hold a caller's observations
+        self._reset()
+        if features is None:
+            self._bound = backend.bind(self._views)
+        else:
+            made = features(self._views)
+            self._made = backend.allocate(made.size, "float32").reshape(made.shape)
+            self._made[:] = made
+            self._bound = backend.bind([self._made])
+
+    def fill(self, arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> bool:
+        """Takes rows [start, stop) of arrays of the specs' dtypes and shapes; whether all lie inside the bounds.
+
+        Rows left over hold the same fixed example always: what another caller asked before plays no part.
+        """
+        count = stop - start
+        if count < self._used:
+            self._reset(count)
+        self._used = count
+        for index, (name, view, lendable) in enumerate(self._fields):
+            rows = arrays[name][start:stop]
+            if not lendable:
+                view[:count] = rows
+            # Only what torch takes: no strides but the usual (a reversed array of one row counts as contiguous), and
+            # writable, of which it warns otherwise.
+            elif count == self.rows and rows.strides == view.strides and rows.flags.writeable:
+                self._bound.replace(index, rows)
+            else:
+                view[:count] = rows
+                self._bound.replace(index, view)
+        inside = bool(((self._flat >= self._low) & (self._flat <= self._high)).all())  # False for a NaN
+        for view, spec in self._bounded_images:
+            inside = inside and bool(((view >= spec.lows) & (view <= spec.highs)).all())
+        if not inside:
+            self._reset()
+            self._used = 0
+        return inside
+
+    def run(self) -> Arrays:
+        """The graph's outputs for what was filled in, each (T, width); the next run may overwrite them."""
+        if self._features is not None:
+            self._made[:] = self._features(self._views)
+        return self._bound.run()
+
+    def _reset(self, first: int = 0) -> None:
+        for view, example in zip(self._views, self._examples, strict=True):
+            view[first:] = example
+
+
+def _size(spec: ArraySpec) -> int:
+    return int(np.prod(spec.shape, dtype=np.int64))
+
+
+def _lows(spec: ArraySpec) -> NDArray[Any]:
+    return spec.lows
+
+
+def _highs(spec: ArraySpec) -> NDArray[Any]:
+    return spec.highs
+
+
+def _lendable(spec: ArraySpec, rows: int) -> bool:
+    # Only what the graph converts before it computes, so that where it lies can't play a part in its bits.
+    return spec.is_full and rows * _size(spec) >= LENT_BYTES

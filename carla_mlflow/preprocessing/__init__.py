@@ -1,0 +1,1 @@
+"""What is done to an observation before the graph, or in it."""
