@@ -9,10 +9,10 @@ from torch import nn
 
 from benchmarks.networks import FULL_BRAKE, NETWORKS, UNIT
 from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
-from training_export.draft import CardDraft
-from training_export.from_module import from_network
-from training_export.preprocessed import Preprocessed, preprocessed
-from training_export.trained import TrainedPolicy
+from training_export.sources.draft import CardDraft
+from training_export.sources.from_module import from_network
+from training_export.sources.preprocessed import Preprocessed, preprocessed
+from training_export.sources.trained import TrainedPolicy
 
 SECTION = {
     "speed": FieldCard("float32", [], 0.0, 60.0, "m/s"),

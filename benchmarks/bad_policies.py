@@ -60,7 +60,7 @@ def publish(bad: Artifact, good: Artifact, home: Path) -> str:
     """
     from carla_mlflow.flavor.model import log_policy
     from carla_mlflow.flavor.runs import logging_run
-    from registry.store import Store
+    from registry.store.store import Store
 
     card = msgspec.structs.replace(good.card, version=bad.card.version, description=f"in place of {bad.digest}")
     harmless = seal(card, {name: good.files[name] for name in card.files})

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.margins import REWARD_MARGIN
+from registry.gates.margins import REWARD_MARGIN
 
 WHOLE_REWARD = 280.0
 Array = NDArray[np.float64]

@@ -20,7 +20,7 @@ from benchmarks.command_line import parser_of
 from benchmarks.networks import NETWORKS
 from carla_mlflow import Artifact, Engine, open_artifact
 from carla_mlflow.inference.backend_choice import load_fastest
-from training_export.export import export_policy
+from training_export.export.export import export_policy
 
 ROWS = (1, 8, 32, 256)
 SECONDS = 1.0

@@ -117,8 +117,8 @@ def with_dripping(options: argparse.Namespace, scratch: Path) -> Setting:
 @contextlib.contextmanager
 def _registry(scratch: Path) -> Iterator[tuple[list[Path], MlflowServer]]:
     """MLflow's versions 1, 2 and 3, the first in production, and a cache of their own."""
-    from registry.registration import register
-    from registry.store import Store
+    from registry.moves.registration import register
+    from registry.store.store import Store
 
     registry = MlflowServer(scratch)
     os.environ.update(MLFLOW_TRACKING_URI=registry.uri, POLICY_CACHE_DIR=str(scratch / "cache"))

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from benchmarks.command_line import parser_of
 from benchmarks.drawn_rewards import REWARDS, WHOLE_REWARD, Array, Draw, independently
-from registry.intervals import mean_bound, rate_bound, sign_chance
-from registry.margins import MIN_EPISODES, RATE_MARGIN, REWARD_MARGIN, SAFER_MARGIN
-from registry.not_worse import DOUBT
+from registry.gates.intervals import mean_bound, rate_bound, sign_chance
+from registry.gates.margins import MIN_EPISODES, RATE_MARGIN, REWARD_MARGIN, SAFER_MARGIN
+from registry.gates.not_worse import DOUBT
 
 EPISODES = (20, 60, 100, 200, 400)
 FAILING = (0.0, 0.01, 0.02, 0.05, 0.1)

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard
-from training_export.draft import CardDraft
-from training_export.from_module import from_network
-from training_export.preprocessed import Preprocessed
-from training_export.trained import TrainedPolicy
+from training_export.sources.draft import CardDraft
+from training_export.sources.from_module import from_network
+from training_export.sources.preprocessed import Preprocessed
+from training_export.sources.trained import TrainedPolicy
 
 FULL_BRAKE = Control(throttle=0.0, brake=1.0, steer=0.0)
 UNIT = (-1.0, 1.0)

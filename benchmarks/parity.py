@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.architectures import ARCHITECTURES
 from benchmarks.command_line import parser_of
-from training_export.export import export_policy
+from training_export.export.export import export_policy
 
 
 def main() -> None:

@@ -53,9 +53,9 @@ def measure(options: argparse.Namespace, registry: MlflowServer, home: Path) -> 
     """Registers, serves, moves, prints."""
     import mlflow
 
-    from registry.cache import default_cache
-    from registry.registration import register
-    from registry.store import Store
+    from registry.moves.registration import register
+    from registry.store.cache import default_cache
+    from registry.store.store import Store
 
     client, secret, port = mlflow.MlflowClient(), secrets.token_hex(16), free_port()
     url = f"http://127.0.0.1:{port}"

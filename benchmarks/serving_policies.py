@@ -20,11 +20,11 @@ from torch import nn
 from benchmarks.networks import FULL_BRAKE, UNIT
 from carla_mlflow import Engine, write_artifact
 from carla_mlflow.contract.card_sections import ActionCard, FieldCard
-from training_export.draft import CardDraft
-from training_export.export import export_policy
-from training_export.from_module import from_network
-from training_export.preprocessed import Preprocessed
-from training_export.trained import TrainedPolicy
+from training_export.export.export import export_policy
+from training_export.sources.draft import CardDraft
+from training_export.sources.from_module import from_network
+from training_export.sources.preprocessed import Preprocessed
+from training_export.sources.trained import TrainedPolicy
 
 Arrays = dict[str, NDArray[Any]]
 

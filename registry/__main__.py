@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 from carla_mlflow.artifact.artifact import open_artifact
 from carla_mlflow.cli import DONE, add_debug, run_command
 from carla_mlflow.errors import RegistryError
-from registry.artifact_commands import add_artifact_commands
-from registry.cache_commands import add_cache_commands
-from registry.evaluate_command import NOTE, drives_on_racetrack, evaluate_command
-from registry.history_commands import add_history_commands
-from registry.margins import read_margins
-from registry.move_commands import add_move_commands
-from registry.printing import clock, line, show, table
+from registry.commands.artifact import add_artifact_commands
+from registry.commands.cache import add_cache_commands
+from registry.commands.history import add_history_commands
+from registry.commands.move import add_move_commands
+from registry.commands.printing import clock, line, show, table
+from registry.gates.evaluate_command import NOTE, drives_on_racetrack, evaluate_command
+from registry.gates.margins import read_margins
 
 if TYPE_CHECKING:
-    from registry.policy_version import PolicyVersion
-    from registry.store import Store
+    from registry.rules.policy_version import PolicyVersion
+    from registry.store.store import Store
 
 EPILOG = """\
 references: name@production (alias), name@1.4.2, name@^1.4, name@~1.4.1, name@1.x, name/Production (legacy stage),
@@ -36,14 +36,14 @@ exit codes: 0 done, 1 refused, 2 usage, 3 registry unreachable
 
 
 def _store() -> Store:
-    from registry.store import Store  # imports mlflow, which takes longer than everything else here
+    from registry.store.store import Store  # imports mlflow, which takes longer than everything else here
 
     return Store()
 
 
 def register(options: argparse.Namespace) -> int:
-    from registry.cache import default_cache
-    from registry.registration import register as register_policy
+    from registry.moves.registration import register as register_policy
+    from registry.store.cache import default_cache
 
     store = _store()
     version, new = register_policy(store, options.source, default_cache(), options.name, options.bump)
@@ -65,7 +65,7 @@ def _how_to_evaluate(store: Store, version: PolicyVersion) -> str:
 
 
 def show_list(options: argparse.Namespace) -> int:
-    from registry.listing import say_others
+    from registry.rules.listing import say_others
 
     store = _store()
     found = {name: store.listed(name) for name in ([options.name] if options.name else store.names())}
@@ -89,7 +89,7 @@ def _nothing(store: Store) -> str:
 
 
 def resolve(options: argparse.Namespace) -> int:
-    from registry.reference import parse_reference
+    from registry.rules.reference import parse_reference
 
     version = _store().resolve(parse_reference(options.reference))
     show(options, line(version), asdict(version))
@@ -97,7 +97,7 @@ def resolve(options: argparse.Namespace) -> int:
 
 
 def show_version(options: argparse.Namespace) -> int:
-    from registry.reference import parse_reference
+    from registry.rules.reference import parse_reference
 
     version = _store().resolve(parse_reference(options.reference))
     shown = asdict(version) | {"aliases": ", ".join(version.aliases), "created": clock(version.created)}

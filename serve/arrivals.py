@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 from carla_mlflow.artifact.artifact import Artifact
 from carla_mlflow.errors import CacheError
 from carla_mlflow.escaping import one_line
-from registry.cache import fetch_to_cache, fetched_bytes, partial_folders
+from registry.store.cache import fetch_to_cache, fetched_bytes, partial_folders
 from serve.loading import Failure
 from serve.memory import cache_folder
 from serve.settings import Settings
 from serve.trial import find_failure
 
 if TYPE_CHECKING:
-    from registry.policy_version import PolicyVersion
-    from registry.store import Store
+    from registry.rules.policy_version import PolicyVersion
+    from registry.store.store import Store
 
 TEMPORARY = "cache"
 """In the server's run folder: where artifacts are kept that the cache can't take."""

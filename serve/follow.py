@@ -30,7 +30,7 @@ from serve.settings import Settings
 from serve.status import HINT_FD, SERVER_PID, STATUS_FILE, Followed, Status, read_file, write_file
 
 if TYPE_CHECKING:
-    from registry.store import Store
+    from registry.store.store import Store
 
 DEADLINE_S = 5.0
 """For one question to the registry."""
@@ -112,7 +112,7 @@ class Follower:
                 reference.not_answered()
                 continue
             try:
-                from registry.store import Store
+                from registry.store.store import Store
 
                 self._store = self._store or Store(DEADLINE_S)
                 reference.ask(self._store)

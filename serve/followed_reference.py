@@ -12,7 +12,7 @@ import msgspec
 from carla_mlflow.artifact.artifact import Artifact, open_artifact
 from carla_mlflow.errors import ArtifactError, CacheError, NotFoundError, RefusedError, UnreachableError
 from carla_mlflow.escaping import one_line
-from registry.reference import parse_reference
+from registry.rules.reference import parse_reference
 from serve import metrics
 from serve.arrivals import Arrivals
 from serve.loading import Failure
@@ -22,8 +22,8 @@ from serve.settings import Settings
 from serve.status import Status, worker_states
 
 if TYPE_CHECKING:
-    from registry.policy_version import PolicyVersion
-    from registry.store import Store
+    from registry.rules.policy_version import PolicyVersion
+    from registry.store.store import Store
 
 log = logging.getLogger("serve.follow")
 

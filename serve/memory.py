@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from carla_mlflow.escaping import one_line
-from registry.cache import default_cache
+from registry.store.cache import default_cache
 from serve.settings import Settings
 from serve.status import Status, read_file, write_file
 

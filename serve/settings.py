@@ -9,7 +9,7 @@ from typing import Any
 
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
-from registry.reference import parse_reference
+from registry.rules.reference import parse_reference
 
 MIB = 1024 * 1024
 PREFIX = "POLICY_"

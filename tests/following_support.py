@@ -23,7 +23,7 @@ from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.artifact.golden import read_golden
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run
-from registry.store import Store
+from registry.store.store import Store
 
 
 @dataclass

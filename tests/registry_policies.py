@@ -11,13 +11,13 @@ from tests_support import EXAMPLE
 
 from carla_mlflow import Artifact, open_artifact, write_artifact
 from carla_mlflow.artifact.artifact import seal
-from registry.cache import default_cache
-from registry.judging import judge, judge_rollback
-from registry.policy_version import PolicyVersion
-from registry.promotion import Asked, Moved, promote, rollback
-from registry.reference import parse_reference
-from registry.registration import register
-from registry.store import Store
+from registry.moves.judge import judge, judge_rollback
+from registry.moves.promotion import Asked, Moved, promote, rollback
+from registry.moves.registration import register
+from registry.rules.policy_version import PolicyVersion
+from registry.rules.reference import parse_reference
+from registry.store.cache import default_cache
+from registry.store.store import Store
 
 NAME = "racetrack-policy"
 

@@ -18,7 +18,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from carla_mlflow.contract.card_sections import Control, FieldCard
-from training_export.draft import ActionDraft, CardDraft
+from training_export.sources.draft import ActionDraft, CardDraft
 
 VECTOR = Box(np.float32([-2, -1, 0]), np.float32([2, 1, 5]))
 OPEN = Box(-np.inf, np.inf, (4,))

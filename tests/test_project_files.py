@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from registry.margins import MIN_EPISODES
-from training_export.conditions import Conditions
+from registry.gates.margins import MIN_EPISODES
+from training_export.racetrack.conditions import Conditions
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,8 +14,8 @@ from training_export.log_evidence_command import add_log_evidence_command
 
 def train(options: argparse.Namespace) -> int:
     from carla_mlflow.flavor.runs import logging_run
-    from training_export.checkpoint import TrainingConfig
-    from training_export.train import train as train_policy
+    from training_export.training.checkpoint import TrainingConfig
+    from training_export.training.train import train as train_policy
 
     config = TrainingConfig(options.total_timesteps, options.seed, options.traffic)
     with logging_run(name=f"train {config.total_timesteps:,} steps") as run_id:
@@ -28,10 +28,10 @@ def train(options: argparse.Namespace) -> int:
 
 def drive(options: argparse.Namespace) -> int:
     from carla_mlflow.client.client import PolicyClient
-    from training_export.drive import drive_remote
-    from training_export.driving import summarise
-    from training_export.evaluate import check_racetrack
-    from training_export.evidence_run import table
+    from training_export.evaluation.drive import drive_remote
+    from training_export.evaluation.evaluate import check_racetrack
+    from training_export.evaluation.evidence_run import table
+    from training_export.racetrack.driving import summarise
 
     with PolicyClient(options.url) as client:
         check_racetrack(client.card)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, REFUSED, USAGE, add_debug, natural, positive
-from training_export.conditions import Conditions
+from training_export.racetrack.conditions import Conditions
 
 if TYPE_CHECKING:
     from carla_mlflow.inference.engine import Engine
-    from training_export.evidence_run import Figures
+    from training_export.evaluation.evidence_run import Figures
 
 DESCRIPTION = """\
 Drives a policy on seeds that its training never saw, beside simpler drivers: on the racetrack beside one that goes
@@ -33,7 +33,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if problem:
         print(f"training_export evaluate: {problem}", file=sys.stderr)
         return USAGE
-    from training_export.opening import open_engine
+    from training_export.evaluation.opening import open_engine
 
     with tempfile.TemporaryDirectory() as scratch:
         engine = open_engine(options.model, Path(scratch))
@@ -56,8 +56,7 @@ def _usage(options: argparse.Namespace) -> str | None:
 
 def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
     from carla_mlflow.flavor.runs import logging_run
-    from training_export.driving import summarise
-    from training_export.evaluate import (
+    from training_export.evaluation.evaluate import (
         check_racetrack,
         closed_loop,
         drive_beside,
@@ -66,6 +65,7 @@ def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
         log_evaluation,
         run_episodes,
     )
+    from training_export.racetrack.driving import summarise
 
     card = engine.card
     check_racetrack(card)
@@ -86,9 +86,9 @@ def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
 
 def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
     from carla_mlflow.flavor.runs import logging_run
-    from training_export.own_driving import Outcome, summarise
-    from training_export.own_env import open_own_env
-    from training_export.own_evaluation import check_seeds, evaluate_own, log_own
+    from training_export.evaluation.own_driving import Outcome, summarise
+    from training_export.evaluation.own_env import open_own_env
+    from training_export.evaluation.own_evaluation import check_seeds, evaluate_own, log_own
 
     card, conditions = engine.card, Conditions(options.episodes, options.first_seed)
     check_seeds(card.training.get("seed"), conditions)
@@ -112,7 +112,7 @@ def _seeds(conditions: Conditions) -> str:
 
 def tell(figures: Mapping[str, Figures], reward_margin: float | None) -> None:
     """Prints the figures, and what they leave open."""
-    from training_export.evidence_run import table
+    from training_export.evaluation.evidence_run import table
 
     print(table(figures))
     if reward_margin is None and figures["policy"]["reward_mean"] <= 0:

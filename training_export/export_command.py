@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, USAGE, add_debug, natural, progress, run_command
 from carla_mlflow.errors import ExportError
-from training_export.conditions import Conditions
+from training_export.racetrack.conditions import Conditions
 
 if TYPE_CHECKING:
     from carla_mlflow.artifact.artifact import Artifact
-    from training_export.compared import Asked
-    from training_export.export import Export
-    from training_export.source import Given
-    from training_export.trained import TrainedPolicy
+    from training_export.export.compared import Asked
+    from training_export.export.export import Export
+    from training_export.sources.source import Given
+    from training_export.sources.trained import TrainedPolicy
 
 EPILOG = """\
 sources:
@@ -43,10 +43,10 @@ def export(options: argparse.Namespace) -> int:
     if options.output and options.output.exists():
         raise ExportError(f"{options.output}: already exists; remove it or write elsewhere")
     progress("loading")
-    from training_export.source import open_source
+    from training_export.sources.source import open_source
 
     opened = open_source(_given(options))
-    from training_export.export import export_policy
+    from training_export.export.export import export_policy
 
     draft, trained = opened.draft, opened.trained
     name, version = options.name or draft.name, options.version or draft.version
@@ -76,7 +76,7 @@ def export(options: argparse.Namespace) -> int:
 
 def _given(options: argparse.Namespace) -> Given:
     from carla_mlflow.preprocessing.skops_file import operators_types
-    from training_export.source import Given
+    from training_export.sources.source import Given
 
     types = operators_types(options.trust_types)
     return Given(
@@ -120,7 +120,7 @@ def _tell(exported: Export, trained: TrainedPolicy) -> None:
 
 def _tell_unknown(trained: TrainedPolicy) -> None:
     from carla_mlflow.contract.array_spec import UNSEEN
-    from training_export.seen import unknown
+    from training_export.sources.seen import unknown
 
     names = unknown(trained.observation)
     if names:
@@ -136,12 +136,12 @@ def _facts(trained: TrainedPolicy) -> str:
 
 
 def _measured(exported: Export, trained: TrainedPolicy, episodes: int) -> Artifact:
-    from training_export.export import measure_latency, with_metrics
+    from training_export.export.export import measure_latency, with_metrics
 
     metrics: dict[str, Any] = {"latency_ms": measure_latency(exported.engine)}
     print("latency   one observation on one thread: p50 {p50} ms, p99 {p99} ms".format(**metrics["latency_ms"]["cpu"]))
     if episodes and trained.driving is not None:
-        from training_export.evaluate import closed_loop, engine_driver, run_episodes
+        from training_export.evaluation.evaluate import closed_loop, engine_driver, run_episodes
 
         conditions = Conditions(episodes, traffic=trained.training.get("traffic", 0))
         driven = run_episodes(engine_driver(exported.engine), conditions, "driving")

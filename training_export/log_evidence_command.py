@@ -13,10 +13,10 @@ from training_export.evaluate_command import add_margin, tell
 
 def log_evidence(options: argparse.Namespace) -> int:
     from carla_mlflow.flavor.runs import EVIDENCE_TAG, SELF_REPORTED, logging_run
-    from training_export.evidence_run import log_drives
-    from training_export.opening import identify
-    from training_export.own_driving import rows_of, summarise
-    from training_export.reported import read_reported
+    from training_export.evaluation.evidence_run import log_drives
+    from training_export.evaluation.opening import identify
+    from training_export.evaluation.own_driving import rows_of, summarise
+    from training_export.evaluation.reported import read_reported
 
     drives = read_reported(options.file)
     with tempfile.TemporaryDirectory() as scratch:

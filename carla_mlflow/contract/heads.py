@@ -1,6 +1,6 @@
 """Heads: what the graph returns, and what it means: distribution parameters → the mode, or a seeded sample.
 
-The exported graph holds the mode itself (see `training_export.graph`); `mode` here is the same formula in numpy,
+The exported graph holds the mode itself (see `training_export.graphs.graph`); `mode` here is the same formula in numpy,
 which the graph is held against. Samples are drawn here, at serving.
 """
 

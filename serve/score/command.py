@@ -84,9 +84,9 @@ def find_artifact(model: str, digest: str | None) -> Artifact:
     """The artifact in a folder, or what a reference means in the registry now."""
     if Path(model).is_dir() or model.startswith((".", "/")):
         return open_artifact(Path(model), digest)
-    from registry.cache import default_cache, fetch_to_cache
-    from registry.reference import parse_reference
-    from registry.store import Store
+    from registry.rules.reference import parse_reference
+    from registry.store.cache import default_cache, fetch_to_cache
+    from registry.store.store import Store
 
     store = Store()
     artifact = fetch_to_cache(store, store.resolve(parse_reference(model)), default_cache())

@@ -9,7 +9,7 @@ from policy_conformance import Conformance
 
 from benchmarks.architectures import ARCHITECTURES
 from carla_mlflow import Artifact, open_artifact
-from training_export.export import Export, export_policy
+from training_export.export.export import Export, export_policy
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from torch import distributions as td
 from carla_mlflow.contract.card_sections import ActionCard, Control
 from carla_mlflow.contract.heads import PARAMETERS, mode, sample
 from carla_mlflow.inference.sampling import row_generators
-from training_export.head_modules import head_module
+from training_export.graphs.head_modules import head_module
 
 RNG = np.random.default_rng(0)
 ROWS = 1000

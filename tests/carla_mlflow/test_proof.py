@@ -17,10 +17,10 @@ from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card_sections import FieldCard
 from carla_mlflow.inference.shape_proof import ROWS, proof_sample
 from carla_mlflow.inference.workspace import Workspace
-from training_export.draft import ActionDraft, CardDraft, complete
-from training_export.export import Export, export_policy
-from training_export.from_module import from_network
-from training_export.preprocessed import Preprocessed
+from training_export.export.export import Export, export_policy
+from training_export.sources.draft import ActionDraft, CardDraft, complete
+from training_export.sources.from_module import from_network
+from training_export.sources.preprocessed import Preprocessed
 
 RAW = {"acceleration": (-1.0, 1.0), "steer": (-1.0, 1.0)}
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from carla_mlflow.errors import RegistryError
-from registry.episodes import EpisodeRow, read_drives
+from registry.gates.episodes import EpisodeRow, read_drives
 
 
 def table(*rows: list[object]) -> bytes:

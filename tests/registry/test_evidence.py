@@ -16,12 +16,12 @@ from tests_support import run_command
 from benchmarks.free_port import free_port
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.errors import UnreachableError
-from registry.episodes import Evidence
-from registry.evidence import find_evidence
-from registry.gates import Candidate, Champion, judge, shortfalls
-from registry.measured import measure_here
-from training_export.conditions import Conditions
-from training_export.evaluate import drive_beside, engine_driver, log_evaluation, run_episodes
+from registry.checks.latency import measure_here
+from registry.gates.episodes import Evidence
+from registry.gates.gates import Candidate, Champion, judge, shortfalls
+from registry.store.evidence import find_evidence
+from training_export.evaluation.evaluate import drive_beside, engine_driver, log_evaluation, run_episodes
+from training_export.racetrack.conditions import Conditions
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 

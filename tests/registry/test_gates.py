@@ -11,9 +11,9 @@ import pytest
 
 from carla_mlflow import open_artifact
 from carla_mlflow.contract.card_sections import Card
-from registry.episodes import EpisodeRow, Evidence
-from registry.gates import Candidate, Champion, judge, shortfalls
-from registry.margins import Margins, read_margins
+from registry.gates.episodes import EpisodeRow, Evidence
+from registry.gates.gates import Candidate, Champion, judge, shortfalls
+from registry.gates.margins import Margins, read_margins
 
 CONDITIONS = {
     "env": "racetrack-v1",

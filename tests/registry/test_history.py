@@ -16,9 +16,9 @@ import pytest
 from registry_policies import NAME, at_another_rate, cache_folder, changed, registered, to_production
 from tests_support import run_command
 
-from registry.cache import fetch_to_cache
-from registry.moves import look
-from registry.store import Store
+from registry.moves.sync import look
+from registry.store.cache import fetch_to_cache
+from registry.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.gates import chance_of
-from registry.intervals import least_episodes, mean_bound, rate_bound, sign_chance
+from registry.gates.intervals import least_episodes, mean_bound, rate_bound, sign_chance
 
 Z_TWO_SIDED = 1.959963984540054
 counts = st.tuples(st.integers(60, 400), st.integers(0, 60), st.integers(0, 60)).filter(lambda c: c[1] + c[2] <= c[0])

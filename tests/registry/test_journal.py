@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carla_mlflow.errors import RegistryError
-from registry.journal import Entry, Move, chain, next_link, problems, read_entry, say
-from registry.replay import at, holders
+from registry.rules.journal import Entry, Move, chain, next_link, problems, read_entry, say
+from registry.rules.replay import at, holders
 
 
 def written(*moves: Move) -> list[Entry]:

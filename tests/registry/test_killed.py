@@ -16,11 +16,11 @@ from mlflow import MlflowClient
 from registry_policies import NAME, cache_folder, changed, registered, to_production
 
 from carla_mlflow.artifact.artifact import PARTIAL
-from registry.cache import cached_path, fetch_to_cache
-from registry.journal import problems
-from registry.moves import look
-from registry.registration import register
-from registry.store import Store
+from registry.moves.registration import register
+from registry.moves.sync import look
+from registry.rules.journal import problems
+from registry.store.cache import cached_path, fetch_to_cache
+from registry.store.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow's own
 WHEN = pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -77,7 +77,7 @@ def fetch_it() -> None:
 def test_a_promotion_is_whole_or_never_was(store: Store, tmp_path: Path, write: str, after: bool):
     registered(store, tmp_path, "0.1.0", "0.2.0")
     to_production(store, "0.1.0")
-    killed_at(f"registry.store.Store.{write}", after, promote_again)
+    killed_at(f"registry.store.store.Store.{write}", after, promote_again)
     standing = look(store, NAME)
     happened = (write, after) != ("append", False)  # what was entered is carried out, what was not did not happen
     held = "0.2.0" if happened else "0.1.0"
@@ -108,7 +108,7 @@ def late(store: Store, tmp_path: Path) -> Store:
     """A process wrote an alias late, and died before it took that back."""
     registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0")
     to_production(store, "0.1.0")
-    killed_at("registry.carrying_out._give_way", False, promote_late)
+    killed_at("registry.moves.apply._give_way", False, promote_late)
     assert store.holders(NAME)["production"] == "0.2.0"
     return store
 
@@ -141,7 +141,7 @@ def test_long_after_the_process_died_a_move_is_a_persons(late: Store):
 
 @WHEN
 def test_who_takes_back_may_die_too(late: Store, after: bool):
-    killed_at("registry.store.Store.set_alias", after, look_again)
+    killed_at("registry.store.store.Store.set_alias", after, look_again)
     assert moves(late)[-1] == ("promote", "0.3.0")
     assert late.holders(NAME)["production"] == "0.3.0"
 
@@ -155,7 +155,7 @@ def look_again() -> None:
 def test_a_registration_is_taken_up_under_the_same_version(store: Store, tmp_path: Path, write: str, after: bool):
     registered(store, tmp_path, "0.1.0")
     source = changed(tmp_path, "0.1.0", description="another")
-    killed_at(f"registry.store.Store.{write}", after, register_it, source)
+    killed_at(f"registry.store.store.Store.{write}", after, register_it, source)
     version, new = register(store, source, cache_folder(), bump="auto")
     assert (version.semver, new) == ("0.1.1", (write, after) != ("create_version", True))
     assert [version.semver for version in store.versions(NAME)] == ["0.1.0", "0.1.1"]

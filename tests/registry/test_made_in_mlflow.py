@@ -13,12 +13,12 @@ from carla_mlflow.artifact.artifact import open_artifact
 from carla_mlflow.errors import NotFoundError
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run
-from registry.cache import fetch_to_cache
-from registry.journal import problems
-from registry.moves import look
-from registry.reference import parse_reference
-from registry.registration import register
-from registry.store import Store
+from registry.moves.registration import register
+from registry.moves.sync import look
+from registry.rules.journal import problems
+from registry.rules.reference import parse_reference
+from registry.store.cache import fetch_to_cache
+from registry.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 

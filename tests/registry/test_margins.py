@@ -8,12 +8,12 @@ import mlflow
 import pytest
 from registry_policies import NAME, cache_folder, registered
 
-from registry.evidence import find_evidence
-from registry.judging import judge
-from registry.moves import look
-from registry.promotion import Asked, promote
-from registry.reference import parse_reference
-from registry.store import Store
+from registry.moves.judge import judge
+from registry.moves.promotion import Asked, promote
+from registry.moves.sync import look
+from registry.rules.reference import parse_reference
+from registry.store.evidence import find_evidence
+from registry.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 

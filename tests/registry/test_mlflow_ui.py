@@ -18,8 +18,8 @@ from registry_policies import enter, to_stage
 from tests_support import Server, example_as
 
 from benchmarks.mlflow_server import MlflowServer
-from registry.reference import parse_reference
-from registry.store import Store
+from registry.rules.reference import parse_reference
+from registry.store.store import Store
 
 pytestmark = [
     pytest.mark.slow,

@@ -13,14 +13,14 @@ from carla_mlflow import open_artifact, write_artifact
 from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.contract.card import identity_of
 from carla_mlflow.errors import IntegrityError, NotFoundError, RefusedError
-from registry.cache import cached_path, default_cache, fetch_to_cache
-from registry.judging import judge
-from registry.policy_version import PolicyVersion
-from registry.promotion import Asked, Moved
-from registry.promotion import promote as promote_policy
-from registry.reference import Reference, parse_reference
-from registry.registration import register as register_policy
-from registry.store import Store
+from registry.moves.judge import judge
+from registry.moves.promotion import Asked, Moved
+from registry.moves.promotion import promote as promote_policy
+from registry.moves.registration import register as register_policy
+from registry.rules.policy_version import PolicyVersion
+from registry.rules.reference import Reference, parse_reference
+from registry.store.cache import cached_path, default_cache, fetch_to_cache
+from registry.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 

@@ -13,18 +13,18 @@ from tests_support import Finished, run_command
 
 from carla_mlflow import Engine, open_artifact, write_artifact
 from carla_mlflow.errors import DrivingError
-from registry.episodes import differing
-from registry.evaluate_command import RACETRACK, evaluate_command
-from registry.evidence import find_evidence
-from training_export.conditions import Conditions
-from training_export.draft import read_draft
-from training_export.env import ENV_ID
-from training_export.evaluate import check_racetrack
-from training_export.export import export_policy
-from training_export.from_module import from_module
-from training_export.own_driving import Outcome
-from training_export.own_env import open_own_env
-from training_export.own_evaluation import evaluate_own, log_own
+from registry.gates.episodes import differing
+from registry.gates.evaluate_command import RACETRACK, evaluate_command
+from registry.store.evidence import find_evidence
+from training_export.evaluation.evaluate import check_racetrack
+from training_export.evaluation.own_driving import Outcome
+from training_export.evaluation.own_env import open_own_env
+from training_export.evaluation.own_evaluation import evaluate_own, log_own
+from training_export.export.export import export_policy
+from training_export.racetrack.conditions import Conditions
+from training_export.racetrack.env import ENV_ID
+from training_export.sources.draft import read_draft
+from training_export.sources.from_module import from_module
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.gates import chance_of
-from registry.episodes import EpisodeRow
-from registry.not_worse import COLLISIONS, FAILURES, REWARD, Compared, compare, reward_bar
+from registry.gates.episodes import EpisodeRow
+from registry.gates.not_worse import COLLISIONS, FAILURES, REWARD, Compared, compare, reward_bar
 
 ALL = (COLLISIONS, FAILURES, REWARD)
 

@@ -21,13 +21,13 @@ from registry_policies import (
 
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.flavor.runs import STEP_TAG
-from registry.journal import Move
-from registry.lifecycle import PROTECTED
-from registry.moves import append, look
-from registry.promotion import Asked, Judgement, archive, promote
-from registry.reference import parse_reference
-from registry.registration import register
-from registry.store import Store
+from registry.moves.promotion import Asked, Judgement, archive, promote
+from registry.moves.registration import register
+from registry.moves.sync import append, look
+from registry.rules.journal import Move
+from registry.rules.lifecycle import PROTECTED
+from registry.rules.reference import parse_reference
+from registry.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 

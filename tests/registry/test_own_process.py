@@ -18,8 +18,8 @@ from benchmarks.two_policies import small_policy, write
 from carla_mlflow import open_artifact
 from carla_mlflow.errors import CrashError, ParityError
 from carla_mlflow.own_process import lines_of
-from registry.measured import measure_here
-from registry.verify import verify_apart
+from registry.checks.latency import measure_here
+from registry.checks.verify import verify_apart
 
 
 @pytest.fixture(scope="module")

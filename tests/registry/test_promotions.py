@@ -21,15 +21,15 @@ from registry_policies import (
 )
 
 from carla_mlflow.errors import NotFoundError, RefusedError
-from registry.cache import cached_path, fetch_to_cache
-from registry.gates import Finding
-from registry.journal import NOBODY, problems, say
-from registry.moves import look
-from registry.promotion import Asked, Judgement, archive, promote
-from registry.reference import parse_reference
-from registry.registration import register
-from registry.replay import at
-from registry.store import Store
+from registry.gates.gates import Finding
+from registry.moves.promotion import Asked, Judgement, archive, promote
+from registry.moves.registration import register
+from registry.moves.sync import look
+from registry.rules.journal import NOBODY, problems, say
+from registry.rules.reference import parse_reference
+from registry.rules.replay import at
+from registry.store.cache import cached_path, fetch_to_cache
+from registry.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 

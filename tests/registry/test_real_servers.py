@@ -15,9 +15,9 @@ from tests_support import Finished, example_as, run_command
 from benchmarks.mlflow_server import MlflowServer
 from carla_mlflow import open_artifact
 from carla_mlflow.errors import IntegrityError, NotFoundError
-from registry.cache import cached_path, fetch_to_cache
-from registry.reference import parse_reference
-from registry.store import Store
+from registry.rules.reference import parse_reference
+from registry.store.cache import cached_path, fetch_to_cache
+from registry.store.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
 KINDS = [

@@ -17,11 +17,11 @@ from benchmarks.networks import mlp
 from carla_mlflow import write_artifact
 from carla_mlflow.contract.card_sections import Seen
 from carla_mlflow.errors import IntegrityError, RefusedError
-from registry.changes import contract_changes, other_changes
-from registry.moves import look
-from registry.registration import register
-from registry.store import Store
-from training_export.export import export_policy
+from registry.moves.registration import register
+from registry.moves.sync import look
+from registry.rules.changes import contract_changes, other_changes
+from registry.store.store import Store
+from training_export.export.export import export_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 

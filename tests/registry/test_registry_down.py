@@ -15,7 +15,7 @@ from tests_support import Finished, run_command
 
 from benchmarks.mlflow_server import MlflowServer
 from carla_mlflow.errors import UnreachableError
-from registry.store import Store
+from registry.store.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
 NAME = "racetrack-policy"

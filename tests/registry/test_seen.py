@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from registry.lifecycle import LEGACY, stage_of
-from registry.policy_version import PolicyVersion
-from registry.replay import Holders
-from registry.seen import seen_moves
+from registry.rules.lifecycle import LEGACY, stage_of
+from registry.rules.policy_version import PolicyVersion
+from registry.rules.replay import Holders
+from registry.rules.ui_moves import seen_moves
 
 HELD = {"production": "1.0.0", "staging": "1.1.0"}
 JOURNAL = Holders(dict(HELD), frozenset({"0.9.0"}), {})

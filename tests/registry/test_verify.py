@@ -26,7 +26,7 @@ from carla_mlflow.artifact.artifact import seal, sha256
 from carla_mlflow.artifact.golden import Golden, read_golden
 from carla_mlflow.errors import ArtifactError, IntegrityError, ParityError
 from carla_mlflow.preprocessing.skops_file import load_preprocessor
-from registry.verify import verify
+from registry.checks.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,9 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
 @pytest.fixture(scope="session")
 def filled(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """1.0.0 and 1.1.0 as MLflow's versions 1 and 2."""
-    from registry.cache import default_cache
-    from registry.registration import register
-    from registry.store import Store
+    from registry.moves.registration import register
+    from registry.store.cache import default_cache
+    from registry.store.store import Store
 
     artifacts = [small_policy("1.0.0", 1), small_policy("1.1.0", 2)]
     before = dict(os.environ)

@@ -18,7 +18,7 @@ from benchmarks.networks import small_view
 from carla_mlflow import Engine, write_artifact
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run
-from training_export.export import export_policy
+from training_export.export.export import export_policy
 
 
 def worker_libraries(server: Server) -> str:

@@ -28,10 +28,10 @@ from benchmarks.two_policies import write
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.contract.card_sections import ActionCard, FieldCard
 from carla_mlflow.contract.control import CONTROL_NAMES
-from training_export.draft import CardDraft
-from training_export.export import export_policy
-from training_export.from_module import from_network
-from training_export.preprocessed import Preprocessed
+from training_export.export.export import export_policy
+from training_export.sources.draft import CardDraft
+from training_export.sources.from_module import from_network
+from training_export.sources.preprocessed import Preprocessed
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("beside-mlflow")]
 

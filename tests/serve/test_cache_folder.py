@@ -16,8 +16,8 @@ from tests_support import EXAMPLE, Server, run_command
 
 from benchmarks.fault_settings import OWN_DISK
 from carla_mlflow.errors import CacheError
-from registry.cache import default_cache
-from registry.store import Store
+from registry.store.cache import default_cache
+from registry.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 Start = Callable[..., Server]

@@ -12,7 +12,7 @@ from registry_proxy import RegistryProxy
 
 from benchmarks.dripping import DrippingRegistry
 from benchmarks.two_policies import NAME
-from registry.cache import default_cache, partial_folders
+from registry.store.cache import default_cache, partial_folders
 from serve.follow import Follower
 from serve.settings import Settings
 from serve.status import Followed

@@ -35,7 +35,7 @@ from benchmarks.dripping import DrippingRegistry
 from benchmarks.steady_load import SteadyLoad
 from benchmarks.two_policies import NAME, Questions
 from carla_mlflow import Artifact
-from registry.cache import default_cache
+from registry.store.cache import default_cache
 from serve.attempts import Attempts
 from serve.memory import remember
 from serve.refusals import list_refused

@@ -17,7 +17,7 @@ from tests_support import Answer, Server
 from benchmarks.networks import small_view
 from benchmarks.two_policies import write
 from carla_mlflow import Engine
-from training_export.export import export_policy
+from training_export.export.export import export_policy
 
 SHAPE = (4, 64, 64)
 

@@ -23,7 +23,7 @@ from benchmarks.two_policies import write
 from benchmarks.wrk import http_request
 from carla_mlflow import Engine
 from serve.wire.large_body import LARGE_BYTES, MAPPED_BYTES
-from training_export.export import export_policy
+from training_export.export.export import export_policy
 
 SHAPE = (4, 64, 64)
 ROWS = {"small": 1, "large": 6, "mapped": 270}

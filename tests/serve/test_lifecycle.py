@@ -22,7 +22,7 @@ from benchmarks.free_port import free_port
 from benchmarks.two_policies import small_policy, write
 from benchmarks.wrk import http_request
 from carla_mlflow import open_artifact
-from registry.cache import default_cache
+from registry.store.cache import default_cache
 
 Start = Callable[..., Server]
 

@@ -20,7 +20,7 @@ from benchmarks.networks import small_view
 from carla_mlflow import ArraySpec, open_artifact
 from serve.openapi import openapi, value_schema
 from serve.settings import Settings
-from training_export.export import export_policy
+from training_export.export.export import export_policy
 
 
 def test_the_documents_examples_are_answered(server: Server):

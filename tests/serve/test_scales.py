@@ -15,10 +15,10 @@ from tests_support import Server
 
 from carla_mlflow import PolicyClient, write_artifact
 from carla_mlflow.contract.card_sections import FieldCard
-from training_export.draft import ActionDraft, CardDraft, complete
-from training_export.export import export_policy
-from training_export.from_module import from_network
-from training_export.preprocessed import Preprocessed
+from training_export.export.export import export_policy
+from training_export.sources.draft import ActionDraft, CardDraft, complete
+from training_export.sources.from_module import from_network
+from training_export.sources.preprocessed import Preprocessed
 
 Start = Callable[..., Server]
 ROWS = np.random.default_rng(0).uniform(-1, 1, (200, 2)).astype(np.float32)

@@ -20,7 +20,7 @@ from tests_support import EXAMPLE, Finished, run_command
 from benchmarks.networks import small_view
 from benchmarks.two_policies import write
 from carla_mlflow import Engine, open_artifact
-from training_export.export import export_policy
+from training_export.export.export import export_policy
 
 NAMES = ["throttle", "brake", "steer"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from carla_mlflow.errors import ExportError
-from training_export.archives import FREE_BYTES, check_growth
-from training_export.sb3_zip import identify
+from training_export.sources.archives import FREE_BYTES, check_growth
+from training_export.sources.sb3.archive import identify
 
 
 def bomb(size: int) -> bytes:

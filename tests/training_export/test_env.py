@@ -5,10 +5,10 @@ import pytest
 from highway_env.vehicle.kinematics import Vehicle
 
 from carla_mlflow.contract.card_sections import observation_spec
-from training_export.beams import BEAM_ANGLES_DEG, BEAM_RANGE_M, car_beams, rasterise, road_beams
-from training_export.driving import drive_episode, random_driver
-from training_export.env import Racetrack
-from training_export.from_checkpoint import racetrack_observation
+from training_export.racetrack.beams import BEAM_ANGLES_DEG, BEAM_RANGE_M, car_beams, rasterise, road_beams
+from training_export.racetrack.driving import drive_episode, random_driver
+from training_export.racetrack.env import Racetrack
+from training_export.sources.from_checkpoint import racetrack_observation
 
 AHEAD, RIGHT, LEFT = BEAM_ANGLES_DEG.index(0.0), BEAM_ANGLES_DEG.index(90.0), BEAM_ANGLES_DEG.index(-90.0)
 

@@ -13,14 +13,14 @@ from sb3_policies import CASES, CHOOSE, DRIVE, Trainer
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card_sections import FieldCard, Seen, observation_spec
 from carla_mlflow.errors import CardError
-from training_export.compared import compared_batches
-from training_export.draft import ActionDraft, CardDraft
-from training_export.export import export_policy
-from training_export.from_file import load_script
-from training_export.from_sb3 import from_sb3
-from training_export.graph import to_torchscript
-from training_export.onnx_export import to_onnx
-from training_export.seen import unknown
+from training_export.export.compared import compared_batches
+from training_export.export.export import export_policy
+from training_export.graphs.graph import to_torchscript
+from training_export.graphs.onnx_export import to_onnx
+from training_export.sources.draft import ActionDraft, CardDraft
+from training_export.sources.from_file import load_script
+from training_export.sources.sb3.source import from_sb3
+from training_export.sources.seen import unknown
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from tests_support import run_command
 from carla_mlflow import open_artifact
 from carla_mlflow.contract.card_sections import Control, FieldCard, Parity, observation_spec
 from carla_mlflow.errors import CardError, ExportError
-from training_export.draft import ActionDraft, CardDraft, complete, read_draft
-from training_export.export import export_policy
-from training_export.from_module import from_network
-from training_export.noise import InFloat64, measure_noise
-from training_export.preprocessed import Preprocessed
-from training_export.trained import TrainedPolicy
+from training_export.export.export import export_policy
+from training_export.export.noise import InFloat64, measure_noise
+from training_export.sources.draft import ActionDraft, CardDraft, complete, read_draft
+from training_export.sources.from_module import from_network
+from training_export.sources.preprocessed import Preprocessed
+from training_export.sources.trained import TrainedPolicy
 
 SEEN = {"seen": FieldCard("float32", [4], -1.0, 1.0)}
 PEDALS = complete(ActionDraft("acceleration_steer", {"acceleration": (-1, 1), "steer": (-1, 1)}, "deterministic"))

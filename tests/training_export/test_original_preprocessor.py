@@ -18,8 +18,8 @@ from tests_support import ROOT, run_command
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.contract.card_sections import observation_spec
 from carla_mlflow.errors import ExportError
-from training_export.draft import read_draft
-from training_export.original_preprocessor import OriginalFeatures, read_original
+from training_export.sources.draft import read_draft
+from training_export.sources.original_preprocessor import OriginalFeatures, read_original
 
 MADE, SPEC = ROOT / "tests/data/original-v0.1.0", ROOT / "tests/data/original-v0.1.0-spec.yaml"
 SPECS = observation_spec(read_draft(SPEC).observation)

@@ -15,14 +15,14 @@ from carla_mlflow import Engine
 from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
 from carla_mlflow.contract.control import inverse_controller
 from carla_mlflow.errors import CardError, DrivingError
-from training_export.conditions import Conditions
-from training_export.draft import read_draft
-from training_export.export import export_policy
-from training_export.from_module import from_module
-from training_export.own_driving import Outcome, drive_all, summarise
-from training_export.own_env import OwnEnv, open_own_env
-from training_export.own_evaluation import check_seeds, evaluate_own
-from training_export.own_spaces import actor, observer
+from training_export.evaluation.own_driving import Outcome, drive_all, summarise
+from training_export.evaluation.own_env import OwnEnv, open_own_env
+from training_export.evaluation.own_evaluation import check_seeds, evaluate_own
+from training_export.evaluation.own_spaces import actor, observer
+from training_export.export.export import export_policy
+from training_export.racetrack.conditions import Conditions
+from training_export.sources.draft import read_draft
+from training_export.sources.from_module import from_module
 
 FEW = Conditions(episodes=3, first_seed=5)
 BOTH = Outcome("is_success", "crash")

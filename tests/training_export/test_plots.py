@@ -8,9 +8,9 @@ import pytest
 from films import assert_shows_a_drive
 from tests_support import ROOT
 
-from training_export.conditions import Conditions
-from training_export.driving import straight_ahead
-from training_export.evaluate import film
+from training_export.evaluation.evaluate import film
+from training_export.racetrack.conditions import Conditions
+from training_export.racetrack.driving import straight_ahead
 
 
 @pytest.mark.parametrize("driver", [None, "dummy"], ids=["no screen", "a screen that draws nothing"])

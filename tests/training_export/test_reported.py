@@ -10,17 +10,17 @@ from tests_support import run_command
 
 from carla_mlflow import open_artifact
 from carla_mlflow.errors import DrivingError
-from registry import episodes
-from registry.evidence import find_evidence
-from registry.judging import judge
-from registry.moves import look
-from registry.promotion import Asked, promote
-from registry.reference import parse_reference
-from registry.registration import register
-from registry.store import Store
+from registry.gates.gates import episodes
+from registry.moves.judge import judge
+from registry.moves.promotion import Asked, promote
+from registry.moves.registration import register
+from registry.moves.sync import look
+from registry.rules.reference import parse_reference
+from registry.store.evidence import find_evidence
+from registry.store.store import Store
 from training_export.__main__ import main
-from training_export.own_driving import OwnEpisode
-from training_export.reported import BASELINES, COLUMNS, read_reported
+from training_export.evaluation.own_driving import OwnEpisode
+from training_export.evaluation.reported import BASELINES, COLUMNS, read_reported
 
 HEAD = ",".join(COLUMNS)
 

@@ -12,8 +12,8 @@ from sb3_policies import Trainer
 from tests_support import run_command
 
 from carla_mlflow.errors import ExportError
-from training_export.from_sb3 import from_sb3
-from training_export.sb3_statistics import read_statistics, statistics_beside
+from training_export.sources.sb3.source import from_sb3
+from training_export.sources.sb3.statistics import read_statistics, statistics_beside
 
 
 @pytest.fixture(scope="module")

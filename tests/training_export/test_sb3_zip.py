@@ -14,8 +14,8 @@ from gymnasium.spaces import MultiBinary
 from sb3_policies import CASES, CHOOSE, DRIVE, PEDALS, VECTOR, Remembering, Toy, Trainer
 
 from carla_mlflow.errors import ExportError
-from training_export.from_sb3 import from_sb3
-from training_export.sb3_zip import identify
+from training_export.sources.sb3.archive import identify
+from training_export.sources.sb3.source import from_sb3
 
 
 @pytest.fixture(scope="module")

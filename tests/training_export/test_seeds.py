@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from carla_mlflow.cli import natural
-from training_export.checkpoint import TrainingConfig
-from training_export.conditions import GOLDEN_SEEDS, SCALER_SEEDS, TRAINING_SEEDS, Conditions
-from training_export.env import Racetrack
-from training_export.train import make_agent
+from training_export.racetrack.conditions import GOLDEN_SEEDS, SCALER_SEEDS, TRAINING_SEEDS, Conditions
+from training_export.racetrack.env import Racetrack
+from training_export.training.checkpoint import TrainingConfig
+from training_export.training.train import make_agent
 
 ENVIRONMENTS = 4
 

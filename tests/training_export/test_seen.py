@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 
 from carla_mlflow.contract.card_sections import FieldCard, Seen, observation_spec
-from training_export.seen import of_moments, of_rows, of_scaler, unknown, with_seen
+from training_export.sources.seen import of_moments, of_rows, of_scaler, unknown, with_seen
 
 SECTION = {"speed": FieldCard("float32", [], 0.0, 60.0), "sensors": FieldCard("float32", [2])}
 ROWS = np.random.default_rng(0).normal([6.5, 0.0, 100.0], [1.0, 2.0, 3.0], (4000, 3))

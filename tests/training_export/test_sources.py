@@ -23,13 +23,13 @@ from carla_mlflow import Engine, open_artifact
 from carla_mlflow.contract.card_sections import Control, Seen
 from carla_mlflow.contract.control import controller
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
-from training_export.draft import ActionDraft, complete
-from training_export.export import Export, export_policy
-from training_export.from_module import import_code
-from training_export.graph import PolicyGraph, to_torchscript
-from training_export.onnx_export import to_onnx_model
-from training_export.onnx_file import OnnxFile
-from training_export.source import Given, open_source
+from training_export.export.export import Export, export_policy
+from training_export.graphs.graph import PolicyGraph, to_torchscript
+from training_export.graphs.onnx_export import to_onnx_model
+from training_export.graphs.onnx_file import OnnxFile
+from training_export.sources.draft import ActionDraft, complete
+from training_export.sources.from_module import import_code
+from training_export.sources.source import Given, open_source
 
 OLD, SPEC = ROOT / "tests/data/v1.2.0", ROOT / "tests/data/v1.2.0-spec.yaml"
 OBSERVATION = """

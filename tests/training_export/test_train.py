@@ -15,7 +15,7 @@ import pytest
 from tests_support import run_command
 
 from carla_mlflow import open_artifact
-from training_export.checkpoint import load_policy, open_checkpoint
+from training_export.training.checkpoint import load_policy, open_checkpoint
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 

@@ -1,0 +1,121 @@
+"""carla-registry diff: two policies side by side, and how far their actions differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from carla_mlflow.artifact.artifact import Artifact, open_artifact
+from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.errors import ParityError
+from carla_mlflow.inference.engine import Engine
+from carla_mlflow.preprocessing.skops_file import operators_types
+from registry.rules.changes import Step, contract_changes, other_changes
+from registry.rules.reference import parse_reference
+from registry.store.cache import fetch_to_cache
+from registry.store.store import Store
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two policies' actions are apart on one golden set.
+
+    Attributes:
+        observations: whose, and how many.
+        largest: by control, absolute.
+        mean: by control, absolute.
+    """
+
+    observations: str
+    largest: dict[str, float]
+    mean: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two policies side by side.
+
+    Attributes:
+        old: name and version.
+        new: likewise.
+        contract: what a car's code depends on, in words.
+        others: files, weights, training, metrics, in words.
+        actions: on both golden sets; none when the contracts differ.
+        step: of the version that the changes demand.
+    """
+
+    old: str
+    new: str
+    contract: list[str]
+    others: list[str]
+    actions: list[Difference]
+    step: Step
+
+
+def find(text: str, cache: Path) -> Artifact:
+    """An artifact from a folder or a reference."""
+    if Path(text).is_dir() or text.startswith((".", "/")):
+        return open_artifact(Path(text))
+    store = Store()
+    return fetch_to_cache(store, store.resolve(parse_reference(text)), cache)
+
+
+def compare(old: Artifact, new: Artifact) -> Comparison:
+    """Loads both where their contracts allow it, and asks each for the other's golden observations too."""
+    contract = contract_changes(old.card, new.card)
+    same_inputs = not any(change.place.startswith("observation") for change in contract)
+    actions = _actions(old, new) if same_inputs else []
+    step, _ = step_due(old, new)
+    titles = [f"{artifact.card.name} {artifact.card.version}" for artifact in (old, new)]
+    others = [str(change) for change in other_changes(old.card, new.card)]
+    return Comparison(titles[0], titles[1], [str(change) for change in contract], others, actions, step)
+
+
+def step_due(old: Artifact, new: Artifact) -> tuple[Step, str]:
+    """The smallest step of the version that is honest about what changed, and what demands it, in words."""
+    contract = contract_changes(old.card, new.card)
+    if contract:
+        return "major", "the contract changed: " + "; ".join(map(str, contract))
+    if old.card.weights != new.card.weights:
+        return "minor", "the weights are others"
+    if old.card.content != new.card.content and not act_alike(old, new):
+        return "minor", "the same weights act differently: the network is another"
+    return "patch", "; ".join(map(str, other_changes(old.card, new.card))) or "nothing changed"
+
+
+def act_alike(old: Artifact, new: Artifact) -> bool:
+    """Whether each does within its tolerance what the other's trained policy did."""
+    trusted = operators_types()
+    one, two = (Engine(artifact, "cpu", trusted=trusted) for artifact in (old, new))
+    try:
+        one.compare(two.golden)
+        two.compare(one.golden)
+    except ParityError:
+        return False
+    return True
+
+
+def _actions(old: Artifact, new: Artifact) -> list[Difference]:
+    trusted = operators_types()
+    engines = [Engine(artifact, "cpu", trusted=trusted) for artifact in (old, new)]
+    found = []
+    for engine in engines:
+        observations = engine.golden.observations
+        apart = np.abs(np.subtract(*(asked.act(observations).control.astype(np.float64) for asked in engines)))
+        title = f"{len(apart)} golden observations of {engine.card.version}"
+        largest = dict(zip(CONTROL_NAMES, map(float, apart.max(axis=0)), strict=True))
+        found.append(Difference(title, largest, dict(zip(CONTROL_NAMES, map(float, apart.mean(axis=0)), strict=True))))
+    return found
+
+
+def say(comparison: Comparison) -> str:
+    """The comparison for a person."""
+    lines = [f"{comparison.old} → {comparison.new}"]
+    lines += [f"contract   {text}" for text in comparison.contract] or ["contract   the same"]
+    lines += [f"           {text}" for text in comparison.others]
+    for difference in comparison.actions:
+        parts = [f"{n} {difference.largest[n]:.3g} (mean {difference.mean[n]:.3g})" for n in CONTROL_NAMES]
+        lines.append(f"actions    on {difference.observations} at most apart: " + ", ".join(parts))
+    return "\n".join([*lines, f"step       {comparison.step}"])

@@ -1,0 +1,1 @@
+"""carla-registry's subcommands."""

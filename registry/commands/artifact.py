@@ -1,0 +1,94 @@
+"""carla-registry verify, migrate and diff: commands on an artifact itself, whatever the registry says of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from carla_mlflow.cli import DONE
+
+
+def verify(options: argparse.Namespace) -> int:
+    from carla_mlflow.preprocessing.skops_file import operators_types
+    from registry.checks.verify import verify_apart
+
+    path, digest = Path(options.source), options.digest
+    if not path.is_dir() and not options.source.startswith((".", "/")):
+        path, pinned = _fetched(options.source)
+        digest = digest or pinned
+    lines = []
+    for line in verify_apart(path, digest, options.device, operators_types(options.trust_types)):
+        lines.append(" ".join(line.split()))
+        if not options.json:
+            print(line, flush=True)
+    print(json.dumps({"verified": True, "found": lines}) if options.json else "verified     all of it holds")
+    return DONE
+
+
+def _fetched(reference: str) -> tuple[Path, str]:
+    """A registered version's artifact in the cache, and the digest that the registry pins."""
+    from registry.rules.reference import parse_reference
+    from registry.store.cache import default_cache, fetch_to_cache
+    from registry.store.store import Store  # imports mlflow, which takes longer than everything else here
+
+    store = Store()
+    version = store.resolve(parse_reference(reference))
+    return fetch_to_cache(store, version, default_cache()).path, version.digest
+
+
+def migrate(options: argparse.Namespace) -> int:
+    """An export with an old artifact as its source: run by the export command, which alone has the training side."""
+    command = [sys.executable, "-m", "training_export.export_command", str(options.old)]
+    command += ["--card", str(options.observation), "--output", str(options.output)]
+    command += ["--trust-pickle"] if options.trust_pickle else []
+    command += ["--name", options.name] if options.name else []
+    command += ["--version", options.version] if options.version else []
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE if options.json else None, text=True)
+    if options.json and done.returncode == DONE:
+        print(json.dumps({"migrated": str(options.output), "found": done.stdout.splitlines()}))
+    return done.returncode
+
+
+def diff(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from registry.checks.comparison import compare, find, say
+    from registry.commands.printing import show
+    from registry.store.cache import default_cache
+
+    cache = default_cache()
+    comparison = compare(find(options.old, cache), find(options.new, cache))
+    show(options, say(comparison), asdict(comparison))
+    return DONE
+
+
+def add_artifact_commands(commands: Any) -> None:
+    """Adds them to the command's subparsers."""
+    command = commands.add_parser("verify", help="bytes, graphs, preprocessor, parity here: exit 0 when all is well")
+    command.add_argument("source", metavar="PATH|REF", help="artifact folder, or such as carla-policy@production")
+    command.add_argument("--digest", metavar="sha256:…", help="what it must be (a registered version brings its own)")
+    command.add_argument("--device", default="cpu", help="where to show parity: cpu, cuda, cuda:N or auto")
+    command.add_argument(
+        "--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)"
+    )
+    command.set_defaults(run=verify)
+
+    command = commands.add_parser("migrate", help="an artifact of the original layout becomes one of ours, beside it")
+    command.add_argument("old", type=Path, metavar="vX.Y.Z", help="model.pt, preprocessor.pkl, model_card.yaml")
+    command.add_argument("--observation", type=Path, required=True, metavar="spec.yaml", help="what the old card lacks")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new folder; must not exist")
+    command.add_argument(
+        "--trust-pickle", action="store_true", help="read a preprocessor.pkl of scikit-learn: it runs code it holds"
+    )
+    command.add_argument("--name", help="of the policy (default: the old card's)")
+    command.add_argument("--version", help="semantic version (default: the old card's or folder's)")
+    command.set_defaults(run=migrate)
+
+    command = commands.add_parser("diff", help="two policies side by side: contract, weights, files, metrics, actions")
+    command.add_argument("old", metavar="A", help="artifact folder, or such as carla-policy@production")
+    command.add_argument("new", metavar="B")
+    command.set_defaults(run=diff)

@@ -1,0 +1,48 @@
+"""carla-registry gc: the cache on this machine, without what no server remembers."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from carla_mlflow.cli import DONE, REFUSED
+from registry.commands.printing import show
+
+
+def gc(options: argparse.Namespace) -> int:
+    from registry.store.cache import default_cache, forgotten
+
+    cache = options.cache_dir or default_cache()
+    entries = forgotten(cache)
+    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in entries}
+    total = f"{len(entries)} artifacts, {sum(sizes.values()) / 1e6:.1f} MB"
+    if not options.json:
+        print("\n".join([f"{path.name[:12]}…  {size / 1e6:8.1f} MB" for path, size in sizes.items()] + [total]))
+    if entries and not options.yes and not _agreed():
+        print("nothing removed; --yes removes without asking", file=sys.stderr)
+        if options.json:
+            show(options, "", {"removed": [], "would remove": [path.name for path in entries]})
+        return REFUSED
+    for path in entries:
+        shutil.rmtree(path)
+    removed = {"removed": [path.name for path in entries], "bytes": sum(sizes.values())}
+    show(options, f"removed from {cache}" if entries else f"{cache}: nothing to remove", removed)
+    return DONE
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        return False
+    return input("remove them? [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def add_cache_commands(commands: Any) -> None:
+    command = commands.add_parser("gc", help="remove fetched artifacts that no server's last answer names; asks first")
+    command.add_argument(
+        "--cache-dir", type=Path, metavar="DIR", help="(default: POLICY_CACHE_DIR or the user's cache)"
+    )
+    command.add_argument("--yes", action="store_true", help="do not ask")
+    command.set_defaults(run=gc)

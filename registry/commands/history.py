@@ -1,0 +1,151 @@
+"""carla-registry history and watch: what drove when, and what people did in MLflow's UI."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from carla_mlflow.cli import DONE, REFUSED, positive, warn
+from carla_mlflow.errors import NotFoundError
+from carla_mlflow.escaping import escaped, one_line
+from registry.commands.printing import show
+
+if TYPE_CHECKING:
+    from registry.rules.journal import Entry
+    from registry.store.store import Store
+
+
+def _point(text: str) -> float:
+    """An argparse type: ISO 8601, local time unless it says otherwise → seconds since 1970."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+_point.__name__ = "time (expected such as 2026-11-20T14:02, local unless it ends in +00:00)"
+
+
+def _url(text: str) -> str:
+    """An argparse type: where a server answers."""
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL; expected such as http://localhost:8080")
+    return text
+
+
+def history(options: argparse.Namespace) -> int:
+    from registry.rules.journal import problems, say
+    from registry.rules.replay import at
+    from registry.store.store import Store
+
+    store = Store()
+    if options.check or options.head is not None:
+        return _check(options, store.journal(options.name))
+    entries = _entries(store, options.name)
+    broken = problems(entries, None, {entry.number for entry in store.journal(options.name)})
+    if broken:
+        warn(f"the journal is not whole: {'; '.join(broken)}")
+    if options.at is not None:
+        holders, last = at(entries, options.at)
+        lines = [escaped(f"{alias}: {version}") for alias, version in sorted(holders.aliases.items())]
+        lines = lines or ["no version held staging or production then"]
+        since = [f"since entry {say(last).strip()}"] if last else []
+        found = {"at": options.at, "holders": holders.aliases, "entry": _plain(last), "problems": broken}
+        show(options, "\n".join(lines + since), found)
+        return DONE
+    head = entries[-1].hash if entries else "none"
+    lines = [line for entry in entries for line in [say(entry), *_let_pass(entry)]]
+    text = "\n".join([*lines, f"head {head}"])
+    show(options, text, {"entries": [_plain(entry) for entry in entries], "head": head, "problems": broken})
+    return DONE
+
+
+def _let_pass(entry: Entry) -> list[str]:
+    from registry.rules.journal import let_pass
+
+    return [f"      {escaped(text)}" for text in let_pass(entry.link.move)] if entry.link else []
+
+
+def _entries(store: Store, name: str) -> list[Entry]:
+    """The journal, what was moved in MLflow's UI entered first; that of a policy that was deleted as it was left."""
+    from registry.moves.sync import look
+    from registry.rules.journal import chain
+
+    try:
+        return look(store, name).entries
+    except NotFoundError:
+        left = chain(store.journal(name))
+        if not left:
+            raise
+        warn(f"{name} is no longer in the registry; this is what its journal says")
+        return left
+
+
+def _check(options: argparse.Namespace, every: list[Entry]) -> int:
+    from registry.rules.journal import chain, problems
+
+    entries = chain(every)
+    found = problems(entries, options.head, {entry.number for entry in every})
+    text = "\n".join(found) or f"whole: {len(entries)} entries, head {entries[-1].hash if entries else 'none'}"
+    if not found and options.head is None:
+        text += "\nnote this head elsewhere and give it to --head: without it a chain that was cut off can't be told"
+    show(options, text, {"problems": found, "entries": len(entries)})
+    return REFUSED if found else DONE
+
+
+def _plain(entry: Entry | None) -> dict[str, Any] | None:
+    import msgspec
+
+    from registry.rules.journal import say
+
+    if entry is None:
+        return None
+    move = msgspec.to_builtins(entry.link.move) if entry.link else {"problem": say(entry).split(maxsplit=1)[1]}
+    return {"number": entry.number, "hash": entry.hash, **move}
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Until it is interrupted: an outage of the registry is told and outlived."""
+    from carla_mlflow.errors import RegistryError
+    from registry.moves.refused_tags import tag_refused
+    from registry.moves.sync import look
+    from registry.rules.journal import say
+    from registry.store.store import Store
+
+    told = ""
+    while True:
+        try:
+            store = Store(deadline_s=10.0)
+            standing = look(store, options.name, told=lambda e: show(options, say(e).strip(), _plain(e)))
+            tag_refused(store, standing, options.server)
+            problem = ""
+        except RegistryError as error:
+            problem = one_line(error)
+        if problem != told:
+            show(options, problem or "the registry answers again", {"registry": problem or "ok"})
+            told = problem
+        if options.once:
+            return REFUSED if problem else DONE
+        time.sleep(options.every)
+
+
+def add_history_commands(commands: Any) -> None:
+    command = commands.add_parser("history", help="every move: who, when, from, to, why")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("--at", type=_point, metavar="TIME", help="what held which stage then: 2026-11-20T14:02")
+    command.add_argument("--check", action="store_true", help="verify the chain; exit code 1 when it is not whole")
+    command.add_argument("--head", metavar="HASH", help="--check against the head as you noted it elsewhere")
+    command.set_defaults(run=history)
+
+    command = commands.add_parser("watch", help="journal what is moved in MLflow's UI, and mirror aliases and stages")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("--every", type=positive(float), default=5.0, metavar="SECONDS", help="(default 5)")
+    command.add_argument("--once", action="store_true", help="look once, and end")
+    command.add_argument(
+        "--server",
+        type=_url,
+        action="append",
+        default=[],
+        metavar="URL",
+        help="tag versions that this carla-serve refused",
+    )
+    command.set_defaults(run=watch)

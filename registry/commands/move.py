@@ -1,0 +1,106 @@
+"""carla-registry promote, rollback and archive: commands that change what drives."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from carla_mlflow.cli import DONE, REFUSED
+from carla_mlflow.escaping import escaped
+from registry.commands.printing import line, show
+from registry.rules.lifecycle import ALIASED
+
+
+def promote(options: argparse.Namespace) -> int:
+    from registry.moves.judge import judge
+    from registry.moves.promotion import promote as promote_policy
+    from registry.rules.reference import parse_reference
+    from registry.store.cache import default_cache
+    from registry.store.store import Store
+
+    reference = parse_reference(options.reference)
+    gates = judge(options.to, options.allow_breaking)
+    return _done(options, promote_policy(Store(), reference, options.to, default_cache(), _asked(options), gates))
+
+
+def rollback(options: argparse.Namespace) -> int:
+    from registry.moves.judge import judge_rollback
+    from registry.moves.promotion import rollback as roll_back
+    from registry.store.cache import default_cache
+    from registry.store.store import Store
+
+    gates = judge_rollback(options.allow_breaking)
+    return _done(options, roll_back(Store(), options.name, options.stage, default_cache(), _asked(options), gates))
+
+
+def archive(options: argparse.Namespace) -> int:
+    from registry.moves.promotion import archive as archive_policy
+    from registry.rules.reference import parse_reference
+    from registry.store.store import Store
+
+    return _done(options, archive_policy(Store(), parse_reference(options.reference), _asked(options)))
+
+
+def _asked(options: argparse.Namespace) -> Any:
+    from registry.moves.promotion import Asked
+
+    return Asked(getattr(options, "expect", None), options.reason, options.force, options.dry_run)
+
+
+def _done(options: argparse.Namespace, moved: Any) -> int:
+    refused = options.dry_run and bool(moved.shortfalls) and not options.force
+    text = line(moved.version)
+    if moved.displaced == moved.version.semver:
+        text += f"\nholds {moved.to} already"
+    else:
+        would = f"would be {'refused' if refused else options.done}:"
+        text = f"{would if options.dry_run else options.done} {text}"
+        if moved.to in ALIASED:
+            text += escaped(f"\n{moved.to}: {moved.displaced or 'none'} → {moved.version.semver}", keep="\n")
+    text += "".join(
+        f"\n  {_verdict(finding, moved.shortfalls, refused)}  {escaped(finding)}" for finding in moved.findings
+    )
+    show(options, text, {**asdict(moved), "from": moved.displaced, "dry_run": options.dry_run})
+    return REFUSED if refused else DONE
+
+
+def _verdict(finding: str, shortfalls: list[str], refused: bool) -> str:
+    if finding not in shortfalls:
+        return "passed   "
+    return "refused  " if refused else "overruled"
+
+
+def add_move_commands(commands: Any) -> None:
+    command = commands.add_parser("promote", help="hold a version against the gates and give it staging or production")
+    command.add_argument("reference", metavar="REF", help="such as carla-policy@0.1.0")
+    command.add_argument("--to", required=True, choices=("staging", "production"))
+    _add_allow_breaking(command)
+    _add_asked(command, "--expect")
+    command.set_defaults(run=promote, done="promoted")
+
+    command = commands.add_parser("rollback", help="give a stage back to whoever held it before")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument(
+        "--stage", default="production", choices=("staging", "production"), help="(default production)"
+    )
+    _add_allow_breaking(command)
+    _add_asked(command, "--expect")
+    command.set_defaults(run=rollback, done="rolled back to")
+
+    command = commands.add_parser("archive", help="take a version out of use; no range means it any more")
+    command.add_argument("reference", metavar="REF")
+    _add_asked(command)
+    command.set_defaults(run=archive, done="archived")
+
+
+def _add_allow_breaking(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--allow-breaking", action="store_true", help="its contract may differ from the champion's")
+
+
+def _add_asked(command: argparse.ArgumentParser, *more: str) -> None:
+    for flag in more:
+        command.add_argument(flag, metavar="VERSION", help="refuse unless VERSION (or none) holds it now")
+    command.add_argument("--reason", default="", help="in words, for the journal")
+    command.add_argument("--force", action="store_true", help="move in spite of shortfalls; needs --reason")
+    command.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")

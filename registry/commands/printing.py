@@ -1,0 +1,41 @@
+"""How carla-registry shows what it found: a line for a person, or one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from carla_mlflow.escaping import escaped
+
+if TYPE_CHECKING:
+    from registry.rules.policy_version import PolicyVersion
+
+
+def show(options: argparse.Namespace, text: str, value: Any) -> None:
+    """Prints the text, or with --json the value, whose dataclasses become objects.
+
+    Lines are the caller's: what somebody typed has to be escaped before it is put into one.
+    """
+    print(json.dumps(value, default=asdict) if options.json else escaped(text, keep="\n"), flush=True)
+
+
+def line(version: PolicyVersion) -> str:
+    return escaped(
+        f"{version.name} {version.semver}  {version.stage}  {version.digest}  (models:/{version.name}/{version.number})"
+    )
+
+
+def clock(seconds: float) -> str:
+    """A time, seconds since 1970, as a date and a time of day here."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of cells as columns; the first row heads them."""
+    rows = [tuple(map(escaped, row)) for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

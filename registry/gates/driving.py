@@ -1,0 +1,65 @@
+"""The gate that looks at driving: no worse than the champion, and the first champion better than a baseline. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from registry.gates.episodes import BASELINES, POLICY, Evidence
+from registry.gates.margins import Margins
+from registry.gates.not_worse import COLLISIONS, FAILURES, REWARD, Measure, compare, reward_bar
+
+
+def judge_driving(
+    mine: Evidence, theirs: Evidence | None, champion: str, margins: Margins
+) -> Iterator[tuple[bool, str]]:
+    """Whether each bar is passed, and the figures in words.
+
+    Args:
+        mine: of the candidate.
+        theirs: of the champion, on the same seeds; None holds the candidate against the baseline beside it.
+        champion: its reference.
+        margins: of the policy.
+    """
+    tries = "once" if mine.evaluations == 1 else f"{mine.evaluations} times"
+    for passed, text in _first(mine, margins) if theirs is None else _next(mine, theirs, champion, margins):
+        yield passed, text if passed else f"{text}; this artifact was evaluated {tries}"
+
+
+def _next(mine: Evidence, theirs: Evidence, who: str, margins: Margins) -> Iterator[tuple[bool, str]]:
+    failures, reward = _measures(mine, margins)
+    measures = (replace(COLLISIONS, margin=margins.driving), failures, reward)
+    *safe, earned = compare(mine.drives[POLICY], theirs.drives[POLICY], measures, _least_reward(mine, theirs))
+    for found in safe:
+        yield found.is_not_worse, found.say(who)
+    bar = reward_bar(safe, earned)
+    wider = "" if bar is earned else f"safer than {who} beyond doubt, so up to half its reward may go for that: "
+    yield bar.is_not_worse, wider + bar.say(who)
+
+
+def _first(mine: Evidence, margins: Margins) -> Iterator[tuple[bool, str]]:
+    """Better than the baseline, which fails before it meets anyone: that it does not collide sets no bar."""
+    baseline = mine.baseline
+    assert baseline is not None  # evidence was found to be enough
+    drives, who = mine.drives, BASELINES[baseline]
+    failures, earned = compare(drives[POLICY], drives[baseline], _measures(mine, margins), _least_reward(mine))
+    if failures.can_be_better:
+        yield failures.is_better, failures.say_better(who)
+    else:
+        yield failures.is_not_worse, failures.say(who)
+    yield earned.is_better, earned.say_better(who)
+
+
+def _measures(mine: Evidence, margins: Margins) -> tuple[Measure, Measure]:
+    by_success = any(row.success is not None for row in mine.drives[POLICY])
+    name = "collisions or no success" if by_success else FAILURES.name
+    # An own margin of the reward is the champion's as well: it is a condition.
+    reward = replace(REWARD, margin=margins.reward, own_margin=mine.reward_margin)
+    return replace(FAILURES, name=name, margin=margins.driving), reward
+
+
+def _least_reward(*evidence: Evidence) -> float:
+    """What an unseen episode may bring: nothing; the least of any driver, where 0 is a reward like any other."""
+    if evidence[0].reward_margin is None:
+        return 0.0
+    return min(row.reward for found in evidence for rows in found.drives.values() for row in rows)

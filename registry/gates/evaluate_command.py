@@ -1,0 +1,69 @@
+"""What a person types for the evidence of a version. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from carla_mlflow.contract.card_sections import Card
+from registry.gates.episodes import Evidence
+from registry.gates.margins import MIN_EPISODES
+
+RACETRACK = "racetrack-v1"
+"""Where `python -m training_export train` trains: what `evaluate` drives on unless it is told otherwise."""
+OWN = {"env": "my_env.py:make", "success_key": "is_success"}
+"""What stands for an environment that nobody has named yet."""
+NOTE = "my_env.py:make stands for your environment (a gymnasium id, or a file and its function), is_success for its key"
+_FLAGS = {
+    "env": "--env",
+    "env_config": "--env-config",
+    "success_key": "--success-key",
+    "collision_key": "--collision-key",
+    "baseline": "--baseline",
+    "reward_margin": "--reward-margin",
+    "episodes": "--episodes",
+    "first_seed": "--first-seed",
+    "traffic": "--traffic",
+    "duration_s": "--duration",
+}
+
+
+def drives_on_racetrack(card: Card) -> bool:
+    """Whether it was trained by us, so that `evaluate` needs no environment."""
+    return bool(card.training.get("env") == RACETRACK)
+
+
+def evaluate_command(reference: str, card: Card | None, like: Evidence | None = None, least: int = MIN_EPISODES) -> str:
+    """The command that leaves evidence of a version.
+
+    Args:
+        reference: name@version.
+        card: of that version, or one that is trained alike; None when it can't be read.
+        like: evidence under whose conditions it is to drive.
+        least: how many episodes are needed.
+    """
+    if like is not None and like.self_reported:
+        told = {"--env": "env", "--env-version": "env_version", "--reward-margin": "reward_margin"}
+        flags = [word for flag, key in told.items() if key in like.conditions for word in (flag, like.conditions[key])]
+        return _typed("log-evidence", reference, "episodes.csv", *flags)
+    if like is not None:
+        given = dict(like.conditions)
+        if "traffic" in given:
+            given.pop("env", None)  # the racetrack, which is not told
+    else:
+        given = dict(OWN) if card is not None and not drives_on_racetrack(card) else {}
+    if least > _episodes(given, MIN_EPISODES):
+        given["episodes"] = str(least)
+    flags = [word for key, flag in _FLAGS.items() if key in given for word in (flag, given[key])]
+    return _typed("evaluate", reference, "--log", *flags)
+
+
+def _episodes(given: Mapping[str, str], default: int) -> int:
+    text = given.get("episodes", "")
+    return int(text) if text.isdecimal() else default
+
+
+def _typed(*words: str) -> str:
+    """What others wrote into MLflow is quoted for a shell, and can't move a terminal's cursor."""
+    safe = ("".join(letter if letter.isprintable() else "?" for letter in word) for word in words)
+    return f"python -m training_export {shlex.join(safe)}"

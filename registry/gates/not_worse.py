@@ -1,0 +1,208 @@
+"""Whether one policy drives no worse than another on the same seeds. Pure.
+
+The burden of proof lies with the challenger. For each measure, the end of the one-sided 95 % interval of the mean
+difference over the seeds may not be worse than a margin: a small evaluation with different outcomes shows nothing, and
+more episodes help a policy that is as good. All safety measures have to hold (an intersection-union test: so the
+chance to let through a policy that is worse by more than the margin in any of them stays at that measure's 5 %).
+Reward has to hold too, within a wider margin where safety has improved.
+
+The measures are ordered: a collision is worse than leaving the road, which is worse than little reward. They are
+cumulative (collisions; collisions or off road), because an episode ends with the first of the two: a car that leaves
+the road at once never collides, and must not be better for it.
+
+Sources: those of `registry.gates.intervals`; R. L. Berger, Multiparameter Hypothesis Testing and Acceptance Sampling
+(Technometrics 24, 1982) for the intersection-union test; ICH E9 (1998), section 3.3.2, for margins fixed before the
+trial. docs/adr/0009 has the error rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from registry.gates.episodes import EpisodeRow
+from registry.gates.intervals import CONFIDENCE, mean_bound, rate_bound, sign_chance
+from registry.gates.margins import RATE_MARGIN, REWARD_MARGIN, SAFER_MARGIN
+
+DOUBT = (1 - CONFIDENCE) / 2
+"""The chance that an equal policy seems better: half of 5 %, as collisions and failures are both looked at."""
+MOST_EPISODES = 10_000
+"""More are not counted when a refusal says how many would decide."""
+_UNLUCKY = 0.8416
+"""Standard deviations by which episodes may go against the challenger in four cases of five."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is compared: a loss per episode, so that more is worse.
+
+    Attributes:
+        name: in words.
+        loss: of an episode; 0 or 1 unless `relative`.
+        margin: by how much the mean loss may be worse; of the other's mean when `relative`.
+        relative: whether the loss has a scale of its own, as reward has.
+        own_margin: by how much it may be worse on that scale, instead of a share of the other's mean.
+    """
+
+    name: str
+    loss: Callable[[EpisodeRow], float]
+    margin: float
+    relative: bool = False
+    own_margin: float | None = None
+
+
+COLLISIONS = Measure("collisions", lambda row: float(row.collision), RATE_MARGIN)
+FAILURES = Measure("collisions or off road", lambda row: float(row.failed), RATE_MARGIN)
+REWARD = Measure("reward", lambda row: -row.reward, REWARD_MARGIN, relative=True)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One measure of two policies on the same seeds.
+
+    Attributes:
+        measure: what was compared.
+        challenger: mean loss.
+        other: mean loss.
+        differences: the challenger's loss less the other's, an episode each, in ascending order.
+        most: the largest difference that an episode may bring.
+    """
+
+    measure: Measure
+    challenger: float
+    other: float
+    differences: tuple[float, ...]
+    most: float
+
+    @property
+    def episodes(self) -> int:
+        return len(self.differences)
+
+    @cached_property
+    def worst(self) -> float:
+        """The worse end of the one-sided 95 % interval of the mean difference."""
+        return self._bound()
+
+    @property
+    def margin(self) -> float:
+        """In the loss's own unit; 0 where it is a share, and the other's mean reward is none that can be shared."""
+        if self.measure.own_margin is not None:
+            return self.measure.own_margin
+        return self.measure.margin * max(-self.other, 0.0) if self.measure.relative else self.measure.margin
+
+    @property
+    def is_not_worse(self) -> bool:
+        return self.worst <= self.margin + 1e-9  # of rounding, where both are sums of floats
+
+    @property
+    def is_better(self) -> bool:
+        """Beyond doubt: all of the interval is, or as few failures are no luck."""
+        return self.worst < 0 if self.measure.relative else sign_chance(*self._disagreeing) <= DOUBT
+
+    @property
+    def can_be_better(self) -> bool:
+        """Whether anybody could be shown to be better than the other: not where it hardly fails."""
+        return self.measure.relative or sign_chance(0, round(self.other * self.episodes)) <= DOUBT
+
+    @property
+    def _disagreeing(self) -> tuple[int, int]:
+        return sum(d > 0 for d in self.differences), sum(d < 0 for d in self.differences)
+
+    def _bound(self, times: float = 1.0) -> float:
+        """The worse end after so many times as many episodes like these; beyond 1, of which some go against it."""
+        episodes, against = times * self.episodes, 0.0
+        if times > 1:
+            against = _UNLUCKY * float(np.std(self.differences)) / episodes**0.5
+        if self.measure.relative:
+            values, draws = np.array([self.differences]) + against, {} if times == 1 else {"resamples": 2_000}
+            return float(mean_bound(values, np.array([self.most]), times, **draws)[0])
+        worse, better = (times * count for count in self._disagreeing)
+        fewer = min(better, against * episodes / 2)
+        return rate_bound(worse + against * episodes - fewer, better - fewer, episodes)
+
+    def needed(self) -> int | None:
+        """How many episodes would show in four cases of five that it is not worse, if they go as these did.
+
+        None when it was seen to be worse by more than the margin, or when more than MOST_EPISODES would be needed.
+        """
+        if self.challenger - self.other >= self.margin:
+            return None
+        few, many = 1.0, MOST_EPISODES / self.episodes
+        if many <= few or self._bound(many) > self.margin:
+            return None
+        while (many - few) * self.episodes > 1:
+            half = (few * many) ** 0.5
+            few, many = (half, many) if self._bound(half) > self.margin else (few, half)
+        return 10 * int(np.ceil(many * self.episodes / 10))
+
+    def say(self, who: str) -> str:
+        """In words, with the other's name: whether it is not worse."""
+        more = "less" if self.measure.relative else "more"
+        worst, allowed = max(self.worst, 0.0), self.margin
+        most, within = (f"{v:.3g}" if self.measure.relative else f"{100 * v:.2g}%" for v in (worst, allowed))
+        end = "" if self.is_not_worse else self._hint()
+        return f"{self.figures(who)}: at most {most} {more} with {CONFIDENCE:.0%} confidence, {within} allowed{end}"
+
+    def say_better(self, who: str) -> str:
+        """In words: whether it is better."""
+        better = "more" if self.measure.relative else "fewer"
+        return f"{self.figures(who)}: " + (f"{better} beyond doubt" if self.is_better else f"not shown to be {better}")
+
+    def figures(self, who: str) -> str:
+        """Both policies' own."""
+        if self.measure.relative:
+            return f"{self.measure.name} {0.0 - self.challenger:.4g} an episode, of {who} {0.0 - self.other:.4g}"
+        counts = [round(mean * self.episodes) for mean in (self.challenger, self.other)]
+        return f"{self.measure.name} in {counts[0]} of {self.episodes} episodes, of {who} in {counts[1]}"
+
+    def _hint(self) -> str:
+        if not self.margin:
+            return "; no share of that is a margin, evaluate with --reward-margin"
+        if self.challenger - self.other >= self.margin:
+            return ""
+        needed = self.needed()
+        if needed is None:
+            return f"; going on like this, {MOST_EPISODES:,} episodes would not show that it is less"
+        return f"; going on like this, {needed:,} episodes would show it in four cases of five"
+
+
+def compare(
+    challenger: Sequence[EpisodeRow],
+    other: Sequence[EpisodeRow],
+    measures: Sequence[Measure],
+    least_reward: float = 0.0,
+) -> list[Compared]:
+    """Compares two policies in each measure.
+
+    Args:
+        challenger: its episodes, each seed once.
+        other: the same seeds.
+        measures: in the order of their weight.
+        least_reward: what an episode may bring that was not seen.
+
+    Raises:
+        ValueError: the seeds differ, or there are none.
+    """
+    mine, theirs = (sorted(drive, key=lambda row: row.seed) for drive in (challenger, other))
+    if [row.seed for row in mine] != [row.seed for row in theirs] or not mine:
+        raise ValueError("a paired comparison needs the same seeds, and at least one")
+    return [_compared(measure, mine, theirs, least_reward) for measure in measures]
+
+
+def _compared(
+    measure: Measure, challenger: Sequence[EpisodeRow], other: Sequence[EpisodeRow], least_reward: float
+) -> Compared:
+    mine, theirs = (np.array([measure.loss(row) for row in drive]) for drive in (challenger, other))
+    # An episode in which all is lost that the other earns on average.
+    most = float(-theirs.mean()) - least_reward if measure.relative else 1.0
+    return Compared(measure, float(mine.mean()), float(theirs.mean()), tuple(sorted((mine - theirs).tolist())), most)
+
+
+def reward_bar(safe: Sequence[Compared], reward: Compared) -> Compared:
+    """Reward as it is held against a policy, given how safe it was found to be."""
+    if reward.measure.own_margin is not None or not any(found.is_better for found in safe):
+        return reward
+    return replace(reward, measure=replace(reward.measure, margin=SAFER_MARGIN))

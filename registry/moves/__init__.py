@@ -1,0 +1,1 @@
+"""Registration, promotion, roll-back: judged, journalled, carried out."""

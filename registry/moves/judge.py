@@ -1,0 +1,128 @@
+"""What a promotion is judged by: the candidate on this machine, its evidence, and the champion beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from carla_mlflow.artifact.artifact import Artifact
+from carla_mlflow.cli import progress
+from carla_mlflow.errors import ArtifactError, NotFoundError
+from carla_mlflow.preprocessing.skops_file import operators_types
+from registry.checks.latency import measure_here
+from registry.checks.verify import verify_apart
+from registry.gates.episodes import Evidence
+from registry.gates.gates import Candidate, Champion
+from registry.gates.gates import judge as find
+from registry.gates.margins import read_margins
+from registry.moves.promotion import Judge, Judgement
+from registry.moves.sync import Standing
+from registry.rules.changes import contract_changes
+from registry.rules.journal import ALLOWED, MARGINS, MOST_TEXT
+from registry.rules.lifecycle import PRODUCTION
+from registry.rules.policy_version import PolicyVersion
+from registry.store.cache import fetch_to_cache
+from registry.store.evidence import find_evidence
+from registry.store.store import Store
+
+FOR_PRODUCTION = frozenset({"evidence", "driving"})
+"""Gates that only production has: staging is where a version is driven in order to get there."""
+
+
+FOR_ROLLBACK = frozenset({"integrity", "contract"})
+"""What drove before need not show again how well; but no car's code has to change, and it is what it was."""
+
+Seek = Callable[[str, Evidence | None], Evidence | None]
+"""Digest, and evidence that is to be like it → what `find_evidence` gives."""
+
+
+def judge(to: str, allow_breaking: bool = False) -> Judge:
+    """The gates of a promotion.
+
+    Args:
+        to: staging or production.
+        allow_breaking: the contract may differ from that of the version in production.
+    """
+
+    def judged(store: Store, standing: Standing, version: PolicyVersion, cache: Path) -> Judgement:
+        progress(f"integrity, parity and latency of {version.name} {version.semver} on this machine")
+        measured = measure_here(lambda: fetch_to_cache(store, version, cache), operators_types())
+        artifact = measured.artifact
+        card = artifact.card if artifact and not measured.problem else None
+        seek: Seek = find_evidence if to == PRODUCTION else _no_evidence
+        evidence = seek(version.digest, None)
+        margins = read_margins(store.model_tags(version.name))
+        candidate = Candidate(_reference(version), measured.problem, card, measured.decision_ms, evidence, margins)
+        champion = _champion(store, standing, artifact, lambda digest: seek(digest, evidence), cache)
+        findings = find(candidate, champion, allow_breaking)
+        asked = [found for found in findings if to == PRODUCTION or found.gate not in FOR_PRODUCTION]
+        judged_by = (f"{MARGINS}{margins}",) if to == PRODUCTION else ()
+        return Judgement(asked, _links(evidence, champion) + judged_by + _allowed(champion, allow_breaking))
+
+    return judged
+
+
+def judge_rollback(allow_breaking: bool = False) -> Judge:
+    """The gates of a roll-back.
+
+    Args:
+        allow_breaking: the contract may differ from that of the version in production.
+    """
+
+    def judged(store: Store, standing: Standing, version: PolicyVersion, cache: Path) -> Judgement:
+        progress(f"integrity and parity of {version.name} {version.semver} on this machine")
+        artifact, problem = None, None
+        try:
+            artifact = fetch_to_cache(store, version, cache)
+            list(verify_apart(artifact.path, artifact.digest, trusted=operators_types()))
+        except ArtifactError as error:
+            problem = str(error)
+        card = artifact.card if artifact and problem is None else None
+        candidate = Candidate(_reference(version), problem, card, None, None)
+        champion = _champion(store, standing, artifact, lambda digest: None, cache)
+        findings = find(candidate, champion, allow_breaking)
+        asked = [found for found in findings if found.gate in FOR_ROLLBACK]
+        return Judgement(asked, _allowed(champion, allow_breaking))
+
+    return judged
+
+
+def _no_evidence(_: str, __: Evidence | None) -> None:
+    return None
+
+
+def _champion(
+    store: Store,
+    standing: Standing,
+    candidate: Artifact | None,
+    evidence_of: Callable[[str], Evidence | None],
+    cache: Path,
+) -> Champion | None:
+    holders = [*standing.holders.before.get(PRODUCTION, ()), standing.holder(PRODUCTION)]
+    known = {version.semver: version for version in standing.versions}
+    driven = [known[semver] for semver in holders if semver in known]
+    if not driven:
+        return None
+    version, changes = driven[-1], None  # what drives, or drove last: taking the alias away lowers no bar
+    if candidate is not None:
+        try:
+            old = fetch_to_cache(store, version, cache)
+            changes = [str(change) for change in contract_changes(old.card, candidate.card)]
+        except (ArtifactError, NotFoundError):
+            changes = [] if version.contract == candidate.card.contract else None
+    return Champion(_reference(version), changes, evidence_of(version.digest))
+
+
+def _reference(version: PolicyVersion) -> str:
+    return f"{version.name}@{version.semver}"
+
+
+def _links(evidence: Evidence | None, champion: Champion | None) -> tuple[str, ...]:
+    theirs = champion.evidence if champion else None
+    return tuple(found.source for found in (evidence, theirs) if found is not None)
+
+
+def _allowed(champion: Champion | None, allow_breaking: bool) -> tuple[str, ...]:
+    """The changes of the contract that `--allow-breaking` lets pass, for the journal."""
+    changes = (champion and champion.contract_changes) or []
+    return tuple(f"{ALLOWED}contract: {change}"[:MOST_TEXT] for change in changes) if allow_breaking else ()

@@ -1,0 +1,46 @@
+"""Telling the registry which versions a server refused, so that whoever looks at a version's page sees why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import httpcore
+import msgspec
+
+from carla_mlflow.escaping import escaped
+from registry.moves.sync import Standing
+from registry.store.store import Store
+
+TAG = "refused"
+TIMEOUT_S = 5.0
+
+
+class Refused(msgspec.Struct):
+    """One of `refused` in a server's /metadata."""
+
+    version: str
+    reason: str
+
+
+class Metadata(msgspec.Struct):
+    """What is read of a server's /metadata."""
+
+    refused: list[Refused] = []
+
+
+def tag_refused(store: Store, standing: Standing, servers: Sequence[str]) -> None:
+    """Writes each server's reason on the version that it refused. A server that does not answer has nothing to say."""
+    for url in servers:
+        for refused in _refused(url):
+            for version in standing.versions:
+                if version.semver == refused.version:
+                    store.tag(version, TAG, escaped(refused.reason))
+
+
+def _refused(url: str) -> list[Refused]:
+    timeouts = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_S)
+    try:
+        answer = httpcore.request("GET", f"{url.rstrip('/')}/metadata", extensions={"timeout": timeouts})
+        return msgspec.json.decode(answer.content, type=Metadata).refused
+    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, msgspec.DecodeError):
+        return []

@@ -1,0 +1,226 @@
+"""Looking at a policy's registry, and committing a move: the journal first, then the aliases, then the mirrors.
+
+A process may die anywhere between. An entry that was not applied is carried out by whoever looks next; what was not
+entered did not happen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError
+from registry.moves.apply import carry_out, is_unfinished, late_writes, take_back
+from registry.rules.journal import Entry, Move, chain, next_link, say
+from registry.rules.lifecycle import ALIASED, CANDIDATE, check_expected
+from registry.rules.listing import Listed
+from registry.rules.policy_version import PolicyVersion
+from registry.rules.replay import Holders, holders
+from registry.rules.ui_moves import SeenMove, seen_moves
+from registry.store.store import Store
+
+MADE_IN_MLFLOW = "found in MLflow; no entry told of it"
+ATTEMPTS = 100
+"""Looks and appends that may lose to other writers before a person is asked to look; each loses to one that won."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A policy's registry at one look.
+
+    Attributes:
+        name: of the policy.
+        entries: the journal's chain.
+        holders: who holds what; the journal and MLflow agree.
+        versions: oldest first.
+        found: what MLflow had; None for what is not registered yet.
+    """
+
+    name: str
+    entries: list[Entry]
+    holders: Holders
+    versions: list[PolicyVersion]
+    found: Listed | None = None
+
+    def is_current(self, store: Store) -> bool:
+        """Whether nobody has moved anything since."""
+        after = self.entries[-1].number if self.entries else 0
+        return self.found is not None and not store.journal(self.name, after) and store.is_as(self.name, self.found)
+
+    def holder(self, alias: str) -> str | None:
+        return self.holders.aliases.get(alias)
+
+    def stage(self, semver: str) -> str:
+        """A version's stage by the journal, whatever tags say."""
+        return self.holders.stage(semver)
+
+    def version(self, semver: str) -> PolicyVersion:
+        """Raises NotFoundError when it has been deleted."""
+        for version in self.versions:
+            if version.semver == semver:
+                return version
+        raise NotFoundError(f"{self.name}: {semver} is no longer there")
+
+
+def whoami() -> str:
+    """Who moves: MLflow's user name, else user@host."""
+    return os.environ.get("MLFLOW_TRACKING_USERNAME") or f"{_user()}@{platform.node() or 'localhost'}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return str(os.getuid())
+
+
+def look(store: Store, name: str, write: bool = True, told: Callable[[Entry], None] = lambda _: None) -> Standing:
+    """Reads a policy's registry, ends what a dead process began, and journals what was moved in MLflow's UI.
+
+    Args:
+        store: the registry.
+        name: of the policy.
+        write: False writes nothing; what MLflow says now is then taken as it is.
+        told: hears of every entry made for a move in the UI.
+
+    Raises:
+        NotFoundError: no such policy.
+    """
+    for _ in range(ATTEMPTS):
+        every = store.journal(name)
+        entries = chain(every)
+        if write and entries and is_unfinished(entries[-1]):
+            carry_out(store, name, entries)
+            continue
+        journal = holders(entries)
+        found = store.listed(name)
+        versions, held = found.versions, found.holders
+        moves = seen_moves(journal, held, versions)
+        if not write:
+            return Standing(name, entries, replace(journal, aliases=held) if moves else journal, versions)
+        _say_void(store, name, every, entries)
+        late = late_writes(entries, found, time.time())
+        made = [] if moves else _unclaimed(entries, versions)
+        if late:
+            take_back(store, name, entries, late)
+        elif moves:
+            _enter(store, name, entries, moves, told)
+        elif made:
+            _enter_made(store, name, entries, made, told)
+        elif any(version.shown != journal.stage(version.semver) for version in versions):
+            store.mirror_stages(name, journal.archived)  # somebody edited the tag, which only tells
+        else:
+            return Standing(name, entries, journal, versions, found)
+    raise RefusedError(f"{name}: moved by others faster than it can be read; look again")
+
+
+def _say_void(store: Store, name: str, every: Sequence[Entry], kept: Sequence[Entry]) -> None:
+    """For processes that died before they said that their entry lost: it must not count when others are removed."""
+    counted = {entry.number for entry in kept}
+    for entry in every:
+        if entry.link and not (entry.is_void or entry.is_foreign or entry.number in counted):
+            store.say_void(name, entry.number)
+
+
+def _unclaimed(entries: Sequence[Entry], versions: Sequence[PolicyVersion]) -> list[PolicyVersion]:
+    """The versions that no entry tells of: MLflow made them, of another model's version."""
+    claimed = {entry.link.move.version for entry in entries if entry.link and entry.link.move.kind == "register"}
+    return [version for version in versions if version.semver not in claimed]
+
+
+def _enter_made(
+    store: Store,
+    name: str,
+    entries: list[Entry],
+    made: Sequence[PolicyVersion],
+    told: Callable[[Entry], None],
+) -> None:
+    for version in made:
+        identity = version.identity or version.digest
+        move = Move("register", version.semver, CANDIDATE, None, whoami(), time.time(), MADE_IN_MLFLOW, (), identity)
+        entry = append(store, name, entries, move)
+        if entry is None:  # another watcher wrote it
+            return
+        entries = [*entries, entry]
+        told(entry)
+
+
+def _enter(
+    store: Store, name: str, entries: list[Entry], moves: Sequence[SeenMove], told: Callable[[Entry], None]
+) -> None:
+    """Enters all that was moved in MLflow's UI before any of it is mirrored: the mirror wipes out the sign."""
+    seen: list[Entry] = []
+    for version, to in moves:
+        displaced = holders(entries).aliases.get(to)
+        entry = append(store, name, [*entries, *seen], Move("seen", version, to, displaced, whoami(), time.time()))
+        if entry is None:  # another watcher wrote it
+            break
+        seen.append(entry)
+    for number, entry in enumerate(seen, 1):
+        carry_out(store, name, [*entries, *seen[:number]])
+        told(entry)
+
+
+def commit(
+    store: Store,
+    standing: Standing,
+    move: Move,
+    check: Callable[[Standing], None] = lambda _: None,
+    expect: str | None = None,
+) -> Entry:
+    """Enters a move into the journal and carries it out.
+
+    Args:
+        store: the registry.
+        standing: what the move was judged by.
+        move: its `displaced` has to hold `to` still.
+        check: raises RefusedError where the move is not allowed any more.
+        expect: see `check_expected`; said of a move that was overtaken.
+
+    Raises:
+        RefusedError: somebody moved it meanwhile.
+    """
+    for _ in range(ATTEMPTS):
+        if not standing.is_current(store):
+            standing = look(store, standing.name)
+        check(standing)
+        if move.to in ALIASED and standing.holder(move.to) != move.displaced:
+            check_expected(expect, standing.holder(move.to), move.to)
+            raise RefusedError(
+                f"{move.to} is held by {standing.holder(move.to) or 'none'}, not by {move.displaced or 'none'}: "
+                "someone has moved it meanwhile; look, and move again"
+            )
+        entry = append(store, standing.name, standing.entries, move)
+        if entry is not None:
+            carry_out(store, standing.name, [*standing.entries, entry])
+            return entry
+    raise RefusedError(f"{standing.name}: moved by others faster than it can be read; try again")
+
+
+def append(store: Store, name: str, entries: list[Entry], move: Move) -> Entry | None:
+    """The entry, or None when another was written after the same one before it."""
+    if entries:
+        move = _not_before(move, entries[-1])
+    link = next_link(entries, move)
+    text = say(Entry(0, link, link.to_bytes().decode(), link.hash, False)).split(maxsplit=1)[1]
+    shown = f"`{text.replace('`', chr(39))}`"  # MLflow's page takes it for Markdown, images and links included
+    number = store.append(name, link, shown)
+    for entry in chain([*entries, *store.journal(name, link.after)]):
+        if entry.number == number:
+            return entry
+    with contextlib.suppress(RegistryError):  # it is void whether or not somebody says so
+        store.say_void(name, number)
+    return None
+
+
+def _not_before(move: Move, last: Entry) -> Move:
+    """A clock that was set back must not put an entry before its predecessor."""
+    when = max(move.when, last.link.move.when if last.link else 0.0)
+    return msgspec.structs.replace(move, when=when)

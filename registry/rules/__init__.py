@@ -1,0 +1,1 @@
+"""What may follow what: versions, stages, references, the journal. Pure: no MLflow."""

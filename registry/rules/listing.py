@@ -1,0 +1,101 @@
+"""The versions of a registered model, ours and others, at one look. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from registry.rules.lifecycle import ALIASED, ARCHIVED
+from registry.rules.policy_version import PolicyVersion, policy_version
+from registry.rules.reference import Reference
+from registry.rules.versions import highest_matching, is_exact
+
+MOST_TOLD = 10
+"""Versions that a message lists."""
+UNKNOWN = "MLflow version "
+"""Before MLflow's number: a version that has no semantic version of its own."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a registered model holds.
+
+    Attributes:
+        versions: by semantic version, oldest first. Of two that are the same artifact, as MLflow's copying makes, the
+            first stands for both.
+        known: MLflow's number → the version that it is.
+        others: MLflow's numbers of those that are none: registered in MLflow's own way, so without semantic version and
+            digest; or another artifact under a semantic version that is taken.
+        aliases: alias → MLflow's number.
+        updated: when MLflow last made, deleted or moved one, milliseconds since 1970.
+    """
+
+    versions: list[PolicyVersion]
+    known: dict[str, PolicyVersion]
+    others: list[str]
+    aliases: Mapping[str, str]
+    updated: int = 0
+
+    @property
+    def holders(self) -> dict[str, str]:
+        """Staging and production → the semantic version that holds it; `MLflow version N` for one that has none."""
+        held = {alias: number for alias, number in self.aliases.items() if alias in ALIASED}
+        return {a: self.known[n].semver if n in self.known else f"{UNKNOWN}{n}" for a, n in held.items()}
+
+
+def listed(versions: Iterable[Any], aliases: Mapping[str, str]) -> Listed:
+    """From MLflow's ModelVersions, oldest first, and its aliases."""
+    first: dict[str, Any] = {}
+    same: dict[str, list[str]] = {}
+    others: list[str] = []
+    for version in versions:
+        semver, number = version.tags.get("semver", ""), str(version.version)
+        if not is_exact(semver):
+            others.append(number)
+        elif version.tags.get("digest") == first.setdefault(semver, version).tags.get("digest"):
+            same.setdefault(semver, []).append(number)
+        else:
+            others.append(number)
+    held: dict[str, list[str]] = {}
+    for alias, number in aliases.items():
+        held.setdefault(number, []).append(alias)
+    known: dict[str, PolicyVersion] = {}
+    for semver, numbers in same.items():
+        names = [alias for number in numbers for alias in held.get(number, ())]
+        known |= dict.fromkeys(numbers, policy_version(first[semver], names))
+    return Listed([known[numbers[0]] for numbers in same.values()], known, others, aliases)
+
+
+def choose(reference: Reference, versions: list[PolicyVersion]) -> PolicyVersion | None:
+    """The version that a reference by range or by legacy stage means; None when it means none.
+
+    Raises:
+        RefusedError: the range is not one.
+    """
+    if reference.kind == "stage":
+        holders = [version for version in versions if version.legacy_stage == reference.value]
+        # MLflow's page leaves the one before where it was: the one that has no alias for it was moved there last.
+        moved = [version for version in holders if reference.value.lower() not in version.aliases]
+        return next(reversed(moved or holders), None)
+    live = {version.semver: version for version in versions if version.stage != ARCHIVED}
+    highest = highest_matching(reference.value, live)
+    return live[highest] if highest else None
+
+
+def say_others(name: str, numbers: list[str]) -> str:
+    """What versions that are not ours lack, and how the last of them becomes ours."""
+    which = f"version {numbers[0]}" if len(numbers) == 1 else f"versions {', '.join(numbers[-MOST_TOLD:])}"
+    return (
+        f"MLflow has {which} of {name} without a semantic version and digest of its own, registered in "
+        f"MLflow's own way; if it holds a policy: carla-registry register models:/{name}/{numbers[-1]}"
+    )
+
+
+def say_missing(reference: Reference, found: Listed) -> str:
+    """That a reference means nothing, and what there is."""
+    told = [f"{v.semver} ({', '.join(v.aliases) or v.stage})" for v in found.versions[-MOST_TOLD:]]
+    if len(found.versions) > MOST_TOLD:
+        told.insert(0, f"{len(found.versions) - MOST_TOLD} older ones")
+    text = f"{reference}: there is no such {reference.kind}; {reference.name} has {', '.join(told) or 'no version'}"
+    return f"{text}. {say_others(reference.name, found.others)}" if found.others else text

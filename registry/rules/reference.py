@@ -1,0 +1,75 @@
+"""References to policies, as people write them. Pure.
+
+name@production   alias                name/Production   MLflow's legacy stage
+name@1.4.2        semantic version     name/7            MLflow's version number
+name@^1.4         range                any of these after models:/
+path/to/folder    an artifact on disk
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from carla_mlflow.errors import RefusedError
+from registry.rules.versions import is_exact
+
+Kind = Literal["alias", "version", "range", "stage", "number"]
+
+JOURNAL = ".journal"
+"""Ends the name of the registered model that holds a policy's journal."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_ALIAS = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_LEGACY_STAGES = ("none", "staging", "production", "archived")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A policy's name, and which of its versions is meant."""
+
+    name: str
+    kind: Kind
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.name}{'/' if self.kind in {'stage', 'number'} else '@'}{self.value}"
+
+
+def check_name(name: str) -> str:
+    """The name, when it can be a policy's.
+
+    Raises:
+        RefusedError: it holds other than letters, digits, '.', '_' and '-', is too long, or a journal's.
+    """
+    if not _NAME.fullmatch(name):
+        raise RefusedError(f"{name!r} is no policy name: letters, digits, '.', '_' and '-', at most 128")
+    if name.endswith(JOURNAL):
+        raise RefusedError(f"{name!r} is no policy name: what ends in {JOURNAL} is the history of a policy")
+    return name
+
+
+def parse_reference(text: str) -> Reference:
+    """Reads a reference; whether it exists is the registry's to say.
+
+    Raises:
+        RefusedError: it is not one.
+    """
+    bare = text.removeprefix("models:/")
+    name, at, selector = bare.partition("@")
+    if at:
+        check_name(name)
+        if selector and (selector[0].isdigit() or selector[0] in "^~<>="):
+            return Reference(name, "version" if is_exact(selector) else "range", selector)
+        if _ALIAS.fullmatch(selector):
+            return Reference(name, "alias", selector)
+    name, slash, selector = bare.rpartition("/")
+    if slash and _NAME.fullmatch(name):
+        if selector.isdigit():
+            return Reference(name, "number", selector)
+        if selector.lower() in _LEGACY_STAGES:
+            return Reference(name, "stage", selector.capitalize())
+    raise RefusedError(
+        f"{text!r} is neither a folder nor a reference such as name@production, name@1.4.2, name@^1.4, "
+        "name/Production or name/7"
+    )

@@ -1,0 +1,70 @@
+"""A journal replayed: who held which stage, now or at a time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from registry.rules.journal import Entry
+from registry.rules.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT, stage_of
+
+
+@dataclass(frozen=True)
+class Holders:
+    """Who holds what, as the journal has it.
+
+    Attributes:
+        aliases: staging and production → semantic version.
+        archived: semantic versions.
+        before: for each alias, who held it before, the latest last; a roll-back takes one off.
+    """
+
+    aliases: dict[str, str]
+    archived: frozenset[str]
+    before: dict[str, tuple[str, ...]]
+
+    def stage(self, version: str) -> str:
+        """The stage that a version has by that."""
+        held = [alias for alias, holder in self.aliases.items() if holder == version]
+        return stage_of(held, ARCHIVED if version in self.archived else None)
+
+
+def holders(entries: Iterable[Entry]) -> Holders:
+    """Replays a chain; an entry that can't be read moved nothing that is known."""
+    aliases: dict[str, str] = {}
+    archived: set[str] = set()
+    before: dict[str, tuple[str, ...]] = {alias: () for alias in ALIASED}
+    for move in (entry.link.move for entry in entries if entry.link):
+        if move.to in ALIASED:
+            held = aliases.get(move.to)
+            if move.kind == "rollback":
+                before[move.to] = _until(before[move.to], move.version)
+            elif held is not None and held != move.version:
+                before[move.to] += (held,)
+            elif held is None and before[move.to][-1:] == (move.version,):
+                before[move.to] = before[move.to][:-1]  # it was taken away, and given back
+            aliases[move.to] = move.version
+            archived.discard(move.version)
+        elif move.to.startswith(LEFT):
+            alias = move.to.removeprefix(LEFT)
+            before[alias] += (aliases.pop(alias),) if alias in aliases else ()
+        elif move.to in {ARCHIVED, CANDIDATE} and move.kind != "register":
+            for alias in [alias for alias, version in aliases.items() if version == move.version]:
+                before[alias] += (aliases.pop(alias),)
+            if move.to == ARCHIVED:
+                archived.add(move.version)
+            else:
+                archived.discard(move.version)
+    return Holders(aliases, frozenset(archived), before)
+
+
+def _until(before: tuple[str, ...], version: str) -> tuple[str, ...]:
+    """Who held it before the version did: what lies between was passed over, since it was archived or deleted."""
+    places = [place for place, holder in enumerate(before) if holder == version]
+    return before[: places[-1]] if places else before
+
+
+def at(entries: Sequence[Entry], when: float) -> tuple[Holders, Entry | None]:
+    """Who held what at a time, seconds since 1970, and the last entry until then."""
+    until = [entry for entry in entries if entry.link and entry.link.move.when <= when]
+    return holders(until), until[-1] if until else None

@@ -1,0 +1,44 @@
+"""What people did in MLflow's own UI since the journal's last entry. Pure.
+
+An alias that differs from the journal was moved there; so was a legacy stage. When both differ the alias wins, as it
+is what a server follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from registry.rules.lifecycle import ALIASED, CANDIDATE, LEFT, LEGACY, PRODUCTION, STAGING
+from registry.rules.policy_version import PolicyVersion
+from registry.rules.replay import Holders
+
+STAGES = {legacy: stage for stage, legacy in LEGACY.items()}
+
+SeenMove = tuple[str, str]
+"""Semantic version, and the stage that it was moved to, or left while it keeps another."""
+
+
+def seen_moves(journal: Holders, held: Mapping[str, str], versions: Sequence[PolicyVersion]) -> list[SeenMove]:
+    """The moves that lead from what the journal says to what MLflow says.
+
+    Args:
+        journal: replayed.
+        held: alias → who holds it in MLflow now.
+        versions: every version, with its legacy stage.
+    """
+    moves: list[SeenMove] = []
+    for alias in ALIASED:
+        before, now = journal.aliases.get(alias), held.get(alias)
+        if now is not None and now != before:
+            moves.append((now, alias))
+        elif now is None and before is not None:
+            moves.append((before, LEFT + alias if before in held.values() else CANDIDATE))
+    return moves or [move for version in versions for move in _legacy_move(journal, version)]
+
+
+def _legacy_move(journal: Holders, version: PolicyVersion) -> list[SeenMove]:
+    before, now = journal.stage(version.semver), STAGES[version.legacy_stage]
+    if now == before:
+        return []
+    left = [(version.semver, LEFT + PRODUCTION)] if (before, now) == (PRODUCTION, STAGING) else []
+    return [(version.semver, now), *left]

@@ -1,0 +1,72 @@
+"""Semantic versions of policies: order, ranges, steps. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from semantic_version import NpmSpec, Version
+
+from carla_mlflow.errors import RefusedError
+from registry.rules.changes import STEPS, Step
+
+
+def is_exact(text: str) -> bool:
+    """Whether the text names one version rather than a range."""
+    try:
+        Version(text)
+    except ValueError:
+        return False
+    return True
+
+
+def highest_matching(wanted: str, versions: Iterable[str]) -> str | None:
+    """The highest version in a range: `1.4.2`, `^1.4`, `~1.4.1`, `1.x`, `>=1.2,<2`; None when none is in it.
+
+    Pre-releases match only when the range itself names one of the same version.
+
+    Raises:
+        RefusedError: the range is not one.
+    """
+    try:
+        spec = NpmSpec(wanted.replace(",", " "))
+    except ValueError as error:
+        raise RefusedError(
+            f"{wanted!r} is neither a version nor a range such as ^1.4, ~1.4.1, 1.x or >=1.2,<2"
+        ) from error
+    matching = [text for text in versions if spec.match(Version(text))]
+    return max(matching, key=Version, default=None)
+
+
+def ordered(versions: Iterable[str]) -> list[str]:
+    """From the lowest to the highest."""
+    return sorted(versions, key=Version)
+
+
+def next_version(version: str, step: Step) -> str:
+    """One step further; from a pre-release the release that it comes before, when that is step enough."""
+    found = Version(version)
+    return str({"major": found.next_major, "minor": found.next_minor, "patch": found.next_patch}[step]())
+
+
+def steps_of(version: str, versions: Iterable[str]) -> list[tuple[str, str]]:
+    """The steps, each from the lower to the higher, that a version makes from and to those next to it.
+
+    Between pre-releases of a version and the version itself there is no step: what was announced may change until it
+    is released. So the neighbours are the last of the next lower and of the next higher numbers.
+    """
+    last: dict[Version, Version] = {}
+    for found in sorted(map(Version, versions)):
+        last[found.truncate()] = found
+    own = Version(version).truncate()
+    below = [(str(last[numbers]), version) for numbers in last if numbers < own][-1:]
+    return below + [(version, str(last[numbers])) for numbers in last if numbers > own][:1]
+
+
+def is_step_enough(old: str, new: str, demanded: Step) -> bool:
+    """Whether the way from one version to a higher one is at least the step that the change demands."""
+    one, two = Version(old), Version(new)
+    if two.major != one.major:
+        taken: Step = "major"
+    else:
+        taken = "minor" if two.minor != one.minor else "patch"
+    return STEPS.index(taken) >= STEPS.index(demanded)

@@ -1,0 +1,1 @@
+"""MLflow's registry, and the cache of what was downloaded from it."""

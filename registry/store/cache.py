@@ -1,0 +1,120 @@
+"""Fetched artifacts on this machine, one folder a digest. What lies here was verified, and is again at each opening."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from carla_mlflow.artifact.artifact import PARTIAL, Artifact, open_artifact
+from carla_mlflow.errors import ArtifactError, CacheError, IntegrityError
+
+if TYPE_CHECKING:  # a server that starts from its cache does without mlflow
+    from registry.rules.policy_version import PolicyVersion
+    from registry.store.store import Store
+
+
+ABANDONED_S = 3600
+"""Nobody writes an artifact for so long."""
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def default_cache() -> Path:
+    """$POLICY_CACHE_DIR, else carla-mlflow in the user's cache folder. An empty variable is an unset one.
+
+    Raises:
+        CacheError: this user has no home folder.
+    """
+    if named := os.environ.get("POLICY_CACHE_DIR"):
+        return Path(named)
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():  # the XDG base directory specification has such a value ignored
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError as error:
+            raise CacheError("~/.cache", "this user has no home folder") from error
+    return base / "carla-mlflow"
+
+
+def cached_path(cache: Path, digest: str) -> Path:
+    """Where an artifact of that digest lies, or would."""
+    return cache / "artifacts" / digest.removeprefix("sha256:")
+
+
+def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifact:
+    """The version's artifact, verified against the digest that the registry pins; downloaded when it is not here.
+
+    Raises:
+        IntegrityError: what the registry holds is not what was registered. It is not kept.
+        CacheError: the cache is full, read-only, or can't be made.
+    """
+    if not version.digest.startswith("sha256:"):
+        raise IntegrityError(f"{version.name} {version.semver}: the registry pins no digest for it")
+    path = cached_path(cache, version.digest)
+    if path.exists():
+        try:
+            return open_artifact(path, version.digest)
+        except ArtifactError:
+            _remove(path, cache)  # damaged on this machine; the registry may still have it whole
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _cache_error(cache, error) from error
+    try:
+        store.fetch(version, path)
+    except OSError as error:
+        if not path.exists():  # else another process fetched it meanwhile; it is verified below all the same
+            if error.errno in _FULL or str(error.filename).startswith(str(path.parent)):
+                raise _cache_error(cache, error) from error
+            raise
+    try:
+        return open_artifact(path, version.digest)
+    except ArtifactError:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def _remove(path: Path, cache: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise _cache_error(cache, error) from error
+
+
+def _cache_error(cache: Path, error: OSError) -> CacheError:
+    if error.errno in _FULL:
+        return CacheError(str(cache), f"the cache is full ({error.strerror})", is_full=True)
+    return CacheError(str(cache), f"the cache can't be written ({error.strerror})")
+
+
+def partial_folders(cache: Path, digest: str) -> list[Path]:
+    """The folders in which an artifact of that digest is being fetched, or was when its process died."""
+    path = cached_path(cache, digest)
+    return list(path.parent.glob(f".{path.name}.*{PARTIAL}"))
+
+
+def fetched_bytes(cache: Path, digest: str) -> int:
+    """Bytes that are there of an artifact that is being fetched."""
+    found = 0
+    for folder in partial_folders(cache, digest):
+        for path in folder.rglob("*"):
+            with contextlib.suppress(OSError):  # it has just been moved or taken away
+                found += path.lstat().st_size if path.is_file() else 0
+    return found
+
+
+def forgotten(cache: Path) -> list[Path]:
+    """Fetched artifacts that no remembered answer names: what a server would not start from.
+
+    A folder that is being written is none; one that a killed process left half-written is, after an hour.
+    """
+    remembered = "".join(file.read_text() for file in cache.glob("references/*.json"))
+    folders = (path for path in sorted(cache.glob("artifacts/*")) if path.is_dir())
+    found = (path for path in folders if path.name not in remembered)
+    return [path for path in found if path.suffix != PARTIAL or time.time() - path.stat().st_mtime > ABANDONED_S]

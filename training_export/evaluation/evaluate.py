@@ -1,0 +1,124 @@
+"""Closed-loop evaluation: the exported policy on seeds that training never saw, beside two drivers to compare with."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.errors import DrivingError
+from carla_mlflow.inference.engine import Engine
+from training_export.evaluation.evidence_run import log_drives
+from training_export.evaluation.opening import Judged
+from training_export.racetrack.beams import rasterise
+from training_export.racetrack.conditions import Conditions
+from training_export.racetrack.driving import (
+    Driver,
+    Episode,
+    Observation,
+    drive_episode,
+    random_driver,
+    straight_ahead,
+    summarise,
+)
+from training_export.racetrack.env import ENV_ID, Beams, Racetrack, env_version
+from training_export.racetrack.plots import FRAME_EVERY, film_env, plot_outcomes, plot_trajectories, write_gif
+
+
+def check_racetrack(card: Card) -> None:
+    """Raises DrivingError unless the policy sees what the racetrack shows."""
+    seen = {name: tuple(field.shape) for name, field in card.observation.items()}
+    shown = {name: tuple(box.shape) for name, box in Beams.boxes().items()}
+    if seen != shown:
+        raise DrivingError(
+            f"{card.name} {card.version} sees {_shapes(seen)}, the racetrack shows {_shapes(shown)}; say where it "
+            "drives: evaluate … --env ID, any environment that gymnasium knows, or --env my_env.py:make"
+        )
+
+
+def engine_driver(engine: Engine) -> Driver:
+    """The policy, one observation at a time, as a car would ask it."""
+
+    def drive(observation: Observation) -> NDArray[np.float32]:
+        actions = engine.act({name: np.asarray(value)[None] for name, value in observation.items()})
+        return np.asarray(actions.control[0])
+
+    return drive
+
+
+def run_episodes(driver: Driver, conditions: Conditions, what: str) -> list[Episode]:
+    """Drives every seed, with a progress bar."""
+    env = Racetrack(traffic=conditions.traffic, duration_s=conditions.duration_s)
+    try:
+        return [drive_episode(env, driver, seed) for seed in tqdm(conditions.seeds, desc=what, unit="episode")]
+    finally:
+        env.close()
+
+
+def closed_loop(episodes: list[Episode], conditions: Conditions) -> dict[str, Any]:
+    """For the card's metrics: conditions and figures."""
+    return {
+        "env": ENV_ID,
+        "traffic": conditions.traffic,
+        "duration_s": conditions.duration_s,
+        "first_seed": conditions.first_seed,
+        **summarise(episodes),
+    }
+
+
+def _shapes(fields: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in fields.items())
+
+
+Drives = dict[str, list[Episode]]
+"""Driver → its episodes, all on the same seeds."""
+
+
+def drive_beside(policy: list[Episode], conditions: Conditions) -> Drives:
+    """The policy's episodes beside those of a straight-ahead and a random driver on the same seeds."""
+    return {
+        "policy": policy,
+        "straight_ahead": run_episodes(straight_ahead, conditions, "straight ahead"),
+        "random": run_episodes(random_driver(conditions.first_seed), conditions, "random"),
+    }
+
+
+def film(driver: Driver, seed: int, conditions: Conditions, path: Path) -> None:
+    """Drives one seed again with frames, and writes them as a GIF."""
+    env = film_env(conditions.traffic, conditions.duration_s)
+    try:
+        write_gif(path, drive_episode(env, driver, seed, frame_every=FRAME_EVERY))
+    finally:
+        env.close()
+
+
+def log_evaluation(engine: Engine, drives: Drives, conditions: Conditions, reward_margin: float | None = None) -> None:
+    """Logs to the active MLflow run what the registry's gates read, by the artifact's digest, and what people look at.
+
+    episodes.json has a row an episode and driver; the parameters are the conditions under which they were driven.
+    """
+    log_drives(
+        Judged(engine.card.name, engine.card.version, engine.digest),
+        {"backend": engine.backend, "device": engine.device.name},
+        {"env": ENV_ID, "env_version": env_version(), **vars(conditions), "reward_margin": reward_margin},
+        {driver: summarise(episodes) for driver, episodes in drives.items()},
+        [{"driver": driver, **episode.row()} for driver, episodes in drives.items() for episode in episodes],
+    )
+    _log_pictures(engine, drives, conditions)
+
+
+def _log_pictures(engine: Engine, drives: Drives, conditions: Conditions) -> None:
+    mlflow.log_figure(plot_outcomes(drives["policy"], drives["straight_ahead"]), "outcomes.png")
+    env = Racetrack()
+    mlflow.log_figure(plot_trajectories(drives["policy"], rasterise(env.road.network)), "trajectories.png")
+    env.close()
+    with tempfile.TemporaryDirectory() as scratch:
+        gif = Path(scratch) / "episode.gif"
+        film(engine_driver(engine), conditions.first_seed, conditions, gif)
+        mlflow.log_artifact(str(gif))

@@ -1,0 +1,130 @@
+"""An environment of the author's own: one that gymnasium knows, or one that a function of theirs makes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+from gymnasium.error import UnregisteredEnv
+
+from carla_mlflow.contract.strict_yaml import read_yaml
+from carla_mlflow.errors import CarlaMlflowError, DrivingError
+from carla_mlflow.escaping import one_line
+from training_export.sources.from_module import import_code
+
+
+@dataclass(frozen=True)
+class OwnEnv:
+    """An environment, opened.
+
+    Attributes:
+        env: ready for its first reset.
+        name: as it was asked for.
+        version: what has to be equal for two policies to have met the same episodes.
+    """
+
+    env: gymnasium.Env[Any, Any]
+    name: str
+    version: str
+
+
+def open_own_env(name: str, config: Path | None) -> OwnEnv:
+    """Makes an environment. Its author's code runs, which is said before anything of it is imported.
+
+    Args:
+        name: an id that gymnasium knows (`package:ID` imports the package that registers it), or `my_env.py:make`.
+        config: YAML or JSON with the keyword arguments of `gymnasium.make`, or of that function.
+
+    Raises:
+        DrivingError: there is none of that name, its code fails, or what it makes is no environment.
+        CardError: the file of arguments is none.
+    """
+    arguments = _arguments(config)
+    if is_function(name):
+        made = call(name, lambda: load_function(name)(**arguments))
+    else:
+        _say(name)
+        try:
+            made = call(name, lambda: gymnasium.make(name, **arguments))
+        except DrivingError as error:
+            if isinstance(error.__cause__, UnregisteredEnv):
+                raise DrivingError(
+                    f"{name}: gymnasium knows no such environment; a package registers its own when it is imported: "
+                    f"--env PACKAGE:{name}. Or give a function of yours that returns one: --env my_env.py:make"
+                ) from error
+            raise
+    if not isinstance(made, gymnasium.Env):
+        raise DrivingError(f"{name}: made a {type(made).__name__}; expected a gymnasium.Env")
+    return OwnEnv(made, name, _version(name, made, arguments))
+
+
+def is_function(name: str) -> bool:
+    """Whether it is `FILE.py:FUNCTION`."""
+    return name.rpartition(":")[0].endswith(".py")
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """The function that `FILE.py:FUNCTION` names; DrivingError when there is none."""
+    where, _, function = name.rpartition(":")
+    if not Path(where).is_file():
+        raise DrivingError(f"{name}: there is no file {where!r}; expected FILE.py:FUNCTION of your own")
+    _say(where)
+    found = call(name, lambda: getattr(import_code(where), function))
+    if not callable(found):
+        raise DrivingError(f"{name}: is a {type(found).__name__}; expected a function")
+    return found  # type: ignore[no-any-return]  # callable says so
+
+
+def call(what: str, function: Callable[[], Any]) -> Any:
+    """Runs others' code; whatever it raises becomes a DrivingError that says whose it is."""
+    try:
+        return function()
+    except CarlaMlflowError:
+        raise
+    except (Exception, SystemExit) as error:  # a file that ends the process shall not end it without a word
+        raise DrivingError(f"{what}: raised {type(error).__name__}: {one_line(error)}") from error
+
+
+def _say(what: str) -> None:
+    print(f"running the code of {what}, which may do whatever you may", file=sys.stderr, flush=True)
+
+
+def _arguments(config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    found = read_yaml(config.read_bytes(), str(config))
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise DrivingError(f"{config}: expected the environment's keyword arguments, such as `duration: 30`")
+    return found
+
+
+def _version(name: str, env: gymnasium.Env[Any, Any], arguments: dict[str, Any]) -> str:
+    """The spec's id, the version of the package, and hashes of the function's file and of its arguments."""
+    parts = []
+    if is_function(name):
+        parts.append(f"{name.rpartition(':')[2]} of file {_short_hash(Path(name.rpartition(':')[0]).read_bytes())}")
+    if env.spec is not None:
+        parts.append(env.spec.id)
+    kind = type(env.unwrapped)
+    for package in importlib.metadata.packages_distributions().get(kind.__module__.partition(".")[0], [])[:1]:
+        parts.append(f"{package} {importlib.metadata.version(package)}")
+        break
+    else:
+        source = inspect.getsourcefile(kind)
+        if source is not None:
+            parts.append(f"{kind.__name__} in file {_short_hash(Path(source).read_bytes())}")
+    if arguments:
+        parts.append(f"config {_short_hash(json.dumps(arguments, sort_keys=True, default=str).encode())}")
+    return ", ".join(parts)
+
+
+def _short_hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:8]

@@ -1,0 +1,118 @@
+"""A policy in an environment of its author's own, beside a baseline on the same seeds, as evidence in MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from carla_mlflow.contract.control import CONTROL_NAMES, inverse_controller
+from carla_mlflow.errors import ActionError, DrivingError, SpecError
+from carla_mlflow.inference.engine import Engine
+from training_export.evaluation.evidence_run import log_drives
+from training_export.evaluation.opening import Judged
+from training_export.evaluation.own_driving import Drives, Outcome, OwnDriver, drive_all, rows_of, summarise
+from training_export.evaluation.own_env import OwnEnv, call, load_function
+from training_export.evaluation.own_spaces import actor, observer
+from training_export.racetrack.conditions import Conditions
+
+MOST_ENVIRONMENTS = 64
+"""That train side by side, as is usual at most: Stable-Baselines3 seeds them with the numbers from its own seed on."""
+
+
+@dataclass
+class PolicyDriver:
+    """The policy, one observation at a time. Where it refuses one it does what a car would: the card's fallback.
+
+    Attributes:
+        fallbacks: how often it did.
+        reason: of the first.
+    """
+
+    engine: Engine
+    env: gymnasium.Env[Any, Any]
+    fallbacks: int = 0
+    reason: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        card = self.engine.card
+        self._observe = observer(card.observation_spec, self.env.observation_space)
+        self._act = actor(card.action, self.env.action_space)
+        fallback = np.array([[getattr(card.action.fallback, name) for name in CONTROL_NAMES]], dtype=np.float32)
+        self._fallback = inverse_controller(card.action)(fallback)[0]
+
+    def __call__(self, observation: Any) -> Any:
+        row = self._observe(observation)
+        try:
+            raw = self.engine.act(row).raw[0]
+        except (SpecError, ActionError) as error:
+            self.fallbacks += 1
+            self.reason = self.reason or str(error)
+            raw = self._fallback
+        return self._act(raw)
+
+
+def baseline_driver(name: str | None, env: gymnasium.Env[Any, Any], seed: int) -> OwnDriver:
+    """What a first champion is held against: the author's `FILE.py:FUNCTION`, or actions at random."""
+    if name is None:
+        env.action_space.seed(seed)
+        return lambda _: env.action_space.sample()
+    function = load_function(name)
+    return lambda observation: call(name, lambda: function(observation))
+
+
+def check_seeds(trained_with: object, conditions: Conditions) -> None:
+    """Raises DrivingError when the policy's training may have begun with episodes that it is to be judged by."""
+    if not isinstance(trained_with, int) or isinstance(trained_with, bool):
+        return
+    if trained_with <= conditions.seeds[-1] and trained_with + MOST_ENVIRONMENTS > conditions.first_seed:
+        raise DrivingError(
+            f"the policy was trained with seed {trained_with}, from which its environments' seeds are counted: they "
+            f"meet those from {conditions.first_seed} to {conditions.seeds[-1]}; choose others with --first-seed"
+        )
+
+
+@dataclass(frozen=True)
+class Driven:
+    """An evaluation: every driver's episodes, and how often, and why first, the policy left it to its fallback."""
+
+    drives: Drives
+    fallbacks: int
+    reason: str
+
+
+def evaluate_own(engine: Engine, own: OwnEnv, conditions: Conditions, outcome: Outcome, baseline: str | None) -> Driven:
+    """Drives the policy and its baseline on the same seeds; closes the environment."""
+    policy = PolicyDriver(engine, own.env)
+    other = baseline_driver(baseline, own.env, conditions.first_seed)
+    name = "random" if baseline is None else "baseline"
+    drives = {
+        "policy": drive_all(own, policy, conditions, outcome, f"{engine.card.name} {engine.card.version}"),
+        name: drive_all(own, other, conditions, outcome, name),
+    }
+    call(own.name, own.env.close)
+    return Driven(drives, policy.fallbacks, policy.reason)
+
+
+def log_own(
+    engine: Engine, own: OwnEnv, driven: Driven, conditions: Conditions, outcome: Outcome, asked: dict[str, Any]
+) -> None:
+    """Logs an evaluation to the active MLflow run; `asked` are flags that have to be typed to drive so again."""
+    log_drives(
+        Judged(engine.card.name, engine.card.version, engine.digest),
+        {"backend": engine.backend, "device": engine.device.name},
+        {
+            "env": own.name,
+            "env_version": own.version,
+            "first_seed": conditions.first_seed,
+            "episodes": conditions.episodes,
+            "success_key": outcome.success,
+            "collision_key": outcome.collision,
+            "fallbacks": driven.fallbacks,
+            **asked,
+        },
+        {driver: summarise(episodes) for driver, episodes in driven.drives.items()},
+        rows_of(driven.drives),
+    )

@@ -1,0 +1,126 @@
+"""Between an environment's own spaces and a policy's named observations and raw actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.specs import ObservationSpec
+from carla_mlflow.errors import DrivingError
+from training_export.sources.spaces import SINGLE
+
+OTHER = "it is another environment than the policy was trained in, or needs the wrappers that it had there"
+
+Observe = Callable[[Any], dict[str, NDArray[Any]]]
+"""What the environment gives → a batch of one row, by the policy's names."""
+Act = Callable[[NDArray[np.float32]], Any]
+"""A raw action (A,) → what the environment takes."""
+
+
+def observer(specs: ObservationSpec, space: Any) -> Observe:
+    """What the policy sees of an environment: fields of its Dict, or its lone Box, named `observation`.
+
+    Images whose channels come last are turned, as Stable-Baselines3 did before the policy was trained on them.
+
+    Raises:
+        DrivingError: the environment does not give what the policy sees.
+    """
+    boxes = dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
+    missing = [name for name in specs.names if name not in boxes]
+    if missing:
+        raise DrivingError(
+            f"the policy sees {', '.join(specs.names)}, the environment gives {', '.join(boxes)}; {OTHER}"
+        )
+    turned = {spec.name: _is_turned(spec, boxes[spec.name]) for spec in specs}
+
+    def observe(given: Any) -> dict[str, NDArray[Any]]:
+        named = given if isinstance(given, Mapping) else {SINGLE: given}
+        return {spec.name: _row(spec, named.get(spec.name), turned[spec.name]) for spec in specs}
+
+    return observe
+
+
+def _is_turned(spec: ArraySpec, box: Any) -> bool:
+    if not isinstance(box, spaces.Box):
+        raise DrivingError(f"observation {spec.name}: the environment gives a {type(box).__name__}, expected a Box")
+    turned = len(box.shape) == 3 and box.shape != spec.shape and (box.shape[2], *box.shape[:2]) == spec.shape
+    if (box.shape != spec.shape and not turned) or (spec.dtype == "uint8" and box.dtype != np.uint8):
+        raise DrivingError(
+            f"observation {spec.name}: the environment gives {box.dtype}{list(box.shape)}, the policy sees "
+            f"{spec.dtype}{list(spec.shape)}; {OTHER}"
+        )
+    return turned
+
+
+def _row(spec: ArraySpec, value: Any, turned: bool) -> NDArray[Any]:
+    array = np.asarray(value)
+    if turned and array.ndim == 3:
+        array = np.moveaxis(array, 2, 0)
+    if array.dtype.kind not in "biuf" or array.shape != spec.shape:
+        raise DrivingError(
+            f"observation {spec.name}: the environment gave {array.dtype}{list(array.shape)}, otherwise than its own "
+            "observation space says"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 can't hold is infinite, which is refused
+        return np.ascontiguousarray(array[None], dtype=spec.dtype)
+
+
+def actor(action: ActionCard, space: Any) -> Act:
+    """How a policy's raw action is handed to an environment: as it is, in the space that it was trained to act in.
+
+    Raises:
+        DrivingError: the environment takes something else.
+    """
+    if isinstance(space, spaces.Discrete):
+        if action.table is None or len(action.table) != space.n:
+            choices = len(action.table or ())
+            raise DrivingError(f"the environment offers {space.n} choices, the policy has {choices}; {OTHER}")
+        start = int(space.start)
+        return lambda raw: int(raw[0]) + start
+    if action.table is not None or not isinstance(space, spaces.Box | spaces.Dict):
+        raise DrivingError(
+            f"the environment takes a {type(space).__name__}, the policy gives {_names(action)}; {OTHER}"
+        )
+    if isinstance(space, spaces.Dict):
+        if set(space.spaces) != set(action.raw):
+            raise DrivingError(
+                f"the environment takes {', '.join(space.spaces)}, the policy gives {_names(action)}; {OTHER}"
+            )
+        parts: dict[str, Any] = {name: space.spaces[name] for name in action.raw}
+        for name, part in parts.items():
+            if not isinstance(part, spaces.Box) or part.low.size != 1:
+                raise DrivingError(f"action {name}: expected a Box of one number")
+        _check_bounds(action, [p.low.item() for p in parts.values()], [p.high.item() for p in parts.values()])
+        return lambda raw: {
+            name: np.full(part.shape, value, part.dtype) for (name, part), value in zip(parts.items(), raw, strict=True)
+        }
+    if space.low.size != len(action.raw):
+        raise DrivingError(
+            f"the environment takes {space.low.size} numbers, the policy gives {_names(action)}; {OTHER}"
+        )
+    if not np.issubdtype(space.dtype, np.floating):
+        raise DrivingError(
+            f"the environment takes a Box of {space.dtype}, in which raw actions would be rounded; {OTHER}"
+        )
+    _check_bounds(action, space.low.ravel().tolist(), space.high.ravel().tolist())
+    return lambda raw: raw.reshape(space.shape).astype(space.dtype)
+
+
+def _names(action: ActionCard) -> str:
+    return "a choice from a table" if action.table is not None else ", ".join(action.raw)
+
+
+def _check_bounds(action: ActionCard, low: list[float], high: list[float]) -> None:
+    lows, highs = action.bounds
+    for at, name in enumerate(action.raw):
+        if (lows[at], highs[at]) != (np.float32(low[at]), np.float32(high[at])):  # other bounds are other units
+            raise DrivingError(
+                f"action {name}: the policy gives {lows[at]:g} to {highs[at]:g}, the environment takes {low[at]:g} to "
+                f"{high[at]:g}; {OTHER}"
+            )

@@ -1,0 +1,1 @@
+"""Writes the artifact, and holds it against the trained policy."""

@@ -1,0 +1,155 @@
+"""The observations on which an exported graph is held against the trained policy, and the golden part of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from carla_mlflow.artifact.golden import GOLDEN_IMAGE_ROWS, GOLDEN_ROWS, Golden
+from carla_mlflow.contract.card_sections import Parity
+from carla_mlflow.contract.specs import ObservationSpec
+from carla_mlflow.errors import ExportError
+from carla_mlflow.inference.engine import Engine
+from training_export.export.noise import Noise, decided, measure_noise
+from training_export.sources.trained import Arrays, TrainedPolicy, stack
+
+COMPARED_ROWS = 1024
+MOST_BYTES = 32 * 2**20
+"""Of observations held at once: images are compared batch by batch."""
+_QUIET: dict[str, Any] = {"leave": False, "delay": 1.0, "disable": None}
+"""A progress bar for what takes longer than a second, where a person looks at stderr."""
+
+
+def compared_batches(specs: ObservationSpec, driving: Arrays | None) -> Iterator[dict[str, NDArray[Any]]]:
+    """COMPARED_ROWS observations: of each batch half from driving, a quarter at the bounds, a quarter uniform.
+
+    Without driving its half is uniform too. The same batches every time.
+    """
+    rows = _rows_at_once(specs)
+    for batch in range(COMPARED_ROWS // rows):
+        rng = np.random.default_rng(batch)
+        half, quarter = rows // 2, rows // 4
+        if driving is None:
+            first: Arrays = {spec.name: spec.sample(rng, half) for spec in specs}
+        else:
+            seen = len(driving[specs[0].name])
+            picked = rng.choice(seen, half, replace=seen < half)
+            first = {spec.name: np.clip(driving[spec.name][picked], spec.lows, spec.highs) for spec in specs}
+        corners = {spec.name: spec.corners(rng, quarter) for spec in specs}
+        uniform = {spec.name: spec.sample(rng, quarter) for spec in specs}
+        yield stack(specs, [first, corners, uniform])
+
+
+def _rows_at_once(specs: ObservationSpec) -> int:
+    row_bytes = sum(spec.generate_value().nbytes for spec in specs)
+    rows = COMPARED_ROWS
+    while rows > 4 and rows * row_bytes > MOST_BYTES:
+        rows //= 2
+    return rows
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the trained policy does.
+
+    Attributes:
+        answers: to each of `compared_batches`, without the observations, which that gives again.
+        decided: by batch, the rows that are compared: all but those whose choice lies within the tolerance.
+        golden: evenly spaced rows of the first batches, so that the shares of their kinds stay as they are.
+        noise: how far the trained policy is from itself.
+        parity: what a graph is held to.
+    """
+
+    answers: list[Golden]
+    decided: list[NDArray[np.bool_]]
+    golden: Golden
+    noise: Noise
+    parity: Parity
+
+    @property
+    def rows(self) -> int:
+        """How many are compared."""
+        return sum(int(rows.sum()) for rows in self.decided)
+
+    @property
+    def left_out(self) -> int:
+        """How many are not."""
+        return sum(len(rows) for rows in self.decided) - self.rows
+
+
+def ask(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = None) -> Asked:
+    """Asks the trained policy, and itself again for its noise.
+
+    Args:
+        trained: the policy.
+        specs: of its observations.
+        stated: the author's tolerance; None measures one.
+
+    Raises:
+        ExportError: it chooses, but almost nowhere by more than its own noise.
+    """
+    wanted = GOLDEN_IMAGE_ROWS if specs.has_image else GOLDEN_ROWS
+    batches = COMPARED_ROWS // _rows_at_once(specs)
+    each, taken = max(4, wanted // batches), 0
+    answers: list[Golden] = []
+    golden: list[Golden] = []
+    decisions: list[NDArray[np.bool_]] = []
+    noise = measure_noise(trained, specs, next(compared_batches(specs, trained.driving)))
+    parity = stated or noise.parity
+    shown = tqdm(compared_batches(specs, trained.driving), "asking the trained policy", batches, **_QUIET)
+    for index, batch in enumerate(shown):
+        answer = trained.answer(batch)
+        rows = decided(trained, batch, answer, noise, parity)
+        if index == 0:
+            rows &= ~noise.flips
+        usable = np.flatnonzero(rows)
+        count = min(each, len(usable))
+        if taken < wanted and count:
+            golden.append(_pick(answer, usable[np.arange(count) * len(usable) // count]))
+            taken += count
+        answers.append(replace(answer, observations={}, features=None))
+        decisions.append(rows)
+    if taken < wanted:
+        raise ExportError(
+            f"in only {sum(int(rows.sum()) for rows in decisions)} of {COMPARED_ROWS:,} observations are its best two "
+            "choices farther apart than rounding moves them: it decides by chance. Was it trained, and are the "
+            "observation's bounds those of what it saw?"
+        )
+    return Asked(answers, decisions, _join(golden), noise, parity)
+
+
+def compare(engine: Engine, trained: TrainedPolicy, asked: Asked) -> float:
+    """The largest difference of an engine from the trained policy's answers; ParityError beyond the tolerance."""
+    batches = compared_batches(engine.specs, trained.driving)
+    each = zip(batches, asked.answers, asked.decided, strict=True)
+    found = 0.0
+    for batch, answer, rows in tqdm(each, f"comparing {engine.backend}", len(asked.answers), **_QUIET):
+        if rows.any():
+            found = max(found, engine.compare(_pick(replace(answer, observations=batch), np.flatnonzero(rows))))
+    return found
+
+
+def _pick(answers: Golden, rows: NDArray[np.intp]) -> Golden:
+    return Golden(
+        {name: array[rows] for name, array in answers.observations.items()},
+        answers.raw[rows],
+        {name: array[rows] for name, array in answers.distribution.items()},
+        answers.action[rows],
+        None if answers.features is None else answers.features[rows],
+    )
+
+
+def _join(parts: list[Golden]) -> Golden:
+    features = [part.features for part in parts if part.features is not None]
+    return Golden(
+        {name: np.concatenate([p.observations[name] for p in parts]) for name in parts[0].observations},
+        np.concatenate([part.raw for part in parts]),
+        {name: np.concatenate([p.distribution[name] for p in parts]) for name in parts[0].distribution},
+        np.concatenate([part.action for part in parts]),
+        np.concatenate(features) if features else None,
+    )

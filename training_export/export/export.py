@@ -1,0 +1,180 @@
+"""A trained policy → a policy artifact: its graphs, golden answers, a card; compared before it is written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from carla_mlflow.artifact.artifact import Artifact, seal
+from carla_mlflow.backends.weights import hash_arrays, torch_weights
+from carla_mlflow.contract.card_sections import Card, FileCard, Parity, Preprocessing, observation_spec
+from carla_mlflow.contract.specs import ObservationSpec
+from carla_mlflow.errors import ArtifactError, ExportError
+from carla_mlflow.escaping import one_line
+from carla_mlflow.inference.backend_choice import Figures, fastest, measure
+from carla_mlflow.inference.engine import Engine
+from training_export.export.compared import Asked, ask, compare
+from training_export.graphs.graph import PolicyGraph, to_torchscript
+from training_export.graphs.onnx_export import to_onnx
+from training_export.graphs.onnx_file import OnnxFile
+from training_export.sources.trained import TrainedPolicy
+
+EXAMPLE_ROWS = 3
+"""Of the batch that the graph is traced with: more than one, so that no size is mistaken for a constant."""
+LATENCY_CALLS, LATENCY_S = 2_000, 3.0
+FILES = {"torchscript": "model.pt", "onnx": "model.onnx"}
+
+
+@dataclass(frozen=True)
+class Export:
+    """An artifact in memory, and how it compares with the trained policy.
+
+    Attributes:
+        artifact: sealed; its card names the faster backend.
+        engines: each backend that is in parity, loaded.
+        differences: the largest from the trained policy, by backend.
+        figures: milliseconds of `act`, by backend and rows.
+        left_out: why a backend is not in the artifact.
+        asked: what the trained policy did, and how far a graph may differ.
+    """
+
+    artifact: Artifact
+    engines: dict[str, Engine]
+    differences: dict[str, float]
+    figures: Figures
+    left_out: dict[str, str]
+    asked: Asked
+
+    @property
+    def rows(self) -> int:
+        """How many observations were compared."""
+        return self.asked.rows
+
+    @property
+    def engine(self) -> Engine:
+        """The backend that the card names."""
+        return self.engines[self.artifact.card.backend]
+
+
+def export_policy(
+    trained: TrainedPolicy, name: str, version: str, description: str, parity: Parity | None = None
+) -> Export:
+    """Makes an artifact in memory and holds it against the trained policy.
+
+    Args:
+        trained: the policy.
+        name: for the card, as `version` and `description`.
+        version: semantic.
+        description: one line.
+        parity: how far a graph may differ, as the author says; None measures the trained policy's own noise.
+
+    Raises:
+        ExportError: no graph can be exported, or none acts as the trained policy does.
+    """
+    specs = observation_spec(trained.observation)
+    weights = weights_hash(trained.graph)
+    asked = ask(trained, specs, parity)
+    if weights_hash(trained.graph) != weights:
+        raise ExportError("the network changes its own buffers when it is asked: a served policy can't have a memory")
+    graphs, left_out = _graphs(trained, specs)
+    others = {"golden.npz": asked.golden.to_bytes()}
+    if trained.preprocessor is not None:
+        others["preprocessor.skops"] = trained.preprocessor
+    card = _card(trained, name, version, description, weights, asked.parity)
+    engines, differences = {}, {}
+    for backend in graphs:
+        try:
+            artifact = _seal(card, {backend: graphs[backend]}, others, backend)
+            engines[backend] = Engine(artifact, "cpu", trusted=trained.trusted)
+            differences[backend] = compare(engines[backend], trained, asked)
+        except (ArtifactError, RuntimeError) as error:  # what a backend raises when it runs is no error of ours
+            engines.pop(backend, None)
+            left_out[backend] = f"the exported graph does not act as the trained policy: {one_line(error)}"
+    if not engines:
+        raise ExportError("; ".join(f"{FILES[backend]}: {reason}" for backend, reason in left_out.items()))
+    with _one_thread():
+        figures = measure(engines)
+    artifact = _seal(card, {backend: graphs[backend] for backend in engines}, others, fastest(figures))
+    return Export(artifact, engines, differences, figures, left_out, asked)
+
+
+def _card(trained: TrainedPolicy, name: str, version: str, description: str, weights: str, parity: Parity) -> Card:
+    return Card(
+        format=1,  # `dump_card` writes the one that its keys need
+        name=name,
+        version=version,
+        backend="torchscript",
+        description=description,
+        observation=trained.observation,
+        action=trained.action,
+        files={},
+        preprocessing=Preprocessing(trained.features is None, "preprocessor.skops" if trained.preprocessor else None),
+        parity=parity,
+        weights=weights,
+        training=trained.training,
+    )
+
+
+def _seal(card: Card, graphs: Mapping[str, bytes], others: Mapping[str, bytes], backend: str) -> Artifact:
+    listed = {FILES[b]: FileCard("", b) for b in graphs} | {file: FileCard("") for file in others}  # type: ignore[arg-type]
+    card = msgspec.structs.replace(card, backend=backend, files=listed)
+    return seal(card, {FILES[b]: data for b, data in graphs.items()} | dict(others))
+
+
+def _graphs(trained: TrainedPolicy, specs: ObservationSpec) -> tuple[dict[str, bytes], dict[str, str]]:
+    """The graph for each backend, and why there is none for another."""
+    graph = trained.graph
+    if isinstance(graph, OnnxFile):
+        return {"onnx": graph.with_head(trained.action)}, {"torchscript": "the source is an ONNX file"}
+    graph.eval()
+    example = specs.example(EXAMPLE_ROWS)
+    names = specs.names if trained.features is None else ("features",)
+    arrays = list(example.values()) if trained.features is None else [trained.features(example)]
+    examples = tuple(torch.from_numpy(array) for array in arrays)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in graph.modules()):
+        reason = "TorchScript can't be turned into ONNX; hand over the torch module itself for both"
+        return {"torchscript": to_torchscript(graph, examples)}, {"onnx": reason}
+    made, left_out = {"torchscript": to_torchscript(trained.scripted or graph, examples)}, {}
+    try:
+        made["onnx"] = to_onnx(graph, examples, names)
+    except ExportError as error:
+        left_out["onnx"] = str(error)
+    return made, left_out
+
+
+def with_metrics(export: Export, metrics: Mapping[str, Any]) -> Artifact:
+    """The artifact again with what was measured in its card; the policy stays the same."""
+    card = msgspec.structs.replace(export.artifact.card, metrics=dict(metrics))
+    return seal(card, {name: export.artifact.files[name] for name in card.files})
+
+
+def weights_hash(graph: PolicyGraph | OnnxFile) -> str:
+    """sha256 over every parameter and buffer: name, type, shape and bytes, by name."""
+    if isinstance(graph, OnnxFile):
+        return graph.weights_hash()
+    return hash_arrays(torch_weights(graph.state_dict()))
+
+
+def measure_latency(engine: Engine) -> dict[str, Any]:
+    """Time of one `act` call with one row on the CPU, milliseconds."""
+    with _one_thread():
+        once = max(engine.warm_up(calls=20)[10:]) / 1e3
+        timings = engine.warm_up(calls=max(20, min(LATENCY_CALLS, int(LATENCY_S / once))))
+    return {"cpu": {f"p{q}": round(float(np.percentile(timings, q)), 4) for q in (50, 99)}}
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in a server's worker."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,121 @@
+"""How far a trained policy's answers are from themselves: the measure of what an exported graph may differ by.
+
+float32 rounds otherwise for another number of rows, and a network may enlarge that: public DDPG, TD3 and SAC policies
+differ from their own `predict` by 1e-4 of an action. An exported graph computes the same in yet another order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.contract.card_rules import MOST_TOLERANCE
+from carla_mlflow.contract.card_sections import Parity
+from carla_mlflow.contract.specs import ObservationSpec
+from training_export.sources.trained import Arrays, TrainedPolicy
+
+MARGIN = 4.0
+"""Of the tolerance over the noise measured here: that of one machine and of some observations."""
+SINGLE_ROWS, LARGE_ROWS = 256, 32
+"""Observations that are asked one by one; fewer when they are large."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Differences of a trained policy from itself: one row or many at once, in float32 or float64.
+
+    Attributes:
+        largest: of all, in the unit of what differs (raw action, control, the head's parameters).
+        excess: the largest that MARGIN times a difference is beyond what the default relative tolerance covers; of what
+            an artifact is held to.
+        choosing: likewise, of what a table's controls are chosen by.
+        flips: the rows whose choice among a table's controls is not always the same, (B,).
+    """
+
+    largest: float
+    excess: float
+    choosing: float
+    flips: NDArray[np.bool_]
+
+    @property
+    def parity(self) -> Parity:
+        """The tolerance within which noise stays: at least the default, at most MOST_TOLERANCE."""
+        if self.excess <= Parity().atol:
+            return Parity()
+        unit = 10.0 ** (math.floor(math.log10(self.excess)) - 1)
+        rounded = float(f"{math.ceil(self.excess / unit) * unit:.1e}")  # up, to two digits
+        return Parity(atol=min(rounded, MOST_TOLERANCE))
+
+
+class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Context: what torch would compute in float32, TorchScript too, it computes in float64."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map(_widened, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.double() if value.dtype == torch.float32 else value
+    return torch.float64 if value is torch.float32 else value
+
+
+def measure_noise(trained: TrainedPolicy, specs: ObservationSpec, batch: Arrays) -> Noise:
+    """How far the trained policy's answers to a batch are from those to single rows, and from those in float64."""
+    rows = len(batch[specs[0].name])
+    count = min(rows, LARGE_ROWS if specs.is_large else SINGLE_ROWS)
+    single = np.arange(count) * rows // count
+    whole = single if specs.is_large else np.arange(rows)
+    usual = _asked(trained, batch, whole)
+    alone = [_asked(trained, batch, np.array([row])) for row in single]
+    again = [(single, {name: np.concatenate([one[name] for one in alone]) for name in usual})]
+    with contextlib.suppress(Exception), InFloat64():  # type: ignore[no-untyped-call]  # a network of the author's own may insist on float32
+        again.append((whole, _asked(trained, batch, whole)))
+    largest, excess = 0.0, dict.fromkeys(usual, 0.0)
+    flips = np.zeros(rows, dtype=np.bool_)
+    for at, answers in again:
+        wanted = {name: array[np.searchsorted(whole, at)].astype(np.float64) for name, array in usual.items()}
+        flips[at] |= (answers.pop("choice") != wanted.pop("choice")).any(axis=1)
+        for name, array in answers.items():
+            apart = np.nan_to_num(np.abs(array - wanted[name]), nan=0.0, posinf=0.0)
+            largest = max(largest, float(apart.max()))
+            beyond = float((MARGIN * apart - Parity().rtol * np.abs(wanted[name])).max())
+            excess[name] = max(excess[name], beyond)
+    values = excess.pop("values", 0.0)  # which no artifact holds
+    return Noise(largest, max(excess.values()), max(values, excess.get("logits", 0.0)), flips)
+
+
+def decided(trained: TrainedPolicy, batch: Arrays, answer: Golden, noise: Noise, parity: Parity) -> NDArray[np.bool_]:
+    """The rows whose best two choices are farther apart than rounding may move them, (B,); all without a table."""
+    numbers = rounded(trained, batch, answer)
+    if trained.action.table is None or not numbers:
+        return np.ones(len(answer.raw), dtype=np.bool_)
+    second, best = np.sort(next(iter(numbers.values())), axis=1)[:, -2:].T
+    return np.asarray(best - second > 2 * (max(parity.atol, noise.choosing) + parity.rtol * np.abs(best)))
+
+
+def rounded(trained: TrainedPolicy, batch: Arrays, answer: Golden) -> dict[str, NDArray[np.float32]]:
+    """The numbers that rounding may move: an answer's own; for a table those that it is chosen by, where known."""
+    if trained.action.table is None:
+        return {"raw": answer.raw, "action": answer.action} | answer.distribution
+    if answer.distribution or trained.values is None:
+        return dict(answer.distribution)
+    return {"values": trained.values(batch)}
+
+
+def _asked(trained: TrainedPolicy, batch: Arrays, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+    """What rounding may move, and `choice`, the row of a table (nothing without one)."""
+    picked = {name: array[rows] for name, array in batch.items()}
+    answer = trained.answer(picked)
+    choice = answer.raw if trained.action.table is not None else answer.raw[:, :0]
+    return {"choice": choice, **rounded(trained, picked, answer)}

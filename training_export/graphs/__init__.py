@@ -1,0 +1,1 @@
+"""The exported graph: the policy's network, its head, and both files."""

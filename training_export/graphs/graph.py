@@ -1,0 +1,134 @@
+"""The exported graph: preprocessing + network + head, from named observations to the raw action."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+
+import torch
+from torch import nn
+from torch.jit._trace import TracerWarning
+
+from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.errors import ExportError
+from training_export.graphs.head_modules import head_module
+
+
+class Flatten(nn.Module):
+    """Named tensors → one row of features, in the card's order."""
+
+    def forward(self, *observations: torch.Tensor) -> torch.Tensor:
+        """Each (B, *shape) → (B, F), float32."""
+        return torch.cat([array.reshape(array.shape[0], -1).to(torch.float32) for array in observations], dim=1)
+
+
+class PolicyGraph(nn.Module):
+    """What the artifact's graph computes: `raw`, then the head's parameters.
+
+    Args:
+        network: the graph's inputs → the head's parameters (for `deterministic` the action), each (B, width).
+        action: the card's section.
+    """
+
+    def __init__(self, network: nn.Module, action: ActionCard) -> None:
+        super().__init__()
+        self.network = network
+        self.head = head_module(action)
+        self.action = action
+
+    def size(self) -> int:
+        """The number of parameters."""
+        return sum(tensor.numel() for tensor in self.parameters())
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Named tensors in the card's order, each (B, *shape) → (raw, *parameters), each (B, width)."""
+        outputs = self.network(*inputs)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        parameters = tuple(output.to(torch.float32) for output in outputs)
+        raw = self.head(*parameters[: 2 if self.action.head == "beta" else 1])
+        return (raw,) if self.action.head == "deterministic" else (raw, *parameters)
+
+
+def to_torchscript(graph: PolicyGraph, examples: tuple[torch.Tensor, ...]) -> bytes:
+    """model.pt, traced; a network that was scripted before keeps its branches and loops.
+
+    Args:
+        graph: what to export.
+        examples: one batch of its inputs, of more than one row.
+
+    Raises:
+        ExportError: the network does not take the examples.
+    """
+    try:
+        traced = torch.jit.trace(graph.eval(), examples, check_trace=False)  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever the network raises on an example observation
+        raise ExportError(f"the network does not take the card's observations: {_reason(error)}") from error
+    # As it is used: whoever loads it gets its answers without gradients, and no layer that learns. Not frozen: the
+    # weights' hash reads the state_dict; not optimised for inference, which rounds a row by its place (docs/adr/0004).
+    learning = [parameter for parameter in graph.parameters() if parameter.requires_grad]
+    traced.eval().requires_grad_(False)
+    buffer = io.BytesIO()
+    torch.jit.save(traced, buffer)
+    for parameter in learning:  # shared with the author's network, which may go on learning
+        parameter.requires_grad_(True)
+    return without_debug_info(buffer.getvalue())
+
+
+def without_debug_info(archive: bytes) -> bytes:
+    """A TorchScript archive without its pickled source locations, which name paths of the exporting machine.
+
+    The same export run again gives the same bytes, on any machine and at any time.
+    """
+    stripped = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(stripped, "w") as target:
+        for name in source.namelist():
+            if not name.endswith(".debug_pkl") and "/traced_inputs" not in name:
+                target.writestr(zipfile.ZipInfo(name), source.read(name))
+    return stripped.getvalue()
+
+
+def script_network(network: nn.Module, examples: tuple[torch.Tensor, ...]) -> nn.Module | None:
+    """The network as TorchScript, with its branches and loops; None when it has none, so that a trace says it all.
+
+    Args:
+        network: of the author's own.
+        examples: one batch of its inputs, of more than one row.
+
+    Raises:
+        ExportError: names the operation that TorchScript can't express.
+    """
+    try:
+        scripted: nn.Module = torch.jit.script(network.eval())
+        scripted(*examples)  # what scripts may still refuse to run, as torch's parametrizations do
+    except Exception as error:  # torch raises RuntimeError, NotSupportedError, OSError and others here
+        if _can_be_traced(network, examples):
+            return None
+        raise ExportError(
+            f"{type(network).__name__} can't be scripted: {_reason(error)}. Rewrite that operation with torch's own, "
+            "or hand over a module already scripted or traced (torch.jit.trace) that behaves the same"
+        ) from error
+    return scripted
+
+
+def _can_be_traced(network: nn.Module, examples: tuple[torch.Tensor, ...]) -> bool:
+    """Whether Python saw no number of the observation: torch warns where a trace would hold on to one."""
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
+    except Exception:  # the author's code may raise anything
+        return False
+    return not any(issubclass(warning.category, TracerWarning) for warning in said)
+
+
+def _reason(error: Exception) -> str:
+    """What torch says of an error, and of its `<--- HERE` picture the file, the line and the code."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = next((line for line in lines if not line.startswith(("File ", "~"))), repr(error)).rstrip(": at")
+    marked = [i for i, line in enumerate(lines) if line.endswith("<--- HERE")]
+    if not marked:
+        return message
+    code = lines[marked[0] - 1] if lines[marked[0]].startswith("~") else lines[marked[0]].removesuffix("<--- HERE")
+    places = [line.rstrip(":").rpartition("/")[2].replace('"', "") for line in lines if line.startswith("File ")]
+    return f"{message}: {code.strip(' ~')}" + (f" ({places[0]})" if places else "")

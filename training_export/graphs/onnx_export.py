@@ -1,0 +1,110 @@
+"""The same graph for ONNX Runtime: model.onnx, by torch's exporter over torch.export."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from carla_mlflow.errors import ExportError
+from training_export.graphs.graph import PolicyGraph
+
+OPSET = 20
+
+
+class _Listed(torch.nn.Module):
+    """The graph with its inputs as one list, which the exporter can name one by one."""
+
+    def __init__(self, graph: PolicyGraph) -> None:
+        super().__init__()
+        self.policy = graph
+
+    def forward(self, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        outputs: tuple[torch.Tensor, ...] = self.policy(*inputs)
+        return outputs
+
+
+def to_onnx(graph: PolicyGraph, examples: tuple[torch.Tensor, ...], inputs: Sequence[str]) -> bytes:
+    """model.onnx; raises as `to_onnx_model`."""
+    model = to_onnx_model(_Listed(graph), examples, inputs, list(graph.action.outputs()))
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def to_onnx_model(
+    module: torch.nn.Module, examples: tuple[torch.Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]
+) -> Any:
+    """A module that takes a list of tensors as an ONNX model, with the batch axis left open.
+
+    Args:
+        module: list of tensors, each (B, *shape) → tuple of tensors.
+        examples: one batch of its inputs, of more than one row.
+        inputs: their names.
+        outputs: their names.
+
+    Raises:
+        ExportError: the exporter can't express the network; says why.
+    """
+    import onnx
+
+    rows = {0: torch.export.Dim.DYNAMIC}
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module.eval(),
+                (list(examples),),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=([rows for _ in examples],),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises what the network, torch.export or onnxscript raise
+        raise ExportError(first_line(error)) from error
+    assert program is not None
+    model = onnx.load_model_from_string(program.model_proto.SerializeToString())
+    strip(model)
+    return model
+
+
+def strip(model: Any) -> None:
+    """Takes out what names places of the exporting machine: source lines, stack traces, the producer's notes."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    graph = model.graph
+    graph.doc_string = ""
+    del graph.metadata_props[:], graph.value_info[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+def first_line(error: BaseException) -> str:
+    """The innermost reason, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints its steps and whole graphs, and warns of libraries that it does not need."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,152 @@
+"""An ONNX file as a source: the user's network, with our head put behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import torch
+
+from carla_mlflow.backends.onnx_checks import checked_model
+from carla_mlflow.backends.onnx_session import OnnxBackend
+from carla_mlflow.backends.weights import ONNX_PREFIX, hash_arrays, onnx_weights
+from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.errors import ExportError
+from training_export.graphs.head_modules import head_module
+from training_export.graphs.onnx_export import OPSET, strip, to_onnx_model
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A network in ONNX that returns the head's parameters, by whatever names.
+
+    Attributes:
+        data: the file's bytes, checked.
+        inputs: names, in the card's order.
+    """
+
+    data: bytes
+    inputs: tuple[str, ...]
+
+    def load(self, open_batch: bool = False) -> OnnxBackend:
+        """The network, to ask what the trained policy does: as it is, or as it is exported, with an open batch axis.
+
+        Raises:
+            ArtifactError: it is none, or holds what a policy may not.
+        """
+        data = checked_model(self.data)
+        if open_batch:
+            data = _with_open_batch(onnx.load_model_from_string(data)).SerializeToString()
+        return OnnxBackend(data, "cpu", self.inputs, self.outputs())
+
+    @property
+    def batch(self) -> int:
+        """The number of rows that it was fixed to when it was made; 0 where that is left open."""
+        sizes = [
+            _rows(value).dim_value for value in _inputs(onnx.load_model_from_string(self.data)) if _has_rows(value)
+        ]
+        return max(sizes, default=0)
+
+    def narrowed(self, wanted: Sequence[str]) -> OnnxFile:
+        """The file with the outputs that a head needs, where it has more than those and names them so."""
+        found = self.outputs()
+        if len(found) <= len(wanted):
+            return self  # as it is: too few outputs are told where the head is put behind them
+        if not set(wanted) <= set(found):
+            raise ExportError(
+                f"the network returns {', '.join(found)}; the card's head needs {len(wanted)} of these, "
+                f"{', '.join(wanted)}: name them so, or leave the others out: onnx.utils.extract_model("
+                f"FILE, NEW_FILE, {list(self.inputs)}, NAMES)"
+            )
+        model = onnx.load_model_from_string(self.data)
+        inputs = [value.name for value in model.graph.input]
+        return OnnxFile(
+            onnx.utils.Extractor(model).extract_model(inputs, list(wanted)).SerializeToString(), self.inputs
+        )
+
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what the network returns, in its own order."""
+        return tuple(value.name for value in onnx.load_model_from_string(self.data).graph.output)
+
+    def with_head(self, action: ActionCard) -> bytes:
+        """model.onnx: the network, then the head; outputs `raw`, then the head's parameters.
+
+        Raises:
+            ExportError: the two can't be joined.
+        """
+        names = output_names(action)
+        found = self.outputs()
+        if len(found) != len(names):
+            raise ExportError(f"the network returns {', '.join(found)}; the card's head needs {', '.join(names)}")
+        head = to_onnx_model(_Head(action), _example(action, len(names)), names, list(action.outputs()))
+        try:
+            network = self._network()
+            network.ir_version = head.ir_version
+            pairs = [(ONNX_PREFIX + output, name) for output, name in zip(found, names, strict=True)]
+            joined = onnx.compose.merge_models(network, head, io_map=pairs)
+        except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+            raise ExportError(f"the head can't be put behind this ONNX network: {error}") from error
+        strip(joined)
+        data: bytes = joined.SerializeToString(deterministic=True)
+        return data
+
+    def size(self) -> int:
+        """The number of parameters."""
+        initializers = onnx.load_model_from_string(self.data).graph.initializer
+        return int(sum(onnx.numpy_helper.to_array(initializer).size for initializer in initializers))
+
+    def weights_hash(self) -> str:
+        """sha256 over every initializer: name, type, shape and bytes, by name."""
+        return hash_arrays(onnx_weights(self._network()))
+
+    def _network(self) -> Any:
+        network = _with_open_batch(onnx.load_model_from_string(self.data))
+        network = onnx.version_converter.convert_version(network, OPSET)
+        return onnx.compose.add_prefix(network, ONNX_PREFIX, rename_inputs=False)
+
+
+def output_names(action: ActionCard) -> list[str]:
+    """What a network in ONNX returns for a head, in order."""
+    return [name for name in action.outputs() if name != "raw"] or ["action"]
+
+
+def _has_rows(value: Any) -> bool:
+    return bool(value.type.tensor_type.shape.dim)
+
+
+def _rows(value: Any) -> Any:
+    return value.type.tensor_type.shape.dim[0]
+
+
+def _inputs(model: Any) -> list[Any]:
+    """What a model is given; older exporters list its weights as inputs too."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def _with_open_batch(model: Any) -> Any:
+    """A model whose batch axis was fixed, as exporters do by default, takes any number of rows."""
+    for value in (*_inputs(model), *model.graph.output):
+        if _has_rows(value) and _rows(value).dim_value:
+            _rows(value).dim_param = "rows"
+            del model.graph.value_info[:]  # which says the fixed number of what lies between
+    return model
+
+
+class _Head(torch.nn.Module):
+    def __init__(self, action: ActionCard) -> None:
+        super().__init__()
+        self.head = head_module(action)
+        self.action = action
+
+    def forward(self, parameters: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        raw = self.head(*parameters[: 2 if self.action.head == "beta" else 1])
+        # + 0: an output of the graph that is also its input is not an output of its own.
+        return (raw,) if self.action.head == "deterministic" else (raw, *(p + 0.0 for p in parameters))
+
+
+def _example(action: ActionCard, count: int) -> tuple[torch.Tensor, ...]:
+    widths: Sequence[int] = [width for name, width in action.outputs().items() if name != "raw"] or [len(action.raw)]
+    return tuple(torch.ones(3, width) for width in widths[:count])

@@ -1,0 +1,1 @@
+"""The example environment: highway-env's racetrack as a car sees it."""

@@ -1,0 +1,88 @@
+"""The pictures that a person looks at in MLflow: learning curve, trajectories, a film of an episode."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from training_export.racetrack.beams import CELL_M, TrackRaster
+from training_export.racetrack.driving import Episode
+from training_export.racetrack.env import RATE_HZ, Racetrack
+
+FRAMES_PER_SECOND = 5
+
+
+def plot_learning_curve(curve: list[tuple[int, float, float]]) -> Figure:
+    """Mean reward and length of recent episodes against environment steps."""
+    steps, rewards, seconds = zip(*curve, strict=True)
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    left = figure.subplots()
+    left.plot(steps, rewards, color="tab:blue")
+    left.set_xlabel("environment steps")
+    left.set_ylabel("episode reward (mean of 100)", color="tab:blue")
+    right = left.twinx()
+    right.plot(steps, seconds, color="tab:orange")
+    right.set_ylabel("seconds until the end", color="tab:orange")
+    return figure
+
+
+def plot_trajectories(episodes: list[Episode], raster: TrackRaster) -> Figure:
+    """Where each episode's car drove, on the track; red where it ended early."""
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    axes = figure.subplots()
+    width, height = np.array(raster.road.shape) * CELL_M
+    x, y = raster.origin
+    axes.imshow(raster.road.T, extent=(x, x + width, y + height, y), cmap="Greys", alpha=0.25)
+    for episode in episodes:
+        path = np.array(episode.positions)
+        axes.plot(path[:, 0], path[:, 1], color="tab:green" if episode.whole else "tab:red", linewidth=1, alpha=0.6)
+        if not episode.whole:
+            axes.plot(*path[-1], marker="x", color="tab:red")
+    axes.set_xlabel("m")
+    axes.set_ylabel("m")
+    axes.set_title(f"{sum(e.whole for e in episodes)} of {len(episodes)} episodes whole")
+    return figure
+
+
+def plot_outcomes(policy: list[Episode], straight_ahead: list[Episode]) -> Figure:
+    """Each seed's reward and end, beside those of driving straight ahead."""
+    figure = Figure(figsize=(max(8, len(policy) / 5), 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([e.seed for e in straight_ahead], [e.reward for e in straight_ahead], "_", color="grey")
+    for label, colour, ended in (
+        ("whole", "tab:green", [e for e in policy if e.whole]),
+        ("off road", "tab:orange", [e for e in policy if e.off_road and not e.crashed]),
+        ("collision", "tab:red", [e for e in policy if e.crashed]),
+    ):
+        text = f"{label}: {len(ended)} of {len(policy)}"
+        axes.plot([e.seed for e in ended], [e.reward for e in ended], "o", color=colour, label=text)
+    axes.plot([], [], "_", color="grey", label="straight ahead")
+    axes.set_xlabel("seed")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.ticklabel_format(axis="x", useOffset=False)
+    axes.set_ylabel("reward of the episode")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def film_env(traffic: int, duration_s: float = 30.0) -> Racetrack:
+    """An environment that renders small frames off screen, centred on the car."""
+    # There may be no screen. With `dummy` alone, whoever set it, highway-env draws nothing; SDL takes the first it has.
+    os.environ["SDL_VIDEODRIVER"] = "offscreen,dummy"
+    env = Racetrack(traffic=traffic, duration_s=duration_s, render_mode="rgb_array")
+    env.config.update(screen_width=360, screen_height=240, scaling=4.0)
+    return env
+
+
+FRAME_EVERY = RATE_HZ // FRAMES_PER_SECOND
+
+
+def write_gif(path: Path, episode: Episode) -> None:
+    """Writes an episode's frames as a looping GIF, in real time."""
+    frames = np.stack(episode.frames)
+    imageio.imwrite(path, frames, duration=1000 // FRAMES_PER_SECOND, loop=0)

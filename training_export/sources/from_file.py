@@ -1,0 +1,118 @@
+"""A TorchScript or an ONNX file that returns the head's parameters, and its card → a TrainedPolicy."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.backends.onnx_checks import checked_model
+from carla_mlflow.backends.onnx_session import OnnxBackend
+from carla_mlflow.backends.torchscript_archive import checked_archive
+from carla_mlflow.backends.torchscript_ops import check_operations
+from carla_mlflow.backends.torchscript_purity import check_purity
+from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.errors import ArtifactError, CardError, ExportError
+from training_export.graphs.onnx_file import OnnxFile, output_names
+from training_export.sources.draft import CardDraft, complete
+from training_export.sources.from_module import from_network
+from training_export.sources.preprocessed import Prepare, no_preprocessor
+from training_export.sources.seen import of_scaler, with_seen
+from training_export.sources.trained import Arrays, TrainedPolicy, golden_of
+
+
+def from_torchscript(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) -> TrainedPolicy:
+    """model.pt: takes the named observations in the card's order (behind a preprocessor: its features).
+
+    Raises:
+        ExportError: it is no TorchScript, or does not fit the card.
+        ArtifactError: it uses operations that a policy may not.
+    """
+    section, action = _sections(path, draft)
+    prepared = prepare(observation_spec(section))
+    return from_network(path.name, load_script(path), draft, section, action, prepared)
+
+
+def load_script(path: Path) -> torch.jit.ScriptModule:
+    """A TorchScript file, held against the list of allowed operations before any of it runs."""
+    data = checked_archive(path.read_bytes())
+    try:
+        module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
+        check_operations(module)
+        check_purity(torch.jit.freeze(module.eval()).forward.inlined_graph)
+    except (RuntimeError, AttributeError) as error:
+        raise ArtifactError(f"{path.name}: not a network in TorchScript: {str(error).splitlines()[0]}") from error
+    return module
+
+
+def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) -> TrainedPolicy:
+    """model.onnx: takes the observations by name (behind a preprocessor: one input), batch axis first.
+
+    Raises:
+        ExportError: it does not fit the card.
+        ArtifactError: it is no ONNX, holds external data, or operators of other domains.
+    """
+    section, action = _sections(path, draft)
+    specs = observation_spec(section)
+    prepared = prepare(specs)
+    section = with_seen(section, of_scaler(prepared.transformer, specs))
+    specs = observation_spec(section)
+    if prepared.module is not None:
+        raise ExportError(
+            f"{path.name}: a preprocessor can't be put into an ONNX file's graph; export the network from torch, "
+            "or put the preprocessing into the file"
+        )
+    file = OnnxFile(checked_model(path.read_bytes()), specs.names if prepared.transformer is None else ("features",))
+    file = file.narrowed(output_names(action))
+    network, batch = file.load(), file.batch
+
+    def answer(observations: Arrays) -> Golden:
+        inputs, features = prepared.inputs(specs, observations)
+        try:
+            outputs = _asked(network, batch, inputs)
+        except RuntimeError as error:
+            raise ExportError(f"{path.name}: does not take the card's observations: {error}") from error
+        return golden_of(action, observations, outputs, features)
+
+    answer(specs.example(2))  # a file that doesn't fit its card is said so before anything is exported
+    if batch:
+        _check_open(path.name, file, prepared.inputs(specs, specs.example(3))[0])
+    return TrainedPolicy(
+        graph=file,
+        observation=section,
+        action=action,
+        answer=answer,
+        preprocessor=prepared.data,
+        features=prepared.features(specs),
+        trusted=prepared.trusted,
+        training=draft.training,
+    )
+
+
+def _asked(network: OnnxBackend, batch: int, inputs: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
+    """What a network says to rows; row after row where its batch is fixed, to as many copies of one as it takes."""
+    if not batch:
+        return [np.asarray(output) for output in network(inputs)]
+    rows = [network([array[at : at + 1].repeat(batch, axis=0) for array in inputs]) for at in range(len(inputs[0]))]
+    return [np.concatenate([output[:1] for output in outputs]) for outputs in zip(*rows, strict=True)]
+
+
+def _check_open(source: str, file: OnnxFile, inputs: list[NDArray[Any]]) -> None:
+    remedy = "export it with an open batch axis: torch.onnx.export(…, dynamic_axes={NAME: {0: 'rows'}, …})"
+    try:
+        found = file.load(open_batch=True)(inputs)
+    except (RuntimeError, ArtifactError) as error:
+        raise ExportError(f"{source}: was made for a batch of {file.batch}, also inside: {error}; {remedy}") from error
+    if any(len(output) != len(inputs[0]) for output in found):
+        raise ExportError(f"{source}: was made for a batch of {file.batch}, also inside; {remedy}")
+
+
+def _sections(path: Path, draft: CardDraft) -> tuple[dict[str, FieldCard], ActionCard]:
+    if draft.observation is None:
+        raise CardError(f"{path.name}: it needs --card FILE with its observation and action sections")
+    return draft.observation, complete(draft.action)

@@ -1,0 +1,172 @@
+"""A torch module of the user's own, and what its author says of it → a TrainedPolicy."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.errors import ExportError
+from training_export.graphs.graph import PolicyGraph, script_network
+from training_export.sources.draft import CardDraft, complete
+from training_export.sources.importing import make_importable, missing_code
+from training_export.sources.preprocessed import Prepare, Preprocessed, no_preprocessor
+from training_export.sources.seen import of_rows, of_scaler, with_seen
+from training_export.sources.spaces import action_of_space, observation_of_space
+from training_export.sources.trained import Arrays, TrainedPolicy, golden_of
+
+Built = tuple[nn.Module, Any, Any]
+
+
+def from_module(
+    target: str, draft: CardDraft, prepare: Prepare = no_preprocessor, driving: Arrays | None = None
+) -> TrainedPolicy:
+    """`package.module:build` or `path/to/file.py:build`.
+
+    build() returns a torch module, or the module with its gymnasium observation space and action space. The module
+    takes the named observations in the card's order (behind a preprocessor: its features) and returns the head's
+    parameters: for `deterministic` the raw action, for `gaussian` mean and standard deviation, and so on.
+
+    Raises:
+        ExportError: it can't be imported, built, or returns something else than the head needs.
+        CardError: card and spaces leave something open, or contradict each other.
+    """
+    module, observation_space, action_space = _build(target)
+    section = draft.observation or observation_of_space(observation_space)
+    head, bounds, names = action_of_space(action_space)
+    action = complete(names(draft.action), head, bounds)
+    prepared = prepare(observation_spec(section))
+    return from_network(target, module, draft, section, action, prepared, driving)
+
+
+def from_network(
+    source: str,
+    module: nn.Module,
+    draft: CardDraft,
+    section: dict[str, FieldCard],
+    action: ActionCard,
+    prepared: Preprocessed,
+    driving: Arrays | None = None,
+) -> TrainedPolicy:
+    """A module whose card is complete → a TrainedPolicy; `source` names it in errors."""
+    specs = observation_spec(section)
+    section = with_seen(section, of_scaler(prepared.transformer, specs), of_rows(driving or {}))
+    specs = observation_spec(section)
+    example = specs.example(3)
+    if prepared.transformer is None and _takes_dict(module, example):
+        module = FromDict(module, specs.names)
+
+    def answer(observations: Arrays) -> Golden:
+        inputs, features = prepared.inputs(specs, observations)
+        return golden_of(action, observations, _ask(source, module, inputs, action.outputs()), features)
+
+    answer(example)  # a module that doesn't fit its card is said so before anything is exported
+    inputs = tuple(torch.from_numpy(array.copy()) for array in prepared.inputs(specs, example)[0])
+    scripted = script_network(module, inputs)
+    return TrainedPolicy(
+        graph=PolicyGraph(prepared.before(module), action),
+        observation=section,
+        action=action,
+        answer=answer,
+        driving=driving,
+        preprocessor=prepared.data,
+        features=prepared.features(specs),
+        trusted=prepared.trusted,
+        scripted=None if scripted is None else PolicyGraph(prepared.before(scripted), action),
+        training=draft.training,
+    )
+
+
+class FromDict(nn.Module):
+    """Named observations → a network whose forward takes one dict of them."""
+
+    def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.names = names
+
+    def forward(self, *observations: torch.Tensor) -> Any:
+        return self.network(dict(zip(self.names, observations, strict=True)))
+
+
+def _takes_dict(module: nn.Module, example: Arrays) -> bool:
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in example.items()}
+    with torch.no_grad():
+        try:
+            module(*tensors.values())
+        except Exception:  # the author's code may raise anything; what it raises on tensors is told by `_ask`
+            try:
+                module(tensors)
+            except Exception:
+                return False
+            return True
+    return False
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _ask(
+    source: str, module: nn.Module, inputs: list[NDArray[Any]], outputs: dict[str, int]
+) -> list[NDArray[np.float32]]:
+    try:
+        with torch.no_grad():
+            found = module(*(torch.from_numpy(array.copy()) for array in inputs))
+    except Exception as error:  # the author's code may raise anything
+        raise ExportError(
+            f"{source}: does not take the card's observations: {type(error).__name__}: {_line(error)}; forward() is "
+            "given one tensor each, batch axis first, in the card's order, or one dict of them by name; behind a "
+            "preprocessor one tensor of features"
+        ) from error
+    found = found if isinstance(found, tuple) else (found,)
+    wanted = {name: width for name, width in outputs.items() if name != "raw"} or {"raw": outputs["raw"]}
+    if not all(isinstance(output, torch.Tensor) for output in found):
+        kinds = ", ".join(type(output).__name__ for output in found)
+        raise ExportError(f"{source}: returns {kinds}; expected a tensor, or a tuple of tensors in the head's order")
+    shapes = [tuple(output.shape) for output in found]
+    if [shape[1:] for shape in shapes] != [(width,) for width in wanted.values()]:
+        needed = ", ".join(f"{name} (B, {width})" for name, width in wanted.items())
+        raise ExportError(f"the network returns shapes {shapes}; the card's head needs {needed}")
+    return [output.numpy().astype(np.float32) for output in found]
+
+
+def _build(target: str) -> Built:
+    where, _, name = target.rpartition(":")
+    try:
+        built = getattr(import_code(where), name)()
+    except (Exception, SystemExit) as error:  # the author's code may raise anything
+        raise ExportError(f"{target}: {type(error).__name__}: {error}{missing_code(error)}") from error
+    parts = built if isinstance(built, tuple) else (built, None, None)
+    if len(parts) != 3 or not isinstance(parts[0], nn.Module):
+        raise ExportError(
+            f"{target}: expected a torch module, or module, observation space and action space; got "
+            + ", ".join(type(part).__name__ for part in parts)
+        )
+    return parts[0].eval(), parts[1], parts[2]
+
+
+def import_code(where: str) -> Any:
+    """The module at `path/to/file.py`, or of that name; raises whatever its code does."""
+    if not where.endswith(".py"):
+        make_importable()
+        return importlib.import_module(where)
+    path = Path(where)
+    # A name that no package has: called `onnx`, the author's onnx.py would stand for the package.
+    spec = importlib.util.spec_from_file_location(f"policy_file_{path.stem}", where)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"no file {where}")
+    make_importable(path.parent)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where torch.jit.script looks the source up
+    spec.loader.exec_module(module)
+    return module

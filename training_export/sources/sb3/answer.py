@@ -1,0 +1,91 @@
+"""What a policy of Stable-Baselines3 itself does with observations: the measure of its exported graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecNormalize
+
+from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.errors import ExportError
+from training_export.sources.spaces import SINGLE
+from training_export.sources.trained import Arrays, control_of
+
+ROWS = 256
+"""Observations that Stable-Baselines3 is asked at once."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What Stable-Baselines3 itself does with observations.
+
+    Attributes:
+        source: names the policy in errors.
+        model: as it was loaded.
+        statistics: VecNormalize, which normalises before the policy sees anything, or None.
+        action: the card's section.
+    """
+
+    source: str
+    model: Any
+    statistics: VecNormalize | None
+    action: ActionCard
+
+    def __call__(self, observations: Arrays) -> Golden:
+        """Named arrays, each (B, *shape) → SB3's own action and distribution; ExportError for a policy with memory."""
+        rows = len(next(iter(observations.values())))
+        parts = [self._ask({n: a[at : at + ROWS] for n, a in observations.items()}) for at in range(0, rows, ROWS)]
+        raw = np.concatenate([raw for raw, _ in parts])
+        distribution = {name: np.concatenate([found[name] for _, found in parts]) for name in parts[0][1]}
+        return Golden(dict(observations), raw, distribution, control_of(self.action, raw))
+
+    def values(self, observations: Arrays) -> NDArray[np.float32]:
+        """What DQN chooses the largest of: the value of each choice, (B, K)."""
+        rows, parts = len(next(iter(observations.values()))), []
+        for at in range(0, rows, ROWS):
+            seen = self._seen({name: array[at : at + ROWS] for name, array in observations.items()})
+            with torch.no_grad():
+                parts.append(self.model.policy.q_net(self.model.policy.obs_to_tensor(seen)[0]).numpy())
+        return np.concatenate(parts)
+
+    def _seen(self, observations: Arrays) -> Any:
+        """As the policy takes them."""
+        space = self.model.observation_space
+        single = not isinstance(space, spaces.Dict)
+        seen: Any = observations[SINGLE] if single else {name: observations[name] for name in space.spaces}
+        return seen if self.statistics is None else self.statistics.normalize_obs(seen)
+
+    def _ask(self, observations: Arrays) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        seen = self._seen(observations)
+        try:
+            chosen, state = self.model.predict(seen, deterministic=True)
+            distribution = self._distribution(seen)
+        except Exception as error:  # a policy or an extractor of the author's own may raise anything
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise ExportError(f"{self.source}: can't be asked what it does: {said}") from error
+        if state is not None:
+            raise ExportError(
+                f"{self.source}: remembers what it saw (a recurrent policy); a served policy has no memory"
+            )
+        return np.asarray(chosen, dtype=np.float32).reshape(len(chosen), -1), distribution
+
+    def _distribution(self, seen: Any) -> dict[str, NDArray[np.float32]]:
+        policy = self.model.policy
+        if self.action.head == "deterministic":
+            return {}
+        tensors, _ = policy.obs_to_tensor(seen)
+        with torch.no_grad():
+            if hasattr(policy, "actor"):
+                mean, log_std, more = policy.actor.get_action_dist_params(tensors)
+                found = policy.actor.action_dist.proba_distribution(mean, log_std, **more).distribution
+            else:
+                found = policy.get_distribution(tensors).distribution
+        if self.action.head == "categorical":
+            return {"logits": found.logits.numpy()}
+        return {"mean": found.mean.numpy(), "std": found.stddev.numpy()}

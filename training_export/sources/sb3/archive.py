@@ -1,0 +1,152 @@
+"""Reading what Stable-Baselines3 wrote: a model's zip, told apart before anything in it is unpickled."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import stable_baselines3 as sb3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.td3.policies import TD3Policy
+
+from carla_mlflow.errors import ExportError
+from training_export.sources.archives import check_growth
+from training_export.sources.importing import missing_code
+from training_export.sources.untrusted import demand_trust
+
+SUPPORTED: dict[str, tuple[type[BaseAlgorithm], type]] = {
+    "PPO": (sb3.PPO, ActorCriticPolicy),
+    "A2C": (sb3.A2C, ActorCriticPolicy),
+    "SAC": (sb3.SAC, SACPolicy),
+    "TD3": (sb3.TD3, TD3Policy),
+    "DDPG": (sb3.DDPG, TD3Policy),
+    "DQN": (sb3.DQN, DQNPolicy),
+}
+"""Each algorithm, and the kind of policy whose parts we know."""
+
+TELLING: dict[str, tuple[set[str], set[str]]] = {
+    "PPO": ({"gae_lambda", "clip_range"}, set()),
+    "A2C": ({"gae_lambda", "vf_coef"}, {"clip_range", "batch_size"}),
+    "SAC": ({"target_entropy"}, {"top_quantiles_to_drop_per_net", "policy_delay"}),
+    "TD3": ({"policy_delay", "target_policy_noise"}, set()),
+    "DQN": ({"exploration_rate"}, set()),
+}
+"""Which settings tell an algorithm: those that it has, and those that only a relative has (TRPO, TQC, CrossQ)."""
+
+TRAINING_ONLY: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "lr_schedule": None,
+    "clip_range": 0.2,
+    "clip_range_vf": None,
+    "train_freq": 1,
+    "n_steps": 1,
+    "n_envs": 1,
+    "buffer_size": 1,
+    "optimize_memory_usage": False,
+    "replay_buffer_class": None,
+    "replay_buffer_kwargs": {},
+    "rollout_buffer_class": None,
+    "rollout_buffer_kwargs": {},
+    "exploration_schedule": None,
+    "action_noise": None,
+    "ep_info_buffer": None,
+    "ep_success_buffer": None,
+    "_last_obs": None,
+    "_last_original_obs": None,
+    "_last_episode_starts": None,
+}
+"""Settings that acting doesn't need, and what is put in their place: so no gigabytes of replay buffer are made, and
+a schedule that another Python pickled is no obstacle."""
+
+_READ = {"data", "_stable_baselines3_version", "system_info.txt"}
+"""What is read of a zip before it is trusted."""
+
+
+def identify(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A zip's settings, still pickled, and what of it is for the card: algorithm and versions; unpickles nothing.
+
+    Raises:
+        ExportError: no zip of Stable-Baselines3, one that grows too large, or an algorithm that we don't know.
+    """
+    try:
+        check_growth(path)
+        with zipfile.ZipFile(path) as archive:
+            held = {name: archive.read(name).decode() for name in archive.namelist() if name in _READ}
+            settings = json.loads(held["data"])
+            if "policy.pth" not in archive.namelist():
+                raise KeyError("policy.pth")
+        policy_class = settings["policy_class"]
+    except (zipfile.BadZipFile, OSError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
+        raise ExportError(
+            f"{path.name}: not a policy as Stable-Baselines3's model.save writes it: {_reason(error)}"
+        ) from error
+    versions = {"stable-baselines3": held.get("_stable_baselines3_version", "").strip()}
+    torch_version = re.search(r"PyTorch: (\S+)", held.get("system_info.txt", ""))
+    versions["torch"] = torch_version[1] if torch_version else ""
+    algorithm = _algorithm(path, settings, policy_class)
+    known = {name: version for name, version in versions.items() if version}
+    return settings, {"algorithm": algorithm, "versions": known}
+
+
+def _algorithm(path: Path, settings: dict[str, Any], policy_class: Any) -> str:
+    policy = str(policy_class.get("__module__", "") if isinstance(policy_class, dict) else policy_class)
+    found = next(
+        (a for a, (has, not_) in TELLING.items() if has <= settings.keys() and not not_ & settings.keys()), None
+    )
+    if found is None or policy.startswith("sb3_contrib"):
+        raise ExportError(
+            f"{path.name}: saved by none of {', '.join(SUPPORTED)}, which can be exported; "
+            f"its policy class is from {policy}; hand over its network as a torch module (policy.py:build)"
+        )
+    # Stable-Baselines3's DDPG is its TD3 with the delay and the smoothing of targets turned off.
+    plain = settings.get("policy_delay") == 1 and settings.get("target_noise_clip") == 0
+    return "DDPG" if found == "TD3" and plain else found
+
+
+def load_model(path: Path, facts: dict[str, Any], trusted: bool) -> Any:
+    """The model on the CPU, its policy in evaluation mode.
+
+    Args:
+        path: the zip.
+        facts: what `identify` says of it.
+        trusted: whether it may be unpickled.
+
+    Raises:
+        ExportError: nobody trusts it, or it can't be loaded; says why.
+    """
+    algorithm = facts["algorithm"]
+    demand_trust(path, trusted, f"is a Stable-Baselines3 {algorithm} policy with its spaces and settings pickled")
+    kind, policy = SUPPORTED[algorithm]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            model = kind.load(path, device="cpu", custom_objects=TRAINING_ONLY)
+        except Exception as error:  # a pickle can raise anything
+            first = "".join(f"{_line(warning.message)}; then " for warning in said[:1])
+            saved_by = facts["versions"].get("stable-baselines3", "another version")
+            raise ExportError(
+                f"{path.name}: can't be loaded: {first}{_reason(error)}; it was saved by Stable-Baselines3 {saved_by} "
+                f"and read by {sb3.__version__}{missing_code(error)}"
+            ) from error
+    if not isinstance(model.policy, policy):
+        raise ExportError(f"{path.name}: its policy is a {type(model.policy).__name__}, not a {policy.__name__}")
+    model.policy.set_training_mode(False)
+    return model
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    return f"{type(error).__name__}: {_line(error)}" if str(error) else type(error).__name__
+
+
+def _line(message: object) -> str:
+    """All of it in one line; warnings of Stable-Baselines3 have the reason in their second."""
+    return " ".join(str(message).split())[:300]

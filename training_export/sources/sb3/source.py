@@ -1,0 +1,154 @@
+"""A policy that Stable-Baselines3 saved, with VecNormalize's statistics → a TrainedPolicy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import nn
+
+from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.errors import CardError, ExportError
+from carla_mlflow.preprocessing.translation import Normalise
+from training_export.graphs.graph import PolicyGraph
+from training_export.sources.draft import ActionDraft, CardDraft, complete
+from training_export.sources.sb3.answer import Answer
+from training_export.sources.sb3.archive import identify, load_model
+from training_export.sources.sb3.networks import network_of
+from training_export.sources.sb3.statistics import (
+    CHOOSE,
+    USUAL_CLIP,
+    check_alone,
+    check_remembered,
+    normalisers_of,
+    read_statistics,
+)
+from training_export.sources.seen import Range, of_moments, with_seen
+from training_export.sources.spaces import SINGLE, action_of_space, observation_of_space
+from training_export.sources.trained import TrainedPolicy
+
+Boxes = Mapping[str, Any]
+Section = dict[str, FieldCard]
+
+
+def from_sb3(
+    path: Path, draft: CardDraft, vecnormalize: Path | None, trust_pickle: bool, alone: bool = False
+) -> TrainedPolicy:
+    """Reads model.zip, which unpickles: only when the user trusts it.
+
+    Args:
+        path: what `model.save` wrote, by PPO, A2C, SAC, TD3, DDPG or DQN.
+        draft: the author's card; its action section is needed, its observation section wins over the space's bounds.
+        vecnormalize: what `VecNormalize.save` wrote, or None.
+        trust_pickle: whether both may be unpickled.
+        alone: whether the user says that there was no VecNormalize.
+
+    Raises:
+        ExportError: it is something else, nobody trusts it, it can't be loaded, or can't be a graph.
+        CardError: the card leaves something open, or contradicts the policy.
+    """
+    settings, facts = identify(path)
+    algorithm = facts["algorithm"]
+    assumed = check_alone(path, algorithm, settings) if vecnormalize is None and not alone else ""
+    model = load_model(path, facts, trust_pickle)
+    space = model.observation_space
+    boxes = _boxes(path.name, space)
+    statistics, hidden = None, set[str]()
+    normalisers: dict[str, Normalise] = {}
+    if vecnormalize is not None:
+        statistics = read_statistics(vecnormalize, trust_pickle)
+        normalisers = normalisers_of(vecnormalize.name, statistics, space, boxes)
+        check_remembered(path, algorithm, settings, vecnormalize, statistics)
+        hidden = _hidden(statistics.clip_obs, {name: boxes[name] for name in normalisers})
+    elif not alone and (images := _hidden(USUAL_CLIP, boxes)):
+        raise ExportError(f"{path.name}: observes {', '.join(images)} as VecNormalize leaves an image; {CHOOSE}")
+    section = with_seen(_observation(space, boxes, draft.observation, hidden), _seen(statistics, normalisers))
+    action = _action(model, algorithm, draft.action)
+    answer = Answer(path.name, model, statistics, action)
+    answer(observation_spec(section).example(2))  # what SB3 can't be asked is said before anything is exported
+    seed = {} if model.seed is None else {"seed": int(model.seed)}
+    return TrainedPolicy(
+        graph=PolicyGraph(_network(path.name, model, tuple(section), normalisers), action),
+        observation=section,
+        action=action,
+        answer=answer,
+        values=answer.values if algorithm == "DQN" else None,
+        assumed=assumed,
+        training={**draft.training, **facts, "steps": int(model.num_timesteps), **seed},
+    )
+
+
+def _network(source: str, model: Any, names: tuple[str, ...], normalisers: Mapping[str, Normalise]) -> nn.Module:
+    try:
+        return network_of(model, names, normalisers).eval()
+    except (AttributeError, TypeError) as error:
+        raise ExportError(
+            f"{source}: its {type(model.policy).__name__} is not put together as Stable-Baselines3's own: {error}; "
+            "export its network as a torch module (policy.py:build)"
+        ) from error
+
+
+def _boxes(source: str, space: Any) -> Boxes:
+    parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
+    for name, part in parts.items():
+        if not isinstance(part, spaces.Box):
+            raise ExportError(f"{source}: observes {name}, a {type(part).__name__}; only Boxes can be exported")
+    return parts
+
+
+def _seen(statistics: VecNormalize | None, normalised: Collection[str]) -> dict[str, Range]:
+    """From where to where the observations were that VecNormalize normalises, by its mean and variance."""
+    if statistics is None or not normalised:  # one that normalises nothing has no statistics
+        return {}
+    found: Any = statistics.obs_rms
+    fitted = found if isinstance(found, dict) else {SINGLE: found}
+    return {name: of_moments(fitted[name].mean, np.sqrt(fitted[name].var)) for name in normalised}
+
+
+def _hidden(clip: float, boxes: Boxes) -> set[str]:
+    """Images whose own space is lost: VecNormalize puts float32 within its clip in place of uint8."""
+    images = {name: box for name, box in boxes.items() if len(box.shape) == 3 and box.dtype == np.float32}
+    return {name for name, box in images.items() if (box.low == -clip).all() and (box.high == clip).all()}
+
+
+def _observation(space: Any, boxes: Boxes, given: Section | None, hidden: set[str]) -> Section:
+    """The author's section where it agrees with the policy, else the one that the policy's space is."""
+    if given is None and hidden:
+        raise CardError(
+            f"observation {', '.join(hidden)}: VecNormalize hid whether it was uint8; it needs --card FILE with an "
+            "observation section"
+        )
+    if given is None:
+        return observation_of_space(space)
+    if set(given) != set(boxes):
+        raise CardError(f"observation: the card names {', '.join(given)}; the policy takes {', '.join(boxes)}")
+    for name, box in boxes.items():
+        own = "uint8" if box.dtype == np.uint8 else "float32"
+        dtypes = {own, "uint8"} if name in hidden else {own}
+        if given[name].dtype not in dtypes or given[name].shape != list(box.shape):
+            raise CardError(
+                f"observation {name}: the card says {given[name].dtype}{given[name].shape}, "
+                f"the policy takes {own}{list(box.shape)}"
+            )
+    return given
+
+
+def _action(model: Any, algorithm: str, draft: ActionDraft | None) -> ActionCard:
+    space = model.action_space
+    head, bounds, _ = action_of_space(space)
+    if isinstance(space, spaces.Discrete):
+        entries = len(draft.table or ()) if draft is not None else space.n
+        if entries != space.n:
+            raise CardError(
+                f"action.table: {entries} controls, but the policy chooses among {space.n}; "
+                "it needs control: table with one of them a choice, in the order of the choices"
+            )
+    elif bounds is not None:
+        # As a person writes them: 0.7, not 0.699999988079071, the same float32.
+        bounds = [(float(str(np.float32(low))), float(str(np.float32(high)))) for low, high in bounds]
+        head = "squashed_gaussian" if model.policy.squash_output else "gaussian"
+    return complete(draft, "deterministic" if algorithm in {"DQN", "TD3", "DDPG"} else head, bounds)

@@ -1,0 +1,142 @@
+"""VecNormalize: whether a Stable-Baselines3 policy was trained behind it, and with which statistics.
+
+The statistics are no part of model.zip, but what `learn` remembers is: the observation from before VecNormalize,
+`_last_original_obs`, beside what the policy saw, `_last_obs`. PPO and A2C keep the first only where there is a
+VecNormalize; the others always do (an earlier one where there is none), but as a pair they show which statistics.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecNormalize
+
+from carla_mlflow.errors import ExportError
+from carla_mlflow.preprocessing.translation import Normalise
+from training_export.sources.spaces import SINGLE
+from training_export.sources.untrusted import read_pickle, read_pickled
+
+ON_POLICY = ("PPO", "A2C")
+CHOOSE = "--vecnormalize FILE gives the statistics, --no-vecnormalize says that observations were not normalised"
+USUAL_CLIP = 10.0
+"""What VecNormalize clips to unless told otherwise, in standard deviations."""
+REMEMBERED_WITHIN = 0.1
+"""Standard deviations: statistics saved some steps after the zip have moved, those of another policy differ by more."""
+
+
+def check_alone(path: Path, algorithm: str, settings: Mapping[str, Any]) -> str:
+    """What is assumed of a zip that comes without statistics, in words; unpickles nothing.
+
+    Raises:
+        ExportError: it was trained behind VecNormalize, or statistics lie beside it; says what to do.
+    """
+    beside = statistics_beside(path)
+    if algorithm in ON_POLICY and settings.get("_last_original_obs") is not None:
+        where = f" ({beside[0]} lies beside it)" if beside else ""
+        raise ExportError(
+            f"{path.name}: was trained behind VecNormalize: it remembers an observation from before it; {CHOOSE}{where}"
+        )
+    if beside:
+        raise ExportError(f"{path.name}: {beside[0]} lies beside it: is it this policy's? {CHOOSE}")
+    if algorithm in ON_POLICY:
+        return ""
+    return f"no VecNormalize: a zip of {algorithm} does not tell; --vecnormalize FILE if it was trained behind one"
+
+
+def statistics_beside(path: Path) -> list[Path]:
+    """What VecNormalize may have saved beside a zip or one folder below, that of the zip's own name first."""
+    found = [
+        file
+        for pattern in ("*.pkl", "*/*.pkl")
+        for file in sorted(path.parent.glob(pattern))
+        if re.search("vec_?norm", file.name, re.IGNORECASE)
+    ]
+    return sorted(found, key=lambda file: file.parent.name != path.stem)
+
+
+def read_statistics(path: Path, trusted: bool) -> VecNormalize:
+    """What `VecNormalize.save` wrote; it has no environment.
+
+    Raises:
+        ExportError: nobody trusts it, or it is something else.
+    """
+    if not path.is_file():
+        raise ExportError(f"{path}: there is no such file")
+    found = read_pickle(path, trusted)
+    if not isinstance(found, VecNormalize):
+        raise ExportError(f"{path.name}: holds a {type(found).__name__}, not what VecNormalize.save writes")
+    state = vars(found)
+    # Older versions wrote less, and whatever is missing is looked up without an end. They normalised every key.
+    state.setdefault("class_attributes", {})
+    needed = ("norm_obs", "clip_obs", "epsilon", *(("obs_rms",) if state.get("norm_obs") else ()))
+    missing = [name for name in needed if name not in state]
+    if missing:
+        raise ExportError(f"{path.name}: holds a VecNormalize without {', '.join(missing)}; save it again")
+    running = state.get("obs_rms")
+    state.setdefault("norm_obs_keys", list(running) if isinstance(running, dict) else None)
+    return found
+
+
+def check_remembered(
+    path: Path, algorithm: str, settings: Mapping[str, Any], given: Path, statistics: VecNormalize
+) -> None:
+    """Whether a zip, which is trusted, was trained behind these statistics, as far as it tells.
+
+    Raises:
+        ExportError: it was not.
+    """
+    if not statistics.norm_obs or settings.get("_last_obs") is None:
+        return
+    if algorithm in ON_POLICY:
+        if settings.get("_last_original_obs") is None:
+            raise ExportError(
+                f"{path.name}: was not trained behind VecNormalize; leave --vecnormalize {given.name} out"
+            )
+        return
+    try:
+        before, seen = (
+            read_pickled(base64.b64decode(settings[key][":serialized:"])) for key in ("_last_original_obs", "_last_obs")
+        )
+        made: Any = statistics.normalize_obs(before)
+        pairs = [(made[key], seen[key]) for key in seen] if isinstance(seen, dict) else [(made, seen)]
+        apart = max(float(np.abs(np.asarray(one, dtype=np.float64) - other).max()) for one, other in pairs)
+    except Exception:  # what another version pickled may not be readable here, or not fit: then it tells nothing
+        return
+    if not apart <= REMEMBERED_WITHIN:
+        raise ExportError(
+            f"{path.name}: {given.name} does not make what the policy last saw of the observation from before it "
+            f"({apart:.2g} standard deviations apart): it is another policy's, or this one had none (--no-vecnormalize)"
+        )
+
+
+def normalisers_of(source: str, statistics: VecNormalize, space: Any, boxes: Mapping[str, Any]) -> dict[str, Normalise]:
+    """What VecNormalize does to each observation that it normalises; `source` names it in errors.
+
+    Raises:
+        ExportError: it was fitted on other observations than the policy takes.
+    """
+    if not statistics.norm_obs:
+        return {}
+    found: Any = statistics.obs_rms
+    if isinstance(found, dict) != isinstance(space, spaces.Dict):
+        raise ExportError(
+            f"{source}: one of VecNormalize and the policy takes a Dict of observations, the other a Box, as HER put "
+            "them together once: hand over all of it as one torch module (policy.py:build)"
+        )
+    fitted = {key: found[key] for key in statistics.norm_obs_keys or ()} if isinstance(found, dict) else {SINGLE: found}
+    for name, running in fitted.items():
+        shape = boxes[name].shape if name in boxes else None
+        if running.mean.shape != shape:
+            taken = f"of shape {list(shape)}" if shape is not None else "without it"
+            raise ExportError(
+                f"{source}: VecNormalize was fitted on {name} of shape {list(running.mean.shape)}, the policy was "
+                f"trained {taken}; it needs the file that was saved along with this policy"
+            )
+    epsilon, clip = statistics.epsilon, statistics.clip_obs
+    return {name: Normalise(running.mean, running.var, epsilon, clip) for name, running in fitted.items()}

@@ -1,0 +1,177 @@
+"""What `carla-export` was given: which kind of source it is, and the TrainedPolicy in it."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from carla_mlflow.contract.specs import ObservationSpec
+from carla_mlflow.errors import ExportError
+from carla_mlflow.preprocessing.skops_file import load_preprocessor
+from training_export.sources.draft import CardDraft, read_draft
+from training_export.sources.importing import make_importable
+from training_export.sources.preprocessed import Prepare, Preprocessed, no_preprocessor, preprocessed
+from training_export.sources.trained import TrainedPolicy
+from training_export.sources.untrusted import read_pickle
+
+_PREPROCESSOR = re.compile(r".*(preproc|scaler|normali[sz]er)\w*\.(skops|pkl|pickle|joblib)", re.IGNORECASE)
+"""What projects call a fitted transformer's file."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user handed over.
+
+    Attributes:
+        source: path, target or run URI.
+        card: the author's sections, or None.
+        preprocessor: a fitted transformer's file (.skops, or a pickle), or None.
+        vecnormalize: VecNormalize's pickle, or None.
+        no_vecnormalize: whether the user says that there was none.
+        trust_pickle: whether pickles may be read.
+        trust_types: types of the user's own that preprocessor.skops may hold.
+    """
+
+    source: str
+    card: Path | None = None
+    preprocessor: Path | None = None
+    vecnormalize: Path | None = None
+    no_vecnormalize: bool = False
+    trust_pickle: bool = False
+    trust_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source, opened: the policy, what the card should say of it, and the run that it is from."""
+
+    kind: str
+    trained: TrainedPolicy
+    draft: CardDraft
+    run_id: str | None = None
+
+
+def open_source(given: Given) -> Opened:
+    """Opens a source of any kind.
+
+    Raises:
+        ExportError: it is none, or can't become a policy.
+        CardError: its card is missing, or does not fit it.
+    """
+    draft = read_draft(given.card) if given.card else CardDraft()
+    path = Path(given.source)
+    if given.source.startswith("runs:/"):
+        return _from_run(given.source, draft)
+    if ":" in given.source and not path.exists():
+        from training_export.sources.from_module import from_module
+
+        return Opened("torch module", from_module(given.source, draft, _prepare(given)), draft)
+    if path.is_dir():
+        return _from_folder(path, draft, given)
+    if not path.is_file():
+        raise ExportError(f"{path}: there is no such file or folder")
+    if path.suffix in _FILES:
+        return _FILES[path.suffix](path, draft, given)
+    raise ExportError(f"{path}: expected .zip (Stable-Baselines3), .pt (TorchScript) or .onnx")
+
+
+def _prepare(given: Given) -> Prepare:
+    path = given.preprocessor
+    if path is None:
+        return no_preprocessor
+
+    def prepare(specs: ObservationSpec) -> Preprocessed:
+        if not path.is_file():
+            raise ExportError(f"{path}: there is no such file")
+        if path.suffix == ".skops":
+            transformer = load_preprocessor(path.read_bytes(), given.trust_types)
+        else:
+            transformer = read_pickle(path, given.trust_pickle)
+        return preprocessed(transformer, specs, given.trust_types)
+
+    return prepare
+
+
+def _from_run(source: str, draft: CardDraft) -> Opened:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    from carla_mlflow.flavor.runs import expand_latest
+
+    run_id = expand_latest(source).removeprefix("runs:/").partition("/")[0]
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            folder = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="checkpoint", dst_path=scratch)
+        except (MlflowException, OSError) as error:
+            raise ExportError(f"runs:/{run_id}: has no checkpoint: {error}") from error
+        try:
+            return replace(_from_checkpoint(Path(folder), draft), run_id=run_id)
+        except ExportError as error:  # names the run, not a folder that is gone by then
+            raise ExportError(str(error).replace(str(Path(folder)), f"runs:/{run_id}/checkpoint")) from error
+
+
+def _from_folder(path: Path, draft: CardDraft, given: Given) -> Opened:
+    from training_export.sources.from_old import draft_of_old, from_old, is_old_artifact
+
+    if is_old_artifact(path):
+        draft = draft_of_old(path, draft)
+        return Opened("artifact of the old layout", from_old(path, draft, given.trust_pickle, given.trust_types), draft)
+    if (path / "model_card.yaml").is_file():
+        raise ExportError(f"{path}: already is a policy artifact; register or serve it as it is")
+    return _from_checkpoint(path, draft)
+
+
+def _from_checkpoint(path: Path, draft: CardDraft) -> Opened:
+    from training_export.sources.from_checkpoint import from_checkpoint
+    from training_export.training.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(path)
+    trained = from_checkpoint(checkpoint)
+    said = draft.description or f"PPO on {trained.training['env']}, {checkpoint.steps:,} steps"
+    return Opened("training checkpoint", trained, msgspec.structs.replace(draft, description=said))
+
+
+def _from_sb3(path: Path, draft: CardDraft, given: Given) -> Opened:
+    from training_export.sources.sb3.source import from_sb3
+
+    if given.trust_pickle:
+        make_importable(*(file.parent for file in (path, given.card) if file is not None))
+    trained = from_sb3(path, draft, given.vecnormalize, given.trust_pickle, given.no_vecnormalize)
+    return Opened(f"Stable-Baselines3 {trained.training['algorithm']}", trained, draft)
+
+
+def _from_torchscript(path: Path, draft: CardDraft, given: Given) -> Opened:
+    from training_export.sources.from_file import from_torchscript
+
+    return Opened("TorchScript", _alone(path, given, from_torchscript(path, draft, _prepare(given))), draft)
+
+
+def _from_onnx(path: Path, draft: CardDraft, given: Given) -> Opened:
+    from training_export.sources.from_file import from_onnx
+
+    return Opened("ONNX", _alone(path, given, from_onnx(path, draft, _prepare(given))), draft)
+
+
+def _alone(path: Path, given: Given, trained: TrainedPolicy) -> TrainedPolicy:
+    """Says what a network's file is taken without, where a preprocessor lies beside it."""
+    beside = [file.name for file in sorted(path.parent.iterdir()) if _PREPROCESSOR.fullmatch(file.name)]
+    if given.preprocessor is not None or not beside:
+        return trained
+    said = (
+        f"observations as they are: {', '.join(beside)} lies beside it; --preprocessor FILE puts it before the network"
+    )
+    return replace(trained, assumed=said)
+
+
+_FILES: dict[str, Callable[[Path, CardDraft, Given], Opened]] = {
+    ".zip": _from_sb3,
+    ".pt": _from_torchscript,
+    ".pth": _from_torchscript,
+    ".ts": _from_torchscript,
+    ".onnx": _from_onnx,
+}

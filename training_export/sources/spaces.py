@@ -1,0 +1,86 @@
+"""Gymnasium spaces → sections of the card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+from gymnasium import spaces
+
+from carla_mlflow.contract.card_sections import FieldCard
+from carla_mlflow.contract.control import RAW_NAMES
+from carla_mlflow.errors import CardError
+from training_export.sources.draft import ActionDraft
+
+SINGLE = "observation"
+"""The name of an observation space that is one Box."""
+
+Bounds = list[tuple[float, float]]
+
+
+def observation_of_space(space: Any) -> dict[str, FieldCard]:
+    """A Box, or a Dict of Boxes, as the card's observation section; one Box is named `observation`.
+
+    Raises:
+        CardError: there is no space, or it holds something else than Boxes.
+    """
+    if space is None:
+        raise CardError(
+            "nothing says what it observes: it needs --card FILE with an observation section, or gymnasium spaces"
+        )
+    named = dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
+    return {name: _field(name, part) for name, part in named.items()}
+
+
+def _field(name: str, box: Any) -> FieldCard:
+    if not isinstance(box, spaces.Box):
+        raise CardError(f"observation {name}: expected a Box, got {type(box).__name__}")
+    if box.dtype == np.uint8:
+        low, high = int(box.low.min()), int(box.high.max())
+        return FieldCard("uint8", list(box.shape), low, high)
+    return FieldCard("float32", list(box.shape), _bound(name, box.low), _bound(name, box.high))
+
+
+def _bound(name: str, values: Any) -> float | list[float | None] | None:
+    """One number when all elements share it, a list along the last axis, None where it is open."""
+    limit = np.finfo(np.float32).max
+    values = np.asarray(values, dtype=np.float64)
+    if np.abs(values).min() >= limit:
+        return None
+    row = values.reshape(-1, values.shape[-1]) if values.ndim else values.reshape(1, 1)
+    if (row == row[0, 0]).all():
+        return float(row[0, 0])
+    if (row != row[0]).any():
+        raise CardError(f"observation {name}: bounds that differ along several axes need a card")
+    return [float(value) if abs(value) < limit else None for value in row[0]]
+
+
+def action_of_space(space: Any) -> tuple[str | None, Bounds | None, Callable[[ActionDraft | None], ActionDraft | None]]:
+    """What an action space says: a head if it forces one, the bounds, and how it completes the author's draft.
+
+    A Dict of scalar Boxes named as a control takes them (acceleration and steer, or throttle, brake and steer)
+    needs no card; a Box has bounds but no names, a Discrete a number of choices but no table.
+    """
+    if space is None:
+        return None, None, lambda draft: draft
+    if isinstance(space, spaces.Discrete):
+        return "categorical", [(0.0, float(space.n - 1))], lambda draft: draft
+    boxes: list[Any] = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
+    if not all(isinstance(box, spaces.Box) and len(box.shape) <= 1 for box in boxes):
+        raise CardError("the action space: expected a flat Box, a Dict of scalar Boxes, or Discrete")
+    low = np.concatenate([np.ravel(box.low) for box in boxes])
+    high = np.concatenate([np.ravel(box.high) for box in boxes])
+    bounds = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    names = list(space.spaces) if isinstance(space, spaces.Dict) else None
+    return None, bounds, lambda draft: _named(draft, names)
+
+
+def _named(draft: ActionDraft | None, names: list[str] | None) -> ActionDraft | None:
+    if names is None:
+        return draft
+    control = next((control for control, wanted in RAW_NAMES.items() if set(wanted) == set(names)), None)
+    if draft is None:
+        return None if control is None else ActionDraft(control, names, head="deterministic")
+    return draft if draft.raw is not None else msgspec.structs.replace(draft, raw=names)

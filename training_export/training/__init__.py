@@ -1,0 +1,1 @@
+"""Trains the example policy, and the checkpoint that it leaves."""

@@ -1,0 +1,197 @@
+"""PPO on the racetrack: seeded, resumable, with a fitted scaler, logged to MLflow.
+
+Ctrl-C ends training early and leaves a checkpoint as usable as any other.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mlflow
+import numpy as np
+import torch
+from gymnasium.wrappers import FlattenObservation
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
+from tqdm import tqdm
+
+from carla_mlflow.build import git_state
+from carla_mlflow.errors import ExportError
+from carla_mlflow.flavor.runs import STEP_TAG
+from training_export.racetrack.conditions import SCALER_SEEDS, TRAINING_SEEDS
+from training_export.racetrack.env import ENV_ID, RATE_HZ, Racetrack
+from training_export.racetrack.plots import plot_learning_curve
+from training_export.training.checkpoint import (
+    Checkpoint,
+    TrainingConfig,
+    feature_space,
+    open_checkpoint,
+    policy_kwargs,
+    preprocess,
+    save_checkpoint,
+)
+
+SCALER_STEPS = 2_000
+
+
+class VecPreprocess(VecEnvWrapper):
+    """Hands the agent what the fitted scaler makes of each observation."""
+
+    def __init__(self, venv: VecEnv, scaler: StandardScaler) -> None:
+        super().__init__(venv, observation_space=feature_space(scaler.n_features_in_))
+        self._scaler = scaler
+
+    def reset(self) -> NDArray[np.float32]:
+        return preprocess(self._scaler, np.asarray(self.venv.reset()))
+
+    def step_wait(self) -> Any:
+        observations, rewards, dones, infos = self.venv.step_wait()
+        for info in infos:
+            if "terminal_observation" in info:
+                info["terminal_observation"] = preprocess(self._scaler, info["terminal_observation"][None])[0]
+        return preprocess(self._scaler, np.asarray(observations)), rewards, dones, infos
+
+
+def make_env(traffic: int) -> Callable[[], gymnasium.Env[Any, Any]]:
+    """Builds one environment in its process, deaf to Ctrl-C, which the trainer answers for all."""
+
+    def build() -> gymnasium.Env[Any, Any]:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return FlattenObservation(Racetrack(traffic=traffic))
+
+    return build
+
+
+def fit_scaler(traffic: int, seed: int) -> StandardScaler:
+    """Fits a scaler on what a car sees that is driven by a smooth random walk."""
+    env = FlattenObservation(Racetrack(traffic=traffic))
+    rng = np.random.default_rng(seed)
+    seen, action, done = [], np.zeros(2), True
+    for step in range(SCALER_STEPS):
+        if done:
+            observation, _ = env.reset(seed=SCALER_SEEDS + seed if step == 0 else None)
+            action = np.zeros(2)
+        seen.append(observation)
+        action = np.clip(0.9 * action + rng.normal(0.0, 0.15, 2), -1.0, 1.0)
+        observation, _, terminated, truncated, _ = env.step(action)
+        done = terminated or truncated
+    return StandardScaler().fit(np.stack(seen).astype(np.float64))
+
+
+class Progress(BaseCallback):
+    """Progress bar, curves into MLflow, and a checkpoint every `save_every` rollouts."""
+
+    def __init__(self, total: int, save: Callable[[], None], save_every: int = 10) -> None:
+        super().__init__()
+        self._total, self._save, self._save_every = total, save, save_every
+        self._rollouts = 0
+        self.curve: list[tuple[int, float, float]] = []
+
+    def _on_training_start(self) -> None:
+        self._bar = tqdm(total=self._total, initial=self.num_timesteps, unit="step", desc="training", file=sys.stderr)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._rollouts += 1
+        self._bar.update(min(self.num_timesteps, self._total) - self._bar.n)
+        episodes = list(self.model.ep_info_buffer or [])
+        values = {k: v for k, v in self.logger.name_to_value.items() if isinstance(v, int | float)}
+        if episodes:
+            reward = float(np.mean([episode["r"] for episode in episodes]))
+            seconds = float(np.mean([episode["l"] for episode in episodes])) / RATE_HZ
+            self.curve.append((self.num_timesteps, reward, seconds))
+            values |= {"episode/reward_mean": reward, "episode/seconds_mean": seconds}
+            self._bar.set_postfix_str(f"reward {reward:.0f}, {seconds:.1f} s on the road")
+        mlflow.log_metrics(values, step=self.num_timesteps)
+        if self._rollouts % self._save_every == 0:
+            self._save()
+
+    def _on_training_end(self) -> None:
+        self._bar.close()
+
+
+def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> bool:
+    """Trains, and leaves a checkpoint in `output`; needs an active MLflow run.
+
+    Args:
+        config: how; when resuming, only `total_timesteps` counts, the rest is the checkpoint's.
+        output: the checkpoint folder to write.
+        resume: a checkpoint to go on from.
+
+    Returns:
+        False when Ctrl-C ended it early.
+    """
+    earlier = open_checkpoint(resume) if resume else None
+    if earlier:
+        config = TrainingConfig(**{**vars(earlier.config), "total_timesteps": config.total_timesteps})
+        if config.total_timesteps <= earlier.steps:
+            raise ExportError(f"{resume}: has {earlier.steps:,} steps already; ask for more with --total-timesteps")
+    torch.set_num_threads(1)
+    scaler = earlier.preprocessor if earlier else fit_scaler(config.traffic, config.seed)
+    mlflow.log_params({**vars(config), "env": ENV_ID, "resumed_at": earlier.steps if earlier else 0})
+    provenance = _provenance()
+    mlflow.set_tags({STEP_TAG: "train", "git": provenance["git"]})
+    venv = VecPreprocess(VecMonitor(SubprocVecEnv([make_env(config.traffic)] * config.environments)), scaler)
+    agent = make_agent(config, venv, earlier)
+    progress = Progress(config.total_timesteps, lambda: save_checkpoint(output, agent, config, scaler, provenance))
+    completed = True
+    try:
+        agent.learn(config.total_timesteps - agent.num_timesteps, callback=progress, reset_num_timesteps=False)
+    except KeyboardInterrupt:
+        progress.on_training_end()
+        completed = False
+    finally:
+        venv.close()
+    save_checkpoint(output, agent, config, scaler, provenance)
+    if progress.curve:
+        mlflow.log_figure(plot_learning_curve(progress.curve), "learning_curve.png")
+    mlflow.log_artifacts(str(output), "checkpoint")
+    return completed
+
+
+def make_agent(config: TrainingConfig, venv: VecEnv, earlier: Checkpoint | None = None) -> PPO:
+    """The learner, with the environments seeded for their first reset."""
+    seed = config.seed + (earlier.steps if earlier else 0)
+    agent = PPO(
+        "MlpPolicy",
+        venv,
+        n_steps=config.n_steps,
+        batch_size=config.batch_size,
+        n_epochs=config.n_epochs,
+        learning_rate=config.learning_rate,
+        gamma=config.gamma,
+        seed=seed,
+        policy_kwargs=policy_kwargs(config),
+        device="cpu",
+    )
+    venv.seed(TRAINING_SEEDS + seed)  # PPO has seeded them with its own, which an evaluation may have too
+    if earlier:
+        agent.set_parameters(str(earlier.policy_path), device="cpu")
+        agent.num_timesteps = earlier.steps
+    return agent
+
+
+def _provenance() -> dict[str, Any]:
+    run = mlflow.active_run()
+    return {
+        "run_id": run.info.run_id if run else None,
+        "git": git_state(),
+        "env": ENV_ID,
+        "algorithm": "PPO",
+        "versions": {
+            "highway-env": version("highway-env"),
+            "stable-baselines3": version("stable-baselines3"),
+            "torch": str(torch.__version__),
+        },
+    }
