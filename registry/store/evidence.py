@@ -22,6 +22,8 @@ MOST_BYTES = 64 << 20
 """Of the table: some hundred thousand episodes."""
 MOST_RUNS = 200
 """Evaluations of one artifact that are looked through for the wanted conditions, newest first."""
+_RENAMED = {"env_version": (", code d6d0fa36", ", revision 1")}
+"""A condition, how its text ended when the environment's version was a hash of its files, and how it ends now."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -71,7 +73,11 @@ class _UnreadableError(Exception):
 
 
 def _conditions(run: Run) -> dict[str, str]:
-    return {name: str(run.data.params[name]) for name in PARAMETERS if name in run.data.params}
+    found = {name: str(run.data.params[name]) for name in PARAMETERS if name in run.data.params}
+    for name, (before, now) in _RENAMED.items():
+        if found.get(name, "").endswith(before):
+            found[name] = found[name].removesuffix(before) + now
+    return found
 
 
 def _drives(run_id: str, conditions: Mapping[str, str]) -> Drives:

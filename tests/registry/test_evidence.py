@@ -73,7 +73,7 @@ def test_an_evaluation_is_found_by_digest_with_every_row_and_its_conditions(eval
     assert found.problem is None
     assert (found.run_id, found.link) == (run_id, f"runs:/{run_id}")
     assert found.conditions["env"] == "racetrack-v1"
-    assert found.conditions["env_version"].startswith("highway-env ")
+    assert found.conditions["env_version"].endswith(", revision 1")
     assert [found.conditions[key] for key in ("traffic", "duration_s", "first_seed", "episodes")] == [
         "2", "1.0", "10000", "3"
     ]  # fmt: skip
@@ -83,6 +83,13 @@ def test_an_evaluation_is_found_by_digest_with_every_row_and_its_conditions(eval
     assert find_evidence(OTHER) is None
     assert find_evidence("") is None
     assert find_evidence("' OR tags.digest LIKE '%") is None
+
+
+def test_an_environment_that_was_told_by_the_hash_of_its_files_is_told_by_its_revision(digest: str, mlflow_home: Path):
+    log_run(digest, table(["policy", 0, 1.0, False, False]), env_version="highway-env 1.12.1, code d6d0fa36")
+    found = find_evidence(digest)
+    assert found is not None
+    assert found.conditions["env_version"] == "highway-env 1.12.1, revision 1"
 
 
 def test_what_a_person_looks_at_lies_beside_the_rows(evaluate):

@@ -17,7 +17,7 @@ from registry.gates.margins import Margins, read_margins
 
 CONDITIONS = {
     "env": "racetrack-v1",
-    "env_version": "highway-env 1.12.1, code 0123abcd",
+    "env_version": "highway-env 1.12.1, revision 1",
     "traffic": "4",
     "duration_s": "30.0",
     "first_seed": "10000",
@@ -283,7 +283,7 @@ def test_what_counts_as_failure_is_a_condition_of_evidence_too(candidate, champi
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("env", "other-v1"), ("env_version", "highway-env 2.0.0, code 0123abcd"), ("traffic", "0"), ("duration_s", "5.0")],
+    [("env", "other-v1"), ("env_version", "highway-env 2.0.0, revision 1"), ("traffic", "0"), ("duration_s", "5.0")],
 )
 def test_evidence_under_other_conditions_than_the_champions_is_a_shortfall(candidate, champion, key: str, value: str):
     [text] = missed(replace(candidate, evidence=evidence(**{key: value})), champion)

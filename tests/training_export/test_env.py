@@ -7,7 +7,7 @@ from highway_env.vehicle.kinematics import Vehicle
 from carla_mlflow.contract.card_sections import observation_spec
 from training_export.racetrack.beams import BEAM_ANGLES_DEG, BEAM_RANGE_M, car_beams, rasterise, road_beams
 from training_export.racetrack.driving import drive_episode, random_driver
-from training_export.racetrack.env import Racetrack
+from training_export.racetrack.env import REVISION, Racetrack
 from training_export.sources.from_checkpoint import racetrack_observation
 
 AHEAD, RIGHT, LEFT = BEAM_ANGLES_DEG.index(0.0), BEAM_ANGLES_DEG.index(90.0), BEAM_ANGLES_DEG.index(-90.0)
@@ -78,3 +78,21 @@ def test_every_point_of_every_lane_is_road(env: Racetrack):
             for across in (-2.3, 0.0, 2.3):
                 assert raster.is_road(lane.position(along, across))
     assert not raster.is_road(np.array([[-500.0, 0.0], [70.0, -20.0]])).any()
+
+
+def between_the_edges(seen: dict[str, np.ndarray]) -> np.ndarray:
+    """Steers to where there is more room, and drives at some 6 m/s."""
+    angles, free = np.array(BEAM_ANGLES_DEG), seen["sensors"]
+    right, left = (free[(0 < sign * angles) & (sign * angles < 90)].sum() for sign in (1, -1))
+    slow = seen["speed"] < 6.5 and free[AHEAD] > 0.2
+    steer = np.clip(0.15 * (right - left), -1, 1)
+    return np.array([0.3 if slow else 0.0, 0.4 if free[AHEAD] < 0.15 else 0.0, steer], dtype=np.float32)
+
+
+def test_an_episode_of_this_revision_goes_as_it_always_went():
+    """Whoever changes these figures raises REVISION: evidence from before is another environment's."""
+    episodes = [drive_episode(Racetrack(traffic=4), between_the_edges, seed) for seed in (6, 12)]
+    assert [(len(e.speeds), e.crashed, e.off_road) for e in episodes] == [(52, False, True), (27, True, False)]
+    assert [e.reward for e in episodes] == pytest.approx([11.8041, -11.2682], abs=1e-3)
+    assert [e.distance_m for e in episodes] == pytest.approx([51.4, 26.8], abs=0.1)
+    assert REVISION == 1
