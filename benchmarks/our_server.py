@@ -64,7 +64,7 @@ class OurServer:
         with contextlib.suppress(psutil.Error, StopIteration):
             for each in self.master().children():
                 with contextlib.suppress(psutil.Error):  # it has just ended
-                    found += [each] if "serve.follow" not in " ".join(each.cmdline()) else []
+                    found += [each] if "serve.following.follower" not in " ".join(each.cmdline()) else []
         return found
 
     def master(self) -> psutil.Process:

@@ -123,7 +123,7 @@ def report(options, record: Record, waits: list[float], before: list[int], after
 def workers_memory(server: subprocess.Popen[bytes]) -> list[int]:
     """Bytes resident in each worker."""
     children = psutil.Process(server.pid).children()
-    return [child.memory_info().rss for child in children if "serve.follow" not in child.cmdline()]
+    return [child.memory_info().rss for child in children if "serve.following.follower" not in child.cmdline()]
 
 
 def wait_ready(url: str) -> None:

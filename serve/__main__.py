@@ -28,24 +28,27 @@ except ModuleNotFoundError as error:  # the package alone is what a car needs
     leave_without("carla-serve", error, "serve")
 
 from carla_mlflow.errors import CacheError, RegistryError
-from serve.attempts import withdraw
 from serve.flags import parse_settings, unknown_variables
 from serve.folder_lock import hold, remove_unused
-from serve.follower_process import FollowerProcess
-from serve.last_minute import minute_file
-from serve.logs import ServerLog, start_logging
-from serve.memory import cache_folder
-from serve.refusals import FOLLOW_FILE, RUN_FOLDER
+from serve.following.attempts import withdraw
+from serve.following.follower_process import FollowerProcess
+from serve.following.last_served import cache_folder
+from serve.following.refusals import FOLLOW_FILE, RUN_FOLDER
+from serve.policy.slot import Slot
+from serve.run_folder import MASTER, METRICS, Followed, WorkerState, read_file, worker_file
 from serve.settings import Settings
-from serve.slot import Slot
-from serve.status import MASTER, METRICS, Followed, WorkerState, read_file, worker_file
-from serve.tracing import missing
+from serve.telemetry.last_minute import minute_file
+from serve.telemetry.log_setup import ServerLog, start_logging
+from serve.telemetry.tracing import missing
 
 log = logging.getLogger("serve")
 
 BACKLOG = 4096
 """Connections that may wait to be accepted."""
-WORKER_CLASSES = {"loop": "serve.worker.LoopWorker", "gthread": "serve.threaded_worker.DrainingWorker"}
+WORKER_CLASSES = {
+    "loop": "serve.process.loop_worker.LoopWorker",
+    "gthread": "serve.process.threaded_worker.DrainingWorker",
+}
 
 
 class PolicyServer(BaseApplication):  # type: ignore[misc]
@@ -91,13 +94,13 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        from serve.app import create_app
+        from serve.web.app import create_app
 
         return create_app(self._settings, self._slot)
 
     def _fill(self, worker: Any) -> None:
-        from serve.filling import leave_to_others, start_filling
-        from serve.finished import start_observers
+        from serve.following.startup import leave_to_others, start_filling
+        from serve.telemetry.observers import start_observers
 
         self._slot.place = worker.place
         start_observers(self._settings)
@@ -119,7 +122,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 
     def _forget(self, worker: Any) -> None:
         """A worker that is gone serves nothing."""
-        from serve.dead_counters import add_up
+        from serve.telemetry.dead_counters import add_up
 
         worker_file(self._slot.folder, worker.pid).unlink(missing_ok=True)
         minute_file(self._slot.folder / METRICS, worker.pid).unlink(missing_ok=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from serve.baked import BAKED, baked
+from serve.run_folder import HINT_FD, SERVER_PID, STATUS_FILE
 from serve.settings import CHOICES, PREFIX, Settings
-from serve.status import HINT_FD, SERVER_PID, STATUS_FILE
 
 _CASELESS = {*CHOICES, "device"}
 _OF_A_SERVICE = re.compile(

@@ -85,17 +85,17 @@ class Replica:
     async def __init__(self, environment: dict[str, str]) -> None:  # type: ignore[misc]  # Ray waits for it
         """Ready when the policy is loaded, verified, in parity and warm. Args: settings as POLICY_ variables."""
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        from serve.node import Node, meeting_folder
-        from serve.status import METRICS
+        from serve.cluster.node import Node, meeting_folder
+        from serve.run_folder import METRICS
 
         settings = _settings(environment)
         folder = meeting_folder(settings, ray.get_runtime_context().get_node_id())
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / METRICS)  # read when prometheus_client is imported
-        from serve.app import create_app
-        from serve.asgi import AsgiServer
-        from serve.filling import start_filling
-        from serve.reception import Reception
-        from serve.slot import Slot
+        from serve.cluster.asgi import AsgiServer
+        from serve.dispatcher import Reception
+        from serve.following.startup import start_filling
+        from serve.policy.slot import Slot
+        from serve.web.app import create_app
 
         node = Node(settings, folder)
         self._slot = slot = Slot(folder, settings.references)
@@ -116,7 +116,7 @@ class Replica:
             await asyncio.sleep(0.02)
 
     async def _sweep(self) -> None:
-        from serve import metrics
+        from serve.telemetry import metrics
 
         while True:
             await asyncio.sleep(0.1)

@@ -124,12 +124,14 @@ def served(server: Server) -> set[str]:
 
 def follower(server: Server) -> psutil.Process | None:
     """The server's follower, when it runs."""
-    return next((child for child in _children(server) if "serve.follow" in _command(child)), None)
+    return next((child for child in _children(server) if "serve.following.follower" in _command(child)), None)
 
 
 def workers(server: Server) -> list[psutil.Process]:
     """The server's workers."""
-    return [child for child in _children(server) if _command(child) and "serve.follow" not in _command(child)]
+    return [
+        child for child in _children(server) if _command(child) and "serve.following.follower" not in _command(child)
+    ]
 
 
 def _children(server: Server) -> list[psutil.Process]:

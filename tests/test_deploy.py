@@ -15,9 +15,9 @@ import pytest
 import yaml
 from tests_support import ROOT, missing
 
-from serve.app import create_app
+from serve.policy.slot import Slot
 from serve.settings import PREFIX, Settings
-from serve.slot import Slot
+from serve.web.app import create_app
 
 KUBERNETES = "1.33"
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))

@@ -47,7 +47,7 @@ def test_the_core_imports_itself_by_relative_imports_only():
         ("import carla_mlflow", ["mlflow", "flask", "sklearn", "torch", "pandas", "numpy"]),
         ("from carla_mlflow import PolicyClient", ["mlflow", "flask", "sklearn", "torch", "pandas"]),
         ("import serve.__main__", ["mlflow", "sklearn", "torch", "pandas"]),
-        ("import serve.app", ["mlflow", "sklearn", "torch", "pandas"]),
+        ("import serve.web.app", ["mlflow", "sklearn", "torch", "pandas"]),
     ],
 )
 def test_an_import_loads_nothing_heavy(statement: str, unwanted: list[str]):

@@ -11,9 +11,9 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 
-from serve.shares import Shares
-from serve.slot import Slot
+from serve.policy.slot import Slot
 from serve.wire.connection import Connection
+from serve.wire.connection_counts import Shares
 
 POLITE_S = 0.002
 """How long a connection is left to others. A worker that is deciding is back in less."""

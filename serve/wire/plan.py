@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from serve.doors import INFERENCE, INVOCATIONS, PREDICT, Door, explainer
+from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, Door, explainer
 from serve.errors import ApiError
 from serve.settings import Settings
+from serve.web.unknown_routes import Routes
 from serve.wire.head import Head, read_head
-from serve.wire.routes import Routes
 
 MOST_REMEMBERED, LONGEST_REMEMBERED = 1024, 1024
 """Heads, and bytes of each."""

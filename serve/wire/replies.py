@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from serve.doors import Answer
+from serve.answering.endpoint import Answer
 from serve.errors import RETRY_AFTER_S, ApiError
-from serve.slot import Serving
+from serve.policy.slot import Serving
 
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 

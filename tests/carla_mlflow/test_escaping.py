@@ -42,7 +42,7 @@ def test_an_error_that_tells_what_somebody_typed_is_one_printable_line():
 
 
 def test_a_line_of_the_log_stays_one():
-    from serve.logs import TEXT, Escaping
+    from serve.telemetry.log_setup import TEXT, Escaping
 
     record = logging.LogRecord("serve", logging.ERROR, "", 0, "%s is refused", (FORGED + ANSI,), None)
     line = Escaping(TEXT).format(record)

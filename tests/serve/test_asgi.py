@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from serve.app import create_app
-from serve.asgi import AsgiServer
-from serve.reception import Reception
+from serve.cluster.asgi import AsgiServer
+from serve.dispatcher import Reception
+from serve.policy.slot import Slot
 from serve.settings import Settings
-from serve.slot import Slot
+from serve.web.app import create_app
 
 
 async def status(settings: Settings, folder: Path, path: str, headers: list[tuple[bytes, bytes]]) -> int:

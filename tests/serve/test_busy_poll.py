@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from serve.busy_poll import MOST_MISSES, REST_TURNS, BusyPoll
+from serve.batching.busy_poll import MOST_MISSES, REST_TURNS, BusyPoll
 
 
 class CountingLoop(asyncio.SelectorEventLoop):

@@ -13,9 +13,9 @@ from registry_proxy import RegistryProxy
 from benchmarks.dripping import DrippingRegistry
 from benchmarks.two_policies import NAME
 from registry.store.cache import default_cache, partial_folders
-from serve.follow import Follower
+from serve.following.follower import Follower
+from serve.run_folder import Followed
 from serve.settings import Settings
-from serve.status import Followed
 
 pytestmark = [pytest.mark.xdist_group("following"), pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
 

@@ -36,11 +36,11 @@ from benchmarks.steady_load import SteadyLoad
 from benchmarks.two_policies import NAME, Questions
 from carla_mlflow import Artifact
 from registry.store.cache import default_cache
-from serve.attempts import Attempts
-from serve.memory import remember
-from serve.refusals import list_refused
+from serve.following.attempts import Attempts
+from serve.following.last_served import remember
+from serve.following.refusals import list_refused
+from serve.run_folder import Status, worker_states
 from serve.settings import Settings
-from serve.status import Status, worker_states
 
 pytestmark = [pytest.mark.xdist_group("following"), pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
 

@@ -18,7 +18,7 @@ from benchmarks.free_port import free_port
 from benchmarks.mlflow_server import MlflowServer
 from benchmarks.two_policies import NAME
 from serve.errors import ApiError
-from serve.hooks import MOST_DELIVERIES, Hook
+from serve.web.webhook import MOST_DELIVERIES, Hook
 
 pytestmark = [pytest.mark.xdist_group("following"), pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
 

@@ -18,8 +18,8 @@ from tests_support import EXAMPLE, Server, missing
 
 from benchmarks.networks import small_view
 from carla_mlflow import ArraySpec, open_artifact
-from serve.openapi import openapi, value_schema
 from serve.settings import Settings
+from serve.web.openapi import openapi, value_schema
 from training_export.export.export import export_policy
 
 

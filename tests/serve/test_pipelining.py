@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from serve.app import create_app
 from serve.errors import ApiError
+from serve.policy.slot import Slot
 from serve.settings import Settings
-from serve.slot import Slot
+from serve.web.app import create_app
+from serve.web.unknown_routes import Routes
 from serve.wire.connection import MOST_PIPELINED, Connection
 from serve.wire.plan import Plan, Planner
 from serve.wire.request import Request
-from serve.wire.routes import Routes
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

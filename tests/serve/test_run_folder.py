@@ -15,12 +15,12 @@ from following_support import metric, until, until_true, workers
 from prometheus_client.mmap_dict import MmapedDict
 from tests_support import Server
 
-from serve.dead_counters import add_up
+from serve.cluster.node import meeting_folder
 from serve.folder_lock import remove_unused
-from serve.memory import agree, read_good
-from serve.node import meeting_folder
+from serve.following.last_served import agree, read_good
+from serve.run_folder import METRICS, Status
 from serve.settings import Settings
-from serve.status import METRICS, Status
+from serve.telemetry.dead_counters import add_up
 
 Start = Callable[..., Server]
 
@@ -83,7 +83,7 @@ def requests(server: Server) -> float:
 
 MEETING = """
 import sys, time
-from serve.node import meeting_folder
+from serve.cluster.node import meeting_folder
 from serve.settings import Settings
 print(meeting_folder(Settings(model="mine@production"), "node"), flush=True)
 time.sleep(60)

@@ -20,14 +20,14 @@ from following_support import hanging, until_true
 
 from benchmarks.bad_policies import crashing, too_large
 from benchmarks.two_policies import small_policy, write
-from serve.attempts import Attempts, Record
-from serve.filling import fill_from_folder
-from serve.loading import Failure, Load
-from serve.memory_left import memory_left
+from serve.following.attempts import Attempts, Record
+from serve.following.memory_left import memory_left
+from serve.following.startup import fill_from_folder
+from serve.following.trial import find_failure, load_carefully
+from serve.policy.loading import Failure, Load
+from serve.policy.slot import Serving, Slot
+from serve.run_folder import write_file
 from serve.settings import Settings
-from serve.slot import Serving, Slot
-from serve.status import write_file
-from serve.trial import find_failure, load_carefully
 
 GOOD = small_policy("1.0.0", 1)
 
@@ -38,7 +38,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_a_version_that_crashes_is_remembered_and_its_waits_grow(settings: Settings, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("serve.attempts.FIRST_WAIT_S", 30.0)  # longer than a loaded machine stands still
+    monkeypatch.setattr("serve.following.attempts.FIRST_WAIT_S", 30.0)  # longer than a loaded machine stands still
     bad = crashing(GOOD, "2.0.0")
     path = write(bad, tmp_path)
     failure = find_failure(path, bad.digest, settings, tmp_path)
@@ -113,7 +113,7 @@ def test_a_version_that_does_not_fit_into_the_memory_of_all_workers_is_refused(s
 LOADER = """
 import sys, time
 from pathlib import Path
-from serve.attempts import Attempts, withdraw
+from serve.following.attempts import Attempts, withdraw
 import signal
 signal.signal(signal.SIGTERM, lambda *_: (withdraw(), sys.exit(0)))
 with Attempts(Path(sys.argv[1]), "digest").trying():
@@ -193,7 +193,7 @@ def test_loads_that_end_well_while_others_look_are_no_deaths(tmp_path: Path):
 
 
 def test_a_folder_that_can_not_be_loaded_yet_is_tried_again(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("serve.filling.FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr("serve.following.startup.FIRST_WAIT_S", 0.05)
     run_folder = tmp_path / "run"  # not there yet, so that nothing can be written
     slot = Slot(run_folder)
     settings = Settings(model=str(write(GOOD, tmp_path)), device="cpu")

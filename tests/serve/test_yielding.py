@@ -1,4 +1,4 @@
-from serve.yielding import LEAST_REST, LONG_S, MOST_REST, RECOVERY, Yielding
+from serve.batching.yielding import LEAST_REST, LONG_S, MOST_REST, RECOVERY, Yielding
 
 
 class Core:

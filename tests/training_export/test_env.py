@@ -83,7 +83,7 @@ def test_every_point_of_every_lane_is_road(env: Racetrack):
 def between_the_edges(seen: dict[str, np.ndarray]) -> np.ndarray:
     """Steers to where there is more room, and drives at some 6 m/s."""
     angles, free = np.array(BEAM_ANGLES_DEG), seen["sensors"]
-    right, left = (free[(0 < sign * angles) & (sign * angles < 90)].sum() for sign in (1, -1))
+    right, left = (free[(sign * angles > 0) & (sign * angles < 90)].sum() for sign in (1, -1))
     slow = seen["speed"] < 6.5 and free[AHEAD] > 0.2
     steer = np.clip(0.15 * (right - left), -1, 1)
     return np.array([0.3 if slow else 0.0, 0.4 if free[AHEAD] < 0.15 else 0.0, steer], dtype=np.float32)

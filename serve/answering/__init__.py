@@ -1,0 +1,1 @@
+"""One request's observations to its answer: decoded, run, encoded."""

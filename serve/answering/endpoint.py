@@ -1,0 +1,131 @@
+"""The ways to ask for an action: what each takes, how it answers, how it refuses. Shared by both kinds of server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from serve.answering.forward import Answered
+from serve.codecs.carla import PredictRequest
+from serve.codecs.inference import InferRequest
+from serve.codecs.options import Body, check_size
+from serve.errors import ApiError
+from serve.policy.slot import Serving
+
+OTHER_BYTES = 1024 * 1024
+"""Of a body that is no prediction's: webhooks are small."""
+JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False):
+    """The bytes of a request, and what its head says of them.
+
+    Attributes:
+        body: as it came, or decompressed.
+        media_type: in lower case, without parameters.
+        json_bytes: how many of the body are JSON, where tensors follow it; None where the head does not say.
+    """
+
+    body: Body
+    media_type: str
+    json_bytes: int | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """The bytes of an answer.
+
+    Attributes:
+        body: as it goes out.
+        media_type: of it.
+        json_bytes: how many of the body are JSON, where tensors follow it.
+    """
+
+    body: bytes
+    media_type: str = JSON
+    json_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Door:
+    """One protocol.
+
+    Attributes:
+        route: as metrics name it.
+        media_types: that it takes.
+        decode: raises ApiError or SpecError.
+        encode: takes a JSON object of times last.
+        explain: an error's body, for a request id.
+    """
+
+    route: str
+    media_types: tuple[str, ...]
+    decode: Callable[[Serving, Asked], PredictRequest]
+    encode: Callable[[Serving, PredictRequest, Answered, bytes], Answer]
+    explain: Callable[[ApiError, str], dict[str, Any]]
+
+
+def explainer(path: str) -> Callable[[ApiError, str], dict[str, Any]]:
+    """How a path's errors look, whether it is one of the server's or not."""
+    if path == INVOCATIONS.route:
+        return ApiError.mlflow_body
+    return ApiError.inference_body if path == "/v2" or path.startswith("/v2/") else ApiError.body
+
+
+def body_limit(servings: Iterable[Serving | None], door: Door | None, most: int) -> int:
+    """Most bytes of a body, compressed or not, that a request can need.
+
+    Args:
+        servings: what is served.
+        door: None for what is no prediction.
+        most: that the server is set to take.
+    """
+    if door is None:
+        return min(most, OTHER_BYTES)
+    return min(most, max((_most_bytes(serving, door.route) for serving in servings if serving), default=most))
+
+
+def _most_bytes(serving: Serving, route: str) -> int:
+    return serving.inference.most_bytes if route == INFERENCE.route else serving.predict.most_bytes
+
+
+def _decode_predict(serving: Serving, asked: Asked) -> PredictRequest:
+    check_size(asked.body, serving.predict.most_bytes)
+    return serving.predict.decode(bytes(asked.body))
+
+
+def _encode_predict(serving: Serving, request: PredictRequest, answered: Answered, timing_ms: bytes) -> Answer:
+    actions = None if request.deterministic and not request.details else answered.actions
+    return Answer(serving.predict.encode(answered.objects(), request, actions, timing_ms))
+
+
+def _decode_invocations(serving: Serving, asked: Asked) -> PredictRequest:
+    check_size(asked.body, serving.predict.most_bytes)
+    return (serving.scoring.decode_csv if asked.media_type == CSV else serving.scoring.decode_json)(bytes(asked.body))
+
+
+def _encode_invocations(serving: Serving, _: PredictRequest, answered: Answered, __: bytes) -> Answer:
+    return Answer(serving.scoring.encode(answered.objects(np.float64)))  # MLflow writes the float32 as a double
+
+
+def _decode_inference(serving: Serving, asked: Asked) -> PredictRequest:
+    if asked.media_type == BINARY and asked.json_bytes is None:
+        raise ApiError("bad_request", "is missing beside tensors in bytes", "Inference-Header-Content-Length")
+    return serving.inference.decode(asked.body, asked.json_bytes)
+
+
+def _encode_inference(serving: Serving, request: PredictRequest, answered: Answered, _: bytes) -> Answer:
+    assert isinstance(request, InferRequest)
+    body, json_bytes = serving.inference.encode(request, answered.actions)
+    return Answer(body, JSON if json_bytes is None else BINARY, json_bytes)
+
+
+INFERENCE = Door(
+    "/v2/models/{name}/infer", (JSON, BINARY, ""), _decode_inference, _encode_inference, ApiError.inference_body
+)
+"""No media type is taken as JSON: the protocol does not ask for one, and tritonclient sends none with JSON."""
+PREDICT = Door("/predict", (JSON,), _decode_predict, _encode_predict, ApiError.body)
+INVOCATIONS = Door("/invocations", (JSON, CSV), _decode_invocations, _encode_invocations, ApiError.mlflow_body)

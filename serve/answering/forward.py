@@ -1,0 +1,120 @@
+"""Several requests answered by one forward: what they ask is put together, what the policy does is taken apart."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from carla_mlflow.contract.actions import Actions
+from carla_mlflow.errors import ActionError, SpecError
+from serve.codecs.carla import PredictRequest
+from serve.policy.slot import Serving
+from serve.telemetry import metrics
+from serve.telemetry.metrics_buffer import Seen
+
+_ROW = b'{"throttle":%b,"brake":%b,"steer":%b}'
+
+
+class Answered(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """The rows of a batch that belong to one request.
+
+    Attributes:
+        batch: what the policy did, with the rows of other requests.
+        start: first row of this request.
+        stop: one past its last.
+    """
+
+    batch: BatchActions
+    start: int
+    stop: int
+
+    @property
+    def actions(self) -> Actions:
+        """This request's alone."""
+        whole = self.batch.actions
+        if self.stop - self.start == len(whole.control):
+            return whole
+        rows = slice(self.start, self.stop)
+        distribution = {name: values[rows] for name, values in whole.distribution.items()}
+        timing = (whole.check_ms, whole.inference_ms, whole.control_ms)
+        return Actions(whole.control[rows], whole.raw[rows], distribution, whole.seed, *timing)
+
+    def objects(self, dtype: type[np.floating[Any]] = np.float32) -> bytes:
+        """The controls as JSON objects with commas between; numbers are the shortest that give the `dtype` again."""
+        numbers = self.batch.numbers(dtype)
+        return _template(self.stop - self.start) % tuple(numbers[3 * self.start : 3 * self.stop])
+
+
+class BatchActions:
+    """What the policy did for a batch."""
+
+    __slots__ = ("_numbers", "actions")
+
+    def __init__(self, actions: Actions) -> None:
+        self.actions = actions
+        self._numbers: dict[type, list[bytes]] = {}
+
+    def numbers(self, dtype: type[np.floating[Any]]) -> list[bytes]:
+        """Throttle, brake, steer of every row, one after the other, as JSON."""
+        found = self._numbers.get(dtype)
+        if found is None:
+            flat = np.ascontiguousarray(self.actions.control, dtype).ravel()
+            found = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+            self._numbers[dtype] = found
+        return found
+
+
+@functools.lru_cache(maxsize=64)
+def _template(rows: int) -> bytes:
+    return b",".join([_ROW] * rows)
+
+
+def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[Answered | Exception]:
+    """Answers requests of one mode with as few forwards as possible.
+
+    One that can't be answered gets its error, SpecError or ActionError, and plays no part for the others.
+
+    Args:
+        serving: what they are asked of.
+        requests: deterministic ones, or one that samples.
+    """
+    counts = [request.count for request in requests]
+    try:
+        observations = _gather(serving, requests)
+        actions = serving.act(observations, requests[0].deterministic, requests[0].seed)
+    except (SpecError, ActionError) as error:
+        if len(requests) == 1:
+            if isinstance(error, ActionError):
+                metrics.UNUSABLE.labels(serving.version).inc()
+            return [error]
+        half = len(requests) // 2  # the good ones among them find together again in a few steps
+        return act_together(serving, requests[:half]) + act_together(serving, requests[half:])
+    watched = serving.predict.watched
+    looked_at = {spec.name: observations[spec.name] for spec in watched}
+    metrics.TALLY.acted(Seen(serving.version, actions.inference_ms / 1e3, watched, looked_at, actions.control))
+    metrics.count_cache(serving)
+    batch, answers, start = BatchActions(actions), list[Answered | Exception](), 0
+    for count in counts:
+        answers.append(Answered(batch, start, start + count))
+        start += count
+    return answers
+
+
+def _gather(serving: Serving, requests: Sequence[PredictRequest]) -> dict[str, NDArray[Any]]:
+    if len(requests) == 1:
+        return observations_of(serving, requests[0])
+    if all(request.rows is not None for request in requests):
+        return serving.predict.to_arrays([row for request in requests for row in request.rows or ()])
+    parts = [observations_of(serving, request) for request in requests]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def observations_of(serving: Serving, request: PredictRequest) -> dict[str, NDArray[Any]]:
+    """A request's observations as arrays."""
+    return serving.predict.to_arrays(request.rows) if request.rows is not None else request.observations

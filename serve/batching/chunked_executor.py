@@ -1,0 +1,189 @@
+"""Slow policies, such as image networks, and large bodies: off the event loop, in pieces over as many threads as cores.
+
+Large batches of an image network are no faster on a CPU, and a long forward would keep everyone waiting; so requests
+take turns, a piece of each at a time. Budgets are kept while a request waits, whoever is in front of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from asyncio import AbstractEventLoop
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from carla_mlflow.contract.actions import Actions
+from serve.answering.single import too_late
+from serve.batching.chunked_job import PIECE_MS, Job
+from serve.batching.micro_batcher import CLIENT_GONE, Outcomes, Question
+from serve.cores import usable_cores
+from serve.errors import ApiError
+
+AHEAD_MS = 2 * PIECE_MS
+"""About as much is handed to each thread: what it works on and what is next, so that it need not wait for the loop."""
+STOP_S = 1.0
+"""A thread that is in native code when the interpreter goes would take the process with it; one that hangs is left."""
+SMALL_BYTES = 64 * 1024
+"""A body of so many is decoded at once, so that the budget in it is known. Tensors in bytes are no work in any size."""
+
+
+class Pieces:
+    """Hands pieces to threads. Everything but the pieces themselves runs on the event loop.
+
+    Attributes:
+        on_hang: called when a piece does not come to an end.
+        hangs: whether that has happened.
+    """
+
+    def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes, timeout_s: float) -> None:
+        self._loop, self._outcomes, self._timeout_s = loop, outcomes, timeout_s
+        self._threads = usable_cores()
+        self._waiting: SimpleQueue[tuple[int, Job, int, int] | None] = SimpleQueue()
+        self._pool: list[threading.Thread] = []
+        self._stopped = False
+        self._jobs: deque[Job] = deque()  # that have rows nobody works on yet
+        self._handed: dict[int, tuple[Job, float]] = {}  # that threads work on or take next, and their milliseconds
+        self._handed_ms = 0.0
+        self._since: dict[int, float] = {}  # when a thread began with them
+        self._number = 0
+        self.hangs = False
+        self.on_hang: Callable[[], None] = lambda: None
+
+    def add(self, question: Question) -> None:
+        """Answers it when it is its turn."""
+        job, plan = Job(question), question.wire.plan
+        if self.hangs:
+            self._give_up(job, _replaced())
+            return
+        is_small = len(question.asked.body) <= SMALL_BYTES or question.asked.json_bytes is not None
+        if is_small and plan is not None and not plan.gzip:
+            try:
+                question.decode()
+            except Exception as error:  # the boundary: it is this request's alone
+                self._give_up(job, error)
+                return
+        self._keep_time(job)
+        self._jobs.append(job)
+        self._dispatch()
+
+    def _keep_time(self, job: Job) -> None:
+        """Has it answered when its budget is over."""
+        if job.question.ends < float("inf"):
+            left = job.question.ends - time.perf_counter()
+            job.stop_clock()
+            job.clock = self._loop.call_later(max(left, 0.0), self._late, job)
+
+    def _late(self, job: Job) -> None:
+        if not job.over:
+            self._give_up(job, too_late(job.question.serving))
+
+    def _dispatch(self) -> None:
+        while self._jobs and self._has_room():
+            job = self._jobs.popleft()
+            if job.over:
+                continue
+            if job.question.wire.connection.gone:
+                job.end()
+                self._outcomes.forget(job.question, CLIENT_GONE)
+                continue
+            if time.perf_counter() >= job.question.ends:
+                self._late(job)
+                continue
+            start, stop = job.next_piece()
+            if job.has_more:
+                self._jobs.append(job)
+            self._number += 1
+            cost_ms = (stop - start) * job.question.serving.row_ms
+            self._handed[self._number] = job, cost_ms
+            self._handed_ms += cost_ms
+            self._start()
+            self._waiting.put((self._number, job, start, stop))
+
+    def _has_room(self) -> bool:
+        return len(self._handed) < self._threads or self._handed_ms < AHEAD_MS * self._threads
+
+    def _start(self) -> None:
+        """Starts the threads, once there is something for them to do."""
+        while len(self._pool) < self._threads:
+            self._pool.append(threading.Thread(target=self._go, name=f"forward_{len(self._pool)}", daemon=True))
+            self._pool[-1].start()
+
+    def _go(self) -> None:
+        while (piece := self._waiting.get()) is not None:
+            if self._stopped:
+                return
+            self._since[piece[0]] = time.monotonic()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for an answer
+                self._work(*piece)
+            del piece  # or its request would be kept until the next one comes
+
+    def _work(self, number: int, job: Job, start: int, stop: int) -> None:
+        done: Actions | Exception | None = None
+        try:
+            if not job.over:
+                job.started = job.started or time.perf_counter()
+                done = job.run(start, stop)
+        except Exception as problem:  # the boundary: it is this request's alone
+            done = problem
+        self._loop.call_soon_threadsafe(self._worked, number, job, start, done)
+        done = None  # an error holds this frame, which would hold it, and with it the request, until a collection
+
+    def _worked(self, number: int, job: Job, start: int, done: Actions | Exception | None) -> None:
+        self._handed_ms -= self._handed.pop(number)[1]
+        self._since.pop(number, None)
+        try:
+            if not job.over and done is not None:
+                self._advance(job, start, done)
+        except Exception as problem:  # the boundary: the others are served all the same
+            self._give_up(job, problem)
+        self._dispatch()
+
+    def _advance(self, job: Job, start: int, done: Actions | Exception) -> None:
+        if isinstance(done, Exception):
+            self._give_up(job, done)
+            return
+        job.add(start, done)
+        if time.perf_counter() >= job.question.ends:
+            self._give_up(job, too_late(job.question.serving))
+        elif job.is_whole:
+            answered = job.whole()
+            job.end()
+            self._outcomes.send(job.question, answered, job.started)
+        elif start == 0:  # it may just have been decoded, and have more rows and a shorter budget than was known
+            self._keep_time(job)
+            if job.has_more and job not in self._jobs:
+                self._jobs.append(job)
+
+    def _give_up(self, job: Job, error: Exception) -> None:
+        job.end()
+        self._outcomes.refuse(job.question.wire, error, job.question.serving)
+
+    def look(self) -> None:
+        """Called often: notices forwards that hang."""
+        limit = time.monotonic() - self._timeout_s
+        hanging = [self._handed[number][0] for number, since in list(self._since.items()) if since < limit]
+        for job in hanging:
+            if not job.over:
+                self._give_up(job, ApiError("internal", "the policy does not come to an end"))
+        if hanging and not self.hangs:
+            self.hangs = True
+            handed = [job for number, (job, _) in self._handed.items() if number not in self._since]
+            waiting, self._jobs = [*handed, *self._jobs], deque()
+            for job in waiting:
+                if not job.over:
+                    self._give_up(job, _replaced())
+            self.on_hang()
+
+    def stop(self) -> None:
+        """Takes nothing more, and lets the pieces that run come to an end."""
+        self._stopped = True
+        for _ in self._pool:
+            self._waiting.put(None)
+        for thread in self._pool:
+            thread.join(STOP_S)
+
+
+def _replaced() -> ApiError:
+    return ApiError("not_ready", "this process is being replaced; try again")

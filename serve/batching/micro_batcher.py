@@ -1,0 +1,180 @@
+"""Natural batching: what is readable in one turn of the event loop is answered by one forward.
+
+No timer and no queue: alone, a request waits for nobody; under load, requests that came while the last forward
+ran are read together. Requests of different versions, modes or seeds share a turn and never a forward.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from serve.answering.endpoint import Asked, Door, body_limit
+from serve.answering.forward import Answered, act_together
+from serve.answering.single import deadline, too_late
+from serve.batching.busy_poll import BusyPoll
+from serve.batching.yielding import Yielding
+from serve.codecs.carla import PredictRequest
+from serve.codecs.gzip_body import inflate
+from serve.errors import STATUS
+from serve.policy.slot import Serving
+from serve.wire.request import Request
+
+MOST_ROWS = 1024
+MOST_TURN_BYTES = 1024 * 1024
+"""Of bodies that are decoded in one turn: a few milliseconds."""
+CLIENT_GONE = 499
+"""Counted for a request that nobody waits for any more, as nginx does."""
+NEVER = float("inf")
+
+
+class Question:
+    """A prediction that waits for its forward."""
+
+    __slots__ = ("asked", "decode_s", "door", "ends", "most_bytes", "request", "serving", "wire")
+
+    def __init__(self, wire: Request, door: Door, serving: Serving, asked: Asked, most_bytes: int) -> None:
+        """Args: the request, its door, what is asked, the body, and how long that may get when it is unpacked."""
+        self.wire, self.door, self.serving, self.asked, self.most_bytes = wire, door, serving, asked, most_bytes
+        self.request: PredictRequest | None = None
+        self.decode_s = 0.0
+        header_budget_ms = wire.plan.budget_ms if wire.plan else None
+        self.ends = NEVER if header_budget_ms is None else deadline(None, wire.received, header_budget_ms)
+
+    def decode(self) -> PredictRequest:
+        """Reads the body, once; raises ApiError or SpecError."""
+        asked, plan, began = self.asked, self.wire.plan, time.perf_counter()
+        if plan is not None and plan.gzip:
+            limit = body_limit([self.serving], self.door, self.most_bytes)
+            asked = msgspec.structs.replace(asked, body=inflate(asked.body, limit))
+        self.request = request = self.door.decode(self.serving, asked)
+        self.decode_s = time.perf_counter() - began
+        if request.budget_ms is not None:
+            self.ends = min(self.ends, deadline(request, self.wire.received, None))
+        return request
+
+
+class Outcomes(NamedTuple):
+    """Who is told how a question came out.
+
+    Attributes:
+        send: it is answered; with when its forward began.
+        refuse: it gets an error.
+        forget: it needs no answer any more: its client is gone, or was told by the watchdog. With the status to count.
+    """
+
+    send: Callable[[Question, Answered, float], None]
+    refuse: Callable[[Request, Exception, Serving], None]
+    forget: Callable[[Question, int], None]
+
+
+class Turn:
+    """Collects the questions of a turn, and answers them at its end.
+
+    Attributes:
+        running: the questions whose forward is running, and since when (`time.monotonic`); a watchdog looks at it.
+    """
+
+    def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes, busy_poll: BusyPoll) -> None:
+        self._loop, self._outcomes, self._busy_poll = loop, outcomes, busy_poll
+        self._waiting: list[Question] = []
+        self._yielding, self._last = Yielding(), 0  # requests of the last turn
+        self.lock = threading.Lock()
+        self.running: tuple[float, list[Question]] | None = None
+
+    def add(self, question: Question) -> None:
+        """Answers it at the end of this turn."""
+        if not self._waiting:
+            self._loop.call_soon(self._give_way if self._yielding.pays(self._last) else self._run)
+        self._waiting.append(question)
+
+    def _give_way(self) -> None:
+        self._yielding.give_way()
+        self._loop.call_soon(self._run)  # when what has come meanwhile was read
+
+    def _run(self) -> None:
+        waiting = self._take()
+        self._last = len(waiting)
+        groups: dict[object, list[Question]] = {}
+        for question in waiting:
+            if question.wire.connection.gone:
+                self._outcomes.forget(question, CLIENT_GONE)
+                continue
+            try:
+                request = question.decode()
+            except Exception as error:  # the boundary: whatever it is, it is this request's alone
+                self._outcomes.refuse(question.wire, error, question.serving)
+                continue
+            key = id(question.serving) if request.deterministic else question
+            groups.setdefault(key, []).append(question)
+        for group in groups.values():
+            for part in _parts(group):
+                self._answer(part)
+        if len(waiting) == 1:  # with more, the next are on their way
+            self._busy_poll.answered()
+
+    def _take(self) -> list[Question]:
+        """What waits; of large bodies only some, so that the loop gets to other connections in between."""
+        waiting, size = self._waiting, 0
+        for number, question in enumerate(waiting):
+            size += len(question.asked.body)
+            if size > MOST_TURN_BYTES and number:
+                self._waiting = waiting[number:]
+                self._loop.call_soon(self._run)
+                return waiting[:number]
+        self._waiting = []
+        return waiting
+
+    def _answer(self, group: list[Question]) -> None:
+        started = time.perf_counter()
+        serving = group[0].serving
+        late = [question for question in group if started >= question.ends]
+        if late:
+            group = [question for question in group if started < question.ends]
+            for question in late:
+                self._outcomes.refuse(question.wire, too_late(serving), serving)
+            if not group:
+                return
+        with self.lock:
+            self.running = time.monotonic(), group
+        try:
+            answers = _act(serving, group)
+        finally:
+            with self.lock:  # from here on the watchdog answers none of these any more
+                self.running = None
+        now, outcomes = time.perf_counter(), self._outcomes
+        for question, answered in zip(group, answers, strict=True):
+            if question.wire.outside:
+                question.wire.connection.cut()
+                outcomes.forget(question, STATUS["deadline_exceeded"])
+            elif now >= question.ends:
+                outcomes.refuse(question.wire, too_late(serving), serving)
+            elif isinstance(answered, Exception):
+                outcomes.refuse(question.wire, answered, serving)
+            else:
+                outcomes.send(question, answered, started)
+
+
+def _act(serving: Serving, group: Sequence[Question]) -> Sequence[Answered | Exception]:
+    try:
+        return act_together(serving, [question.request for question in group if question.request is not None])
+    except Exception as error:  # a forward that raises: nobody's fault but ours
+        return [error] * len(group)
+
+
+def _parts(group: list[Question]) -> list[list[Question]]:
+    """Pieces of at most so many rows, so that no forward keeps the loop for long."""
+    parts, rows = [list[Question]()], 0
+    for question in group:
+        count = question.request.count if question.request is not None else 0
+        if parts[-1] and rows + count > MOST_ROWS:
+            parts.append([])
+            rows = 0
+        parts[-1].append(question)
+        rows += count
+    return parts

@@ -1,0 +1,124 @@
+"""The server as an ASGI application: for Ray Serve, or whatever else brings its own HTTP server and processes.
+
+A request's head is written out again and goes the way of every other: the same plan, the same natural batching in the
+turn of the event loop, the same limits, errors and counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from serve.dispatcher import Reception
+from serve.errors import ApiError
+from serve.wire.connection import Connection
+from serve.wire.plan import Plan
+from serve.wire.request import Request
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+_HOP_BY_HOP = {b"connection", b"transfer-encoding", b"content-length", b"expect", b"keep-alive", b"host"}
+
+
+class Exchange(Connection):
+    """One request and its answer, in place of a connection."""
+
+    def __init__(self, server: Reception, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(server)
+        self.answer: asyncio.Future[bytes] = loop.create_future()
+
+    def flush(self) -> None:
+        """Called when the answer is there."""
+        reply = self.pending[0].reply if self.pending else None
+        if reply is not None and not self.answer.done():
+            self.answer.set_result(reply)
+
+    def cut(self) -> None:
+        """Its answer came another way, and there is none here."""
+        self.flush()
+
+
+class AsgiServer:
+    """Answers HTTP of an ASGI server by a reception, which has to be of the same event loop."""
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, as ASGI 3 has it."""
+        if scope["type"] != "http":
+            return
+        status, headers, body = await self.answer(scope, receive)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def answer(self, scope: Scope, receive: Receive) -> Reply:
+        """The status, headers and body of the answer to a request."""
+        received = time.perf_counter()
+        exchange = Exchange(self._reception, asyncio.get_running_loop())
+        request = Request(exchange, None, b"", received)
+        exchange.pending.append(request)
+        try:
+            request.plan = plan = self._reception.planner.plan(_head(scope, self._reception.hears_any_host))
+            request.keep_alive = True
+            request.body = await self._body(plan, receive)
+        except ApiError as error:
+            self._reception.refuse(request, error)
+        else:
+            if plan.refusal is not None:
+                self._reception.refuse(request, plan.refusal)
+            else:
+                self._reception.take(request)
+        try:
+            reply = await exchange.answer
+        except asyncio.CancelledError:
+            exchange.gone = True
+            raise
+        return _taken_apart(reply)
+
+    async def _body(self, plan: Plan, receive: Receive) -> bytes:
+        limit, parts, size = self._reception.limit_of(plan), list[bytes](), 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ApiError("bad_request", "the request ended before its end")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise ApiError("body_too_large", f"at most {limit} bytes")
+            parts.append(part)
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _head(scope: Scope, any_host: bool) -> bytes:
+    """The head of a request as it may have come; its body is framed by the server before us.
+
+    Args:
+        scope: of the request.
+        any_host: whether it does not matter what Host names: where we listen is the business of that server.
+    """
+    target = scope.get("raw_path") or scope["path"].encode()
+    root = scope.get("root_path", "").encode()
+    if root and target.startswith(root):
+        target = target[len(root) :] or b"/"
+    if scope.get("query_string"):
+        target = target.partition(b"?")[0] + b"?" + scope["query_string"]
+    named = [] if any_host else [value for name, value in scope["headers"] if name.lower() == b"host"]
+    host = named[0] if named else b"localhost"
+    lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (scope["method"].encode(), target, host)]
+    lines += [b"%b: %b\r\n" % pair for pair in scope["headers"] if pair[0].lower() not in _HOP_BY_HOP]
+    return b"".join([*lines, b"\r\n"])
+
+
+def _taken_apart(reply: bytes) -> Reply:
+    head, _, body = reply.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    headers = [(name.lower(), value) for name, _, value in (line.partition(b": ") for line in lines)]
+    kept = [pair for pair in headers if pair[0] not in (b"connection", b"date")]
+    return int(first.split(b" ")[1]), kept, body

@@ -1,0 +1,213 @@
+"""One reference that a server follows: what the registry says that it means, and what of that is here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from carla_mlflow.artifact.artifact import Artifact, open_artifact
+from carla_mlflow.errors import ArtifactError, CacheError, NotFoundError, RefusedError, UnreachableError
+from carla_mlflow.escaping import one_line
+from registry.rules.reference import parse_reference
+from serve.following.arrivals import Arrivals
+from serve.following.last_served import recall, remember
+from serve.following.refusals import Refusals, kind_of
+from serve.policy.loading import Failure
+from serve.run_folder import Status, worker_states
+from serve.settings import Settings
+from serve.telemetry import metrics
+
+if TYPE_CHECKING:
+    from registry.rules.policy_version import PolicyVersion
+    from registry.store.store import Store
+
+log = logging.getLogger("serve.following.follower")
+
+
+class FollowedReference:
+    """What a reference means, kept up to date by being asked.
+
+    Attributes:
+        answer: what the workers are told.
+        refusal: the registry's no to a reference that was never served; nothing is to be waited for.
+        is_settled: whether nobody needs to be asked again.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        text: str,
+        told: Status,
+        refusals: Refusals,
+        arrivals: Arrivals,
+        folder: Path,
+        path_of: Callable[[str], str | None],
+    ) -> None:
+        """Starts from what the workers were told before, or from what was served last on this machine.
+
+        Args:
+            settings: of the server.
+            text: the reference.
+            told: by a follower before this one.
+            refusals: of this process.
+            arrivals: what is on its way to this machine.
+            folder: the server's run folder.
+            path_of: digest → where it lies, when another reference of the server has it already.
+        """
+        self._settings, self._text, self._folder = settings, text, folder
+        self._refusals, self._arrivals, self._path_of = refusals, arrivals, path_of
+        self._pin = settings.digest if text == settings.model else ""
+        self.answer = told
+        self.refusal: str | None = None
+        self.is_settled = False
+        self._warned = ""
+        self._other: str | None = None
+        if self._is_immutable() and not told.path and (remembered := self._remembered()):
+            self.answer, self.is_settled = remembered, bool(self._pin)
+
+    def ask(self, store: Store) -> None:
+        """Asks the registry; what it means now is fetched beside, and told to the workers once it is here.
+
+        Raises:
+            Exception: no answer, or one that is none.
+        """
+        try:
+            version = store.resolve(parse_reference(self._text))
+        except (NotFoundError, RefusedError) as error:
+            self._is_gone(error)
+            return
+        self._warned = ""
+        if version.digest == self.answer.digest and not self._is_damaged(version.digest):
+            self._has(msgspec.structs.replace(self.answer, stage=version.stage, wanted=version.digest))
+        elif self._refusals.is_due(version.digest):
+            self._bring(store, version)
+        else:
+            self._lacks(version.digest)
+
+    def not_answered(self) -> None:
+        """The registry is silent: what is served goes on, or what was served last."""
+        self._keep("the registry does not answer")
+
+    def _bring(self, store: Store, version: PolicyVersion) -> None:
+        """Does the next step until the version is here."""
+        if self._pin and version.digest != self._pin:
+            text = f"{self._text} is {version.digest}, but {self._pin} was pinned"
+            self._refuse(version, Failure(text, "integrity"))
+            return
+        arrival, path = self._arrivals.get(version.digest), self._path_of(version.digest)
+        if path and not self._is_damaged(version.digest):  # tried for another reference: it takes no memory again
+            self._is_here(version, path)
+        elif arrival is None:
+            self._arrivals.start(store, version)
+            self._waits(version, None)
+        elif arrival.outcome is not None:
+            self._arrivals.take(version.digest)
+            self._arrived(version, arrival.outcome)
+        elif arrival.is_silent:
+            self._arrivals.give_up(version.digest)
+            text = f"the download was silent for {self._settings.fetch_timeout_s:g} s and was given up"
+            self._refuse(version, Failure(text, "timeout"))
+        else:
+            self._waits(version, arrival.progress)
+
+    def _arrived(self, version: PolicyVersion, outcome: Artifact | Failure | Exception) -> None:
+        if isinstance(outcome, Failure):
+            self._refuse(version, outcome)
+        elif isinstance(outcome, ArtifactError | NotFoundError):
+            self._refuse(version, Failure(one_line(outcome), kind_of(outcome)))
+        elif isinstance(outcome, CacheError):
+            log.error("%s", one_line(outcome))
+            self._refuse(version, Failure(outcome.reason, "other"))  # without the path on this machine
+        elif isinstance(outcome, Exception):  # of the files' store, or of this machine: the registry did answer
+            log.error("%s %s: %s", self._text, version.semver, one_line(outcome))
+            if not self.answer.path:
+                self.answer = self._remembered() or self.answer
+            self._refuse(version, Failure(f"it could not be fetched and tried: {_why(outcome)}", "other"))
+        else:
+            self._is_here(version, str(outcome.path))
+
+    def _is_here(self, version: PolicyVersion, path: str) -> None:
+        digest = version.digest
+        self._refusals.forgive(digest)
+        self._note_other(digest)
+        self._has(Status(path, digest, version.semver, version.stage, wanted=digest))
+        if self._other:  # the next start begins with it, also where the contract keeps the workers from it now
+            remember(self._settings, self._text, self.answer)
+
+    def _waits(self, version: PolicyVersion, progress: str | None) -> None:
+        """It is on its way; what is served goes on meanwhile."""
+        self._lacks(version.digest, f"{self._text}: {progress}" if progress else None)
+
+    def _note_other(self, digest: str) -> None:
+        """Says it where a reference that can only mean one artifact was served as another one before."""
+        before = recall(self._settings, self._text) if self._is_immutable() else None
+        if before is not None and before.digest != digest:
+            self._other = f"{self._text}: was {before.digest} when it was served last; the registry was made anew"
+            log.warning("%s", self._other)
+
+    def _has(self, answer: Status) -> None:
+        is_kept = self._folder not in Path(answer.path or "").parents
+        text = f"{self._text}: the cache can't be written; kept in a temporary folder until this server ends"
+        self.answer = msgspec.structs.replace(answer, warning=self._other or (None if is_kept else text))
+        self.is_settled = self._is_immutable()
+
+    def _refuse(self, version: PolicyVersion, failure: Failure) -> None:
+        reason = failure.reason
+        if self._refusals.add(version.semver, version.digest, reason, failure.kind, failure.wait_s):
+            log.error("%s %s is refused (%s): %s", self._text, version.semver, failure.kind, reason)
+        metrics.REFUSED.labels(failure.kind).inc()
+        self._lacks(version.digest)
+
+    def _lacks(self, digest: str, warning: str | None = None) -> None:
+        """What is served goes on; where nothing is, the reason is told, also when another reference was refused it."""
+        reason = None if self.answer.path else self._refusals.reason(digest)
+        self.answer = msgspec.structs.replace(self.answer, wanted=digest, reason=reason, warning=warning)
+
+    def _is_gone(self, error: Exception) -> None:
+        gone = "the registry no longer knows it"
+        if self._warned != gone:  # once a change, not once a look
+            log.warning("%s: %s", self._text, gone)
+        self._warned = gone
+        self._keep(gone)
+        if not self.answer.path:
+            self.answer = Status(reason="the registry has no such policy")
+            self.refusal = one_line(error)
+
+    def _keep(self, warning: str) -> None:
+        if not self.answer.path:
+            self.answer = self._remembered() or Status(reason=warning)
+        if self.answer.path:
+            text = f"{self._text}: {warning}; serving the last verified version"
+            self.answer = msgspec.structs.replace(self.answer, wanted=self.answer.digest, warning=text)
+
+    def _remembered(self) -> Status | None:
+        """What was served last for the reference, verified again."""
+        status = recall(self._settings, self._text)
+        if status is None or (self._pin and status.digest != self._pin):
+            return None
+        try:
+            open_artifact(Path(status.path or ""), status.digest)
+        except (ArtifactError, OSError) as error:
+            log.error("the cached copy can't be used: %s", one_line(error))
+            return None
+        return msgspec.structs.replace(status, wanted=status.digest, warning=None, reason=None)
+
+    def _is_immutable(self) -> bool:
+        """Whether the reference can only ever mean one artifact in a registry, so that one answer is enough."""
+        return bool(self._pin) or parse_reference(self._text).kind in {"version", "number"}
+
+    def _is_damaged(self, digest: str) -> bool:
+        """Whether a worker found the copy in the cache damaged: then it is fetched again."""
+        states = worker_states(self._folder)
+        return any(r.digest == digest and r.kind == "integrity" for state in states for r in state.refused)
+
+
+def _why(error: Exception) -> str:
+    """An error without the path or the address that it may hold, fit for the wire."""
+    if isinstance(error, UnreachableError):
+        return "no answer"
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

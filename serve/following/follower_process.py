@@ -1,0 +1,74 @@
+"""The follower as the server sees it: a process beside it, started again when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from serve.run_folder import HINT_FD, METRICS, SERVER_PID, STATUS_FILE, Followed, read_file
+from serve.settings import Settings
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
+"""Between the end of a follower and the start of the next."""
+STOP_S = 5.0
+"""For it to end when it is told to."""
+
+log = logging.getLogger("serve")
+
+
+class FollowerProcess:
+    """Starts the follower, hands hints to it, and starts it again. It ends when its parent does."""
+
+    def __init__(self, settings: Settings, status_file: Path) -> None:
+        self._settings = settings
+        self._status_file = status_file
+        self._hints, self._hint = os.pipe()
+        os.set_blocking(self._hint, False)
+        self._wait_s = FIRST_WAIT_S
+        self._ended: float | None = None
+        self._process = self._start()
+
+    def look_now(self) -> None:
+        """Asks it to look at the registry at once; from any process of the server."""
+        with contextlib.suppress(BlockingIOError):  # it has been asked often enough
+            os.write(self._hint, b"!")
+
+    def keep_alive(self) -> None:
+        """Starts it again when it died before its work was done; to be called now and then."""
+        if self._process.poll() is None or (read_file(self._status_file, Followed) or Followed()).done:
+            return
+        now = time.monotonic()
+        if self._ended is None:
+            from serve.telemetry.dead_counters import add_up  # prometheus_client, once it has been told where to count
+
+            self._ended = now
+            add_up(self._status_file.parent / METRICS, self._process.pid)
+            self._wait_s = min(self._wait_s * 2, LONGEST_WAIT_S) if now - self._began < LONGEST_WAIT_S else FIRST_WAIT_S
+            log.error("the follower ended; what is served goes on. It is started again in %.1f s", self._wait_s)
+        elif now - self._ended >= self._wait_s:
+            self._ended = None
+            self._process = self._start()
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._began = time.monotonic()
+        ours = {
+            STATUS_FILE: str(self._status_file),
+            SERVER_PID: str(os.getpid()),
+            HINT_FD: str(self._hints),
+            **self._settings.to_environment(),
+        }
+        command = [sys.executable, "-P", "-m", "serve.following.follower"]
+        return subprocess.Popen(command, env={**os.environ, **ours}, pass_fds=[self._hints])

@@ -1,0 +1,98 @@
+"""What a server refused: remembered, not tried again in a storm, and listed for whoever asks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from carla_mlflow.errors import ArtifactError, CrashError, ParityError
+from serve.run_folder import Followed, Kind, Refused, read_file, worker_states
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
+MOST = 32
+"""Refusals that are remembered."""
+FOLLOW_FILE = "follow.json"
+RUN_FOLDER = "carla-serve-"
+"""How the name of a server's run folder begins, in the system's folder for temporary files."""
+
+
+def kind_of(error: Exception) -> Kind:
+    """The sort of reason that an error is."""
+    if isinstance(error, ParityError):
+        return "parity"
+    if isinstance(error, CrashError):
+        return "crash"
+    return "integrity" if isinstance(error, ArtifactError) else "other"
+
+
+@dataclass
+class _Entry:
+    refused: Refused
+    wait_s: float
+    again_at: float
+
+
+class Refusals:
+    """The versions refused lately by one process, each with a growing wait before it is tried again."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+
+    def add(self, version: str, digest: str, reason: str, kind: Kind, wait_s: float | None = None) -> bool:
+        """Remembers a refusal.
+
+        Args:
+            version: semantic version.
+            digest: of its artifact.
+            reason: in words, fit for the wire.
+            kind: what sort of reason.
+            wait_s: before it may be tried again; infinity: not before the server starts again; None: ever longer.
+
+        Returns:
+            Whether it says anything new.
+        """
+        before = self._entries.pop(digest, None)
+        if wait_s is None:
+            wait_s = min(before.wait_s * 2, LONGEST_WAIT_S) if before else FIRST_WAIT_S
+        since = before.refused.since if before and before.refused.kind == kind else time.time()
+        again_at = time.monotonic() + wait_s
+        self._entries[digest] = _Entry(Refused(version, digest, reason, kind, since), wait_s, again_at)
+        while len(self._entries) > MOST:
+            del self._entries[next(iter(self._entries))]
+        return before is None or before.refused.reason != reason
+
+    def forgive(self, digest: str) -> None:
+        """Forgets a digest: it proved itself."""
+        self._entries.pop(digest, None)
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._entries
+
+    def is_due(self, digest: str) -> bool:
+        """Whether a digest may be tried now."""
+        entry = self._entries.get(digest)
+        return entry is None or time.monotonic() >= entry.again_at
+
+    def reason(self, digest: str) -> str | None:
+        """Why a digest is refused."""
+        entry = self._entries.get(digest)
+        return entry.refused.reason if entry else None
+
+    def listed(self) -> tuple[Refused, ...]:
+        """Oldest first."""
+        return tuple(entry.refused for entry in self._entries.values())
+
+
+def list_refused(folder: Path) -> list[Refused]:
+    """What one server refused lately, by its follower or by any of its workers, once a digest.
+
+    Args:
+        folder: the server's run folder.
+    """
+    followed = read_file(folder / FOLLOW_FILE, Followed) or Followed()
+    every = [*followed.refused, *(refused for state in worker_states(folder) for refused in state.refused)]
+    found: dict[str, Refused] = {}
+    for refused in sorted(every, key=lambda refused: refused.since):
+        found.setdefault(refused.digest, refused)
+    return list(found.values())

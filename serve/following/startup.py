@@ -1,0 +1,71 @@
+"""Filling the slot: in a thread, so that the server is alive while it is not ready yet."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from serve.following.attempts import FIRST_WAIT_S, LONGEST_WAIT_S
+from serve.following.trial import load_carefully
+from serve.following.worker_side import Following
+from serve.policy.loading import Failure, failure_of
+from serve.policy.slot import Serving, Slot
+from serve.run_folder import ready_workers
+from serve.settings import Settings
+
+log = logging.getLogger("serve")
+
+
+def start_filling(slot: Slot, settings: Settings, status_file: Path) -> None:
+    """Fills this worker's slot, and keeps it in line with the registry."""
+    target = fill_from_folder if settings.is_folder else follow
+    threading.Thread(target=target, args=(slot, settings, status_file), name="fill-slot", daemon=True).start()
+
+
+def leave_to_others(slot: Slot, alive: Callable[[], None]) -> None:
+    """Returns when this worker is ready, or no other one of this server is: until then it takes no connections.
+
+    Args:
+        slot: of this worker, which another thread fills.
+        alive: called all the while, to say that this process lives.
+    """
+    while not slot.ready and not slot.draining and ready_workers(slot.folder):
+        alive()
+        time.sleep(0.02)
+
+
+def fill_from_folder(slot: Slot, settings: Settings, _: Path) -> None:
+    """Loads the folder that `model` names; what may pass, as memory that is short, is tried again ever more rarely."""
+    wait_s = FIRST_WAIT_S
+    while isinstance(loaded := _load_folder(slot, settings), Failure):
+        if slot.reason != loaded.reason:
+            slot.reason = loaded.reason
+            log.error("not ready: %s", slot.reason)
+        if loaded.kind in ("integrity", "parity"):  # the same for as long as the folder is
+            return
+        time.sleep(wait_s if loaded.wait_s is None else loaded.wait_s)
+        wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+    slot.serve(0, loaded, None)
+    slot.publish()
+
+
+def _load_folder(slot: Slot, settings: Settings) -> Serving | Failure:
+    try:
+        return load_carefully(Path(settings.model), settings.digest or None, settings, slot.folder)
+    except Exception as error:  # the thread's end: a full disk, no process to be had; without a word nobody would know
+        log.exception("%s could not be loaded", settings.model)
+        return failure_of(error)
+
+
+def follow(slot: Slot, settings: Settings, status_file: Path) -> None:
+    """Serves what the follower finds, for ever."""
+    slot.reason = f"waiting for the registry to resolve {settings.model}"
+    # The follower is importing mlflow on another core; so long this one imports what a policy will probably need.
+    with contextlib.suppress(ImportError):  # not installed: the policy itself will say if it is missed
+        importlib.import_module("torch" if settings.backend == "torchscript" else "carla_mlflow.backends.onnx_session")
+    Following(slot, settings, status_file).run()

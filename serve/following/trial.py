@@ -1,0 +1,185 @@
+"""A version is loaded in a process of its own before any worker does so.
+
+One that crashes, hangs, or is too large for the memory that is left costs that process alone.
+Run as `python -m serve.following.trial PATH DIGEST FOLDER`, with the server's settings in the environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.metadata
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from carla_mlflow.contract.card import parse_card
+from carla_mlflow.contract.strict_yaml import CARD_NAME
+from carla_mlflow.errors import ArtifactError, CarlaMlflowError, CrashError
+from carla_mlflow.escaping import one_line
+from carla_mlflow.own_process import lines_of, tell
+from serve.flags import settings_from_environment
+from serve.following.attempts import Attempts, Record
+from serve.following.memory_left import anonymous_memory, memory_left
+from serve.policy.loading import Failure, load
+from serve.policy.slot import Serving
+from serve.settings import Settings
+from serve.telemetry.log_setup import start_logging
+
+RETRY_S = 1.0
+"""Before a worker asks again what became of an artifact that another one tries."""
+START_S = 120.0
+"""In which the process has to be there, its libraries imported."""
+SPARE = 0.1
+"""Of the memory that is left, which stays so: requests take some too."""
+_STOPS = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+MB = 1e6
+
+
+class StoppedError(CarlaMlflowError):
+    """The trial was ended from here; the failure says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+class Watch:
+    """Looks after a trial: ends it when it takes too long, or more memory than there is for all workers.
+
+    Attributes:
+        needs: bytes that loading took, at most.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._left, self._workers = int((1 - SPARE) * memory_left()), settings.workers
+        self._load_timeout_s = settings.load_timeout_s
+        self._ends, self._base, self.needs = time.monotonic() + START_S, 0, 0
+
+    def begins(self, base: int) -> None:
+        """The libraries are there, the policy is loaded next. Args: the bytes that the process holds."""
+        self._base, self._ends = base, time.monotonic() + self._load_timeout_s
+
+    def __call__(self, pid: int) -> None:
+        """Raises StoppedError when the process should go no further."""
+        holds = anonymous_memory(pid)
+        if self._base:
+            self.needs = max(self.needs, holds - self._base)
+        self.check(holds, self.needs)
+        if time.monotonic() > self._ends:
+            raise StoppedError(Failure(f"was not loaded and warm within {self._load_timeout_s:g} s", "timeout"))
+
+    def check(self, holds: int, needs: int) -> None:
+        """Raises StoppedError when this is more than is left."""
+        if max(holds, needs * self._workers) > self._left:
+            text = f"{self._workers} × {max(needs, holds // self._workers) / MB:,.0f} MB"
+            raise StoppedError(
+                Failure(f"needs {text} or more, and {self._left / MB:,.0f} MB of memory are left", "memory")
+            )
+
+
+def find_failure(path: Path, digest: str | None, settings: Settings, folder: Path) -> Failure | None:
+    """Why an artifact must not be loaded by a worker here; None where it was shown to load.
+
+    Args:
+        path: of the artifact.
+        digest: that it is pinned to; None for a folder that is served unpinned.
+        settings: of the server.
+        folder: the server's own.
+    """
+    attempts = Attempts.of(settings, folder, digest or str(path))
+    known = attempts.read()
+    if known.wait_s:
+        return crash(known, known.wait_s)
+    watch, how = Watch(settings), _how(settings)
+    try:
+        if not known.deaths and known.loads == how:
+            watch.check(0, known.needs)
+        else:
+            with attempts.trying():
+                _try(path, digest, settings, folder, watch)
+            if not known.deaths:  # else a worker has to survive it first
+                attempts.loaded(how, watch.needs)
+    except StoppedError as stopped:
+        return stopped.failure
+    except CrashError as error:
+        if error.code in _STOPS:
+            return Failure("the process that tried it was told to stop", "other")
+        attempts.died(one_line(error))
+        known = attempts.read()
+        return crash(known, known.wait_s)
+    return None
+
+
+def load_carefully(
+    path: Path, digest: str | None, settings: Settings, folder: Path, begins: Callable[[], None] = lambda: None
+) -> Serving | Failure:
+    """Loads an artifact in this process; one that killed a process before is tried elsewhere first, and not often.
+
+    Args:
+        path: of the artifact.
+        digest: that it is pinned to; None for a folder that is served unpinned.
+        settings: of the server.
+        folder: the server's own.
+        begins: called when it is loaded here next.
+    """
+    attempts = Attempts.of(settings, folder, digest or str(path))
+    with contextlib.ExitStack() as stack:
+        known = attempts.read()
+        if known.deaths:
+            if not stack.enter_context(attempts.alone()):
+                return crash(known, RETRY_S)  # another worker tries it
+            failure = find_failure(path, digest, settings, folder)
+            if failure:
+                return failure
+        begins()
+        with attempts.trying():
+            outcome = load(path, digest, settings, folder)
+        if known.deaths:
+            attempts.loaded()
+    return outcome
+
+
+def crash(known: Record, wait_s: float) -> Failure:
+    """Says that an artifact killed whoever loaded it last; the words stay the same however often that was."""
+    return Failure(known.how, "crash", wait_s)
+
+
+def _try(path: Path, digest: str | None, settings: Settings, folder: Path, watch: Watch) -> None:
+    arguments = [str(path), digest or "", str(folder)]
+    for told in lines_of("serve.following.trial", arguments, settings.to_environment(), watch):
+        if "holds" in told:
+            watch.begins(told["holds"])
+        if "failure" in told:
+            raise StoppedError(Failure(*told["failure"]))
+
+
+def _how(settings: Settings) -> str:
+    """A hash of all that decides whether an artifact loads here, besides itself."""
+    parts = [settings.device, settings.backend, settings.trust_types, sys.version]
+    for name in ("carla-mlflow", "torch", "onnxruntime", "numpy", "scikit-learn"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            parts.append(importlib.metadata.version(name))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _load_here(path: Path, digest: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """What the process of the trial tells: what it holds before, and why the policy may not drive."""
+    settings = settings_from_environment(os.environ)
+    start_logging(settings)
+    with contextlib.suppress(ArtifactError, OSError, ImportError):  # loading will say
+        named = parse_card((path / CARD_NAME).read_bytes()).backend if settings.backend == "card" else settings.backend
+        importlib.import_module("torch" if named != "onnx" else "carla_mlflow.backends.onnx_session")
+    yield {"holds": anonymous_memory(os.getpid())}
+    outcome = load(path, digest or None, settings, folder)
+    if isinstance(outcome, Failure):
+        yield {"failure": [outcome.reason, outcome.kind]}
+
+
+if __name__ == "__main__":
+    sys.exit(tell(lambda: _load_here(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))))

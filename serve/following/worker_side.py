@@ -1,0 +1,137 @@
+"""A worker's part in following: what the follower found is loaded beside what is served, and takes its place whole."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import time
+from pathlib import Path
+
+from serve.following.last_served import agree, read_good, remember
+from serve.following.refusals import Refusals
+from serve.following.trial import load_carefully
+from serve.policy.loading import Failure, Load
+from serve.policy.slot import Serving, Slot
+from serve.run_folder import Followed, Status, read_file
+from serve.settings import Settings
+from serve.telemetry import metrics
+
+LOOK_S = 0.025
+"""How often a worker looks whether the follower's file has changed."""
+
+log = logging.getLogger("serve")
+
+
+class Following:
+    """Keeps one worker's slot in line with what the follower says. `step` never waits for a policy that is loading."""
+
+    def __init__(self, slot: Slot, settings: Settings, status_file: Path) -> None:
+        self._slot = slot
+        self._settings = settings
+        self._status_file = status_file
+        self._seen: tuple[int, int] | None = None
+        self._loads: dict[str, Load] = {}
+        self._refusals = [Refusals() for _ in slot.references]
+
+    def run(self) -> None:
+        """Goes on for ever."""
+        while True:
+            try:
+                self.step()
+            except OSError:  # a disk that is full; what is served goes on
+                log.exception("following failed; trying again")
+                time.sleep(1)
+            time.sleep(LOOK_S)
+
+    def step(self) -> None:
+        """Looks once, and does what can be done at once."""
+        self._read()
+        wanted = {self._bring_in_line(index, answer) for index, answer in enumerate(self._slot.followed.answers)}
+        for digest, load in list(self._loads.items()):
+            if load.is_over and (load.given_up or digest not in wanted):
+                del self._loads[digest]
+        self._slot.publish(tuple(refused for refusals in self._refusals for refused in refusals.listed()))
+
+    def _read(self) -> None:
+        try:
+            found = os.stat(self._status_file)
+        except FileNotFoundError:
+            return
+        if self._seen == (found.st_ino, found.st_mtime_ns):
+            return
+        self._seen = (found.st_ino, found.st_mtime_ns)
+        followed = read_file(self._status_file, Followed)
+        if followed is not None:
+            self._slot.followed = followed
+            first = followed.answers[0] if followed.answers else Status()
+            if not first.path:
+                self._slot.reason = first.reason or first.warning or self._slot.reason
+
+    def _bring_in_line(self, index: int, answer: Status) -> str | None:
+        """Does the next step for one reference; returns the digest that it should be served as."""
+        wanted = self._wanted(index, answer)
+        if wanted.path is None or wanted.digest is None:
+            return None
+        now = self._slot.servings[index]
+        if now is not None and now.digest == wanted.digest:
+            if now.stage != wanted.stage:
+                self._slot.serve(index, now, wanted.stage)
+        elif self._refusals[index].is_due(wanted.digest):
+            known = self._slot.of_digest(wanted.digest)
+            if known is not None:
+                self._take(index, wanted, known)
+            else:
+                self._load(index, wanted)
+        return wanted.digest
+
+    def _wanted(self, index: int, answer: Status) -> Status:
+        """What the follower says; for a new worker first what this server's other workers serve already."""
+        good = read_good(self._slot.folder, index) if self._slot.servings[index] is None else None
+        if good is None or (good.status.digest or "") in self._refusals[index]:
+            return answer
+        return good.status
+
+    def _load(self, index: int, wanted: Status) -> None:
+        digest, load = wanted.digest or "", self._loads.get(wanted.digest or "")
+        if load is None:
+            if all(other.given_up for other in self._loads.values()):  # one at a time: they would slow each other down
+                path, settings, folder = Path(wanted.path or ""), self._settings, self._slot.folder
+                run = functools.partial(load_carefully, path, digest, settings, folder)
+                self._loads[digest] = Load(run, settings.load_timeout_s)
+        elif load.given_up:  # its thread goes on; a second one would not help
+            return
+        elif isinstance(load.outcome, Serving):
+            del self._loads[digest]
+            self._take(index, wanted, load.outcome)
+        elif isinstance(load.outcome, Failure):
+            del self._loads[digest]
+            self._refuse(index, wanted, load.outcome)
+        elif load.is_late:
+            load.given_up = True
+            limit = f"{self._settings.load_timeout_s:g} s"
+            self._refuse(index, wanted, Failure(f"was not loaded and warm within {limit}", "timeout"))
+
+    def _take(self, index: int, wanted: Status, serving: Serving) -> None:
+        if not agree(self._slot.folder, index, wanted, serving.card.contract):
+            text = "observes or acts otherwise than what is served (another contract); a restart of the server takes it"
+            self._refuse(index, wanted, Failure(text, "contract", float("inf")))
+            return
+        replaced = self._slot.servings[index]
+        self._slot.serve(index, serving, wanted.stage)
+        self._refusals[index].forgive(serving.digest)
+        remember(self._settings, self._slot.references[index] or "", wanted)
+        if replaced is not None:
+            metrics.SWAPS.inc()
+        log.info("serving %s %s (%s)", serving.card.name, serving.version, serving.digest)
+
+    def _refuse(self, index: int, wanted: Status, failure: Failure) -> None:
+        version, digest, reason, kind = wanted.version or "", wanted.digest or "", failure.reason, failure.kind
+        is_new = self._refusals[index].add(version, digest, reason, kind, failure.wait_s)
+        metrics.REFUSED.labels(kind).inc()
+        if is_new and self._slot.servings[index] is None:
+            log.error("not ready: %s", reason)
+        elif is_new:
+            log.error("%s is refused (%s): %s", version, kind, reason)
+        if index == 0:
+            self._slot.reason = reason

@@ -1,0 +1,1 @@
+"""The policy that is served: loaded, verified, swapped."""

@@ -1,0 +1,133 @@
+"""Loading a policy beside what is served: opened, verified, in parity, warm, and only then may it drive."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from carla_mlflow.artifact.artifact import open_artifact
+from carla_mlflow.contract.control import unstated_scales
+from carla_mlflow.errors import CarlaMlflowError
+from carla_mlflow.escaping import one_line
+from carla_mlflow.inference.engine import Engine
+from serve.codecs.carla import PredictCodec
+from serve.codecs.inference import InferenceCodec
+from serve.codecs.scoring import ScoringCodec
+from serve.following.refusals import kind_of
+from serve.policy.agreed_backend import load_agreed
+from serve.policy.slot import Serving
+from serve.run_folder import Kind
+from serve.settings import Settings
+
+if TYPE_CHECKING:
+    from carla_mlflow.inference.result_cache import ResultCache
+
+log = logging.getLogger("serve")
+
+WARM_UP_ROWS = (1, 8, 32)
+TIMED_CALLS = 9
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a policy may not drive.
+
+    Attributes:
+        reason: in words, fit for the wire.
+        kind: what sort of reason.
+        wait_s: before it may be tried again, where that is known.
+    """
+
+    reason: str
+    kind: Kind
+    wait_s: float | None = None
+
+
+def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Serving | Failure:
+    """Opens, verifies, warms.
+
+    Args:
+        path: of the artifact.
+        digest: that it is pinned to; None for a folder that is served unpinned.
+        settings: of the server.
+        folder: the server's own, where its workers meet.
+    """
+    try:
+        artifact = open_artifact(path, digest)
+        engine, figures = load_agreed(artifact, settings, folder)
+        for rows in WARM_UP_ROWS:
+            engine.warm_up(rows)
+        row_ms = statistics.median(engine.warm_up(1, TIMED_CALLS))
+    except CarlaMlflowError as error:
+        reason = one_line(error).replace(str(path), path.name)  # no path of this machine on the wire
+        return Failure(reason, kind_of(error))
+    except Exception:  # the boundary: whatever a policy can make a library raise, the server stays up
+        log.exception("loading %s failed", path)
+        return Failure("the policy can't be loaded; the log says why", "other")
+    for text in unstated_scales(engine.card.action):
+        log.warning("%s: %s", engine.card.version, text)
+    predict = PredictCodec(engine.card, engine.digest, settings.max_batch)
+    scoring = ScoringCodec(engine.specs, settings.max_batch)
+    inference = InferenceCodec(engine.card, engine.digest, settings.max_batch)
+    return Serving(
+        engine, _cache(engine, settings.result_cache), figures, predict, scoring, inference, time.time(), row_ms
+    )
+
+
+def _cache(engine: Engine, rows: int) -> ResultCache | None:
+    if not rows:
+        return None
+    from carla_mlflow.inference.result_cache import ResultCache
+
+    return ResultCache(engine, rows)
+
+
+def failure_of(error: Exception) -> Failure:
+    """Of an error that nobody expects of a policy; without a path, for the wire."""
+    why = error.strerror if isinstance(error, OSError) else None
+    return Failure(f"it could not be loaded: {why or type(error).__name__}", "other")
+
+
+class Load:
+    """A policy that is being loaded, in a thread of its own: one that never ends keeps nobody waiting."""
+
+    def __init__(self, run: Callable[[Callable[[], None]], Serving | Failure], timeout_s: float) -> None:
+        """Starts it.
+
+        Args:
+            run: loads it; calls what it is given when it begins to, which may be after a trial elsewhere.
+            timeout_s: seconds that this may take.
+        """
+        self.outcome: Serving | Failure | None = None
+        self.given_up = False
+        self._run_it, self._timeout_s, self._ends = run, timeout_s, float("inf")
+        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            outcome = self._run_it(self._begins)
+        except Exception as error:  # the thread's end: a full disk, say; without an outcome nobody would be told
+            log.exception("a policy could not be loaded")
+            outcome = failure_of(error)
+        if not self.given_up:
+            self.outcome = outcome
+
+    def _begins(self) -> None:
+        self._ends = time.monotonic() + self._timeout_s
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it has taken longer than it may."""
+        return self.outcome is None and time.monotonic() > self._ends

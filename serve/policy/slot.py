@@ -1,0 +1,161 @@
+"""The slot: the policies that this process serves, or the reason why none drives."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carla_mlflow.contract.actions import Actions
+from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.inference.engine import Engine
+from serve.codecs.carla import PredictCodec
+from serve.codecs.inference import InferenceCodec
+from serve.codecs.scoring import ScoringCodec
+from serve.run_folder import Followed, Refused, Served, WorkerState, note_start, worker_file, write_file
+
+if TYPE_CHECKING:
+    from carla_mlflow.inference.result_cache import ResultCache
+
+
+SLOW_MS = 1.0
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A policy that may drive: verified, in parity, warm; and how it came here.
+
+    Attributes:
+        row_ms: what one observation takes, measured as it was loaded, milliseconds.
+    """
+
+    engine: Engine
+    cache: ResultCache | None
+    backend_figures: dict[str, Any]
+    predict: PredictCodec
+    scoring: ScoringCodec
+    inference: InferenceCodec
+    loaded_at: float
+    row_ms: float
+    stage: str | None = None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a forward would keep everyone else on the event loop waiting."""
+        return self.row_ms > SLOW_MS
+
+    @property
+    def act(self) -> Callable[..., Actions]:
+        """`Engine.act`, or the same from memory."""
+        return self.engine.act if self.cache is None else self.cache.act
+
+    @property
+    def card(self) -> Card:
+        return self.engine.card
+
+    @property
+    def version(self) -> str:
+        return self.engine.card.version
+
+    @property
+    def digest(self) -> str:
+        return self.engine.digest
+
+
+class Slot:
+    """Holds one Serving for each reference. Reading needs no lock: a Serving is replaced whole, between two requests.
+
+    Attributes:
+        folder: the server's own, where its processes meet.
+        servings: what is served for each reference; the first is what drives.
+        reason: why nothing drives.
+        followed: what the follower said last.
+        ready: whether each reference has been served since this process began, or was found not to be had.
+        workers: processes that are to serve the same.
+        draining: whether the worker was told to stop.
+        place: of this worker among the server's; whoever replaces it gets it.
+        look_now: asks the follower to look at the registry at once.
+    """
+
+    def __init__(self, folder: Path, references: tuple[str | None, ...] = (None,), workers: int = 1) -> None:
+        """Empty.
+
+        Args:
+            folder: the server's own.
+            references: what is followed; None for a folder.
+            workers: processes that are to serve the same.
+        """
+        self.folder = folder
+        self.references = references
+        self.servings: tuple[Serving | None, ...] = (None,) * len(references)
+        self.reason = "starting"
+        self.followed = Followed()
+        self.ready = False
+        self.workers = workers
+        self.draining = False
+        self.place = 0
+        self.look_now: Callable[[], None] = lambda: None
+        self._told: WorkerState | None = None
+
+    @property
+    def serving(self) -> Serving | None:
+        """What drives."""
+        return self.servings[0]
+
+    @property
+    def waits_for(self) -> str:
+        """Why it is not ready, in words."""
+        return self.reason if self.serving is None else "further versions are still being loaded"
+
+    def serve(self, index: int, serving: Serving, stage: str | None) -> None:
+        """Serves it for reference `index` from the next request on; requests that are being answered keep theirs."""
+        staged = dataclasses.replace(serving, stage=stage)
+        self.servings = (*self.servings[:index], staged, *self.servings[index + 1 :])
+
+    def of_version(self, version: str) -> Serving | None:
+        """What is served under a semantic version."""
+        return next((serving for serving in self.servings if serving and serving.version == version), None)
+
+    def of_digest(self, digest: str) -> Serving | None:
+        """What is served, whatever reference it is served for."""
+        return next((serving for serving in self.servings if serving and serving.digest == digest), None)
+
+    def served(self) -> tuple[Served, ...]:
+        """What is served, one a reference that has something."""
+        return tuple(
+            Served(
+                serving.version,
+                serving.digest,
+                serving.stage,
+                reference,
+                serving.card.name,
+                serving.engine.backend,
+                serving.engine.device.name,
+            )
+            for serving, reference in zip(self.servings, self.references, strict=True)
+            if serving
+        )
+
+    def publish(self, refused: tuple[Refused, ...] = ()) -> None:
+        """Tells the other processes of this server what this worker serves and refused, when that has changed."""
+        self.ready = self.ready or self._has_everything({each.digest for each in refused})
+        state = WorkerState(self.served(), refused, self.ready, self.place)
+        if state != self._told:
+            write_file(worker_file(self.folder, os.getpid()), state)
+            self._told = state
+            note_start(self.folder, self.workers)
+
+    def _has_everything(self, refused: set[str]) -> bool:
+        """Whether the first reference is served, and each other one too or known not to be had."""
+        answers = self.followed.answers
+        return self.serving is not None and all(
+            serving is not None
+            or (
+                index < len(answers)
+                and (answers[index].reason or {answers[index].wanted, answers[index].digest} & refused)
+            )
+            for index, serving in enumerate(self.servings)
+        )

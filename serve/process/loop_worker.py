@@ -1,0 +1,162 @@
+"""gunicorn's worker of ours: one event loop (uvloop) that answers predictions itself.
+
+gunicorn stays what it is good at: starting, counting, signalling and replacing processes. Told to stop, a worker says
+so on /readyz, goes on accepting for `drain_s` while load balancers look away, closes each connection with its
+next answer, takes what still waits in the listen queue, and leaves when all is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+import uvloop
+from gunicorn.workers.base import Worker
+
+from serve.batching.micro_batcher import Question
+from serve.batching.watchdog import EXIT_CODE, Watchdog
+from serve.dispatcher import Reception
+from serve.errors import ApiError
+from serve.following.attempts import withdraw
+from serve.settings import SWITCH_S
+from serve.telemetry import metrics
+from serve.wire.acceptor import Acceptor
+from serve.wire.connection import Connection
+from serve.wire.connection_counts import SHARES
+from serve.wire.outside import tls_context
+
+SWEEP_S = 0.1
+GC_THRESHOLD = 50_000
+"""New objects before Python looks for cycles: the lists of a large request are no reason to."""
+SETTLE_S = 0.1
+"""Between the last connection that is taken and the end of idle ones: what was sent on them is read first."""
+REPLACED_S = 2.0
+"""How long a worker whose forward hangs waits for the others."""
+
+
+class LoopWorker(Worker):  # type: ignore[misc]
+    """One process of the server. The app carries the slot and the settings as extensions.
+
+    Attributes:
+        place: in the table of how many connections each worker holds.
+    """
+
+    def __init__(self, *of_gunicorn: Any) -> None:
+        """Called in the master process, before the worker is forked."""
+        super().__init__(*of_gunicorn)
+        self.place = SHARES.give_place()
+
+    def forgotten(self) -> None:
+        """Called in the master process when the worker is gone."""
+        SHARES.take_back(self.place)
+
+    def init_process(self) -> None:
+        self._exit_code = 0
+        super().init_process()
+
+    def run(self) -> None:
+        """Until told to stop."""
+        loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(loop)
+        gc.freeze()  # what lives now lives on
+        gc.set_threshold(GC_THRESHOLD)
+        sys.setswitchinterval(SWITCH_S)
+        try:
+            loop.run_until_complete(self._serve(loop))
+        finally:
+            metrics.TALLY.flush()
+        sys.stdout.flush()
+        if self._exit_code:
+            withdraw()
+            os._exit(self._exit_code)  # a thread that hangs would keep the process
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        slot, settings = self.wsgi.extensions["slot"], self.wsgi.extensions["settings"]
+        self._loop, self._slot, self._settings = loop, slot, settings
+        self._stopped = asyncio.Event()
+        self._reception = reception = Reception(loop, self.wsgi, slot, settings)
+        reception.pieces.on_hang = self._replace
+        Watchdog(reception.turn, self._explain, settings.forward_timeout_s).start()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, self._told_to_stop, number)
+        tls = tls_context(settings.certfile, settings.keyfile) if settings.certfile else None
+        listeners = [listener.sock for listener in self.sockets]
+        self._acceptor = Acceptor(loop, listeners, reception.connections)
+        self._acceptor.start(self._connect, tls, settings.header_timeout_s, SHARES, self.place, slot)
+        reception.on_closed = self._acceptor.tell
+        self._sweep(time.monotonic())
+        await self._stopped.wait()
+        reception.stop()
+
+    def _connect(self) -> Connection:
+        return Connection(self._reception)
+
+    # Every tenth of a second.
+
+    def _sweep(self, second: float) -> None:
+        now = time.monotonic()
+        if now - second >= 1:
+            second = now
+            self._reception.replies.second()
+            self.notify()
+            if os.getppid() != self.ppid:  # the master is gone
+                self.log.info("the master process is gone: stopping")
+                self._stopped.set()
+                return
+        self._loop.call_later(SWEEP_S, self._sweep, second)
+        for connection in [c for c in self._reception.connections if c.deadline < now]:
+            connection.expire()
+        self._acceptor.tell()
+        self._reception.pieces.look()
+        metrics.TALLY.flush()
+        metrics.IN_FLIGHT.set(self._reception.in_flight)
+
+    # Stopping.
+
+    def _told_to_stop(self, number: int) -> None:
+        if number != signal.SIGTERM:
+            self._stopped.set()
+        elif not self._slot.draining:
+            self._slot.draining = self._reception.draining = True
+            self._acceptor.tell()
+            self._loop.call_later(self._settings.drain_s, self._stop_accepting, self._settings.grace_s)
+
+    def _stop_accepting(self, grace_s: float) -> None:
+        self._acceptor.stop()
+        self._loop.call_later(SETTLE_S, self._leave, time.monotonic() + grace_s)
+
+    def _leave(self, latest: float) -> None:
+        """When everything is answered, or it takes too long."""
+        for connection in list(self._reception.connections):
+            if connection.is_idle:
+                connection.transport.close()
+        if (self._reception.connections or self._reception.in_flight) and time.monotonic() < latest:
+            self._loop.call_later(0.02, self._leave, latest)
+        else:
+            self._stopped.set()
+
+    def _replace(self) -> None:
+        """A thread of this process hangs for ever: others take over."""
+        if not self._exit_code:
+            self._exit_code = EXIT_CODE
+            self.log.critical("a forward has not come to an end: this worker ends")
+            self._reception.draining = True
+            self._stop_accepting(REPLACED_S)
+
+    def _explain(self, question: Question, error: ApiError) -> bytes:
+        wire = question.wire
+        return self._reception.replies.error(error, question.door.explain, question.serving, wire.request_id, False)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Before the loop runs: told to stop while starting."""
+        sys.exit(0)
+
+    def handle_abort(self, sig: int, frame: Any) -> None:
+        """Gunicorn's own: this process has not said that it lives."""
+        os._exit(1)

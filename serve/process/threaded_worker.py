@@ -1,0 +1,121 @@
+"""gunicorn's threaded worker, with a stop that drops nothing.
+
+Told to stop, it says so on /readyz, goes on accepting for `drain_s` while load balancers look away, closes each
+connection with its next answer, takes what still waits in the listen queue, and leaves when all is answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import sys
+import threading
+import time
+import uuid
+from http import HTTPStatus
+from types import FrameType
+from typing import Any
+
+import msgspec
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
+from gunicorn.workers.gthread import ThreadWorker
+
+from serve.errors import STATUS, ApiError
+from serve.settings import SWITCH_S
+from serve.telemetry import metrics
+from serve.web.admission import HOST_IS_OURS, UNFRAMED
+from serve.wire.connection_counts import SHARES
+
+COUNT_S = 0.1
+"""After which what was counted is handed over."""
+_UNREADABLE = {
+    "bad_request": "not HTTP that can be read here",
+    "headers_too_large": "the request line or the headers are too large",
+    "internal": "internal error; the log has it",
+}
+
+
+class DrainingWorker(ThreadWorker):  # type: ignore[misc]
+    """One process of the server. The app carries the slot and the settings as extensions."""
+
+    wsgi: Any
+    _counted = 0.0
+
+    def __init__(self, *of_gunicorn: Any) -> None:
+        """Called in the master process, before the worker is forked."""
+        super().__init__(*of_gunicorn)
+        self.place = SHARES.give_place()
+
+    def forgotten(self) -> None:
+        """Called in the master process when the worker is gone."""
+        SHARES.take_back(self.place)
+
+    def notify(self) -> None:
+        """Called in each turn of the worker's loop, which takes a second at most."""
+        super().notify()
+        if time.monotonic() - self._counted > COUNT_S:
+            self._counted = time.monotonic()
+            metrics.TALLY.flush()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        sys.setswitchinterval(SWITCH_S)
+        app = self.wsgi
+
+        def closing(environ: dict[str, Any], start_response: Any) -> Any:
+            """Gunicorn would go on reading; its answer knows how to end the connection, and WSGI has no word for it."""
+            environ[HOST_IS_OURS] = True
+            answer = app(environ, start_response)
+            if UNFRAMED in environ:
+                start_response.__self__.force_close()
+            return answer
+
+        self.wsgi = closing
+        self.wsgi.extensions = app.extensions
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM: drain first, then let gunicorn's own graceful stop finish."""
+        slot = self.wsgi.extensions["slot"]
+        if slot.draining:
+            return
+        slot.draining = True
+        self.max_keepalived = -1  # gunicorn then closes each connection with its next answer, and says so in it
+        timer = threading.Timer(self.wsgi.extensions["settings"].drain_s, super().handle_exit, (sig, frame))
+        timer.daemon = True
+        timer.start()
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answers what is not HTTP in the shape of every other error, and says nothing of what came."""
+        too_large = isinstance(exc, LimitRequestHeaders | LimitRequestLine)
+        code = "headers_too_large" if too_large else "bad_request" if isinstance(exc, ParseException) else "internal"
+        if code == "internal":
+            self.log.exception("error handling a connection")
+        request_id = uuid.uuid4().hex
+        body = msgspec.json.encode(ApiError(code, _UNREADABLE[code]).body(request_id))
+        head = (
+            f"HTTP/1.1 {STATUS[code]} {HTTPStatus(STATUS[code]).phrase}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nX-Request-Id: {request_id}\r\n\r\n"
+        )
+        with contextlib.suppress(OSError):  # the client may be gone
+            client.sendall(head.encode() + body)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        if not enabled and not self.alive and self._accepting:
+            self._accept_the_rest()
+        super().set_accept_enabled(enabled)
+        if not enabled and not self.alive:
+            for listener in self.sockets:
+                listener.close()
+
+    def _accept_the_rest(self) -> None:
+        """Takes what has arrived and what waits in the listen queue; ends connections that have nothing to say."""
+        self.wait_for_and_dispatch_events(0)
+        for connection in (*self.keepalived_conns, *self.pending_conns):
+            connection.timeout = time.monotonic()
+        self.murder_keepalived()
+        self.murder_pending()
+        sys.setswitchinterval(1e-5)  # between the last look at the queue and its end no other thread should linger
+        for listener in self.sockets:
+            while select.select([listener], [], [], 0)[0]:
+                self.accept(listener)

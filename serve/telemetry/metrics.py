@@ -1,0 +1,151 @@
+"""What GET /metrics tells, summed over the workers: few numbers, with labels of few values.
+
+Counters lie in files of prometheus_client, one a process (PROMETHEUS_MULTIPROC_DIR, set before this is imported).
+What is so at this moment is read off the files in which the server's processes tell each other.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import REGISTRY, Collector
+
+from carla_mlflow.contract.control import CONTROL_NAMES
+from serve.following.refusals import FOLLOW_FILE
+from serve.run_folder import Followed, read_file, worker_states
+from serve.telemetry.dead_counters import reading
+from serve.telemetry.last_minute import LastMinute
+from serve.telemetry.metrics_buffer import Buckets, Tally
+from serve.telemetry.metrics_buffer import Metrics as TallyMetrics
+from serve.telemetry.processes import Processes
+
+if TYPE_CHECKING:
+    from serve.policy.slot import Serving
+
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+TENTHS = tuple(round(-1 + 0.1 * step, 1) for step in range(21))
+PARTS = ("queue", "decode", "inference", "total")
+
+REQUESTS = Counter("policy_requests_total", "Requests answered.", ("route", "code", "version"))
+ACTIONS = Counter("policy_actions_total", "Actions given, one an observation.", ("version",))
+LATENCY = Histogram(
+    "policy_latency_seconds",
+    "Of predictions: waiting for the forward, decoding, the forward (one for many requests), from the first byte read "
+    "to the answer.",
+    ("part",),
+    buckets=SECONDS,
+)
+BATCH_ROWS = Histogram("policy_batch_rows", "Observations in one forward.", buckets=ROWS)
+ACTION = Histogram("policy_action", "What the policy does.", ("dimension",), buckets=TENTHS)
+SATURATED = Counter("policy_saturated_total", "Actions that are full pedal or full lock.", ("dimension",))
+OUT_OF_RANGE = Counter(
+    "policy_out_of_range_total", "Values outside what training saw, or the inner 99 % of the bounds.", ("field",)
+)
+FALLBACKS = Counter("policy_fallbacks_total", "Answers that were the card's fallback.", ("reason",))
+SWAPS = Counter("policy_swaps_total", "Times that a worker began to serve another version.")
+REFUSED = Counter("policy_refusals_total", "Times that a version was refused.", ("reason",))
+UNUSABLE = Counter("policy_unusable_actions_total", "Requests for which a policy gave no usable action.", ("version",))
+CACHED = Counter("policy_result_cache_rows_total", "Rows asked of the result cache.", ("outcome",))
+IN_FLIGHT = Gauge("policy_in_flight", "Requests that are being answered.", multiprocess_mode="livesum")
+
+TALLY = Tally(
+    TallyMetrics(
+        REQUESTS,
+        ACTIONS,
+        SATURATED,
+        OUT_OF_RANGE,
+        {part: Buckets(LATENCY.labels(part), SECONDS) for part in PARTS},
+        Buckets(BATCH_ROWS, ROWS),
+        tuple(Buckets(ACTION.labels(name), TENTHS) for name in CONTROL_NAMES),
+    ),
+    LastMinute(MULTIPROCESS_FOLDER),
+)
+
+_counting = threading.Lock()
+_counted: dict[int, tuple[int, int]] = {}
+
+
+def count_cache(serving: Serving) -> None:
+    """Counts what a result cache was asked since this was called last."""
+    cache = serving.cache
+    if cache is None:
+        return
+    with _counting:
+        if id(cache) not in _counted:
+            _counted.clear()  # those of versions that are not served any more
+        hits, misses = _counted.get(id(cache), (0, 0))
+        _counted[id(cache)] = (cache.hits, cache.misses)
+        CACHED.labels("hit").inc(max(cache.hits - hits, 0))
+        CACHED.labels("miss").inc(max(cache.misses - misses, 0))
+
+
+def last_minute() -> dict[str, list[tuple[float | None, int]]]:
+    """Latency in seconds and what the policy did, of all workers: buckets as upper bound (None: none) and count.
+
+    Pedals begin at 0, below which no control lies.
+    """
+    counts, found = TALLY.last_minute(), {}
+    for name, bounds in (("latency", SECONDS), *((name, TENTHS) for name in CONTROL_NAMES)):
+        lowest = 0.0 if name in ("throttle", "brake") else -1.0
+        pairs = zip([*bounds, None], counts.get(name, [0] * (len(bounds) + 1)), strict=True)
+        found[name] = [(bound, count) for bound, count in pairs if bound is None or bound >= lowest]
+    return found
+
+
+class ServerState(Collector):
+    """What is so now: which versions are served, and whether the registry answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges, read off the run folder."""
+        info = GaugeMetricFamily(
+            "policy_model_info",
+            "Versions that are served.",
+            labels=("name", "version", "digest", "stage", "backend", "device"),
+        )
+        states = worker_states(self._folder)
+        served = {
+            (v.name, v.version, v.digest, v.stage or "", v.backend, v.device) for state in states for v in state.served
+        }
+        for labels in sorted(served):
+            info.add_metric(labels, 1)
+        yield info
+        followed = read_file(self._folder / FOLLOW_FILE, Followed)
+        if followed is not None:
+            yield GaugeMetricFamily(
+                "policy_registry_up", "Whether the registry answered the last look.", followed.registry == "ok"
+            )
+            yield GaugeMetricFamily(
+                "policy_registry_answered_timestamp_seconds",
+                "When the registry answered last.",
+                followed.looked_at or 0.0,
+            )
+
+
+def render(folder: Path) -> bytes:
+    """All of it in Prometheus's text format.
+
+    Args:
+        folder: the server's run folder.
+    """
+    TALLY.flush()
+    registry = CollectorRegistry()
+    registry.register(ServerState(folder))
+    if MULTIPROCESS_FOLDER in os.environ:
+        registry.register(Processes(folder))
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        with reading(Path(os.environ[MULTIPROCESS_FOLDER])):
+            return generate_latest(registry)
+    return generate_latest(registry) + generate_latest(REGISTRY)

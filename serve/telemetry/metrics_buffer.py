@@ -1,0 +1,161 @@
+"""What a worker counts, kept in plain numbers and handed to prometheus_client ten times a second.
+
+One increment of prometheus_client costs as much as a tenth of a request; a worker that is killed loses
+what it counted in its last tenth of a second.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter as Numbers
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Counter, Histogram
+
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
+from serve.telemetry.last_minute import Counts, LastMinute
+
+MOST_ROWS, MOST_BATCHES, MOST_ANSWERS = 512, 128, 512
+"""What waits to be counted: rows, forwards, answers. More at once would hold up a request."""
+
+
+class Buckets:
+    """A histogram in plain numbers."""
+
+    def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
+        self._histogram, self._bounds = histogram, bounds
+        self._counts, self._sum = [0] * (len(bounds) + 1), 0.0
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Takes one or more values."""
+        places = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
+        self._counts = (places + self._counts).tolist()
+        self._sum += float(values.sum(dtype=np.float64))
+
+    @property
+    def counts(self) -> list[int]:
+        """What has come since the last flush; the last bucket has no bound."""
+        return self._counts
+
+    def flush(self) -> None:
+        """Hands over. prometheus_client has no public way to add more than one value at once."""
+        for bucket, count in zip(self._histogram._buckets, self._counts, strict=True):
+            if count:
+                bucket.inc(count)
+        if any(self._counts):
+            self._histogram._sum.inc(self._sum)
+            self._counts, self._sum = [0] * len(self._counts), 0.0
+
+
+class Seen(NamedTuple):
+    """A forward, to be looked at later: whose, how long it took, and the rows that the policy decided on."""
+
+    version: str
+    inference_s: float
+    specs: tuple[ArraySpec, ...]
+    observations: Mapping[str, NDArray[Any]]
+    control: NDArray[np.float32]
+
+
+class Metrics(NamedTuple):
+    """Where the counts go."""
+
+    requests: Counter
+    actions: Counter
+    saturated: Counter
+    out_of_range: Counter
+    parts: dict[str, Buckets]
+    rows: Buckets
+    dimensions: tuple[Buckets, ...]
+
+
+class Tally:
+    """Counts of one worker. Safe to call from several threads."""
+
+    def __init__(self, metrics: Metrics, minute: LastMinute) -> None:
+        self._metrics, self._minute = metrics, minute
+        self._lock = threading.Lock()
+        self._answers: list[tuple[tuple[str, int, str], float | None, float | None, float | None]] = []
+        self._actions: Numbers[str] = Numbers()
+        self._requests: Numbers[tuple[str, int, str]] = Numbers()
+        self._seen: list[Seen] = []
+        self._rows = 0
+
+    def answered(
+        self,
+        route: str,
+        code: int,
+        version: str,
+        queue_s: float | None = None,
+        total_s: float | None = None,
+        decode_s: float | None = None,
+    ) -> None:
+        """One answer, and for a prediction how long it waited, took, and was decoded."""
+        self._answers.append(((route, code, version), queue_s, total_s, decode_s))  # one step: no lock is needed
+
+    def acted(self, seen: Seen) -> None:
+        """One forward."""
+        with self._lock:
+            self._seen.append(seen)
+            self._rows += len(seen.control)
+            if self._rows > MOST_ROWS or len(self._seen) > MOST_BATCHES:
+                self._look()
+            if len(self._answers) > MOST_ANSWERS:
+                self._count()
+
+    def flush(self) -> None:
+        """Hands everything to prometheus_client."""
+        with self._lock:
+            self._look()
+            self._count()
+            for labels, count in self._requests.items():
+                self._metrics.requests.labels(*labels).inc(count)
+            self._requests.clear()
+            for version, rows in self._actions.items():
+                self._metrics.actions.labels(version).inc(rows)
+            self._actions.clear()
+            control = zip(CONTROL_NAMES, self._metrics.dimensions, strict=True)
+            named = {"latency": self._metrics.parts["total"], **dict(control)}
+            self._minute.add({name: buckets.counts for name, buckets in named.items()})
+            for buckets in (*self._metrics.parts.values(), self._metrics.rows, *self._metrics.dimensions):
+                buckets.flush()
+
+    def last_minute(self) -> Counts:
+        """What all workers counted in the last minute: `latency`, and each control dimension."""
+        self.flush()
+        with self._lock:
+            return self._minute.read()
+
+    def _count(self) -> None:
+        answers = self._answers[:]  # while others append
+        del self._answers[: len(answers)]
+        self._requests.update([answer[0] for answer in answers])
+        for column, part in ((1, "queue"), (2, "total"), (3, "decode")):
+            seconds = [answer[column] for answer in answers if answer[column] is not None]
+            self._metrics.parts[part].add(np.array(seconds, dtype=np.float64))
+
+    def _look(self) -> None:
+        """The policy's own health: what it does, and whether it is asked what it knows."""
+        seen, self._seen, self._rows = self._seen, [], 0
+        if not seen:
+            return
+        for batch in seen:
+            self._actions[batch.version] += len(batch.control)
+        self._metrics.rows.add(np.array([len(batch.control) for batch in seen]))
+        self._metrics.parts["inference"].add(np.array([batch.inference_s for batch in seen]))
+        control = np.concatenate([batch.control for batch in seen])
+        at_bound = ((control >= CONTROL_HIGH) | ((control <= CONTROL_LOW) & (CONTROL_LOW < 0))).sum(axis=0)
+        for column, name in enumerate(CONTROL_NAMES):
+            self._metrics.dimensions[column].add(control[:, column])
+            self._metrics.saturated.labels(name).inc(int(at_bound[column]))
+        for specs in {id(batch.specs): batch.specs for batch in seen}.values():
+            alike = [batch.observations for batch in seen if batch.specs is specs]
+            for spec in specs:
+                values = np.concatenate([observations[spec.name] for observations in alike])
+                low, high = spec.usual
+                outside = (values < low) | (values > high)
+                self._metrics.out_of_range.labels(spec.name).inc(int(outside.sum()))

@@ -1,0 +1,82 @@
+"""OpenTelemetry: a span for each request, within the trace that its `traceparent` names, and one for its forward.
+
+Configured by OpenTelemetry's own variables: spans are sent where OTEL_EXPORTER_OTLP_ENDPOINT says, by a thread that
+drops them rather than wait.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import time
+
+from serve.telemetry.observers import Finished
+
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+LONGEST_FLUSH_MS = 1000
+"""How long a worker that ends waits for whoever takes its spans."""
+
+
+def is_tracing() -> bool:
+    """Whether the environment says where spans go."""
+    wanted = os.environ.get("OTEL_TRACES_EXPORTER", "otlp") == "otlp"
+    return wanted and any(os.environ.get(name) for name in ENDPOINTS)
+
+
+def missing() -> str | None:
+    """What lacks for spans that are wanted, in words."""
+    if is_tracing() and importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is None:
+        return "OTEL_EXPORTER_OTLP_ENDPOINT is set, which needs: pip install 'carla-mlflow[tracing]'"
+    return None
+
+
+class Spans:
+    """Makes spans of requests that were answered."""
+
+    def __init__(self) -> None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        name = os.environ.get("OTEL_SERVICE_NAME", "carla-serve")
+        provider = TracerProvider(resource=Resource.create({"service.name": name}))
+        self._sender = BatchSpanProcessor(OTLPSpanExporter())
+        provider.add_span_processor(self._sender)
+        self._tracer = provider.get_tracer("carla-serve")
+        self._parents = TraceContextTextMapPropagator()
+        atexit.register(self.flush)
+
+    def add(self, finished: Finished) -> None:
+        """Takes a request."""
+        from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+        ended, now = time.time_ns(), time.perf_counter()
+        begun = ended - int((now - finished.received) * 1e9)
+        span = self._tracer.start_span(
+            f"{finished.method} {finished.route}",
+            self._parents.extract(finished.headers),
+            SpanKind.SERVER,
+            {
+                "http.request.method": finished.method,
+                "http.route": finished.route,
+                "http.response.status_code": finished.status,
+                "policy.version": finished.version,
+                "policy.rows": finished.rows,
+                "policy.request_id": finished.request_id,
+            },
+            start_time=begun,
+        )
+        if finished.status >= 500:
+            span.set_status(Status(StatusCode.ERROR))
+        if finished.started is not None:
+            start = begun + int((finished.started - finished.received) * 1e9)
+            forward = self._tracer.start_span("forward", set_span_in_context(span), start_time=start)
+            forward.end(start + int(finished.inference_ms * 1e6))
+        span.end(ended)
+
+    def flush(self) -> None:
+        """Sends what is left, if that is soon done."""
+        self._sender.force_flush(LONGEST_FLUSH_MS)

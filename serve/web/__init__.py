@@ -1,0 +1,1 @@
+"""The Flask app: routes, pages, and what a request must bring."""

@@ -1,0 +1,209 @@
+"""The Flask app: every route of the server."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import logging
+import threading
+import time
+from typing import Any
+
+import msgspec
+import numpy as np
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from carla_mlflow import __version__
+from carla_mlflow.build import git_sha
+from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, Asked, Door, explainer
+from serve.answering.single import answer_alone
+from serve.dispatcher import find_serving
+from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
+from serve.policy.readiness import check_ready
+from serve.policy.slot import Serving, Slot
+from serve.settings import Settings
+from serve.telemetry import metrics
+from serve.telemetry.observers import OBSERVERS, Finished, tell
+from serve.web.admission import PREDICTIONS, admit, route_of_request
+from serve.web.inference_routes import add_inference
+from serve.web.initial_series import count_from_zero
+from serve.web.metadata import describe, warnings_of
+from serve.web.pages_routes import add_pages
+from serve.web.webhook import Hook
+from serve.wire.plan import (
+    HOOK_PATH,
+    check_media_type,
+    cors_headers,
+    read_budget,
+    read_json_bytes,
+)
+
+log = logging.getLogger("serve")
+
+_WARM_UP_ROWS = (1, 8, 32, 256)
+_WARM_UP_CALLS, _WARM_UP_S = 50, 0.25
+"""Of each number of rows: the most forwards, and seconds; where one alone would take longer, there is none.
+
+Parity takes no longer either."""
+
+
+def create_app(settings: Settings, slot: Slot) -> Flask:
+    """Builds the app around a slot; whoever fills the slot decides what drives."""
+    app = Flask("serve", static_folder=None)
+    app.url_map.merge_slashes = False  # who asks for // gets a 404, and no redirect to what Host says
+    app.extensions.update(slot=slot, settings=settings)
+    app.before_request(lambda: admit(settings, slot))
+    app.after_request(lambda response: _finish(response, slot, settings))
+    app.register_error_handler(Exception, _explain)
+    _add_predictions(app, settings, slot)
+    _add_probes(app, slot)
+    _add_metadata(app, settings, slot)
+    _add_metrics(app, slot)
+    add_pages(app, slot, settings)
+    add_inference(app, slot, functools.partial(_predict, slot, settings, INFERENCE))
+    if settings.webhook_secret:
+        _add_hook(app, Hook(settings.webhook_secret), slot)
+    return app
+
+
+def _finish(response: Response, slot: Slot, settings: Settings) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    serving = g.get("serving") or slot.serving
+    if serving:
+        response.headers["X-Policy-Version"] = serving.version
+        response.headers["X-Policy-Digest"] = serving.digest
+    for line in cors_headers(request.headers.get("Origin", ""), settings).decode().splitlines():
+        name, _, value = line.partition(": ")
+        response.headers[name] = value
+    route = route_of_request()
+    version, now = serving.version if serving else "", time.perf_counter()
+    status, total_s, alone = response.status_code, now - g.received if route in PREDICTIONS else None, g.get("alone")
+    if alone is None:
+        metrics.TALLY.answered(route, status, version, None, total_s)
+    else:
+        metrics.TALLY.answered(route, status, version, alone.started - g.received, total_s, alone.decode_s)
+    if OBSERVERS:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        told = Finished(request.method, route, status, version, g.request_id, headers, g.received, now)
+        if alone is not None:
+            told = told._replace(started=alone.started, inference_ms=alone.inference_ms, rows=alone.rows)
+        tell(told)
+    return response
+
+
+def _explain(error: Exception) -> Response:
+    known = from_status(error.code or 500) if isinstance(error, HTTPException) else from_core(error)
+    if known.code == "internal":
+        log.error("request %s failed", g.request_id, exc_info=error, extra={"request_id": g.request_id})
+    body = explainer(request.path)(known, g.request_id)
+    response = _json(msgspec.json.encode(body), known.status)
+    if known.code in {"not_ready", "overloaded"}:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, HTTPException) and known.code == "method_not_allowed":
+        response.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+    return response
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, content_type="application/json")
+
+
+def _ready(slot: Slot) -> Serving:
+    serving = slot.serving
+    if serving is None:
+        raise ApiError("not_ready", slot.reason)
+    g.serving = serving
+    return serving
+
+
+def _add_predictions(app: Flask, settings: Settings, slot: Slot) -> None:
+    for door in (PREDICT, INVOCATIONS):
+        app.add_url_rule(door.route, door.route, functools.partial(_predict, slot, settings, door), methods=["POST"])
+
+
+def _predict(
+    slot: Slot, settings: Settings, door: Door, version: str | None = None, name: str | None = None
+) -> Response:
+    g.serving = serving = find_serving(slot, version or request.args.get("version"), name)
+    media_type = check_media_type(request.headers.get("Content-Type", ""), door)
+    json_bytes = read_json_bytes(request.headers.get("Inference-Header-Content-Length"))
+    budgets = [settings.budget_ms or None, read_budget(request.headers.get("X-Request-Budget-Ms"))]
+    budget = min((budget for budget in budgets if budget is not None), default=None)
+    g.alone = answer_alone(door, serving, Asked(g.body, media_type, json_bytes), g.received, budget)
+    answer = g.alone.answer
+    response = Response(answer.body, content_type=answer.media_type)
+    if answer.json_bytes is not None:
+        response.headers["Inference-Header-Content-Length"] = str(answer.json_bytes)
+    return response
+
+
+def _add_probes(app: Flask, slot: Slot) -> None:
+    @app.get("/healthz")
+    def healthz() -> dict[str, Any]:
+        return {"status": "alive", "service_version": __version__, "git_sha": git_sha()}
+
+    @app.get("/readyz")
+    def readyz() -> dict[str, Any]:
+        serving = _ready(slot)
+        check_ready(slot)
+        if slot.draining:
+            raise ApiError("not_ready", "stopping")
+        warnings = [] if serving.engine.pinned else ["unpinned: no digest was given for this folder"]
+        return {"ready": True, "warnings": warnings + warnings_of(slot)}
+
+    @app.get("/ping")
+    @app.get("/health")
+    def ping() -> Response:
+        _ready(slot)
+        check_ready(slot)
+        return _json(b"\n")
+
+    @app.get("/version")
+    def version() -> Response:
+        return Response(importlib.metadata.version("mlflow-skinny"), content_type="text/html; charset=utf-8")
+
+
+def _add_metadata(app: Flask, settings: Settings, slot: Slot) -> None:
+    warming = threading.Lock()
+
+    @app.get("/metadata")
+    def metadata() -> Response:
+        serving = _ready(slot)
+        return _json(msgspec.json.encode(describe(serving, slot, settings)))
+
+    @app.post("/warmup")
+    def warmup() -> Response:
+        serving = _ready(slot)
+        if not warming.acquire(blocking=False):
+            raise ApiError("overloaded", "another warm-up is running")
+        try:
+            serving.engine.verify_parity(max(1, int(_WARM_UP_S * 1e3 / serving.row_ms)))
+            fast = [rows for rows in _WARM_UP_ROWS if rows == 1 or rows * serving.row_ms <= _WARM_UP_S * 1e3]
+            timings = {str(rows): _timing(serving, rows) for rows in fast}
+        finally:
+            warming.release()
+        body = {"version": serving.version, "digest": serving.digest, "timings_ms": timings}
+        return _json(msgspec.json.encode(body))
+
+
+def _add_metrics(app: Flask, slot: Slot) -> None:
+    @app.get("/metrics")
+    def tell_metrics() -> Response:
+        count_from_zero(slot)
+        return Response(metrics.render(slot.folder), content_type=metrics.CONTENT_TYPE)
+
+
+def _add_hook(app: Flask, hook: Hook, slot: Slot) -> None:
+    @app.post(HOOK_PATH)
+    def hear() -> dict[str, Any]:
+        if hook.is_news(request.headers, g.body):
+            slot.look_now()
+        return {}
+
+
+def _timing(serving: Serving, rows: int) -> dict[str, float]:
+    ends, timings = time.monotonic() + _WARM_UP_S, serving.engine.warm_up(rows, 1)
+    while len(timings) < _WARM_UP_CALLS and time.monotonic() < ends:
+        timings += serving.engine.warm_up(rows, 1)
+    return {f"p{q}": round(float(np.percentile(timings, q)), 4) for q in (50, 99)}

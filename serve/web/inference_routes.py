@@ -1,0 +1,76 @@
+"""GET /v2…: what the Open Inference Protocol tells of a server and its models. Nothing here loads or unloads one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, Response, g
+
+from carla_mlflow import __version__
+from serve.codecs.infer_header import DATATYPES
+from serve.dispatcher import find_serving
+from serve.errors import ApiError
+from serve.policy.readiness import check_ready
+from serve.policy.slot import Serving, Slot
+
+
+def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> None:
+    """Adds the protocol's routes.
+
+    Args:
+        app: that gets them.
+        slot: what is served.
+        infer: answers a request for a name and a version.
+    """
+
+    def find(name: str, version: str | None = None) -> Serving:
+        g.serving = serving = find_serving(slot, version, name)
+        return serving
+
+    @app.get("/v2")
+    def server() -> dict[str, Any]:
+        return {"name": "carla-serve", "version": __version__, "extensions": ["binary_tensor_data"]}
+
+    @app.get("/v2/health/live")
+    def live() -> dict[str, Any]:
+        return {"live": True}
+
+    @app.get("/v2/health/ready")
+    def server_ready() -> dict[str, Any]:
+        if slot.draining:
+            raise ApiError("not_ready", "stopping")
+        check_ready(slot)
+        return {"ready": True}
+
+    @app.get("/v2/models/<name>")
+    @app.get("/v2/models/<name>/versions/<version>")
+    def model(name: str, version: str | None = None) -> dict[str, Any]:
+        return describe_model(find(name, version), slot)
+
+    @app.get("/v2/models/<name>/ready")
+    @app.get("/v2/models/<name>/versions/<version>/ready")
+    def model_ready(name: str, version: str | None = None) -> dict[str, Any]:
+        found = find(name, version)
+        check_ready(slot)
+        return {"name": found.card.name, "ready": True}
+
+    app.add_url_rule("/v2/models/<name>/infer", "infer", infer, methods=["POST"])
+    app.add_url_rule("/v2/models/<name>/versions/<version>/infer", "infer_version", infer, methods=["POST"])
+
+
+def describe_model(serving: Serving, slot: Slot) -> dict[str, Any]:
+    """The protocol's metadata of a model, from its card."""
+    outputs = serving.inference.outputs.items()
+    return {
+        "name": serving.card.name,
+        "versions": list(dict.fromkeys(served.version for served in slot.served())),
+        "platform": serving.engine.backend,
+        "inputs": [
+            {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": [-1, *spec.shape]}
+            for spec in serving.engine.specs
+        ],
+        "outputs": [
+            {"name": name, "datatype": "FP32", "shape": [-1, width] if width else [-1]} for name, width in outputs
+        ],
+    }

@@ -1,0 +1,36 @@
+"""Counters that are there before their first event: `increase()` does not see the value that a series begins with."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from carla_mlflow.contract.control import CONTROL_NAMES
+from serve.errors import STATUS
+from serve.policy.slot import Slot
+from serve.run_folder import Kind
+from serve.telemetry import metrics
+from serve.web.admission import PREDICTIONS
+
+CODES = sorted({200, *STATUS.values()})
+
+
+def count_from_zero(slot: Slot) -> None:
+    """Begins every series that is known by now. What has begun goes on."""
+    for name in CONTROL_NAMES:
+        metrics.SATURATED.labels(name)
+    for kind in get_args(Kind):
+        metrics.REFUSED.labels(kind)
+    metrics.FALLBACKS.labels("deadline_exceeded")
+    for serving in slot.servings:
+        if serving is None:
+            continue
+        metrics.ACTIONS.labels(serving.version)
+        metrics.UNUSABLE.labels(serving.version)
+        for spec in serving.predict.watched:
+            metrics.OUT_OF_RANGE.labels(spec.name)
+        if serving.cache is not None:
+            metrics.CACHED.labels("hit")
+            metrics.CACHED.labels("miss")
+        for route in PREDICTIONS:
+            for code in CODES:
+                metrics.REQUESTS.labels(route, code, serving.version)

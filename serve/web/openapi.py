@@ -1,0 +1,158 @@
+"""GET /openapi.json: what this server takes and gives, derived from the card of the policy that drives."""
+
+from __future__ import annotations
+
+from carla_mlflow import __version__
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, scale_words
+from carla_mlflow.inference.sampling import MAX_SEED
+from serve.errors import STATUS
+from serve.settings import Settings
+from serve.web.openapi_inference import inference_paths, inference_schemas
+from serve.web.openapi_shapes import ASKED, Json, array_of, body, fields, json_content, operation, ref
+from serve.wire.plan import HOOK_PATH, OPEN_PATHS
+
+
+def openapi(card: Card, settings: Settings, has_hook: bool) -> Json:
+    """An OpenAPI 3.1 document.
+
+    Args:
+        card: of the policy that drives.
+        settings: of the server.
+        has_hook: whether MLflow's webhook is heard.
+    """
+    paths = {**_prediction_paths(card), **inference_paths(card), **_probe_paths()}
+    if has_hook:
+        paths[HOOK_PATH] = {"post": operation("MLflow's signed webhook", {"200": _object("heard")}, "unauthorized")}
+    document: Json = {
+        "openapi": "3.1.0",
+        "info": {"title": f"{card.name} {card.version}", "version": __version__, "description": card.description},
+        "paths": paths,
+        "components": {"schemas": {**_schemas(card, settings), **inference_schemas(card, settings)}},
+    }
+    if settings.api_key:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
+        for path in (*OPEN_PATHS, HOOK_PATH):
+            for described in paths.get(path, {}).values():
+                described["security"] = []
+    return document
+
+
+def example(card: Card) -> Json:
+    """An observation that the policy takes."""
+    return {name: array[0].tolist() for name, array in card.observation_spec.example(1).items()}
+
+
+def value_schema(spec: ArraySpec) -> Json:
+    """The JSON Schema of one field of one observation."""
+    number: Json = {"type": "integer" if spec.dtype == "uint8" else "number"}
+    open_low, open_high = spec.is_open
+    number |= {} if open_low.any() else {"minimum": float(spec.lows.min())}
+    number |= {} if open_high.any() else {"maximum": float(spec.highs.max())}
+    schema = number
+    for size in reversed(spec.shape):
+        schema = array_of(schema, size, size)
+    schema = {**schema, "description": f"{spec.dtype}, {spec.unit}"}
+    if len(spec.shape) > 1:
+        text = fields({"base64": {"type": "string", "contentEncoding": "base64"}}, "base64")
+        return {"oneOf": [schema, text]}
+    return schema
+
+
+def _schemas(card: Card, settings: Settings) -> Json:
+    specs = card.observation_spec
+    bounds = zip(CONTROL_NAMES, CONTROL_LOW.tolist(), CONTROL_HIGH.tolist(), strict=True)
+    action = {name: {"type": "number", "minimum": low, "maximum": high} for name, low, high in bounds}
+    observation = fields({spec.name: value_schema(spec) for spec in specs}, *specs.names)
+    seed = {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_SEED}
+    options = {
+        "deterministic": {"type": ["boolean", "null"], "default": True},
+        "seed": seed,
+        "budget_ms": {"type": ["number", "null"], "minimum": 0},
+        "details": {"type": ["boolean", "null"], "default": False},
+    }
+    question = {"observations": array_of(ref("Observation"), 1, settings.max_batch), **options}
+    answer = {
+        "actions": array_of(ref("Action")),
+        "version": {"type": "string"},
+        "digest": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
+        "deterministic": {"type": "boolean"},
+        "seed": {"type": "integer"},
+        "timing_ms": {"type": "object", "additionalProperties": {"type": "number"}},
+        "details": array_of(_detail(card)),
+    }
+    error = {name: {"type": "string"} for name in ("message", "field", "request_id")}
+    error["code"] = {"type": "string", "enum": list(STATUS)}  # type: ignore[dict-item]
+    mlflow_error = {name: {"type": "string"} for name in ("error_code", "message", "code", "request_id")}
+    return {
+        "Observation": observation,
+        "Action": fields(action, *CONTROL_NAMES),
+        "Question": {**fields(question, "observations"), "examples": [{"observations": [example(card)]}]},
+        "Answer": fields(answer, "actions", "version", "digest", "deterministic", "timing_ms"),
+        "Error": fields({"error": fields(error, "code", "message", "request_id"), "fallback": ref("Action")}, "error"),
+        "MlflowError": fields({**mlflow_error, "fallback": ref("Action")}, *mlflow_error),
+        "Rows": array_of(ref("Observation"), 1, settings.max_batch),
+        "Params": fields({"deterministic": {"type": ["boolean", "null"]}, "seed": seed}),
+    }
+
+
+def _detail(card: Card) -> Json:
+    """What a row is told of how its action came about."""
+    bounds = zip(card.action.raw, *(bound.tolist() for bound in card.action.bounds), strict=True)
+    raw = {
+        name: {"type": "number", "minimum": low, "maximum": high, "description": scale_words(card.action, name)}
+        for name, low, high in bounds
+    }
+    return fields({"raw": fields(raw, *raw), "distribution": {"type": "object"}}, "raw", "distribution")
+
+
+def _prediction_paths(card: Card) -> Json:
+    budget = {
+        "name": "X-Request-Budget-Ms", "in": "header", "required": False,
+        "schema": {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$"},
+        "description": "milliseconds that the answer is worth waiting for; after that 504 with the card's fallback",
+    }  # fmt: skip
+    version = {
+        "name": "version", "in": "query", "required": False, "schema": {"type": "string", "enum": [card.version]},
+        "description": "a version that is served beside what drives (--also)",
+    }  # fmt: skip
+    predict = operation("what the policy does", {"200": body("Answer")}, *ASKED)
+    predict |= {"requestBody": json_content("Question"), "parameters": [version, budget]}
+    forms = [
+        fields({name: ref("Rows"), "params": ref("Params")}, name)
+        for name in ("dataframe_records", "instances", "inputs")
+    ]
+    given = {"predictions": array_of(ref("Action"))}
+    success = {
+        "description": "as MLflow answers",
+        "content": {"application/json": {"schema": fields(given, "predictions")}},
+    }
+    invocations = operation("MLflow's scoring protocol", {"200": success}, *ASKED, error="MlflowError")
+    content = {"application/json": {"schema": {"oneOf": forms}, "example": {"inputs": [example(card)]}}}
+    invocations |= {"requestBody": {"required": True, "content": content}, "parameters": [version, budget]}
+    return {"/predict": {"post": predict}, "/invocations": {"post": invocations}}
+
+
+def _probe_paths() -> Json:
+    text = {"200": {"description": "text", "content": {"text/plain": {"schema": {"type": "string"}}}}}
+    html = {"200": {"description": "a page", "content": {"text/html": {"schema": {"type": "string"}}}}}
+    return {
+        "/healthz": {"get": operation("whether the process is alive", {"200": _object("alive")})},
+        "/readyz": {"get": operation("whether a policy drives", {"200": _object("ready")}, "not_ready")},
+        "/metadata": {
+            "get": operation("what drives, and how it came here", {"200": _object("the card and more")}, "not_ready")
+        },
+        "/warmup": {
+            "post": operation("parity and timings again", {"200": _object("timings")}, "not_ready", "overloaded")
+        },
+        "/metrics": {"get": operation("for Prometheus", text)},
+        "/openapi.json": {"get": operation("this document", {"200": _object("OpenAPI")}, "not_ready")},
+        "/": {"get": operation("what drives, for people", html)},
+        "/docs": {"get": operation("this document, to be read", html)},
+    }
+
+
+def _object(description: str) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": {"type": "object"}}}}

@@ -1,0 +1,69 @@
+"""The part of the OpenAPI document that is the Open Inference Protocol."""
+
+from __future__ import annotations
+
+import math
+
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.control import CONTROL_NAMES
+from serve.codecs.infer_header import DATATYPES
+from serve.settings import Settings
+from serve.web.openapi_shapes import ASKED, Json, array_of, body, fields, json_content, operation, ref
+
+
+def inference_schemas(card: Card, settings: Settings) -> Json:
+    """Requests and answers with tensors as JSON."""
+    specs = card.observation_spec
+    tensors = [_tensor(spec) for spec in specs]
+    example = [
+        {"name": spec.name, "shape": [1, *spec.shape], "datatype": DATATYPES[spec.dtype],
+         "data": spec.generate_value().ravel().tolist()}
+        for spec in specs
+    ]  # fmt: skip
+    inputs = {"type": "array", "prefixItems": tensors, "minItems": len(specs), "maxItems": len(specs)}
+    infer = fields({"id": {"type": "string", "maxLength": 256}, "inputs": inputs}, "inputs")
+    output = {"name": {"type": "string"}, "datatype": {"const": "FP32"}, "shape": array_of({"type": "integer"})}
+    answer = {
+        "model_name": {"type": "string"},
+        "model_version": {"type": "string"},
+        "id": {"type": "string"},
+        "parameters": {"type": "object"},
+        "outputs": array_of(fields({**output, "data": array_of({"type": "number"})}, "name", "datatype", "shape")),
+    }
+    error = {name: {"type": "string"} for name in ("error", "code", "request_id")}
+    description = f"one observation of many, up to {settings.max_batch}; tensors may follow as bytes instead"
+    return {
+        "InferQuestion": {**infer, "examples": [{"inputs": example}], "description": description},
+        "InferAnswer": fields(answer, "model_name", "model_version", "outputs"),
+        "InferError": fields({**error, "fallback": ref("Action")}, "error", "code", "request_id"),
+    }
+
+
+def _tensor(spec: ArraySpec) -> Json:
+    size = math.prod(spec.shape)
+    number = {"type": "number", "minimum": float(spec.lows.max()), "maximum": float(spec.highs.min())}
+    named = {"name": {"const": spec.name}, "datatype": {"const": DATATYPES[spec.dtype]}}
+    properties = {**named, "shape": {"const": [1, *spec.shape]}, "data": array_of(number, size, size)}
+    return fields(properties, *properties)
+
+
+def inference_paths(card: Card) -> Json:
+    """The protocol's routes."""
+    model = f"/v2/models/{card.name}"
+    told = {"200": {"description": "told", "content": {"application/json": {"schema": {"type": "object"}}}}}
+
+    def tell(summary: str, *codes: str) -> Json:
+        return {"get": operation(summary, told, *codes, error="InferError")}
+
+    outputs = ", ".join(CONTROL_NAMES)
+    infer = operation(f"{outputs} as tensors", {"200": body("InferAnswer")}, *ASKED, error="InferError")
+    infer["requestBody"] = json_content("InferQuestion")
+    return {
+        "/v2": tell("the server"),
+        "/v2/health/live": tell("whether it is alive"),
+        "/v2/health/ready": tell("whether a policy drives", "not_ready"),
+        model: tell("inputs and outputs", "not_ready"),
+        f"{model}/ready": tell("whether it drives", "not_ready"),
+        f"{model}/infer": {"post": infer},
+    }

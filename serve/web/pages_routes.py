@@ -1,0 +1,48 @@
+"""Pages for people: what drives, and the API to be read and tried. Nothing is fetched from elsewhere."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import msgspec
+from flask import Flask, Response, g
+
+from serve.errors import ApiError
+from serve.policy.slot import Slot
+from serve.settings import Settings
+from serve.web.openapi import openapi
+
+PAGES = Path(__file__).parent / "pages"
+FILES = (
+    ("/", "status.html", "text/html"),
+    ("/docs", "docs.html", "text/html"),
+    ("/pages/status.js", "status.js", "text/javascript"),
+    ("/pages/docs.js", "docs.js", "text/javascript"),
+    ("/pages/pages.css", "pages.css", "text/css"),
+)
+POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+"""Content-Security-Policy: no script but our files, no other host."""
+
+
+def add_pages(app: Flask, slot: Slot, settings: Settings) -> None:
+    """Adds /openapi.json, /docs, and the status page at /."""
+
+    @app.get("/openapi.json")
+    def document() -> Response:
+        if slot.serving is None:
+            raise ApiError("not_ready", slot.reason)
+        g.serving = slot.serving
+        described = openapi(slot.serving.card, settings, bool(settings.webhook_secret))
+        return Response(msgspec.json.encode(described), content_type="application/json")
+
+    for route, name, media_type in FILES:
+        app.add_url_rule(route, name, functools.partial(_page, name, media_type))
+
+
+def _page(name: str, media_type: str) -> Response:
+    response = Response((PAGES / name).read_bytes(), content_type=f"{media_type}; charset=utf-8")
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-cache"
+    return response
