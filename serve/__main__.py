@@ -33,9 +33,8 @@ from serve.folder_lock import hold, remove_unused
 from serve.following.attempts import withdraw
 from serve.following.follower_process import FollowerProcess
 from serve.following.last_served import cache_folder
-from serve.following.refusals import FOLLOW_FILE, RUN_FOLDER
 from serve.policy.slot import Slot
-from serve.run_folder import MASTER, METRICS, Followed, WorkerState, read_file, worker_file
+from serve.run_folder import FOLLOW_FILE, MASTER, METRICS, RUN_FOLDER, Followed, WorkerState, read_file, worker_file
 from serve.settings import Settings
 from serve.telemetry.last_minute import minute_file
 from serve.telemetry.log_setup import ServerLog, start_logging

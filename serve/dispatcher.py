@@ -16,10 +16,11 @@ from serve.batching.busy_poll import BusyPoll
 from serve.batching.chunked_executor import Pieces
 from serve.batching.micro_batcher import Outcomes, Question, Turn
 from serve.errors import ApiError, from_core
-from serve.policy.slot import Serving, Slot
+from serve.policy.slot import Serving, Slot, find_serving
 from serve.settings import Settings
 from serve.telemetry import metrics
-from serve.telemetry.observers import OBSERVERS, finished, tell
+from serve.telemetry.observers import OBSERVERS, tell
+from serve.telemetry.request_record import Finished
 from serve.web.bridge import Bridge
 from serve.web.unknown_routes import Routes
 from serve.wire.connection import Connection
@@ -47,7 +48,7 @@ class Reception:
 
     def __init__(self, loop: AbstractEventLoop, app: Flask, slot: Slot, settings: Settings) -> None:
         self._loop, self._slot, self._settings = loop, slot, settings
-        self.planner = Planner(settings, Routes(app))
+        self.planner = Planner(settings, Routes(app).refusal)
         self.connections: set[Connection] = set()
         self.on_closed: Callable[[], None] = lambda: None
         self.in_flight = 0
@@ -179,16 +180,21 @@ class Reception:
         self.bridge.stop()
 
 
-def find_serving(slot: Slot, version: str | None, name: str | None) -> Serving:
-    """What a request asks for by version and name, else what drives.
-
-    Raises:
-        ApiError: not_ready or version_not_found.
-    """
-    serving = slot.serving if version is None else slot.of_version(version)
-    if serving is None and not slot.ready:
-        raise ApiError("not_ready", slot.waits_for)
-    if serving is None or name not in (None, serving.card.name):
-        known = ", ".join(dict.fromkeys(served.version for served in slot.served())) or "none yet"
-        raise ApiError("version_not_found", f"is not served here; served: {known}", "version" if version else "name")
-    return serving
+def finished(
+    request: Request,
+    status: int,
+    serving: Serving | None,
+    ended: float,
+    started: float | None = None,
+    answered: Answered | None = None,
+) -> Finished:
+    """What is to be told of a request of the event loop's."""
+    plan = request.plan
+    route = plan.door.route if plan and plan.door else "other"
+    method, headers = (plan.head.method, plan.head.headers) if plan else ("", {})
+    version = serving.version if serving else ""
+    asked = Finished(method, route, status, version, request.request_id, headers, request.received, ended, started)
+    if answered is None:
+        return asked
+    rows = answered.stop - answered.start
+    return asked._replace(inference_ms=answered.batch.actions.inference_ms, rows=rows)

@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from carla_mlflow.errors import ArtifactError, CrashError, ParityError
+
 METRICS = "metrics"
 """The folder in the run folder where each process counts."""
 STATUS_FILE = "POLICY_FOLLOW_STATUS"
@@ -155,3 +157,33 @@ def note_start(folder: Path, workers: int) -> bool:
         with contextlib.suppress(OSError):  # a disk that is full: the next one counts again
             started.touch()
     return True
+
+
+FOLLOW_FILE = "follow.json"
+
+
+RUN_FOLDER = "carla-serve-"
+"""How the name of a server's run folder begins, in the system's folder for temporary files."""
+
+
+def kind_of(error: Exception) -> Kind:
+    """The sort of reason that an error is."""
+    if isinstance(error, ParityError):
+        return "parity"
+    if isinstance(error, CrashError):
+        return "crash"
+    return "integrity" if isinstance(error, ArtifactError) else "other"
+
+
+def list_refused(folder: Path) -> list[Refused]:
+    """What one server refused lately, by its follower or by any of its workers, once a digest.
+
+    Args:
+        folder: the server's run folder.
+    """
+    followed = read_file(folder / FOLLOW_FILE, Followed) or Followed()
+    every = [*followed.refused, *(refused for state in worker_states(folder) for refused in state.refused)]
+    found: dict[str, Refused] = {}
+    for refused in sorted(every, key=lambda refused: refused.since):
+        found.setdefault(refused.digest, refused)
+    return list(found.values())

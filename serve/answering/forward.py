@@ -98,7 +98,8 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[A
     watched = serving.predict.watched
     looked_at = {spec.name: observations[spec.name] for spec in watched}
     metrics.TALLY.acted(Seen(serving.version, actions.inference_ms / 1e3, watched, looked_at, actions.control))
-    metrics.count_cache(serving)
+    if serving.cache is not None:
+        metrics.count_cache(serving.cache)
     batch, answers, start = BatchActions(actions), list[Answered | Exception](), 0
     for count in counts:
         answers.append(Answered(batch, start, start + count))

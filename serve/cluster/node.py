@@ -21,8 +21,7 @@ import msgspec
 
 from serve.folder_lock import hold
 from serve.following.follower_process import FollowerProcess
-from serve.following.refusals import FOLLOW_FILE
-from serve.run_folder import METRICS, worker_file
+from serve.run_folder import FOLLOW_FILE, METRICS, worker_file
 from serve.settings import Settings
 from serve.telemetry.last_minute import minute_file
 

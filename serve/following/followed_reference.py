@@ -15,9 +15,9 @@ from carla_mlflow.escaping import one_line
 from registry.rules.reference import parse_reference
 from serve.following.arrivals import Arrivals
 from serve.following.last_served import recall, remember
-from serve.following.refusals import Refusals, kind_of
+from serve.following.refusals import Refusals
 from serve.policy.loading import Failure
-from serve.run_folder import Status, worker_states
+from serve.run_folder import Status, kind_of, worker_states
 from serve.settings import Settings
 from serve.telemetry import metrics
 

@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from carla_mlflow.errors import ArtifactError, CrashError, ParityError
-from serve.run_folder import Followed, Kind, Refused, read_file, worker_states
+from serve.run_folder import Kind, Refused
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 MOST = 32
 """Refusals that are remembered."""
-FOLLOW_FILE = "follow.json"
-RUN_FOLDER = "carla-serve-"
-"""How the name of a server's run folder begins, in the system's folder for temporary files."""
-
-
-def kind_of(error: Exception) -> Kind:
-    """The sort of reason that an error is."""
-    if isinstance(error, ParityError):
-        return "parity"
-    if isinstance(error, CrashError):
-        return "crash"
-    return "integrity" if isinstance(error, ArtifactError) else "other"
 
 
 @dataclass
@@ -82,17 +68,3 @@ class Refusals:
     def listed(self) -> tuple[Refused, ...]:
         """Oldest first."""
         return tuple(entry.refused for entry in self._entries.values())
-
-
-def list_refused(folder: Path) -> list[Refused]:
-    """What one server refused lately, by its follower or by any of its workers, once a digest.
-
-    Args:
-        folder: the server's run folder.
-    """
-    followed = read_file(folder / FOLLOW_FILE, Followed) or Followed()
-    every = [*followed.refused, *(refused for state in worker_states(folder) for refused in state.refused)]
-    found: dict[str, Refused] = {}
-    for refused in sorted(every, key=lambda refused: refused.since):
-        found.setdefault(refused.digest, refused)
-    return list(found.values())

@@ -19,10 +19,9 @@ from carla_mlflow.inference.engine import Engine
 from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec
 from serve.codecs.scoring import ScoringCodec
-from serve.following.refusals import kind_of
 from serve.policy.agreed_backend import load_agreed
 from serve.policy.slot import Serving
-from serve.run_folder import Kind
+from serve.run_folder import Kind, kind_of
 from serve.settings import Settings
 
 if TYPE_CHECKING:

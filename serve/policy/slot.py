@@ -15,6 +15,7 @@ from carla_mlflow.inference.engine import Engine
 from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec
 from serve.codecs.scoring import ScoringCodec
+from serve.errors import ApiError
 from serve.run_folder import Followed, Refused, Served, WorkerState, note_start, worker_file, write_file
 
 if TYPE_CHECKING:
@@ -159,3 +160,18 @@ class Slot:
             )
             for index, serving in enumerate(self.servings)
         )
+
+
+def find_serving(slot: Slot, version: str | None, name: str | None) -> Serving:
+    """What a request asks for by version and name, else what drives.
+
+    Raises:
+        ApiError: not_ready or version_not_found.
+    """
+    serving = slot.serving if version is None else slot.of_version(version)
+    if serving is None and not slot.ready:
+        raise ApiError("not_ready", slot.waits_for)
+    if serving is None or name not in (None, serving.card.name):
+        known = ", ".join(dict.fromkeys(served.version for served in slot.served())) or "none yet"
+        raise ApiError("version_not_found", f"is not served here; served: {known}", "version" if version else "name")
+    return serving

@@ -18,8 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
 
 from carla_mlflow.contract.control import CONTROL_NAMES
-from serve.following.refusals import FOLLOW_FILE
-from serve.run_folder import Followed, read_file, worker_states
+from serve.run_folder import FOLLOW_FILE, Followed, read_file, worker_states
 from serve.telemetry.dead_counters import reading
 from serve.telemetry.last_minute import LastMinute
 from serve.telemetry.metrics_buffer import Buckets, Tally
@@ -27,7 +26,7 @@ from serve.telemetry.metrics_buffer import Metrics as TallyMetrics
 from serve.telemetry.processes import Processes
 
 if TYPE_CHECKING:
-    from serve.policy.slot import Serving
+    from carla_mlflow.inference.result_cache import ResultCache
 
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -75,11 +74,8 @@ _counting = threading.Lock()
 _counted: dict[int, tuple[int, int]] = {}
 
 
-def count_cache(serving: Serving) -> None:
+def count_cache(cache: ResultCache) -> None:
     """Counts what a result cache was asked since this was called last."""
-    cache = serving.cache
-    if cache is None:
-        return
     with _counting:
         if id(cache) not in _counted:
             _counted.clear()  # those of versions that are not served any more

@@ -6,67 +6,16 @@ Nobody is, by default: at tens of thousands of requests a second a line for each
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from serve.settings import Settings
+from serve.telemetry.request_record import Finished
 
 if TYPE_CHECKING:
-    from serve.answering.forward import Answered
-    from serve.policy.slot import Serving
-    from serve.wire.request import Request
+    pass
 
 log = logging.getLogger("serve.request")
-
-
-class Finished(NamedTuple):
-    """A request, and how it went.
-
-    Attributes:
-        method: GET, POST, ….
-        route: one of few; `other` for what is not served.
-        status: of the answer.
-        version: of the policy; empty while there is none.
-        request_id: that the answer carries.
-        headers: of the request, names in lower case.
-        received: when its first byte was read, by `time.perf_counter`.
-        ended: when its answer was written.
-        started: when its forward began; None where there was none.
-        inference_ms: of its forward.
-        rows: observations.
-    """
-
-    method: str
-    route: str
-    status: int
-    version: str
-    request_id: str
-    headers: Mapping[str, str]
-    received: float
-    ended: float
-    started: float | None = None
-    inference_ms: float = 0.0
-    rows: int = 0
-
-
-def finished(
-    request: Request,
-    status: int,
-    serving: Serving | None,
-    ended: float,
-    started: float | None = None,
-    answered: Answered | None = None,
-) -> Finished:
-    """What is to be told of a request of the event loop's."""
-    plan = request.plan
-    route = plan.door.route if plan and plan.door else "other"
-    method, headers = (plan.head.method, plan.head.headers) if plan else ("", {})
-    version = serving.version if serving else ""
-    asked = Finished(method, route, status, version, request.request_id, headers, request.received, ended, started)
-    if answered is None:
-        return asked
-    rows = answered.stop - answered.start
-    return asked._replace(inference_ms=answered.batch.actions.inference_ms, rows=rows)
 
 
 OBSERVERS: list[Callable[[Finished], None]] = []

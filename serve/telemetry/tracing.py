@@ -11,7 +11,7 @@ import importlib.util
 import os
 import time
 
-from serve.telemetry.observers import Finished
+from serve.telemetry.request_record import Finished
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 LONGEST_FLUSH_MS = 1000

@@ -18,13 +18,13 @@ from carla_mlflow import __version__
 from carla_mlflow.build import git_sha
 from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, Asked, Door, explainer
 from serve.answering.single import answer_alone
-from serve.dispatcher import find_serving
 from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
 from serve.policy.readiness import check_ready
-from serve.policy.slot import Serving, Slot
+from serve.policy.slot import Serving, Slot, find_serving
 from serve.settings import Settings
 from serve.telemetry import metrics
-from serve.telemetry.observers import OBSERVERS, Finished, tell
+from serve.telemetry.observers import OBSERVERS, tell
+from serve.telemetry.request_record import Finished
 from serve.web.admission import PREDICTIONS, admit, route_of_request
 from serve.web.inference_routes import add_inference
 from serve.web.initial_series import count_from_zero

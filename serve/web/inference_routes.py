@@ -9,10 +9,9 @@ from flask import Flask, Response, g
 
 from carla_mlflow import __version__
 from serve.codecs.infer_header import DATATYPES
-from serve.dispatcher import find_serving
 from serve.errors import ApiError
 from serve.policy.readiness import check_ready
-from serve.policy.slot import Serving, Slot
+from serve.policy.slot import Serving, Slot, find_serving
 
 
 def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> None:

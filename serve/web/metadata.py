@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 from carla_mlflow.contract.control import unstated_scales
-from serve.following.refusals import list_refused
 from serve.policy.slot import Serving, Slot
-from serve.run_folder import ready_workers
+from serve.run_folder import list_refused, ready_workers
 from serve.settings import Settings
 from serve.telemetry import metrics
 

@@ -7,15 +7,16 @@ import itertools
 import random
 import time
 from collections import deque
-from typing import cast
+from collections.abc import Callable
+from typing import Protocol, cast
 
 from serve.codecs.options import Body
 from serve.errors import ApiError
 from serve.wire.body import ChunkedBody, FixedBody
 from serve.wire.head import MOST_BYTES
 from serve.wire.large_body import LARGE_BYTES, Filling, LargeBody
-from serve.wire.plan import Plan
-from serve.wire.request import Receiver, Request
+from serve.wire.plan import Plan, Planner
+from serve.wire.request import Request
 
 MOST_PIPELINED = 64
 """Requests of one connection that wait for their answers; more are read when some are answered."""
@@ -32,6 +33,35 @@ KEEP_ALIVE_S = 75.0
 """How long a connection on which nothing is asked stays open."""
 LINGER_S = 1.0
 """How long what still comes is read and dropped after an error, so that the client gets to read it."""
+
+
+class Receiver(Protocol):
+    """Who answers requests."""
+
+    planner: Planner
+    draining: bool
+    max_body_bytes: int
+    header_timeout_s: float
+    body_timeout_s: float
+    held_bytes: int
+
+    def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
+        """Calls it when the others had their turn, and no earlier than in so many seconds."""
+
+    def opened(self, connection: Connection) -> None:
+        """Somebody connected."""
+
+    def closed(self, connection: Connection) -> None:
+        """A connection is over."""
+
+    def limit_of(self, plan: Plan) -> int:
+        """Most bytes that the body of such a request can need."""
+
+    def take(self, request: Request) -> None:
+        """Answers a request, now or later."""
+
+    def refuse(self, request: Request, error: ApiError) -> None:
+        """Answers a request that can't be taken."""
 
 
 class Connection(asyncio.Protocol):
@@ -216,6 +246,10 @@ class Connection(asyncio.Protocol):
         self.server.held_bytes += size
         if self._held > SMALL_BYTES and self.server.held_bytes > MOST_HELD * self.server.max_body_bytes:
             raise ApiError("overloaded", "too many large requests at once; try again soon")
+
+    def give_back(self, size: int) -> None:
+        """So many bytes of a body are not held any more."""
+        self.server.held_bytes -= size
 
     def _release(self) -> None:
         self.server.held_bytes -= self._held

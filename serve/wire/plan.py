@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -12,7 +13,6 @@ from urllib.parse import parse_qsl, unquote
 from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, Door, explainer
 from serve.errors import ApiError
 from serve.settings import Settings
-from serve.web.unknown_routes import Routes
 from serve.wire.head import Head, read_head
 
 MOST_REMEMBERED, LONGEST_REMEMBERED = 1024, 1024
@@ -38,6 +38,9 @@ _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _BUDGET = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 _PORT = re.compile(r":\d*$", re.ASCII)
 _LENGTH = re.compile(r"\d{1,12}", re.ASCII)
+
+RefuseUnknown = Callable[[Head], ApiError | None]
+"""Why a path that is no prediction's is refused whatever else is asked; None where it is the app's to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ class Plan:
 class Planner:
     """Reads heads, and remembers those that it has seen: the same bytes mean the same."""
 
-    def __init__(self, settings: Settings, routes: Routes) -> None:
-        self._settings, self._routes = settings, routes
+    def __init__(self, settings: Settings, refuse_unknown: RefuseUnknown) -> None:
+        self._settings, self._refuse_unknown = settings, refuse_unknown
         self._known: dict[bytes, Plan] = {}
         self.known = self._known.get
 
@@ -92,7 +95,7 @@ class Planner:
         found = self._known.get(data)
         if found is not None:
             return found
-        planned = make_plan(read_head(data), self._settings, self._routes)
+        planned = make_plan(read_head(data), self._settings, self._refuse_unknown)
         if len(data) <= LONGEST_REMEMBERED and planned.request_id is None:
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
@@ -100,7 +103,7 @@ class Planner:
         return planned
 
 
-def make_plan(head: Head, settings: Settings, routes: Routes) -> Plan:
+def make_plan(head: Head, settings: Settings, refuse_unknown: RefuseUnknown) -> Plan:
     """Works out what a head asks for."""
     door, version, name = _door(head)
     request_id = read_request_id(head.headers)
@@ -118,7 +121,7 @@ def make_plan(head: Head, settings: Settings, routes: Routes) -> Plan:
             budgets += [] if given is None else [given]
         gzip = check_encoding(head.headers.get("content-encoding", ""))
         json_bytes = read_json_bytes(head.headers.get("inference-header-content-length"))
-        missing = None if door else routes.refusal(head)
+        missing = None if door else refuse_unknown(head)
         if missing is not None:
             raise missing
     except ApiError as refusal:

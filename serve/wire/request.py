@@ -1,16 +1,33 @@
-"""One request that is being answered, and who answers it."""
+"""One request that is being answered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+from collections import deque
+from typing import Protocol
 
 from serve.codecs.options import Body
-from serve.errors import ApiError
-from serve.wire.plan import Plan, Planner
+from serve.wire.plan import Plan
 
-if TYPE_CHECKING:
-    from serve.wire.connection import Connection
+
+class Peer(Protocol):
+    """The connection that a request came on."""
+
+    pending: deque[Request]
+    gone: bool
+    transport: asyncio.Transport
+
+    def give_back(self, size: int) -> None:
+        """So many bytes of a body are not held any more."""
+
+    def flush(self) -> None:
+        """Sends the answers that are there, in order."""
+
+    def refused_for_load(self) -> None:
+        """The request that was read last found the server full."""
+
+    def cut(self) -> None:
+        """Ends it: what it was answered last has gone out by another way."""
 
 
 class Request:
@@ -18,7 +35,7 @@ class Request:
 
     __slots__ = ("body", "connection", "held", "keep_alive", "outside", "plan", "received", "reply", "request_id")
 
-    def __init__(self, connection: Connection, plan: Plan | None, body: Body, received: float, held: int = 0) -> None:
+    def __init__(self, connection: Peer, plan: Plan | None, body: Body, received: float, held: int = 0) -> None:
         self.connection, self.plan, self.body, self.received = connection, plan, body, received
         self.held = held  # bytes of the server's that are free again once this is answered
         self.outside = False  # whether it was answered, or its connection ended, while the event loop could not
@@ -36,34 +53,5 @@ class Request:
     def release(self) -> None:
         """Its body is not needed any more."""
         if self.held:
-            self.connection.server.held_bytes -= self.held
+            self.connection.give_back(self.held)
             self.held = 0
-
-
-class Receiver(Protocol):
-    """Who answers requests."""
-
-    planner: Planner
-    draining: bool
-    max_body_bytes: int
-    header_timeout_s: float
-    body_timeout_s: float
-    held_bytes: int
-
-    def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
-        """Calls it when the others had their turn, and no earlier than in so many seconds."""
-
-    def opened(self, connection: Connection) -> None:
-        """Somebody connected."""
-
-    def closed(self, connection: Connection) -> None:
-        """A connection is over."""
-
-    def limit_of(self, plan: Plan) -> int:
-        """Most bytes that the body of such a request can need."""
-
-    def take(self, request: Request) -> None:
-        """Answers a request, now or later."""
-
-    def refuse(self, request: Request, error: ApiError) -> None:
-        """Answers a request that can't be taken."""

@@ -38,8 +38,7 @@ from carla_mlflow import Artifact
 from registry.store.cache import default_cache
 from serve.following.attempts import Attempts
 from serve.following.last_served import remember
-from serve.following.refusals import list_refused
-from serve.run_folder import Status, worker_states
+from serve.run_folder import Status, list_refused, worker_states
 from serve.settings import Settings
 
 pytestmark = [pytest.mark.xdist_group("following"), pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings

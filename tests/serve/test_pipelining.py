@@ -29,7 +29,7 @@ class Busy:
     header_timeout_s = body_timeout_s = 60.0
 
     def __init__(self, folder: Path) -> None:
-        self.planner = Planner(Settings(), Routes(create_app(Settings(), Slot(folder))))
+        self.planner = Planner(Settings(), Routes(create_app(Settings(), Slot(folder))).refusal)
         self.taken: list[Request] = []
 
     def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
