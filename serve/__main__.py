@@ -1,179 +1,32 @@
-"""carla-serve: gunicorn around the app, one policy a process, the follower beside them."""
+"""carla-serve: reads its settings, looks at what stands in the way, and serves."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 import os
-import resource
-import shutil
-import socket
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
 
 # One thread a worker: small forwards lose more to hand-offs than they win. Read by torch when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from carla_mlflow.cli import DONE, REFUSED, leave_without
-from carla_mlflow.flavor.environment import secrets_of_files
+from carla_mlflow.cli import REFUSED, leave_without
 
 try:
-    from gunicorn.app.base import BaseApplication
-    from gunicorn.arbiter import Arbiter
+    from serve.process.server import check_port, raise_file_limit, run_server
 except ModuleNotFoundError as error:  # the package alone is what a car needs
     leave_without("carla-serve", error, "serve")
 
 from carla_mlflow.errors import CacheError, RegistryError
+from carla_mlflow.flavor.environment import secrets_of_files
 from serve.flags import parse_settings, unknown_variables
-from serve.folder_lock import hold, remove_unused
-from serve.following.attempts import withdraw
-from serve.following.follower_process import FollowerProcess
 from serve.following.last_served import cache_folder
-from serve.policy.slot import Slot
-from serve.run_folder import FOLLOW_FILE, MASTER, METRICS, RUN_FOLDER, Followed, WorkerState, read_file, worker_file
 from serve.settings import Settings
-from serve.telemetry.last_minute import minute_file
-from serve.telemetry.log_setup import ServerLog, start_logging
+from serve.telemetry.log_setup import start_logging
 from serve.telemetry.tracing import missing
 
 log = logging.getLogger("serve")
-
-BACKLOG = 4096
-"""Connections that may wait to be accepted."""
-WORKER_CLASSES = {
-    "loop": "serve.process.loop_worker.LoopWorker",
-    "gthread": "serve.process.threaded_worker.DrainingWorker",
-}
-
-
-class PolicyServer(BaseApplication):  # type: ignore[misc]
-    """gunicorn as a library: processes, signals and graceful stop are its own."""
-
-    def __init__(self, settings: Settings, folder: Path, in_use: IO[str], follower: FollowerProcess | None) -> None:
-        self._settings = settings
-        self._in_use, self._follower = in_use, follower
-        self._slot = Slot(folder, settings.references, settings.workers)
-        if follower is not None:
-            self._slot.look_now = follower.look_now
-        super().__init__()
-
-    def run(self) -> None:
-        """Until the server is told to stop."""
-        KeepingArbiter(self, self._slot.folder, self._follower).run()
-
-    def load_config(self) -> None:
-        settings = self._settings
-        for name, value in {
-            "bind": f"[{settings.host}]:{settings.port}"
-            if ":" in settings.host
-            else f"{settings.host}:{settings.port}",
-            "workers": settings.workers,
-            "worker_class": WORKER_CLASSES[settings.worker_class],
-            "certfile": settings.certfile or None,
-            "keyfile": settings.keyfile or None,
-            "backlog": BACKLOG,
-            "timeout": max(30, math.ceil(2 * settings.forward_timeout_s)),
-            "threads": 8,
-            "keepalive": 75,
-            "graceful_timeout": math.ceil(settings.drain_s + settings.grace_s + 1),
-            "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,
-            "control_socket_disable": True,
-            "loglevel": settings.log_level,
-            "logger_class": ServerLog,
-            "proc_name": "carla-serve",
-            "preload_app": True,
-            "post_worker_init": self._fill,
-            "worker_exit": lambda _, worker: self._leave(worker),
-            "child_exit": lambda _, worker: self._forget(worker),
-        }.items():
-            self.cfg.set(name, value)
-
-    def load(self) -> Any:
-        from serve.web.app import create_app
-
-        return create_app(self._settings, self._slot)
-
-    def _fill(self, worker: Any) -> None:
-        from serve.following.startup import leave_to_others, start_filling
-        from serve.telemetry.observers import start_observers
-
-        self._slot.place = worker.place
-        start_observers(self._settings)
-        start_filling(self._slot, self._settings, self._slot.folder / FOLLOW_FILE)
-
-        def alive() -> None:
-            worker.notify()
-            if os.getppid() != worker.ppid:  # the master is gone
-                sys.exit(0)
-
-        leave_to_others(self._slot, alive)
-
-    def _leave(self, worker: Any) -> None:
-        """Called in a worker that ends by itself or because it was told to."""
-        withdraw()
-        if os.getppid() != worker.ppid:  # the master is gone, and can't tidy up
-            self._in_use.close()
-            remove_unused(self._slot.folder)
-
-    def _forget(self, worker: Any) -> None:
-        """A worker that is gone serves nothing."""
-        from serve.telemetry.dead_counters import add_up
-
-        worker_file(self._slot.folder, worker.pid).unlink(missing_ok=True)
-        minute_file(self._slot.folder / METRICS, worker.pid).unlink(missing_ok=True)
-        add_up(self._slot.folder / METRICS, worker.pid)
-        if hasattr(worker, "forgotten"):
-            worker.forgotten()
-
-
-class KeepingArbiter(Arbiter):  # type: ignore[misc]
-    """gunicorn's master process, which also looks after the follower, and ends no worker before another is ready."""
-
-    def __init__(self, app: PolicyServer, folder: Path, follower: FollowerProcess | None) -> None:
-        super().__init__(app)
-        self._folder, self._follower = folder, follower
-
-    def reload(self) -> None:
-        """SIGHUP: starts new workers beside the old ones, which `manage_workers` ends once these are ready."""
-        if len(self.WORKERS) <= self.num_workers:
-            for _ in range(self.num_workers):
-                self.spawn_worker()
-
-    def manage_workers(self) -> None:
-        """Called every second: keeps as many workers as are wanted."""
-        by_age = [pid for pid, _ in sorted(self.WORKERS.items(), key=lambda item: item[1].age)]
-        old, new = by_age[: -self.num_workers], by_age[-self.num_workers :]
-        if any(map(self._is_ready, old)) and not all(map(self._is_ready, new)):
-            return
-        super().manage_workers()
-
-    def _is_ready(self, pid: int) -> bool:
-        return (read_file(worker_file(self._folder, pid), WorkerState) or WorkerState()).ready
-
-    def murder_workers(self) -> None:
-        """Called every second, and whenever a process has ended."""
-        super().murder_workers()
-        if self._follower is not None:
-            self._follower.keep_alive()
-
-
-def raise_file_limit() -> None:
-    """Lets this process, and those it starts, open as many files as they may: each connection is one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # a system whose hard limit is more than it grants
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def check_port(settings: Settings) -> None:
-    """Raises OSError when the port can't be had; gunicorn itself would try for five seconds."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((settings.host, settings.port))
 
 
 def _obstacle(settings: Settings) -> str | None:
@@ -211,36 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if settings.is_folder and not settings.digest:
         text = "unpinned: no --digest was given, so anyone who can write the folder decides what drives"
         print(f"carla-serve: {text}", file=sys.stderr)
-    return _run(settings)
-
-
-def _run(settings: Settings) -> int:
-    for left in Path(tempfile.gettempdir()).glob(f"{RUN_FOLDER}*"):
-        remove_unused(left)  # of a server whose processes were all killed
-    run_folder = Path(tempfile.mkdtemp(prefix=RUN_FOLDER))
-    in_use = hold(run_folder)
-    counters = run_folder / METRICS
-    counters.mkdir()
-    (run_folder / MASTER).write_text(str(os.getpid()))
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters)  # read when prometheus_client is imported
-    follower = None if settings.is_folder else FollowerProcess(settings, run_folder / FOLLOW_FILE)
-    master = os.getpid()
-    try:
-        PolicyServer(settings, run_folder, in_use, follower).run()
-    except SystemExit as stop:
-        if os.getpid() != master:  # a worker, which leaves by the same way
-            raise
-        followed = read_file(run_folder / FOLLOW_FILE, Followed)
-        if followed and followed.refusal:
-            print(f"carla-serve: {followed.refusal}", file=sys.stderr)
-            return REFUSED
-        return int(stop.code or 0)
-    finally:
-        if os.getpid() == master:
-            if follower:
-                follower.stop()
-            shutil.rmtree(run_folder, ignore_errors=True)
-    return DONE
+    return run_server(settings)
 
 
 if __name__ == "__main__":
