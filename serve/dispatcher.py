@@ -14,9 +14,11 @@ from serve.answering.forward import Answered
 from serve.answering.single import timing_ms
 from serve.batching.busy_poll import BusyPoll
 from serve.batching.chunked_executor import Pieces
-from serve.batching.micro_batcher import Outcomes, Question, Turn
+from serve.batching.micro_batcher import Turn
+from serve.batching.pending_prediction import Outcomes, Question
 from serve.errors import ApiError, from_core
-from serve.policy.slot import Serving, Slot, find_serving
+from serve.policy.serving import Serving
+from serve.policy.slot import Slot, find_serving
 from serve.settings import Settings
 from serve.telemetry import metrics
 from serve.telemetry.observers import OBSERVERS, tell

@@ -14,7 +14,7 @@ from serve.codecs.carla import PredictRequest
 from serve.codecs.inference import InferRequest
 from serve.codecs.options import Body, check_size
 from serve.errors import ApiError
-from serve.policy.slot import Serving
+from serve.policy.serving import Serving
 
 OTHER_BYTES = 1024 * 1024
 """Of a body that is no prediction's: webhooks are small."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from carla_mlflow.contract.actions import Actions
 from carla_mlflow.errors import ActionError, SpecError
 from serve.codecs.carla import PredictRequest
-from serve.policy.slot import Serving
+from serve.policy.serving import Serving
 from serve.telemetry import metrics
 from serve.telemetry.metrics_buffer import Seen
 

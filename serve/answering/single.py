@@ -11,7 +11,7 @@ from serve.answering.endpoint import Answer, Asked, Door
 from serve.answering.forward import Answered, act_together
 from serve.codecs.carla import PredictRequest
 from serve.errors import ApiError
-from serve.policy.slot import Serving
+from serve.policy.serving import Serving
 from serve.telemetry import metrics
 
 

@@ -17,7 +17,8 @@ from queue import SimpleQueue
 from carla_mlflow.contract.actions import Actions
 from serve.answering.single import too_late
 from serve.batching.chunked_job import PIECE_MS, Job
-from serve.batching.micro_batcher import CLIENT_GONE, Outcomes, Question
+from serve.batching.micro_batcher import CLIENT_GONE
+from serve.batching.pending_prediction import Outcomes, Question
 from serve.cores import usable_cores
 from serve.errors import ApiError
 

@@ -11,7 +11,7 @@ from carla_mlflow.contract.actions import Actions
 from carla_mlflow.errors import SpecError
 from carla_mlflow.inference.sampling import checked_seed
 from serve.answering.forward import Answered, BatchActions, act_together, observations_of
-from serve.batching.micro_batcher import Question
+from serve.batching.pending_prediction import Question
 from serve.codecs.carla import PredictRequest
 
 PIECE_MS = 3.0

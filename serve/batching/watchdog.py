@@ -15,7 +15,8 @@ from collections.abc import Callable
 from functools import partial
 
 from serve.answering.single import too_late
-from serve.batching.micro_batcher import Question, Turn
+from serve.batching.micro_batcher import Turn
+from serve.batching.pending_prediction import Question
 from serve.errors import ApiError
 from serve.following.attempts import withdraw
 from serve.wire.outside import end_outside

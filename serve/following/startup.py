@@ -14,7 +14,8 @@ from serve.following.attempts import FIRST_WAIT_S, LONGEST_WAIT_S
 from serve.following.trial import load_carefully
 from serve.following.worker_side import Following
 from serve.policy.loading import Failure, failure_of
-from serve.policy.slot import Serving, Slot
+from serve.policy.serving import Serving
+from serve.policy.slot import Slot
 from serve.run_folder import ready_workers
 from serve.settings import Settings
 

@@ -27,7 +27,7 @@ from serve.flags import settings_from_environment
 from serve.following.attempts import Attempts, Record
 from serve.following.memory_left import anonymous_memory, memory_left
 from serve.policy.loading import Failure, load
-from serve.policy.slot import Serving
+from serve.policy.serving import Serving
 from serve.settings import Settings
 from serve.telemetry.log_setup import start_logging
 

@@ -12,7 +12,8 @@ from serve.following.last_served import agree, read_good, remember
 from serve.following.refusals import Refusals
 from serve.following.trial import load_carefully
 from serve.policy.loading import Failure, Load
-from serve.policy.slot import Serving, Slot
+from serve.policy.serving import Serving
+from serve.policy.slot import Slot
 from serve.run_folder import Followed, Status, read_file
 from serve.settings import Settings
 from serve.telemetry import metrics

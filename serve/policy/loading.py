@@ -20,7 +20,7 @@ from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec
 from serve.codecs.scoring import ScoringCodec
 from serve.policy.agreed_backend import load_agreed
-from serve.policy.slot import Serving
+from serve.policy.serving import Serving
 from serve.run_folder import Kind, kind_of
 from serve.settings import Settings
 

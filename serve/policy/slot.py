@@ -5,65 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from carla_mlflow.contract.actions import Actions
-from carla_mlflow.contract.card_sections import Card
-from carla_mlflow.inference.engine import Engine
-from serve.codecs.carla import PredictCodec
-from serve.codecs.inference import InferenceCodec
-from serve.codecs.scoring import ScoringCodec
 from serve.errors import ApiError
+from serve.policy.serving import Serving
 from serve.run_folder import Followed, Refused, Served, WorkerState, note_start, worker_file, write_file
 
 if TYPE_CHECKING:
-    from carla_mlflow.inference.result_cache import ResultCache
-
-
-SLOW_MS = 1.0
-
-
-@dataclass(frozen=True)
-class Serving:
-    """A policy that may drive: verified, in parity, warm; and how it came here.
-
-    Attributes:
-        row_ms: what one observation takes, measured as it was loaded, milliseconds.
-    """
-
-    engine: Engine
-    cache: ResultCache | None
-    backend_figures: dict[str, Any]
-    predict: PredictCodec
-    scoring: ScoringCodec
-    inference: InferenceCodec
-    loaded_at: float
-    row_ms: float
-    stage: str | None = None
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether a forward would keep everyone else on the event loop waiting."""
-        return self.row_ms > SLOW_MS
-
-    @property
-    def act(self) -> Callable[..., Actions]:
-        """`Engine.act`, or the same from memory."""
-        return self.engine.act if self.cache is None else self.cache.act
-
-    @property
-    def card(self) -> Card:
-        return self.engine.card
-
-    @property
-    def version(self) -> str:
-        return self.engine.card.version
-
-    @property
-    def digest(self) -> str:
-        return self.engine.digest
+    pass
 
 
 class Slot:

@@ -19,7 +19,7 @@ from typing import Any
 import uvloop
 from gunicorn.workers.base import Worker
 
-from serve.batching.micro_batcher import Question
+from serve.batching.pending_prediction import Question
 from serve.batching.watchdog import EXIT_CODE, Watchdog
 from serve.dispatcher import Reception
 from serve.errors import ApiError

@@ -16,7 +16,7 @@ from serve.codecs.gzip_body import inflate
 from serve.errors import ApiError
 from serve.policy.slot import Slot
 from serve.settings import Settings
-from serve.wire.plan import READ_HEADERS, check_encoding, check_host, check_key, read_request_id
+from serve.wire.header_rules import READ_HEADERS, check_encoding, check_host, check_key, read_request_id
 
 UNFRAMED = "serve.unframed"
 """Set in the WSGI environment of a request after which nobody knows where the next one begins."""

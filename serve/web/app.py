@@ -20,7 +20,8 @@ from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, Asked, Doo
 from serve.answering.single import answer_alone
 from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
 from serve.policy.readiness import check_ready
-from serve.policy.slot import Serving, Slot, find_serving
+from serve.policy.serving import Serving
+from serve.policy.slot import Slot, find_serving
 from serve.settings import Settings
 from serve.telemetry import metrics
 from serve.telemetry.observers import OBSERVERS, tell
@@ -31,13 +32,7 @@ from serve.web.initial_series import count_from_zero
 from serve.web.metadata import describe, warnings_of
 from serve.web.pages_routes import add_pages
 from serve.web.webhook import Hook
-from serve.wire.plan import (
-    HOOK_PATH,
-    check_media_type,
-    cors_headers,
-    read_budget,
-    read_json_bytes,
-)
+from serve.wire.header_rules import HOOK_PATH, check_media_type, cors_headers, read_budget, read_json_bytes
 
 log = logging.getLogger("serve")
 

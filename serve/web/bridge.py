@@ -13,7 +13,7 @@ from typing import Any
 from flask import Flask
 
 from serve.errors import from_core
-from serve.wire.plan import decoded_path
+from serve.wire.header_rules import decoded_path
 from serve.wire.replies import Replies
 from serve.wire.request import Request
 

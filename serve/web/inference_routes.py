@@ -11,7 +11,8 @@ from carla_mlflow import __version__
 from serve.codecs.infer_header import DATATYPES
 from serve.errors import ApiError
 from serve.policy.readiness import check_ready
-from serve.policy.slot import Serving, Slot, find_serving
+from serve.policy.serving import Serving
+from serve.policy.slot import Slot, find_serving
 
 
 def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from carla_mlflow.contract.control import unstated_scales
-from serve.policy.slot import Serving, Slot
+from serve.policy.serving import Serving
+from serve.policy.slot import Slot
 from serve.run_folder import list_refused, ready_workers
 from serve.settings import Settings
 from serve.telemetry import metrics

@@ -11,7 +11,7 @@ from serve.errors import STATUS
 from serve.settings import Settings
 from serve.web.openapi_inference import inference_paths, inference_schemas
 from serve.web.openapi_shapes import ASKED, Json, array_of, body, fields, json_content, operation, ref
-from serve.wire.plan import HOOK_PATH, OPEN_PATHS
+from serve.wire.header_rules import HOOK_PATH, OPEN_PATHS
 
 
 def openapi(card: Card, settings: Settings, has_hook: bool) -> Json:

@@ -13,7 +13,7 @@ import msgspec
 
 from serve.answering.endpoint import Answer
 from serve.errors import RETRY_AFTER_S, ApiError
-from serve.policy.slot import Serving
+from serve.policy.serving import Serving
 
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 

@@ -25,7 +25,8 @@ from serve.following.memory_left import memory_left
 from serve.following.startup import fill_from_folder
 from serve.following.trial import find_failure, load_carefully
 from serve.policy.loading import Failure, Load
-from serve.policy.slot import Serving, Slot
+from serve.policy.serving import Serving
+from serve.policy.slot import Slot
 from serve.run_folder import write_file
 from serve.settings import Settings
 

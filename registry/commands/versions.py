@@ -1,0 +1,120 @@
+"""carla-registry register, list, resolve, show: versions, and what they are."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carla_mlflow.artifact.artifact import open_artifact
+from carla_mlflow.cli import DONE
+from carla_mlflow.errors import RegistryError
+from registry.commands.printing import clock, line, show, table
+from registry.gates.evaluate_command import NOTE, drives_on_racetrack, evaluate_command
+from registry.gates.margins import read_margins
+
+if TYPE_CHECKING:
+    from registry.rules.policy_version import PolicyVersion
+    from registry.store.store import Store
+
+
+def _store() -> Store:
+    from registry.store.store import Store  # imports mlflow, which takes longer than everything else here
+
+    return Store()
+
+
+def register(options: argparse.Namespace) -> int:
+    from registry.moves.registration import register as register_policy
+    from registry.store.cache import default_cache
+
+    store = _store()
+    version, new = register_policy(store, options.source, default_cache(), options.name, options.bump)
+    text = f"registered {line(version)}" if new else f"already registered: {line(version)}"
+    if new and not options.json:
+        with contextlib.suppress(RegistryError):  # it is registered, whatever answers now
+            text += f"\n{_how_to_evaluate(store, version)}"
+    show(options, text, {**asdict(version), "new": new})
+    return DONE
+
+
+def _how_to_evaluate(store: Store, version: PolicyVersion) -> str:
+    with tempfile.TemporaryDirectory() as scratch:
+        store.fetch(version, Path(scratch) / "policy")
+        card = open_artifact(Path(scratch) / "policy", version.digest).card
+    least = read_margins(store.model_tags(version.name)).episodes
+    text = f"next: {evaluate_command(f'{version.name}@{version.semver}', card, least=least)}"
+    return text if drives_on_racetrack(card) else f"{text}\n({NOTE})"
+
+
+def show_list(options: argparse.Namespace) -> int:
+    from registry.rules.listing import say_others
+
+    store = _store()
+    found = {name: store.listed(name) for name in ([options.name] if options.name else store.names())}
+    versions = [version for listed in found.values() for version in listed.versions]
+    others = {name: listed.others for name, listed in found.items() if listed.others}
+    rows = [("POLICY", "VERSION", "STAGE", "ALIASES", "MLFLOW", "REGISTERED", "DIGEST")]
+    for v in versions:
+        row = (v.name, v.semver, v.stage, ",".join(v.aliases) or "-", v.number, clock(v.created), v.digest[:19] + "…")
+        rows.append(row)
+    lines = [table(rows) if versions else _nothing(store)]
+    lines += [say_others(name, numbers) for name, numbers in others.items()]
+    show(options, "\n".join(lines), {"versions": versions, "others": others})
+    return DONE
+
+
+def _nothing(store: Store) -> str:
+    """That nothing is registered; and where the demo's registry is, when it lies below this folder."""
+    text = f"{store.uri}: no policy is registered yet"
+    demo = Path(".demo").absolute()
+    return text + (f"\nthe demo's registry: cd {shlex.quote(str(demo))}" if (demo / "mlflow.db").is_file() else "")
+
+
+def resolve(options: argparse.Namespace) -> int:
+    from registry.rules.reference import parse_reference
+
+    version = _store().resolve(parse_reference(options.reference))
+    show(options, line(version), asdict(version))
+    return DONE
+
+
+def show_version(options: argparse.Namespace) -> int:
+    from registry.rules.reference import parse_reference
+
+    version = _store().resolve(parse_reference(options.reference))
+    shown = asdict(version) | {"aliases": ", ".join(version.aliases), "created": clock(version.created)}
+    show(options, table([(key, str(value)) for key, value in shown.items()]), asdict(version))
+    return DONE
+
+
+def add_register(commands: Any) -> None:
+    """Adds `register`. Args: what `add_subparsers` gave."""
+    command = commands.add_parser("register", help="verify an artifact and register it under its card's version")
+    command.add_argument("source", help="artifact folder, runs:/RUN_ID/policy, or models:/NAME/NUMBER")
+    command.add_argument("--name", help="of the policy (default: the card's)")
+    command.set_defaults(run=register)
+    command.add_argument(
+        "--bump",
+        choices=("auto", "major", "minor", "patch"),
+        help="take the next version instead of the card's; auto: the smallest step that the changes demand",
+    )
+
+
+def add_version_commands(commands: Any) -> None:
+    """Adds `list`, `resolve` and `show`. Args: what `add_subparsers` gave."""
+    command = commands.add_parser("list", help="policies and their versions")
+    command.add_argument("name", nargs="?", help="of one policy")
+    command.set_defaults(run=show_list)
+
+    command = commands.add_parser("resolve", help="the one version that a reference means now")
+    command.add_argument("reference", metavar="REF")
+    command.set_defaults(run=resolve)
+
+    command = commands.add_parser("show", help="all that the registry has of one version")
+    command.add_argument("reference", metavar="REF")
+    command.set_defaults(run=show_version)

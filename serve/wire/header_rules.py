@@ -1,0 +1,134 @@
+"""What a request's headers may say: each rule, and its words where it is broken."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+from urllib.parse import unquote
+
+from serve.answering.endpoint import Door
+from serve.errors import ApiError
+from serve.settings import Settings
+from serve.wire.head import Head
+
+OPEN_PATHS = ("/healthz", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready")
+"""Answered without POLICY_API_KEY: whoever probes a server has none."""
+
+
+METRICS_PATH = "/metrics"
+
+
+HOOK_PATH = "/hooks/mlflow"
+"""Its key is the signature of what is delivered."""
+
+
+READ_HEADERS = (
+    "Content-Type, Content-Encoding, Authorization, Inference-Header-Content-Length, "
+    "X-Request-Id, X-Request-Budget-Ms, traceparent, tracestate"
+)
+"""Of a request: what a page of a configured origin may send."""
+
+
+EXPOSED_HEADERS = "X-Request-Id, X-Policy-Version, X-Policy-Digest, Inference-Header-Content-Length, Retry-After"
+"""Of an answer: what it may read."""
+
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+_BUDGET = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+
+
+_PORT = re.compile(r":\d*$", re.ASCII)
+
+
+_LENGTH = re.compile(r"\d{1,12}", re.ASCII)
+
+
+def cors_headers(origin: str, settings: Settings) -> bytes:
+    """What lets the pages of an origin read an answer, for origins that are configured."""
+    if origin not in settings.origins:
+        return b""
+    return (
+        f"Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Expose-Headers: {EXPOSED_HEADERS}\r\nVary: Origin\r\n"
+    ).encode()
+
+
+def check_host(path: str, given: str, allowed: frozenset[str] | None) -> None:
+    """Raises ApiError when Host names another server. Who names none is no browser.
+
+    Metrics are asked of a pod by its address, which nobody can list beforehand, and DNS rebinding comes by a name.
+    """
+    name = _PORT.sub("", given).rstrip(".").lower()
+    if allowed is not None and name and name not in allowed and path not in OPEN_PATHS:
+        if path == METRICS_PATH and _is_address(name):
+            return
+        raise ApiError("host_not_allowed", "this server has another name; --allowed-hosts says which it hears")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def check_key(path: str, given: str, settings: Settings) -> None:
+    """Raises ApiError when a path needs the server's key and Authorization does not bring it."""
+    if path in OPEN_PATHS or (settings.webhook_secret and path == HOOK_PATH):
+        return
+    scheme, _, token = given.partition(" ")
+    fits = hmac.compare_digest(token.strip().encode("utf-8", "replace"), settings.api_key.encode())
+    if not (fits and scheme.lower() == "bearer"):
+        raise ApiError("unauthorized", "expected Authorization: Bearer and this server's key")
+
+
+def check_media_type(text: str, door: Door) -> str:
+    """The media type of a body, in lower case; raises ApiError when the door does not take it."""
+    media_type, *parameters = (part.strip().lower() for part in text.split(";"))
+    charsets = [value.strip('"') for key, _, value in (p.partition("=") for p in parameters) if key == "charset"]
+    if media_type not in door.media_types or set(charsets) - {"utf-8", "us-ascii"}:
+        raise ApiError("unsupported_media_type", f"expected Content-Type: {' or '.join(door.media_types)}")
+    return media_type
+
+
+def check_encoding(text: str) -> bool:
+    """Whether a body is compressed; raises ApiError for every coding but gzip, and for two of them."""
+    if text.lower() in ("", "identity"):
+        return False
+    if text.lower() in ("gzip", "x-gzip"):
+        return True
+    raise ApiError("unsupported_media_type", "expected Content-Encoding: gzip, or none")
+
+
+def read_budget(text: str | None) -> float | None:
+    """X-Request-Budget-Ms; raises ApiError when it is no number."""
+    if text is not None and not _BUDGET.fullmatch(text):
+        raise ApiError("bad_request", "expected a number of milliseconds", "X-Request-Budget-Ms")
+    return None if text is None else float(text)
+
+
+def read_json_bytes(text: str | None) -> int | None:
+    """Inference-Header-Content-Length; raises ApiError when it is no number."""
+    if text is not None and not _LENGTH.fullmatch(text):
+        raise ApiError("bad_request", "expected a number of bytes", "Inference-Header-Content-Length")
+    return None if text is None else int(text)
+
+
+def read_request_id(headers: dict[str, str]) -> str | None:
+    """X-Request-Id, or the trace id of a W3C traceparent; None where there is none that a log can hold."""
+    given = headers.get("x-request-id", "")
+    if _REQUEST_ID.fullmatch(given):
+        return given
+    trace = _TRACE.fullmatch(headers.get("traceparent", ""))
+    return trace[1] if trace else None
+
+
+def decoded_path(head: Head) -> str:
+    """The path as the Flask app wants it: percent-decoded, bytes as latin-1."""
+    return unquote(head.path, encoding="latin-1")
