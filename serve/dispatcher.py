@@ -9,26 +9,26 @@ from collections.abc import Callable
 
 from flask import Flask
 
-from serve.answering.endpoint import Asked, body_limit
-from serve.answering.forward import Answered
+from serve.answering.endpoint import EncodedRequest, body_limit
+from serve.answering.forward import BatchSlice
 from serve.answering.single import timing_ms
 from serve.batching.busy_poll import BusyPoll
-from serve.batching.chunked_executor import Pieces
-from serve.batching.micro_batcher import Turn
-from serve.batching.pending_prediction import Outcomes, Question
+from serve.batching.chunked_executor import ChunkedExecutor
+from serve.batching.micro_batcher import MicroBatcher
+from serve.batching.pending_prediction import Outcomes, PendingPrediction
 from serve.errors import ApiError, from_core
 from serve.policy.serving import Serving
 from serve.policy.slot import Slot, find_serving
 from serve.settings import Settings
 from serve.telemetry import metrics
 from serve.telemetry.observers import OBSERVERS, tell
-from serve.telemetry.request_record import Finished
+from serve.telemetry.request_record import RequestRecord
 from serve.web.bridge import Bridge
 from serve.web.unknown_routes import Routes
 from serve.wire.connection import Connection
-from serve.wire.plan import Plan, Planner
-from serve.wire.replies import Replies
+from serve.wire.parsed_head import HeadParser, ParsedHead
 from serve.wire.request import Request
+from serve.wire.response_writer import ResponseWriter
 
 LARGE, LARGE_TEXT, LARGE_GZIP = 256 * 1024, 64 * 1024, 4 * 1024
 """Bytes of a body, of its JSON, of a packed one, from which on it is decoded beside the loop, in a thread."""
@@ -36,7 +36,7 @@ LARGE, LARGE_TEXT, LARGE_GZIP = 256 * 1024, 64 * 1024, 4 * 1024
 log = logging.getLogger("serve")
 
 
-class Reception:
+class Dispatcher:
     """Takes the requests of one worker: predictions here, everything else by the Flask app.
 
     Attributes:
@@ -50,7 +50,7 @@ class Reception:
 
     def __init__(self, loop: AbstractEventLoop, app: Flask, slot: Slot, settings: Settings) -> None:
         self._loop, self._slot, self._settings = loop, slot, settings
-        self.planner = Planner(settings, Routes(app).refusal)
+        self.head_parser = HeadParser(settings, Routes(app).refusal)
         self.connections: set[Connection] = set()
         self.on_closed: Callable[[], None] = lambda: None
         self.in_flight = 0
@@ -59,11 +59,11 @@ class Reception:
         self.hears_any_host = not settings.allowed_hosts
         self.max_body_bytes = settings.max_body_bytes
         self.header_timeout_s, self.body_timeout_s = settings.header_timeout_s, settings.body_timeout_s
-        self.replies = Replies()
+        self.response_writer = ResponseWriter()
         outcomes = Outcomes(self._send, self._refuse, self._forget)
-        self.turn = Turn(loop, outcomes, BusyPoll(loop, settings.busy_poll_us / 1e6))
-        self.pieces = Pieces(loop, outcomes, settings.forward_timeout_s)
-        self.bridge = Bridge(app, loop, self.replies)
+        self.micro_batcher = MicroBatcher(loop, outcomes, BusyPoll(loop, settings.busy_poll_us / 1e6))
+        self.chunked_executor = ChunkedExecutor(loop, outcomes, settings.forward_timeout_s)
+        self.bridge = Bridge(app, loop, self.response_writer)
 
     # What connections call.
 
@@ -83,18 +83,18 @@ class Reception:
         self.connections.discard(connection)
         self.on_closed()
 
-    def limit_of(self, plan: Plan) -> int:
+    def limit_of(self, parsed: ParsedHead) -> int:
         """Most bytes that the body of such a request can need, for any version that is served."""
-        return body_limit(self._slot.servings, plan.door, self.max_body_bytes)
+        return body_limit(self._slot.servings, parsed.endpoint, self.max_body_bytes)
 
     def take(self, request: Request) -> None:
         """Answers a request, now or later."""
-        plan = request.plan
-        assert plan is not None
-        request.request_id = plan.request_id or self.replies.new_id()
+        parsed = request.parsed
+        assert parsed is not None
+        request.request_id = parsed.request_id or self.response_writer.new_id()
         self.in_flight += 1
-        if plan.door is not None:
-            self._predict(request, plan)
+        if parsed.endpoint is not None:
+            self._predict(request, parsed)
         elif self.bridge.is_full:
             self._refuse(request, self._full(request), None)
         else:
@@ -103,8 +103,8 @@ class Reception:
     def refuse(self, request: Request, error: ApiError) -> None:
         """Answers a request that can't be taken."""
         self.in_flight += 1
-        plan = request.plan
-        request.request_id = (plan.request_id if plan else None) or self.replies.new_id()
+        parsed = request.parsed
+        request.request_id = (parsed.request_id if parsed else None) or self.response_writer.new_id()
         self._refuse(request, error, None)
 
     def _full(self, request: Request) -> ApiError:
@@ -114,63 +114,67 @@ class Reception:
 
     # Predictions.
 
-    def _predict(self, request: Request, plan: Plan) -> None:
-        assert plan.door is not None
+    def _predict(self, request: Request, parsed: ParsedHead) -> None:
+        assert parsed.endpoint is not None
         try:
             if self.in_flight > self._settings.max_inflight:
                 raise self._full(request)
             serving = self._slot.serving
-            if serving is None or plan.version is not None or plan.name is not None:
-                serving = find_serving(self._slot, plan.version, plan.name)
+            if serving is None or parsed.version is not None or parsed.name is not None:
+                serving = find_serving(self._slot, parsed.version, parsed.name)
         except ApiError as error:
             self._refuse(request, error, None)
             return
-        asked = Asked(request.body, plan.media_type, plan.json_bytes)
-        question = Question(request, plan.door, serving, asked, self.max_body_bytes)
+        asked = EncodedRequest(request.body, parsed.media_type, parsed.json_bytes)
+        prediction = PendingPrediction(request, parsed.endpoint, serving, asked, self.max_body_bytes)
         size = len(request.body)
-        text = size if plan.json_bytes is None else plan.json_bytes
-        takes_long = serving.is_slow or size > (LARGE_GZIP if plan.gzip else LARGE) or text > LARGE_TEXT
-        (self.pieces if takes_long else self.turn).add(question)
+        text = size if parsed.json_bytes is None else parsed.json_bytes
+        takes_long = serving.is_slow or size > (LARGE_GZIP if parsed.gzip else LARGE) or text > LARGE_TEXT
+        (self.chunked_executor if takes_long else self.micro_batcher).add(prediction)
 
-    def _forget(self, question: Question, status: int) -> None:
+    def _forget(self, prediction: PendingPrediction, status: int) -> None:
         self.in_flight -= 1
-        question.wire.release()
-        metrics.TALLY.answered(question.door.route, status, question.serving.version)
+        prediction.wire.release()
+        metrics.BUFFER.answered(prediction.endpoint.route, status, prediction.serving.version)
 
-    def _send(self, question: Question, answered: Answered, started: float) -> None:
-        request, serving, wire = question.request, question.serving, question.wire
+    def _send(self, prediction: PendingPrediction, answered: BatchSlice, started: float) -> None:
+        request, serving, wire = prediction.request, prediction.serving, prediction.wire
         assert request is not None
         now = time.perf_counter()
         try:
-            answer = question.door.encode(serving, request, answered, timing_ms(wire.received, started, now, answered))
+            answer = prediction.endpoint.encode(
+                serving, request, answered, timing_ms(wire.received, started, now, answered)
+            )
         except Exception as error:  # the boundary: the other requests of the turn are answered all the same
             self._refuse(wire, error, serving)
             return
-        extra = wire.plan.extra if wire.plan else b""
+        extra = wire.parsed.extra if wire.parsed else b""
         self.in_flight -= 1
-        wire.answer(self.replies.success(serving, answer, wire.request_id, wire.keep_alive, extra))
+        wire.answer(self.response_writer.success(serving, answer, wire.request_id, wire.keep_alive, extra))
         queue_s, total_s = started - wire.received, now - wire.received
-        metrics.TALLY.answered(question.door.route, 200, serving.version, queue_s, total_s, question.decode_s)
+        metrics.BUFFER.answered(prediction.endpoint.route, 200, serving.version, queue_s, total_s, prediction.decode_s)
         if OBSERVERS:
-            tell(finished(wire, 200, serving, now, started, answered))
+            tell(request_record(wire, 200, serving, now, started, answered))
 
     def _refuse(self, request: Request, error: Exception, serving: Serving | None) -> None:
         known = from_core(error)
         if known.code == "internal":
             log.error("request %s failed", request.request_id, exc_info=error, extra={"request_id": request.request_id})
         serving = serving or self._slot.serving
-        plan = request.plan
-        door, extra = (plan.door, plan.extra) if plan else (None, b"")
-        to_head = plan is not None and plan.head.method == "HEAD"
+        parsed = request.parsed
+        endpoint, extra = (parsed.endpoint, parsed.extra) if parsed else (None, b"")
+        to_head = parsed is not None and parsed.head.method == "HEAD"
         self.in_flight -= 1
-        explain = plan.explain if plan else ApiError.body
-        reply = self.replies.error(known, explain, serving, request.request_id, request.keep_alive, extra, to_head)
+        explain = parsed.explain if parsed else ApiError.body
+        reply = self.response_writer.error(
+            known, explain, serving, request.request_id, request.keep_alive, extra, to_head
+        )
         request.answer(reply)
         version, now = serving.version if serving else "", time.perf_counter()
-        total_s = now - request.received if door else None
-        metrics.TALLY.answered(door.route if door else "other", known.status, version, None, total_s)
+        total_s = now - request.received if endpoint else None
+        metrics.BUFFER.answered(endpoint.route if endpoint else "other", known.status, version, None, total_s)
         if OBSERVERS:
-            tell(finished(request, known.status, serving, now))
+            tell(request_record(request, known.status, serving, now))
 
     def _bridged(self, request: Request, reply: bytes) -> None:
         self.in_flight -= 1
@@ -178,24 +182,24 @@ class Reception:
 
     def stop(self) -> None:
         """Takes nothing more."""
-        self.pieces.stop()
+        self.chunked_executor.stop()
         self.bridge.stop()
 
 
-def finished(
+def request_record(
     request: Request,
     status: int,
     serving: Serving | None,
     ended: float,
     started: float | None = None,
-    answered: Answered | None = None,
-) -> Finished:
+    answered: BatchSlice | None = None,
+) -> RequestRecord:
     """What is to be told of a request of the event loop's."""
-    plan = request.plan
-    route = plan.door.route if plan and plan.door else "other"
-    method, headers = (plan.head.method, plan.head.headers) if plan else ("", {})
+    parsed = request.parsed
+    route = parsed.endpoint.route if parsed and parsed.endpoint else "other"
+    method, headers = (parsed.head.method, parsed.head.headers) if parsed else ("", {})
     version = serving.version if serving else ""
-    asked = Finished(method, route, status, version, request.request_id, headers, request.received, ended, started)
+    asked = RequestRecord(method, route, status, version, request.request_id, headers, request.received, ended, started)
     if answered is None:
         return asked
     rows = answered.stop - answered.start

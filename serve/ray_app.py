@@ -92,7 +92,7 @@ class Replica:
         folder = meeting_folder(settings, ray.get_runtime_context().get_node_id())
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / METRICS)  # read when prometheus_client is imported
         from serve.cluster.asgi import AsgiServer
-        from serve.dispatcher import Reception
+        from serve.dispatcher import Dispatcher
         from serve.following.startup import start_filling
         from serve.policy.slot import Slot
         from serve.web.app import create_app
@@ -102,8 +102,8 @@ class Replica:
         slot.look_now = node.look_now
         node.start()
         app = create_app(settings, slot)
-        self._reception = Reception(asyncio.get_running_loop(), app, slot, settings)
-        self._server = AsgiServer(self._reception)
+        self._dispatcher = Dispatcher(asyncio.get_running_loop(), app, slot, settings)
+        self._server = AsgiServer(self._dispatcher)
         start_filling(slot, settings, node.status_file)
         await self._until_ready()
         self._sweeping = asyncio.create_task(self._sweep())
@@ -120,10 +120,10 @@ class Replica:
 
         while True:
             await asyncio.sleep(0.1)
-            self._reception.replies.second()
-            self._reception.pieces.look()
-            metrics.TALLY.flush()
-            metrics.IN_FLIGHT.set(self._reception.in_flight)
+            self._dispatcher.response_writer.second()
+            self._dispatcher.chunked_executor.look()
+            metrics.BUFFER.flush()
+            metrics.IN_FLIGHT.set(self._dispatcher.in_flight)
 
     async def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answers one request of Ray's proxy."""
@@ -136,5 +136,5 @@ class Replica:
 
     def check_health(self) -> None:
         """Asked by Ray. Raises when this process should be replaced: a forward does not come to an end."""
-        if self._reception.pieces.hangs:
+        if self._dispatcher.chunked_executor.hangs:
             raise RuntimeError("a forward has not come to an end")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from serve.answering.forward import Answered
+from serve.answering.forward import BatchSlice
 from serve.codecs.carla import PredictRequest
 from serve.codecs.inference import InferRequest
 from serve.codecs.options import Body, check_size
@@ -21,7 +21,7 @@ OTHER_BYTES = 1024 * 1024
 JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
+class EncodedRequest(msgspec.Struct, frozen=True, gc=False):
     """The bytes of a request, and what its head says of them.
 
     Attributes:
@@ -50,7 +50,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True)
-class Door:
+class Endpoint:
     """One protocol.
 
     Attributes:
@@ -63,8 +63,8 @@ class Door:
 
     route: str
     media_types: tuple[str, ...]
-    decode: Callable[[Serving, Asked], PredictRequest]
-    encode: Callable[[Serving, PredictRequest, Answered, bytes], Answer]
+    decode: Callable[[Serving, EncodedRequest], PredictRequest]
+    encode: Callable[[Serving, PredictRequest, BatchSlice, bytes], Answer]
     explain: Callable[[ApiError, str], dict[str, Any]]
 
 
@@ -75,57 +75,57 @@ def explainer(path: str) -> Callable[[ApiError, str], dict[str, Any]]:
     return ApiError.inference_body if path == "/v2" or path.startswith("/v2/") else ApiError.body
 
 
-def body_limit(servings: Iterable[Serving | None], door: Door | None, most: int) -> int:
+def body_limit(servings: Iterable[Serving | None], endpoint: Endpoint | None, most: int) -> int:
     """Most bytes of a body, compressed or not, that a request can need.
 
     Args:
         servings: what is served.
-        door: None for what is no prediction.
+        endpoint: None for what is no prediction.
         most: that the server is set to take.
     """
-    if door is None:
+    if endpoint is None:
         return min(most, OTHER_BYTES)
-    return min(most, max((_most_bytes(serving, door.route) for serving in servings if serving), default=most))
+    return min(most, max((_most_bytes(serving, endpoint.route) for serving in servings if serving), default=most))
 
 
 def _most_bytes(serving: Serving, route: str) -> int:
     return serving.inference.most_bytes if route == INFERENCE.route else serving.predict.most_bytes
 
 
-def _decode_predict(serving: Serving, asked: Asked) -> PredictRequest:
+def _decode_predict(serving: Serving, asked: EncodedRequest) -> PredictRequest:
     check_size(asked.body, serving.predict.most_bytes)
     return serving.predict.decode(bytes(asked.body))
 
 
-def _encode_predict(serving: Serving, request: PredictRequest, answered: Answered, timing_ms: bytes) -> Answer:
+def _encode_predict(serving: Serving, request: PredictRequest, answered: BatchSlice, timing_ms: bytes) -> Answer:
     actions = None if request.deterministic and not request.details else answered.actions
     return Answer(serving.predict.encode(answered.objects(), request, actions, timing_ms))
 
 
-def _decode_invocations(serving: Serving, asked: Asked) -> PredictRequest:
+def _decode_invocations(serving: Serving, asked: EncodedRequest) -> PredictRequest:
     check_size(asked.body, serving.predict.most_bytes)
     return (serving.scoring.decode_csv if asked.media_type == CSV else serving.scoring.decode_json)(bytes(asked.body))
 
 
-def _encode_invocations(serving: Serving, _: PredictRequest, answered: Answered, __: bytes) -> Answer:
+def _encode_invocations(serving: Serving, _: PredictRequest, answered: BatchSlice, __: bytes) -> Answer:
     return Answer(serving.scoring.encode(answered.objects(np.float64)))  # MLflow writes the float32 as a double
 
 
-def _decode_inference(serving: Serving, asked: Asked) -> PredictRequest:
+def _decode_inference(serving: Serving, asked: EncodedRequest) -> PredictRequest:
     if asked.media_type == BINARY and asked.json_bytes is None:
         raise ApiError("bad_request", "is missing beside tensors in bytes", "Inference-Header-Content-Length")
     return serving.inference.decode(asked.body, asked.json_bytes)
 
 
-def _encode_inference(serving: Serving, request: PredictRequest, answered: Answered, _: bytes) -> Answer:
+def _encode_inference(serving: Serving, request: PredictRequest, answered: BatchSlice, _: bytes) -> Answer:
     assert isinstance(request, InferRequest)
     body, json_bytes = serving.inference.encode(request, answered.actions)
     return Answer(body, JSON if json_bytes is None else BINARY, json_bytes)
 
 
-INFERENCE = Door(
+INFERENCE = Endpoint(
     "/v2/models/{name}/infer", (JSON, BINARY, ""), _decode_inference, _encode_inference, ApiError.inference_body
 )
 """No media type is taken as JSON: the protocol does not ask for one, and tritonclient sends none with JSON."""
-PREDICT = Door("/predict", (JSON,), _decode_predict, _encode_predict, ApiError.body)
-INVOCATIONS = Door("/invocations", (JSON, CSV), _decode_invocations, _encode_invocations, ApiError.mlflow_body)
+PREDICT = Endpoint("/predict", (JSON,), _decode_predict, _encode_predict, ApiError.body)
+INVOCATIONS = Endpoint("/invocations", (JSON, CSV), _decode_invocations, _encode_invocations, ApiError.mlflow_body)

@@ -16,12 +16,12 @@ from carla_mlflow.errors import ActionError, SpecError
 from serve.codecs.carla import PredictRequest
 from serve.policy.serving import Serving
 from serve.telemetry import metrics
-from serve.telemetry.metrics_buffer import Seen
+from serve.telemetry.metrics_buffer import ForwardRecord
 
 _ROW = b'{"throttle":%b,"brake":%b,"steer":%b}'
 
 
-class Answered(msgspec.Struct, frozen=True, eq=False, gc=False):
+class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The rows of a batch that belong to one request.
 
     Attributes:
@@ -75,7 +75,7 @@ def _template(rows: int) -> bytes:
     return b",".join([_ROW] * rows)
 
 
-def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[Answered | Exception]:
+def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[BatchSlice | Exception]:
     """Answers requests of one mode with as few forwards as possible.
 
     One that can't be answered gets its error, SpecError or ActionError, and plays no part for the others.
@@ -97,12 +97,14 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[A
         return act_together(serving, requests[:half]) + act_together(serving, requests[half:])
     watched = serving.predict.watched
     looked_at = {spec.name: observations[spec.name] for spec in watched}
-    metrics.TALLY.acted(Seen(serving.version, actions.inference_ms / 1e3, watched, looked_at, actions.control))
+    metrics.BUFFER.acted(
+        ForwardRecord(serving.version, actions.inference_ms / 1e3, watched, looked_at, actions.control)
+    )
     if serving.cache is not None:
         metrics.count_cache(serving.cache)
-    batch, answers, start = BatchActions(actions), list[Answered | Exception](), 0
+    batch, answers, start = BatchActions(actions), list[BatchSlice | Exception](), 0
     for count in counts:
-        answers.append(Answered(batch, start, start + count))
+        answers.append(BatchSlice(batch, start, start + count))
         start += count
     return answers
 

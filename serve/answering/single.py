@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from serve.answering.endpoint import Answer, Asked, Door
-from serve.answering.forward import Answered, act_together
+from serve.answering.endpoint import Answer, EncodedRequest, Endpoint
+from serve.answering.forward import BatchSlice, act_together
 from serve.codecs.carla import PredictRequest
 from serve.errors import ApiError
 from serve.policy.serving import Serving
 from serve.telemetry import metrics
 
 
-class Alone(NamedTuple):
+class SingleResult(NamedTuple):
     """An answer, and what it took.
 
     Attributes:
@@ -33,11 +33,13 @@ class Alone(NamedTuple):
     rows: int
 
 
-def answer_alone(door: Door, serving: Serving, asked: Asked, received: float, header_budget_ms: float | None) -> Alone:
+def answer_single(
+    endpoint: Endpoint, serving: Serving, asked: EncodedRequest, received: float, header_budget_ms: float | None
+) -> SingleResult:
     """Answers one request.
 
     Args:
-        door: that it came through.
+        endpoint: that it came through.
         serving: what drives.
         asked: the request.
         received: when its first byte was read, by `time.perf_counter`.
@@ -49,7 +51,7 @@ def answer_alone(door: Door, serving: Serving, asked: Asked, received: float, he
         ActionError: the policy gave no usable action.
     """
     began = time.perf_counter()
-    request = door.decode(serving, asked)
+    request = endpoint.decode(serving, asked)
     decode_s = time.perf_counter() - began
     ends = deadline(request, received, header_budget_ms)
     started = time.perf_counter()
@@ -58,8 +60,8 @@ def answer_alone(door: Door, serving: Serving, asked: Asked, received: float, he
     [answered] = act_together(serving, [request])
     if isinstance(answered, Exception):
         raise answered
-    answer = door.encode(serving, request, answered, timing_ms(received, started, time.perf_counter(), answered))
-    return Alone(answer, started, decode_s, answered.batch.actions.inference_ms, answered.stop)
+    answer = endpoint.encode(serving, request, answered, timing_ms(received, started, time.perf_counter(), answered))
+    return SingleResult(answer, started, decode_s, answered.batch.actions.inference_ms, answered.stop)
 
 
 def deadline(request: PredictRequest | None, received: float, header_budget_ms: float | None) -> float:
@@ -82,7 +84,7 @@ def too_late(serving: Serving) -> ApiError:
     )
 
 
-def timing_ms(received: float, started: float, now: float, answered: Answered) -> bytes:
+def timing_ms(received: float, started: float, now: float, answered: BatchSlice) -> bytes:
     """A JSON object: what a request waited, its forward took, and all of it, milliseconds."""
     return b'{"queue":%.4f,"inference":%.4f,"total":%.4f}' % (
         (started - received) * 1e3, answered.batch.actions.inference_ms, (now - received) * 1e3,

@@ -16,9 +16,9 @@ from queue import SimpleQueue
 
 from carla_mlflow.contract.actions import Actions
 from serve.answering.single import too_late
-from serve.batching.chunked_job import PIECE_MS, Job
+from serve.batching.chunked_job import PIECE_MS, ChunkedJob
 from serve.batching.micro_batcher import CLIENT_GONE
-from serve.batching.pending_prediction import Outcomes, Question
+from serve.batching.pending_prediction import Outcomes, PendingPrediction
 from serve.cores import usable_cores
 from serve.errors import ApiError
 
@@ -30,7 +30,7 @@ SMALL_BYTES = 64 * 1024
 """A body of so many is decoded at once, so that the budget in it is known. Tensors in bytes are no work in any size."""
 
 
-class Pieces:
+class ChunkedExecutor:
     """Hands pieces to threads. Everything but the pieces themselves runs on the event loop.
 
     Attributes:
@@ -41,27 +41,29 @@ class Pieces:
     def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes, timeout_s: float) -> None:
         self._loop, self._outcomes, self._timeout_s = loop, outcomes, timeout_s
         self._threads = usable_cores()
-        self._waiting: SimpleQueue[tuple[int, Job, int, int] | None] = SimpleQueue()
+        self._waiting: SimpleQueue[tuple[int, ChunkedJob, int, int] | None] = SimpleQueue()
         self._pool: list[threading.Thread] = []
         self._stopped = False
-        self._jobs: deque[Job] = deque()  # that have rows nobody works on yet
-        self._handed: dict[int, tuple[Job, float]] = {}  # that threads work on or take next, and their milliseconds
+        self._jobs: deque[ChunkedJob] = deque()  # that have rows nobody works on yet
+        self._handed: dict[
+            int, tuple[ChunkedJob, float]
+        ] = {}  # that threads work on or take next, and their milliseconds
         self._handed_ms = 0.0
         self._since: dict[int, float] = {}  # when a thread began with them
         self._number = 0
         self.hangs = False
         self.on_hang: Callable[[], None] = lambda: None
 
-    def add(self, question: Question) -> None:
+    def add(self, prediction: PendingPrediction) -> None:
         """Answers it when it is its turn."""
-        job, plan = Job(question), question.wire.plan
+        job, parsed = ChunkedJob(prediction), prediction.wire.parsed
         if self.hangs:
             self._give_up(job, _replaced())
             return
-        is_small = len(question.asked.body) <= SMALL_BYTES or question.asked.json_bytes is not None
-        if is_small and plan is not None and not plan.gzip:
+        is_small = len(prediction.asked.body) <= SMALL_BYTES or prediction.asked.json_bytes is not None
+        if is_small and parsed is not None and not parsed.gzip:
             try:
-                question.decode()
+                prediction.decode()
             except Exception as error:  # the boundary: it is this request's alone
                 self._give_up(job, error)
                 return
@@ -69,34 +71,34 @@ class Pieces:
         self._jobs.append(job)
         self._dispatch()
 
-    def _keep_time(self, job: Job) -> None:
+    def _keep_time(self, job: ChunkedJob) -> None:
         """Has it answered when its budget is over."""
-        if job.question.ends < float("inf"):
-            left = job.question.ends - time.perf_counter()
+        if job.prediction.ends < float("inf"):
+            left = job.prediction.ends - time.perf_counter()
             job.stop_clock()
             job.clock = self._loop.call_later(max(left, 0.0), self._late, job)
 
-    def _late(self, job: Job) -> None:
+    def _late(self, job: ChunkedJob) -> None:
         if not job.over:
-            self._give_up(job, too_late(job.question.serving))
+            self._give_up(job, too_late(job.prediction.serving))
 
     def _dispatch(self) -> None:
         while self._jobs and self._has_room():
             job = self._jobs.popleft()
             if job.over:
                 continue
-            if job.question.wire.connection.gone:
+            if job.prediction.wire.connection.gone:
                 job.end()
-                self._outcomes.forget(job.question, CLIENT_GONE)
+                self._outcomes.forget(job.prediction, CLIENT_GONE)
                 continue
-            if time.perf_counter() >= job.question.ends:
+            if time.perf_counter() >= job.prediction.ends:
                 self._late(job)
                 continue
             start, stop = job.next_piece()
             if job.has_more:
                 self._jobs.append(job)
             self._number += 1
-            cost_ms = (stop - start) * job.question.serving.row_ms
+            cost_ms = (stop - start) * job.prediction.serving.row_ms
             self._handed[self._number] = job, cost_ms
             self._handed_ms += cost_ms
             self._start()
@@ -120,7 +122,7 @@ class Pieces:
                 self._work(*piece)
             del piece  # or its request would be kept until the next one comes
 
-    def _work(self, number: int, job: Job, start: int, stop: int) -> None:
+    def _work(self, number: int, job: ChunkedJob, start: int, stop: int) -> None:
         done: Actions | Exception | None = None
         try:
             if not job.over:
@@ -131,7 +133,7 @@ class Pieces:
         self._loop.call_soon_threadsafe(self._worked, number, job, start, done)
         done = None  # an error holds this frame, which would hold it, and with it the request, until a collection
 
-    def _worked(self, number: int, job: Job, start: int, done: Actions | Exception | None) -> None:
+    def _worked(self, number: int, job: ChunkedJob, start: int, done: Actions | Exception | None) -> None:
         self._handed_ms -= self._handed.pop(number)[1]
         self._since.pop(number, None)
         try:
@@ -141,25 +143,25 @@ class Pieces:
             self._give_up(job, problem)
         self._dispatch()
 
-    def _advance(self, job: Job, start: int, done: Actions | Exception) -> None:
+    def _advance(self, job: ChunkedJob, start: int, done: Actions | Exception) -> None:
         if isinstance(done, Exception):
             self._give_up(job, done)
             return
         job.add(start, done)
-        if time.perf_counter() >= job.question.ends:
-            self._give_up(job, too_late(job.question.serving))
+        if time.perf_counter() >= job.prediction.ends:
+            self._give_up(job, too_late(job.prediction.serving))
         elif job.is_whole:
             answered = job.whole()
             job.end()
-            self._outcomes.send(job.question, answered, job.started)
+            self._outcomes.send(job.prediction, answered, job.started)
         elif start == 0:  # it may just have been decoded, and have more rows and a shorter budget than was known
             self._keep_time(job)
             if job.has_more and job not in self._jobs:
                 self._jobs.append(job)
 
-    def _give_up(self, job: Job, error: Exception) -> None:
+    def _give_up(self, job: ChunkedJob, error: Exception) -> None:
         job.end()
-        self._outcomes.refuse(job.question.wire, error, job.question.serving)
+        self._outcomes.refuse(job.prediction.wire, error, job.prediction.serving)
 
     def look(self) -> None:
         """Called often: notices forwards that hang."""

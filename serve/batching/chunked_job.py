@@ -10,15 +10,15 @@ import numpy as np
 from carla_mlflow.contract.actions import Actions
 from carla_mlflow.errors import SpecError
 from carla_mlflow.inference.sampling import checked_seed
-from serve.answering.forward import Answered, BatchActions, act_together, observations_of
-from serve.batching.pending_prediction import Question
+from serve.answering.forward import BatchActions, BatchSlice, act_together, observations_of
+from serve.batching.pending_prediction import PendingPrediction
 from serve.codecs.carla import PredictRequest
 
 PIECE_MS = 3.0
 """About as long as a piece may take."""
 
 
-class Job:
+class ChunkedJob:
     """A question, and how far it is.
 
     Attributes:
@@ -27,8 +27,8 @@ class Job:
         clock: what answers it when its budget is over.
     """
 
-    def __init__(self, question: Question) -> None:
-        self.question = question
+    def __init__(self, prediction: PendingPrediction) -> None:
+        self.prediction = prediction
         self.started = 0.0
         self.over = False
         self.clock: TimerHandle | None = None
@@ -49,8 +49,8 @@ class Job:
     def next_piece(self) -> tuple[int, int]:
         """First row of a piece that nobody works on yet, and one past its last."""
         start = self._next_row
-        stop = start + max(1, round(PIECE_MS / self.question.serving.row_ms))
-        known = self._request or self.question.request  # None before the body is decoded
+        stop = start + max(1, round(PIECE_MS / self.prediction.serving.row_ms))
+        known = self._request or self.prediction.request  # None before the body is decoded
         self._next_row = stop if known is None else min(stop, known.count)
         return start, self._next_row
 
@@ -61,7 +61,7 @@ class Job:
             self._next_row = stop = min(stop, self._request.count)
         arrays = {name: array[start:stop] for name, array in self._request.observations.items()}
         piece = msgspec.structs.replace(self._request, observations=arrays)
-        [answered] = act_together(self.question.serving, [piece])
+        [answered] = act_together(self.prediction.serving, [piece])
         if isinstance(answered, SpecError):  # names the piece's row; the whole has been checked
             raise RuntimeError("a row that was checked is refused") from answered
         if isinstance(answered, Exception):
@@ -74,18 +74,18 @@ class Job:
         self._done_rows += len(actions.control)
 
     def _checked(self) -> PredictRequest:
-        request = self.question.request or self.question.decode()
-        arrays = observations_of(self.question.serving, request)
-        self.question.serving.engine.specs.validate(arrays)
+        request = self.prediction.request or self.prediction.decode()
+        arrays = observations_of(self.prediction.serving, request)
+        self.prediction.serving.engine.specs.validate(arrays)
         seed = request.seed if request.deterministic else checked_seed(request.seed)
         return msgspec.structs.replace(request, observations=arrays, rows=None, seed=seed)
 
-    def whole(self) -> Answered:
+    def whole(self) -> BatchSlice:
         """The pieces together."""
         parts = [self._answers[start] for start in sorted(self._answers)]
         first = parts[0]
         if len(parts) == 1:
-            return Answered(BatchActions(first), 0, len(first.control))
+            return BatchSlice(BatchActions(first), 0, len(first.control))
         actions = Actions(
             np.concatenate([part.control for part in parts]),
             np.concatenate([part.raw for part in parts]),
@@ -95,7 +95,7 @@ class Job:
             sum(part.inference_ms for part in parts),
             sum(part.control_ms for part in parts),
         )
-        return Answered(BatchActions(actions), 0, len(actions.control))
+        return BatchSlice(BatchActions(actions), 0, len(actions.control))
 
     def stop_clock(self) -> None:
         """Its budget is not watched any more."""

@@ -11,10 +11,10 @@ import time
 from asyncio import AbstractEventLoop
 from collections.abc import Sequence
 
-from serve.answering.forward import Answered, act_together
+from serve.answering.forward import BatchSlice, act_together
 from serve.answering.single import too_late
 from serve.batching.busy_poll import BusyPoll
-from serve.batching.pending_prediction import Outcomes, Question
+from serve.batching.pending_prediction import Outcomes, PendingPrediction
 from serve.batching.yielding import Yielding
 from serve.errors import STATUS
 from serve.policy.serving import Serving
@@ -26,7 +26,7 @@ CLIENT_GONE = 499
 """Counted for a request that nobody waits for any more, as nginx does."""
 
 
-class Turn:
+class MicroBatcher:
     """Collects the questions of a turn, and answers them at its end.
 
     Attributes:
@@ -35,16 +35,16 @@ class Turn:
 
     def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes, busy_poll: BusyPoll) -> None:
         self._loop, self._outcomes, self._busy_poll = loop, outcomes, busy_poll
-        self._waiting: list[Question] = []
+        self._waiting: list[PendingPrediction] = []
         self._yielding, self._last = Yielding(), 0  # requests of the last turn
         self.lock = threading.Lock()
-        self.running: tuple[float, list[Question]] | None = None
+        self.running: tuple[float, list[PendingPrediction]] | None = None
 
-    def add(self, question: Question) -> None:
+    def add(self, prediction: PendingPrediction) -> None:
         """Answers it at the end of this turn."""
         if not self._waiting:
             self._loop.call_soon(self._give_way if self._yielding.pays(self._last) else self._run)
-        self._waiting.append(question)
+        self._waiting.append(prediction)
 
     def _give_way(self) -> None:
         self._yielding.give_way()
@@ -53,29 +53,29 @@ class Turn:
     def _run(self) -> None:
         waiting = self._take()
         self._last = len(waiting)
-        groups: dict[object, list[Question]] = {}
-        for question in waiting:
-            if question.wire.connection.gone:
-                self._outcomes.forget(question, CLIENT_GONE)
+        groups: dict[object, list[PendingPrediction]] = {}
+        for prediction in waiting:
+            if prediction.wire.connection.gone:
+                self._outcomes.forget(prediction, CLIENT_GONE)
                 continue
             try:
-                request = question.decode()
+                request = prediction.decode()
             except Exception as error:  # the boundary: whatever it is, it is this request's alone
-                self._outcomes.refuse(question.wire, error, question.serving)
+                self._outcomes.refuse(prediction.wire, error, prediction.serving)
                 continue
-            key = id(question.serving) if request.deterministic else question
-            groups.setdefault(key, []).append(question)
+            key = id(prediction.serving) if request.deterministic else prediction
+            groups.setdefault(key, []).append(prediction)
         for group in groups.values():
             for part in _parts(group):
                 self._answer(part)
         if len(waiting) == 1:  # with more, the next are on their way
             self._busy_poll.answered()
 
-    def _take(self) -> list[Question]:
+    def _take(self) -> list[PendingPrediction]:
         """What waits; of large bodies only some, so that the loop gets to other connections in between."""
         waiting, size = self._waiting, 0
-        for number, question in enumerate(waiting):
-            size += len(question.asked.body)
+        for number, prediction in enumerate(waiting):
+            size += len(prediction.asked.body)
             if size > MOST_TURN_BYTES and number:
                 self._waiting = waiting[number:]
                 self._loop.call_soon(self._run)
@@ -83,14 +83,14 @@ class Turn:
         self._waiting = []
         return waiting
 
-    def _answer(self, group: list[Question]) -> None:
+    def _answer(self, group: list[PendingPrediction]) -> None:
         started = time.perf_counter()
         serving = group[0].serving
-        late = [question for question in group if started >= question.ends]
+        late = [prediction for prediction in group if started >= prediction.ends]
         if late:
-            group = [question for question in group if started < question.ends]
-            for question in late:
-                self._outcomes.refuse(question.wire, too_late(serving), serving)
+            group = [prediction for prediction in group if started < prediction.ends]
+            for prediction in late:
+                self._outcomes.refuse(prediction.wire, too_late(serving), serving)
             if not group:
                 return
         with self.lock:
@@ -101,33 +101,33 @@ class Turn:
             with self.lock:  # from here on the watchdog answers none of these any more
                 self.running = None
         now, outcomes = time.perf_counter(), self._outcomes
-        for question, answered in zip(group, answers, strict=True):
-            if question.wire.outside:
-                question.wire.connection.cut()
-                outcomes.forget(question, STATUS["deadline_exceeded"])
-            elif now >= question.ends:
-                outcomes.refuse(question.wire, too_late(serving), serving)
+        for prediction, answered in zip(group, answers, strict=True):
+            if prediction.wire.outside:
+                prediction.wire.connection.cut()
+                outcomes.forget(prediction, STATUS["deadline_exceeded"])
+            elif now >= prediction.ends:
+                outcomes.refuse(prediction.wire, too_late(serving), serving)
             elif isinstance(answered, Exception):
-                outcomes.refuse(question.wire, answered, serving)
+                outcomes.refuse(prediction.wire, answered, serving)
             else:
-                outcomes.send(question, answered, started)
+                outcomes.send(prediction, answered, started)
 
 
-def _act(serving: Serving, group: Sequence[Question]) -> Sequence[Answered | Exception]:
+def _act(serving: Serving, group: Sequence[PendingPrediction]) -> Sequence[BatchSlice | Exception]:
     try:
-        return act_together(serving, [question.request for question in group if question.request is not None])
+        return act_together(serving, [prediction.request for prediction in group if prediction.request is not None])
     except Exception as error:  # a forward that raises: nobody's fault but ours
         return [error] * len(group)
 
 
-def _parts(group: list[Question]) -> list[list[Question]]:
+def _parts(group: list[PendingPrediction]) -> list[list[PendingPrediction]]:
     """Pieces of at most so many rows, so that no forward keeps the loop for long."""
-    parts, rows = [list[Question]()], 0
-    for question in group:
-        count = question.request.count if question.request is not None else 0
+    parts, rows = [list[PendingPrediction]()], 0
+    for prediction in group:
+        count = prediction.request.count if prediction.request is not None else 0
         if parts[-1] and rows + count > MOST_ROWS:
             parts.append([])
             rows = 0
-        parts[-1].append(question)
+        parts[-1].append(prediction)
         rows += count
     return parts

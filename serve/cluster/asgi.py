@@ -11,10 +11,10 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from serve.dispatcher import Reception
+from serve.dispatcher import Dispatcher
 from serve.errors import ApiError
 from serve.wire.connection import Connection
-from serve.wire.plan import Plan
+from serve.wire.parsed_head import ParsedHead
 from serve.wire.request import Request
 
 Scope = MutableMapping[str, Any]
@@ -28,7 +28,7 @@ _HOP_BY_HOP = {b"connection", b"transfer-encoding", b"content-length", b"expect"
 class Exchange(Connection):
     """One request and its answer, in place of a connection."""
 
-    def __init__(self, server: Reception, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: Dispatcher, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server)
         self.answer: asyncio.Future[bytes] = loop.create_future()
 
@@ -46,8 +46,8 @@ class Exchange(Connection):
 class AsgiServer:
     """Answers HTTP of an ASGI server by a reception, which has to be of the same event loop."""
 
-    def __init__(self, reception: Reception) -> None:
-        self._reception = reception
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, as ASGI 3 has it."""
@@ -60,20 +60,20 @@ class AsgiServer:
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         """The status, headers and body of the answer to a request."""
         received = time.perf_counter()
-        exchange = Exchange(self._reception, asyncio.get_running_loop())
+        exchange = Exchange(self._dispatcher, asyncio.get_running_loop())
         request = Request(exchange, None, b"", received)
         exchange.pending.append(request)
         try:
-            request.plan = plan = self._reception.planner.plan(_head(scope, self._reception.hears_any_host))
+            request.parsed = parsed = self._dispatcher.head_parser.parse(_head(scope, self._dispatcher.hears_any_host))
             request.keep_alive = True
-            request.body = await self._body(plan, receive)
+            request.body = await self._body(parsed, receive)
         except ApiError as error:
-            self._reception.refuse(request, error)
+            self._dispatcher.refuse(request, error)
         else:
-            if plan.refusal is not None:
-                self._reception.refuse(request, plan.refusal)
+            if parsed.refusal is not None:
+                self._dispatcher.refuse(request, parsed.refusal)
             else:
-                self._reception.take(request)
+                self._dispatcher.take(request)
         try:
             reply = await exchange.answer
         except asyncio.CancelledError:
@@ -81,8 +81,8 @@ class AsgiServer:
             raise
         return _taken_apart(reply)
 
-    async def _body(self, plan: Plan, receive: Receive) -> bytes:
-        limit, parts, size = self._reception.limit_of(plan), list[bytes](), 0
+    async def _body(self, parsed: ParsedHead, receive: Receive) -> bytes:
+        limit, parts, size = self._dispatcher.limit_of(parsed), list[bytes](), 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":

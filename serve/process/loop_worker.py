@@ -19,9 +19,9 @@ from typing import Any
 import uvloop
 from gunicorn.workers.base import Worker
 
-from serve.batching.pending_prediction import Question
+from serve.batching.pending_prediction import PendingPrediction
 from serve.batching.watchdog import EXIT_CODE, Watchdog
-from serve.dispatcher import Reception
+from serve.dispatcher import Dispatcher
 from serve.errors import ApiError
 from serve.following.attempts import withdraw
 from serve.settings import SWITCH_S
@@ -70,7 +70,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         try:
             loop.run_until_complete(self._serve(loop))
         finally:
-            metrics.TALLY.flush()
+            metrics.BUFFER.flush()
         sys.stdout.flush()
         if self._exit_code:
             withdraw()
@@ -80,22 +80,22 @@ class LoopWorker(Worker):  # type: ignore[misc]
         slot, settings = self.wsgi.extensions["slot"], self.wsgi.extensions["settings"]
         self._loop, self._slot, self._settings = loop, slot, settings
         self._stopped = asyncio.Event()
-        self._reception = reception = Reception(loop, self.wsgi, slot, settings)
-        reception.pieces.on_hang = self._replace
-        Watchdog(reception.turn, self._explain, settings.forward_timeout_s).start()
+        self._dispatcher = dispatcher = Dispatcher(loop, self.wsgi, slot, settings)
+        dispatcher.chunked_executor.on_hang = self._replace
+        Watchdog(dispatcher.micro_batcher, self._explain, settings.forward_timeout_s).start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._told_to_stop, number)
         tls = tls_context(settings.certfile, settings.keyfile) if settings.certfile else None
         listeners = [listener.sock for listener in self.sockets]
-        self._acceptor = Acceptor(loop, listeners, reception.connections)
+        self._acceptor = Acceptor(loop, listeners, dispatcher.connections)
         self._acceptor.start(self._connect, tls, settings.header_timeout_s, SHARES, self.place, slot)
-        reception.on_closed = self._acceptor.tell
+        dispatcher.on_closed = self._acceptor.tell
         self._sweep(time.monotonic())
         await self._stopped.wait()
-        reception.stop()
+        dispatcher.stop()
 
     def _connect(self) -> Connection:
-        return Connection(self._reception)
+        return Connection(self._dispatcher)
 
     # Every tenth of a second.
 
@@ -103,19 +103,19 @@ class LoopWorker(Worker):  # type: ignore[misc]
         now = time.monotonic()
         if now - second >= 1:
             second = now
-            self._reception.replies.second()
+            self._dispatcher.response_writer.second()
             self.notify()
             if os.getppid() != self.ppid:  # the master is gone
                 self.log.info("the master process is gone: stopping")
                 self._stopped.set()
                 return
         self._loop.call_later(SWEEP_S, self._sweep, second)
-        for connection in [c for c in self._reception.connections if c.deadline < now]:
+        for connection in [c for c in self._dispatcher.connections if c.deadline < now]:
             connection.expire()
         self._acceptor.tell()
-        self._reception.pieces.look()
-        metrics.TALLY.flush()
-        metrics.IN_FLIGHT.set(self._reception.in_flight)
+        self._dispatcher.chunked_executor.look()
+        metrics.BUFFER.flush()
+        metrics.IN_FLIGHT.set(self._dispatcher.in_flight)
 
     # Stopping.
 
@@ -123,7 +123,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         if number != signal.SIGTERM:
             self._stopped.set()
         elif not self._slot.draining:
-            self._slot.draining = self._reception.draining = True
+            self._slot.draining = self._dispatcher.draining = True
             self._acceptor.tell()
             self._loop.call_later(self._settings.drain_s, self._stop_accepting, self._settings.grace_s)
 
@@ -133,10 +133,10 @@ class LoopWorker(Worker):  # type: ignore[misc]
 
     def _leave(self, latest: float) -> None:
         """When everything is answered, or it takes too long."""
-        for connection in list(self._reception.connections):
+        for connection in list(self._dispatcher.connections):
             if connection.is_idle:
                 connection.transport.close()
-        if (self._reception.connections or self._reception.in_flight) and time.monotonic() < latest:
+        if (self._dispatcher.connections or self._dispatcher.in_flight) and time.monotonic() < latest:
             self._loop.call_later(0.02, self._leave, latest)
         else:
             self._stopped.set()
@@ -146,12 +146,14 @@ class LoopWorker(Worker):  # type: ignore[misc]
         if not self._exit_code:
             self._exit_code = EXIT_CODE
             self.log.critical("a forward has not come to an end: this worker ends")
-            self._reception.draining = True
+            self._dispatcher.draining = True
             self._stop_accepting(REPLACED_S)
 
-    def _explain(self, question: Question, error: ApiError) -> bytes:
-        wire = question.wire
-        return self._reception.replies.error(error, question.door.explain, question.serving, wire.request_id, False)
+    def _explain(self, prediction: PendingPrediction, error: ApiError) -> bytes:
+        wire = prediction.wire
+        return self._dispatcher.response_writer.error(
+            error, prediction.endpoint.explain, prediction.serving, wire.request_id, False
+        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Before the loop runs: told to stop while starting."""

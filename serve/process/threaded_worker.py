@@ -56,7 +56,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         super().notify()
         if time.monotonic() - self._counted > COUNT_S:
             self._counted = time.monotonic()
-            metrics.TALLY.flush()
+            metrics.BUFFER.flush()
 
     def load_wsgi(self) -> None:
         super().load_wsgi()

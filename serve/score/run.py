@@ -147,8 +147,8 @@ def _begin(parts: Path, of: About) -> None:
 
 def _scored(scorer: Scorer, batch: pa.RecordBatch, before: int, pool: ThreadPoolExecutor) -> pa.Table:
     starts = range(0, len(batch), PIECE_ROWS)
-    pieces = pool.map(lambda start: scorer.score(batch.slice(start, PIECE_ROWS), before + start), starts)
-    return pa.Table.from_batches(list(pieces))
+    chunked_executor = pool.map(lambda start: scorer.score(batch.slice(start, PIECE_ROWS), before + start), starts)
+    return pa.Table.from_batches(list(chunked_executor))
 
 
 def _write(path: Path, table: pa.Table) -> None:

@@ -21,7 +21,7 @@ from carla_mlflow.contract.control import CONTROL_NAMES
 from serve.run_folder import FOLLOW_FILE, Followed, read_file, worker_states
 from serve.telemetry.dead_counters import reading
 from serve.telemetry.last_minute import LastMinute
-from serve.telemetry.metrics_buffer import Buckets, Tally
+from serve.telemetry.metrics_buffer import Buckets, MetricsBuffer
 from serve.telemetry.metrics_buffer import Metrics as TallyMetrics
 from serve.telemetry.processes import Processes
 
@@ -57,7 +57,7 @@ UNUSABLE = Counter("policy_unusable_actions_total", "Requests for which a policy
 CACHED = Counter("policy_result_cache_rows_total", "Rows asked of the result cache.", ("outcome",))
 IN_FLIGHT = Gauge("policy_in_flight", "Requests that are being answered.", multiprocess_mode="livesum")
 
-TALLY = Tally(
+BUFFER = MetricsBuffer(
     TallyMetrics(
         REQUESTS,
         ACTIONS,
@@ -90,7 +90,7 @@ def last_minute() -> dict[str, list[tuple[float | None, int]]]:
 
     Pedals begin at 0, below which no control lies.
     """
-    counts, found = TALLY.last_minute(), {}
+    counts, found = BUFFER.last_minute(), {}
     for name, bounds in (("latency", SECONDS), *((name, TENTHS) for name in CONTROL_NAMES)):
         lowest = 0.0 if name in ("throttle", "brake") else -1.0
         pairs = zip([*bounds, None], counts.get(name, [0] * (len(bounds) + 1)), strict=True)
@@ -136,7 +136,7 @@ def render(folder: Path) -> bytes:
     Args:
         folder: the server's run folder.
     """
-    TALLY.flush()
+    BUFFER.flush()
     registry = CollectorRegistry()
     registry.register(ServerState(folder))
     if MULTIPROCESS_FOLDER in os.environ:

@@ -51,7 +51,7 @@ class Buckets:
             self._counts, self._sum = [0] * len(self._counts), 0.0
 
 
-class Seen(NamedTuple):
+class ForwardRecord(NamedTuple):
     """A forward, to be looked at later: whose, how long it took, and the rows that the policy decided on."""
 
     version: str
@@ -73,7 +73,7 @@ class Metrics(NamedTuple):
     dimensions: tuple[Buckets, ...]
 
 
-class Tally:
+class MetricsBuffer:
     """Counts of one worker. Safe to call from several threads."""
 
     def __init__(self, metrics: Metrics, minute: LastMinute) -> None:
@@ -82,7 +82,7 @@ class Tally:
         self._answers: list[tuple[tuple[str, int, str], float | None, float | None, float | None]] = []
         self._actions: Numbers[str] = Numbers()
         self._requests: Numbers[tuple[str, int, str]] = Numbers()
-        self._seen: list[Seen] = []
+        self._seen: list[ForwardRecord] = []
         self._rows = 0
 
     def answered(
@@ -97,7 +97,7 @@ class Tally:
         """One answer, and for a prediction how long it waited, took, and was decoded."""
         self._answers.append(((route, code, version), queue_s, total_s, decode_s))  # one step: no lock is needed
 
-    def acted(self, seen: Seen) -> None:
+    def acted(self, seen: ForwardRecord) -> None:
         """One forward."""
         with self._lock:
             self._seen.append(seen)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from serve.settings import Settings
-from serve.telemetry.request_record import Finished
+from serve.telemetry.request_record import RequestRecord
 
 if TYPE_CHECKING:
     pass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("serve.request")
 
 
-OBSERVERS: list[Callable[[Finished], None]] = []
+OBSERVERS: list[Callable[[RequestRecord], None]] = []
 """Of this process. Whoever answers asks whether there are any before a Finished is made."""
 
 
@@ -32,34 +32,34 @@ def start_observers(settings: Settings) -> None:
         OBSERVERS.append(Spans().add)
 
 
-def tell(finished: Finished) -> None:
+def tell(record: RequestRecord) -> None:
     """Tells the observers; one that fails is not the request's fault."""
     for observe in OBSERVERS:
         try:
-            observe(finished)
+            observe(record)
         except Exception:  # the boundary
-            log.exception("request %s could not be told of", finished.request_id)
+            log.exception("request %s could not be told of", record.request_id)
 
 
-def write_refusal(finished: Finished) -> None:
+def write_refusal(record: RequestRecord) -> None:
     """A line for a request that was not answered as it wished."""
-    if finished.status >= 400:
-        write_line(finished)
+    if record.status >= 400:
+        write_line(record)
 
 
-def write_line(finished: Finished) -> None:
+def write_line(record: RequestRecord) -> None:
     """A line; the fields stand by themselves where lines are JSON."""
-    total_ms = (finished.ended - finished.received) * 1e3
+    total_ms = (record.ended - record.received) * 1e3
     fields = {
-        "method": finished.method,
-        "route": finished.route,
-        "status": finished.status,
-        "version": finished.version,
-        "rows": finished.rows,
+        "method": record.method,
+        "route": record.route,
+        "status": record.status,
+        "version": record.version,
+        "rows": record.rows,
         "total_ms": round(total_ms, 3),
-        "inference_ms": round(finished.inference_ms, 3),
-        "request_id": finished.request_id,
+        "inference_ms": round(record.inference_ms, 3),
+        "request_id": record.request_id,
     }
     text = "%s %s %d in %.2f ms, version %s, request %s"
-    values = (finished.method, finished.route, finished.status, total_ms, finished.version, finished.request_id)
+    values = (record.method, record.route, record.status, total_ms, record.version, record.request_id)
     log.info(text, *values, extra=fields)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 
-class Finished(NamedTuple):
+class RequestRecord(NamedTuple):
     """A request, and how it went.
 
     Attributes:

@@ -11,7 +11,7 @@ import importlib.util
 import os
 import time
 
-from serve.telemetry.request_record import Finished
+from serve.telemetry.request_record import RequestRecord
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 LONGEST_FLUSH_MS = 1000
@@ -49,32 +49,32 @@ class Spans:
         self._parents = TraceContextTextMapPropagator()
         atexit.register(self.flush)
 
-    def add(self, finished: Finished) -> None:
+    def add(self, record: RequestRecord) -> None:
         """Takes a request."""
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
         ended, now = time.time_ns(), time.perf_counter()
-        begun = ended - int((now - finished.received) * 1e9)
+        begun = ended - int((now - record.received) * 1e9)
         span = self._tracer.start_span(
-            f"{finished.method} {finished.route}",
-            self._parents.extract(finished.headers),
+            f"{record.method} {record.route}",
+            self._parents.extract(record.headers),
             SpanKind.SERVER,
             {
-                "http.request.method": finished.method,
-                "http.route": finished.route,
-                "http.response.status_code": finished.status,
-                "policy.version": finished.version,
-                "policy.rows": finished.rows,
-                "policy.request_id": finished.request_id,
+                "http.request.method": record.method,
+                "http.route": record.route,
+                "http.response.status_code": record.status,
+                "policy.version": record.version,
+                "policy.rows": record.rows,
+                "policy.request_id": record.request_id,
             },
             start_time=begun,
         )
-        if finished.status >= 500:
+        if record.status >= 500:
             span.set_status(Status(StatusCode.ERROR))
-        if finished.started is not None:
-            start = begun + int((finished.started - finished.received) * 1e9)
+        if record.started is not None:
+            start = begun + int((record.started - record.received) * 1e9)
             forward = self._tracer.start_span("forward", set_span_in_context(span), start_time=start)
-            forward.end(start + int(finished.inference_ms * 1e6))
+            forward.end(start + int(record.inference_ms * 1e6))
         span.end(ended)
 
     def flush(self) -> None:

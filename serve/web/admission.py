@@ -49,7 +49,7 @@ def admit(settings: Settings, slot: Slot) -> Response | None:
 
 
 def _limit(settings: Settings, slot: Slot) -> int:
-    doors = {door.route: door for door in (PREDICT, INVOCATIONS, INFERENCE)}
+    doors = {endpoint.route: endpoint for endpoint in (PREDICT, INVOCATIONS, INFERENCE)}
     return body_limit(slot.servings, doors.get(route_of_request()), settings.max_body_bytes)
 
 

@@ -16,8 +16,8 @@ from werkzeug.exceptions import HTTPException
 
 from carla_mlflow import __version__
 from carla_mlflow.build import git_sha
-from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, Asked, Door, explainer
-from serve.answering.single import answer_alone
+from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, EncodedRequest, Endpoint, explainer
+from serve.answering.single import answer_single
 from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
 from serve.policy.readiness import check_ready
 from serve.policy.serving import Serving
@@ -25,7 +25,7 @@ from serve.policy.slot import Slot, find_serving
 from serve.settings import Settings
 from serve.telemetry import metrics
 from serve.telemetry.observers import OBSERVERS, tell
-from serve.telemetry.request_record import Finished
+from serve.telemetry.request_record import RequestRecord
 from serve.web.admission import PREDICTIONS, admit, route_of_request
 from serve.web.inference_routes import add_inference
 from serve.web.initial_series import count_from_zero
@@ -75,12 +75,12 @@ def _finish(response: Response, slot: Slot, settings: Settings) -> Response:
     version, now = serving.version if serving else "", time.perf_counter()
     status, total_s, alone = response.status_code, now - g.received if route in PREDICTIONS else None, g.get("alone")
     if alone is None:
-        metrics.TALLY.answered(route, status, version, None, total_s)
+        metrics.BUFFER.answered(route, status, version, None, total_s)
     else:
-        metrics.TALLY.answered(route, status, version, alone.started - g.received, total_s, alone.decode_s)
+        metrics.BUFFER.answered(route, status, version, alone.started - g.received, total_s, alone.decode_s)
     if OBSERVERS:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        told = Finished(request.method, route, status, version, g.request_id, headers, g.received, now)
+        told = RequestRecord(request.method, route, status, version, g.request_id, headers, g.received, now)
         if alone is not None:
             told = told._replace(started=alone.started, inference_ms=alone.inference_ms, rows=alone.rows)
         tell(told)
@@ -113,19 +113,21 @@ def _ready(slot: Slot) -> Serving:
 
 
 def _add_predictions(app: Flask, settings: Settings, slot: Slot) -> None:
-    for door in (PREDICT, INVOCATIONS):
-        app.add_url_rule(door.route, door.route, functools.partial(_predict, slot, settings, door), methods=["POST"])
+    for endpoint in (PREDICT, INVOCATIONS):
+        app.add_url_rule(
+            endpoint.route, endpoint.route, functools.partial(_predict, slot, settings, endpoint), methods=["POST"]
+        )
 
 
 def _predict(
-    slot: Slot, settings: Settings, door: Door, version: str | None = None, name: str | None = None
+    slot: Slot, settings: Settings, endpoint: Endpoint, version: str | None = None, name: str | None = None
 ) -> Response:
     g.serving = serving = find_serving(slot, version or request.args.get("version"), name)
-    media_type = check_media_type(request.headers.get("Content-Type", ""), door)
+    media_type = check_media_type(request.headers.get("Content-Type", ""), endpoint)
     json_bytes = read_json_bytes(request.headers.get("Inference-Header-Content-Length"))
     budgets = [settings.budget_ms or None, read_budget(request.headers.get("X-Request-Budget-Ms"))]
     budget = min((budget for budget in budgets if budget is not None), default=None)
-    g.alone = answer_alone(door, serving, Asked(g.body, media_type, json_bytes), g.received, budget)
+    g.alone = answer_single(endpoint, serving, EncodedRequest(g.body, media_type, json_bytes), g.received, budget)
     answer = g.alone.answer
     response = Response(answer.body, content_type=answer.media_type)
     if answer.json_bytes is not None:

@@ -14,8 +14,8 @@ from flask import Flask
 
 from serve.errors import from_core
 from serve.wire.header_rules import decoded_path
-from serve.wire.replies import Replies
 from serve.wire.request import Request
+from serve.wire.response_writer import ResponseWriter
 
 THREADS = 2
 MOST_WAITING = 256
@@ -29,8 +29,8 @@ _DROPPED = {"connection", "content-length", "transfer-encoding", "date", "server
 class Bridge:
     """Runs the app as a WSGI server does."""
 
-    def __init__(self, app: Flask, loop: AbstractEventLoop, replies: Replies) -> None:
-        self._app, self._loop, self._replies = app, loop, replies
+    def __init__(self, app: Flask, loop: AbstractEventLoop, response_writer: ResponseWriter) -> None:
+        self._app, self._loop, self._response_writer = app, loop, response_writer
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="flask")
         self.waiting = 0
 
@@ -46,8 +46,8 @@ class Bridge:
             self.waiting -= 1
             done(request, reply)
 
-        plan = request.plan
-        assert plan is not None
+        parsed = request.parsed
+        assert parsed is not None
 
         def run() -> None:
             try:
@@ -55,7 +55,7 @@ class Bridge:
             except Exception as error:  # the boundary: somebody waits for an answer
                 log.error("request %s failed", request.request_id, exc_info=error)
                 known = from_core(error)
-                reply = self._replies.error(known, plan.explain, None, request.request_id, request.keep_alive)
+                reply = self._response_writer.error(known, parsed.explain, None, request.request_id, request.keep_alive)
             self._loop.call_soon_threadsafe(finish, reply)
 
         self._pool.submit(run)
@@ -76,9 +76,11 @@ class Bridge:
                 result.close()
         lines = [f"{name}: {value}\r\n" for name, value in headers if name.lower() not in _DROPPED]
         length = None
-        if request.plan is not None and request.plan.head.method == "HEAD":
+        if request.parsed is not None and request.parsed.head.method == "HEAD":
             length, body = int(dict(headers).get("Content-Length", len(body))), b""
-        return self._replies.raw(int(status[:3]), "".join(lines).encode("latin-1"), body, request.keep_alive, length)
+        return self._response_writer.raw(
+            int(status[:3]), "".join(lines).encode("latin-1"), body, request.keep_alive, length
+        )
 
     def stop(self) -> None:
         """Takes nothing more."""
@@ -87,8 +89,8 @@ class Bridge:
 
 def environ(request: Request) -> dict[str, Any]:
     """A WSGI environment (PEP 3333). Neither Host nor what a proxy may add is believed."""
-    assert request.plan is not None
-    head = request.plan.head
+    assert request.parsed is not None
+    head = request.parsed.head
     headers = {
         "HTTP_" + name.upper().replace("-", "_"): value
         for name, value in head.headers.items()

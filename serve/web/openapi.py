@@ -73,7 +73,7 @@ def _schemas(card: Card, settings: Settings) -> Json:
         "budget_ms": {"type": ["number", "null"], "minimum": 0},
         "details": {"type": ["boolean", "null"], "default": False},
     }
-    question = {"observations": array_of(ref("Observation"), 1, settings.max_batch), **options}
+    prediction = {"observations": array_of(ref("Observation"), 1, settings.max_batch), **options}
     answer = {
         "actions": array_of(ref("Action")),
         "version": {"type": "string"},
@@ -89,7 +89,7 @@ def _schemas(card: Card, settings: Settings) -> Json:
     return {
         "Observation": observation,
         "Action": fields(action, *CONTROL_NAMES),
-        "Question": {**fields(question, "observations"), "examples": [{"observations": [example(card)]}]},
+        "Question": {**fields(prediction, "observations"), "examples": [{"observations": [example(card)]}]},
         "Answer": fields(answer, "actions", "version", "digest", "deterministic", "timing_ms"),
         "Error": fields({"error": fields(error, "code", "message", "request_id"), "fallback": ref("Action")}, "error"),
         "MlflowError": fields({**mlflow_error, "fallback": ref("Action")}, *mlflow_error),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from serve.policy.slot import Slot
 from serve.wire.connection import Connection
-from serve.wire.connection_counts import Shares
+from serve.wire.connection_counts import ConnectionCounts
 
 POLITE_S = 0.002
 """How long a connection is left to others. A worker that is deciding is back in less."""
@@ -57,7 +57,7 @@ class Acceptor:
         connect: Callable[[], Connection],
         tls: ssl.SSLContext | None,
         handshake_s: float,
-        shares: Shares,
+        shares: ConnectionCounts,
         place: int,
         slot: Slot,
     ) -> None:

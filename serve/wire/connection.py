@@ -14,8 +14,8 @@ from serve.codecs.options import Body
 from serve.errors import ApiError
 from serve.wire.body import ChunkedBody, FixedBody
 from serve.wire.head import MOST_BYTES
-from serve.wire.large_body import LARGE_BYTES, Filling, LargeBody
-from serve.wire.plan import Plan, Planner
+from serve.wire.large_body import LARGE_BYTES, BodyReceiver, LargeBody
+from serve.wire.parsed_head import HeadParser, ParsedHead
 from serve.wire.request import Request
 
 MOST_PIPELINED = 64
@@ -38,7 +38,7 @@ LINGER_S = 1.0
 class Receiver(Protocol):
     """Who answers requests."""
 
-    planner: Planner
+    head_parser: HeadParser
     draining: bool
     max_body_bytes: int
     header_timeout_s: float
@@ -54,7 +54,7 @@ class Receiver(Protocol):
     def closed(self, connection: Connection) -> None:
         """A connection is over."""
 
-    def limit_of(self, plan: Plan) -> int:
+    def limit_of(self, parsed: ParsedHead) -> int:
         """Most bytes that the body of such a request can need."""
 
     def take(self, request: Request) -> None:
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self.gone = False
         self._rest = b""  # the beginning of a head, or what waits while nothing is read
         self._skipped = False  # an empty line before the head that is being read
-        self._plan: Plan | None = None  # of the request whose body is being read
+        self._parsed: ParsedHead | None = None  # of the request whose body is being read
         self._body: FixedBody | LargeBody | ChunkedBody | None = None
         self._fills = False  # whether what comes goes straight into the body
         self._since = 0.0
@@ -131,11 +131,11 @@ class Connection(asyncio.Protocol):
         waits = self._closing or self._deaf or len(self.pending) >= MOST_PIPELINED
         if self._body is None and not self._rest and not waits:
             end = data.find(b"\r\n\r\n") + 4
-            plan = self.server.planner.known(data[:end])
-            if plan is not None and len(data) == end + plan.head.length <= SMALL_BYTES and not plan.head.chunked:
+            parsed = self.server.head_parser.known(data[:end])
+            if parsed is not None and len(data) == end + parsed.head.length <= SMALL_BYTES and not parsed.head.chunked:
                 # The common case: one whole request with a head that was seen before.
                 self._skipped = False
-                self._complete(plan, data[end:], time.perf_counter())
+                self._complete(parsed, data[end:], time.perf_counter())
                 return
         if not self._closing:
             try:
@@ -174,7 +174,7 @@ class Connection(asyncio.Protocol):
         """Has the rest of a large body received where it belongs."""
         if isinstance(self._body, LargeBody):
             self._fills = True
-            self.transport.set_protocol(Filling(self, self._body, self._filled))
+            self.transport.set_protocol(BodyReceiver(self, self._body, self._filled))
 
     def _filled(self, count: int) -> None:
         assert isinstance(self._body, LargeBody)
@@ -192,14 +192,14 @@ class Connection(asyncio.Protocol):
             self._fills = False
             self.transport.set_protocol(self)
 
-    def _take_whole(self) -> tuple[Plan, Body, float, int]:
-        assert self._plan is not None
+    def _take_whole(self) -> tuple[ParsedHead, Body, float, int]:
+        assert self._parsed is not None
         assert self._body is not None
-        plan, body, self._plan, self._body = self._plan, self._body.whole(), None, None
+        parsed, body, self._parsed, self._body = self._parsed, self._body.whole(), None, None
         if len(body) <= SMALL_BYTES:
             self._release()
         held, self._held = self._held, 0
-        return plan, body, self._since, held
+        return parsed, body, self._since, held
 
     def _read_head(self, data: bytes) -> bytes:
         """Takes a head off the data, if it is whole, and expects its body; what is left."""
@@ -222,14 +222,14 @@ class Connection(asyncio.Protocol):
                 raise ApiError("bad_request", "a line of the head does not end as HTTP says")
             self._rest = data
             return b""
-        self._expect_body(self.server.planner.plan(data[:end]))
+        self._expect_body(self.server.head_parser.parse(data[:end]))
         return data[end:]
 
-    def _expect_body(self, plan: Plan) -> None:
-        head, self._plan, self._skipped = plan.head, plan, False
-        if plan.refusal is not None and (head.length or head.chunked):
-            raise plan.refusal.with_traceback(None)  # the body would be read for nothing; raised often, it would grow
-        limit = self.server.limit_of(plan)
+    def _expect_body(self, parsed: ParsedHead) -> None:
+        head, self._parsed, self._skipped = parsed.head, parsed, False
+        if parsed.refusal is not None and (head.length or head.chunked):
+            raise parsed.refusal.with_traceback(None)  # the body would be read for nothing; raised often, it would grow
+        limit = self.server.limit_of(parsed)
         if head.length > limit:
             raise ApiError("body_too_large", f"at most {limit} bytes")
         if head.chunked:
@@ -255,25 +255,25 @@ class Connection(asyncio.Protocol):
         self.server.held_bytes -= self._held
         self._held = 0
 
-    def _complete(self, plan: Plan, body: Body, received: float, held: int = 0) -> None:
-        request = Request(self, plan, body, received, held)
+    def _complete(self, parsed: ParsedHead, body: Body, received: float, held: int = 0) -> None:
+        request = Request(self, parsed, body, received, held)
         self._asked = True
         if self.server.draining:
-            if self.pending and self.pending[-1].plan is not None:  # it is not the last one after all
-                self.pending[-1].keep_alive = self.pending[-1].plan.head.keep_alive
+            if self.pending and self.pending[-1].parsed is not None:  # it is not the last one after all
+                self.pending[-1].keep_alive = self.pending[-1].parsed.head.keep_alive
             request.keep_alive = False
         self.pending.append(request)
         self.deadline = float("inf")
-        if plan.refusal is not None:
-            self.server.refuse(request, plan.refusal)
+        if parsed.refusal is not None:
+            self.server.refuse(request, parsed.refusal)
         else:
             self.server.take(request)
 
     def _fail(self, error: ApiError) -> None:
         """Answers what can't be read, and ends the connection: where the next request begins is unknown."""
-        request = Request(self, self._plan, b"", self._since or time.perf_counter())
+        request = Request(self, self._parsed, b"", self._since or time.perf_counter())
         request.keep_alive = False
-        self._plan, self._body, self._rest, self._closing = None, None, b"", True
+        self._parsed, self._body, self._rest, self._closing = None, None, b"", True
         self._stop_filling()
         self._release()
         self.pending.append(request)

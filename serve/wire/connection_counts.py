@@ -15,7 +15,7 @@ PLACES = 512
 _FREE, _QUIET = -2, -1
 
 
-class Shares:
+class ConnectionCounts:
     """The table. To be made before workers are forked; places are given and taken back by their parent alone."""
 
     def __init__(self) -> None:
@@ -45,5 +45,5 @@ class Shares:
         return bool(((self._held >= 0) & (self._held < connections)).any())
 
 
-SHARES = Shares()
+SHARES = ConnectionCounts()
 """Of this server: made in the master process."""

@@ -7,7 +7,7 @@ import ipaddress
 import re
 from urllib.parse import unquote
 
-from serve.answering.endpoint import Door
+from serve.answering.endpoint import Endpoint
 from serve.errors import ApiError
 from serve.settings import Settings
 from serve.wire.head import Head
@@ -88,12 +88,12 @@ def check_key(path: str, given: str, settings: Settings) -> None:
         raise ApiError("unauthorized", "expected Authorization: Bearer and this server's key")
 
 
-def check_media_type(text: str, door: Door) -> str:
+def check_media_type(text: str, endpoint: Endpoint) -> str:
     """The media type of a body, in lower case; raises ApiError when the door does not take it."""
     media_type, *parameters = (part.strip().lower() for part in text.split(";"))
     charsets = [value.strip('"') for key, _, value in (p.partition("=") for p in parameters) if key == "charset"]
-    if media_type not in door.media_types or set(charsets) - {"utf-8", "us-ascii"}:
-        raise ApiError("unsupported_media_type", f"expected Content-Type: {' or '.join(door.media_types)}")
+    if media_type not in endpoint.media_types or set(charsets) - {"utf-8", "us-ascii"}:
+        raise ApiError("unsupported_media_type", f"expected Content-Type: {' or '.join(endpoint.media_types)}")
     return media_type
 
 

@@ -49,7 +49,7 @@ class LargeBody:
         return self._room
 
 
-class Filling(asyncio.BufferedProtocol):
+class BodyReceiver(asyncio.BufferedProtocol):
     """Takes the place of a connection's protocol while a large body arrives."""
 
     def __init__(self, connection: asyncio.Protocol, body: LargeBody, filled: Callable[[int], None]) -> None:

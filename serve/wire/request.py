@@ -7,7 +7,7 @@ from collections import deque
 from typing import Protocol
 
 from serve.codecs.options import Body
-from serve.wire.plan import Plan
+from serve.wire.parsed_head import ParsedHead
 
 
 class Peer(Protocol):
@@ -33,13 +33,13 @@ class Peer(Protocol):
 class Request:
     """A request that is being answered."""
 
-    __slots__ = ("body", "connection", "held", "keep_alive", "outside", "plan", "received", "reply", "request_id")
+    __slots__ = ("body", "connection", "held", "keep_alive", "outside", "parsed", "received", "reply", "request_id")
 
-    def __init__(self, connection: Peer, plan: Plan | None, body: Body, received: float, held: int = 0) -> None:
-        self.connection, self.plan, self.body, self.received = connection, plan, body, received
+    def __init__(self, connection: Peer, parsed: ParsedHead | None, body: Body, received: float, held: int = 0) -> None:
+        self.connection, self.parsed, self.body, self.received = connection, parsed, body, received
         self.held = held  # bytes of the server's that are free again once this is answered
         self.outside = False  # whether it was answered, or its connection ended, while the event loop could not
-        self.keep_alive = plan is not None and plan.head.keep_alive
+        self.keep_alive = parsed is not None and parsed.head.keep_alive
         self.request_id = ""
         self.reply: bytes | None = None
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from serve.cluster.asgi import AsgiServer
-from serve.dispatcher import Reception
+from serve.dispatcher import Dispatcher
 from serve.policy.slot import Slot
 from serve.settings import Settings
 from serve.web.app import create_app
@@ -21,10 +21,10 @@ async def status(settings: Settings, folder: Path, path: str, headers: list[tupl
         return {"type": "http.request", "body": b"{}"}
 
     slot = Slot(folder)
-    reception = Reception(asyncio.get_running_loop(), create_app(settings, slot), slot, settings)
+    dispatcher = Dispatcher(asyncio.get_running_loop(), create_app(settings, slot), slot, settings)
     scope = {"type": "http", "method": "POST" if path == "/predict" else "GET", "path": path, "headers": headers}
-    found, _, _ = await AsgiServer(reception).answer(scope, receive)
-    reception.stop()
+    found, _, _ = await AsgiServer(dispatcher).answer(scope, receive)
+    dispatcher.stop()
     return found
 
 

@@ -114,8 +114,8 @@ def test_the_document_is_read_and_tried_in_a_browser_without_another_host(server
     page.click("#ask")
     expect(page.locator("#answer")).to_contain_text("throttle")
     answer = json.loads(page.text_content("#answer") or "")
-    question = server.get("/openapi.json").json["components"]["schemas"]["Question"]["examples"][0]
-    assert answer["actions"] == server.post("/predict", question).json["actions"]
+    prediction = server.get("/openapi.json").json["components"]["schemas"]["Question"]["examples"][0]
+    assert answer["actions"] == server.post("/predict", prediction).json["actions"]
     assert all(url.startswith((server.url, "data:")) for url in asked)
 
 

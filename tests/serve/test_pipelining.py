@@ -16,7 +16,7 @@ from serve.settings import Settings
 from serve.web.app import create_app
 from serve.web.unknown_routes import Routes
 from serve.wire.connection import MOST_PIPELINED, Connection
-from serve.wire.plan import Plan, Planner
+from serve.wire.parsed_head import HeadParser, ParsedHead
 from serve.wire.request import Request
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -29,7 +29,7 @@ class Busy:
     header_timeout_s = body_timeout_s = 60.0
 
     def __init__(self, folder: Path) -> None:
-        self.planner = Planner(Settings(), Routes(create_app(Settings(), Slot(folder))).refusal)
+        self.head_parser = HeadParser(Settings(), Routes(create_app(Settings(), Slot(folder))).refusal)
         self.taken: list[Request] = []
 
     def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
@@ -41,7 +41,7 @@ class Busy:
     def closed(self, connection: Connection) -> None:
         pass
 
-    def limit_of(self, plan: Plan) -> int:
+    def limit_of(self, parsed: ParsedHead) -> int:
         return 1000
 
     def take(self, request: Request) -> None:

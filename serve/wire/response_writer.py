@@ -18,7 +18,7 @@ from serve.policy.serving import Serving
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
-class Replies:
+class ResponseWriter:
     """Writes the answers of one worker; `second` is to be called once a second."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, Door, explainer
+from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, Endpoint, explainer
 from serve.errors import ApiError
 from serve.settings import Settings
 from serve.wire.head import Head, read_head
@@ -35,12 +35,12 @@ RefuseUnknown = Callable[[Head], ApiError | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ParsedHead:
     """A head, and what follows from it.
 
     Attributes:
         head: as it was read.
-        door: for a prediction; None for everything that the Flask app answers.
+        endpoint: for a prediction; None for everything that the Flask app answers.
         refusal: why it is refused whatever its body says.
         version: that it asks for; None for what drives.
         name: of the policy that it asks for; None where the path names none.
@@ -53,7 +53,7 @@ class Plan:
     """
 
     head: Head
-    door: Door | None
+    endpoint: Endpoint | None
     refusal: ApiError | None
     version: str | None = None
     name: str | None = None
@@ -66,18 +66,18 @@ class Plan:
 
     def explain(self, error: ApiError, request_id: str) -> dict[str, Any]:
         """The body of an error, in the shape of what was asked for."""
-        return (self.door.explain if self.door else explainer(unquote(self.head.path)))(error, request_id)
+        return (self.endpoint.explain if self.endpoint else explainer(unquote(self.head.path)))(error, request_id)
 
 
-class Planner:
+class HeadParser:
     """Reads heads, and remembers those that it has seen: the same bytes mean the same."""
 
     def __init__(self, settings: Settings, refuse_unknown: RefuseUnknown) -> None:
         self._settings, self._refuse_unknown = settings, refuse_unknown
-        self._known: dict[bytes, Plan] = {}
+        self._known: dict[bytes, ParsedHead] = {}
         self.known = self._known.get
 
-    def plan(self, data: bytes) -> Plan:
+    def parse(self, data: bytes) -> ParsedHead:
         """Reads a whole head.
 
         Raises:
@@ -86,17 +86,17 @@ class Planner:
         found = self._known.get(data)
         if found is not None:
             return found
-        planned = make_plan(read_head(data), self._settings, self._refuse_unknown)
-        if len(data) <= LONGEST_REMEMBERED and planned.request_id is None:
+        parsed = parse_head(read_head(data), self._settings, self._refuse_unknown)
+        if len(data) <= LONGEST_REMEMBERED and parsed.request_id is None:
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
-            self._known[data] = planned
-        return planned
+            self._known[data] = parsed
+        return parsed
 
 
-def make_plan(head: Head, settings: Settings, refuse_unknown: RefuseUnknown) -> Plan:
+def parse_head(head: Head, settings: Settings, refuse_unknown: RefuseUnknown) -> ParsedHead:
     """Works out what a head asks for."""
-    door, version, name = _door(head)
+    endpoint, version, name = _endpoint(head)
     request_id = read_request_id(head.headers)
     extra = cors_headers(head.headers.get("origin", ""), settings)
     try:
@@ -106,30 +106,30 @@ def make_plan(head: Head, settings: Settings, refuse_unknown: RefuseUnknown) -> 
         if head.length > settings.max_body_bytes:
             raise ApiError("body_too_large", f"at most {settings.max_body_bytes} bytes")
         media_type, budgets = "", [settings.budget_ms] if settings.budget_ms else []
-        if door is not None:
-            media_type = check_media_type(head.headers.get("content-type", ""), door)
+        if endpoint is not None:
+            media_type = check_media_type(head.headers.get("content-type", ""), endpoint)
             given = read_budget(head.headers.get("x-request-budget-ms"))
             budgets += [] if given is None else [given]
         gzip = check_encoding(head.headers.get("content-encoding", ""))
         json_bytes = read_json_bytes(head.headers.get("inference-header-content-length"))
-        missing = None if door else refuse_unknown(head)
+        missing = None if endpoint else refuse_unknown(head)
         if missing is not None:
             raise missing
     except ApiError as refusal:
-        return Plan(head, door, refusal, request_id=request_id, extra=extra)
+        return ParsedHead(head, endpoint, refusal, request_id=request_id, extra=extra)
     budget = min(budgets, default=None)
-    return Plan(head, door, None, version, name, media_type, gzip, json_bytes, request_id, budget, extra)
+    return ParsedHead(head, endpoint, None, version, name, media_type, gzip, json_bytes, request_id, budget, extra)
 
 
-def _door(head: Head) -> tuple[Door | None, str | None, str | None]:
+def _endpoint(head: Head) -> tuple[Endpoint | None, str | None, str | None]:
     if head.method != "POST":
         return None, None, None
     path = unquote(head.path)  # as Flask reads it: no other spelling may lead a prediction past the turn
     inference = INFER_PATH.fullmatch(path)
     if inference is not None:
         return INFERENCE, inference["version"], inference["name"]
-    door = {"/predict": PREDICT, "/invocations": INVOCATIONS}.get(path)
-    if door is None:
+    endpoint = {"/predict": PREDICT, "/invocations": INVOCATIONS}.get(path)
+    if endpoint is None:
         return None, None, None
     versions = [value for key, value in parse_qsl(head.query, keep_blank_values=True) if key == "version"]
-    return door, versions[0] if versions else None, None
+    return endpoint, versions[0] if versions else None, None
