@@ -1,6 +1,6 @@
 """The conformance kit: what any policy artifact has to hold, whatever network, head or backend is inside.
 
-Run over the project's own architectures by tests/carla_mlflow/test_conformance.py, and over any artifact by
+Run over the project's own architectures by tests/carla_mlflow/inference/test_conformance.py, and over any artifact by
 
     pytest tests/policy_conformance.py --policy FOLDER [--device cuda]
 """
