@@ -17,7 +17,7 @@ from registry_policies import changed
 from tests_support import Server
 
 from carla_mlflow import open_artifact
-from carla_mlflow.contract.card_sections import ForwardRecord
+from carla_mlflow.contract.card_sections import Seen
 from serve.process.loop_worker import SWEEP_S
 
 BODY = {"observations": [{"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}]}
@@ -81,7 +81,7 @@ def test_what_nobody_serves_is_counted_under_one_label(server: Server):
 
 def test_values_that_training_never_saw_are_counted(start_server: Callable[..., Server], tmp_path: Path, example: Path):
     section = open_artifact(example).card.observation
-    speed = replace(section["speed"], seen=ForwardRecord(0.0, 9.5))
+    speed = replace(section["speed"], seen=Seen(0.0, 9.5))
     folder = changed(tmp_path, "0.1.1", observation={**section, "speed": speed})
     server = start_server("--model", folder)
     server.wait_ready()

@@ -10,7 +10,7 @@ from tests_support import run_command
 
 from carla_mlflow import open_artifact
 from carla_mlflow.errors import DrivingError
-from registry.gates.gates import episodes
+from registry.gates import episodes
 from registry.moves.judge import judge
 from registry.moves.promotion import Asked, promote
 from registry.moves.registration import register
