@@ -11,8 +11,8 @@ from tests_support import EXAMPLE
 
 from carla_mlflow import Artifact, open_artifact, write_artifact
 from carla_mlflow.artifact.artifact import seal
-from registry.moves.judge import judge, judge_rollback
-from registry.moves.promotion import Asked, Moved, promote, rollback
+from registry.moves.judge import promotion_gates, rollback_gates
+from registry.moves.promotion import MoveOptions, MoveResult, promote, rollback
 from registry.moves.registration import register
 from registry.rules.policy_version import PolicyVersion
 from registry.rules.reference import parse_reference
@@ -54,14 +54,16 @@ def registered(store: Store, folder: Path, *versions: str) -> list[PolicyVersion
     return [register(store, changed(folder, version, description=version), cache_folder())[0] for version in versions]
 
 
-def to_production(store: Store, version: str, name: str = NAME, **asked: Any) -> Moved:
+def to_production(store: Store, version: str, name: str = NAME, **asked: Any) -> MoveResult:
     return to_stage(store, f"{name}@{version}", "production", **asked)
 
 
-def to_stage(store: Store, reference: str, stage: str, **asked: Any) -> Moved:
+def to_stage(store: Store, reference: str, stage: str, **asked: Any) -> MoveResult:
     # By the gates of staging: what production asks beyond has tests of its own, which drive.
-    return promote(store, parse_reference(reference), stage, cache_folder(), Asked(**asked), judge("staging"))
+    return promote(
+        store, parse_reference(reference), stage, cache_folder(), MoveOptions(**asked), promotion_gates("staging")
+    )
 
 
-def roll_back(store: Store, allow_breaking: bool = False, name: str = NAME, **asked: Any) -> Moved:
-    return rollback(store, name, "production", cache_folder(), Asked(**asked), judge_rollback(allow_breaking))
+def roll_back(store: Store, allow_breaking: bool = False, name: str = NAME, **asked: Any) -> MoveResult:
+    return rollback(store, name, "production", cache_folder(), MoveOptions(**asked), rollback_gates(allow_breaking))

@@ -67,11 +67,11 @@ def _let_pass(entry: Entry) -> list[str]:
 
 def _entries(store: Store, name: str) -> list[Entry]:
     """The journal, what was moved in MLflow's UI entered first; that of a policy that was deleted as it was left."""
-    from registry.moves.sync import look
+    from registry.moves.sync import sync
     from registry.rules.journal import chain
 
     try:
-        return look(store, name).entries
+        return sync(store, name).entries
     except NotFoundError:
         left = chain(store.journal(name))
         if not left:
@@ -107,7 +107,7 @@ def watch(options: argparse.Namespace) -> int:
     """Until it is interrupted: an outage of the registry is told and outlived."""
     from carla_mlflow.errors import RegistryError
     from registry.moves.refused_tags import tag_refused
-    from registry.moves.sync import look
+    from registry.moves.sync import sync
     from registry.rules.journal import say
     from registry.store.store import Store
 
@@ -115,8 +115,8 @@ def watch(options: argparse.Namespace) -> int:
     while True:
         try:
             store = Store(deadline_s=10.0)
-            standing = look(store, options.name, told=lambda e: show(options, say(e).strip(), _plain(e)))
-            tag_refused(store, standing, options.server)
+            state = sync(store, options.name, notify=lambda e: show(options, say(e).strip(), _plain(e)))
+            tag_refused(store, state, options.server)
             problem = ""
         except RegistryError as error:
             problem = one_line(error)

@@ -13,24 +13,24 @@ from registry.rules.lifecycle import ALIASED
 
 
 def promote(options: argparse.Namespace) -> int:
-    from registry.moves.judge import judge
+    from registry.moves.judge import promotion_gates
     from registry.moves.promotion import promote as promote_policy
     from registry.rules.reference import parse_reference
     from registry.store.cache import default_cache
     from registry.store.store import Store
 
     reference = parse_reference(options.reference)
-    gates = judge(options.to, options.allow_breaking)
+    gates = promotion_gates(options.to, options.allow_breaking)
     return _done(options, promote_policy(Store(), reference, options.to, default_cache(), _asked(options), gates))
 
 
 def rollback(options: argparse.Namespace) -> int:
-    from registry.moves.judge import judge_rollback
+    from registry.moves.judge import rollback_gates
     from registry.moves.promotion import rollback as roll_back
     from registry.store.cache import default_cache
     from registry.store.store import Store
 
-    gates = judge_rollback(options.allow_breaking)
+    gates = rollback_gates(options.allow_breaking)
     return _done(options, roll_back(Store(), options.name, options.stage, default_cache(), _asked(options), gates))
 
 
@@ -43,9 +43,9 @@ def archive(options: argparse.Namespace) -> int:
 
 
 def _asked(options: argparse.Namespace) -> Any:
-    from registry.moves.promotion import Asked
+    from registry.moves.promotion import MoveOptions
 
-    return Asked(getattr(options, "expect", None), options.reason, options.force, options.dry_run)
+    return MoveOptions(getattr(options, "expect", None), options.reason, options.force, options.dry_run)
 
 
 def _done(options: argparse.Namespace, moved: Any) -> int:

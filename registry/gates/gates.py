@@ -77,7 +77,7 @@ class Finding:
         return f"{self.gate}: {self.text}"
 
 
-def judge(candidate: Candidate, champion: Champion | None, allow_breaking: bool = False) -> list[Finding]:
+def evaluate_gates(candidate: Candidate, champion: Champion | None, allow_breaking: bool = False) -> list[Finding]:
     """Every gate's findings, those that passed too.
 
     Args:

@@ -12,11 +12,10 @@ from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.checks.latency import measure_here
 from registry.checks.verify import verify_apart
 from registry.gates.episodes import Evidence
-from registry.gates.gates import Candidate, Champion
-from registry.gates.gates import judge as find
+from registry.gates.gates import Candidate, Champion, evaluate_gates
 from registry.gates.margins import read_margins
-from registry.moves.promotion import Judge, Judgement
-from registry.moves.sync import Standing
+from registry.moves.promotion import EvaluateGates, GateResult
+from registry.moves.sync import RegistryState
 from registry.rules.changes import contract_changes
 from registry.rules.journal import ALLOWED, MARGINS, MOST_TEXT
 from registry.rules.lifecycle import PRODUCTION
@@ -36,7 +35,7 @@ Seek = Callable[[str, Evidence | None], Evidence | None]
 """Digest, and evidence that is to be like it → what `find_evidence` gives."""
 
 
-def judge(to: str, allow_breaking: bool = False) -> Judge:
+def promotion_gates(to: str, allow_breaking: bool = False) -> EvaluateGates:
     """The gates of a promotion.
 
     Args:
@@ -44,7 +43,7 @@ def judge(to: str, allow_breaking: bool = False) -> Judge:
         allow_breaking: the contract may differ from that of the version in production.
     """
 
-    def judged(store: Store, standing: Standing, version: PolicyVersion, cache: Path) -> Judgement:
+    def judged(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
         progress(f"integrity, parity and latency of {version.name} {version.semver} on this machine")
         measured = measure_here(lambda: fetch_to_cache(store, version, cache), operators_types())
         artifact = measured.artifact
@@ -53,23 +52,23 @@ def judge(to: str, allow_breaking: bool = False) -> Judge:
         evidence = seek(version.digest, None)
         margins = read_margins(store.model_tags(version.name))
         candidate = Candidate(_reference(version), measured.problem, card, measured.decision_ms, evidence, margins)
-        champion = _champion(store, standing, artifact, lambda digest: seek(digest, evidence), cache)
-        findings = find(candidate, champion, allow_breaking)
+        champion = _champion(store, state, artifact, lambda digest: seek(digest, evidence), cache)
+        findings = evaluate_gates(candidate, champion, allow_breaking)
         asked = [found for found in findings if to == PRODUCTION or found.gate not in FOR_PRODUCTION]
         judged_by = (f"{MARGINS}{margins}",) if to == PRODUCTION else ()
-        return Judgement(asked, _links(evidence, champion) + judged_by + _allowed(champion, allow_breaking))
+        return GateResult(asked, _links(evidence, champion) + judged_by + _allowed(champion, allow_breaking))
 
     return judged
 
 
-def judge_rollback(allow_breaking: bool = False) -> Judge:
+def rollback_gates(allow_breaking: bool = False) -> EvaluateGates:
     """The gates of a roll-back.
 
     Args:
         allow_breaking: the contract may differ from that of the version in production.
     """
 
-    def judged(store: Store, standing: Standing, version: PolicyVersion, cache: Path) -> Judgement:
+    def judged(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
         progress(f"integrity and parity of {version.name} {version.semver} on this machine")
         artifact, problem = None, None
         try:
@@ -79,10 +78,10 @@ def judge_rollback(allow_breaking: bool = False) -> Judge:
             problem = str(error)
         card = artifact.card if artifact and problem is None else None
         candidate = Candidate(_reference(version), problem, card, None, None)
-        champion = _champion(store, standing, artifact, lambda digest: None, cache)
-        findings = find(candidate, champion, allow_breaking)
+        champion = _champion(store, state, artifact, lambda digest: None, cache)
+        findings = evaluate_gates(candidate, champion, allow_breaking)
         asked = [found for found in findings if found.gate in FOR_ROLLBACK]
-        return Judgement(asked, _allowed(champion, allow_breaking))
+        return GateResult(asked, _allowed(champion, allow_breaking))
 
     return judged
 
@@ -93,13 +92,13 @@ def _no_evidence(_: str, __: Evidence | None) -> None:
 
 def _champion(
     store: Store,
-    standing: Standing,
+    state: RegistryState,
     candidate: Artifact | None,
     evidence_of: Callable[[str], Evidence | None],
     cache: Path,
 ) -> Champion | None:
-    holders = [*standing.holders.before.get(PRODUCTION, ()), standing.holder(PRODUCTION)]
-    known = {version.semver: version for version in standing.versions}
+    holders = [*state.holders.before.get(PRODUCTION, ()), state.holder(PRODUCTION)]
+    known = {version.semver: version for version in state.versions}
     driven = [known[semver] for semver in holders if semver in known]
     if not driven:
         return None

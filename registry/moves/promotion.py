@@ -10,7 +10,7 @@ from pathlib import Path
 from carla_mlflow.cli import progress
 from carla_mlflow.errors import RefusedError
 from registry.gates.gates import Finding, shortfalls
-from registry.moves.sync import Standing, commit, look, whoami
+from registry.moves.sync import RegistryState, commit, read_state, sync, whoami
 from registry.rules.journal import MOST_TEXT, OVERRULED, Kind, Move
 from registry.rules.lifecycle import ARCHIVED, check_archive, check_expected, check_promotion, check_protected
 from registry.rules.policy_version import PolicyVersion
@@ -19,7 +19,7 @@ from registry.store.store import Store
 
 
 @dataclass(frozen=True)
-class Judgement:
+class GateResult:
     """What the gates found.
 
     Attributes:
@@ -36,12 +36,12 @@ class Judgement:
         return list(shortfalls(self.findings))
 
 
-Judge = Callable[[Store, Standing, PolicyVersion, Path], Judgement]
+EvaluateGates = Callable[[Store, RegistryState, PolicyVersion, Path], GateResult]
 """Registry, its standing, the candidate, the cache → what the gates found."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class MoveOptions:
     """How a move is asked for.
 
     Attributes:
@@ -64,7 +64,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Moved:
+class MoveResult:
     """A move that was made, or would be.
 
     Attributes:
@@ -84,89 +84,97 @@ class Moved:
     entry: int | None
 
 
-def promote(store: Store, reference: Reference, to: str, cache: Path, asked: Asked, judge: Judge) -> Moved:
+def promote(
+    store: Store, reference: Reference, to: str, cache: Path, options: MoveOptions, evaluate: EvaluateGates
+) -> MoveResult:
     """Gives `staging` or `production` to a version.
 
     Raises:
         RefusedError: the move is not allowed, `expect` does not hold, or a gate says no; lists every shortfall.
     """
-    standing = look(store, reference.name, write=not asked.dry_run)
-    return _Moving(store, store.resolve(reference), "promote", to, asked).judged(standing, cache, judge)
+    state = _state(store, reference.name, options)
+    return PendingMove(store, store.resolve(reference), "promote", to, options).judged(state, cache, evaluate)
 
 
-def rollback(store: Store, name: str, stage: str, cache: Path, asked: Asked, judge: Judge) -> Moved:
+def rollback(
+    store: Store, name: str, stage: str, cache: Path, options: MoveOptions, evaluate: EvaluateGates
+) -> MoveResult:
     """Gives a stage back to whoever held it before; once more, to whoever held it before that.
 
     Raises:
         RefusedError: nobody held it before, or a gate says no; lists every shortfall.
     """
-    standing = look(store, name, write=not asked.dry_run)
-    able = {version.semver for version in standing.versions} - standing.holders.archived - {standing.holder(stage)}
-    earlier = [version for version in standing.holders.before.get(stage, ()) if version in able]
+    state = _state(store, name, options)
+    able = {version.semver for version in state.versions} - state.holders.archived - {state.holder(stage)}
+    earlier = [version for version in state.holders.before.get(stage, ()) if version in able]
     if not earlier:
         raise RefusedError(f"{name}: no version held {stage} before that could take it again")
-    moving = _Moving(store, standing.version(earlier[-1]), "rollback", stage, asked)
-    return moving.judged(standing, cache, judge)
+    moving = PendingMove(store, state.version(earlier[-1]), "rollback", stage, options)
+    return moving.judged(state, cache, evaluate)
 
 
-def archive(store: Store, reference: Reference, asked: Asked) -> Moved:
+def archive(store: Store, reference: Reference, options: MoveOptions) -> MoveResult:
     """Takes a version out of use: no range means it any more.
 
     Raises:
         RefusedError: it is in production, or archived already.
     """
-    standing = look(store, reference.name, write=not asked.dry_run)
-    moving = _Moving(store, store.resolve(reference), "archive", ARCHIVED, asked)
-    moving.check(standing)
-    return moving.written(standing, Judgement())
+    state = _state(store, reference.name, options)
+    moving = PendingMove(store, store.resolve(reference), "archive", ARCHIVED, options)
+    moving.check(state)
+    return moving.written(state, GateResult())
+
+
+def _state(store: Store, name: str, options: MoveOptions) -> RegistryState:
+    return read_state(store, name) if options.dry_run else sync(store, name)
 
 
 @dataclass(frozen=True)
-class _Moving:
+class PendingMove:
     """A move that is being made."""
 
     store: Store
     version: PolicyVersion
     kind: Kind
     to: str
-    asked: Asked
+    options: MoveOptions
 
-    def check(self, standing: Standing) -> None:
+    def check(self, state: RegistryState) -> None:
         """Raises RefusedError unless the move is allowed as things stand; asked again before it is entered."""
-        stage = standing.stage(self.version.semver)
+        stage = state.stage(self.version.semver)
         if self.to == ARCHIVED:
-            check_archive(self.version.semver, stage, self.asked.force)
-            moved = [alias for alias, holder in standing.holders.aliases.items() if holder == self.version.semver]
+            check_archive(self.version.semver, stage, self.options.force)
+            moved = [alias for alias, holder in state.holders.aliases.items() if holder == self.version.semver]
         else:
-            standing.version(self.version.semver)
+            state.version(self.version.semver)
             check_promotion(self.version.semver, stage, self.to)
             moved = [self.to]
         tags = self.store.model_tags(self.version.name) if moved else {}
         for alias in moved:
             check_protected(tags, alias, whoami())
 
-    def judged(self, standing: Standing, cache: Path, judge: Judge) -> Moved:
+    def judged(self, state: RegistryState, cache: Path, evaluate: EvaluateGates) -> MoveResult:
         """Holds the version against the gates first."""
-        check_expected(self.asked.expect, standing.holder(self.to), self.to)
-        self.check(standing)
-        if standing.holder(self.to) == self.version.semver:
-            return Moved(self.version, self.to, self.version.semver, [], [], None)
-        judgement = judge(self.store, standing, self.version, cache)
-        if judgement.shortfalls and not (self.asked.force or self.asked.dry_run):
+        check_expected(self.options.expect, state.holder(self.to), self.to)
+        self.check(state)
+        if state.holder(self.to) == self.version.semver:
+            return MoveResult(self.version, self.to, self.version.semver, [], [], None)
+        result = evaluate(self.store, state, self.version, cache)
+        if result.shortfalls and not (self.options.force or self.options.dry_run):
             what = f"{self.version.name} {self.version.semver} does not go to {self.to}"
-            raise RefusedError(what, tuple(judgement.shortfalls))
-        return self.written(standing, judgement)
+            raise RefusedError(what, tuple(result.shortfalls))
+        return self.written(state, result)
 
-    def written(self, standing: Standing, judgement: Judgement) -> Moved:
+    def written(self, state: RegistryState, result: GateResult) -> MoveResult:
         """Enters the move and carries it out, or says what it would be."""
-        displaced = standing.holder(self.to)
-        findings = [str(finding) for finding in judgement.findings]
-        if self.asked.dry_run:
-            return Moved(self.version, self.to, displaced, judgement.shortfalls, findings, None)
-        overruled = tuple(f"{OVERRULED}{shortfall}"[:MOST_TEXT] for shortfall in judgement.shortfalls)
-        evidence, semver = judgement.evidence + overruled, self.version.semver
-        move = Move(self.kind, semver, self.to, displaced, whoami(), time.time(), self.asked.reason, evidence)
+        displaced = state.holder(self.to)
+        findings = [str(finding) for finding in result.findings]
+        if self.options.dry_run:
+            return MoveResult(self.version, self.to, displaced, result.shortfalls, findings, None)
+        overruled = tuple(f"{OVERRULED}{shortfall}"[:MOST_TEXT] for shortfall in result.shortfalls)
+        evidence, semver = result.evidence + overruled, self.version.semver
+        move = Move(self.kind, semver, self.to, displaced, whoami(), time.time(), self.options.reason, evidence)
         progress(f"moving {self.to}")
-        entry = commit(self.store, standing, move, self.check, self.asked.expect)
+        entry = commit(self.store, state, move, self.check, self.options.expect)
         now = self.store.resolve(Reference(self.version.name, "number", self.version.number))
-        return Moved(now, self.to, displaced, judgement.shortfalls, findings, entry.number)
+        return MoveResult(now, self.to, displaced, result.shortfalls, findings, entry.number)

@@ -8,7 +8,7 @@ import httpcore
 import msgspec
 
 from carla_mlflow.escaping import escaped
-from registry.moves.sync import Standing
+from registry.moves.sync import RegistryState
 from registry.store.store import Store
 
 TAG = "refused"
@@ -28,11 +28,11 @@ class Metadata(msgspec.Struct):
     refused: list[Refused] = []
 
 
-def tag_refused(store: Store, standing: Standing, servers: Sequence[str]) -> None:
+def tag_refused(store: Store, state: RegistryState, servers: Sequence[str]) -> None:
     """Writes each server's reason on the version that it refused. A server that does not answer has nothing to say."""
     for url in servers:
         for refused in _refused(url):
-            for version in standing.versions:
+            for version in state.versions:
                 if version.semver == refused.version:
                     store.tag(version, TAG, escaped(refused.reason))
 

@@ -27,7 +27,7 @@ from carla_mlflow.flavor.runs import expand_latest, logging_run
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.checks.comparison import step_due
 from registry.checks.verify import verify_apart
-from registry.moves.sync import Standing, append, look, whoami
+from registry.moves.sync import RegistryState, append, sync, whoami
 from registry.rules.changes import STEPS, Step
 from registry.rules.journal import Move, chain
 from registry.rules.lifecycle import CANDIDATE
@@ -79,14 +79,14 @@ def register(
     for text in unstated_scales(artifact.card.action):
         warn(text)
     for _ in range(ATTEMPTS):
-        standing = _look(store, name)
-        known = _find(standing, artifact, bump)
+        state = _look(store, name)
+        known = _find(state, artifact, bump)
         if known:
             if number is not None and number != known.number and known.digest == artifact.digest:
                 store.adopt(name, number, _tags(artifact))  # the same again, under another number
             return known, False
-        versioned = _versioned(store, standing, artifact, cache, bump)
-        if _claim(store, standing, versioned.card):
+        versioned = _versioned(store, state, artifact, cache, bump)
+        if _claim(store, state, versioned.card):
             if versioned is not artifact:  # under another version it is another artifact
                 return _create(store, name, versioned)
             return _create(store, name, artifact, source if is_uri else None, number)
@@ -104,53 +104,53 @@ def _registered(store: Store, source: str) -> Reference | None:
     return Reference(reference.name, "number", store.number_of(reference))
 
 
-def _look(store: Store, name: str) -> Standing:
+def _look(store: Store, name: str) -> RegistryState:
     try:
-        return look(store, name)
+        return sync(store, name)
     except NotFoundError:
-        return Standing(name, chain(store.journal(name)), NOBODY_YET, [])
+        return RegistryState(name, chain(store.journal(name)), NOBODY_YET, [])
 
 
-def _find(standing: Standing, artifact: Artifact, bump: str | None) -> PolicyVersion | None:
+def _find(state: RegistryState, artifact: Artifact, bump: str | None) -> PolicyVersion | None:
     """The version that this artifact already is; with a bump its own version counts for nothing."""
     identity = identity_of(artifact.card)
-    for version in standing.versions:
+    for version in state.versions:
         if version.digest == artifact.digest or (bump and version.identity == identity):
             return version
     return None
 
 
-def _claims(standing: Standing) -> dict[str, str]:
+def _claims(state: RegistryState) -> dict[str, str]:
     """Semantic version → the identity of the artifact that has it, or claimed it and was never finished."""
-    moves = (entry.link.move for entry in standing.entries if entry.link)
+    moves = (entry.link.move for entry in state.entries if entry.link)
     claimed = {move.version: move.identity for move in moves if move.kind == "register"}
-    return claimed | {version.semver: version.identity or version.digest for version in standing.versions}
+    return claimed | {version.semver: version.identity or version.digest for version in state.versions}
 
 
-def _versioned(store: Store, standing: Standing, artifact: Artifact, cache: Path, bump: str | None) -> Artifact:
+def _versioned(store: Store, state: RegistryState, artifact: Artifact, cache: Path, bump: str | None) -> Artifact:
     """The artifact under the version that it will have; RefusedError when that may not be."""
-    card, taken = artifact.card, _claims(standing)
+    card, taken = artifact.card, _claims(state)
     if bump is None:
         if taken.get(card.version, identity_of(card)) != identity_of(card):
             raise RefusedError(
-                f"{standing.name} {card.version} is taken by another artifact; export with another --version, or "
+                f"{state.name} {card.version} is taken by another artifact; export with another --version, or "
                 "register with --bump auto"
             )
-        _check_step(store, standing, artifact, cache)
+        _check_step(store, state, artifact, cache)
         return artifact
     unfinished = [version for version, identity in taken.items() if identity == identity_of(card)]
-    version = unfinished[0] if unfinished else _bumped(store, standing, artifact, cache, bump)
+    version = unfinished[0] if unfinished else _bumped(store, state, artifact, cache, bump)
     if version == card.version:
         return artifact
     files = {name: artifact.files[name] for name in card.files}
     return replace(seal(msgspec.structs.replace(card, version=version), files), path=artifact.path)
 
 
-def _bumped(store: Store, standing: Standing, artifact: Artifact, cache: Path, bump: str) -> str:
-    taken = ordered(_claims(standing))
+def _bumped(store: Store, state: RegistryState, artifact: Artifact, cache: Path, bump: str) -> str:
+    taken = ordered(_claims(state))
     if not taken:
         return artifact.card.version
-    due = _Due(store, standing, artifact, cache)
+    due = _Due(store, state, artifact, cache)
     for step in STEPS if bump == "auto" else (bump,):
         version = next_version(taken[-1], step)  # type: ignore[arg-type]
         short = due.shortfall(version)
@@ -159,9 +159,9 @@ def _bumped(store: Store, standing: Standing, artifact: Artifact, cache: Path, b
     raise RefusedError(f"--bump {bump} is {short}")
 
 
-def _check_step(store: Store, standing: Standing, artifact: Artifact, cache: Path) -> None:
+def _check_step(store: Store, state: RegistryState, artifact: Artifact, cache: Path) -> None:
     version = artifact.card.version
-    short = _Due(store, standing, artifact, cache).shortfall(version)
+    short = _Due(store, state, artifact, cache).shortfall(version)
     if short is not None:
         raise RefusedError(f"{version} is {short}; export with another --version, or register with --bump auto")
 
@@ -171,14 +171,14 @@ class _Due:
     """Which steps of the version are due between an artifact and the registered versions next to it."""
 
     store: Store
-    standing: Standing
+    state: RegistryState
     artifact: Artifact
     cache: Path
     known: dict[str, tuple[Step, str]] = field(default_factory=dict)
 
     def shortfall(self, version: str) -> str | None:
         """Why the artifact may not have a version, in words; None when it may."""
-        for old, new in steps_of(version, [known.semver for known in self.standing.versions]):
+        for old, new in steps_of(version, [known.semver for known in self.state.versions]):
             if is_step_enough(old, new, "major"):
                 continue
             other = old if new == version else new
@@ -189,18 +189,18 @@ class _Due:
         return None
 
     def _compare(self, other: str, is_before: bool) -> tuple[Step, str]:
-        registered = fetch_to_cache(self.store, self.standing.version(other), self.cache)
+        registered = fetch_to_cache(self.store, self.state.version(other), self.cache)
         pair = (registered, self.artifact) if is_before else (self.artifact, registered)
         return self.known.setdefault(other, step_due(*pair))
 
 
-def _claim(store: Store, standing: Standing, card: Card) -> bool:
+def _claim(store: Store, state: RegistryState, card: Card) -> bool:
     """Enters the version into the journal; whether nobody else has meanwhile."""
     identity = identity_of(card)
-    if _claims(standing).get(card.version) == identity:
+    if _claims(state).get(card.version) == identity:
         return True  # a registration of this artifact that was never finished
     move = Move("register", card.version, CANDIDATE, None, whoami(), time.time(), identity=identity)
-    return append(store, standing.name, standing.entries, move) is not None
+    return append(store, state.name, state.entries, move) is not None
 
 
 def _create(

@@ -32,7 +32,7 @@ ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
-class Standing:
+class RegistryState:
     """A policy's registry at one look.
 
     Attributes:
@@ -81,14 +81,26 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def look(store: Store, name: str, write: bool = True, told: Callable[[Entry], None] = lambda _: None) -> Standing:
+def read_state(store: Store, name: str) -> RegistryState:
+    """Reads a policy's registry and writes nothing; what MLflow says now is taken as it is.
+
+    Raises:
+        NotFoundError: no such policy.
+    """
+    entries = chain(store.journal(name))
+    journal, found = holders(entries), store.listed(name)
+    if seen_moves(journal, found.holders, found.versions):
+        journal = replace(journal, aliases=found.holders)
+    return RegistryState(name, entries, journal, found.versions)
+
+
+def sync(store: Store, name: str, notify: Callable[[Entry], None] = lambda _: None) -> RegistryState:
     """Reads a policy's registry, ends what a dead process began, and journals what was moved in MLflow's UI.
 
     Args:
         store: the registry.
         name: of the policy.
-        write: False writes nothing; what MLflow says now is then taken as it is.
-        told: hears of every entry made for a move in the UI.
+        notify: is called with every entry made for a move in the UI.
 
     Raises:
         NotFoundError: no such policy.
@@ -96,28 +108,26 @@ def look(store: Store, name: str, write: bool = True, told: Callable[[Entry], No
     for _ in range(ATTEMPTS):
         every = store.journal(name)
         entries = chain(every)
-        if write and entries and is_unfinished(entries[-1]):
+        if entries and is_unfinished(entries[-1]):
             carry_out(store, name, entries)
             continue
         journal = holders(entries)
         found = store.listed(name)
-        versions, held = found.versions, found.holders
-        moves = seen_moves(journal, held, versions)
-        if not write:
-            return Standing(name, entries, replace(journal, aliases=held) if moves else journal, versions)
+        versions = found.versions
+        moves = seen_moves(journal, found.holders, versions)
         _say_void(store, name, every, entries)
         late = late_writes(entries, found, time.time())
         made = [] if moves else _unclaimed(entries, versions)
         if late:
             take_back(store, name, entries, late)
         elif moves:
-            _enter(store, name, entries, moves, told)
+            _enter(store, name, entries, moves, notify)
         elif made:
-            _enter_made(store, name, entries, made, told)
+            _enter_made(store, name, entries, made, notify)
         elif any(version.shown != journal.stage(version.semver) for version in versions):
             store.mirror_stages(name, journal.archived)  # somebody edited the tag, which only tells
         else:
-            return Standing(name, entries, journal, versions, found)
+            return RegistryState(name, entries, journal, versions, found)
     raise RefusedError(f"{name}: moved by others faster than it can be read; look again")
 
 
@@ -140,7 +150,7 @@ def _enter_made(
     name: str,
     entries: list[Entry],
     made: Sequence[PolicyVersion],
-    told: Callable[[Entry], None],
+    notify: Callable[[Entry], None],
 ) -> None:
     for version in made:
         identity = version.identity or version.digest
@@ -149,11 +159,11 @@ def _enter_made(
         if entry is None:  # another watcher wrote it
             return
         entries = [*entries, entry]
-        told(entry)
+        notify(entry)
 
 
 def _enter(
-    store: Store, name: str, entries: list[Entry], moves: Sequence[SeenMove], told: Callable[[Entry], None]
+    store: Store, name: str, entries: list[Entry], moves: Sequence[SeenMove], notify: Callable[[Entry], None]
 ) -> None:
     """Enters all that was moved in MLflow's UI before any of it is mirrored: the mirror wipes out the sign."""
     seen: list[Entry] = []
@@ -165,21 +175,21 @@ def _enter(
         seen.append(entry)
     for number, entry in enumerate(seen, 1):
         carry_out(store, name, [*entries, *seen[:number]])
-        told(entry)
+        notify(entry)
 
 
 def commit(
     store: Store,
-    standing: Standing,
+    state: RegistryState,
     move: Move,
-    check: Callable[[Standing], None] = lambda _: None,
+    check: Callable[[RegistryState], None] = lambda _: None,
     expect: str | None = None,
 ) -> Entry:
     """Enters a move into the journal and carries it out.
 
     Args:
         store: the registry.
-        standing: what the move was judged by.
+        state: what the move was judged by.
         move: its `displaced` has to hold `to` still.
         check: raises RefusedError where the move is not allowed any more.
         expect: see `check_expected`; said of a move that was overtaken.
@@ -188,20 +198,20 @@ def commit(
         RefusedError: somebody moved it meanwhile.
     """
     for _ in range(ATTEMPTS):
-        if not standing.is_current(store):
-            standing = look(store, standing.name)
-        check(standing)
-        if move.to in ALIASED and standing.holder(move.to) != move.displaced:
-            check_expected(expect, standing.holder(move.to), move.to)
+        if not state.is_current(store):
+            state = sync(store, state.name)
+        check(state)
+        if move.to in ALIASED and state.holder(move.to) != move.displaced:
+            check_expected(expect, state.holder(move.to), move.to)
             raise RefusedError(
-                f"{move.to} is held by {standing.holder(move.to) or 'none'}, not by {move.displaced or 'none'}: "
+                f"{move.to} is held by {state.holder(move.to) or 'none'}, not by {move.displaced or 'none'}: "
                 "someone has moved it meanwhile; look, and move again"
             )
-        entry = append(store, standing.name, standing.entries, move)
+        entry = append(store, state.name, state.entries, move)
         if entry is not None:
-            carry_out(store, standing.name, [*standing.entries, entry])
+            carry_out(store, state.name, [*state.entries, entry])
             return entry
-    raise RefusedError(f"{standing.name}: moved by others faster than it can be read; try again")
+    raise RefusedError(f"{state.name}: moved by others faster than it can be read; try again")
 
 
 def append(store: Store, name: str, entries: list[Entry], move: Move) -> Entry | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,13 +80,13 @@ def test_two_versions_never_run_each_others_code(mlflow_home: Path, example: Pat
         first = log_policy(open_artifact(example))
     # Another release of our code, whose models steer the other way.
     changed = tmp_path / "release" / "carla_mlflow"
-    changed.mkdir(parents=True)
-    for source in bundle.PACKAGE.glob("*.py"):
+    shutil.copytree(bundle.PACKAGE, changed)
+    for source in changed.rglob("*.py"):
         text = source.read_text()
         if source.name == "pyfunc_model.py":
             assert "np.asarray(actions.control)" in text
             text = text.replace("np.asarray(actions.control)", "-np.asarray(actions.control)")
-        (changed / source.name).write_text(text)
+        source.write_text(text)
     monkeypatch.setattr(bundle, "PACKAGE", changed)
     with mlflow.start_run():
         second = log_policy(open_artifact(example))

@@ -16,7 +16,7 @@ import pytest
 from registry_policies import NAME, at_another_rate, cache_folder, changed, registered, to_production
 from tests_support import run_command
 
-from registry.moves.sync import look
+from registry.moves.sync import sync
 from registry.store.cache import fetch_to_cache
 from registry.store.store import Store
 
@@ -68,7 +68,7 @@ def test_what_people_typed_moves_no_cursor_and_forges_no_line(store: Store, tmp_
 
 
 def test_a_journal_that_was_tampered_with_in_mlflow_does_not_pass_the_check(store: Store):
-    head = look(store, NAME).entries[-1].hash
+    head = sync(store, NAME).entries[-1].hash
     done = run_command("carla-registry", "history", NAME, "--check", "--head", head)
     assert (done.code, done.out.startswith("whole: 3 entries")) == (0, True)
     client, journal = mlflow.MlflowClient(), f"{NAME}.journal"
@@ -93,7 +93,7 @@ def test_an_entry_that_nobody_can_read_is_told_and_stops_nothing(store: Store, n
     found = json.loads(run_command("carla-registry", "history", NAME, "--json").out)["entries"]
     assert "can't be read" in found[int(number) - 1]["problem"]
     to_production(store, "0.2.0")
-    assert store.holders(NAME) == look(store, NAME).holders.aliases == {"production": "0.2.0"}
+    assert store.holders(NAME) == sync(store, NAME).holders.aliases == {"production": "0.2.0"}
     assert run_command("carla-registry", "history", NAME, "--check").code == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 from carla_mlflow import open_artifact
 from carla_mlflow.contract.card_sections import Card
 from registry.gates.episodes import EpisodeRow, Evidence
-from registry.gates.gates import Candidate, Champion, judge, shortfalls
+from registry.gates.gates import Candidate, Champion, evaluate_gates, shortfalls
 from registry.gates.margins import Margins, read_margins
 
 CONDITIONS = {
@@ -54,11 +54,11 @@ def champion() -> Champion:
 
 
 def missed(candidate: Candidate, champion: Champion | None, **options: bool) -> tuple[str, ...]:
-    return shortfalls(judge(candidate, champion, **options))
+    return shortfalls(evaluate_gates(candidate, champion, **options))
 
 
 def test_when_all_is_well_nothing_is_missed_and_every_gate_says_what_it_found(candidate, champion):
-    findings = judge(candidate, champion)
+    findings = evaluate_gates(candidate, champion)
     assert shortfalls(findings) == ()
     assert [f.gate for f in findings] == [
         "integrity", "contract", "latency", "latency", "evidence", "evidence", "driving", "driving", "driving"
@@ -166,7 +166,7 @@ def test_a_refusal_says_how_often_the_artifact_was_evaluated_and_how_many_episod
         "like this, 240 episodes would show it in four cases of five; this artifact was evaluated 3 times"
     )
     assert "evidence: a@0.2.0: 60 episodes in runs:/run1, of 3 evaluations" in map(
-        str, judge(replace(candidate, evidence=mine), champion)
+        str, evaluate_gates(replace(candidate, evidence=mine), champion)
     )
 
 
@@ -222,7 +222,7 @@ def own(outcomes: str = "." * 60, reward: float = -50.0, reported: bool = False,
 
 def test_episodes_from_an_own_environment_are_judged_by_success_and_an_absolute_margin(candidate, champion):
     mine, theirs = own(reward=-52.0, reward_margin="25"), own(reward_margin="25")
-    findings = judge(replace(candidate, evidence=mine), replace(champion, evidence=theirs))
+    findings = evaluate_gates(replace(candidate, evidence=mine), replace(champion, evidence=theirs))
     assert shortfalls(findings) == ()
     assert findings[-2].text.startswith("collisions or no success in 0 of 60 episodes, of a@0.1.0 in 0")
     # A random driver got as little as -400: an episode like that may not have been seen.
@@ -244,7 +244,7 @@ def test_a_reward_below_zero_has_no_share_that_is_a_margin(candidate, champion):
 
 
 def test_the_first_champion_of_an_own_environment_is_held_against_its_baseline(candidate):
-    findings = judge(replace(candidate, evidence=own()), None)
+    findings = evaluate_gates(replace(candidate, evidence=own()), None)
     assert shortfalls(findings) == ()
     assert "of random actions" in findings[-1].text
     better = own()
@@ -255,7 +255,7 @@ def test_the_first_champion_of_an_own_environment_is_held_against_its_baseline(c
 
 
 def test_what_was_reported_by_somebody_is_said_to_be(candidate):
-    findings = judge(replace(candidate, evidence=own(reported=True)), None)
+    findings = evaluate_gates(replace(candidate, evidence=own(reported=True)), None)
     assert "evidence: a@0.2.0: 60 episodes in runs:/run7 (self-reported)" in map(str, findings)
 
 
@@ -311,7 +311,7 @@ def test_a_version_that_collides_more_than_the_champion_is_refused(candidate, ch
 
 def test_collisions_come_before_reward(candidate, champion):
     crasher = replace(champion, evidence=evidence("." * 40 + "c" * 20, "run0", reward=500.0))
-    findings = judge(candidate, crasher)
+    findings = evaluate_gates(candidate, crasher)
     assert shortfalls(findings) == ()
     assert findings[-1].text.startswith("safer than a@0.1.0 beyond doubt, so up to half its reward may go for that")
     rich = replace(candidate, evidence=evidence("." * 40 + "c" * 20, reward=5000.0))
@@ -333,7 +333,7 @@ def test_among_equally_safe_ones_reward_decides(candidate, champion):
 
 
 def test_the_first_champion_has_to_be_better_than_driving_straight_ahead(candidate):
-    findings = judge(candidate, None)
+    findings = evaluate_gates(candidate, None)
     assert shortfalls(findings) == ()
     assert [finding.text for finding in findings[-2:]] == [
         "collisions or off road in 0 of 60 episodes, of driving straight ahead in 60: fewer beyond doubt",

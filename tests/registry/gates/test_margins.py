@@ -8,9 +8,9 @@ import mlflow
 import pytest
 from registry_policies import NAME, cache_folder, registered
 
-from registry.moves.judge import judge
-from registry.moves.promotion import Asked, promote
-from registry.moves.sync import look
+from registry.moves.judge import promotion_gates
+from registry.moves.promotion import MoveOptions, promote
+from registry.moves.sync import sync
 from registry.rules.reference import parse_reference
 from registry.store.evidence import find_evidence
 from registry.store.store import Store
@@ -22,11 +22,11 @@ def test_a_policys_own_margins_are_judged_by_and_entered_into_the_journal(mlflow
     store = Store()
     registered(store, tmp_path, "0.1.0")
     mlflow.MlflowClient().set_registered_model_tag(NAME, "gate.driving.margin", "0.02")
-    asked = Asked(force=True, reason="no evidence yet")
+    asked = MoveOptions(force=True, reason="no evidence yet")
     reference = parse_reference(f"{NAME}@0.1.0")
-    moved = promote(store, reference, "production", cache_folder(), asked, judge("production"))
+    moved = promote(store, reference, "production", cache_folder(), asked, promotion_gates("production"))
     assert moved.shortfalls[-1].endswith("--log --episodes 149")
-    assert look(store, NAME).entries[-1].move.evidence[0] == "margins: driving 0.02, reward 0.05"
+    assert sync(store, NAME).entries[-1].move.evidence[0] == "margins: driving 0.02, reward 0.05"
     assert "evidence" not in mlflow.MlflowClient().get_model_version(NAME, "1").tags
 
 

@@ -17,7 +17,7 @@ from registry_policies import NAME, cache_folder, changed, registered, to_produc
 
 from carla_mlflow.artifact.artifact import PARTIAL
 from registry.moves.registration import register
-from registry.moves.sync import look
+from registry.moves.sync import sync
 from registry.rules.journal import problems
 from registry.store.cache import cached_path, fetch_to_cache
 from registry.store.store import Store
@@ -67,7 +67,7 @@ def register_it(source: str) -> None:
 
 def fetch_it() -> None:
     store = Store()
-    fetch_to_cache(store, look(store, NAME).version("0.1.0"), cache_folder())
+    fetch_to_cache(store, sync(store, NAME).version("0.1.0"), cache_folder())
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_a_promotion_is_whole_or_never_was(store: Store, tmp_path: Path, write: 
     registered(store, tmp_path, "0.1.0", "0.2.0")
     to_production(store, "0.1.0")
     killed_at(f"registry.store.store.Store.{write}", after, promote_again)
-    standing = look(store, NAME)
+    state = sync(store, NAME)
     happened = (write, after) != ("append", False)  # what was entered is carried out, what was not did not happen
     held = "0.2.0" if happened else "0.1.0"
-    assert standing.holder("production") == store.holders(NAME)["production"] == held
-    assert len([entry for entry in standing.entries if entry.move.kind == "promote"]) == 1 + happened
+    assert state.holder("production") == store.holders(NAME)["production"] == held
+    assert len([entry for entry in state.entries if entry.move.kind == "promote"]) == 1 + happened
     assert {v.semver: v.stage for v in store.versions(NAME)}[held] == "production"
-    assert problems(standing.entries) == []
-    assert all(entry.applied for entry in standing.entries[-1:])
+    assert problems(state.entries) == []
+    assert all(entry.applied for entry in state.entries[-1:])
     assert to_production(store, "0.2.0").version.stage == "production"
 
 
@@ -114,13 +114,13 @@ def late(store: Store, tmp_path: Path) -> Store:
 
 
 def moves(store: Store) -> list[tuple[str, str]]:
-    found = [entry.move for entry in look(store, NAME).entries]
+    found = [entry.move for entry in sync(store, NAME).entries]
     return [(move.kind, move.version) for move in found if move.kind != "register"]
 
 
 def test_what_a_dead_process_wrote_late_is_taken_back_and_is_nobodys_move(late: Store):
     assert moves(late) == [("promote", "0.1.0"), ("promote", "0.2.0"), ("promote", "0.3.0")]
-    assert late.holders(NAME)["production"] == look(late, NAME).holder("production") == "0.3.0"
+    assert late.holders(NAME)["production"] == sync(late, NAME).holder("production") == "0.3.0"
     assert {v.semver: v.stage for v in late.versions(NAME)}["0.3.0"] == "production"
     MlflowClient().set_registered_model_alias(NAME, "production", "2")  # once it is taken back, it is a person's
     assert moves(late)[-1] == ("seen", "0.2.0")
@@ -147,7 +147,7 @@ def test_who_takes_back_may_die_too(late: Store, after: bool):
 
 
 def look_again() -> None:
-    look(Store(), NAME)
+    sync(Store(), NAME)
 
 
 @pytest.mark.parametrize("write", ["append", "create_version"])
@@ -159,7 +159,7 @@ def test_a_registration_is_taken_up_under_the_same_version(store: Store, tmp_pat
     version, new = register(store, source, cache_folder(), bump="auto")
     assert (version.semver, new) == ("0.1.1", (write, after) != ("create_version", True))
     assert [version.semver for version in store.versions(NAME)] == ["0.1.0", "0.1.1"]
-    assert problems(look(store, NAME).entries) == []
+    assert problems(sync(store, NAME).entries) == []
     assert to_production(store, "0.1.1").version.stage == "production"
 
 

@@ -14,7 +14,7 @@ from carla_mlflow.errors import NotFoundError
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run
 from registry.moves.registration import register
-from registry.moves.sync import look
+from registry.moves.sync import sync
 from registry.rules.journal import problems
 from registry.rules.reference import parse_reference
 from registry.store.cache import fetch_to_cache
@@ -49,7 +49,7 @@ def test_a_version_registered_in_mlflows_own_way_is_told_and_one_command_makes_i
     assert (done.code, done.out.startswith("registered byhand 0.1.0")) == (0, True), done.err
     assert store.resolve(parse_reference("byhand@production")).digest == example().digest
     assert len(mlflow.MlflowClient().search_model_versions("name = 'byhand'")) == 1  # where it stands
-    assert look(store, "byhand").holder("production") == "0.1.0"
+    assert sync(store, "byhand").holder("production") == "0.1.0"
     assert register(store, "models:/byhand/1", cache_folder())[1] is False
 
 
@@ -58,10 +58,10 @@ def test_the_same_artifact_registered_again_by_hand_is_the_same_version(store: S
     source = changed(tmp_path, "0.1.0")
     number = by_hand(NAME, source)
     mlflow.MlflowClient().set_registered_model_alias(NAME, "production", number)
-    assert look(store, NAME).holder("production") == f"MLflow version {number}"
+    assert sync(store, NAME).holder("production") == f"MLflow version {number}"
     version, new = register(store, f"models:/{NAME}/{number}", cache_folder())
     assert (version.number, new) == ("1", False)
-    assert look(store, NAME).holder("production") == "0.1.0"
+    assert sync(store, NAME).holder("production") == "0.1.0"
     assert store.resolve(parse_reference(f"{NAME}@production")).semver == "0.1.0"
     assert store.resolve(parse_reference(f"{NAME}@0.1.0")).stage == "production"
 
@@ -78,17 +78,17 @@ def test_a_version_copied_into_another_model_is_journalled_and_served_by_its_dig
     client = mlflow.MlflowClient()
     for version in (first, second):
         client.copy_model_version(version.uri, "cars")
-    standing = look(store, "cars")
-    assert [(e.move.kind, e.move.version) for e in standing.entries] == [("register", "0.1.0"), ("register", "0.2.0")]
+    state = sync(store, "cars")
+    assert [(e.move.kind, e.move.version) for e in state.entries] == [("register", "0.1.0"), ("register", "0.2.0")]
     assert "no entry told of it" in run_command("carla-registry", "history", "cars").out
-    assert problems(standing.entries) == []
+    assert problems(state.entries) == []
     client.set_registered_model_alias("cars", "production", "1")
     resolved = store.resolve(parse_reference("cars@production"))
     assert (resolved.semver, resolved.digest) == ("0.1.0", first.digest)
     assert fetch_to_cache(store, resolved, cache_folder()).digest == first.digest
     to_production(store, "0.2.0", name="cars")
     assert roll_back(store, name="cars").version.semver == "0.1.0"
-    assert len(look(store, NAME).entries) == 2  # where they were copied from nothing has moved
+    assert len(sync(store, NAME).entries) == 2  # where they were copied from nothing has moved
 
 
 def test_a_copy_under_a_version_that_is_another_artifact_drives_nowhere(store: Store, tmp_path: Path):
@@ -100,7 +100,7 @@ def test_a_copy_under_a_version_that_is_another_artifact_drives_nowhere(store: S
     with pytest.raises(NotFoundError, match="version 2 of cars without a semantic version and digest of its own"):
         store.resolve(parse_reference("cars@production"))
     assert store.resolve(parse_reference("cars@0.1.0")).number == "1"
-    assert look(store, "cars").holder("production") == "MLflow version 2"
+    assert sync(store, "cars").holder("production") == "MLflow version 2"
     version, new = register(store, "models:/cars/2", cache_folder(), bump="auto")
     assert (version.semver, new) == ("0.1.1", True)
 

@@ -13,8 +13,8 @@ from carla_mlflow import open_artifact, write_artifact
 from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.contract.card import identity_of
 from carla_mlflow.errors import IntegrityError, NotFoundError, RefusedError
-from registry.moves.judge import judge
-from registry.moves.promotion import Asked, Moved
+from registry.moves.judge import promotion_gates
+from registry.moves.promotion import MoveOptions, MoveResult
 from registry.moves.promotion import promote as promote_policy
 from registry.moves.registration import register as register_policy
 from registry.rules.policy_version import PolicyVersion
@@ -41,8 +41,8 @@ def register(store: Store, source: str, bump: str | None = None) -> tuple[Policy
     return register_policy(store, source, default_cache(), bump=bump)
 
 
-def promote(store: Store, reference: Reference, to: str, cache: Path, expect: str | None = None) -> Moved:
-    return promote_policy(store, reference, to, cache, Asked(expect), judge("staging"))
+def promote(store: Store, reference: Reference, to: str, cache: Path, expect: str | None = None) -> MoveResult:
+    return promote_policy(store, reference, to, cache, MoveOptions(expect), promotion_gates("staging"))
 
 
 def version_of(example: Path, folder: Path, version: str) -> Path:

@@ -21,9 +21,9 @@ from registry_policies import (
 
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.flavor.runs import STEP_TAG
-from registry.moves.promotion import Asked, Judgement, archive, promote
+from registry.moves.promotion import GateResult, MoveOptions, archive, promote
 from registry.moves.registration import register
-from registry.moves.sync import append, look
+from registry.moves.sync import append, sync
 from registry.rules.journal import Move
 from registry.rules.lifecycle import PROTECTED
 from registry.rules.reference import parse_reference
@@ -42,13 +42,13 @@ def store(mlflow_home: Path, tmp_path: Path) -> Store:
 
 
 def production(store: Store) -> str | None:
-    holder = look(store, NAME).holder("production")
+    holder = sync(store, NAME).holder("production")
     assert store.holders(NAME).get("production") == holder
     return holder
 
 
 def moves(store: Store) -> list[tuple[str, str, str]]:
-    found = (entry.move for entry in look(store, NAME).entries)
+    found = (entry.move for entry in sync(store, NAME).entries)
     return [(move.kind, move.version, move.to) for move in found if move.kind != "register"][1:]
 
 
@@ -67,12 +67,12 @@ class Slow(Store):
 
 
 def test_what_is_archived_while_it_is_judged_does_not_drive(store: Store):
-    def judge(*_) -> Judgement:
-        archive(Store(), parse_reference(f"{NAME}@0.2.0"), Asked())
-        return Judgement()
+    def evaluate(*_) -> GateResult:
+        archive(Store(), parse_reference(f"{NAME}@0.2.0"), MoveOptions())
+        return GateResult()
 
     with pytest.raises(RefusedError, match=r"0\.2\.0 is archived"):
-        promote(store, parse_reference(f"{NAME}@0.2.0"), "production", cache_folder(), Asked(), judge)
+        promote(store, parse_reference(f"{NAME}@0.2.0"), "production", cache_folder(), MoveOptions(), evaluate)
     assert production(store) == "0.1.0"
     assert moves(store) == [("archive", "0.2.0", "archived")]
 
@@ -88,7 +88,7 @@ def test_what_is_promoted_before_it_is_archived_keeps_driving(store: Store, monk
     to_stage(store, f"{NAME}@0.2.0", "staging")
     monkeypatch.setattr(Store, "model_tags", promoted_meanwhile)
     with pytest.raises(RefusedError, match=r"0\.2\.0 is in production"):
-        archive(store, parse_reference(f"{NAME}@0.2.0"), Asked())
+        archive(store, parse_reference(f"{NAME}@0.2.0"), MoveOptions())
     assert production(store) == "0.2.0"
 
 
@@ -103,7 +103,7 @@ def test_who_writes_the_alias_late_takes_it_back(store: Store, tmp_path: Path):
 def test_a_move_in_the_ui_after_an_entry_that_nobody_carried_out_stays(store: Store, tmp_path: Path):
     registered(store, tmp_path, "0.3.0")
     dead = Move("promote", "0.2.0", "production", "0.1.0", "who died", time.time())
-    append(store, NAME, look(store, NAME).entries, dead)
+    append(store, NAME, sync(store, NAME).entries, dead)
     mlflow.MlflowClient().set_registered_model_alias(NAME, "production", "3")
     assert production(store) == "0.3.0"
     assert moves(store) == [("promote", "0.2.0", "production"), ("seen", "0.3.0", "production")]
@@ -130,7 +130,7 @@ def test_production_changed_to_staging_in_the_legacy_ui_no_longer_drives(store: 
 
 
 def test_a_tag_that_somebody_edits_brings_nothing_back(store: Store):
-    archive(store, parse_reference(f"{NAME}@0.2.0"), Asked())
+    archive(store, parse_reference(f"{NAME}@0.2.0"), MoveOptions())
     mlflow.MlflowClient().set_model_version_tag(NAME, "2", "stage", "candidate")
     assert store.resolve(parse_reference(f"{NAME}@>=0.1.0")).semver == "0.1.0"
     with pytest.raises(RefusedError, match=r"0\.2\.0 is archived"):
@@ -147,9 +147,9 @@ def test_taking_the_alias_away_does_not_lower_the_bar(store: Store, tmp_path: Pa
 
 def test_staging_rests_on_nobodys_evidence(store: Store):
     with mlflow.start_run():
-        mlflow.set_tags({STEP_TAG: "evaluate", "digest": look(store, NAME).version("0.1.0").digest})
+        mlflow.set_tags({STEP_TAG: "evaluate", "digest": sync(store, NAME).version("0.1.0").digest})
     to_stage(store, f"{NAME}@0.2.0", "staging")
-    assert look(store, NAME).entries[-1].move.evidence == ()
+    assert sync(store, NAME).entries[-1].move.evidence == ()
     assert "evidence" not in mlflow.MlflowClient().get_model_version(NAME, "2").tags
 
 
@@ -157,7 +157,7 @@ def test_a_protected_alias_is_not_taken_by_archiving_its_holder(store: Store):
     to_stage(store, f"{NAME}@0.2.0", "staging")
     mlflow.MlflowClient().set_registered_model_tag(NAME, PROTECTED + "staging", "ann")
     with pytest.raises(RefusedError, match="staging is protected"):
-        archive(store, parse_reference(f"{NAME}@0.2.0"), Asked())
+        archive(store, parse_reference(f"{NAME}@0.2.0"), MoveOptions())
     assert store.holders(NAME)["staging"] == "0.2.0"
 
 
@@ -165,4 +165,4 @@ def test_a_model_under_the_journals_name_is_no_entry(store: Store):
     mlflow.MlflowClient().create_model_version(f"{NAME}.journal", "s3://elsewhere/model")
     to_production(store, "0.2.0")
     assert production(store) == "0.2.0"
-    assert [entry.link for entry in look(store, NAME).entries if entry.link is None] == []
+    assert [entry.link for entry in sync(store, NAME).entries if entry.link is None] == []

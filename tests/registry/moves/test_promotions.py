@@ -22,9 +22,9 @@ from registry_policies import (
 
 from carla_mlflow.errors import NotFoundError, RefusedError
 from registry.gates.gates import Finding
-from registry.moves.promotion import Asked, Judgement, archive, promote
+from registry.moves.promotion import GateResult, MoveOptions, archive, promote
 from registry.moves.registration import register
-from registry.moves.sync import look
+from registry.moves.sync import sync
 from registry.rules.journal import NOBODY, problems, say
 from registry.rules.reference import parse_reference
 from registry.rules.replay import at
@@ -40,7 +40,7 @@ def store(mlflow_home: Path) -> Store:
 
 
 def moves(store: Store) -> list[tuple[str, str, str | None, str]]:
-    found = [entry.move for entry in look(store, NAME).entries]
+    found = [entry.move for entry in sync(store, NAME).entries]
     return [(m.kind, m.version, m.displaced, m.to) for m in found if m.kind != "register"]
 
 
@@ -54,7 +54,7 @@ def test_each_move_is_an_entry_that_says_who_when_from_to_and_why(store, tmp_pat
     began = time.time()
     to_production(store, "0.1.0")
     to_production(store, "0.2.0", reason="brakes earlier", expect="0.1.0")
-    entries = look(store, NAME).entries
+    entries = sync(store, NAME).entries
     move = entries[-1].move
     assert (move.kind, move.version, move.displaced, move.to) == ("promote", "0.2.0", "0.1.0", "production")
     assert (move.who, move.why) == ("ann", "brakes earlier")
@@ -66,9 +66,9 @@ def test_each_move_is_an_entry_that_says_who_when_from_to_and_why(store, tmp_pat
 def test_promoting_who_is_there_already_writes_nothing(store, tmp_path):
     registered(store, tmp_path, "0.1.0")
     to_production(store, "0.1.0")
-    before = len(look(store, NAME).entries)
+    before = len(sync(store, NAME).entries)
     assert to_production(store, "0.1.0").entry is None
-    assert len(look(store, NAME).entries) == before
+    assert len(sync(store, NAME).entries) == before
 
 
 def test_a_roll_back_goes_one_step_further_each_time_and_then_says_that_there_is_none(store, tmp_path):
@@ -88,7 +88,7 @@ def test_a_roll_back_passes_over_what_was_archived_meanwhile(store, tmp_path):
     registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0")
     for version in ("0.1.0", "0.2.0", "0.3.0"):
         to_production(store, version)
-    archive(store, parse_reference(f"{NAME}@0.2.0"), Asked())
+    archive(store, parse_reference(f"{NAME}@0.2.0"), MoveOptions())
     assert roll_back(store).version.semver == "0.1.0"
     with pytest.raises(RefusedError, match="no version held production before"):
         roll_back(store)
@@ -103,7 +103,7 @@ def test_a_roll_back_over_another_contract_is_refused_in_words_unless_it_is_allo
         roll_back(store)
     assert production(store) == "1.0.0"
     assert roll_back(store, allow_breaking=True).version.semver == production(store) == "0.1.0"
-    last = look(store, NAME).entries[-1]
+    last = sync(store, NAME).entries[-1]
     assert last.link.move.evidence == ("allowed: contract: action.rate_hz: 20.0 → 10.0",)
     assert say(last).endswith("  allowed: contract")
 
@@ -121,14 +121,14 @@ def test_a_roll_back_does_not_need_what_drives_now(store, tmp_path, mlflow_home)
 
 def test_an_archived_version_is_in_no_range_and_does_not_come_back(store, tmp_path):
     registered(store, tmp_path, "0.1.0", "0.1.1")
-    archived = archive(store, parse_reference(f"{NAME}@0.1.1"), Asked(reason="worn"))
+    archived = archive(store, parse_reference(f"{NAME}@0.1.1"), MoveOptions(reason="worn"))
     assert archived.version.stage == "archived"
     assert store.resolve(parse_reference(f"{NAME}@^0.1")).semver == "0.1.0"
     assert mlflow.MlflowClient().get_model_version(NAME, "2").current_stage == "Archived"
     with pytest.raises(RefusedError, match="does not come back"):
         to_production(store, "0.1.1")
     with pytest.raises(RefusedError, match="archived already"):
-        archive(store, parse_reference(f"{NAME}@0.1.1"), Asked())
+        archive(store, parse_reference(f"{NAME}@0.1.1"), MoveOptions())
 
 
 def test_another_contract_is_refused_in_words_unless_it_is_allowed_or_forced_with_a_reason(store, tmp_path):
@@ -141,7 +141,7 @@ def test_another_contract_is_refused_in_words_unless_it_is_allowed_or_forced_wit
         to_production(store, "1.0.0", force=True)
     moved = to_production(store, "1.0.0", force=True, reason="the cars are ready")
     assert "rate_hz" in moved.shortfalls[0]
-    [overruled] = look(store, NAME).entries[-1].move.evidence
+    [overruled] = sync(store, NAME).entries[-1].move.evidence
     assert overruled.startswith("overruled: ")
     assert production(store) == "1.0.0"
 
@@ -160,9 +160,9 @@ def test_a_dry_run_judges_and_writes_nothing(store, tmp_path):
     registered(store, tmp_path, "0.1.0")
     register(store, changed(tmp_path, "1.0.0", action=at_another_rate(20.0)), cache_folder())
     to_production(store, "0.1.0")
-    before = [entry.number for entry in look(store, NAME).entries]
+    before = [entry.number for entry in sync(store, NAME).entries]
     assert "rate_hz" in to_production(store, "1.0.0", dry_run=True).shortfalls[0]
-    assert [entry.number for entry in look(store, NAME).entries] == before
+    assert [entry.number for entry in sync(store, NAME).entries] == before
     assert production(store) == "0.1.0"
 
 
@@ -205,7 +205,7 @@ def test_of_two_promotions_at_the_same_moment_one_wins_and_the_other_is_refused(
         ("promote", "0.1.0", None, "production"),
         ("promote", winner, "0.1.0", "production"),
     ]
-    assert problems(look(store, NAME).entries) == []
+    assert problems(sync(store, NAME).entries) == []
 
 
 def test_an_alias_moved_in_the_ui_is_journalled_once_and_mirrored(store, tmp_path):
@@ -213,7 +213,7 @@ def test_an_alias_moved_in_the_ui_is_journalled_once_and_mirrored(store, tmp_pat
     to_production(store, "0.1.0")
     client = mlflow.MlflowClient()
     client.set_registered_model_alias(NAME, "production", "2")
-    watchers = [threading.Thread(target=look, args=(Store(), NAME)) for _ in range(4)]
+    watchers = [threading.Thread(target=sync, args=(Store(), NAME)) for _ in range(4)]
     for watcher in watchers:
         watcher.start()
     for watcher in watchers:
@@ -229,9 +229,9 @@ def test_an_alias_moved_in_the_ui_is_journalled_once_and_mirrored(store, tmp_pat
 
 def test_what_a_promotion_rested_on_is_linked_from_the_version(store, tmp_path):
     registered(store, tmp_path, "0.1.0")
-    judgement = Judgement([Finding("evidence", False, "few episodes")], ("runs:/11", "runs:/22"))
-    asked = Asked(force=True, reason="we know")
-    promote(store, parse_reference(f"{NAME}@0.1.0"), "production", cache_folder(), asked, lambda *_: judgement)
+    result = GateResult([Finding("evidence", False, "few episodes")], ("runs:/11", "runs:/22"))
+    asked = MoveOptions(force=True, reason="we know")
+    promote(store, parse_reference(f"{NAME}@0.1.0"), "production", cache_folder(), asked, lambda *_: result)
     assert mlflow.MlflowClient().get_model_version(NAME, "1").tags["evidence"].splitlines() == ["runs:/11", "runs:/22"]
 
 
@@ -241,7 +241,7 @@ def test_an_alias_taken_away_in_the_ui_leaves_the_version_the_other_one(store, t
     to_production(store, "0.1.0")
     mlflow.MlflowClient().delete_registered_model_alias(NAME, "staging")
     assert moves(store)[-1] == ("seen", "0.1.0", None, "left staging")
-    assert store.holders(NAME) == look(store, NAME).holders.aliases == {"production": "0.1.0"}
+    assert store.holders(NAME) == sync(store, NAME).holders.aliases == {"production": "0.1.0"}
 
 
 def test_a_legacy_stage_changed_in_the_ui_moves_the_alias(store, tmp_path):
@@ -274,10 +274,10 @@ def test_what_held_when_is_told_over_twenty_moves_made_here_and_in_the_ui(store,
         version = step % 4 + 1
         if step % 3 == 2:
             client.set_registered_model_alias(NAME, "production", str(version))
-            look(store, NAME)
+            sync(store, NAME)
         else:
             to_production(store, f"0.{version}.0")
         told.append((time.time(), f"0.{version}.0"))
-    entries = look(store, NAME).entries
+    entries = sync(store, NAME).entries
     assert [at(entries, when)[0].aliases["production"] for when, _ in told] == [version for _, version in told]
     assert len(moves(store)) == 20

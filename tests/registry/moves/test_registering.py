@@ -18,7 +18,7 @@ from carla_mlflow import write_artifact
 from carla_mlflow.contract.card_sections import Seen
 from carla_mlflow.errors import IntegrityError, RefusedError
 from registry.moves.registration import register
-from registry.moves.sync import look
+from registry.moves.sync import sync
 from registry.rules.changes import contract_changes, other_changes
 from registry.store.store import Store
 from training_export.export.export import export_policy
@@ -163,4 +163,4 @@ def test_processes_that_register_at_the_same_moment_get_one_version_for_each_art
     assert sorted(v.semver for v in store.versions(NAME)) == ["0.1.0", "0.1.1", "0.1.2", "0.1.3"]
     numbers = [v.number for v in store.versions(NAME)]
     assert len(mlflow.MlflowClient().search_model_versions(f"name = '{NAME}'")) == len(numbers)  # nothing left behind
-    assert [entry.move.version for entry in look(store, NAME).entries] == ["0.1.0", "0.1.1", "0.1.2", "0.1.3"]
+    assert [entry.move.version for entry in sync(store, NAME).entries] == ["0.1.0", "0.1.1", "0.1.2", "0.1.3"]

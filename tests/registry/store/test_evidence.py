@@ -18,7 +18,7 @@ from carla_mlflow import Engine, open_artifact
 from carla_mlflow.errors import UnreachableError
 from registry.checks.latency import measure_here
 from registry.gates.episodes import Evidence
-from registry.gates.gates import Candidate, Champion, judge, shortfalls
+from registry.gates.gates import Candidate, Champion, evaluate_gates, shortfalls
 from registry.store.evidence import find_evidence
 from training_export.evaluation.evaluate import drive_beside, engine_driver, log_evaluation, run_episodes
 from training_export.racetrack.conditions import Conditions
@@ -197,11 +197,13 @@ def test_a_registered_version_is_evaluated_by_its_reference_and_passes_every_gat
     evidence, here = find_evidence(digest), measure_here(lambda: open_artifact(example))
     assert here.artifact is not None
     candidate = Candidate(reference, here.problem, here.artifact.card, here.decision_ms, evidence)
-    assert shortfalls(judge(candidate, None)) == ()
-    assert shortfalls(judge(candidate, Champion("racetrack-policy@0.0.9", (), evidence))) == ()
+    assert shortfalls(evaluate_gates(candidate, None)) == ()
+    assert shortfalls(evaluate_gates(candidate, Champion("racetrack-policy@0.0.9", (), evidence))) == ()
     assert evidence is not None
     lost = Evidence("run", "runs:/run", evidence.conditions, {"policy": evidence.drives["straight_ahead"]})
-    refused = shortfalls(judge(replace(candidate, evidence=lost), Champion("racetrack-policy@0.0.9", (), evidence)))
+    refused = shortfalls(
+        evaluate_gates(replace(candidate, evidence=lost), Champion("racetrack-policy@0.0.9", (), evidence))
+    )
     assert refused[0].startswith("driving: collisions or off road in 60 of 60 episodes")
 
 

@@ -11,10 +11,10 @@ from tests_support import run_command
 from carla_mlflow import open_artifact
 from carla_mlflow.errors import DrivingError
 from registry.gates import episodes
-from registry.moves.judge import judge
-from registry.moves.promotion import Asked, promote
+from registry.moves.judge import promotion_gates
+from registry.moves.promotion import MoveOptions, promote
 from registry.moves.registration import register
-from registry.moves.sync import look
+from registry.moves.sync import sync
 from registry.rules.reference import parse_reference
 from registry.store.evidence import find_evidence
 from registry.store.store import Store
@@ -116,9 +116,9 @@ def test_a_promotion_by_a_report_is_journalled_as_self_reported(mlflow_home: Pat
     told = ["--env", "town05", "--env-version", "CARLA 0.9.15"]
     assert main(["log-evidence", str(example), str(report(mlflow_home, *rows)), *told]) == 0
     reference = parse_reference(f"{version.name}@{version.semver}")
-    moved = promote(store, reference, "production", cache_folder(), Asked(), judge("production"))
+    moved = promote(store, reference, "production", cache_folder(), MoveOptions(), promotion_gates("production"))
     assert any("60 episodes in runs:/" in text and text.endswith("(self-reported)") for text in moved.findings)
-    evidence, margins = look(store, version.name).entries[-1].move.evidence
+    evidence, margins = sync(store, version.name).entries[-1].move.evidence
     assert margins.startswith("margins: ")
     assert evidence.startswith("runs:/")
     assert evidence.endswith(" (self-reported)")
