@@ -25,7 +25,7 @@ OWN_DISK = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size="$0" tmpfs
 """Then the disk's size, the folder that it is mounted on, and the command."""
 BAD = "4"
 """MLflow's number of the version that should not be loaded."""
-MOST_BYTES = 800 << 20
+MAX_BYTES = 800 << 20
 """That a server with a policy too large for it may take."""
 
 
@@ -140,13 +140,13 @@ def _follower(options: argparse.Namespace, through: tuple[str, ...] = ()) -> Our
 
 @contextlib.contextmanager
 def _control_group() -> Iterator[Path]:
-    """A control group whose processes may take MOST_BYTES."""
+    """A control group whose processes may take MAX_BYTES."""
     old = Path("/sys/fs/cgroup/memory")
     root, limit = (old, "memory.limit_in_bytes") if old.is_dir() else (Path("/sys/fs/cgroup"), "memory.max")
     group = root / f"carla-faults-{os.getpid()}"
     try:
         group.mkdir()
-        (group / limit).write_text(str(MOST_BYTES))
+        (group / limit).write_text(str(MAX_BYTES))
     except OSError as error:
         raise LeftOut(f"this user may not limit memory: {error.strerror}") from error
     try:

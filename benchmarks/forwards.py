@@ -7,14 +7,14 @@ import time
 
 import numpy as np
 
-from benchmarks.serving_policies import MOST_ROWS, Asked
+from benchmarks.serving_policies import MAX_ROWS, Asked
 
-ROWS = (1, 2, 8, 32, MOST_ROWS)
+ROWS = (1, 2, 8, 32, MAX_ROWS)
 
 
 def forwards(asked: Asked, threads: int, seconds: float) -> dict[int, float]:
     """Observations a second of the graph alone, by rows of a call, from as many threads at once."""
-    batch = asked.batches[MOST_ROWS][0]
+    batch = asked.batches[MAX_ROWS][0]
     inputs = {rows: [np.ascontiguousarray(array[:rows]) for array in batch.values()] for rows in ROWS}
     return {rows: _rate(asked, inputs[rows], rows, threads, seconds / len(ROWS)) for rows in ROWS}
 

@@ -14,7 +14,7 @@ from benchmarks.command_line import EXAMPLE, parser_of
 from carla_mlflow import Engine, open_artifact
 
 CALLS, LOOKS = 200_000, 40
-MOST_ROWS = 300
+MAX_ROWS = 300
 
 
 def main() -> None:
@@ -25,8 +25,8 @@ def main() -> None:
     for backend in artifact.backends:
         engine = Engine(artifact, "cpu", backend)
         rng = np.random.default_rng(0)
-        batch = {spec.name: spec.sample(rng, MOST_ROWS) for spec in engine.specs}
-        sizes = np.minimum(rng.geometric(0.05, CALLS), MOST_ROWS)  # mostly a few rows, now and then many
+        batch = {spec.name: spec.sample(rng, MAX_ROWS) for spec in engine.specs}
+        sizes = np.minimum(rng.geometric(0.05, CALLS), MAX_ROWS)  # mostly a few rows, now and then many
         resident, began = [], time.perf_counter()
         for look in tqdm(range(LOOKS), backend, leave=False, disable=None):
             for rows in sizes[look * CALLS // LOOKS : (look + 1) * CALLS // LOOKS]:

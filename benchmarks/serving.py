@@ -22,12 +22,12 @@ from tqdm import tqdm
 from benchmarks.command_line import parser_of
 from benchmarks.forwards import ROWS, forwards
 from benchmarks.peers import peers
-from benchmarks.serving_policies import KINDS, MOST_ROWS, Asked, asked
+from benchmarks.serving_policies import KINDS, MAX_ROWS, Asked, asked
 from benchmarks.serving_systems import Floor, Ours, System, memory_mb
 from benchmarks.serving_table import Row, print_forwards, print_ratios, print_table, ratios
 from benchmarks.wrk import load, write_requests
 
-LOADS = {"c1": (1, 1), "c16": (16, 1), "c64": (64, 1), "b256": (2, MOST_ROWS)}
+LOADS = {"c1": (1, 1), "c16": (16, 1), "c64": (64, 1), "b256": (2, MAX_ROWS)}
 WARM_UP_S = 1
 SLOW_S = 8
 """For 256 images a request, which take a good part of a second: enough of them to count."""

@@ -28,7 +28,7 @@ from training_export.sources.trained import TrainedPolicy
 
 Arrays = dict[str, NDArray[Any]]
 
-MOST_ROWS = 256
+MAX_ROWS = 256
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 
 
@@ -121,8 +121,8 @@ class Asked:
 
 
 KINDS: dict[str, tuple[Callable[[], TrainedPolicy], Callable[[np.random.Generator, int], Arrays], dict[int, int]]] = {
-    "mlp": (mlp, mlp_rows, {1: 3000, MOST_ROWS: 16}),
-    "image": (image, image_rows, {1: 64, MOST_ROWS: 2}),
+    "mlp": (mlp, mlp_rows, {1: 3000, MAX_ROWS: 16}),
+    "image": (image, image_rows, {1: 64, MAX_ROWS: 2}),
 }
 
 

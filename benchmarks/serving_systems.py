@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 
 from benchmarks.free_port import free_port
-from benchmarks.serving_policies import MOST_ROWS, Asked, from_json, from_v2, to_json, to_v2
+from benchmarks.serving_policies import MAX_ROWS, Asked, from_json, from_v2, to_json, to_v2
 from benchmarks.wrk import ask, http_request
 
 START_S, STOP_S = 90.0, 10.0
@@ -115,7 +115,7 @@ class Ours(System):
             yield server
 
     def problem(self, running: Running) -> str | None:
-        for rows in (1, MOST_ROWS):
+        for rows in (1, MAX_ROWS):
             pairs = zip(self.requests(rows), self._asked.batches[rows], strict=True)
             for request, batch in list(pairs)[:20]:
                 status, headers, body = ask(running.port, request)

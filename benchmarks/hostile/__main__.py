@@ -30,9 +30,9 @@ from benchmarks.hostile.values import Bodies
 from benchmarks.our_server import OurServer
 from carla_mlflow import open_artifact
 
-LEAST_S = 4.0
+MIN_S = 4.0
 """A row is tried over and over for so long, or the slowest of a hundred good requests would be any odd one."""
-LEAST_PRIORITY = 19
+MIN_PRIORITY = 19
 """Of the attack: nice."""
 QUIET_S, GOOD_CLIENTS, GOOD_PAUSE_S = 3.0, 4, 0.01
 
@@ -94,7 +94,7 @@ def one_row(name: str, options, good: Bodies) -> tuple[bool, float, float]:
             forget_peak(worker)
             attack = Attack(attacked.port, good, options.worker_class, options.mutations, options.quick, tally, bar)
             from_elsewhere(lambda: attack_by(attack))
-            while not options.quick and time.monotonic() < start + LEAST_S:
+            while not options.quick and time.monotonic() < start + MIN_S:
                 from_elsewhere(lambda: attack_by(attack))
             ended, risen = time.monotonic(), (peak(worker) - before) / 1e6
         same = [each.pid for each in attacked.workers()] == [worker.pid]
@@ -118,7 +118,7 @@ def from_elsewhere(attack: Callable[[], None]) -> None:
     problem: list[BaseException] = []
 
     def run() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_PRIORITY)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), MIN_PRIORITY)
         try:
             attack()
         except BaseException as error:

@@ -14,7 +14,7 @@ from benchmarks.hostile import bodies, framing, mutations, slow, values
 from benchmarks.hostile.saying import Case, Kept, Tally, judge, judge_one, say
 from carla_mlflow import open_artifact
 
-MOST_A_SECOND = 500
+MAX_PER_SECOND = 500
 """So that what is measured is the server, and not who attacks it on the same two cores."""
 NO_FAULT = frozenset({200, 400, 404, 405, 408, 411, 413, 414, 415, 417, 422, 431, 501, 504, 505})
 
@@ -58,7 +58,7 @@ class Attack:
     def _count(self, name: str, status: int, problem: str | None) -> None:
         self.tally.add(status, f"{name}: {problem}" if problem else None)
         self.bar.update()
-        time.sleep(1 / MOST_A_SECOND)
+        time.sleep(1 / MAX_PER_SECOND)
 
 
 def json_values(attack: Attack) -> None:

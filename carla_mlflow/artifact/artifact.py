@@ -25,10 +25,10 @@ import msgspec
 from ..contract.card import dump_card, parse_card
 from ..contract.card_sections import Card, FileCard
 from ..contract.strict_yaml import CARD_NAME
-from ..contract.strict_yaml import MOST_BYTES as MOST_CARD_BYTES
+from ..contract.strict_yaml import MAX_BYTES as MAX_CARD_BYTES
 from ..errors import ArtifactError, CardError, IntegrityError
 
-MOST_FILE_BYTES = 4 << 30
+MAX_FILE_BYTES = 4 << 30
 PARTIAL = ".partial"
 """Ends the name of a folder that is being written, or that a killed process left."""
 """Of one file. A driving policy's graph has some megabytes; what is larger is not read into memory."""
@@ -115,7 +115,7 @@ def _read(path: Path, name: str) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise IntegrityError(f"{name}: not a plain file")
-        most = MOST_CARD_BYTES if name == CARD_NAME else MOST_FILE_BYTES
+        most = MAX_CARD_BYTES if name == CARD_NAME else MAX_FILE_BYTES
         if os.fstat(descriptor).st_size > most:
             raise (CardError if name == CARD_NAME else ArtifactError)(f"{name}: larger than {most >> 20:,} MiB")
         return file.read(most)

@@ -22,7 +22,7 @@ from .npz import check_arrays
 
 Array = NDArray[Any]
 
-MOST_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 GOLDEN_ROWS, GOLDEN_IMAGE_ROWS = 64, 16
 """The fewest observations in golden.npz; fewer when one is an image, which takes more room."""
 
@@ -64,7 +64,7 @@ def read_golden(data: bytes, card: Card) -> Golden:
     name = card.parity.file
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as members:
-            check_arrays(members, MOST_BYTES)
+            check_arrays(members, MAX_BYTES)
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         observations = {spec.name: arrays[f"observation.{spec.name}"] for spec in card.observation_spec}

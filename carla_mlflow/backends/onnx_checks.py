@@ -18,12 +18,12 @@ DOMAINS = frozenset({"", "ai.onnx"})
 RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
-MOST_TRIPS = 10_000
+MAX_TRIPS = 10_000
 """Rounds of nested loops together: a recurrent policy goes over its few time steps."""
-MOST_SCANS = 3
+MAX_SCANS = 3
 """Nested loops over what lies in memory already, which may be rows, time steps and elements."""
 SCANS = frozenset({"Scan", "SequenceMap"})
-MOST_ELEMENTS = 1 << 26
+MAX_ELEMENTS = 1 << 26
 """Of a tensor that is made from a shape alone, and so costs the file nothing."""
 
 
@@ -72,20 +72,20 @@ def _check_training(node: Any) -> None:
 
 def _check_size(node: Any, numbers: dict[str, float]) -> None:
     shape = {"ConstantOfShape": 0, "Expand": 1}.get(node.op_type)
-    if shape is not None and len(node.input) > shape and numbers.get(node.input[shape], 0.0) > MOST_ELEMENTS:
-        raise ArtifactError(f"model.onnx: {node.op_type} makes a tensor of more than {MOST_ELEMENTS:,} elements")
+    if shape is not None and len(node.input) > shape and numbers.get(node.input[shape], 0.0) > MAX_ELEMENTS:
+        raise ArtifactError(f"model.onnx: {node.op_type} makes a tensor of more than {MAX_ELEMENTS:,} elements")
 
 
 def _check_loops(graph: Any, numbers: dict[str, float], rounds: float, scans: int) -> None:
-    """Refuses loops that multiply beyond MOST_TRIPS, or whose rounds are no number in the file."""
+    """Refuses loops that multiply beyond MAX_TRIPS, or whose rounds are no number in the file."""
     for node in graph.node:
         inner, nested = rounds, scans + (node.op_type in SCANS)
         if node.op_type == "Loop":
             inner *= max(numbers.get(node.input[0] if node.input else "", np.inf), 1.0)
-        if inner > MOST_TRIPS or nested > MOST_SCANS:
+        if inner > MAX_TRIPS or nested > MAX_SCANS:
             raise ArtifactError(
                 f"model.onnx: a loop whose end is not in sight: expected a fixed number of rounds, at most "
-                f"{MOST_TRIPS:,} of nested loops together, and at most {MOST_SCANS} nested {' or '.join(sorted(SCANS))}"
+                f"{MAX_TRIPS:,} of nested loops together, and at most {MAX_SCANS} nested {' or '.join(sorted(SCANS))}"
             )
         for attribute in node.attribute:
             for body in (attribute.g, *attribute.graphs):

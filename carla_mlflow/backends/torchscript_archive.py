@@ -13,7 +13,7 @@ import zlib
 
 from ..errors import ArtifactError
 
-MOST_GROWTH = 50
+MAX_GROWTH = 50
 """Times that an archive may grow when unpacked: torch.jit.save compresses source code alone."""
 
 _MEMBER = re.compile(
@@ -53,5 +53,5 @@ def _check_members(members: dict[str, zipfile.ZipInfo], count: int) -> None:
         said = ", ".join(strange[:3]) or "names that are there twice"
         raise ArtifactError(f"model.pt: not a TorchScript archive as torch.jit.save writes it: {said}")
     packed, unpacked = sum(m.compress_size for m in members.values()), sum(m.file_size for m in members.values())
-    if unpacked > MOST_GROWTH * packed:
+    if unpacked > MAX_GROWTH * packed:
         raise ArtifactError(f"model.pt: grows from {packed:,} to {unpacked:,} bytes when it is unpacked")

@@ -12,11 +12,11 @@ import torch
 from ..errors import ArtifactError
 from .torchscript_ops import all_nodes
 
-MOST_TRIPS = 10_000
+MAX_TRIPS = 10_000
 """Rounds of nested loops together: a recurrent policy goes over its few time steps."""
-MOST_SCANS = 3
+MAX_SCANS = 3
 """Nested loops over what lies in memory already, which may be rows, time steps and elements."""
-MOST_DIMENSIONS = 64
+MAX_DIMENSIONS = 64
 """Of a tensor, in PyTorch."""
 
 _TRAINING = {"train": False, "training": False, "dropout_p": 0.0}
@@ -76,10 +76,10 @@ def _check_loops(block: Any, inputs: set[str], rounds: int, scans: int) -> None:
     for node in block.nodes():
         trips = _trips(node, inputs) if node.kind() == "prim::Loop" else 1
         nested = scans + (node.kind() == "prim::Loop" and trips == 1)
-        if trips is None or rounds * trips > MOST_TRIPS or nested > MOST_SCANS:
+        if trips is None or rounds * trips > MAX_TRIPS or nested > MAX_SCANS:
             raise ArtifactError(
                 f"model.pt: a loop whose end is not in sight: expected a fixed number of rounds, or the size of an "
-                f"observation, at most {MOST_TRIPS:,} in all, and at most {MOST_SCANS} nested over a size"
+                f"observation, at most {MAX_TRIPS:,} in all, and at most {MAX_SCANS} nested over a size"
             )
         for inner in node.blocks():
             _check_loops(inner, inputs, rounds * trips, nested)
@@ -99,15 +99,15 @@ def _bound(number: Any, inputs: set[str]) -> int | None:
     if isinstance(constant, int):
         return max(constant, 1)
     if source.kind() == "aten::dim":
-        return MOST_DIMENSIONS
+        return MAX_DIMENSIONS
     given = list(source.inputs())
     if source.kind() in {"aten::size", "aten::len"}:
         in_memory = given[0].debugName() in inputs or given[0].type().kind() == "ListType"
         return 1 if in_memory else None
     if source.kind() in {"aten::sub", "aten::add"}:
         left, offset = _bound(given[0], inputs), _constant(given[1])
-        if left is not None and isinstance(offset, int) and abs(offset) <= MOST_DIMENSIONS:
-            return left + MOST_DIMENSIONS
+        if left is not None and isinstance(offset, int) and abs(offset) <= MAX_DIMENSIONS:
+            return left + MAX_DIMENSIONS
     return None
 
 

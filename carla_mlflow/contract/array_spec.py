@@ -16,7 +16,7 @@ from ..errors import CardError, SpecError
 Bound = float | tuple[float | None, ...] | None
 Array = NDArray[Any]
 
-MOST_DIMENSIONS, MOST_ELEMENTS = 8, 1 << 24
+MAX_DIMENSIONS, MAX_ELEMENTS = 8, 1 << 24
 """Of one array: far more than a car's sensors give, and little enough that no card alone can exhaust memory."""
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -64,10 +64,10 @@ class ArraySpec:
             raise CardError(f"observation {self.name!r}: a name is a letter or _, then up to 63 letters, digits or _")
         if any(size < 1 for size in self.shape):
             raise CardError(f"observation {self.name}: every size in shape {list(self.shape)} must be at least 1")
-        if len(self.shape) > MOST_DIMENSIONS or math.prod(self.shape) > MOST_ELEMENTS:
+        if len(self.shape) > MAX_DIMENSIONS or math.prod(self.shape) > MAX_ELEMENTS:
             raise CardError(
-                f"observation {self.name}: shape {list(self.shape)[: MOST_DIMENSIONS + 1]} is too large; at most "
-                f"{MOST_DIMENSIONS} axes and {MOST_ELEMENTS:,} elements"
+                f"observation {self.name}: shape {list(self.shape)[: MAX_DIMENSIONS + 1]} is too large; at most "
+                f"{MAX_DIMENSIONS} axes and {MAX_ELEMENTS:,} elements"
             )
         seen_low, seen_high = self.seen or (None, None)
         named = {"low": self.low, "high": self.high, "seen.low": seen_low, "seen.high": seen_high}

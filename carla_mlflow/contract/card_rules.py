@@ -35,7 +35,7 @@ _FILE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.(pt|onnx|npz|skops|txt|md|json)"
 _SHA256 = r"^sha256:[0-9a-f]{64}$"
 
 
-MOST_TOLERANCE, MOST_FIELDS = 1e-3, 64
+MAX_TOLERANCE, MAX_FIELDS = 1e-3, 64
 
 
 def find_problems(card: Card) -> list[str]:
@@ -53,8 +53,8 @@ def find_problems(card: Card) -> list[str]:
         found.append("preprocessing: outside the graph (in_graph: false) it needs a source")
     if not card.observation:
         found.append("observation: expected at least one field")
-    if len(card.observation) > MOST_FIELDS:
-        found.append(f"observation: {len(card.observation)} fields; at most {MOST_FIELDS}, and vectors for more")
+    if len(card.observation) > MAX_FIELDS:
+        found.append(f"observation: {len(card.observation)} fields; at most {MAX_FIELDS}, and vectors for more")
     taken = {"features", *card.action.outputs()} & set(card.observation) if card.action.head in PARAMETERS else ()
     found += [f"observation.{name}: is the name of something that the graph itself has" for name in taken]
     found += check_action(card.action)
@@ -79,9 +79,9 @@ def find_problems(card: Card) -> list[str]:
 
 def check_tolerance(parity: Parity) -> list[str]:
     """What is wrong with how far a copy of the trained policy may differ, in words."""
-    if 0 <= parity.atol <= MOST_TOLERANCE and 0 <= parity.rtol <= MOST_TOLERANCE:
+    if 0 <= parity.atol <= MAX_TOLERANCE and 0 <= parity.rtol <= MAX_TOLERANCE:
         return []
-    return [f"parity: atol and rtol must lie in [0, {MOST_TOLERANCE:g}]: beyond lies another policy"]
+    return [f"parity: atol and rtol must lie in [0, {MAX_TOLERANCE:g}]: beyond lies another policy"]
 
 
 def check_action(action: ActionCard) -> list[str]:

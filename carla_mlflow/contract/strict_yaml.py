@@ -13,7 +13,7 @@ from ..errors import CardError
 CARD_NAME = "model_card.yaml"
 
 
-MOST_BYTES, MOST_DEPTH = 1 << 20, 32
+MAX_BYTES, MAX_DEPTH = 1 << 20, 32
 
 
 S = TypeVar("S")
@@ -41,13 +41,13 @@ def read_yaml(data: bytes, where: str = CARD_NAME) -> Any:
 
 def _check_events(data: bytes, where: str) -> None:
     """Before anything is built: no size, depth or alias that would grow beyond what a card can be."""
-    if len(data) > MOST_BYTES:
-        raise CardError(f"{where}: larger than {MOST_BYTES >> 20} MiB")
+    if len(data) > MAX_BYTES:
+        raise CardError(f"{where}: larger than {MAX_BYTES >> 20} MiB")
     depth = 0
     for event in yaml.parse(data, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > MOST_DEPTH:
-            raise CardError(f"{where}: holds an alias, or is nested more than {MOST_DEPTH} deep")
+        if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+            raise CardError(f"{where}: holds an alias, or is nested more than {MAX_DEPTH} deep")
 
 
 def read_section(document: Any, section: type[S], where: str = CARD_NAME) -> S:

@@ -20,7 +20,7 @@ InTiles = Callable[[int, Observations], NDArray[np.float32]]
 """Rows of a tile, observations → what the graph gives, one forward after the other in tiles of that shape."""
 
 ROWS, ORDERS = 1024, 3
-FEWEST_ANSWERS = ROWS // 8
+MIN_ANSWERS = ROWS // 8
 """Different answers to the sample: equal bits say nothing where all rows get the same."""
 
 
@@ -40,7 +40,7 @@ def proven_shapes(shapes: tuple[int, ...], reference: int, sample: Observations,
     if expected is None:
         reference = 1
         expected = _bits(reference, sample, orders, run)
-    if expected is None or len(set(expected)) < FEWEST_ANSWERS:
+    if expected is None or len(set(expected)) < MIN_ANSWERS:
         return (1,)
     return tuple(sorted({reference} | {shape for shape in shapes if _bits(shape, sample, orders, run) == expected}))
 

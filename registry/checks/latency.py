@@ -17,9 +17,9 @@ from carla_mlflow.inference.engine import Engine
 from carla_mlflow.own_process import lines_of, tell
 from registry.checks.verify import ToLoad
 
-CALLS, MOST_S = 500, 2.0
-"""Decisions that are timed, and for how long at most; a slow network is asked less often, but FEWEST times."""
-FEWEST, WARM_UP = 20, 10
+CALLS, MAX_S = 500, 2.0
+"""Decisions that are timed, and for how long at most; a slow network is asked less often, but MIN_CALLS times."""
+MIN_CALLS, WARM_UP = 20, 10
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def measure_here(fetch: Callable[[], Artifact], trusted: Sequence[str] = ()) -> 
 def decision_ms(engine: Engine) -> float:
     """The slowest `act` of one observation in a hundred (p99), in milliseconds, warm."""
     once_ms = max(engine.warm_up(calls=WARM_UP)[WARM_UP // 2 :])
-    calls = max(FEWEST, min(CALLS, int(MOST_S * 1e3 / once_ms)))
+    calls = max(MIN_CALLS, min(CALLS, int(MAX_S * 1e3 / once_ms)))
     return float(np.percentile(engine.warm_up(calls=calls), 99))
 
 

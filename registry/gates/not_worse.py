@@ -29,7 +29,7 @@ from registry.gates.margins import RATE_MARGIN, REWARD_MARGIN, SAFER_MARGIN
 
 DOUBT = (1 - CONFIDENCE) / 2
 """The chance that an equal policy seems better: half of 5 %, as collisions and failures are both looked at."""
-MOST_EPISODES = 10_000
+MAX_EPISODES = 10_000
 """More are not counted when a refusal says how many would decide."""
 _UNLUCKY = 0.8416
 """Standard deviations by which episodes may go against the challenger in four cases of five."""
@@ -126,11 +126,11 @@ class Compared:
     def needed(self) -> int | None:
         """How many episodes would show in four cases of five that it is not worse, if they go as these did.
 
-        None when it was seen to be worse by more than the margin, or when more than MOST_EPISODES would be needed.
+        None when it was seen to be worse by more than the margin, or when more than MAX_EPISODES would be needed.
         """
         if self.challenger - self.other >= self.margin:
             return None
-        few, many = 1.0, MOST_EPISODES / self.episodes
+        few, many = 1.0, MAX_EPISODES / self.episodes
         if many <= few or self._bound(many) > self.margin:
             return None
         while (many - few) * self.episodes > 1:
@@ -165,7 +165,7 @@ class Compared:
             return ""
         needed = self.needed()
         if needed is None:
-            return f"; going on like this, {MOST_EPISODES:,} episodes would not show that it is less"
+            return f"; going on like this, {MAX_EPISODES:,} episodes would not show that it is less"
         return f"; going on like this, {needed:,} episodes would show it in four cases of five"
 
 

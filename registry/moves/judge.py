@@ -17,7 +17,7 @@ from registry.gates.margins import read_margins
 from registry.moves.promotion import EvaluateGates, GateResult
 from registry.moves.sync import RegistryState
 from registry.rules.changes import contract_changes
-from registry.rules.journal import ALLOWED, MARGINS, MOST_TEXT
+from registry.rules.journal import ALLOWED, MARGINS, MAX_TEXT
 from registry.rules.lifecycle import PRODUCTION
 from registry.rules.policy_version import PolicyVersion
 from registry.store.cache import fetch_to_cache
@@ -124,4 +124,4 @@ def _links(evidence: Evidence | None, champion: Champion | None) -> tuple[str, .
 def _allowed(champion: Champion | None, allow_breaking: bool) -> tuple[str, ...]:
     """The changes of the contract that `--allow-breaking` lets pass, for the journal."""
     changes = (champion and champion.contract_changes) or []
-    return tuple(f"{ALLOWED}contract: {change}"[:MOST_TEXT] for change in changes) if allow_breaking else ()
+    return tuple(f"{ALLOWED}contract: {change}"[:MAX_TEXT] for change in changes) if allow_breaking else ()

@@ -11,7 +11,7 @@ from carla_mlflow.cli import progress
 from carla_mlflow.errors import RefusedError
 from registry.gates.gates import Finding, shortfalls
 from registry.moves.sync import RegistryState, commit, read_state, sync, whoami
-from registry.rules.journal import MOST_TEXT, OVERRULED, Kind, Move
+from registry.rules.journal import MAX_TEXT, OVERRULED, Kind, Move
 from registry.rules.lifecycle import ARCHIVED, check_archive, check_expected, check_promotion, check_protected
 from registry.rules.policy_version import PolicyVersion
 from registry.rules.reference import Reference
@@ -59,8 +59,8 @@ class MoveOptions:
     def __post_init__(self) -> None:
         if self.force and not self.reason:
             raise RefusedError('--force needs --reason "…": the journal keeps it')
-        if len(self.reason) > MOST_TEXT:
-            raise RefusedError(f"--reason: {len(self.reason):,} characters; at most {MOST_TEXT:,}")
+        if len(self.reason) > MAX_TEXT:
+            raise RefusedError(f"--reason: {len(self.reason):,} characters; at most {MAX_TEXT:,}")
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class PendingMove:
         findings = [str(finding) for finding in result.findings]
         if self.options.dry_run:
             return MoveResult(self.version, self.to, displaced, result.shortfalls, findings, None)
-        overruled = tuple(f"{OVERRULED}{shortfall}"[:MOST_TEXT] for shortfall in result.shortfalls)
+        overruled = tuple(f"{OVERRULED}{shortfall}"[:MAX_TEXT] for shortfall in result.shortfalls)
         evidence, semver = result.evidence + overruled, self.version.semver
         move = Move(self.kind, semver, self.to, displaced, whoami(), time.time(), self.options.reason, evidence)
         progress(f"moving {self.to}")

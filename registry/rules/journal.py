@@ -21,7 +21,7 @@ from carla_mlflow.escaping import escaped
 Kind = Literal["register", "promote", "rollback", "archive", "seen"]
 NOBODY = "sha256:" + "0" * 64
 """Stands for the hash before the first entry."""
-MOST_TEXT = 1000
+MAX_TEXT = 1000
 """Characters of a reason: MLflow keeps at most some thousands in a tag."""
 WRITER = "writing."
 """Begins the tag of an entry by which a process says that it writes aliases for it."""

@@ -11,7 +11,7 @@ from registry.rules.policy_version import PolicyVersion, policy_version
 from registry.rules.reference import Reference
 from registry.rules.versions import highest_matching, is_exact
 
-MOST_TOLD = 10
+MAX_TOLD = 10
 """Versions that a message lists."""
 UNKNOWN = "MLflow version "
 """Before MLflow's number: a version that has no semantic version of its own."""
@@ -85,7 +85,7 @@ def choose(reference: Reference, versions: list[PolicyVersion]) -> PolicyVersion
 
 def say_others(name: str, numbers: list[str]) -> str:
     """What versions that are not ours lack, and how the last of them becomes ours."""
-    which = f"version {numbers[0]}" if len(numbers) == 1 else f"versions {', '.join(numbers[-MOST_TOLD:])}"
+    which = f"version {numbers[0]}" if len(numbers) == 1 else f"versions {', '.join(numbers[-MAX_TOLD:])}"
     return (
         f"MLflow has {which} of {name} without a semantic version and digest of its own, registered in "
         f"MLflow's own way; if it holds a policy: carla-registry register models:/{name}/{numbers[-1]}"
@@ -94,8 +94,8 @@ def say_others(name: str, numbers: list[str]) -> str:
 
 def say_missing(reference: Reference, found: Listed) -> str:
     """That a reference means nothing, and what there is."""
-    told = [f"{v.semver} ({', '.join(v.aliases) or v.stage})" for v in found.versions[-MOST_TOLD:]]
-    if len(found.versions) > MOST_TOLD:
-        told.insert(0, f"{len(found.versions) - MOST_TOLD} older ones")
+    told = [f"{v.semver} ({', '.join(v.aliases) or v.stage})" for v in found.versions[-MAX_TOLD:]]
+    if len(found.versions) > MAX_TOLD:
+        told.insert(0, f"{len(found.versions) - MAX_TOLD} older ones")
     text = f"{reference}: there is no such {reference.kind}; {reference.name} has {', '.join(told) or 'no version'}"
     return f"{text}. {say_others(reference.name, found.others)}" if found.others else text

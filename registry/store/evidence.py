@@ -18,9 +18,9 @@ from registry.gates.episodes import PARAMETERS, POLICY, REQUIRED, Drives, Eviden
 from registry.store.calls import ask, without_password
 
 TABLE = "episodes.json"
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 """Of the table: some hundred thousand episodes."""
-MOST_RUNS = 200
+MAX_RUNS = 200
 """Evaluations of one artifact that are looked through for the wanted conditions, newest first."""
 _RENAMED = {"env_version": (", code d6d0fa36", ", revision 1")}
 """A condition, how its text ended when the environment's version was a hash of its files, and how it ends now."""
@@ -52,7 +52,7 @@ def _find(digest: str, like: Evidence | None) -> Evidence | None:
         search_all_experiments=True,
         filter_string=f"tags.`{STEP_TAG}` = 'evaluate' AND tags.digest = '{digest}' AND attributes.status = 'FINISHED'",
         order_by=["attributes.end_time DESC"],
-        max_results=MOST_RUNS,
+        max_results=MAX_RUNS,
         output_format="list",
     )
     if not runs:
@@ -111,8 +111,8 @@ def _table(run_id: str) -> bytes:
     listed = [file for file in mlflow.artifacts.list_artifacts(run_id=run_id) if file.path == TABLE and not file.is_dir]
     if not listed:
         raise _UnreadableError(f"has no {TABLE}; evaluate it again")
-    if (listed[0].file_size or 0) > MOST_BYTES:
-        raise _UnreadableError(f"{TABLE} is larger than {MOST_BYTES >> 20} MiB")
+    if (listed[0].file_size or 0) > MAX_BYTES:
+        raise _UnreadableError(f"{TABLE} is larger than {MAX_BYTES >> 20} MiB")
     with tempfile.TemporaryDirectory() as scratch:
         try:
             path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=TABLE, dst_path=scratch)

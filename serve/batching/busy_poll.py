@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from asyncio import AbstractEventLoop
 
-MOST_MISSES = 4
+MAX_MISSES = 4
 """In a row, before it rests."""
 REST_TURNS = 64
 
@@ -43,5 +43,5 @@ class BusyPoll:
             return
         self._looking = False
         self._misses += 1
-        if self._misses >= MOST_MISSES:
+        if self._misses >= MAX_MISSES:
             self._misses, self._rest = 0, REST_TURNS

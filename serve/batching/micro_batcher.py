@@ -19,8 +19,8 @@ from serve.batching.yielding import Yielding
 from serve.errors import STATUS
 from serve.policy.serving import Serving
 
-MOST_ROWS = 1024
-MOST_TURN_BYTES = 1024 * 1024
+MAX_ROWS = 1024
+MAX_TURN_BYTES = 1024 * 1024
 """Of bodies that are decoded in one turn: a few milliseconds."""
 CLIENT_GONE = 499
 """Counted for a request that nobody waits for any more, as nginx does."""
@@ -76,7 +76,7 @@ class MicroBatcher:
         waiting, size = self._waiting, 0
         for number, prediction in enumerate(waiting):
             size += len(prediction.asked.body)
-            if size > MOST_TURN_BYTES and number:
+            if size > MAX_TURN_BYTES and number:
                 self._waiting = waiting[number:]
                 self._loop.call_soon(self._run)
                 return waiting[:number]
@@ -125,7 +125,7 @@ def _parts(group: list[PendingPrediction]) -> list[list[PendingPrediction]]:
     parts, rows = [list[PendingPrediction]()], 0
     for prediction in group:
         count = prediction.request.count if prediction.request is not None else 0
-        if parts[-1] and rows + count > MOST_ROWS:
+        if parts[-1] and rows + count > MAX_ROWS:
             parts.append([])
             rows = 0
         parts[-1].append(prediction)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 LONG_S = 0.001
 """Others that answer requests are done by then."""
-LEAST_REST, MOST_REST = 64, 4096
+MIN_REST, MAX_REST = 64, 4096
 """Turns without trying: doubled by each try that took long, shortened by RECOVERY turns by each that did not."""
 RECOVERY = 8
 
@@ -26,7 +26,7 @@ class Yielding:
         self, give_way: Callable[[], None] = os.sched_yield, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._give_way, self._clock = give_way, clock
-        self._rest, self._next_rest = 0, LEAST_REST
+        self._rest, self._next_rest = 0, MIN_REST
 
     def pays(self, requests: int) -> bool:
         """Whether to give way in this turn; after one that held so many requests."""
@@ -42,6 +42,6 @@ class Yielding:
         began = self._clock()
         self._give_way()
         if self._clock() - began > LONG_S:
-            self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, MOST_REST)
+            self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, MAX_REST)
         else:
-            self._next_rest = max(LEAST_REST, self._next_rest - RECOVERY)
+            self._next_rest = max(MIN_REST, self._next_rest - RECOVERY)

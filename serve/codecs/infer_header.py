@@ -17,7 +17,7 @@ from serve.codecs.options import check_budget, check_seed
 from serve.errors import ApiError
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
-LONGEST_ID = 256
+MAX_ID = 256
 """Characters."""
 STRINGS_A_TENSOR = 8
 """Its name, shape, datatype, data and parameters, and the values of some."""
@@ -60,8 +60,8 @@ class HeaderReader:
         """Reads and checks it; raises ApiError, bad_json or bad_request."""
         document = _object(strict_json.decode(data, self._most_strings), "", ("id", "parameters", "inputs", "outputs"))
         identity = document.get("id")
-        if identity is not None and (not isinstance(identity, str) or len(identity) > LONGEST_ID):
-            raise ApiError("bad_request", f"expected a string of at most {LONGEST_ID} characters", "id")
+        if identity is not None and (not isinstance(identity, str) or len(identity) > MAX_ID):
+            raise ApiError("bad_request", f"expected a string of at most {MAX_ID} characters", "id")
         parameters = _object(
             document.get("parameters", {}), "parameters", ("deterministic", "seed", "budget_ms", "binary_data_output")
         )

@@ -23,7 +23,7 @@ from serve.codecs.options import Body, check_size, text_bytes
 from serve.errors import ApiError
 
 NUMBERS = {int, float}
-LONGEST_KNOWN = 4096
+MAX_KNOWN = 4096
 """Bytes of a JSON header that is remembered: clients send the same one before other tensors."""
 
 
@@ -74,7 +74,7 @@ class InferenceCodec:
         start = len(body) if json_bytes is None else json_bytes
         check_size(body[:start], self._most_text)
         text = bytes(body[:start])
-        read = self._known if json_bytes is not None and start <= LONGEST_KNOWN else self._read
+        read = self._known if json_bytes is not None and start <= MAX_KNOWN else self._read
         header = read(text)
         if start + header.binary_bytes != len(body):
             raise ApiError("bad_request", "the tensors after the JSON are not as long as it says")

@@ -30,7 +30,7 @@ TEMPORARY = "cache"
 """In the server's run folder: where artifacts are kept that the cache can't take."""
 TOLD_S = 10.0
 """After which an arrival that goes on is worth a word."""
-MOST_GIVEN_UP = 8
+MAX_GIVEN_UP = 8
 """Downloads that were given up and whose threads did not end: more, and the process is better started again."""
 MB = 1e6
 
@@ -159,4 +159,4 @@ class Arrivals:
     @property
     def too_many_given_up(self) -> bool:
         """Whether this process holds more dead downloads than it should."""
-        return sum(arrival.goes_on for arrival in self._given_up) > MOST_GIVEN_UP
+        return sum(arrival.goes_on for arrival in self._given_up) > MAX_GIVEN_UP

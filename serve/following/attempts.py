@@ -22,7 +22,7 @@ from serve.following.last_served import cache_folder
 from serve.run_folder import read_file, write_file
 from serve.settings import Settings
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 600.0
+FIRST_WAIT_S, MAX_WAIT_S = 2.0, 600.0
 """Before an artifact that killed a process is tried again; four times as long after each further time."""
 LEFT = "a process that was loading it came to an end before that"
 
@@ -55,7 +55,7 @@ class Record(msgspec.Struct, frozen=True):
         waited = time.monotonic() - self.died
         if not self.deaths or waited < 0:  # the machine was started anew since
             return 0.0
-        return max(0.0, min(FIRST_WAIT_S * 4.0 ** (self.deaths - 1), LONGEST_WAIT_S) - waited)
+        return max(0.0, min(FIRST_WAIT_S * 4.0 ** (self.deaths - 1), MAX_WAIT_S) - waited)
 
 
 class Attempts:

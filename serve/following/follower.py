@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 5.0
 """For one question to the registry."""
-LEAST_WAIT_S = 0.1
+MIN_WAIT_S = 0.1
 """Between two looks, however long one takes."""
-LONGEST_WAIT_S = 30.0
+MAX_WAIT_S = 30.0
 """Between two looks at a registry that does not answer."""
-MOST_ASKED = 32
+MAX_ASKED = 32
 """Questions to the registry that go on after their deadline; more, and this process is better started again."""
 
 log = logging.getLogger("serve.following.follower")
@@ -78,7 +78,7 @@ class Follower:
             self._looked_at = time.time()
         self._arrivals.tidy({reference.answer.wanted for reference in self._references})
         poll_s, self._answers = self._settings.poll_s, answered
-        self._wait_s = poll_s if answered else max(poll_s, min(self._wait_s * 2, LONGEST_WAIT_S))
+        self._wait_s = poll_s if answered else max(poll_s, min(self._wait_s * 2, MAX_WAIT_S))
         first = self._references[0]
         followed = Followed(
             answers=tuple(reference.answer for reference in self._references),
@@ -98,7 +98,7 @@ class Follower:
     @property
     def is_worn_out(self) -> bool:
         """Whether too many threads of this process wait for answers that do not end."""
-        return self._arrivals.too_many_given_up or sum(t.name == "registry" for t in threading.enumerate()) > MOST_ASKED
+        return self._arrivals.too_many_given_up or sum(t.name == "registry" for t in threading.enumerate()) > MAX_ASKED
 
     def _ask(self, waiting: list[FollowedReference]) -> Exception | None:
         """Asks about each reference; the first error, where there was one.
@@ -136,7 +136,7 @@ class Follower:
         """
         is_late = self._wait_s > self._settings.poll_s
         spread = random.uniform(0.8, 1.0) if is_late else 1.0  # a registry that comes back is not met by all at once
-        ends = max(began + self._wait_s * spread, time.monotonic() + LEAST_WAIT_S)
+        ends = max(began + self._wait_s * spread, time.monotonic() + MIN_WAIT_S)
         while os.getppid() == server and (left := ends - time.monotonic()) > 0:
             heard = select.select([hints, self._done], [], [], min(left, 1.0))[0]
             for pipe in heard:

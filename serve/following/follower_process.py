@@ -13,7 +13,7 @@ from pathlib import Path
 from serve.run_folder import HINT_FD, METRICS, SERVER_PID, STATUS_FILE, Followed, read_file
 from serve.settings import Settings
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
+FIRST_WAIT_S, MAX_WAIT_S = 0.5, 60.0
 """Between the end of a follower and the start of the next."""
 STOP_S = 5.0
 """For it to end when it is told to."""
@@ -48,7 +48,7 @@ class FollowerProcess:
 
             self._ended = now
             add_up(self._status_file.parent / METRICS, self._process.pid)
-            self._wait_s = min(self._wait_s * 2, LONGEST_WAIT_S) if now - self._began < LONGEST_WAIT_S else FIRST_WAIT_S
+            self._wait_s = min(self._wait_s * 2, MAX_WAIT_S) if now - self._began < MAX_WAIT_S else FIRST_WAIT_S
             log.error("the follower ended; what is served goes on. It is started again in %.1f s", self._wait_s)
         elif now - self._ended >= self._wait_s:
             self._ended = None

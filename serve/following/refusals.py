@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from serve.run_folder import Kind, Refused
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
-MOST = 32
+FIRST_WAIT_S, MAX_WAIT_S = 1.0, 60.0
+MAX_REFUSALS = 32
 """Refusals that are remembered."""
 
 
@@ -40,11 +40,11 @@ class Refusals:
         """
         before = self._entries.pop(digest, None)
         if wait_s is None:
-            wait_s = min(before.wait_s * 2, LONGEST_WAIT_S) if before else FIRST_WAIT_S
+            wait_s = min(before.wait_s * 2, MAX_WAIT_S) if before else FIRST_WAIT_S
         since = before.refused.since if before and before.refused.kind == kind else time.time()
         again_at = time.monotonic() + wait_s
         self._entries[digest] = _Entry(Refused(version, digest, reason, kind, since), wait_s, again_at)
-        while len(self._entries) > MOST:
+        while len(self._entries) > MAX_REFUSALS:
             del self._entries[next(iter(self._entries))]
         return before is None or before.refused.reason != reason
 

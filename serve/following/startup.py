@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from serve.following.attempts import FIRST_WAIT_S, LONGEST_WAIT_S
+from serve.following.attempts import FIRST_WAIT_S, MAX_WAIT_S
 from serve.following.trial import load_carefully
 from serve.following.worker_side import Following
 from serve.policy.loading import Failure, failure_of
@@ -50,7 +50,7 @@ def fill_from_folder(slot: Slot, settings: Settings, _: Path) -> None:
         if loaded.kind in ("integrity", "parity"):  # the same for as long as the folder is
             return
         time.sleep(wait_s if loaded.wait_s is None else loaded.wait_s)
-        wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        wait_s = min(2 * wait_s, MAX_WAIT_S)
     slot.serve(0, loaded, None)
     slot.publish()
 

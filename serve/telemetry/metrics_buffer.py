@@ -19,7 +19,7 @@ from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
 from serve.telemetry.last_minute import Counts, LastMinute
 
-MOST_ROWS, MOST_BATCHES, MOST_ANSWERS = 512, 128, 512
+MAX_ROWS, MAX_BATCHES, MAX_ANSWERS = 512, 128, 512
 """What waits to be counted: rows, forwards, answers. More at once would hold up a request."""
 
 
@@ -102,9 +102,9 @@ class MetricsBuffer:
         with self._lock:
             self._seen.append(seen)
             self._rows += len(seen.control)
-            if self._rows > MOST_ROWS or len(self._seen) > MOST_BATCHES:
+            if self._rows > MAX_ROWS or len(self._seen) > MAX_BATCHES:
                 self._look()
-            if len(self._answers) > MOST_ANSWERS:
+            if len(self._answers) > MAX_ANSWERS:
                 self._count()
 
     def flush(self) -> None:

@@ -14,7 +14,7 @@ import time
 from serve.telemetry.request_record import RequestRecord
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-LONGEST_FLUSH_MS = 1000
+MAX_FLUSH_MS = 1000
 """How long a worker that ends waits for whoever takes its spans."""
 
 
@@ -79,4 +79,4 @@ class Spans:
 
     def flush(self) -> None:
         """Sends what is left, if that is soon done."""
-        self._sender.force_flush(LONGEST_FLUSH_MS)
+        self._sender.force_flush(MAX_FLUSH_MS)

@@ -18,7 +18,7 @@ from serve.wire.request import Request
 from serve.wire.response_writer import ResponseWriter
 
 THREADS = 2
-MOST_WAITING = 256
+MAX_WAITING = 256
 """Requests that wait for a thread."""
 
 log = logging.getLogger("serve")
@@ -36,7 +36,7 @@ class Bridge:
 
     @property
     def is_full(self) -> bool:
-        return self.waiting >= MOST_WAITING
+        return self.waiting >= MAX_WAITING
 
     def take(self, request: Request, done: Callable[[Request, bytes], None]) -> None:
         """Answers a request by the app; `done` is called on the loop."""

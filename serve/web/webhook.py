@@ -13,9 +13,9 @@ from typing import Protocol
 
 from serve.errors import ApiError
 
-MOST_AGE_S = 300
+MAX_AGE_S = 300
 """Between the time in a delivery and the clock here."""
-MOST_DELIVERIES = 4096
+MAX_DELIVERIES = 4096
 """Ids that are remembered; a delivery is too old to come again before as many others came."""
 
 
@@ -49,12 +49,12 @@ class Hook:
         given = headers.get("X-MLflow-Signature", "").encode()
         if not hmac.compare_digest(expected, given):
             raise ApiError("unauthorized", "the delivery is not signed with this server's secret")
-        if not re.fullmatch(r"\d{1,12}", stamp, re.ASCII) or abs(time.time() - int(stamp)) > MOST_AGE_S:
-            raise ApiError("unauthorized", f"the delivery is not from the last {MOST_AGE_S} s")
+        if not re.fullmatch(r"\d{1,12}", stamp, re.ASCII) or abs(time.time() - int(stamp)) > MAX_AGE_S:
+            raise ApiError("unauthorized", f"the delivery is not from the last {MAX_AGE_S} s")
         with self._lock:
             if delivery in self._seen:
                 return False
             self._seen[delivery] = None
-            if len(self._seen) > MOST_DELIVERIES:
+            if len(self._seen) > MAX_DELIVERIES:
                 self._seen.popitem(last=False)
             return True

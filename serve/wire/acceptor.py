@@ -23,7 +23,7 @@ FULL_S = 0.01
 """Between two tries while the process has as many open files as it may."""
 SPARE_FILES = 32
 """Of those that the process may open: left for what is no connection, and, of few, an eighth."""
-MOST_AT_ONCE = 2
+MAX_AT_ONCE = 2
 """To set up a connection takes longer than to answer a request: others wait for no more than so many."""
 SEND_BUFFER = 256 * 1024
 """Bytes of answers that the kernel keeps for a client; by itself it would keep megabytes for one that never reads."""
@@ -111,7 +111,7 @@ class Acceptor:
         return self._shares.others_hold_less(self.held if self._is_eager else PLENTY)
 
     def _look(self, listener: socket.socket) -> None:
-        for _ in range(MOST_AT_ONCE):
+        for _ in range(MAX_AT_ONCE):
             if self._leaves_it():
                 self._pause(listener, POLITE_S if self._is_eager else SHY_S)
                 return

@@ -6,11 +6,11 @@ import re
 
 from serve.errors import ApiError
 
-FREE_CHUNKS, LEAST_CHUNK = 1000, 256
+FREE_CHUNKS, MIN_CHUNK = 1000, 256
 """So many chunks may be of any size; of more, so many bytes are asked for on the average. To read one costs a
 microsecond or two, and megabytes in chunks of a few bytes would keep everyone waiting."""
-MOST_TRAILERS = 100
-MOST_LINE = 256
+MAX_TRAILERS = 100
+MAX_LINE = 256
 """Bytes of the line before a chunk, extensions included, and of a line after the last."""
 _BROKEN = ApiError("bad_request", "the body is not framed as HTTP says")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
@@ -77,7 +77,7 @@ class ChunkedBody:
             self._read_line(line)
 
     def _wait(self, rest: bytes) -> bytes | None:
-        if len(rest) > MOST_LINE:
+        if len(rest) > MAX_LINE:
             raise _BROKEN.with_traceback(None)  # or it would grow with each raise
         self._line = rest
         return None
@@ -86,8 +86,8 @@ class ChunkedBody:
         """The line before a chunk, or a trailer, which nobody asked for and nobody reads."""
         self._lines += 1
         self._trailers += self._ended
-        too_many = self._lines > FREE_CHUNKS + self._size // LEAST_CHUNK or self._trailers > MOST_TRAILERS
-        if len(line) > MOST_LINE or too_many or not line.endswith(b"\r\n"):
+        too_many = self._lines > FREE_CHUNKS + self._size // MIN_CHUNK or self._trailers > MAX_TRAILERS
+        if len(line) > MAX_LINE or too_many or not line.endswith(b"\r\n"):
             raise _BROKEN.with_traceback(None)  # or it would grow with each raise
         if not self._ended:
             self._begin_chunk(line[:-2])

@@ -13,20 +13,20 @@ from typing import Protocol, cast
 from serve.codecs.options import Body
 from serve.errors import ApiError
 from serve.wire.body import ChunkedBody, FixedBody
-from serve.wire.head import MOST_BYTES
+from serve.wire.head import MAX_BYTES
 from serve.wire.large_body import LARGE_BYTES, BodyReceiver, LargeBody
 from serve.wire.parsed_head import HeadParser, ParsedHead
 from serve.wire.request import Request
 
-MOST_PIPELINED = 64
+MAX_PIPELINED = 64
 """Requests of one connection that wait for their answers; more are read when some are answered."""
-MOST_A_TURN = 8
+MAX_PER_TURN = 8
 """Requests that are read off one connection before the others get their turn."""
 REST_S = 0.05
 """How long what was sent behind a request that found the server full waits: who sends fifty at once gets the first
 refusal at once, and does not take everyone's time with the others."""
 SMALL_BYTES = 16 * 1024
-MOST_HELD = 4
+MAX_HELD = 4
 """Bodies of the largest size that may be in memory at once, from their first byte to their answer. Those of up to
 SMALL_BYTES are not counted."""
 KEEP_ALIVE_S = 75.0
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._refused = False
-        waits = self._closing or self._deaf or len(self.pending) >= MOST_PIPELINED
+        waits = self._closing or self._deaf or len(self.pending) >= MAX_PIPELINED
         if self._body is None and not self._rest and not waits:
             end = data.find(b"\r\n\r\n") + 4
             parsed = self.server.head_parser.known(data[:end])
@@ -150,7 +150,7 @@ class Connection(asyncio.Protocol):
             if self._closing:
                 return
             self._rests = self._refused and bool(data)
-            if self._rests or self._deaf or len(self.pending) >= MOST_PIPELINED or (turn >= MOST_A_TURN and data):
+            if self._rests or self._deaf or len(self.pending) >= MAX_PIPELINED or (turn >= MAX_PER_TURN and data):
                 self._rest += data
                 self._pause()
                 if self._rests:
@@ -215,8 +215,8 @@ class Connection(asyncio.Protocol):
         if data[:1] in (b"\r", b"\n") and (data != b"\r" or self._skipped):
             raise ApiError("bad_request", "a line of the head does not end as HTTP says")
         end = data.find(b"\r\n\r\n") + 4
-        if len(data if end == 3 else data[:end]) > MOST_BYTES:
-            raise ApiError("headers_too_large", f"at most {MOST_BYTES} bytes")
+        if len(data if end == 3 else data[:end]) > MAX_BYTES:
+            raise ApiError("headers_too_large", f"at most {MAX_BYTES} bytes")
         if end == 3:
             if data.count(b"\n") != data.count(b"\r\n"):
                 raise ApiError("bad_request", "a line of the head does not end as HTTP says")
@@ -244,7 +244,7 @@ class Connection(asyncio.Protocol):
         """Counts bytes of a body; raises ApiError when the bodies of all connections fill what there is."""
         self._held += size
         self.server.held_bytes += size
-        if self._held > SMALL_BYTES and self.server.held_bytes > MOST_HELD * self.server.max_body_bytes:
+        if self._held > SMALL_BYTES and self.server.held_bytes > MAX_HELD * self.server.max_body_bytes:
             raise ApiError("overloaded", "too many large requests at once; try again soon")
 
     def give_back(self, size: int) -> None:
@@ -318,7 +318,7 @@ class Connection(asyncio.Protocol):
             return
         if not pending and self._body is None and not self._rest:
             self.deadline = time.monotonic() + KEEP_ALIVE_S
-        if self._paused and len(pending) < MOST_A_TURN:
+        if self._paused and len(pending) < MAX_PER_TURN:
             self._go_on()
 
     def _end(self) -> None:

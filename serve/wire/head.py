@@ -14,9 +14,9 @@ import httptools
 
 from serve.errors import ApiError
 
-MOST_BYTES = 32 * 1024
+MAX_BYTES = 32 * 1024
 """Of a head: request line and headers together."""
-MOST_HEADERS = 100
+MAX_HEADERS = 100
 
 _ONCE = ("host", "content-length", "transfer-encoding", "content-type", "content-encoding", "authorization", "expect")
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
@@ -75,8 +75,8 @@ def read_head(data: bytes) -> Head:
     lines = data.count(b"\r\n")
     if data.count(b"\n") != lines or data.count(b"\r") != lines or b"\r\n " in data or b"\r\n\t" in data:
         raise ApiError("bad_request", "a line of the head does not end as HTTP says")
-    if lines - 2 > MOST_HEADERS:
-        raise ApiError("headers_too_large", f"at most {MOST_HEADERS} headers")
+    if lines - 2 > MAX_HEADERS:
+        raise ApiError("headers_too_large", f"at most {MAX_HEADERS} headers")
     found = _Collector()
     parser = httptools.HttpRequestParser(found)
     try:

@@ -23,7 +23,7 @@ from serve.wire.header_rules import (
     read_request_id,
 )
 
-MOST_REMEMBERED, LONGEST_REMEMBERED = 1024, 1024
+MAX_REMEMBERED, MAX_REMEMBERED_BYTES = 1024, 1024
 """Heads, and bytes of each."""
 
 INFER_PATH = re.compile(
@@ -87,8 +87,8 @@ class HeadParser:
         if found is not None:
             return found
         parsed = parse_head(read_head(data), self._settings, self._refuse_unknown)
-        if len(data) <= LONGEST_REMEMBERED and parsed.request_id is None:
-            if len(self._known) >= MOST_REMEMBERED:
+        if len(data) <= MAX_REMEMBERED_BYTES and parsed.request_id is None:
+            if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
             self._known[data] = parsed
         return parsed

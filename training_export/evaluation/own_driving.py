@@ -14,7 +14,7 @@ from carla_mlflow.errors import DrivingError
 from training_export.evaluation.own_env import OwnEnv, call
 from training_export.racetrack.conditions import Conditions
 
-MOST_STEPS = 100_000
+MAX_STEPS = 100_000
 """Of an episode: nearly an hour and a half at 20 Hz. What has not ended by then never will."""
 OwnDriver = Callable[[Any], Any]
 """What the environment gives → what it takes."""
@@ -59,7 +59,7 @@ def _drive(own: OwnEnv, driver: OwnDriver, seed: int, outcome: Outcome) -> OwnEp
     where, episode = f"{own.name}, seed {seed}", OwnEpisode(seed)
     observation, info = _parts(where, "reset", call(where, lambda: own.env.reset(seed=seed)), 2)
     hit: bool | None = None
-    for episode.steps in range(1, MOST_STEPS + 1):
+    for episode.steps in range(1, MAX_STEPS + 1):
         action = driver(observation)
         stepped = call(where, lambda action=action: own.env.step(action))  # type: ignore[misc]
         observation, reward, terminated, truncated, info = _parts(where, "step", stepped, 5)
@@ -69,7 +69,7 @@ def _drive(own: OwnEnv, driver: OwnDriver, seed: int, outcome: Outcome) -> OwnEp
         if terminated or truncated:
             break
     else:
-        raise DrivingError(f"{where}: no end after {MOST_STEPS:,} steps; wrap it in gymnasium.wrappers.TimeLimit")
+        raise DrivingError(f"{where}: no end after {MAX_STEPS:,} steps; wrap it in gymnasium.wrappers.TimeLimit")
     if outcome.collision is not None and hit is None:
         raise DrivingError(_absent(where, "no step has", outcome.collision, info))
     if outcome.success is not None:

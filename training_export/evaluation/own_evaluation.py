@@ -18,7 +18,7 @@ from training_export.evaluation.own_env import OwnEnv, call, load_function
 from training_export.evaluation.own_spaces import actor, observer
 from training_export.racetrack.conditions import Conditions
 
-MOST_ENVIRONMENTS = 64
+MAX_ENVIRONMENTS = 64
 """That train side by side, as is usual at most: Stable-Baselines3 seeds them with the numbers from its own seed on."""
 
 
@@ -67,7 +67,7 @@ def check_seeds(trained_with: object, conditions: Conditions) -> None:
     """Raises DrivingError when the policy's training may have begun with episodes that it is to be judged by."""
     if not isinstance(trained_with, int) or isinstance(trained_with, bool):
         return
-    if trained_with <= conditions.seeds[-1] and trained_with + MOST_ENVIRONMENTS > conditions.first_seed:
+    if trained_with <= conditions.seeds[-1] and trained_with + MAX_ENVIRONMENTS > conditions.first_seed:
         raise DrivingError(
             f"the policy was trained with seed {trained_with}, from which its environments' seeds are counted: they "
             f"meet those from {conditions.first_seed} to {conditions.seeds[-1]}; choose others with --first-seed"

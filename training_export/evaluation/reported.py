@@ -13,7 +13,7 @@ from training_export.evaluation.own_driving import OwnEpisode
 COLUMNS = ("driver", "seed", "success", "collision", "reward")
 POLICY, BASELINES = "policy", ("baseline", "straight_ahead", "random")
 """Drivers: the policy itself, and what a first champion is held against."""
-MOST_BYTES = 16 << 20
+MAX_BYTES = 16 << 20
 """Of the file: some hundred thousand episodes, as many as the gates read."""
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
@@ -32,8 +32,8 @@ def read_reported(path: Path) -> Drives:
     Raises:
         DrivingError: names the line and what is wrong with it.
     """
-    if path.stat().st_size > MOST_BYTES:
-        raise DrivingError(f"{path}: larger than {MOST_BYTES >> 20} MiB")
+    if path.stat().st_size > MAX_BYTES:
+        raise DrivingError(f"{path}: larger than {MAX_BYTES >> 20} MiB")
     drives: dict[str, dict[int, OwnEpisode]] = {POLICY: {}}
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:

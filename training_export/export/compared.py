@@ -19,7 +19,7 @@ from training_export.export.noise import Noise, decided, measure_noise
 from training_export.sources.trained import Arrays, TrainedPolicy, stack
 
 COMPARED_ROWS = 1024
-MOST_BYTES = 32 * 2**20
+MAX_BYTES = 32 * 2**20
 """Of observations held at once: images are compared batch by batch."""
 _QUIET: dict[str, Any] = {"leave": False, "delay": 1.0, "disable": None}
 """A progress bar for what takes longer than a second, where a person looks at stderr."""
@@ -48,7 +48,7 @@ def compared_batches(specs: ObservationSpec, driving: Arrays | None) -> Iterator
 def _rows_at_once(specs: ObservationSpec) -> int:
     row_bytes = sum(spec.generate_value().nbytes for spec in specs)
     rows = COMPARED_ROWS
-    while rows > 4 and rows * row_bytes > MOST_BYTES:
+    while rows > 4 and rows * row_bytes > MAX_BYTES:
         rows //= 2
     return rows
 

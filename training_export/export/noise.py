@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from carla_mlflow.artifact.golden import Golden
-from carla_mlflow.contract.card_rules import MOST_TOLERANCE
+from carla_mlflow.contract.card_rules import MAX_TOLERANCE
 from carla_mlflow.contract.card_sections import Parity
 from carla_mlflow.contract.specs import ObservationSpec
 from training_export.sources.trained import Arrays, TrainedPolicy
@@ -48,12 +48,12 @@ class Noise:
 
     @property
     def parity(self) -> Parity:
-        """The tolerance within which noise stays: at least the default, at most MOST_TOLERANCE."""
+        """The tolerance within which noise stays: at least the default, at most MAX_TOLERANCE."""
         if self.excess <= Parity().atol:
             return Parity()
         unit = 10.0 ** (math.floor(math.log10(self.excess)) - 1)
         rounded = float(f"{math.ceil(self.excess / unit) * unit:.1e}")  # up, to two digits
-        return Parity(atol=min(rounded, MOST_TOLERANCE))
+        return Parity(atol=min(rounded, MAX_TOLERANCE))
 
 
 class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]

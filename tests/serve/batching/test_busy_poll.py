@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from serve.batching.busy_poll import MOST_MISSES, REST_TURNS, BusyPoll
+from serve.batching.busy_poll import MAX_MISSES, REST_TURNS, BusyPoll
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
@@ -35,8 +35,8 @@ def test_who_asks_again_at_once_is_waited_for():
 def test_who_asks_now_and_then_is_not_waited_for_but_tried_again():
     loop = CountingLoop()
     poll = BusyPoll(loop, 0.0005)
-    turns = [looks_after(poll, loop, 0.002) > 0 for _ in range(2 * (MOST_MISSES + REST_TURNS))]
-    assert turns == 2 * (MOST_MISSES * [True] + REST_TURNS * [False])
+    turns = [looks_after(poll, loop, 0.002) > 0 for _ in range(2 * (MAX_MISSES + REST_TURNS))]
+    assert turns == 2 * (MAX_MISSES * [True] + REST_TURNS * [False])
     loop.close()
 
 

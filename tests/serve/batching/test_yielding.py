@@ -1,4 +1,4 @@
-from serve.batching.yielding import LEAST_REST, LONG_S, MOST_REST, RECOVERY, Yielding
+from serve.batching.yielding import LONG_S, MAX_REST, MIN_REST, RECOVERY, Yielding
 
 
 class Core:
@@ -46,8 +46,8 @@ def test_a_core_that_was_gone_for_long_is_kept_for_longer_and_longer():
     for _ in range(10):
         yielding.give_way()
         rests.append(turns_until_it_pays(yielding))
-    assert rests[:3] == [LEAST_REST, 2 * LEAST_REST, 4 * LEAST_REST]
-    assert rests[-2:] == [MOST_REST, MOST_REST]
+    assert rests[:3] == [MIN_REST, 2 * MIN_REST, 4 * MIN_REST]
+    assert rests[-2:] == [MAX_REST, MAX_REST]
 
 
 def test_when_the_others_leave_it_is_tried_as_often_as_before():
@@ -58,8 +58,8 @@ def test_when_the_others_leave_it_is_tried_as_often_as_before():
         yielding.give_way()
         turns_until_it_pays(yielding)
     core.taken_s = 0.0
-    for _ in range(MOST_REST // RECOVERY):
+    for _ in range(MAX_REST // RECOVERY):
         yielding.give_way()
     core.taken_s = 3 * LONG_S
     yielding.give_way()
-    assert turns_until_it_pays(yielding) == LEAST_REST
+    assert turns_until_it_pays(yielding) == MIN_REST

@@ -15,7 +15,7 @@ from serve.policy.slot import Slot
 from serve.settings import Settings
 from serve.web.app import create_app
 from serve.web.unknown_routes import Routes
-from serve.wire.connection import MOST_PIPELINED, Connection
+from serve.wire.connection import MAX_PIPELINED, Connection
 from serve.wire.parsed_head import HeadParser, ParsedHead
 from serve.wire.request import Request
 
@@ -61,7 +61,7 @@ async def ask(server: Busy, packets: list[bytes]) -> list[int]:
             theirs.sendall(packet)
             await asyncio.sleep(0.001)
         read = [len(server.taken)]
-        for number in range(3 * MOST_PIPELINED):
+        for number in range(3 * MAX_PIPELINED):
             while len(server.taken) <= number:
                 await asyncio.sleep(0.001)
             server.taken[number].answer(b".")
@@ -70,10 +70,10 @@ async def ask(server: Busy, packets: list[bytes]) -> list[int]:
         return read
 
 
-@pytest.mark.parametrize("together", [1, 3, 3 * MOST_PIPELINED])
+@pytest.mark.parametrize("together", [1, 3, 3 * MAX_PIPELINED])
 def test_a_connection_is_read_no_further_than_its_limit_however_its_requests_come(tmp_path: Path, together: int):
-    packets = [GET * together] * (3 * MOST_PIPELINED // together)
+    packets = [GET * together] * (3 * MAX_PIPELINED // together)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         ahead, after = runner.run(ask(Busy(tmp_path), packets))
-    assert ahead <= MOST_PIPELINED
-    assert after == 3 * MOST_PIPELINED
+    assert ahead <= MAX_PIPELINED
+    assert after == 3 * MAX_PIPELINED
