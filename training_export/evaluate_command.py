@@ -123,7 +123,10 @@ def tell(figures: Mapping[str, Figures], reward_margin: float | None) -> None:
 
 
 def _compare_with_card(measured: dict[str, Any], said: dict[str, Any] | None) -> int:
+    from training_export.racetrack.driving import with_new_names
+
     conditions = ("env", "traffic", "duration_s", "first_seed", "episodes")
+    said = with_new_names(said or {})
     if not said or any(said.get(key) != measured[key] for key in conditions):
         return DONE
     different = {key: (said.get(key), value) for key, value in measured.items() if said.get(key) != value}

@@ -147,7 +147,7 @@ def _measured(exported: Export, trained: TrainedPolicy, episodes: int) -> Artifa
         driven = run_episodes(engine_driver(exported.engine), conditions, "driving")
         loop = metrics["closed_loop"] = closed_loop(driven, conditions)
         print(
-            f"drove     {episodes} unseen seeds: {loop['whole_rate']:.0%} whole episodes, "
+            f"drove     {episodes} unseen seeds: {loop['success_rate']:.0%} of episodes without a fault, "
             f"{loop['speed_mps_mean']:.1f} m/s, collisions {loop['collision_rate']:.0%}, "
             f"off road {loop['off_road_rate']:.0%}"
         )

@@ -44,7 +44,7 @@ class Episode:
         return not (self.crashed or self.off_road)
 
     @property
-    def steer_jerk(self) -> float:
+    def steer_acceleration(self) -> float:
         """Root mean square of the steering command's second derivative, in 1/s² (steer runs from -1 to 1)."""
         if len(self.steers) < 3:
             return 0.0
@@ -60,7 +60,7 @@ class Episode:
             "speed_mps": round(self.distance_m / self.seconds, 2),
             "collision": self.crashed,
             "off_road": self.off_road,
-            "steer_jerk": round(self.steer_jerk, 2),
+            "steer_acceleration": round(self.steer_acceleration, 2),
         }
 
 
@@ -96,18 +96,27 @@ def drive_episodes(driver: Driver, seeds: Iterable[int], traffic: int, duration_
         env.close()
 
 
+RENAMED = {"whole_rate": "success_rate", "steer_jerk_mean": "steer_acceleration_mean"}
+"""Figures in cards and MLflow runs of earlier releases → their names now."""
+
+
+def with_new_names(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures as a card has them, whichever release wrote it."""
+    return {RENAMED.get(name, name): value for name, value in figures.items()}
+
+
 def summarise(episodes: list[Episode]) -> dict[str, float | int]:
     """Means and rates over episodes, rounded for people; the same keys everywhere they are shown."""
     count = len(episodes)
     return {
         "episodes": count,
-        "whole_rate": round(sum(e.whole for e in episodes) / count, 4),
+        "success_rate": round(sum(e.whole for e in episodes) / count, 4),
         "collision_rate": round(sum(e.crashed for e in episodes) / count, 4),
         "off_road_rate": round(sum(e.off_road for e in episodes) / count, 4),
         "reward_mean": round(float(np.mean([e.reward for e in episodes])), 3),
         "distance_m_mean": round(float(np.mean([e.distance_m for e in episodes])), 1),
         "speed_mps_mean": round(sum(e.distance_m for e in episodes) / sum(e.seconds for e in episodes), 3),
-        "steer_jerk_mean": round(float(np.mean([e.steer_jerk for e in episodes])), 3),
+        "steer_acceleration_mean": round(float(np.mean([e.steer_acceleration for e in episodes])), 3),
     }
 
 
