@@ -6,9 +6,10 @@ is first used.
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy_names import lazy_names
 
 _SET_BEFORE_OTHERS_READ_IT = {
     # Intel's MKL, inside torch, then rounds a row alike wherever it stands in a batch. On processors with AMX it
@@ -31,43 +32,103 @@ if TYPE_CHECKING:
     from .client.client import PolicyClient
     from .contract.actions import Actions
     from .contract.array_spec import ArraySpec
-    from .contract.card_sections import Card
+    from .contract.card import Card
+    from .contract.policy import AsyncPolicy, Policy
     from .contract.specs import ObservationSpec
+    from .errors import (
+        ActionError,
+        ArtifactError,
+        CacheError,
+        CardError,
+        CarlaMlflowError,
+        ContractError,
+        CrashError,
+        DeviceError,
+        DrivingError,
+        ExportError,
+        IntegrityError,
+        NotFoundError,
+        ParityError,
+        RefusedError,
+        RegistryError,
+        ServerError,
+        SpecError,
+        UnreachableError,
+    )
     from .inference.engine import Engine
+    from .inference.result_cache import ResultCache
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ActionError": "errors",
     "Actions": "contract.actions",
     "ArraySpec": "contract.array_spec",
     "Artifact": "artifact.artifact",
+    "ArtifactError": "errors",
+    "AsyncPolicy": "contract.policy",
     "AsyncPolicyClient": "client.async_client",
-    "Card": "contract.card_sections",
+    "CacheError": "errors",
+    "Card": "contract.card",
+    "CardError": "errors",
+    "CarlaMlflowError": "errors",
+    "ContractError": "errors",
+    "CrashError": "errors",
+    "DeviceError": "errors",
+    "DrivingError": "errors",
     "Engine": "inference.engine",
+    "ExportError": "errors",
+    "IntegrityError": "errors",
+    "NotFoundError": "errors",
     "ObservationSpec": "contract.specs",
+    "ParityError": "errors",
+    "Policy": "contract.policy",
     "PolicyClient": "client.client",
+    "RefusedError": "errors",
+    "RegistryError": "errors",
+    "ResultCache": "inference.result_cache",
+    "ServerError": "errors",
+    "SpecError": "errors",
+    "UnreachableError": "errors",
     "open_artifact": "artifact.artifact",
     "select_device": "backends.device",
     "write_artifact": "artifact.artifact",
 }
 
 __all__ = [
+    "ActionError",
     "Actions",
     "ArraySpec",
     "Artifact",
+    "ArtifactError",
+    "AsyncPolicy",
     "AsyncPolicyClient",
+    "CacheError",
     "Card",
+    "CardError",
+    "CarlaMlflowError",
+    "ContractError",
+    "CrashError",
+    "DeviceError",
+    "DrivingError",
     "Engine",
+    "ExportError",
+    "IntegrityError",
+    "NotFoundError",
     "ObservationSpec",
+    "ParityError",
+    "Policy",
     "PolicyClient",
+    "RefusedError",
+    "RegistryError",
+    "ResultCache",
+    "ServerError",
+    "SpecError",
+    "UnreachableError",
     "__version__",
     "open_artifact",
     "select_device",
     "write_artifact",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -14,8 +14,8 @@ CarlaMlflowError
 ├── DrivingError           a policy can't be driven in an environment, or what is reported of it can't be read
 ├── RegistryError          the registry could not do what was asked
 │   ├── NotFoundError      no such model, version, alias or stage
-│   ├── RefusedError       a rule or a gate says no
-│   └── UnreachableError   no answer in time
+│   └── RefusedError       a rule or a gate says no
+├── UnreachableError       a registry or a policy server did not answer in time
 ├── ContractError          what drives observes or acts otherwise than the caller was built for
 └── ServerError            a policy server answered with an error, or not as a policy server does
 """
@@ -119,8 +119,8 @@ class RefusedError(RegistryError):
         self.shortfalls, self.headline = shortfalls, message
 
 
-class UnreachableError(RegistryError):
-    """The registry did not answer in time."""
+class UnreachableError(CarlaMlflowError):
+    """A registry or a policy server did not answer in time."""
 
 
 class ContractError(CarlaMlflowError):

@@ -6,11 +6,31 @@ and no text carries a path, a stack or what the client sent.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from carla_mlflow.errors import ActionError, SpecError
 
-STATUS = {
+Code = Literal[
+    "bad_json",
+    "bad_request",
+    "unauthorized",
+    "not_found",
+    "version_not_found",
+    "method_not_allowed",
+    "request_timeout",
+    "body_too_large",
+    "host_not_allowed",
+    "unsupported_media_type",
+    "invalid_observation",
+    "headers_too_large",
+    "internal",
+    "overloaded",
+    "not_ready",
+    "deadline_exceeded",
+]
+"""What a client's code may branch on: the `code` of every error that this server answers."""
+
+STATUS: dict[Code, int] = {
     "bad_json": 400,
     "bad_request": 400,
     "unauthorized": 401,
@@ -28,7 +48,12 @@ STATUS = {
     "not_ready": 503,
     "deadline_exceeded": 504,
 }
-_CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "unsupported_media_type"}
+_CODE_OF_STATUS: dict[int, Code] = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
 
 MLFLOW_CODE = {
     400: "BAD_REQUEST",
@@ -43,13 +68,13 @@ class ApiError(Exception):
     """A request that gets an error for an answer.
 
     Attributes:
-        code: a key of STATUS.
+        code: what happened, one of Code.
         message: one line for a person.
         field: the part of the request that is at fault, such as `observations[3].speed`.
         extra: beside `error` in the body.
     """
 
-    def __init__(self, code: str, message: str, field: str | None = None, extra: dict[str, Any] | None = None) -> None:
+    def __init__(self, code: Code, message: str, field: str | None = None, extra: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code, self.message, self.field, self.extra = code, message, field, extra or {}
 
@@ -90,5 +115,5 @@ def from_core(error: Exception) -> ApiError:
 
 def from_status(status: int) -> ApiError:
     """What Flask refused by itself."""
-    code = _CODE_OF_STATUS.get(status, "bad_request" if status < 500 else "internal")
+    code: Code = _CODE_OF_STATUS.get(status, "bad_request" if status < 500 else "internal")
     return ApiError(code, code.replace("_", " "))

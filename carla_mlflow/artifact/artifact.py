@@ -22,16 +22,16 @@ from pathlib import Path
 
 import msgspec
 
-from ..contract.card import dump_card, parse_card
-from ..contract.card_sections import Card, FileCard
+from ..contract.card import Card, dump_card, parse_card
+from ..contract.card_sections import FileCard
 from ..contract.strict_yaml import CARD_NAME
 from ..contract.strict_yaml import MAX_BYTES as MAX_CARD_BYTES
 from ..errors import ArtifactError, CardError, IntegrityError
 
 MAX_FILE_BYTES = 4 << 30
+"""Of one file. A driving policy's graph has some megabytes; what is larger is not read into memory."""
 PARTIAL = ".partial"
 """Ends the name of a folder that is being written, or that a killed process left."""
-"""Of one file. A driving policy's graph has some megabytes; what is larger is not read into memory."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class Artifact:
     digest: str
     pinned: bool
     files: Mapping[str, bytes]
+
+    def __repr__(self) -> str:
+        graphs = " + ".join(self.backends)
+        return f"<Artifact {self.card.name} {self.card.version}, {graphs}, {self.digest[:19]}…>"
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -62,11 +66,11 @@ def sha256(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def open_artifact(path: Path, digest: str | None = None) -> Artifact:
+def open_artifact(path: str | Path, digest: str | None = None) -> Artifact:
     """Opens an artifact and verifies all of it.
 
     Args:
-        path: the folder.
+        path: of the folder.
         digest: the digest it is pinned to; None trusts whatever card lies there.
 
     Raises:
@@ -74,6 +78,7 @@ def open_artifact(path: Path, digest: str | None = None) -> Artifact:
             or the card differs from the pin. The text names the file.
         CardError: the card is not one.
     """
+    path = Path(path)
     if not path.is_dir():
         raise ArtifactError(f"{path}: there is no such folder")
     _refuse_strange_entries(path)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract.card_sections import Card
+from ..contract.card import Card
 from ..contract.heads import PARAMETERS
 from ..errors import ArtifactError, ParityError, SpecError
 from .npz import check_arrays

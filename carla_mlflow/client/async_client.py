@@ -10,8 +10,9 @@ from typing import Any, Self
 import httpcore
 
 from ..contract.actions import Actions
-from ..contract.card_sections import Card
+from ..contract.card import Card
 from ..contract.observations import collect
+from ..errors import ServerError
 from .attempt import FAILED, Attempt, OverBudget, failure
 from .client import TIMEOUT_S
 from .wire import Headers, Remote
@@ -20,7 +21,8 @@ from .wire import Headers, Remote
 class AsyncPolicyClient:
     """Talks to one policy server: `async with AsyncPolicyClient(url) as policy: await policy.act(…)`.
 
-    Arguments and errors as `PolicyClient`; connecting happens on entering.
+    Arguments and errors as `PolicyClient`. It connects on entering, else with the first `act`; `connect` does so too.
+    Who does not enter it calls `close` at the end.
     """
 
     def __init__(
@@ -38,18 +40,24 @@ class AsyncPolicyClient:
 
     @property
     def card(self) -> Card:
-        """Of what drives."""
-        return self._remote.card
+        """Of what drives; once connected."""
+        return self._connected.card
 
     @property
     def version(self) -> str:
         """Semantic version of the policy that gave the latest answer."""
-        return self._remote.version
+        return self._connected.version
 
     @property
     def digest(self) -> str:
         """Of the policy that gave the latest answer."""
-        return self._remote.digest
+        return self._connected.digest
+
+    @property
+    def _connected(self) -> Remote:
+        if not self._remote.is_connected:
+            raise ServerError(f"{self._remote.url}: not asked yet; `await policy.connect()` first")
+        return self._remote
 
     async def act(
         self,
@@ -60,6 +68,8 @@ class AsyncPolicyClient:
     ) -> Actions:
         """As `PolicyClient.act`."""
         began = time.monotonic()
+        if not self._remote.is_connected:
+            await self.connect()
         arrays = collect(self.card.observation_spec, observations)
         rows = len(next(iter(arrays.values())))
         headers, body = self._remote.request(arrays, deterministic, seed, budget_ms)
@@ -72,6 +82,11 @@ class AsyncPolicyClient:
         except OverBudget:
             return self._remote.fallback(rows)
         return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
+
+    async def connect(self) -> None:
+        """Learns what drives there, if that is not known yet; raises as `PolicyClient` does when it is made."""
+        if not self._remote.is_connected:
+            await self._learn()
 
     async def _learn(self, ends: float | None = None) -> None:
         answer = await self._ask("GET", "/metadata", self._remote.headers, None, ends)
@@ -108,7 +123,7 @@ class AsyncPolicyClient:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._learn()
+            await self.connect()
         except BaseException:
             await self.close()
             raise

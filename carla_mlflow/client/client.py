@@ -10,7 +10,7 @@ from typing import Any, Self
 import httpcore
 
 from ..contract.actions import Actions
-from ..contract.card_sections import Card
+from ..contract.card import Card
 from ..contract.observations import collect
 from .attempt import FAILED, Attempt, OverBudget, TimedBackend, failure
 from .wire import Headers, Remote

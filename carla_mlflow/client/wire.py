@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract.actions import Actions
-from ..contract.card_sections import Card
+from ..contract.card import Card
 from ..contract.control import CONTROL_NAMES
 from ..errors import ContractError, ServerError, SpecError
 
@@ -76,6 +76,11 @@ class Remote:
         self._outputs = [
             {"name": name, "parameters": {"binary_data": True}} for name in (*CONTROL_NAMES, "raw", *names)
         ]
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a server said what drives there."""
+        return hasattr(self, "card")
 
     @property
     def is_known(self) -> bool:

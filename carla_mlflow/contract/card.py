@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import yaml
 
 from ..errors import CardError
+from ..escaping import one_line
 from .card_rules import FORMAT, find_problems
-from .card_sections import Card, canonical_hash, newer_keys, observation_spec
-from .strict_yaml import CARD_NAME, read_section, read_yaml
+from .card_sections import CardFields, canonical_hash, newer_keys, observation_spec
+from .strict_yaml import CARD_NAME, MAX_BYTES, read_section, read_yaml
+
+
+class Card(CardFields, frozen=True):
+    """A policy's card: what it observes and does, from which files, and how it was trained."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Card:
+        """Reads and checks a card alone; `open_artifact` verifies the files that it lists too.
+
+        Args:
+            path: an artifact's folder, or its model_card.yaml.
+
+        Raises:
+            CardError: there is none, or what is wrong with it, and where.
+        """
+        path = Path(path)
+        file = path / CARD_NAME if path.is_dir() else path
+        try:
+            with file.open("rb") as opened:
+                return parse_card(opened.read(MAX_BYTES + 1))
+        except OSError as error:
+            raise CardError(one_line(error)) from error
 
 
 def content_hash(card: Card) -> str:

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from .card_sections import ActionCard, Card, Parity, newer_keys
+from .card_sections import ActionCard, CardFields, Parity, newer_keys
 from .control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, RAW_NAMES, scale_problems
 from .heads import MEANS, PARAMETERS
 from .strict_yaml import CARD_NAME
@@ -38,7 +38,7 @@ _SHA256 = r"^sha256:[0-9a-f]{64}$"
 MAX_TOLERANCE, MAX_FIELDS = 1e-3, 64
 
 
-def find_problems(card: Card) -> list[str]:
+def find_problems(card: CardFields) -> list[str]:
     """What is wrong with a card, in words."""
     found = []
     if not re.fullmatch(_NAME, card.name):

@@ -110,8 +110,8 @@ class Parity(_Section, frozen=True):
     rtol: float = 1.0e-5
 
 
-class Card(_Section, frozen=True):
-    """The whole of model_card.yaml. `content` and `weights` are hashes; see `content_hash`."""
+class CardFields(_Section, frozen=True):
+    """The keys of model_card.yaml. `content` and `weights` are hashes; see `content_hash`."""
 
     format: int
     name: str

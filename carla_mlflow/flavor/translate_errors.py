@@ -13,7 +13,7 @@ _DOWNLOADS = "failures occurred while downloading"
 _SAID_NO = {"RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}
 
 
-def translate(error: MlflowException, uri: str, tried_s: float) -> RegistryError:
+def translate(error: MlflowException, uri: str, tried_s: float) -> RegistryError | UnreachableError:
     """MLflow's exception as one of ours.
 
     Args:

@@ -20,7 +20,7 @@ from ..backends.backend import Backend
 from ..backends.device import select_device
 from ..backends.loading import LoadedGraph, load_graph
 from ..contract.actions import Actions
-from ..contract.card_sections import Card
+from ..contract.card import Card
 from ..contract.control import controller
 from ..contract.heads import sample
 from ..contract.observations import as_arrays
@@ -91,7 +91,11 @@ class Engine:
     @classmethod
     def open(cls, path: str | Path, digest: str | None = None, **options: Any) -> Engine:
         """Opens a policy artifact from a folder; see `open_artifact` and the constructor's options."""
-        return cls(open_artifact(Path(path), digest), **options)
+        return cls(open_artifact(path, digest), **options)
+
+    def __repr__(self) -> str:
+        where = f"{self.backend} on {self.device.name}"
+        return f"<Engine {self.card.name} {self.card.version}, {where}, {self.digest[:19]}…>"
 
     @property
     def backend(self) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract.actions import Actions, Float32
+from ..contract.card import Card
 from ..contract.control import CONTROL_NAMES
 from ..contract.observations import as_arrays
 from .engine import Engine
@@ -40,6 +41,16 @@ class ResultCache:
         self._lock = threading.Lock()
         self._widths = [len(CONTROL_NAMES), *engine.card.action.outputs().values()]
         self.hits = self.misses = 0
+
+    @property
+    def card(self) -> Card:
+        """Of the policy."""
+        return self._engine.card
+
+    @property
+    def digest(self) -> str:
+        """Of its artifact."""
+        return self._engine.digest
 
     def act(self, observations: Any, deterministic: bool = True, seed: int | None = None) -> Actions:
         """As `Engine.act`."""

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from carla_mlflow.artifact.artifact import Artifact, open_artifact
-from carla_mlflow.errors import CarlaMlflowError, NotFoundError, RegistryError
+from carla_mlflow.errors import CarlaMlflowError, NotFoundError, RegistryError, UnreachableError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.own_process import lines_of, tell
@@ -45,7 +45,7 @@ def measure_here(fetch: Callable[[], Artifact], trusted: Sequence[str] = ()) -> 
         trusted: types that preprocessor.skops may hold beyond our own list.
 
     Raises:
-        RegistryError: the registry does not answer: that says nothing of the artifact.
+        UnreachableError: the registry does not answer: that says nothing of the artifact.
     """
     artifact = None
     try:
@@ -55,7 +55,7 @@ def measure_here(fetch: Callable[[], Artifact], trusted: Sequence[str] = ()) -> 
         return Measured(artifact, None, float(p99))
     except NotFoundError as error:
         return Measured(None, one_line(error), None)
-    except RegistryError:
+    except (RegistryError, UnreachableError):
         raise
     except CarlaMlflowError as error:
         return Measured(artifact, one_line(error), None)

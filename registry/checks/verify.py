@@ -13,7 +13,7 @@ import numpy as np
 from carla_mlflow.artifact.artifact import Artifact, open_artifact
 from carla_mlflow.artifact.golden import Golden, read_golden
 from carla_mlflow.backends.weights import check_weights
-from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.control import unstated_scales
 from carla_mlflow.errors import ParityError
 from carla_mlflow.inference.engine import Engine

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, REFUSED, positive, warn
-from carla_mlflow.errors import NotFoundError
+from carla_mlflow.errors import NotFoundError, RegistryError, UnreachableError
 from carla_mlflow.escaping import escaped, one_line
 from registry.commands.printing import show
 
@@ -105,7 +105,6 @@ def _plain(entry: Entry | None) -> dict[str, Any] | None:
 
 def watch(options: argparse.Namespace) -> int:
     """Until it is interrupted: an outage of the registry is told and outlived."""
-    from carla_mlflow.errors import RegistryError
     from registry.moves.refused_tags import tag_refused
     from registry.moves.sync import sync
     from registry.rules.journal import say
@@ -118,7 +117,7 @@ def watch(options: argparse.Namespace) -> int:
             state = sync(store, options.name, notify=lambda e: show(options, say(e).strip(), _plain(e)))
             tag_refused(store, state, options.server)
             problem = ""
-        except RegistryError as error:
+        except (RegistryError, UnreachableError) as error:
             problem = one_line(error)
         if problem != told:
             show(options, problem or "the registry answers again", {"registry": problem or "ok"})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.artifact.artifact import open_artifact
 from carla_mlflow.cli import DONE
-from carla_mlflow.errors import RegistryError
+from carla_mlflow.errors import RegistryError, UnreachableError
 from registry.commands.printing import clock, line, show, table
 from registry.gates.evaluate_command import NOTE, drives_on_racetrack, evaluate_command
 from registry.gates.margins import read_margins
@@ -36,7 +36,7 @@ def register(options: argparse.Namespace) -> int:
     version, new = register_policy(store, options.source, default_cache(), options.name, options.bump)
     text = f"registered {line(version)}" if new else f"already registered: {line(version)}"
     if new and not options.json:
-        with contextlib.suppress(RegistryError):  # it is registered, whatever answers now
+        with contextlib.suppress(RegistryError, UnreachableError):  # it is registered, whatever answers now
             text += f"\n{_how_to_evaluate(store, version)}"
     show(options, text, {**asdict(version), "new": new})
     return DONE

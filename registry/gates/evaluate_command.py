@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.card import Card
 from registry.gates.episodes import Evidence
 from registry.gates.margins import MIN_EPISODES
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.card import Card
 from registry.gates.driving import judge_driving
 from registry.gates.episodes import BASELINES, POLICY, Evidence, differing
 from registry.gates.evaluate_command import evaluate_command

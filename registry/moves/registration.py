@@ -18,8 +18,7 @@ import msgspec
 
 from carla_mlflow.artifact.artifact import Artifact, open_artifact, seal
 from carla_mlflow.cli import progress, warn
-from carla_mlflow.contract.card import identity_of
-from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.card import Card, identity_of
 from carla_mlflow.contract.control import unstated_scales
 from carla_mlflow.errors import NotFoundError, RefusedError
 from carla_mlflow.flavor.model import fetch_policy, log_policy

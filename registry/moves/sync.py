@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError
+from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError, UnreachableError
 from registry.moves.apply import carry_out, is_unfinished, late_writes, take_back
 from registry.rules.journal import Entry, Move, chain, next_link, say
 from registry.rules.lifecycle import ALIASED, CANDIDATE, check_expected
@@ -225,7 +225,7 @@ def append(store: Store, name: str, entries: list[Entry], move: Move) -> Entry |
     for entry in chain([*entries, *store.journal(name, link.after)]):
         if entry.number == number:
             return entry
-    with contextlib.suppress(RegistryError):  # it is void whether or not somebody says so
+    with contextlib.suppress(RegistryError, UnreachableError):  # it is void whether or not somebody says so
         store.say_void(name, number)
     return None
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.card import Card
 from carla_mlflow.escaping import escaped
 
 Step = Literal["major", "minor", "patch"]

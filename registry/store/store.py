@@ -286,7 +286,7 @@ class Store:
 
     def _create_journal(self, name: str) -> None:
         text = f"The history of {name}: an entry a version. Read it with carla-registry history {name}."
-        with contextlib.suppress(RegistryError):  # another process made it at the same moment
+        with contextlib.suppress(RegistryError, UnreachableError):  # another process made it at the same moment
             self._ask(self._client.create_registered_model, name + JOURNAL, description=text)
 
     def fetch(self, version: PolicyVersion, folder: Path) -> Path:
@@ -297,8 +297,6 @@ class Store:
         self._choices.clear()
         try:
             self._ask(self._client.set_model_version_tag, name, number, key, value)
-        except UnreachableError:
-            raise
         except RegistryError:  # MLflow fails where two set the same new tag at the same moment
             self._ask(self._client.set_model_version_tag, name, number, key, value)
 

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.actions import Actions
-from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.observations import from_rows
 from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json

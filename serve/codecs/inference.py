@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from carla_mlflow.contract.actions import Actions
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.contract.observations import cast
 from carla_mlflow.errors import SpecError

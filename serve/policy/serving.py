@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.contract.actions import Actions
-from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.card import Card
 from carla_mlflow.inference.engine import Engine
 from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec

@@ -21,7 +21,7 @@ import msgspec
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
-from serve.errors import STATUS, ApiError
+from serve.errors import STATUS, ApiError, Code
 from serve.settings import SWITCH_S
 from serve.telemetry import metrics
 from serve.web.admission import HOST_IS_OURS, UNFRAMED
@@ -88,7 +88,8 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answers what is not HTTP in the shape of every other error, and says nothing of what came."""
         too_large = isinstance(exc, LimitRequestHeaders | LimitRequestLine)
-        code = "headers_too_large" if too_large else "bad_request" if isinstance(exc, ParseException) else "internal"
+        unreadable: Code = "bad_request" if isinstance(exc, ParseException) else "internal"
+        code: Code = "headers_too_large" if too_large else unreadable
         if code == "internal":
             self.log.exception("error handling a connection")
         request_id = uuid.uuid4().hex

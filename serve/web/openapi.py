@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from carla_mlflow import __version__
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, scale_words
 from carla_mlflow.inference.sampling import MAX_SEED
 from serve.errors import STATUS

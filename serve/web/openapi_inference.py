@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.control import CONTROL_NAMES
 from serve.codecs.infer_header import DATATYPES
+from serve.errors import Code
 from serve.settings import Settings
 from serve.web.openapi_shapes import ASKED, Json, array_of, body, fields, json_content, operation, ref
 
@@ -53,17 +54,17 @@ def inference_paths(card: Card) -> Json:
     model = f"/v2/models/{card.name}"
     told = {"200": {"description": "told", "content": {"application/json": {"schema": {"type": "object"}}}}}
 
-    def tell(summary: str, *codes: str) -> Json:
+    def describe(summary: str, *codes: Code) -> Json:
         return {"get": operation(summary, told, *codes, error="InferError")}
 
     outputs = ", ".join(CONTROL_NAMES)
     infer = operation(f"{outputs} as tensors", {"200": body("InferAnswer")}, *ASKED, error="InferError")
     infer["requestBody"] = json_content("InferQuestion")
     return {
-        "/v2": tell("the server"),
-        "/v2/health/live": tell("whether it is alive"),
-        "/v2/health/ready": tell("whether a policy drives", "not_ready"),
-        model: tell("inputs and outputs", "not_ready"),
-        f"{model}/ready": tell("whether it drives", "not_ready"),
+        "/v2": describe("the server"),
+        "/v2/health/live": describe("whether it is alive"),
+        "/v2/health/ready": describe("whether a policy drives", "not_ready"),
+        model: describe("inputs and outputs", "not_ready"),
+        f"{model}/ready": describe("whether it drives", "not_ready"),
         f"{model}/infer": {"post": infer},
     }

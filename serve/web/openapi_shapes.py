@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.errors import STATUS
+from serve.errors import STATUS, Code
 
 Json = dict[str, Any]
 
-ASKED = ("bad_json", "bad_request", "version_not_found", "body_too_large", "unsupported_media_type",
+ASKED: tuple[Code, ...] = ("bad_json", "bad_request", "version_not_found", "body_too_large", "unsupported_media_type",
          "invalid_observation", "overloaded", "internal", "not_ready", "deadline_exceeded")  # fmt: skip
 """What a prediction may be refused with."""
 
@@ -42,10 +42,11 @@ def body(name: str) -> Json:
     return {"description": name, "headers": headers, "content": {"application/json": {"schema": ref(name)}}}
 
 
-def operation(summary: str, responses: Json, *codes: str, error: str = "Error") -> Json:
+def operation(summary: str, responses: Json, *codes: Code, error: str = "Error") -> Json:
     """One operation: what it answers, and the codes of errors that it may answer instead."""
     refusals: dict[str, list[str]] = {}
-    for code in (*codes, "unauthorized", "host_not_allowed", "overloaded", "internal"):
+    always: tuple[Code, ...] = ("unauthorized", "host_not_allowed", "overloaded", "internal")
+    for code in (*codes, *always):
         refusals.setdefault(str(STATUS[code]), []).append(code)
     errors = {
         status: {**body(error), "description": ", ".join(sorted(set(names)))} for status, names in refusals.items()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.card import Card
 from carla_mlflow.errors import DrivingError
 from carla_mlflow.inference.engine import Engine
 from training_export.evaluation.evidence_run import log_drives

@@ -13,7 +13,8 @@ import torch
 
 from carla_mlflow.artifact.artifact import Artifact, seal
 from carla_mlflow.backends.weights import hash_arrays, torch_weights
-from carla_mlflow.contract.card_sections import Card, FileCard, Parity, Preprocessing, observation_spec
+from carla_mlflow.contract.card import Card
+from carla_mlflow.contract.card_sections import FileCard, Parity, Preprocessing, observation_spec
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ArtifactError, ExportError
 from carla_mlflow.escaping import one_line

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from carla_mlflow import Engine, open_artifact, write_artifact
+from carla_mlflow import Card, Engine, open_artifact, write_artifact
 from carla_mlflow.artifact.artifact import new_folder, seal
 from carla_mlflow.errors import ArtifactError, CardError, IntegrityError, ParityError
 
@@ -102,3 +102,20 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path):
 def test_a_folder_that_is_not_there_is_said_to_be(tmp_path: Path):
     with pytest.raises(ArtifactError, match="there is no such folder"):
         open_artifact(tmp_path / "nowhere")
+
+
+def test_a_card_is_read_alone_from_a_folder_or_a_file(example: Path, tmp_path: Path):
+    assert Card.load(example) == Card.load(str(example / "model_card.yaml")) == open_artifact(example).card
+    with pytest.raises(CardError, match="No such file"):
+        Card.load(tmp_path)
+    (tmp_path / "model_card.yaml").write_text("name: a")
+    with pytest.raises(CardError, match=r"model_card\.yaml: "):
+        Card.load(tmp_path)
+
+
+def test_an_artifact_and_an_engine_fit_a_line(example: Path):
+    artifact = open_artifact(example)
+    assert repr(artifact) == f"<Artifact racetrack-policy 0.1.0, torchscript + onnx, {artifact.digest[:19]}…>"
+    text = repr(Engine(artifact, "cpu"))
+    assert text.startswith("<Engine racetrack-policy 0.1.0, ")
+    assert text.endswith(f" on cpu, {artifact.digest[:19]}…>")

@@ -15,7 +15,16 @@ from odd_server import answering_oddly
 from tests_support import Server
 
 from benchmarks.free_port import free_port
-from carla_mlflow import Actions, AsyncPolicyClient, Engine, PolicyClient, open_artifact
+from carla_mlflow import (
+    Actions,
+    AsyncPolicyClient,
+    Card,
+    Engine,
+    Policy,
+    PolicyClient,
+    ResultCache,
+    open_artifact,
+)
 from carla_mlflow.errors import ContractError, ServerError, SpecError, UnreachableError
 
 
@@ -127,6 +136,31 @@ def test_asyncios_client_asks_many_things_at_once(server: Server, example: Path)
     answers = asyncio.run(ask())
     wanted = engine.act(golden).control
     assert [a.control.tobytes() for a in answers] == [wanted[i : i + 1].tobytes() for i in range(40)]
+
+
+def test_asyncios_client_connects_with_its_first_question(server: Server, example: Path):
+    async def ask() -> Actions:
+        client = AsyncPolicyClient(server.url)
+        with pytest.raises(ServerError, match="not asked yet"):
+            _ = client.card
+        try:
+            answer = await client.act(ROW)
+            assert client.card == open_artifact(example).card
+            await client.connect()  # which it is
+            return answer
+        finally:
+            await client.close()
+
+    assert asyncio.run(ask()).control.tobytes() == Engine.open(example, device="cpu").act(ROW).control.tobytes()
+
+
+def test_what_acts_is_asked_alike(server: Server, example: Path):
+    engine = Engine.open(str(example), device="cpu")
+    with PolicyClient(server.url) as client:
+        policies: list[Policy] = [engine, ResultCache(engine, 8), client]
+        for policy in policies:
+            assert (policy.card, policy.digest) == (Card.load(example), open_artifact(str(example)).digest)
+            assert policy.act(ROW).control.tobytes() == engine.act(ROW).control.tobytes()
 
 
 def act_by(kind: str, url: str, **options: Any) -> Actions:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from carla_mlflow import open_artifact
-from carla_mlflow.contract.card import content_hash, dump_card, parse_card
-from carla_mlflow.contract.card_sections import Card, FileCard, Seen
+from carla_mlflow.contract.card import Card, content_hash, dump_card, parse_card
+from carla_mlflow.contract.card_sections import FileCard, Seen
 from carla_mlflow.errors import CardError
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from carla_mlflow import open_artifact
-from carla_mlflow.contract.card_sections import Card
+from carla_mlflow.contract.card import Card
 from registry.gates.episodes import EpisodeRow, Evidence
 from registry.gates.gates import Candidate, Champion, evaluate_gates, shortfalls
 from registry.gates.margins import Margins, read_margins
