@@ -30,7 +30,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--policy", help="run the conformance kit over this artifact folder")
     parser.addoption("--device", default="cpu", help="of the conformance kit: cpu, cuda or cuda:N")
 
 

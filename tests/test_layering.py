@@ -30,6 +30,7 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("inference",),
         ("flavor",),
         ("cli",),
+        ("testing",),
         ("__init__",),
     ],
     "registry": [("rules", "gates"), ("store",), ("checks",), ("moves",), ("commands",), ("__main__", "__init__")],

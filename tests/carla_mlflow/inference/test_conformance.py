@@ -3,42 +3,53 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import pytest
-from policy_conformance import Conformance
 
 from benchmarks.architectures import ARCHITECTURES
-from carla_mlflow import Artifact, open_artifact
+from carla_mlflow import Engine, open_artifact
+from carla_mlflow.testing import CHECKS, Subject
 from training_export.export.export import Export, export_policy
+
+BACKENDS = ("torchscript", "onnx")
 
 
 @functools.cache
 def exported(name: str) -> Export:
-    """Once a process: pytest sets a fixture up again for each combination with the backends."""
+    """Once a process, as each test of the same architecture runs there."""
     return export_policy(ARCHITECTURES[name](), "conformance", "1.0.0", name)
 
 
-@pytest.fixture(
-    scope="class", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ARCHITECTURES]
-)
-def export(request: pytest.FixtureRequest) -> Export:
-    return exported(request.param)
+@functools.cache
+def subject_of(name: str, backend: str, device: str) -> Subject:
+    artifact = exported(name).artifact
+    return Subject(Engine(artifact, device, backend), artifact)
 
 
-class TestEveryArchitecture(Conformance):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def policy(cls, export: Export) -> Artifact:
-        return export.artifact
-
-    def test_exported_equals_trained_on_a_thousand_observations(self, export: Export):
-        print({name: f"{difference:.1e}" for name, difference in export.differences.items()})
-        assert export.rows >= 1000
-        assert set(export.differences) == {"torchscript", "onnx"}, export.left_out
+def each_architecture() -> pytest.MarkDecorator:
+    names = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ARCHITECTURES]
+    return pytest.mark.parametrize("name", names)
 
 
-class TestTheExample(Conformance):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def policy(cls, example) -> Artifact:
-        return open_artifact(example)
+@each_architecture()
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_every_architecture_holds(check: Callable[[Subject], None], name: str, backend: str, request):
+    check(subject_of(name, backend, request.config.getoption("--device")))
+
+
+@each_architecture()
+def test_exported_equals_trained_on_a_thousand_observations(name: str):
+    export = exported(name)
+    print({name: f"{difference:.1e}" for name, difference in export.differences.items()})
+    assert export.rows >= 1000
+    assert set(export.differences) == set(BACKENDS), export.left_out
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_example_holds(check: Callable[[Subject], None], backend: str, example, request):
+    check(
+        Subject(Engine(open_artifact(example), request.config.getoption("--device"), backend), open_artifact(example))
+    )

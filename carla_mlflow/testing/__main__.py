@@ -1,0 +1,110 @@
+"""python -m carla_mlflow.testing FOLDER | URL: whether a policy, or a server, holds what any policy has to hold.
+
+A folder is a policy artifact: every check runs on each of its graphs. A URL is a running server: what drives there is
+asked as a car asks it (--policy FOLDER compares it with the artifact that should). Exits with 0 when all held, with 1
+when something did not, with 3 when no server answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from ..artifact.artifact import open_artifact
+from ..cli import DONE, REFUSED, add_debug, positive, run_command
+from ..errors import CarlaMlflowError
+from ..escaping import one_line
+
+EXAMPLE = """\
+examples:
+  python -m carla_mlflow.testing my-policy/1.0.0
+  python -m carla_mlflow.testing http://car-7:8080 --policy my-policy/1.0.0 --p99-ms 5
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    text = (__doc__ or "").partition("\n\n")[2]
+    parser = argparse.ArgumentParser(
+        "python -m carla_mlflow.testing",
+        description=text,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("policy_or_server", metavar="FOLDER|URL")
+    parser.add_argument("--policy", metavar="FOLDER", help="of a server: the artifact that should drive there")
+    parser.add_argument("--p99-ms", type=positive(float), help="of a server: the most at the 99th percentile")
+    parser.add_argument("--api-key", default="", help="of a server that wants one")
+    parser.add_argument("--device", default="cpu", help="of a folder: auto, cpu, cuda or cuda:N (default cpu)")
+    parser.add_argument("--trust", action="append", default=[], metavar="TYPE", help="that its preprocessor may hold")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_debug(parser)
+    parser.set_defaults(run=_run)
+    return run_command(parser, arguments, "torch")
+
+
+def _run(options: argparse.Namespace) -> int:
+    is_server = options.policy_or_server.startswith(("http://", "https://"))
+    results: list[dict[str, Any]] = []
+    figures: dict[str, Any] = {}
+    for check, on, call in _of_a_server(options, figures) if is_server else _of_a_folder(options):
+        began = time.perf_counter()
+        try:
+            call()
+            problem = None
+        except (AssertionError, CarlaMlflowError) as error:
+            problem = one_line(error)
+        results.append({"check": check, "on": on, "problem": problem, "s": round(time.perf_counter() - began, 2)})
+        if not options.json:
+            print(f"{'ok    ' if problem is None else 'FAILED'}  {check}{f' ({on})' if on else ''}", flush=True)
+            print(f"        {problem}\n" if problem else "", end="")
+    failed = sum(result["problem"] is not None for result in results)
+    if options.json:
+        print(msgspec.json.encode({"failed": failed, "checks": results, "figures": figures}).decode())
+    else:
+        told = ", ".join(f"{name} {value}" for name, value in figures.items())
+        print(f"{len(results) - failed} of {len(results)} held" + (f"; {told}" if told else ""))
+    return REFUSED if failed else DONE
+
+
+Calls = Iterable[tuple[str, str, Callable[[], None]]]
+"""What each check shows, on what, and how it is called."""
+
+
+def _of_a_folder(options: argparse.Namespace) -> Calls:
+    from .conformance import CHECKS
+    from .subject import Subject
+
+    for backend in open_artifact(options.policy_or_server).backends:
+        subject = Subject.open(options.policy_or_server, backend, options.device, options.trust)
+        for check in CHECKS:
+            yield _sentence(check), f"{backend} on {subject.engine.device.name}", partial(check, subject)
+
+
+def _of_a_server(options: argparse.Namespace, figures: dict[str, Any]) -> Calls:
+    from ..client.client import PolicyClient
+    from .deployment import DEPLOYMENT_CHECKS, OF_AN_ARTIFACT, Deployment
+
+    artifact = open_artifact(options.policy) if options.policy else None
+    url = options.policy_or_server
+    with PolicyClient(url, api_key=options.api_key) as client:
+        deployment = Deployment(client, url, options.api_key, artifact, options.p99_ms, figures)
+        figures |= {"name": client.card.name, "version": client.version, "digest": client.digest}
+        if artifact is None:
+            print("without --policy FOLDER it is not compared with what should drive", file=sys.stderr)
+        for check in DEPLOYMENT_CHECKS:
+            if artifact is not None or check not in OF_AN_ARTIFACT:
+                yield _sentence(check), "", partial(check, deployment)
+
+
+def _sentence(check: Callable[..., None]) -> str:
+    return check.__name__.replace("_", " ").replace("cards", "card's").replace("callers", "caller's")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

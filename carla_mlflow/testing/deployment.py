@@ -1,0 +1,146 @@
+"""The smoke test of a deployment: a server that answers somewhere, asked as a car would ask it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpcore
+import msgspec
+import numpy as np
+
+from ..artifact.artifact import Artifact
+from ..artifact.golden import read_golden
+from ..client.client import PolicyClient
+from .conformance import outside
+from .subject import Batch, expect
+
+ROWS, REQUESTS = 16, 500
+
+
+@dataclass
+class Deployment:
+    """A server that is tried.
+
+    Attributes:
+        client: that asks it.
+        api_key: that it wants, or nothing.
+        artifact: what should drive there; None leaves out what only it can tell.
+        p99_ms: the most that a request of one row may take at the 99th percentile; None only measures.
+        figures: what was measured, for people and for --json.
+    """
+
+    client: PolicyClient
+    url: str
+    api_key: str = ""
+    artifact: Artifact | None = None
+    p99_ms: float | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> Batch:
+        """Observations within the bounds, the same each time."""
+        rng = np.random.default_rng(6)
+        return {spec.name: spec.sample(rng, ROWS) for spec in self.client.card.observation_spec}
+
+    def post(self, path: str, body: bytes, **headers: str) -> tuple[int, Any]:
+        """Status and JSON of one request beside the client, which sends nothing that is wrong."""
+        sent: dict[bytes | str, bytes | str] = {
+            "Content-Type": "application/json",
+            **{k.replace("_", "-"): v for k, v in headers.items()},
+        }
+        if self.api_key:
+            sent["Authorization"] = f"Bearer {self.api_key}"
+        with httpcore.ConnectionPool() as pool:
+            answer = pool.request("POST", self.url.rstrip("/") + path, headers=sent, content=body)
+        try:
+            return answer.status, msgspec.json.decode(answer.content)
+        except msgspec.DecodeError:
+            return answer.status, None
+
+
+def what_drives_is_the_artifact(deployment: Deployment) -> None:
+    assert deployment.artifact is not None
+    there, wanted = deployment.client.digest, deployment.artifact.digest
+    expect(there == wanted, f"{deployment.client.version} with {there} drives there, not {wanted}")
+
+
+def its_golden_rows_are_answered_as_the_trained_policy_did(deployment: Deployment) -> None:
+    assert deployment.artifact is not None
+    card = deployment.artifact.card
+    golden = read_golden(deployment.artifact.files[card.parity.file], card)
+    raw = deployment.client.act(golden.observations).raw
+    apart = np.abs(raw - golden.raw)
+    allowed = card.parity.atol + card.parity.rtol * np.abs(golden.raw)
+    deployment.figures["golden_rows"] = len(raw)
+    deployment.figures["largest_difference"] = float(apart.max())
+    expect((apart <= allowed).all(), f"differs from the golden rows by up to {apart.max():g}")
+
+
+def a_row_gets_the_same_bits_alone_and_in_a_batch(deployment: Deployment) -> None:
+    rows = deployment.rows
+    together = deployment.client.act(rows).control
+    for index in range(ROWS):
+        alone = deployment.client.act({name: array[index : index + 1] for name, array in rows.items()}).control
+        expect(alone.tobytes() == together[index : index + 1].tobytes(), f"row {index} alone gives other bits")
+
+
+def what_does_not_fit_is_refused_with_the_field_at_fault(deployment: Deployment) -> None:
+    one = {name: array[0].tolist() for name, array in deployment.rows.items()}
+    for spec in deployment.client.card.observation_spec:
+        for bad, _ in (each for each in outside(spec) if np.isfinite(each[0])):
+            value = np.asarray(one[spec.name], dtype=np.float64)
+            value.reshape(-1)[-1:] = bad
+            body = msgspec.json.encode({"observations": [{**one, spec.name: value.tolist()}]})
+            status, answer = deployment.post("/predict", body)
+            where = str((answer or {}).get("error", {}).get("field", ""))
+            fits = status == 422 and where.startswith(f"observations[0].{spec.name}")
+            expect(fits, f"{bad:g} in {spec.name} got status {status}, field {where!r}")
+
+
+def what_is_no_request_is_refused_without_a_5xx(deployment: Deployment) -> None:
+    one = msgspec.json.encode({"observations": [{name: row[0].tolist() for name, row in deployment.rows.items()}]})
+    for path, body, wanted in (
+        ("/predict", b"{", 400),
+        ("/predict", b'{"observations": []}', 400),
+        ("/predict", one[:-1] + b', "surprise": 1}', 400),
+        ("/predict?version=0.0.0-never.1", one, 404),
+        ("/nothing-is-here", b"{}", 404),
+    ):
+        status, answer = deployment.post(path, body)
+        shaped = isinstance(answer, dict) and "error" in answer
+        expect(status == wanted and shaped, f"{path} with {body[:40]!r} got status {status}, expected {wanted}")
+
+
+def a_budget_that_is_over_gets_the_cards_fallback(deployment: Deployment) -> None:
+    one = {name: array[:1] for name, array in deployment.rows.items()}
+    actions, fallback = deployment.client.act(one, budget_ms=0), deployment.client.card.action.fallback
+    expect(actions.fallback, "a budget of 0 ms was answered as if there were time")
+    wanted = np.array([fallback.throttle, fallback.brake, fallback.steer], dtype=np.float32)
+    expect((actions.control[0] == wanted).all(), f"the fallback was {actions.control[0]}, the card's is {wanted}")
+
+
+def a_request_of_one_row_is_answered_in_time(deployment: Deployment) -> None:
+    one = {name: array[:1] for name, array in deployment.rows.items()}
+    took = []
+    for _ in range(REQUESTS):
+        began = time.perf_counter()
+        deployment.client.act(one)
+        took.append((time.perf_counter() - began) * 1e3)
+    p50, p99 = (float(np.quantile(took, q)) for q in (0.5, 0.99))
+    deployment.figures |= {"p50_ms": round(p50, 3), "p99_ms": round(p99, 3), "requests": REQUESTS}
+    allowed = deployment.p99_ms
+    expect(allowed is None or p99 <= allowed, f"p99 is {p99:.2f} ms of {REQUESTS} requests, allowed are {allowed} ms")
+
+
+OF_AN_ARTIFACT = (what_drives_is_the_artifact, its_golden_rows_are_answered_as_the_trained_policy_did)
+DEPLOYMENT_CHECKS: tuple[Callable[[Deployment], None], ...] = (
+    *OF_AN_ARTIFACT,
+    a_row_gets_the_same_bits_alone_and_in_a_batch,
+    what_does_not_fit_is_refused_with_the_field_at_fault,
+    what_is_no_request_is_refused_without_a_5xx,
+    a_budget_that_is_over_gets_the_cards_fallback,
+    a_request_of_one_row_is_answered_in_time,
+)

@@ -1,0 +1,87 @@
+"""A policy that is tried: its engine, rows that it is asked, and what it says to each alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifact.artifact import Artifact, open_artifact
+from ..inference.engine import Engine
+
+ROWS, IMAGE_ROWS = 300, 12
+Batch = dict[str, NDArray[Any]]
+
+
+class FailedError(AssertionError):
+    """A check did not hold; the text says what was seen."""
+
+
+def expect(holds: object, seen: str) -> None:
+    """Raises FailedError, with what was seen, unless it holds."""
+    if not holds:
+        raise FailedError(seen)
+
+
+@dataclass
+class Subject:
+    """A policy on one backend.
+
+    Attributes:
+        engine: that holds it.
+        artifact: that it was opened from.
+        trusted: types that its preprocessor may hold beyond our own list.
+    """
+
+    engine: Engine
+    artifact: Artifact
+    trusted: Sequence[str] = field(default=())
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, backend: str = "card", device: str = "cpu", trusted: Sequence[str] = ()
+    ) -> Subject:
+        """Opens an artifact's folder.
+
+        Args:
+            folder: of the artifact.
+            backend: `torchscript`, `onnx`, or `card` for the one that the card names.
+            device: see `select_device`.
+            trusted: types that its preprocessor may hold beyond our own list.
+
+        Raises:
+            ArtifactError: it is none.
+        """
+        artifact = open_artifact(folder)
+        return cls(Engine(artifact, device, backend, trusted), artifact, trusted)
+
+    @cached_property
+    def observations(self) -> Batch:
+        """Uniform rows, and rows at the bounds; the same each time. As many for images as a test has time for."""
+        rng = np.random.default_rng(3)
+        half = (IMAGE_ROWS if self.engine.specs.has_image else ROWS) // 2
+        return {s.name: np.concatenate([s.sample(rng, half), s.corners(rng, half)]) for s in self.engine.specs}
+
+    @cached_property
+    def alone(self) -> list[bytes]:
+        """What each row is answered when nobody else asks."""
+        return [self.bits([row])[0] for row in range(self.count)]
+
+    @property
+    def count(self) -> int:
+        return len(next(iter(self.observations.values())))
+
+    def take(self, rows: Sequence[int]) -> Batch:
+        """Some of the rows, in that order."""
+        return {name: array[list(rows)] for name, array in self.observations.items()}
+
+    def bits(self, rows: Sequence[int], observations: Batch | None = None, **how: Any) -> list[bytes]:
+        """Every bit of the answers to some rows, one string a row."""
+        actions = self.engine.act(self.take(rows) if observations is None else observations, **how)
+        parts = [actions.control, actions.raw, *actions.distribution.values()]
+        return [b"".join(part[i].tobytes() for part in parts) for i in range(len(rows))]

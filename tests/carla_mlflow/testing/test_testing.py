@@ -1,0 +1,67 @@
+"""The conformance kit as a user runs it: over a folder, over a server, and over what does not hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests_support import Server, run_command
+
+from benchmarks.two_policies import small_policy, write
+from carla_mlflow import Engine, open_artifact
+from carla_mlflow.testing import CHECKS, Subject
+from carla_mlflow.testing.subject import FailedError
+
+COMMAND = ("python", "-m", "carla_mlflow.testing")
+
+
+def test_a_sound_artifact_holds_every_check_on_each_of_its_graphs(example: Path):
+    done = run_command(*COMMAND, str(example), "--json")
+    assert done.code == 0, done.out + done.err
+    told = json.loads(done.out)
+    assert told["failed"] == 0
+    assert len(told["checks"]) == len(CHECKS) * len(open_artifact(example).backends)
+
+
+def test_a_sound_server_holds_with_its_artifact_and_without(server: Server, example: Path):
+    done = run_command(*COMMAND, server.url, "--policy", str(example), "--p99-ms", "10000")
+    assert done.code == 0, done.out + done.err
+    assert "7 of 7 held; name racetrack-policy, version 0.1.0" in done.out
+    assert "golden_rows 64" in done.out
+    done = run_command(*COMMAND, server.url, "--json")
+    assert done.code == 0, done.out + done.err
+    assert json.loads(done.out)["figures"]["requests"] == 500
+    assert "not compared with what should drive" in done.err
+
+
+def test_a_server_that_is_too_slow_or_drives_something_else_fails_in_words(server: Server, tmp_path: Path):
+    other = write(small_policy("1.0.0", 1), tmp_path)
+    done = run_command(*COMMAND, server.url, "--policy", str(other), "--p99-ms", "0.000001")
+    assert done.code == 1
+    assert "FAILED  what drives is the artifact\n        0.1.0 with sha256:" in done.out
+    assert "ms of 500 requests, allowed are 1e-06 ms" in done.out
+
+
+def test_no_server_and_no_artifact_are_told_in_a_line(tmp_path: Path):
+    done = run_command(*COMMAND, "http://127.0.0.1:9")
+    assert (done.code, "no answer" in done.err) == (3, True)
+    done = run_command(*COMMAND, str(tmp_path / "nothing"))
+    assert (done.code, "there is no such folder" in done.err) == (1, True)
+
+
+class OfPlace(Engine):
+    """Answers the first row of a batch otherwise than the same row elsewhere."""
+
+    def act(self, observations, deterministic=True, seed=None):
+        actions = super().act(observations, deterministic, seed)
+        if len(actions.raw) > 1:
+            actions.raw[0] += 1e-7
+        return actions
+
+
+@pytest.mark.parametrize("check", [c for c in CHECKS if "same_bits" in c.__name__], ids=lambda c: c.__name__)
+def test_bits_that_depend_on_the_place_are_found_out(check, example: Path):
+    artifact = open_artifact(example)
+    with pytest.raises(FailedError, match="other bits"):
+        check(Subject(OfPlace(artifact, "cpu"), artifact))
