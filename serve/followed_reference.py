@@ -64,7 +64,7 @@ class FollowedReference:
         self.answer = told
         self.refusal: str | None = None
         self.is_settled = False
-        self._warned = ""
+        self._warned = self._unusable = ""
         self._other: str | None = None
         if self._is_immutable() and not told.path and (remembered := self._remembered()):
             self.answer, self.is_settled = remembered, bool(self._pin)
@@ -192,7 +192,9 @@ class FollowedReference:
         try:
             open_artifact(Path(status.path or ""), status.digest)
         except (ArtifactError, OSError) as error:
-            log.error("the cached copy can't be used: %s", one_line(error))
+            if self._unusable != (unusable := one_line(error)):  # once a change, not once a look
+                log.error("the cached copy can't be used: %s", unusable)
+            self._unusable = unusable
             return None
         return msgspec.structs.replace(status, wanted=status.digest, warning=None, reason=None)
 
