@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import httpcore
 import msgspec
 import numpy as np
+import pytest
 from following_support import metric, until
 from numpy.typing import NDArray
 from slow_policies import SLOW_AT, laborious
@@ -79,40 +83,62 @@ def check_begun_answer(received: bytes, control: NDArray[np.float32] | None) -> 
     assert control is None or np.array(given, np.float32).tobytes() == control[: len(given)].tobytes()
 
 
-def hear_slowly(server: Server, requests: list[Asked]) -> bytes:
+def connect(server: Server, context: ssl.SSLContext | None) -> socket.socket:
+    """As a client with little room for what it has not read."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(60)
+    connection.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+    return connection if context is None else context.wrap_socket(connection, server_hostname="localhost")
+
+
+def hear_slowly(connection: socket.socket, requests: list[Asked]) -> bytes:
     """All that is answered to a client that pipelines: it reads little while the last forward runs, then the rest."""
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.settimeout(60)
-        connection.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
-        for request in requests[:-2]:
-            connection.sendall(request.bytes)
-            time.sleep(0.05)  # each is answered by a forward of its own, as far as its answers are taken
-        connection.sendall(requests[-2].bytes + requests[-1].bytes)
-        received, ends = b"", time.monotonic() + 0.5
+    for request in requests[:-2]:
+        connection.sendall(request.bytes)
+        time.sleep(0.05)  # each is answered by a forward of its own, as far as its answers are taken
+    connection.sendall(requests[-2].bytes + requests[-1].bytes)
+    received, ends = b"", time.monotonic() + 0.5
+    with contextlib.suppress(
+        ssl.SSLError, ConnectionResetError
+    ):  # a record that stands in another one's place is an end
         while time.monotonic() < ends and (part := connection.recv(4096)):
             received += part
             time.sleep(0.002)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         while part := connection.recv(1 << 20):
             received += part
-        return received
+    return received
 
 
-def test_a_slow_reader_that_pipelines_gets_whole_answers_each_its_own_or_the_connection_ends(
-    start_server: Callable[..., Server], tmp_path: Path
-):
-    folder = laborious(tmp_path, 0)
-    engine, server = Engine.open(folder, device="cpu"), start_server("--model", str(folder))
-    server.wait_ready()
+def hear_all(server: Server, engine: Engine, context: ssl.SSLContext | None) -> tuple[int, int]:
+    """How many late requests were told so, and how many connections ended, of some with ever more to be read before."""
     told, ended = 0, 0
+    for count in range(1, 7):
+        requests = [*(large(engine, seed) for seed in range(count)), late(engine)]
+        with connect(server, context) as connection:
+            statuses = check_whole_answers(hear_slowly(connection, requests), requests)
+        assert statuses[:count] == [200] * len(statuses[:count])
+        told += statuses[count:] == [504]
+        ended += len(statuses) <= count
+    return told, ended
+
+
+@pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "TLS"])
+def test_a_slow_reader_that_pipelines_gets_whole_answers_each_its_own_or_the_connection_ends(
+    start_server: Callable[..., Server], tmp_path: Path, certificate: tuple[Path, Path], over_tls: bool
+):
+    folder, (chain, key), context = laborious(tmp_path, 0), certificate, None
+    tls = ["--certfile", str(chain), "--keyfile", str(key)] if over_tls else []
+    engine, server = Engine.open(folder, device="cpu"), start_server("--model", str(folder), *tls)
+    if over_tls:
+        context = ssl.create_default_context(cafile=str(chain))
+        server.url, server.pool = server.url.replace("http:", "https:"), httpcore.ConnectionPool(context)
+    server.wait_ready()
+    told = ended = 0
     for _ in range(ROUNDS):  # how much the kernel takes differs, and whose turn it is
-        for count in range(1, 7):
-            requests = [*(large(engine, seed) for seed in range(count)), late(engine)]
-            statuses = check_whole_answers(hear_slowly(server, requests), requests)
-            assert statuses[:count] == [200] * len(statuses[:count])
-            told += statuses[count:] == [504]
-            ended += len(statuses) <= count
+        found = hear_all(server, engine, context)
+        told, ended = told + found[0], ended + found[1]
         if told and ended:
             break
     assert told
