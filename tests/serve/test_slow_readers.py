@@ -27,6 +27,8 @@ from carla_mlflow import Engine
 MOST_ROWS = 1024
 """In one forward: what comes behind so many has its own."""
 ROUNDS = 10
+ENDS = (ConnectionResetError, ssl.SSLError)
+"""Of a connection; the second where a record stands in another one's place."""
 LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n", re.IGNORECASE)
 
 
@@ -99,9 +101,7 @@ def hear_slowly(connection: socket.socket, requests: list[Asked]) -> bytes:
         time.sleep(0.05)  # each is answered by a forward of its own, as far as its answers are taken
     connection.sendall(requests[-2].bytes + requests[-1].bytes)
     received, ends = b"", time.monotonic() + 0.5
-    with contextlib.suppress(
-        ssl.SSLError, ConnectionResetError
-    ):  # a record that stands in another one's place is an end
+    with contextlib.suppress(*ENDS):
         while time.monotonic() < ends and (part := connection.recv(4096)):
             received += part
             time.sleep(0.002)
