@@ -20,7 +20,7 @@ from carla_mlflow.mlflow_model import fetch_policy
 from registry.asking import ask, one_at_a_time, registry_uri
 from registry.journal import WRITER, Entry, Link, read_entry
 from registry.lifecycle import ALIASED, ARCHIVED, LEGACY, stage_of
-from registry.listing import UNKNOWN, Listed, choose, listed, say_missing
+from registry.listing import UNKNOWN, Listed, choose, listed, missing
 from registry.policy_version import PolicyVersion, policy_version
 from registry.reference import JOURNAL, Reference
 from registry.versions import is_exact
@@ -100,6 +100,7 @@ class Store:
 
         Raises:
             NotFoundError: it means none.
+            NotOursError: it means one without a semantic version and digest.
         """
         name, value = reference.name, reference.value
         if reference.kind == "version":
@@ -111,7 +112,7 @@ class Store:
         else:
             found = self._chosen(reference)
         if found is None:
-            raise NotFoundError(say_missing(reference, self.listed(reference.name)))
+            raise missing(reference, self.listed(reference.name))
         return found
 
     def _ours(self, get: Callable[[str, str], ModelVersion], name: str, which: str) -> PolicyVersion | None:

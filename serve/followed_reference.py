@@ -11,7 +11,7 @@ import msgspec
 
 from carla_mlflow.artifact import Artifact, open_artifact
 from carla_mlflow.cli import one_line
-from carla_mlflow.errors import ArtifactError, CacheError, NotFoundError, RefusedError, UnreachableError
+from carla_mlflow.errors import ArtifactError, CacheError, NotFoundError, NotOursError, RefusedError, UnreachableError
 from registry.reference import parse_reference
 from serve import metrics
 from serve.arrivals import Arrivals
@@ -168,13 +168,14 @@ class FollowedReference:
         self.answer = msgspec.structs.replace(self.answer, wanted=digest, reason=reason, warning=warning)
 
     def _is_gone(self, error: Exception) -> None:
-        gone = "the registry no longer knows it"
+        lack = error.lack if isinstance(error, NotOursError) else None
+        gone = lack or "the registry no longer knows it"
         if self._warned != gone:  # once a change, not once a look
             log.warning("%s: %s", self._text, gone)
         self._warned = gone
         self._keep(gone)
         if not self.answer.path:
-            self.answer = Status(reason="the registry has no such policy")
+            self.answer = Status(reason=lack or "the registry has no such policy")
             self.refusal = one_line(error)
 
     def _keep(self, warning: str) -> None:
