@@ -98,7 +98,7 @@ class Following:
     def _wanted(self, index: int, answer: Status) -> Status:
         """What the follower says; for a new worker first what this server's other workers serve already."""
         good = read_good(self._slot.folder, index) if self._slot.servings[index] is None else None
-        if good is None or (good.status.digest or "") in self._refusals[index]:
+        if good is None or not good.status.path or (good.status.digest or "") in self._refusals[index]:
             return answer
         return good.status
 
