@@ -9,9 +9,7 @@ which is right once a server has stopped); and the good load's p99 before and du
 from __future__ import annotations
 
 import argparse
-import contextlib
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -37,6 +35,7 @@ from benchmarks.fault_settings import (
     with_small_disk,
 )
 from benchmarks.good_load import OUTCOMES, GoodLoad
+from benchmarks.half_sent import HalfSentHeads
 from benchmarks.hanging_policy import HANGS_AT
 from benchmarks.our_server import READYZ, OurServer
 from benchmarks.slow_clients import ask_unread, hold, long_answer, open_connections
@@ -49,7 +48,8 @@ PAUSE_S = 0.01
 BAD_S = 45.0
 """That a version which kills whoever loads it is in production."""
 SLOW, SLOW_S = 200, 15.0
-HALF_SENT = 1500
+HALF_SENT, NEW_CARS = 1500, 4
+RESTING_CARS, RESTS_S = 50, 1.0
 METRICS = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
@@ -134,24 +134,24 @@ def fill_disk(server: OurServer, _: argparse.Namespace) -> str:
     return f"refused after {told:.1f} s: {ask(server.port, READYZ)[2].decode()[:160]}"
 
 
-def half_sent_heads(server: OurServer, _: argparse.Namespace) -> str:
-    """More heads than the server has files, none of which is ever sent whole; new cars come and ask meanwhile."""
-    began, ends = time.monotonic(), time.monotonic() + SLOW_S
-    connections: list[socket.socket] = []
-    answered = tried = 0
-    while time.monotonic() < ends:
-        if len(connections) < HALF_SENT:
-            connections += open_connections(server.port, 50)
-            for connection in connections[-50:]:
-                with contextlib.suppress(OSError):
-                    connection.send(HEAD)
-        tried += 1
-        answered += server.is_ready()
-        time.sleep(PAUSE_S)
-    for connection in connections:
-        connection.close()
-    seconds = time.monotonic() - began
-    return f"{len(connections):,} half-sent heads; {answered} of {tried} new connections answered in {seconds:.0f} s"
+def half_sent_heads(server: OurServer, options: argparse.Namespace) -> str:
+    """More half-sent heads than the server has files, begun anew when ended; cars that come, and cars that rest."""
+    served = [options.artifact.path]
+    new = GoodLoad(server.port, served, NEW_CARS, PAUSE_S, keep=False)
+    resting = GoodLoad(server.port, served, RESTING_CARS, RESTS_S)
+    with resting, new:
+        with HalfSentHeads(server.port, HALF_SENT) as attack:
+            time.sleep(SLOW_S)
+        began_anew = attack.ended
+    ended = sum(each.anew for each in resting.asked) + resting.count("dropped", 0.0)
+    return (
+        f"{HALF_SENT:,} half-sent heads in {SLOW_S:g} s, begun anew {began_anew:,} times; answered right of cars that "
+        f"connect each time: {_right(new)}; of {RESTING_CARS} that ask once a second: {_right(resting)}, {ended} ended"
+    )
+
+
+def _right(load: GoodLoad) -> str:
+    return f"{load.count('right', 0.0):,} of {len(load.asked):,} (p99 {load.p99_ms(0.0, float('inf')):.0f} ms)"
 
 
 def bad_version(server: OurServer, _: argparse.Namespace) -> str:

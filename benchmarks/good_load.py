@@ -33,22 +33,32 @@ class Asked:
         outcome: `right`: the engine's own bits; `wrong`: other ones; `failed`: another status than 200; `dropped`:
             the connection was there when the request was sent, and ended; `late`: no answer within
             LATE_S; `refused`: no connection.
+        anew: whether the server had ended the connection since the request before.
     """
 
     sent: float
     ended: float
     outcome: str
     text: str = ""
+    anew: bool = False
 
 
 class GoodLoad:
     """A context; `asked` is filled when it is left."""
 
-    def __init__(self, port: int, served: list[Path], connections: int, pause_s: float) -> None:
-        """Args: of the server; the policies that may answer; how many ask at once; the pause before each request."""
+    def __init__(self, port: int, served: list[Path], connections: int, pause_s: float, keep: bool = True) -> None:
+        """Prepares it.
+
+        Args:
+            port: of the server.
+            served: the policies that may answer.
+            connections: how many ask at once.
+            pause_s: before each request.
+            keep: whether a connection is asked on again.
+        """
         spawn = multiprocessing.get_context("spawn")
         self._stop, self._started, self._found = spawn.Event(), spawn.Event(), spawn.SimpleQueue()
-        arguments = (port, served, connections, pause_s, self._started, self._stop, self._found)
+        arguments = (port, served, connections, pause_s, keep, self._started, self._stop, self._found)
         self._process = spawn.Process(target=_ask_on_connections, args=arguments, daemon=True)
         self.asked: list[Asked] = []
 
@@ -81,12 +91,12 @@ class GoodLoad:
 
 
 def _ask_on_connections(
-    port: int, served: list[Path], connections: int, pause_s: float, started: Event, stop: Event, found: Any
+    port: int, served: list[Path], connections: int, pause_s: float, keep: bool, started: Event, stop: Event, found: Any
 ) -> None:
     questions = Questions([open_artifact(each) for each in served])
     asked: list[Asked] = []
     threads = [
-        threading.Thread(target=_ask, args=(port, questions, 7 * number, pause_s, stop, asked))
+        threading.Thread(target=_ask, args=(port, questions, 7 * number, pause_s, keep, stop, asked))
         for number in range(connections)
     ]
     for thread in threads:
@@ -97,14 +107,17 @@ def _ask_on_connections(
     found.put(asked)
 
 
-def _ask(port: int, questions: Questions, index: int, pause_s: float, stop: Event, asked: list[Asked]) -> None:
+def _ask(
+    port: int, questions: Questions, index: int, pause_s: float, keep: bool, stop: Event, asked: list[Asked]
+) -> None:
     connection: socket.socket | None = None
     while not stop.is_set():
         time.sleep(pause_s)
         index = (index + 1) % len(questions.bodies)
         sent, outcome, text, closes = time.monotonic(), "refused", "", True
+        anew = connection is not None and _was_closed(connection)
         try:
-            if connection is not None and _was_closed(connection):
+            if connection is not None and anew:
                 connection.close()
                 connection = None
             connection = connection or socket.create_connection(("127.0.0.1", port), timeout=LATE_S)
@@ -117,8 +130,8 @@ def _ask(port: int, questions: Questions, index: int, pause_s: float, stop: Even
             outcome = "late"
         except (OSError, ValueError) as error:
             text = repr(error)
-        asked.append(Asked(sent, time.monotonic(), outcome, "" if outcome == "right" else text))
-        if closes:
+        asked.append(Asked(sent, time.monotonic(), outcome, "" if outcome == "right" else text, anew))
+        if closes or not keep:
             with contextlib.suppress(OSError, AttributeError):
                 connection.close()  # type: ignore[union-attr]
             connection = None

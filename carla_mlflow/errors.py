@@ -14,6 +14,7 @@ CarlaMlflowError
 ├── DrivingError           a policy can't be driven in an environment, or what is reported of it can't be read
 ├── RegistryError          the registry could not do what was asked
 │   ├── NotFoundError      no such model, version, alias or stage
+│   │   └── NotOursError   MLflow has the version, but without semantic version and digest
 │   └── RefusedError       a rule or a gate says no
 ├── UnreachableError       a registry or a policy server did not answer in time
 ├── ContractError          what drives observes or acts otherwise than the caller was built for
@@ -104,6 +105,18 @@ class RegistryError(CarlaMlflowError):
 
 class NotFoundError(RegistryError):
     """No such model, version, alias or stage."""
+
+
+class NotOursError(NotFoundError):
+    """MLflow has it, but without what makes it one of ours.
+
+    Attributes:
+        lack: what that is, and how it becomes one.
+    """
+
+    def __init__(self, reference: str, lack: str) -> None:
+        super().__init__(f"{reference}: {lack}")
+        self.lack = lack
 
 
 class RefusedError(RegistryError):

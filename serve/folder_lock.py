@@ -17,14 +17,11 @@ LOCK = "in-use.lock"
 
 
 def hold(folder: Path) -> IO[str]:
-    """Says that this process uses a folder, until what is returned is closed; empties it where nobody else does."""
+    """Says that this process uses a folder, made if need be, until what is returned is closed."""
     while True:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # removed as unused since the line above
             file = open(folder / LOCK, "a")  # noqa: SIM115  held for the life of the process
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _empty(folder)
             fcntl.flock(file, fcntl.LOCK_SH)
             if os.fstat(file.fileno()).st_nlink:
                 return file
@@ -36,11 +33,3 @@ def remove_unused(folder: Path) -> None:
     with contextlib.suppress(OSError), open(folder / LOCK, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()

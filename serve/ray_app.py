@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,7 @@ def policy(arguments: dict[str, Any]) -> Application:
         health_check_period_s=1,
         graceful_shutdown_wait_loop_s=0.1,
     )
-    return deployment.bind(environment)
+    return deployment.bind(environment, secrets.token_hex(8))
 
 
 def _settings(environment: dict[str, str]) -> Settings:
@@ -82,16 +83,22 @@ def _settings(environment: dict[str, str]) -> Settings:
 class Replica:
     """One process of the cluster that answers requests."""
 
-    async def __init__(self, environment: dict[str, str]) -> None:  # type: ignore[misc]  # Ray waits for it
-        """Ready when the policy is loaded, verified, in parity and warm. Args: settings as POLICY_ variables."""
+    async def __init__(self, environment: dict[str, str], deployed: str) -> None:  # type: ignore[misc]  # Ray waits for it
+        """Ready when the policy is loaded, verified, in parity and warm.
+
+        Args:
+            environment: settings as POLICY_ variables.
+            deployed: tells one deployment from the next, which may have another contract.
+        """
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         from serve.cluster.node import Node, meeting_folder
         from serve.run_folder import METRICS
 
         settings = _settings(environment)
-        folder = meeting_folder(settings, ray.get_runtime_context().get_node_id())
+        folder = meeting_folder(settings, ray.get_runtime_context().get_node_id(), deployed)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / METRICS)  # read when prometheus_client is imported
         from serve.cluster.asgi import AsgiServer
+        from serve.cluster.ray_contract import keep_contract
         from serve.dispatcher import Dispatcher
         from serve.following.startup import start_filling
         from serve.policy.slot import Slot
@@ -106,11 +113,15 @@ class Replica:
         self._server = AsgiServer(self._dispatcher)
         start_filling(slot, settings, node.status_file)
         await self._until_ready()
+        keep_contract(slot, deployed)
         self._sweeping = asyncio.create_task(self._sweep())
 
     async def _until_ready(self) -> None:
-        ends = time.monotonic() + READY_S
+        began, ends = time.time(), time.monotonic() + READY_S
         while not self._slot.ready:
+            followed = self._slot.followed
+            if followed.refusal and (followed.looked_at or 0.0) > began:  # not what an earlier process was told
+                raise RuntimeError(followed.refusal)
             if time.monotonic() > ends:
                 raise RuntimeError(f"not ready: {self._slot.waits_for}")
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Promoting as a person does: MLflow's own pages, by clicks and typing. The page makes the request, not our client."""
+"""Promoting and registering as a person does: by clicks in MLflow's own pages. The page makes the request."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mlflow.entities import LoggedModel
 from playwright.sync_api import Page, sync_playwright
 from tests_support import ROOT, missing
 
@@ -69,6 +70,33 @@ def set_stage(page: Page, uri: str, name: str, number: str, stage: str) -> dict[
     choice.click()
     with page.expect_response(lambda answer: answer.url.endswith("transition-stage")) as answered:
         page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    assert answered.value.ok
+    return json.loads(answered.value.request.post_data)
+
+
+def promote_model(page: Page, uri: str, name: str, number: str, target: str, new: bool = False) -> dict[str, Any]:
+    """Copies a version into another registered model, by the button on its page; returns the page's request."""
+    _open_version(page, uri, name, number)
+    page.get_by_role("button", name="Promote model").click()
+    return _create_in(page, target, new, "Promote")
+
+
+def register_model(page: Page, uri: str, model: LoggedModel, target: str, new: bool = False) -> dict[str, Any]:
+    """Registers a logged model, by the button on its page; returns the page's request."""
+    page.goto(f"{uri}/#/experiments/{model.experiment_id}/models/{model.model_id}")
+    page.get_by_role("button", name="Register model").click()
+    return _create_in(page, target, new, "Register")
+
+
+def _create_in(page: Page, target: str, new: bool, button: str) -> dict[str, Any]:
+    """Chooses a registered model in the dialog, or types the name of a new one, and confirms."""
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("combobox").click()
+    page.get_by_text("Create New Model" if new else target, exact=True).last.click()
+    if new:
+        dialog.get_by_placeholder("Input a model name").press_sequentially(target)
+    with page.expect_response(lambda answer: answer.url.endswith("model-versions/create")) as answered:
+        dialog.get_by_role("button", name=button, exact=True).click()
     assert answered.value.ok
     return json.loads(answered.value.request.post_data)
 

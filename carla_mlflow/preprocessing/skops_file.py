@@ -37,7 +37,7 @@ HOMES = (
 )
 """Modules whose types may be in a preprocessor. skops trusts all of scikit-learn and scipy, some of which reads files
 that an observation names (HashingVectorizer) or crashes on forged numbers (SVMs, sparse matrices)."""
-_MOST_BYTES, _MOST_SCHEMA_BYTES = 256 * 2**20, 8 * 2**20  # once unpacked; a zip bomb stops here
+_MAX_BYTES, _MAX_SCHEMA_BYTES = 256 * 2**20, 8 * 2**20  # once unpacked; a zip bomb stops here
 
 
 def operators_types(text: str | None = None) -> tuple[str, ...]:
@@ -88,11 +88,11 @@ def load_preprocessor(data: bytes, trusted: Sequence[str] = ()) -> Any:
 def _check_sizes(data: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as members:
         try:
-            check_arrays(members, _MOST_BYTES)
+            check_arrays(members, _MAX_BYTES)
         except ValueError as error:
             raise ArtifactError(f"preprocessor.skops: {error}") from error
-        if members.getinfo("schema.json").file_size > _MOST_SCHEMA_BYTES:
-            raise ArtifactError(f"preprocessor.skops: its schema is larger than {_MOST_SCHEMA_BYTES >> 20} MiB")
+        if members.getinfo("schema.json").file_size > _MAX_SCHEMA_BYTES:
+            raise ArtifactError(f"preprocessor.skops: its schema is larger than {_MAX_SCHEMA_BYTES >> 20} MiB")
 
 
 def _check_homes(data: bytes, allowed: Sequence[str]) -> None:

@@ -52,7 +52,7 @@ def _how_to_evaluate(store: Store, version: PolicyVersion) -> str:
 
 
 def show_list(options: argparse.Namespace) -> int:
-    from registry.rules.listing import say_others
+    from registry.rules.listing import say_others, say_unnamed
 
     store = _store()
     found = {name: store.listed(name) for name in ([options.name] if options.name else store.names())}
@@ -64,6 +64,7 @@ def show_list(options: argparse.Namespace) -> int:
         rows.append(row)
     lines = [table(rows) if versions else _nothing(store)]
     lines += [say_others(name, numbers) for name, numbers in others.items()]
+    lines += [text for name, listed in found.items() if (text := say_unnamed(name, listed.versions))]
     show(options, "\n".join(lines), {"versions": versions, "others": others})
     return DONE
 

@@ -19,7 +19,7 @@ import msgspec
 from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError, UnreachableError
 from registry.moves.apply import carry_out, is_unfinished, late_writes, take_back
 from registry.rules.journal import Entry, Move, chain, next_link, say
-from registry.rules.lifecycle import ALIASED, CANDIDATE, check_expected
+from registry.rules.lifecycle import ALIASED, ARCHIVED, CANDIDATE, check_expected
 from registry.rules.listing import Listed
 from registry.rules.policy_version import PolicyVersion
 from registry.rules.replay import Holders, holders
@@ -114,16 +114,13 @@ def sync(store: Store, name: str, notify: Callable[[Entry], None] = lambda _: No
         journal = holders(entries)
         found = store.listed(name)
         versions = found.versions
-        moves = seen_moves(journal, found.holders, versions)
+        seen = seen_moves(journal, found.holders, versions)
         _say_void(store, name, every, entries)
         late = late_writes(entries, found, time.time())
-        made = [] if moves else _unclaimed(entries, versions)
         if late:
             take_back(store, name, entries, late)
-        elif moves:
+        elif moves := _untold(journal, entries, found, seen):
             _enter(store, name, entries, moves, notify)
-        elif made:
-            _enter_made(store, name, entries, made, notify)
         elif any(version.shown != journal.stage(version.semver) for version in versions):
             store.mirror_stages(name, journal.archived)  # somebody edited the tag, which only tells
         else:
@@ -139,42 +136,34 @@ def _say_void(store: Store, name: str, every: Sequence[Entry], kept: Sequence[En
             store.say_void(name, entry.number)
 
 
-def _unclaimed(entries: Sequence[Entry], versions: Sequence[PolicyVersion]) -> list[PolicyVersion]:
-    """The versions that no entry tells of: MLflow made them, of another model's version."""
+def _untold(journal: Holders, entries: Sequence[Entry], found: Listed, seen: Sequence[SeenMove]) -> list[Move]:
+    """What no entry tells of: versions that MLflow made of another model's, then what people moved in its UI.
+
+    Of an archived version MLflow's copying makes one that says that it is archived too: that stands.
+    """
     claimed = {entry.link.move.version for entry in entries if entry.link and entry.link.move.kind == "register"}
-    return [version for version in versions if version.semver not in claimed]
-
-
-def _enter_made(
-    store: Store,
-    name: str,
-    entries: list[Entry],
-    made: Sequence[PolicyVersion],
-    notify: Callable[[Entry], None],
-) -> None:
-    for version in made:
-        identity = version.identity or version.digest
-        move = Move("register", version.semver, CANDIDATE, None, whoami(), time.time(), MADE_IN_MLFLOW, (), identity)
-        entry = append(store, name, entries, move)
-        if entry is None:  # another watcher wrote it
-            return
-        entries = [*entries, entry]
-        notify(entry)
+    made = [version for version in found.versions if version.semver not in claimed]
+    archived = [(v.semver, ARCHIVED) for v in made if v.stage == ARCHIVED and (v.semver, ARCHIVED) not in seen]
+    register = Move("register", "", CANDIDATE, None, whoami(), time.time(), MADE_IN_MLFLOW)
+    moves = [msgspec.structs.replace(register, version=v.semver, identity=v.identity or v.digest) for v in made]
+    for version, to in [*archived, *seen]:
+        moves.append(Move("seen", version, to, journal.aliases.get(to), register.who, register.when))
+    return moves
 
 
 def _enter(
-    store: Store, name: str, entries: list[Entry], moves: Sequence[SeenMove], notify: Callable[[Entry], None]
+    store: Store, name: str, entries: list[Entry], moves: Sequence[Move], notify: Callable[[Entry], None]
 ) -> None:
-    """Enters all that was moved in MLflow's UI before any of it is mirrored: the mirror wipes out the sign."""
-    seen: list[Entry] = []
-    for version, to in moves:
-        displaced = holders(entries).aliases.get(to)
-        entry = append(store, name, [*entries, *seen], Move("seen", version, to, displaced, whoami(), time.time()))
+    """Enters all that was done in MLflow before any of it is mirrored: the mirror wipes out the sign."""
+    entered: list[Entry] = []
+    for move in moves:
+        entry = append(store, name, [*entries, *entered], move)
         if entry is None:  # another watcher wrote it
             break
-        seen.append(entry)
-    for number, entry in enumerate(seen, 1):
-        carry_out(store, name, [*entries, *seen[:number]])
+        entered.append(entry)
+    for number, entry in enumerate(entered, 1):
+        if is_unfinished(entry):
+            carry_out(store, name, [*entries, *entered[:number]])
         notify(entry)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from carla_mlflow.errors import NotFoundError, NotOursError
 from registry.rules.lifecycle import ALIASED, ARCHIVED
 from registry.rules.policy_version import PolicyVersion, policy_version
-from registry.rules.reference import Reference
+from registry.rules.reference import NAMES, Reference, is_name
 from registry.rules.versions import highest_matching, is_exact
 
 MAX_TOLD = 10
@@ -88,14 +90,34 @@ def say_others(name: str, numbers: list[str]) -> str:
     which = f"version {numbers[0]}" if len(numbers) == 1 else f"versions {', '.join(numbers[-MAX_TOLD:])}"
     return (
         f"MLflow has {which} of {name} without a semantic version and digest of its own, registered in "
-        f"MLflow's own way; if it holds a policy: carla-registry register models:/{name}/{numbers[-1]}"
+        f"MLflow's own way; if it holds a policy: {_register(name, numbers[-1])}"
     )
 
 
-def say_missing(reference: Reference, found: Listed) -> str:
-    """That a reference means nothing, and what there is."""
+def say_unnamed(name: str, versions: list[PolicyVersion]) -> str | None:
+    """That no reference can mean the versions of a model that MLflow's page let somebody call so; None when one can."""
+    if is_name(name) or not versions:
+        return None
+    return (
+        f"no reference means a version of {name!r}, which is no policy name ({NAMES}); under one: "
+        f"{_register(name, versions[-1].number)}"
+    )
+
+
+def _register(name: str, number: str) -> str:
+    """The command that makes a version of MLflow's one of ours."""
+    command = f"carla-registry register {shlex.quote(f'models:/{name}/{number}')}"
+    return command if is_name(name) else f"{command} --name NAME"
+
+
+def missing(reference: Reference, found: Listed) -> NotFoundError:
+    """That a reference means nothing, and what there is; or that what it means is not ours."""
+    meant = {"alias": found.aliases.get(reference.value), "number": reference.value}
+    if (number := meant.get(reference.kind)) in found.others:
+        return NotOursError(str(reference), say_others(reference.name, [str(number)]))
     told = [f"{v.semver} ({', '.join(v.aliases) or v.stage})" for v in found.versions[-MAX_TOLD:]]
     if len(found.versions) > MAX_TOLD:
         told.insert(0, f"{len(found.versions) - MAX_TOLD} older ones")
     text = f"{reference}: there is no such {reference.kind}; {reference.name} has {', '.join(told) or 'no version'}"
-    return f"{text}. {say_others(reference.name, found.others)}" if found.others else text
+    others = f". {say_others(reference.name, found.others)}" if found.others else ""
+    return NotFoundError(text + others)

@@ -19,6 +19,8 @@ Kind = Literal["alias", "version", "range", "stage", "number"]
 
 JOURNAL = ".journal"
 """Ends the name of the registered model that holds a policy's journal."""
+NAMES = "letters, digits, '.', '_' and '-', at most 128"
+"""What a policy's name may hold, for people."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _LEGACY_STAGES = ("none", "staging", "production", "archived")
@@ -36,14 +38,19 @@ class Reference:
         return f"{self.name}{'/' if self.kind in {'stage', 'number'} else '@'}{self.value}"
 
 
+def is_name(name: str) -> bool:
+    """Whether a reference can name it."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> str:
     """The name, when it can be a policy's.
 
     Raises:
         RefusedError: it holds other than letters, digits, '.', '_' and '-', is too long, or a journal's.
     """
-    if not _NAME.fullmatch(name):
-        raise RefusedError(f"{name!r} is no policy name: letters, digits, '.', '_' and '-', at most 128")
+    if not is_name(name):
+        raise RefusedError(f"{name!r} is no policy name: {NAMES}")
     if name.endswith(JOURNAL):
         raise RefusedError(f"{name!r} is no policy name: what ends in {JOURNAL} is the history of a policy")
     return name
@@ -64,7 +71,7 @@ def parse_reference(text: str) -> Reference:
         if _ALIAS.fullmatch(selector):
             return Reference(name, "alias", selector)
     name, slash, selector = bare.rpartition("/")
-    if slash and _NAME.fullmatch(name):
+    if slash and is_name(name):
         if selector.isdigit():
             return Reference(name, "number", selector)
         if selector.lower() in _LEGACY_STAGES:

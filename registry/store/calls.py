@@ -18,11 +18,12 @@ from urllib.parse import urlsplit, urlunsplit
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from carla_mlflow.errors import UnreachableError
+from carla_mlflow.errors import RegistryError, UnreachableError
 from carla_mlflow.flavor.translate_errors import translate
 
 P = ParamSpec("P")
 R = TypeVar("R")
+ELSEWHERE = "have it removed, or let TMPDIR name another folder"
 
 
 def registry_uri() -> str:
@@ -86,7 +87,23 @@ def one_at_a_time(uri: str) -> Iterator[None]:
         yield
         return
     # A name of each user's own: the file of another could not be opened, and its database not written either.
-    name = f"carla-mlflow-{os.getuid()}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
-    with open(Path(tempfile.gettempdir()) / name, "a") as lock:  # released with the file
+    name = f"carla-mlflow-{os.geteuid()}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
+    with open(_own_file(Path(tempfile.gettempdir()) / name)) as lock:  # released with the file
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _own_file(path: Path) -> int:
+    """Opens a file that no other user can: who could, could hold its lock for ever.
+
+    Raises:
+        RegistryError: it can't be had, or is somebody else's.
+    """
+    try:  # no link is followed, and no pipe waited for
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise RegistryError(f"{path}: {error.strerror}; {ELSEWHERE}") from error
+    if os.fstat(opened).st_uid == os.geteuid():
+        return opened
+    os.close(opened)
+    raise RegistryError(f"{path}: belongs to another user; {ELSEWHERE}")

@@ -19,7 +19,7 @@ from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError, Unre
 from carla_mlflow.flavor.model import fetch_policy
 from registry.rules.journal import WRITER, Entry, Link, read_entry
 from registry.rules.lifecycle import ALIASED, ARCHIVED, LEGACY, stage_of
-from registry.rules.listing import UNKNOWN, Listed, choose, listed, say_missing
+from registry.rules.listing import UNKNOWN, Listed, choose, listed, missing
 from registry.rules.policy_version import PolicyVersion, policy_version
 from registry.rules.reference import JOURNAL, Reference
 from registry.rules.versions import is_exact
@@ -100,6 +100,7 @@ class Store:
 
         Raises:
             NotFoundError: it means none.
+            NotOursError: it means one without a semantic version and digest.
         """
         name, value = reference.name, reference.value
         if reference.kind == "version":
@@ -111,7 +112,7 @@ class Store:
         else:
             found = self._chosen(reference)
         if found is None:
-            raise NotFoundError(say_missing(reference, self.listed(reference.name)))
+            raise missing(reference, self.listed(reference.name))
         return found
 
     def _ours(self, get: Callable[[str, str], ModelVersion], name: str, which: str) -> PolicyVersion | None:

@@ -19,9 +19,9 @@ from typing import IO
 
 import msgspec
 
-from serve.folder_lock import hold
+from serve.folder_lock import hold, remove_unused
 from serve.following.follower_process import FollowerProcess
-from serve.run_folder import FOLLOW_FILE, METRICS, worker_file
+from serve.run_folder import FOLLOW_FILE, METRICS, RUN_FOLDER, worker_file
 from serve.settings import Settings
 from serve.telemetry.last_minute import minute_file
 
@@ -32,18 +32,24 @@ _in_use: list[IO[str]] = []
 log = logging.getLogger("serve")
 
 
-def meeting_folder(settings: Settings, node: str) -> Path:
-    """The folder of all processes on this machine that serve alike; made if need be, and empty for the first of them.
+def meeting_folder(settings: Settings, node: str, deployed: str) -> Path:
+    """The folder of all processes on this machine that were deployed together; made if need be.
 
-    It is used from now on until this process ends.
+    It is used from now on until this process ends, and outlives it for what replaces this process: that keeps the
+    contract. What an earlier deployment with the same settings left is removed.
 
     Args:
         settings: of the server.
         node: the cluster's name of this machine.
+        deployed: tells one deployment from the next.
     """
-    told = msgspec.json.encode([settings.to_environment(), os.environ.get("MLFLOW_TRACKING_URI"), node])
-    name = f"carla-serve-{os.getuid()}-{hashlib.sha256(told).hexdigest()[:16]}"
-    folder = Path(tempfile.gettempdir()) / name
+    told = msgspec.json.encode([settings.to_environment(), os.environ.get("MLFLOW_TRACKING_URI")])
+    temporary = Path(tempfile.gettempdir())
+    alike = f"{RUN_FOLDER}{os.getuid()}-{hashlib.sha256(told).hexdigest()[:16]}"
+    folder = temporary / f"{alike}-{deployed}-{node[:16]}"
+    for left in temporary.glob(f"{alike}*"):
+        if left != folder:
+            remove_unused(left)
     folder.mkdir(exist_ok=True, mode=0o700)
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else")

@@ -34,7 +34,7 @@ MAX_GIVEN_UP = 8
 """Downloads that were given up and whose threads did not end: more, and the process is better started again."""
 MB = 1e6
 
-log = logging.getLogger("serve.following.follower")
+log = logging.getLogger("serve.follow")
 
 
 class Arrival:

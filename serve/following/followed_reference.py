@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from carla_mlflow.artifact.artifact import Artifact, open_artifact
-from carla_mlflow.errors import ArtifactError, CacheError, NotFoundError, RefusedError, UnreachableError
+from carla_mlflow.errors import ArtifactError, CacheError, NotFoundError, NotOursError, RefusedError, UnreachableError
 from carla_mlflow.escaping import one_line
 from registry.rules.reference import parse_reference
 from serve.following.arrivals import Arrivals
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from registry.rules.policy_version import PolicyVersion
     from registry.store.store import Store
 
-log = logging.getLogger("serve.following.follower")
+log = logging.getLogger("serve.follow")
 
 
 class FollowedReference:
@@ -64,7 +64,7 @@ class FollowedReference:
         self.answer = told
         self.refusal: str | None = None
         self.is_settled = False
-        self._warned = ""
+        self._warned = self._unusable = ""
         self._other: str | None = None
         if self._is_immutable() and not told.path and (remembered := self._remembered()):
             self.answer, self.is_settled = remembered, bool(self._pin)
@@ -168,13 +168,14 @@ class FollowedReference:
         self.answer = msgspec.structs.replace(self.answer, wanted=digest, reason=reason, warning=warning)
 
     def _is_gone(self, error: Exception) -> None:
-        gone = "the registry no longer knows it"
+        lack = error.lack if isinstance(error, NotOursError) else None
+        gone = lack or "the registry no longer knows it"
         if self._warned != gone:  # once a change, not once a look
             log.warning("%s: %s", self._text, gone)
         self._warned = gone
         self._keep(gone)
         if not self.answer.path:
-            self.answer = Status(reason="the registry has no such policy")
+            self.answer = Status(reason=lack or "the registry has no such policy")
             self.refusal = one_line(error)
 
     def _keep(self, warning: str) -> None:
@@ -192,7 +193,9 @@ class FollowedReference:
         try:
             open_artifact(Path(status.path or ""), status.digest)
         except (ArtifactError, OSError) as error:
-            log.error("the cached copy can't be used: %s", one_line(error))
+            if self._unusable != (unusable := one_line(error)):  # once a change, not once a look
+                log.error("the cached copy can't be used: %s", unusable)
+            self._unusable = unusable
             return None
         return msgspec.structs.replace(status, wanted=status.digest, warning=None, reason=None)
 

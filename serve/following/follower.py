@@ -41,7 +41,7 @@ MAX_WAIT_S = 30.0
 MAX_ASKED = 32
 """Questions to the registry that go on after their deadline; more, and this process is better started again."""
 
-log = logging.getLogger("serve.following.follower")
+log = logging.getLogger("serve.follow")
 
 
 class Follower:

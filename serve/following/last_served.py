@@ -19,7 +19,10 @@ log = logging.getLogger("serve")
 
 
 class Good(msgspec.Struct, frozen=True):
-    """What a reference is served as in this server, and the contract that it keeps until it is started again."""
+    """What a reference is served as in this server, and the contract that it keeps until it is started again.
+
+    The status is empty where only the contract is known: by another machine of a cluster.
+    """
 
     status: Status
     contract: str
@@ -46,9 +49,14 @@ def remember(settings: Settings, reference: str, status: Status) -> None:
         log.warning("the next start will need the registry: %s", one_line(error))
 
 
+def good_file(folder: Path, index: int) -> Path:
+    """Where a server's processes tell each other what reference `index` is served as."""
+    return folder / f"good-{index}.json"
+
+
 def read_good(folder: Path, index: int) -> Good | None:
     """What reference `index` is served as in this server, where a worker got it to serve already."""
-    return read_file(folder / f"good-{index}.json", Good)
+    return read_file(good_file(folder, index), Good)
 
 
 def agree(folder: Path, index: int, status: Status, contract: str) -> bool:
@@ -62,7 +70,7 @@ def agree(folder: Path, index: int, status: Status, contract: str) -> bool:
         if good is not None and good.contract != contract:
             return False
         if good is None or good.status != status:
-            write_file(folder / f"good-{index}.json", Good(status, contract))
+            write_file(good_file(folder, index), Good(status, contract))
         return True
 
 

@@ -28,6 +28,7 @@ from serve.following.attempts import Attempts, Record
 from serve.following.memory_left import anonymous_memory, memory_left
 from serve.policy.loading import Failure, load
 from serve.policy.serving import Serving
+from serve.run_folder import worker_states
 from serve.settings import Settings
 from serve.telemetry.log_setup import start_logging
 
@@ -56,8 +57,10 @@ class Watch:
         needs: bytes that loading took, at most.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._left, self._workers = int((1 - SPARE) * memory_left()), settings.workers
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        """Args: of the server; its folder, where those that a cluster started are counted too."""
+        self._left = int((1 - SPARE) * memory_left())
+        self._workers = max(settings.workers, len(worker_states(folder)))
         self._load_timeout_s = settings.load_timeout_s
         self._ends, self._base, self.needs = time.monotonic() + START_S, 0, 0
 
@@ -96,7 +99,7 @@ def find_failure(path: Path, digest: str | None, settings: Settings, folder: Pat
     known = attempts.read()
     if known.wait_s:
         return crash(known, known.wait_s)
-    watch, how = Watch(settings), _how(settings)
+    watch, how = Watch(settings, folder), _how(settings)
     try:
         if not known.deaths and known.loads == how:
             watch.check(0, known.needs)

@@ -20,6 +20,8 @@ from serve.telemetry import metrics
 
 LOOK_S = 0.025
 """How often a worker looks whether the follower's file has changed."""
+HINDERED_S = 1.0
+"""Between two tries while this machine hinders it."""
 
 log = logging.getLogger("serve")
 
@@ -33,17 +35,25 @@ class Following:
         self._status_file = status_file
         self._seen: tuple[int, int] | None = None
         self._loads: dict[str, Load] = {}
+        self._hindered: int | None = None
         self._refusals = [Refusals() for _ in slot.references]
 
     def run(self) -> None:
         """Goes on for ever."""
         while True:
-            try:
-                self.step()
-            except OSError:  # a disk that is full; what is served goes on
+            time.sleep(LOOK_S if self.try_step() else HINDERED_S)
+
+    def try_step(self) -> bool:
+        """As `step`; whether nothing of this machine hindered it, a full disk say. What is served goes on."""
+        try:
+            self.step()
+        except OSError as error:
+            if self._hindered != error.errno:  # once a change, not once a try
                 log.exception("following failed; trying again")
-                time.sleep(1)
-            time.sleep(LOOK_S)
+            self._hindered = error.errno
+            return False
+        self._hindered = None
+        return True
 
     def step(self) -> None:
         """Looks once, and does what can be done at once."""
@@ -89,7 +99,7 @@ class Following:
     def _wanted(self, index: int, answer: Status) -> Status:
         """What the follower says; for a new worker first what this server's other workers serve already."""
         good = read_good(self._slot.folder, index) if self._slot.servings[index] is None else None
-        if good is None or (good.status.digest or "") in self._refusals[index]:
+        if good is None or not good.status.path or (good.status.digest or "") in self._refusals[index]:
             return answer
         return good.status
 
@@ -103,8 +113,8 @@ class Following:
         elif load.given_up:  # its thread goes on; a second one would not help
             return
         elif isinstance(load.outcome, Serving):
-            del self._loads[digest]
             self._take(index, wanted, load.outcome)
+            del self._loads[digest]  # afterwards: where a full disk hinders that, it is not loaded again at each try
         elif isinstance(load.outcome, Failure):
             del self._loads[digest]
             self._refuse(index, wanted, load.outcome)

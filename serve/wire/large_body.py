@@ -12,7 +12,7 @@ LARGE_BYTES = 64 * 1024
 """From this size on it is worth it."""
 MAPPED_BYTES = 4 * 1024 * 1024
 """From this size on memory comes from the kernel, and goes back to it with the request."""
-_MOST_AT_ONCE = 256 * 1024
+_MAX_AT_ONCE = 256 * 1024
 _HUGE_PAGES_FROM = 2 * 1024 * 1024
 """A huge page is asked for when as much has come: before, a client that sends one byte would cost one."""
 
@@ -35,7 +35,7 @@ class LargeBody:
 
     def space(self) -> memoryview:
         """Where the next bytes belong; not empty before the body is whole."""
-        return self._room[self._got : self._got + _MOST_AT_ONCE]
+        return self._room[self._got : self._got + _MAX_AT_ONCE]
 
     def took(self, count: int) -> bool:
         """So many bytes were written there; whether the body is whole."""

@@ -14,7 +14,8 @@ from torch import nn
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError
 from carla_mlflow.preprocessing.beside_graph import OutOfGraph
-from carla_mlflow.preprocessing.skops_file import check_fitted, dump_preprocessor
+from carla_mlflow.preprocessing.fitted import check_fitted
+from carla_mlflow.preprocessing.skops_file import dump_preprocessor
 from carla_mlflow.preprocessing.translation import Untranslatable, translate
 from training_export.graphs.graph import Flatten
 from training_export.sources.trained import Arrays, flatten

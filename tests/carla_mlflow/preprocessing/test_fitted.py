@@ -11,7 +11,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, Normalizer, PolynomialFeatures, StandardScaler
 
 from carla_mlflow.errors import ExportError
-from carla_mlflow.preprocessing.skops_file import check_fitted
+from carla_mlflow.preprocessing.fitted import check_fitted
 
 RNG = np.random.default_rng(0)
 FITTED_ON = RNG.normal([5, 0, 100, 7], [3, 1e-3, 50, 1], (200, 4))

@@ -9,7 +9,7 @@ import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from carla_mlflow.errors import ExportError
-from carla_mlflow.preprocessing.translation import Normalise
+from carla_mlflow.preprocessing.modules import Normalise
 
 
 class Standing(gymnasium.Env[Any, Any]):

@@ -11,7 +11,8 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 
-from carla_mlflow.preprocessing.translation import Normalise, translate
+from carla_mlflow.preprocessing.modules import Normalise
+from carla_mlflow.preprocessing.translation import translate
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

@@ -1,23 +1,22 @@
-"""Versions that MLflow's own button, function or copy made: told, made ours, and then like any other."""
+"""Versions that MLflow's own button or function made: told, made ours, and then like any other."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import mlflow
 import pytest
-from registry_policies import NAME, cache_folder, changed, enter, example, registered, roll_back, to_production
+from registry_policies import NAME, cache_folder, changed, enter, example, registered, to_production
 from tests_support import run_command
 
 from carla_mlflow.artifact.artifact import open_artifact
-from carla_mlflow.errors import NotFoundError
+from carla_mlflow.errors import NotFoundError, NotOursError
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run
 from registry.moves.registration import register
 from registry.moves.sync import sync
-from registry.rules.journal import problems
 from registry.rules.reference import parse_reference
-from registry.store.cache import fetch_to_cache
 from registry.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
@@ -66,6 +65,19 @@ def test_the_same_artifact_registered_again_by_hand_is_the_same_version(store: S
     assert store.resolve(parse_reference(f"{NAME}@0.1.0")).stage == "production"
 
 
+def test_the_command_that_is_told_is_for_the_version_that_was_asked_for(store: Store, tmp_path: Path):
+    client = mlflow.MlflowClient()
+    client.create_registered_model("byhand")
+    for _ in range(3):
+        client.create_model_version("byhand", str(tmp_path))
+    client.set_registered_model_alias("byhand", "production", "1")
+    for reference, number in {"byhand@production": 1, "byhand/2": 2}.items():
+        with pytest.raises(NotOursError, match=f"^{reference}: MLflow has version {number} of .*/byhand/{number}$"):
+            store.resolve(parse_reference(reference))
+    with pytest.raises(NotFoundError, match=r"byhand@staging: there is no such alias.*versions 1, 2, 3 of byhand"):
+        store.resolve(parse_reference("byhand@staging"))
+
+
 def test_what_holds_no_policy_is_not_made_one(store: Store, tmp_path: Path):
     mlflow.MlflowClient().create_registered_model("other")
     mlflow.MlflowClient().create_model_version("other", str(tmp_path))
@@ -73,36 +85,20 @@ def test_what_holds_no_policy_is_not_made_one(store: Store, tmp_path: Path):
         register(store, "models:/other/1", cache_folder())
 
 
-def test_a_version_copied_into_another_model_is_journalled_and_served_by_its_digest(store: Store, tmp_path: Path):
-    first, second = registered(store, tmp_path, "0.1.0", "0.2.0")
-    client = mlflow.MlflowClient()
-    for version in (first, second):
-        client.copy_model_version(version.uri, "cars")
-    state = sync(store, "cars")
-    assert [(e.move.kind, e.move.version) for e in state.entries] == [("register", "0.1.0"), ("register", "0.2.0")]
-    assert "no entry told of it" in run_command("carla-registry", "history", "cars").out
-    assert problems(state.entries) == []
-    client.set_registered_model_alias("cars", "production", "1")
-    resolved = store.resolve(parse_reference("cars@production"))
-    assert (resolved.semver, resolved.digest) == ("0.1.0", first.digest)
-    assert fetch_to_cache(store, resolved, cache_folder()).digest == first.digest
-    to_production(store, "0.2.0", name="cars")
-    assert roll_back(store, name="cars").version.semver == "0.1.0"
-    assert len(sync(store, NAME).entries) == 2  # where they were copied from nothing has moved
-
-
-def test_a_copy_under_a_version_that_is_another_artifact_drives_nowhere(store: Store, tmp_path: Path):
-    enter(store, changed(tmp_path, "0.1.0", description="one"), "cars")
-    other, _ = enter(store, changed(tmp_path, "0.1.0", description="other"))
-    client = mlflow.MlflowClient()
-    client.copy_model_version(other.uri, "cars")
-    client.set_registered_model_alias("cars", "production", "2")
-    with pytest.raises(NotFoundError, match="version 2 of cars without a semantic version and digest of its own"):
-        store.resolve(parse_reference("cars@production"))
-    assert store.resolve(parse_reference("cars@0.1.0")).number == "1"
-    assert sync(store, "cars").holder("production") == "MLflow version 2"
-    version, new = register(store, "models:/cars/2", cache_folder(), bump="auto")
-    assert (version.semver, new) == ("0.1.1", True)
+def test_a_model_whose_name_no_reference_can_mean_is_told_with_the_command_that_gives_its_versions_one(
+    store: Store, tmp_path: Path
+):
+    (version,) = registered(store, tmp_path, "0.1.0")
+    mlflow.MlflowClient().copy_model_version(version.uri, "my cars")
+    assert by_hand("my cars", changed(tmp_path, "0.2.0")) == "2"
+    *_, lacking, nameless = run_command("carla-registry", "list").out.splitlines()
+    assert lacking.endswith("carla-registry register 'models:/my cars/2' --name NAME")
+    assert nameless.endswith("carla-registry register 'models:/my cars/1' --name NAME")
+    for told in (nameless, lacking):
+        done = run_command(*shlex.split(told[told.index("carla-registry") :].replace("NAME", "cars")))
+        assert done.code == 0, done.err
+    assert store.resolve(parse_reference("cars@0.1.0")).digest == version.digest
+    assert store.resolve(parse_reference("cars@0.2.0")).semver == "0.2.0"
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow_ui import open_browser, set_alias, set_stage
+from mlflow_ui import set_alias, set_stage
 from playwright.sync_api import Page
 from registry_policies import enter, to_stage
 from tests_support import Server, example_as
@@ -29,20 +29,6 @@ pytestmark = [
 ]
 OBSERVATIONS = {"observations": [{"speed": 6, "steering": 0, "sensors": [0.5] * 12}]}
 FOLLOWS_WITHIN_S = 10.0
-
-
-@pytest.fixture(scope="module")
-def mlflow_server(start_mlflow: Callable[..., MlflowServer]) -> Iterator[MlflowServer]:
-    server = start_mlflow("sqlite")
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A fresh profile each time: MLflow's UI remembers its switches."""
-    with open_browser() as opened:
-        yield opened
 
 
 @dataclass

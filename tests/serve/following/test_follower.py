@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import pytest
 from following_support import Registry, out_of_parity, until_true
 from registry_proxy import RegistryProxy
@@ -14,6 +15,7 @@ from benchmarks.dripping import DrippingRegistry
 from benchmarks.two_policies import NAME
 from registry.store.cache import default_cache, partial_folders
 from serve.following.follower import Follower
+from serve.following.last_served import remember
 from serve.run_folder import Followed
 from serve.settings import Settings
 
@@ -133,3 +135,65 @@ def test_what_nobody_wants_any_more_is_forgotten_when_it_is_silent_or_here(regis
         until_true(lambda: follower._arrivals.get(digest).outcome, 60)
         follower.look()
         assert follower._arrivals.get(digest) is None
+
+
+def said(caplog: pytest.LogCaptureFixture, level: str = "WARNING") -> list[str]:
+    """What was logged so since it was asked last."""
+    found = [record.getMessage() for record in caplog.records if record.levelname == level]
+    caplog.clear()
+    return found
+
+
+def test_an_outage_is_said_once_however_often_one_looks_and_the_next_one_again(
+    registry, aliases, tmp_path, monkeypatch, caplog
+):
+    with RegistryProxy(registry.server.uri) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
+        follower = follower_of(tmp_path, *aliases)
+        look_until(follower, all_here)
+        said(caplog)
+        for _outage in range(2):
+            proxy.mood = "500"
+            looks = [follower.look() for _ in range(4)]
+            assert [followed.registry for followed in looks] == ["unreachable"] * 4
+            [line] = said(caplog)
+            assert line.startswith(f"{NAME}@{aliases[0]}: ")
+            proxy.mood = "pass"
+            assert follower.look().registry == "ok"
+            assert said(caplog) == []
+
+
+def test_a_reference_that_the_registry_no_longer_knows_is_said_once_a_change_in_a_line_without_versions(
+    registry, aliases, tmp_path, caplog
+):
+    alias = aliases[0]
+    follower = follower_of(tmp_path, *aliases)
+    look_until(follower, all_here)
+    said(caplog)
+    for _change in range(2):
+        mlflow.MlflowClient().delete_registered_model_alias(NAME, alias)
+        looks = [follower.look() for _ in range(4)]
+        assert said(caplog) == [f"{NAME}@{alias}: the registry no longer knows it"]
+        assert {followed.answers[0].version for followed in looks} == {"1.0.0"}
+        registry.point(alias, "1")
+        assert follower.look().answers[0].warning is None
+        assert said(caplog) == []
+
+
+def test_a_damaged_copy_that_an_outage_keeps_from_being_fetched_again_is_said_once(
+    registry, aliases, tmp_path, monkeypatch, caplog
+):
+    with RegistryProxy(registry.server.uri) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
+        before = follower_of(tmp_path, aliases[0])
+        [answer] = look_until(before, all_here).answers
+        remember(Settings(model=NAME), f"{NAME}@{aliases[0]}", answer)
+        (Path(answer.path) / "model.onnx").write_bytes(b"damaged")
+        proxy.mood = "500"
+        (tmp_path / "next").mkdir()
+        follower = follower_of(tmp_path / "next", aliases[0])
+        assert [follower.look().answers[0].path for _ in range(4)] == [None] * 4
+        [line] = said(caplog, "ERROR")
+        assert line.startswith("the cached copy can't be used: model.onnx")
+        proxy.mood = "pass"
+        look_until(follower, all_here)

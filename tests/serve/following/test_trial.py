@@ -27,7 +27,7 @@ from serve.following.trial import find_failure, load_carefully
 from serve.policy.loading import Failure, Load
 from serve.policy.serving import Serving
 from serve.policy.slot import Slot
-from serve.run_folder import write_file
+from serve.run_folder import WorkerState, worker_file, write_file
 from serve.settings import Settings
 
 GOOD = small_policy("1.0.0", 1)
@@ -109,6 +109,17 @@ def test_a_version_that_does_not_fit_into_the_memory_of_all_workers_is_refused(s
     assert failure.kind == "memory"
     assert f"needs {many.workers} × " in failure.reason
     assert "MB of memory are left" in failure.reason
+
+
+def test_those_that_a_cluster_started_on_this_machine_are_counted_as_workers(settings: Settings, tmp_path: Path):
+    large = too_large(GOOD, "2.0.0")
+    path = write(large, tmp_path)
+    count = 2 + memory_left() // (1 << 27)
+    for pid in range(count):
+        write_file(worker_file(tmp_path, pid), WorkerState())
+    failure = find_failure(path, large.digest, settings, tmp_path)
+    assert failure.kind == "memory"
+    assert f"needs {count} × " in failure.reason
 
 
 LOADER = """

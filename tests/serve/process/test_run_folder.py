@@ -85,7 +85,7 @@ MEETING = """
 import sys, time
 from serve.cluster.node import meeting_folder
 from serve.settings import Settings
-print(meeting_folder(Settings(model="mine@production"), "node"), flush=True)
+print(meeting_folder(Settings(model="mine@production"), "node", "first"), flush=True)
 time.sleep(60)
 """
 
@@ -110,20 +110,24 @@ def test_counters_that_can_not_be_added_up_stay_where_they_are(tmp_path: Path, m
     assert total == 5.0
 
 
-def test_who_meets_on_a_node_where_nobody_is_left_decides_on_the_contract_anew(tmp: Path):
+def test_on_a_node_a_contract_outlives_processes_until_the_next_deployment(tmp: Path):
     first = subprocess.Popen([sys.executable, "-c", MEETING], stdout=subprocess.PIPE, text=True)
     folder = Path(first.stdout.readline().strip())
     assert agree(folder, 0, Status(digest="one"), "a contract")
     assert (folder / METRICS).is_dir()
-    second = subprocess.Popen([sys.executable, "-c", MEETING], stdout=subprocess.PIPE, text=True)
-    assert Path(second.stdout.readline().strip()) == folder
     first.kill()
     first.wait()
-    assert read_good(folder, 0).contract == "a contract"  # the second is still there
-    second.send_signal(signal.SIGTERM)
-    second.wait()
-    assert meeting_folder(Settings(model="mine@production"), "node") == folder
-    assert read_good(folder, 0) is None
-    assert agree(folder, 0, Status(digest="two"), "another contract")
-    for process in (first, second):
+    replacing = subprocess.Popen([sys.executable, "-c", MEETING], stdout=subprocess.PIPE, text=True)
+    assert Path(replacing.stdout.readline().strip()) == folder
+    assert read_good(folder, 0).contract == "a contract"
+    other = meeting_folder(Settings(model="mine@production"), "node", "second")
+    assert other != folder
+    assert read_good(folder, 0).contract == "a contract"  # its process is still there
+    assert agree(other, 0, Status(digest="two"), "another contract")
+    replacing.send_signal(signal.SIGTERM)
+    replacing.wait()
+    meeting_folder(Settings(model="mine@production"), "node", "third")
+    assert not folder.exists()
+    assert other.exists()
+    for process in (first, replacing):
         process.stdout.close()

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from tests_support import Server
 
+from benchmarks.half_sent import HalfSentHeads
 from benchmarks.wrk import http_request
 
 Start = Callable[..., Server]
@@ -120,6 +121,22 @@ def test_when_no_more_files_can_be_opened_half_sent_requests_make_room_and_idle_
             assert server.get("/readyz").status == 200  # which reads files
         assert all(ask(car) for car in cars)
         assert "no room for another connection" in server.log.read_text()
+
+
+def test_half_sent_requests_that_begin_anew_as_soon_as_they_are_ended_keep_no_car_waiting(
+    start_server: Start, example: Path
+):
+    server = start_server("--model", str(example))
+    server.wait_ready()
+    [worker] = workers(server)
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (256, 256))
+    with open_connections(server, 20) as cars, HalfSentHeads(int(server.url.rpartition(":")[2]), 400) as attack:
+        for ended in range(400, 4000, 100):  # there is no room from the first on
+            wait_for(lambda ended=ended: attack.ended > ended)
+            assert all(ask(car) for car in cars)
+            with open_connections(server, 1):
+                pass
+    assert "no room for another connection" in server.log.read_text()
 
 
 def test_a_server_may_open_as_many_files_as_the_machine_lets_it(start_server: Start, example: Path):

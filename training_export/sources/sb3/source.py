@@ -13,7 +13,7 @@ from torch import nn
 
 from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
 from carla_mlflow.errors import CardError, ExportError
-from carla_mlflow.preprocessing.translation import Normalise
+from carla_mlflow.preprocessing.modules import Normalise
 from training_export.graphs.graph import PolicyGraph
 from training_export.sources.draft import ActionDraft, CardDraft, complete
 from training_export.sources.sb3.answer import Answer

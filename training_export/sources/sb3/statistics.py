@@ -18,7 +18,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
 from carla_mlflow.errors import ExportError
-from carla_mlflow.preprocessing.translation import Normalise
+from carla_mlflow.preprocessing.modules import Normalise
 from training_export.sources.spaces import SINGLE
 from training_export.sources.untrusted import read_pickle, read_pickled
 

@@ -1,0 +1,73 @@
+"""An attack that costs nothing: heads that are sent by half and never whole, each begun anew as soon as it is ended."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import resource
+import select
+import socket
+from multiprocessing.synchronize import Event
+from typing import Any
+
+HALF_A_HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+LOOK_S = 0.05
+_OVER = select.EPOLLIN | select.EPOLLRDHUP
+
+
+class HalfSentHeads:
+    """A context: another process holds so many half-sent heads, and opens each again at once that the server ends."""
+
+    def __init__(self, port: int, count: int) -> None:
+        """Args: of 127.0.0.1; how many connections at any moment."""
+        spawn = multiprocessing.get_context("spawn")
+        self._stop, self._ended = spawn.Event(), spawn.Value("q", 0)
+        self._process = spawn.Process(target=_attack, args=(port, count, self._stop, self._ended), daemon=True)
+
+    @property
+    def ended(self) -> int:
+        """How many of them the server has ended, each of which was begun anew."""
+        return int(self._ended.value)
+
+    def __enter__(self) -> HalfSentHeads:
+        self._process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._process.join()
+        if self._process.exitcode:
+            raise RuntimeError(f"the attack ended with exit code {self._process.exitcode}; see above")
+
+
+def _attack(port: int, count: int, stop: Event, ended: Any) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    poll, held = select.epoll(), dict[int, socket.socket]()
+    while not stop.is_set():
+        while len(held) < count and (begun := _begin(port)) is not None:
+            held[begun.fileno()] = begun
+            poll.register(begun, select.EPOLLOUT | _OVER)
+        for number, event in poll.poll(LOOK_S):
+            if event == select.EPOLLOUT:
+                with contextlib.suppress(OSError):  # over already: said at the next look
+                    held[number].send(HALF_A_HEAD)
+                poll.modify(number, _OVER)
+            else:
+                poll.unregister(number)
+                held.pop(number).close()
+                ended.value += 1
+
+
+def _begin(port: int) -> socket.socket | None:
+    """A connection that is being opened; None while the machine has no port left for it."""
+    begun = socket.socket()
+    begun.setblocking(False)
+    try:
+        begun.connect(("127.0.0.1", port))
+    except BlockingIOError:
+        return begun
+    except OSError:
+        begun.close()
+        return None
+    return begun

@@ -1,0 +1,198 @@
+"""Under Ray, an application keeps its contract until it is deployed anew; what crashes never drives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpcore
+import msgspec
+import psutil
+import pytest
+from following_support import Registry, of_other_contract, until_true
+
+from benchmarks.bad_policies import crashing
+from benchmarks.free_port import free_port
+from benchmarks.two_policies import NAME
+from serve.run_folder import RUN_FOLDER, ready_workers, worker_states
+
+ray = pytest.importorskip("ray")
+mark = pytest.mark
+pytestmark = [mark.filterwarnings("ignore"), mark.cluster, mark.slow, mark.timeout(600), mark.xdist_group("ray")]
+JSON = {"Host": "localhost", "Content-Type": "application/json"}
+REPLICAS, ASKED = 2, 20
+"""Requests enough for each replica to get some."""
+
+
+@dataclass
+class Cluster:
+    """Where Ray's proxy answers, and where replicas meet."""
+
+    url: str
+    tmp: Path
+    nodes: Any
+
+    def add_node(self) -> Any:
+        return self.nodes.add_node(num_cpus=1, env_vars={"TMPDIR": str(self.tmp)})
+
+    def folders(self) -> set[Path]:
+        """In which replicas of one application and node meet."""
+        return set(self.tmp.glob(f"{RUN_FOLDER}*"))
+
+
+class Application:
+    """One that follows an alias of its own, on this machine alone."""
+
+    def __init__(self, url: str, name: str, num_cpus: float) -> None:
+        self.url, self.name, self.num_cpus = f"{url}/{name}", name, num_cpus
+
+    def deploy(self) -> None:
+        """As `serve run` does, beside what runs under this name."""
+        from ray import serve
+
+        from serve.ray_app import policy
+
+        arguments = {"model": f"{NAME}@{self.name}", "poll_s": 0.5, "min_replicas": REPLICAS, "max_replicas": REPLICAS}
+        serve.run(policy({**arguments, "num_cpus": self.num_cpus}), name=self.name, route_prefix=f"/{self.name}")
+
+    def kill(self) -> None:
+        """Its replicas, all at once; Ray starts others."""
+        processes = self.replicas()
+        assert len(processes) == REPLICAS
+        for process in processes:
+            process.send_signal(signal.SIGKILL)
+
+    def replicas(self) -> list[psutil.Process]:
+        """Those processes of this user that Ray named after the application."""
+        named = f"ray::ServeReplica:{self.name}:policy"
+        found = [(each, each.info["cmdline"] or [""]) for each in psutil.process_iter(["cmdline"])]
+        return [process for process, command in found if command[0].startswith(named)]
+
+    def versions(self) -> set[str]:
+        """That answer now."""
+        return {self.ask() for _ in range(ASKED)}
+
+    def ask(self) -> str:
+        body = msgspec.json.encode({"observations": [{"state": [0.1] * 16}]})
+        answer = httpcore.request("POST", f"{self.url}/predict", headers=JSON, content=body)
+        return str(msgspec.json.decode(answer.content)["version"] if answer.status == 200 else answer.status)
+
+    def warns(self, text: str) -> bool:
+        return text in httpcore.request("GET", f"{self.url}/readyz").content.decode()
+
+
+@pytest.fixture(scope="module")
+def cluster(filled: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Of one node with one core; its processes find the registry."""
+    from ray import cluster_utils, serve
+
+    before, port = dict(os.environ), free_port()
+    os.environ["MLFLOW_TRACKING_URI"] = filled.server.uri
+    os.environ["POLICY_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["RAY_TMPDIR"] = tempfile.gettempdir()  # a short path, since its sockets lie there
+    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
+    nodes = cluster_utils.Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        ray.init(address=nodes.address, log_to_driver=False)
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        yield Cluster(f"http://127.0.0.1:{port}", Path(os.environ["TMPDIR"]), nodes)
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+        nodes.shutdown()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture
+def started(cluster: Cluster, registry: Registry) -> Iterator[Callable[[str], Application]]:
+    """Starts an application under a name, which is its alias too; it serves 1.0.0."""
+    from ray import serve
+
+    running: list[Application] = []
+
+    def start(name: str, num_cpus: float = 0.5) -> Application:
+        registry.point(name, "1")
+        application = Application(cluster.url, name, num_cpus)
+        application.deploy()
+        running.append(application)
+        assert application.versions() == {"1.0.0"}
+        return application
+
+    yield start
+    for application in running:
+        serve.delete(application.name)
+
+
+@pytest.mark.parametrize("version", ["9.5.0", "9.5.1"])
+def test_an_application_that_comes_after_another_takes_a_new_contract(started: Any, registry: Registry, version: str):
+    from ray import serve
+
+    application = started(f"after-{version[-1]}")
+    if version == "9.5.1":
+        application.kill()
+    serve.delete(application.name)
+    registry.point(application.name, registry.publish(of_other_contract(registry.artifacts[1], version)))
+    application.deploy()
+    assert application.versions() == {version}
+
+
+def test_an_application_keeps_its_contract_until_it_is_deployed_anew(started: Any, registry: Registry):
+    application = started("kept")
+    registry.point("kept", registry.publish(of_other_contract(registry.artifacts[1], "9.6.0")))
+    until_true(lambda: application.warns("another contract"), 60)
+    assert application.versions() == {"1.0.0"}
+    application.deploy()
+    until_true(lambda: application.versions() == {"9.6.0"}, 60)
+
+
+def test_what_replaces_killed_replicas_keeps_the_contract_and_is_counted(
+    started: Any, registry: Registry, cluster: Cluster
+):
+    others = cluster.folders()
+    application = started("replaced")
+    [folder] = cluster.folders() - others
+    registry.point("replaced", registry.publish(of_other_contract(registry.artifacts[1], "9.7.0")))
+    until_true(lambda: application.warns("another contract"), 60)
+    before = {process.pid for process in application.replicas()}
+    application.kill()
+    until_true(lambda: len({process.pid for process in application.replicas()} - before) == REPLICAS, 60)
+    until_true(lambda: application.versions() == {"1.0.0"}, 60)
+    until_true(lambda: ready_workers(folder) == len(worker_states(folder)) == REPLICAS)
+
+
+def test_a_node_that_comes_later_serves_no_other_contract(started: Any, registry: Registry, cluster: Cluster):
+    other = cluster.add_node()
+    application = started("wide", num_cpus=1)
+    registry.point("wide", registry.publish(of_other_contract(registry.artifacts[1], "9.9.0")))
+    until_true(lambda: application.warns("another contract"), 60)
+    before = cluster.folders()
+    cluster.nodes.remove_node(other)
+    other = cluster.add_node()
+    until_true(lambda: kinds_refused(cluster.folders() - before) == {"contract"}, 60)
+    until_true(lambda: application.versions() == {"1.0.0"}, 60)
+    cluster.nodes.remove_node(other)
+
+
+def kinds_refused(folders: set[Path]) -> set[str]:
+    """By replicas that meet there."""
+    return {refused.kind for folder in folders for state in worker_states(folder) for refused in state.refused}
+
+
+def test_a_version_that_kills_who_loads_it_kills_no_replica_and_is_said_to(started: Any, registry: Registry):
+    application = started("crash")
+    before = {process.pid for process in application.replicas()}
+    registry.point("crash", registry.publish(crashing(registry.artifacts[1], "9.8.0")))
+    until_true(lambda: application.warns("killed the process that tried (SIGSEGV)"), 60)
+    assert application.versions() == {"1.0.0"}
+    assert {process.pid for process in application.replicas()} == before
+
+
+def test_a_policy_that_the_registry_does_not_have_is_refused_at_once(cluster: Cluster, registry: Registry):
+    with pytest.raises(RuntimeError, match="failed"):
+        Application(cluster.url, "nobody-set-this-alias", 0.5).deploy()
