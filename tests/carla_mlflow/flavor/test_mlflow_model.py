@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from registry_policies import changed
 from registry_policies import example as example_artifact
+from tests_support import ROOT
 
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.errors import NotFoundError
@@ -95,6 +96,13 @@ def test_two_versions_never_run_each_others_code(mlflow_home: Path, example: Pat
     two = mlflow.pyfunc.load_model(second)
     np.testing.assert_array_equal(one.predict(frame).to_numpy(), -two.predict(frame).to_numpy())
     assert np.abs(one.predict(frame).to_numpy()).max() > 0
+
+
+def test_a_model_that_was_logged_by_an_earlier_layout_of_this_package_still_acts(tmp_path: Path, example: Path):
+    shutil.unpack_archive(ROOT / "tests" / "data" / "logged-before-the-wings.zip", tmp_path)
+    engine = Engine.open(example, device="cpu")
+    answers = mlflow.pyfunc.load_model(str(tmp_path)).predict(frame_of(engine)).to_numpy()
+    assert answers.astype(np.float32).tobytes() == engine.act(engine.golden.observations).control.tobytes()
 
 
 def test_what_is_fetched_from_a_run_is_what_was_logged(logged: str, example: Path, tmp_path: Path):
