@@ -5,7 +5,7 @@ VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' carla_mlflow/__init__.
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo serve test check bench image
+.PHONY: setup demo serve test test-slow test-all check bench image
 
 setup: $(READY)
 
@@ -21,8 +21,16 @@ demo: $(READY)
 serve: $(READY)
 	$(BIN)/carla-serve --model examples/v0.1.0
 
+PYTEST = $(BIN)/pytest -n 2 --dist loadgroup --durations=25
+
 test: $(READY)
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(PYTEST) -m 'not slow'
+
+# What needs a browser, containers, a cluster, PostgreSQL or Prometheus, or takes long.
+test-slow: $(READY)
+	$(PYTEST) -m slow
+
+test-all: test test-slow
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.engine

@@ -16,7 +16,7 @@ from tests_support import EXAMPLE, missing, run_command
 
 from carla_mlflow import Engine
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(600)]
 
 # A process of its own: Spark's JVM and its sockets end with it.
 SCORE = """

@@ -106,6 +106,7 @@ def page() -> Iterator[Page]:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_the_document_is_read_and_tried_in_a_browser_without_another_host(server: Server, page: Page):
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -120,6 +121,7 @@ def test_the_document_is_read_and_tried_in_a_browser_without_another_host(server
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_the_status_page_tells_what_drives_and_plots_what_it_does(server: Server, page: Page):
     page.goto(server.url)
     expect(page.locator("#title")).to_have_text("racetrack-policy 0.1.0")
