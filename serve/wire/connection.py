@@ -7,16 +7,17 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol, cast
+from enum import Enum, auto
+from typing import cast
 
 from serve.codecs.options import Body
 from serve.errors import ApiError
 from serve.wire.body import ChunkedBody, FixedBody
+from serve.wire.flow_control import FlowControl
 from serve.wire.head import MAX_BYTES
 from serve.wire.large_body import LARGE_BYTES, BodyReceiver, LargeBody
-from serve.wire.parsed_head import HeadParser, ParsedHead
-from serve.wire.request import Request
+from serve.wire.parsed_head import ParsedHead
+from serve.wire.request import Receiver, Request
 
 MAX_PIPELINED = 64
 """Requests of one connection that wait for their answers; more are read when some are answered."""
@@ -35,33 +36,20 @@ LINGER_S = 1.0
 """How long what still comes is read and dropped after an error, so that the client gets to read it."""
 
 
-class Receiver(Protocol):
-    """Who answers requests."""
+class State(Enum):
+    """What a connection expects next."""
 
-    head_parser: HeadParser
-    draining: bool
-    max_body_bytes: int
-    header_timeout_s: float
-    body_timeout_s: float
-    held_bytes: int
+    HEAD = auto()
+    """The head of a request, or the rest of it."""
+    BODY = auto()
+    """The rest of a body."""
+    LARGE_BODY = auto()
+    """The rest of a body that is received where it stays."""
+    CLOSING = auto()
+    """Nothing: what still comes is dropped."""
 
-    def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
-        """Calls it when the others had their turn, and no earlier than in so many seconds."""
 
-    def opened(self, connection: Connection) -> None:
-        """Somebody connected."""
-
-    def closed(self, connection: Connection) -> None:
-        """A connection is over."""
-
-    def limit_of(self, parsed: ParsedHead) -> int:
-        """Most bytes that the body of such a request can need."""
-
-    def take(self, request: Request) -> None:
-        """Answers a request, now or later."""
-
-    def refuse(self, request: Request, error: ApiError) -> None:
-        """Answers a request that can't be taken."""
+HEAD, BODY, LARGE_BODY, CLOSING = State  # read at every packet, and an Enum's attribute takes longer than a name
 
 
 class Connection(asyncio.Protocol):
@@ -73,7 +61,7 @@ class Connection(asyncio.Protocol):
         gone: whether nobody hears its answers any more.
     """
 
-    def __init__(self, server: Receiver) -> None:
+    def __init__(self, server: Receiver[Connection]) -> None:
         self.server = server
         self.pending: deque[Request] = deque()
         self.deadline = float("inf")
@@ -82,27 +70,23 @@ class Connection(asyncio.Protocol):
         self._skipped = False  # an empty line before the head that is being read
         self._parsed: ParsedHead | None = None  # of the request whose body is being read
         self._body: FixedBody | LargeBody | ChunkedBody | None = None
-        self._fills = False  # whether what comes goes straight into the body
+        self._state = HEAD
         self._since = 0.0
         self._held = 0
         self._asked = False  # whether a whole request has come
-        self._closing = False
-        self._paused = False  # nothing is read for now
-        self._deaf = False  # the client does not read its answers
-        self._refused = False  # its last request found the server full
-        self._rests = False  # for which the next ones wait
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self._flow = FlowControl(self.transport)
         self.server.opened(self)
         self.deadline = time.monotonic() + KEEP_ALIVE_S
 
     def connection_lost(self, error: Exception | None) -> None:
         self.server.closed(self)
         self._release()
-        self._closing = self.gone = True
+        self._state, self.gone = CLOSING, True
 
     def eof_received(self) -> bool:
         """Half a request is none. Answers that are on their way still go out."""
@@ -115,21 +99,22 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client does not read: nothing more is read of it, for so long and no longer."""
-        self._deaf = True
-        self._pause()
+        self._flow.writes_are_full = True
+        self._flow.pause()
         self.deadline = time.monotonic() + self.server.body_timeout_s
 
     def resume_writing(self) -> None:
-        self._deaf = False
+        self._flow.writes_are_full = False
         self.deadline = float("inf")
         if self._body is not None or self._rest:
             self.deadline = time.monotonic() + self.server.body_timeout_s
         self.flush()
 
     def data_received(self, data: bytes) -> None:
-        self._refused = False
-        waits = self._closing or self._deaf or len(self.pending) >= MAX_PIPELINED
-        if self._body is None and not self._rest and not waits:
+        flow = self._flow
+        flow.found_full = False
+        waits = self._state is CLOSING or flow.writes_are_full or len(self.pending) >= MAX_PIPELINED
+        if self._state is HEAD and not self._rest and not waits:
             end = data.find(b"\r\n\r\n") + 4
             parsed = self.server.head_parser.known(data[:end])
             if parsed is not None and len(data) == end + parsed.head.length <= SMALL_BYTES and not parsed.head.chunked:
@@ -137,7 +122,7 @@ class Connection(asyncio.Protocol):
                 self._skipped = False
                 self._complete(parsed, data[end:], time.perf_counter())
                 return
-        if not self._closing:
+        if self._state is not CLOSING:
             try:
                 self._read(data)
             except ApiError as error:
@@ -147,18 +132,9 @@ class Connection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         for turn in itertools.count():
-            if self._closing:
+            if self._state is CLOSING or self._holds_up(turn, data):
                 return
-            self._rests = self._refused and bool(data)
-            if self._rests or self._deaf or len(self.pending) >= MAX_PIPELINED or (turn >= MAX_PER_TURN and data):
-                self._rest += data
-                self._pause()
-                if self._rests:
-                    self.server.later(self._wake, REST_S * random.uniform(0.5, 1.5))  # not all at the same moment
-                elif not self._deaf and not self.pending:  # else the next answer goes on
-                    self.server.later(self._go_on)
-                return
-            if self._body is None:
+            if self._state is HEAD:
                 data = self._read_head(data) if data else data
             if self._body is None:
                 return
@@ -170,10 +146,25 @@ class Connection(asyncio.Protocol):
             self._complete(*self._take_whole())
             data = rest
 
+    def _holds_up(self, turn: int, data: bytes) -> bool:
+        """Whether what came waits: then it is kept, and reading goes on later."""
+        flow = self._flow
+        flow.rests = flow.found_full and bool(data)
+        is_full = flow.writes_are_full or len(self.pending) >= MAX_PIPELINED
+        if not (flow.rests or is_full or (turn >= MAX_PER_TURN and data)):
+            return False
+        self._rest += data
+        flow.pause()
+        if flow.rests:
+            self.server.later(self._wake, REST_S * random.uniform(0.5, 1.5))  # not all at the same moment
+        elif not flow.writes_are_full and not self.pending:  # else the next response goes on
+            self.server.later(self._go_on)
+        return True
+
     def _fill(self) -> None:
         """Has the rest of a large body received where it belongs."""
         if isinstance(self._body, LargeBody):
-            self._fills = True
+            self._state = LARGE_BODY
             self.transport.set_protocol(BodyReceiver(self, self._body, self._filled))
 
     def _filled(self, count: int) -> None:
@@ -188,14 +179,15 @@ class Connection(asyncio.Protocol):
             self._complete(*self._take_whole())
 
     def _stop_filling(self) -> None:
-        if self._fills:
-            self._fills = False
+        if self._state is LARGE_BODY:
+            self._state = BODY
             self.transport.set_protocol(self)
 
     def _take_whole(self) -> tuple[ParsedHead, Body, float, int]:
         assert self._parsed is not None
         assert self._body is not None
-        parsed, body, self._parsed, self._body = self._parsed, self._body.whole(), None, None
+        parsed, body = self._parsed, self._body.whole()
+        self._parsed, self._body, self._state = None, None, HEAD
         if len(body) <= SMALL_BYTES:
             self._release()
         held, self._held = self._held, 0
@@ -232,6 +224,7 @@ class Connection(asyncio.Protocol):
         limit = self.server.limit_of(parsed)
         if head.length > limit:
             raise ApiError("body_too_large", f"at most {limit} bytes")
+        self._state = BODY
         if head.chunked:
             self._body = ChunkedBody(limit)
         else:
@@ -273,30 +266,24 @@ class Connection(asyncio.Protocol):
         """Answers what can't be read, and ends the connection: where the next request begins is unknown."""
         request = Request(self, self._parsed, b"", self._since or time.perf_counter())
         request.keep_alive = False
-        self._parsed, self._body, self._rest, self._closing = None, None, b"", True
         self._stop_filling()
+        self._parsed, self._body, self._rest, self._state = None, None, b"", CLOSING
         self._release()
         self.pending.append(request)
         self.server.refuse(request, error)
 
-    def _pause(self) -> None:
-        if not self._paused:
-            self._paused = True
-            self.transport.pause_reading()
-
     def refused_for_load(self) -> None:
         """The request that was read last found the server full."""
-        self._refused = True
+        self._flow.found_full = True
 
     def _wake(self) -> None:
-        self._rests = False
+        self._flow.rests = False
         self._go_on()
 
     def _go_on(self) -> None:
-        if self._closing or self._deaf or self._rests or not self._paused:
+        if self._state is CLOSING or not self._flow.may_resume:
             return
-        self._paused = False
-        self.transport.resume_reading()
+        self._flow.resume()
         data, self._rest = self._rest, b""
         if data:
             self.data_received(data)
@@ -314,50 +301,49 @@ class Connection(asyncio.Protocol):
             if not request.keep_alive:
                 self._end()
                 return
-        if self._closing or self._deaf or transport.is_closing():
+        flow = self._flow
+        if self._state is CLOSING or flow.writes_are_full or transport.is_closing():
             return
         if not pending and self._body is None and not self._rest:
             self.deadline = time.monotonic() + KEEP_ALIVE_S
-        if self._paused and len(pending) < MAX_PER_TURN:
+        if flow.is_paused and len(pending) < MAX_PER_TURN:
             self._go_on()
 
     def _end(self) -> None:
         """Closes, so that the client gets to read the answer although it may still be sending."""
-        self._closing = True
+        self._state = CLOSING
         self.pending.clear()
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self.deadline = time.monotonic() + LINGER_S
-            if self._paused:
-                self._paused = False
-                self.transport.resume_reading()
+            self._flow.resume()
         else:
             self.transport.close()
 
     def cut(self) -> None:
         """Ends it: what it was answered last has gone out by another way."""
-        self._closing = True
+        self._state = CLOSING
         self.pending.clear()
         self.transport.close()
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing was asked, not even by half."""
-        return not self.pending and self._body is None and not self._rest and not self._closing
+        return not self.pending and self._state is HEAD and not self._rest
 
     @property
     def is_slow(self) -> bool:
         """Whether its client sent half a request, does not read its answers, or never asked anything."""
         receives = not self.pending and (self._body is not None or bool(self._rest))
-        return self._deaf or receives or (self.is_idle and not self._asked)
+        return self._flow.writes_are_full or receives or (self.is_idle and not self._asked)
 
     def expire(self) -> None:
         """The deadline is over: who is idle goes quietly, who sends slowly is told, who never reads is cut."""
         self.deadline = float("inf")
-        if self._closing or self._paused:
+        if self._state is CLOSING or self._flow.is_paused:
             self.transport.abort()
         elif self._body is not None or self._rest:
             self._fail(ApiError("request_timeout", "the request did not come whole in time"))
         else:
-            self._closing = True
+            self._state = CLOSING
             self.transport.close()

@@ -1,13 +1,17 @@
-"""One request that is being answered."""
+"""One request that is being answered, and who answers it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from serve.codecs.options import Body
-from serve.wire.parsed_head import ParsedHead
+from serve.errors import ApiError
+from serve.wire.parsed_head import HeadParser, ParsedHead
+
+ConnectionT = TypeVar("ConnectionT", contravariant=True)
 
 
 class Peer(Protocol):
@@ -55,3 +59,32 @@ class Request:
         if self.held:
             self.connection.give_back(self.held)
             self.held = 0
+
+
+class Receiver(Protocol[ConnectionT]):
+    """Who answers requests."""
+
+    head_parser: HeadParser
+    draining: bool
+    max_body_bytes: int
+    header_timeout_s: float
+    body_timeout_s: float
+    held_bytes: int
+
+    def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
+        """Calls it when the others had their turn, and no earlier than in so many seconds."""
+
+    def opened(self, connection: ConnectionT) -> None:
+        """Somebody connected."""
+
+    def closed(self, connection: ConnectionT) -> None:
+        """A connection is over."""
+
+    def limit_of(self, parsed: ParsedHead) -> int:
+        """Most bytes that the body of such a request can need."""
+
+    def take(self, request: Request) -> None:
+        """Answers a request, now or later."""
+
+    def refuse(self, request: Request, error: ApiError) -> None:
+        """Answers a request that can't be taken."""

@@ -1,0 +1,42 @@
+"""Whether more is read from a connection, and what holds it up."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class FlowControl:
+    """Pauses and resumes reading from one client.
+
+    Attributes:
+        is_paused: nothing is read for now.
+        writes_are_full: the client does not read its responses.
+        found_full: the request that was read last found the server full.
+        rests: because of that, the next ones wait for a moment.
+    """
+
+    __slots__ = ("_transport", "found_full", "is_paused", "rests", "writes_are_full")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.is_paused = False
+        self.writes_are_full = False
+        self.found_full = False
+        self.rests = False
+
+    def pause(self) -> None:
+        """Stops reading until `resume`."""
+        if not self.is_paused:
+            self.is_paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads again."""
+        if self.is_paused:
+            self.is_paused = False
+            self._transport.resume_reading()
+
+    @property
+    def may_resume(self) -> bool:
+        """Whether reading is paused and nothing but waiting requests holds it up."""
+        return self.is_paused and not self.writes_are_full and not self.rests
