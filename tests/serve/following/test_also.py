@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-import msgspec
 import pytest
 from following_support import Registry, metric, served, until
 from tests_support import Server, run_command
 
 from benchmarks.two_policies import NAME
+from serve.flags import settings_from_environment
 from serve.settings import Settings
 
 pytestmark = [pytest.mark.xdist_group("following"), pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
@@ -24,20 +24,20 @@ def test_a_version_beside_the_default_is_asked_by_name(start_server: Callable[..
     server.wait_ready()
     until(lambda: served(server) == {"1.0.0", "1.1.0"}, server)
     for version in ("1.0.0", "1.1.0"):
-        answer = server.post(f"/predict?version={version}", registry.predictions.bodies[1])
+        answer = server.post(f"/predict?version={version}", registry.questions.bodies[1])
         assert (answer.json["version"], answer.headers["x-policy-version"]) == (version, version)
-        assert registry.predictions.is_right(1, answer.json)
-    assert server.post("/predict", registry.predictions.bodies[0]).json["version"] == "1.0.0"
+        assert registry.questions.is_right(1, answer.json)
+    assert server.post("/predict", registry.questions.bodies[0]).json["version"] == "1.0.0"
     assert [v["following"] for v in server.get("/metadata").json["served"]] == [f"{NAME}@main", *also.split(",")]
     assert metric(server, "policy_actions_total", version="1.1.0") == 2
-    unknown = server.post("/predict?version=7.0.0", registry.predictions.bodies[0])
+    unknown = server.post("/predict?version=7.0.0", registry.questions.bodies[0])
     assert unknown.status == 404
     assert unknown.json["error"]["code"] == "version_not_found"
     assert unknown.json["error"]["message"] == "is not served here; served: 1.0.0, 1.1.0"
     # Both move: the default to what lies beside it already, the other one away.
     registry.point("main", "2")
     registry.point("beside", "1")
-    until(lambda: server.post("/predict", registry.predictions.bodies[0]).json["version"] == "1.1.0", server)
+    until(lambda: server.post("/predict", registry.questions.bodies[0]).json["version"] == "1.1.0", server)
     until(lambda: [v["version"] for v in server.get("/metadata").json["served"]] == ["1.1.0", "1.0.0", "1.0.0"], server)
     until(lambda: server.get("/readyz").json["warnings"] == [], server)
 
@@ -47,7 +47,7 @@ def test_a_server_is_ready_when_the_versions_beside_the_default_are(
 ):
     registry.point("main", "1")
     server = start_server("--model", f"{NAME}@main", "--also", f"{NAME}@1.1.0", "--poll-s", "0.5")
-    body, found = registry.predictions.bodies[1], Counter[tuple[int, int]]()
+    body, found = registry.questions.bodies[1], Counter[tuple[int, int]]()
     server.wait_alive()
     while not found[200, 200]:
         ready = server.get("/readyz").status
@@ -63,7 +63,7 @@ def test_what_is_missing_beside_the_default_is_a_warning(start_server: Callable[
     server.wait_ready()
     missing = [f"{NAME}@6.6.6: the registry has no such policy"]
     until(lambda: server.get("/readyz").json["warnings"] == missing, server)
-    assert server.post("/predict?version=6.6.6", registry.predictions.bodies[0]).status == 404
+    assert server.post("/predict?version=6.6.6", registry.questions.bodies[0]).status == 404
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_a_range_with_a_comma_is_one_reference():
     settings = Settings(model="a@production", also="a@>=1.2,<2, a@1.0.0,a/7")
     assert settings.references == ("a@production", "a@>=1.2,<2", "a@1.0.0", "a/7")
     assert settings.problems() == []
-    assert msgspec.json.encode(settings.to_environment())
+    assert settings_from_environment(settings.to_environment()) == settings

@@ -77,7 +77,7 @@ def warnings(server: Server) -> list[str]:
 
 def test_promotions_under_load_reach_every_worker_and_no_request_fails(start_server, registry, alias):
     server = start(start_server, alias)
-    with SteadyLoad(server.url, registry.predictions, 8, PAUSE_S) as record:
+    with SteadyLoad(server.url, registry.questions, 8, PAUSE_S) as record:
         for move in range(6):
             number, version = ("2", "1.1.0") if move % 2 == 0 else ("1", "1.0.0")
             registry.point(alias, number)
@@ -117,7 +117,7 @@ def test_what_may_not_drive_never_does_and_the_reason_is_told(start_server, regi
     server = start(start_server, alias, "--load-timeout-s", "3")
     before = workers(server)
     number = publish(registry, registry.artifacts[1], version)
-    with SteadyLoad(server.url, registry.predictions, 4, PAUSE_S) as record:
+    with SteadyLoad(server.url, registry.questions, 4, PAUSE_S) as record:
         registry.point(alias, number)
         until(lambda: len(list_refused(run_folder(tmp_path))) == 1, server)
         until(lambda: len(warnings(server)) == 1, server)
@@ -166,7 +166,7 @@ def test_a_worker_that_is_new_serves_what_the_others_serve_while_a_version_is_re
 
 def test_a_killed_follower_is_started_again_and_goes_on(start_server, registry, alias):
     server = start(start_server, alias)
-    with SteadyLoad(server.url, registry.predictions, 4, PAUSE_S) as record:
+    with SteadyLoad(server.url, registry.questions, 4, PAUSE_S) as record:
         for number, version in (("2", "1.1.0"), ("1", "1.0.0")):
             until(lambda: follower(server), server)
             killed = follower(server)
@@ -220,7 +220,7 @@ def test_a_killed_server_takes_its_processes_along_and_starts_again_on_its_port(
 
 
 def ask(server: Server, registry: Registry) -> str:
-    answer = server.post("/predict", registry.predictions.bodies[0])
+    answer = server.post("/predict", registry.questions.bodies[0])
     assert answer.status == 200
     return answer.json["version"]
 
@@ -231,7 +231,7 @@ def test_a_registry_that_is_stopped_or_killed_changes_nothing_until_it_is_back(s
         (lambda: registry.server.signal(signal.SIGSTOP), lambda: registry.server.signal(signal.SIGCONT), "2", "1.1.0"),
         (registry.server.kill, registry.server.start, "1", "1.0.0"),
     ):
-        with SteadyLoad(server.url, registry.predictions, 4, PAUSE_S) as record:
+        with SteadyLoad(server.url, registry.questions, 4, PAUSE_S) as record:
             end()
             until(lambda: metric(server, "policy_registry_up") == 0, server, 60)
             until(lambda: len(warnings(server)) == 1, server)  # each worker reads the follower's file by itself
@@ -250,7 +250,7 @@ def test_a_registry_that_errs_or_lies_changes_nothing(start_server, registry, al
         monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
         server = start(start_server, alias)
         for mood in ("500", "html", "empty", "lie"):
-            with SteadyLoad(server.url, registry.predictions, 2, PAUSE_S) as record:
+            with SteadyLoad(server.url, registry.questions, 2, PAUSE_S) as record:
                 proxy.mood = mood
                 until(lambda: len(warnings(server)) == 1, server, 60)
                 time.sleep(1)
@@ -338,7 +338,7 @@ def test_an_exact_version_of_a_registry_that_was_made_anew_is_followed_and_said(
     anew = again(registry.artifacts[1], "1.0.0")
     other = start_mlflow("sqlite")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", other.uri)
-    Registry(other, [anew], registry.predictions).register_again()
+    Registry(other, [anew], registry.questions).register_again()
     served_last = msgspec.json.decode(remembered.read_bytes(), type=Status)
     remember(Settings(model=NAME), f"{NAME}@1.0.0", served_last)  # as of one address
     second = start_server("--model", f"{NAME}@1.0.0")

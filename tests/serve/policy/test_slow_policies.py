@@ -138,7 +138,7 @@ def test_what_waits_behind_forwards_that_hang_is_told(start_server: Callable[...
     time.sleep(0.3)
     waits = ask(server, 0.5)
     assert code_of(waits) == (503, "not_ready")
-    assert waits.headers
+    assert {name.lower(): value for name, value in waits.headers}[b"retry-after"] == b"1"
     for thread in hang:
         thread.join()
     assert answers == [500] * usable_cores()
