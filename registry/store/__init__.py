@@ -1,1 +1,1 @@
-"""MLflow's registry, and the cache of what was downloaded from it."""
+"""Access to MLflow's registry and evaluations, and the cache of downloaded artifacts."""

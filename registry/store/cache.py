@@ -1,4 +1,4 @@
-"""Fetched artifacts on this machine, one folder a digest. What lies here was verified, and is again at each opening."""
+"""Cache of fetched artifacts on this machine, one folder per digest; each is verified when fetched and when opened."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 from carla_mlflow.artifact.artifact import PARTIAL, Artifact, open_artifact
 from carla_mlflow.errors import ArtifactError, CacheError, IntegrityError
 
-if TYPE_CHECKING:  # a server that starts from its cache does without mlflow
+if TYPE_CHECKING:  # a server that starts from its cache does not import mlflow
     from registry.rules.policy_version import PolicyVersion
     from registry.store.store import Store
 
 
 ABANDONED_S = 3600
-"""Nobody writes an artifact for so long."""
+"""A partial folder older than this, in seconds, was abandoned: no download takes so long."""
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def default_cache() -> Path:
-    """$POLICY_CACHE_DIR, else carla-mlflow in the user's cache folder. An empty variable is an unset one.
+    """$POLICY_CACHE_DIR, else carla-mlflow in the user's cache folder; an empty variable counts as unset.
 
     Raises:
         CacheError: this user has no home folder.
@@ -34,7 +34,7 @@ def default_cache() -> Path:
     if named := os.environ.get("POLICY_CACHE_DIR"):
         return Path(named)
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # the XDG base directory specification has such a value ignored
+    if not base.is_absolute():  # the XDG base directory specification ignores such a value
         try:
             base = Path.home() / ".cache"
         except RuntimeError as error:
@@ -43,16 +43,16 @@ def default_cache() -> Path:
 
 
 def cached_path(cache: Path, digest: str) -> Path:
-    """Where an artifact of that digest lies, or would."""
+    """The folder of the artifact with that digest, cached or not."""
     return cache / "artifacts" / digest.removeprefix("sha256:")
 
 
 def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifact:
-    """The version's artifact, verified against the digest that the registry pins; downloaded when it is not here.
+    """Opens a version's artifact, downloaded if not cached, and verified against the digest that the registry pins.
 
     Raises:
-        IntegrityError: what the registry holds is not what was registered. It is not kept.
-        CacheError: the cache is full, read-only, or can't be made.
+        IntegrityError: the registry holds something else than was registered; it is not kept.
+        CacheError: the cache is full, read-only, or can't be created.
     """
     if not version.digest.startswith("sha256:"):
         raise IntegrityError(f"{version.name} {version.semver}: the registry pins no digest for it")
@@ -61,7 +61,7 @@ def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifac
         try:
             return open_artifact(path, version.digest)
         except ArtifactError:
-            _remove(path, cache)  # damaged on this machine; the registry may still have it whole
+            _remove(path, cache)  # damaged on this machine; the registry's may be intact
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -69,7 +69,7 @@ def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifac
     try:
         store.fetch(version, path)
     except OSError as error:
-        if not path.exists():  # else another process fetched it meanwhile; it is verified below all the same
+        if not path.exists():  # else another process fetched it; it is verified below
             if error.errno in _FULL or str(error.filename).startswith(str(path.parent)):
                 raise _cache_error(cache, error) from error
             raise
@@ -94,25 +94,25 @@ def _cache_error(cache: Path, error: OSError) -> CacheError:
 
 
 def partial_folders(cache: Path, digest: str) -> list[Path]:
-    """The folders in which an artifact of that digest is being fetched, or was when its process died."""
+    """The folders in which an artifact with that digest is being fetched, or was when the process died."""
     path = cached_path(cache, digest)
     return list(path.parent.glob(f".{path.name}.*{PARTIAL}"))
 
 
 def fetched_bytes(cache: Path, digest: str) -> int:
-    """Bytes that are there of an artifact that is being fetched."""
+    """How many bytes of an artifact that is being fetched have arrived."""
     found = 0
     for folder in partial_folders(cache, digest):
         for path in folder.rglob("*"):
-            with contextlib.suppress(OSError):  # it has just been moved or taken away
+            with contextlib.suppress(OSError):  # moved or removed in the meantime
                 found += path.lstat().st_size if path.is_file() else 0
     return found
 
 
 def forgotten(cache: Path) -> list[Path]:
-    """Fetched artifacts that no remembered answer names: what a server would not start from.
+    """Cached artifacts that no server would start from, as none of the remembered references names them.
 
-    A folder that is being written is none; one that a killed process left half-written is, after an hour.
+    A folder that is being written is not included; one left half-written by a killed process is, after an hour.
     """
     remembered = "".join(file.read_text() for file in cache.glob("references/*.json"))
     folders = (path for path in sorted(cache.glob("artifacts/*")) if path.is_dir())

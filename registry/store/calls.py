@@ -1,4 +1,4 @@
-"""Asking MLflow's registry: where, and for how long."""
+"""Calls of MLflow's registry: its URI, the deadline, and how errors are translated."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ ELSEWHERE = "have it removed, or let TMPDIR name another folder"
 
 
 def registry_uri() -> str:
-    """MLFLOW_REGISTRY_URI, else MLFLOW_TRACKING_URI, else MLflow's default, as it may be shown.
+    """MLFLOW_REGISTRY_URI, else MLFLOW_TRACKING_URI, else MLflow's default, in a form that may be shown.
 
-    A SQLite file by its whole path; anything else without the user and password that it may hold.
+    A SQLite file has its absolute path; any other URI is without user and password.
     """
     uri = str(mlflow.get_registry_uri() or mlflow.get_tracking_uri())
     file = uri.removeprefix("sqlite:///")
@@ -39,7 +39,7 @@ def registry_uri() -> str:
 
 
 def _database_errors() -> tuple[type[Exception], ...]:
-    """What a database raises that MLflow asks directly. Where there is no SQLAlchemy, it asks none."""
+    """The errors of a database that MLflow uses directly; none without SQLAlchemy, as MLflow then uses no database."""
     try:
         from sqlalchemy.exc import SQLAlchemyError
     except ImportError:
@@ -48,17 +48,17 @@ def _database_errors() -> tuple[type[Exception], ...]:
 
 
 def without_password(uri: str) -> str:
-    """The URI as it may be shown in messages, tags and the journal."""
+    """The URI without user and password, as it may be shown in messages, tags and the journal."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
 def ask(uri: str, deadline_s: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Calls MLflow, in a thread that is left behind when the deadline is over.
+    """Calls MLflow in a thread, which is abandoned at the deadline, as MLflow itself retries a database for minutes.
 
     Raises:
-        UnreachableError: no answer in time. MLflow itself would retry a database for minutes.
-        RegistryError: the answer is no.
+        UnreachableError: no answer in time, or a database that can't be used.
+        RegistryError: the registry refused the call.
     """
     started = time.monotonic()
     outcome: Future[R] = Future()
@@ -66,7 +66,7 @@ def ask(uri: str, deadline_s: float, function: Callable[P, R], *args: P.args, **
     def run() -> None:
         try:
             outcome.set_result(function(*args, **kwargs))
-        except BaseException as error:  # handed to the caller
+        except BaseException as error:  # raised again in the caller
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="registry", daemon=True).start()
@@ -76,17 +76,17 @@ def ask(uri: str, deadline_s: float, function: Callable[P, R], *args: P.args, **
         raise UnreachableError(f"{uri}: no answer (tried for {time.monotonic() - started:.0f} s)") from error
     except MlflowException as error:
         raise translate(error, uri, time.monotonic() - started) from error
-    except _database_errors() as error:  # a database that is no registry, or half of one, asked directly
+    except _database_errors() as error:  # a database without a registry's tables, or with some
         raise UnreachableError(f"{uri}: {str(error).splitlines()[0]}") from error
 
 
 @contextlib.contextmanager
 def one_at_a_time(uri: str) -> Iterator[None]:
-    """Held while MLflow looks whether its tables are there: two processes that create the same file spoil it."""
+    """A lock, held while MLflow creates missing tables: two processes that create the same SQLite file corrupt it."""
     if not uri.startswith("sqlite:"):
         yield
         return
-    # A name of each user's own: the file of another could not be opened, and its database not written either.
+    # One lock per user: another user's lock file can't be opened, and another user can't write this database either.
     name = f"carla-mlflow-{os.geteuid()}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
     with open(_own_file(Path(tempfile.gettempdir()) / name)) as lock:  # released with the file
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -94,12 +94,12 @@ def one_at_a_time(uri: str) -> Iterator[None]:
 
 
 def _own_file(path: Path) -> int:
-    """Opens a file that no other user can: who could, could hold its lock for ever.
+    """Opens a file that no other user can open, as another user could hold its lock forever.
 
     Raises:
-        RegistryError: it can't be had, or is somebody else's.
+        RegistryError: it can't be opened, or belongs to another user.
     """
-    try:  # no link is followed, and no pipe waited for
+    try:  # does not follow a link, and does not wait for a pipe
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
         raise RegistryError(f"{path}: {error.strerror}; {ELSEWHERE}") from error

@@ -1,4 +1,4 @@
-"""Evaluations in MLflow: the only reader of the runs that `python -m training_export evaluate --log` leaves."""
+"""Reads evaluations from MLflow: the only reader of the runs that `python -m training_export evaluate --log` writes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from registry.store.calls import ask, without_password
 
 TABLE = "episodes.json"
 MAX_BYTES = 64 << 20
-"""Of the table: some hundred thousand episodes."""
+"""The largest table: some hundred thousand episodes."""
 MAX_RUNS = 200
-"""Evaluations of one artifact that are looked through for the wanted conditions, newest first."""
+"""The most evaluations of one artifact that are searched for the wanted conditions, newest first."""
 _RENAMED = {"env_version": (", code d6d0fa36", ", revision 1")}
-"""A condition, how its text ended when the environment's version was a hash of its files, and how it ends now."""
+"""Condition → the old end of its text, when the environment's version was a hash of its files, and the new one."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -31,16 +31,16 @@ def find_evidence(digest: str, like: Evidence | None = None, deadline_s: float =
     """The newest finished evaluation of an artifact, in any experiment.
 
     Args:
-        digest: of the artifact; runs are found by their tag of that name.
-        like: prefer the newest under the same conditions as this one.
-        deadline_s: for all of it.
+        digest: the artifact's; runs are found by their tag `digest`.
+        like: evidence whose conditions are preferred to newer evaluations under others.
+        deadline_s: for the whole search.
 
     Returns:
         None when it was never evaluated. A run that can't be read as evidence is returned with its `problem`.
 
     Raises:
         UnreachableError: MLflow does not answer in time.
-        RegistryError: MLflow says no.
+        RegistryError: MLflow refused the call.
     """
     if not _DIGEST.fullmatch(digest):
         return None  # nothing is pinned, so nothing can have been evaluated
@@ -69,7 +69,7 @@ def _find(digest: str, like: Evidence | None) -> Evidence | None:
 
 
 class _UnreadableError(Exception):
-    """What is wrong with a run as evidence; never leaves this file."""
+    """Why a run can't be read as evidence; always caught in this file."""
 
 
 def _conditions(run: Run) -> dict[str, str]:
@@ -107,7 +107,7 @@ def _check_margin(text: str | None) -> None:
 
 
 def _table(run_id: str) -> bytes:
-    """The bytes of the run's table; MLflow's own errors, or OSError, when they can't be had."""
+    """The bytes of the run's table; raises _UnreadableError, or MLflow's own errors, when they can't be fetched."""
     listed = [file for file in mlflow.artifacts.list_artifacts(run_id=run_id) if file.path == TABLE and not file.is_dir]
     if not listed:
         raise _UnreadableError(f"has no {TABLE}; evaluate it again")
@@ -117,7 +117,7 @@ def _table(run_id: str) -> bytes:
         try:
             path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=TABLE, dst_path=scratch)
             return Path(path).read_bytes()
-        except OSError as error:  # of the disk, or of the artifact store, which MLflow leaves as it is
+        except OSError as error:  # of the disk, or of the artifact store, which MLflow passes on
             raise _UnreadableError(f"{TABLE} can't be fetched: {one_line(error)}") from error
 
 
