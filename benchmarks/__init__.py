@@ -1,1 +1,1 @@
-"""Commands that print what is claimed."""
+"""Commands that measure and print what the documentation claims."""

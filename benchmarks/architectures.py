@@ -1,4 +1,4 @@
-"""A policy of every kind that the project takes, small and untrained, each exported as a user's would be."""
+"""A small untrained policy of every kind that the project supports, each exported as a user's would be."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TABLE = [Control(1, 0, 0), Control(0, 1, 0), Control(0.3, 0, -0.5), Control(0.3,
 
 
 class Single(nn.Module):
-    """Named observations → one output."""
+    """Named observations → one output, (B, width)."""
 
     def __init__(self, width: int, features: int = WIDTH) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Single(nn.Module):
 
 
 class Gaussian(Single):
-    """Mean and standard deviation."""
+    """Named observations → mean and standard deviation, each (B, width)."""
 
     def __init__(self, width: int, features: int = WIDTH) -> None:
         super().__init__(2 * width, features)
@@ -50,7 +50,7 @@ class Gaussian(Single):
 
 
 class Beta(Gaussian):
-    """Alpha and beta, on either side of 1."""
+    """Named observations → alpha and beta, each (B, width), both above and below 1."""
 
     def forward(
         self, speed: torch.Tensor, sensors: torch.Tensor, heading: torch.Tensor
@@ -61,7 +61,7 @@ class Beta(Gaussian):
 
 
 class OnFeatures(nn.Module):
-    """A gaussian behind a preprocessor."""
+    """A preprocessor's features → mean and standard deviation, each (B, width)."""
 
     def __init__(self, width: int, features: int) -> None:
         super().__init__()

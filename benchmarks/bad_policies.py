@@ -1,4 +1,4 @@
-"""Policies whose loading ends the process: one crashes torch's parser, one takes more memory than there is."""
+"""Policies whose loading ends the process: one crashes torch's parser, one takes more memory than is allowed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from carla_mlflow.artifact.golden import read_golden
 from carla_mlflow.contract.strict_yaml import CARD_NAME
 
 DEPTH = 300_000
-"""Brackets around one value: torch's parser calls itself for each."""
+"""How many brackets enclose one value; torch's parser recurses for each."""
 ROWS = 11_585
-"""Of a square matrix of float32 that one forward makes: half a gigabyte."""
+"""Rows and columns of the float32 matrix that one forward makes: half a gigabyte."""
 
 
 class Large(torch.nn.Module):
-    """The first three fields, squashed; beside it a matrix of half a gigabyte."""
+    """Tanh of the first three values, (B, 3), after computing a matrix of half a gigabyte."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,14 +34,14 @@ class Large(torch.nn.Module):
 
 
 def crashing(artifact: Artifact, version: str) -> Artifact:
-    """Reading its graph kills the process."""
+    """The artifact with a graph whose parsing kills the process."""
     graph = io.BytesIO()
     torch.jit.save(torch.jit.script(torch.nn.Tanh()), graph)
     return _with_graph(artifact, version, _in_brackets(graph.getvalue()))
 
 
 def too_large(artifact: Artifact, version: str) -> Artifact:
-    """Each forward takes half a gigabyte."""
+    """The artifact with a graph whose every forward takes half a gigabyte."""
     graph = io.BytesIO()
     torch.jit.save(torch.jit.script(Large().eval()), graph)
     golden = read_golden(artifact.files["golden.npz"], artifact.card)
@@ -51,12 +51,15 @@ def too_large(artifact: Artifact, version: str) -> Artifact:
 
 
 def publish(bad: Artifact, good: Artifact, home: Path) -> str:
-    """Puts any artifact into the registry, as someone could who does not ask our commands; MLflow's number.
+    """Puts any artifact into the registry without carla-registry's checks, as anyone with access to MLflow could.
 
     Args:
         bad: the artifact.
-        good: logged in its place first, as MLflow would load the other one.
-        home: of the MLflow server.
+        good: logged first, then overwritten by `bad`, as logging loads the model.
+        home: the MLflow server's folder.
+
+    Returns:
+        MLflow's version number.
     """
     from carla_mlflow.flavor.model import log_policy
     from carla_mlflow.flavor.runs import logging_run

@@ -1,9 +1,9 @@
-"""python -m benchmarks.capacity [--cars 100000 --hz 20 --cores 32]: a fleet on paper, from one measured core.
+"""python -m benchmarks.capacity [--cars 100000 --hz 20 --cores 32]: a fleet's needs, computed from one measured core.
 
-Simulates one worker whose cars ask at their own rate, each at its own moment: what waits while a forward runs is
-answered by the next one (natural batching). A turn costs `fixed-us`, and `each-us` a request; the defaults are from
-`python -m benchmarks.serving` (docs/capacity.md says how). Then counts nodes, bandwidth, and what a promotion asks
-of the registry.
+Simulates one worker whose cars each send requests periodically, at unrelated moments: requests that arrive during a
+forward are answered by the next one (natural batching). A batch costs `fixed-us` plus `each-us` per request; the
+defaults are from `python -m benchmarks.serving` (docs/capacity.md says how). Then computes nodes, bandwidth, and the
+load of a promotion on the registry.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 from benchmarks.command_line import parser_of
 
 SECONDS = 20.0
-"""Of simulated time."""
+"""Simulated time."""
 BYTES = {"JSON": (520, 490), "/v2 binary": (760, 620), "image, /v2": (138_900, 620)}
-"""Of a request with one observation and of its answer, heads included."""
+"""Bytes of a request with one observation, and of its response, heads included."""
 FRAMING = 1.05
-"""What TCP and TLS add, about."""
+"""The factor that TCP and TLS add, roughly."""
 
 
 @dataclass(frozen=True)
 class Turned:
-    """What one worker was seen to do: its load (0 to 1), milliseconds from asking to the answer, requests a turn."""
+    """A simulated worker's load (0 to 1), milliseconds from request to response, and mean requests per batch."""
 
     busy: float
     p50_ms: float
@@ -35,14 +35,14 @@ class Turned:
 
 
 def simulate(cars: int, hz: float, fixed_us: float, each_us: float, jitter: float = 0.1) -> Turned:
-    """One worker and its cars.
+    """Simulates one worker and its cars.
 
     Args:
-        cars: that ask it, each once a period.
-        hz: requests of a car a second.
-        fixed_us: of a turn.
-        each_us: of a request in it.
-        jitter: of a period, how irregular a car is (standard deviation).
+        cars: how many, each sending one request per period.
+        hz: requests per second of one car.
+        fixed_us: microseconds per batch.
+        each_us: microseconds per request in a batch.
+        jitter: standard deviation of a request's moment, as a share of the period.
     """
     rng = np.random.default_rng(0)
     periods = int(SECONDS * hz)
@@ -56,14 +56,14 @@ def simulate(cars: int, hz: float, fixed_us: float, each_us: float, jitter: floa
         now += took
         waits[first:stop] = now - asked[first:stop]
         busy, turns, first = busy + took, turns + 1, stop
-        if now > 2 * SECONDS:  # it falls behind for good
+        if now > 2 * SECONDS:  # it can't catch up any more
             return Turned(1.0, math.inf, math.inf, math.inf)
     p50, p99 = np.percentile(waits * 1e3, (50, 99))
     return Turned(busy / SECONDS, float(p50), float(p99), len(asked) / turns)
 
 
 def most_cars(hz: float, fixed_us: float, each_us: float, limit_ms: float, spare: float) -> int:
-    """The most cars of a worker that could have `spare` times as many and answer 99 of 100 within a limit."""
+    """The most cars per worker such that with `spare` times as many its p99 is still within the limit."""
     low, high = 0, int(2e6 / each_us / hz)
     while high - low > max(1, high // 200):
         middle = (low + high) // 2
@@ -76,18 +76,26 @@ def main() -> None:
     parser = parser_of(__doc__)
     add = parser.add_argument
     add("--cars", type=int, default=100_000)
-    add("--hz", type=float, default=20.0, help="requests of a car a second (default 20)")
-    add("--cores", type=int, default=32, help="of a node (default 32)")
-    add("--fixed-us", type=float, default=98.0, help="microseconds of a turn (default 98, measured)")
-    add("--each-us", type=float, default=13.9, help="of a request in it (default 13.9, measured)")
-    add("--image-us", type=float, default=480.0, help="of a request with an image, its forward included (default 480)")
-    add("--limit-ms", type=float, default=5.0, help="that the slowest of a hundred may take (default 5)")
-    add("--spare", type=float, default=2.0, help="times the cars that a worker could take: one of two zones may fail")
-    add("--poll-s", type=float, default=5.0, help="between looks at the registry (default 5)")
+    add("--hz", type=float, default=20.0, help="requests per second of one car (default 20)")
+    add("--cores", type=int, default=32, help="cores of a node (default 32)")
+    add("--fixed-us", type=float, default=98.0, help="microseconds per batch (default 98, measured)")
+    add("--each-us", type=float, default=13.9, help="microseconds per request in a batch (default 13.9, measured)")
+    add("--image-us", type=float, default=480.0, help="microseconds per image request, with its forward (default 480)")
+    add("--limit-ms", type=float, default=5.0, help="the largest p99 allowed, milliseconds (default 5)")
     add(
-        "--artifact-mb", type=float, default=0.2, help="of a version (default 0.2, the example; an image network has 5)"
+        "--spare",
+        type=float,
+        default=2.0,
+        help="how many times its cars a worker could take (default 2: one of two zones may fail)",
     )
-    add("--looks", type=float, default=100.0, help="that the registry answers a second (default 100)")
+    add("--poll-s", type=float, default=5.0, help="seconds between a follower's polls (default 5)")
+    add(
+        "--artifact-mb",
+        type=float,
+        default=0.2,
+        help="megabytes of a version (default 0.2, the example; 5 with images)",
+    )
+    add("--looks", type=float, default=100.0, help="polls that the registry answers per second (default 100)")
     options = parser.parse_args()
     print_worker(options)
     nodes = print_fleet(options, "JSON", options.each_us)
@@ -97,7 +105,7 @@ def main() -> None:
 
 
 def print_worker(options: argparse.Namespace) -> None:
-    """What waiting grows to as a worker gets more cars."""
+    """Prints how the time to the response grows as a worker gets more cars."""
     print(f"one worker, cars that ask {options.hz:g}/s; a turn takes {options.fixed_us:g} + {options.each_us:g} n µs")
     print(f"{'cars':>8}{'load':>8}{'p50 ms':>9}{'p99 ms':>9}{'a turn':>9}")
     full = int(1e6 / options.each_us / options.hz)
@@ -107,7 +115,7 @@ def print_worker(options: argparse.Namespace) -> None:
 
 
 def print_fleet(options: argparse.Namespace, what: str, each_us: float) -> int:
-    """Workers, nodes and bandwidth; returns the nodes."""
+    """Prints workers, nodes and bandwidth; returns the nodes."""
     a_worker = most_cars(options.hz, options.fixed_us, each_us, options.limit_ms, options.spare)
     workers = math.ceil(options.cars / max(1, a_worker))
     nodes = math.ceil(workers / options.cores)
@@ -120,7 +128,7 @@ def print_fleet(options: argparse.Namespace, what: str, each_us: float) -> int:
 
 
 def print_promotion(options: argparse.Namespace, nodes: int) -> None:
-    """What the registry has to answer, by who asks it."""
+    """Prints the registry's load with a follower per node, per core or per car."""
     print(f"\nregistry, asked every {options.poll_s:g} s, of which it answers {options.looks:g}/s (--looks)")
     for who, followers in (("a node", nodes), ("a core", nodes * options.cores), ("a car", options.cars)):
         looks, fetched = followers / options.poll_s, followers * options.artifact_mb

@@ -1,4 +1,4 @@
-"""Every benchmark's --help is its own docstring."""
+"""Makes each benchmark's --help from its module's docstring."""
 
 from __future__ import annotations
 

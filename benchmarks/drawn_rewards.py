@@ -1,4 +1,4 @@
-"""Rewards of a champion and a candidate, drawn for `benchmarks.gates`: how often an interval of their mean is wrong."""
+"""Draws rewards of a champion and a candidate, on which `benchmarks.gates` counts how often the gates are wrong."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from registry.gates.margins import REWARD_MARGIN
 WHOLE_REWARD = 280.0
 Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int]], tuple[Array, Array]]
-"""Generator and shape → rewards of the champion and of the candidate."""
+"""Generator and shape (trials, episodes) → rewards of the champion and of the candidate."""
 
 
 def drives(failing: float) -> Callable[[np.random.Generator, tuple[int, int]], Array]:
-    """Whole episodes earn about the same, those that fail a part of it."""
+    """Episodes without a failure earn about WHOLE_REWARD, those with one a random part of it."""
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
         return WHOLE_REWARD * np.where(rng.random(shape) < failing, rng.random(shape), 1.0) + rng.normal(0, 2, shape)
@@ -25,7 +25,7 @@ def drives(failing: float) -> Callable[[np.random.Generator, tuple[int, int]], A
 
 
 def less(share: float, failing: float = 0.05) -> Draw:
-    """So much less in every episode."""
+    """The candidate earns less by this share in every episode."""
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Array, Array]:
         champion = drives(failing)(rng, shape)
@@ -35,7 +35,7 @@ def less(share: float, failing: float = 0.05) -> Draw:
 
 
 def rare(share: float, failing: float = 0.05) -> Draw:
-    """All of it in a share of the episodes."""
+    """The candidate earns nothing in this share of the episodes, and as much as the champion in the others."""
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Array, Array]:
         champion = drives(failing)(rng, shape)
@@ -45,7 +45,7 @@ def rare(share: float, failing: float = 0.05) -> Draw:
 
 
 def skewed(share: float) -> Draw:
-    """Mostly little, sometimes much: log-normal."""
+    """The candidate earns less by a log-normal amount: mostly little, sometimes much."""
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Array, Array]:
         champion = drives(0.0)(rng, shape)
@@ -55,7 +55,7 @@ def skewed(share: float) -> Draw:
 
 
 def independently(failing: float, share: float = 0.0) -> Draw:
-    """Both fail as often, in other episodes; and so much less in every one."""
+    """Both fail equally often but independently, and the candidate earns less by this share in every episode."""
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Array, Array]:
         return drives(failing)(rng, shape), (1 - share) * drives(failing)(rng, shape)

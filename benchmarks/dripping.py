@@ -1,4 +1,4 @@
-"""Stands before a registry and lets what is downloaded of one version drip, a byte every fifth of a second."""
+"""A proxy of a registry that slows one version's downloads to a byte every fifth of a second."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "server", "da
 
 
 class DrippingRegistry:
-    """A context.
+    """A context manager that runs the proxy in threads.
 
     Attributes:
         url: for MLFLOW_TRACKING_URI.
-        drips: downloads whose path holds this drip; nothing does while it is None.
-        dripped: the paths of those that did.
+        drips: text in the path of the downloads to slow; None slows none.
+        dripped: the paths of the downloads that were slowed.
     """
 
     def __init__(self, target: str) -> None:
@@ -34,7 +34,7 @@ class DrippingRegistry:
             def do_GET(self) -> None:
                 proxy.answer(self)
 
-            do_POST = do_GET  # noqa: N815  http.server asks for that name
+            do_POST = do_GET  # noqa: N815  http.server requires that name
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -53,7 +53,7 @@ class DrippingRegistry:
         self._server.server_close()
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Hands a request on, and the answer back."""
+        """Forwards a request to the registry, and its response to the client."""
         content = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP]
         done = httpcore.request(request.command, self._target + request.path, headers=headers, content=content)
@@ -63,7 +63,7 @@ class DrippingRegistry:
                 request.send_header(name.decode(), value.decode())
         request.send_header("Content-Length", str(len(done.content)))
         request.end_headers()
-        with contextlib.suppress(OSError):  # who asked is gone
+        with contextlib.suppress(OSError):  # the client is gone
             self._send(request, done.content)
 
     def _send(self, request: BaseHTTPRequestHandler, body: bytes) -> None:

@@ -1,9 +1,9 @@
-"""python -m benchmarks.engine [ARTIFACT …]: what a decision costs beside the graph alone, strict and not.
+"""python -m benchmarks.engine [ARTIFACT …]: the time of a decision beside that of the bare graph, strict and not.
 
 raw     one call of the backend on the whole batch, arrays in, arrays out
-strict  act(): checks, tiles of fixed shapes, head, control; the mode that serves
-free    act() with every batch in one call, whose bits depend on the batch
-auto    act() with the backend that `--backend auto` chooses, against the faster and its own choice
+strict  act(): checks, fixed batch shapes, head, control; the mode that the server uses
+free    act() with every batch in one call, where a row's bits depend on its batch
+auto    strict act() with the backend that `--backend auto` chooses, beside the faster of the two
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROUNDS = 5
 
 
 def medians_us(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Median microseconds of each call; they take turns, so that a noisy moment hits all alike."""
+    """Median microseconds of each call; the calls alternate, so that a noisy moment affects all of them."""
     timings: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -86,7 +86,7 @@ STAGES = ("check_ms", "inference_ms", "control_ms")
 
 
 def _dependent(engine: Engine, batch: dict[str, Any]) -> str:
-    """How many rows' bits depend on their batch, free and strict."""
+    """How many rows' bits depend on their batch, free and strict, in words."""
     rows = 32 if engine.specs.has_image else max(ROWS)
     ones = [{name: array[i : i + 1] for name, array in batch.items()} for i in range(rows)]
     part = {name: array[:rows] for name, array in batch.items()}
@@ -99,7 +99,7 @@ def _dependent(engine: Engine, batch: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("artifact", type=Path, nargs="*", help="folder (default: networks built here)")
+    parser.add_argument("artifact", type=Path, nargs="*", help="artifact folders (default: untrained networks)")
     artifacts = parser.parse_args().artifact
     torch.set_num_threads(1)
     print("one thread; medians")

@@ -1,4 +1,4 @@
-"""The servers that faults happen to, each with its policy: as it is, as PID 1, with one that hangs, with a registry."""
+"""The server settings for `benchmarks.faults`: each starts a server with a policy, and what its faults need."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from carla_mlflow import open_artifact
 
 PID_ONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 OWN_DISK = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size="$0" tmpfs "$1" && shift && exec "$@"')
-"""Then the disk's size, the folder that it is mounted on, and the command."""
+"""To be followed by the disk's size, the folder to mount it on, and the command."""
 BAD = "4"
-"""MLflow's number of the version that should not be loaded."""
+"""MLflow's number of the version that can't be loaded."""
 MAX_BYTES = 800 << 20
-"""That a server with a policy too large for it may take."""
+"""The memory limit of a server with a policy that is too large for it."""
 
 
 FEW_FILES = ("sh", "-c", 'ulimit -n 1024 && exec "$@"', "sh")
 
 
 class LeftOut(Exception):  # noqa: N818
-    """This machine or this user can not do it; the text says why."""
+    """This machine or this user can't run the setting; the text says why."""
 
 
 Setting = Iterator[tuple[OurServer, Path]]
@@ -41,7 +41,7 @@ Setting = Iterator[tuple[OurServer, Path]]
 
 @contextlib.contextmanager
 def plain(options: argparse.Namespace, scratch: Path) -> Setting:
-    """A small policy, from a folder."""
+    """A small policy, served from a folder."""
     folder = write(small_policy("1.0.0", 1), scratch)
     with OurServer("--model", str(folder), "--workers", str(options.workers)) as server:
         yield server, folder
@@ -49,7 +49,7 @@ def plain(options: argparse.Namespace, scratch: Path) -> Setting:
 
 @contextlib.contextmanager
 def as_pid_one(options: argparse.Namespace, scratch: Path) -> Setting:
-    """The same, as in a container."""
+    """A small policy, served from a folder by a server that is PID 1, as in a container."""
     check(PID_ONE, "make a PID namespace")
     folder = write(small_policy("1.0.0", 1), scratch)
     with OurServer("--model", str(folder), "--workers", str(options.workers), through=PID_ONE) as server:
@@ -58,7 +58,7 @@ def as_pid_one(options: argparse.Namespace, scratch: Path) -> Setting:
 
 @contextlib.contextmanager
 def with_few_files(options: argparse.Namespace, scratch: Path) -> Setting:
-    """One worker that may open 1,024 files, as many as is usual, and no more."""
+    """One worker that may open at most 1,024 files, the usual limit."""
     folder = write(small_policy("1.0.0", 1), scratch)
     with OurServer("--model", str(folder), "--workers", "1", through=FEW_FILES) as server:
         yield server, folder
@@ -66,7 +66,7 @@ def with_few_files(options: argparse.Namespace, scratch: Path) -> Setting:
 
 @contextlib.contextmanager
 def hanging(options: argparse.Namespace, scratch: Path) -> Setting:
-    """A policy that hangs at one input."""
+    """A policy that hangs on one input."""
     folder = hanging_policy(scratch)
     flags = ["--workers", str(options.workers), "--forward-timeout-s", "1"]
     with OurServer("--model", str(folder), *flags) as server:
@@ -75,7 +75,7 @@ def hanging(options: argparse.Namespace, scratch: Path) -> Setting:
 
 @contextlib.contextmanager
 def with_small_disk(options: argparse.Namespace, scratch: Path) -> Setting:
-    """A registry with two versions, and a cache on a disk that holds one; the first drives."""
+    """A registry whose first version is served, and a cache on a disk with room for only one version."""
     check(("unshare", "--mount"), "mount a disk")
     with _registry(scratch) as (folders, _):
         room = 1.5 * sum(4096 * (1 + file.stat().st_size // 4096) for file in folders[0].iterdir())
@@ -85,7 +85,7 @@ def with_small_disk(options: argparse.Namespace, scratch: Path) -> Setting:
 
 @contextlib.contextmanager
 def with_crashing(options: argparse.Namespace, scratch: Path) -> Setting:
-    """A registry with a version that kills whoever loads it, as MLflow's BAD."""
+    """A registry whose version BAD kills the process that loads it."""
     with _registry(scratch) as (folders, registry):
         good = open_artifact(folders[0])
         publish(crashing(good, "2.0.0"), good, registry.home)
@@ -95,7 +95,7 @@ def with_crashing(options: argparse.Namespace, scratch: Path) -> Setting:
 
 @contextlib.contextmanager
 def with_little_memory(options: argparse.Namespace, scratch: Path) -> Setting:
-    """A registry with a version that is too large for the memory that the server may take, as MLflow's BAD."""
+    """A registry whose version BAD takes more memory than the server may."""
     with _registry(scratch) as (folders, registry), _control_group() as group:
         good = open_artifact(folders[0])
         publish(too_large(good, "2.0.0"), good, registry.home)
@@ -105,7 +105,7 @@ def with_little_memory(options: argparse.Namespace, scratch: Path) -> Setting:
 
 @contextlib.contextmanager
 def with_dripping(options: argparse.Namespace, scratch: Path) -> Setting:
-    """A registry of which the second version's download drips."""
+    """A registry whose second version downloads a byte at a time."""
     with _registry(scratch) as (folders, registry), DrippingRegistry(registry.uri) as proxy:
         os.environ["MLFLOW_TRACKING_URI"] = proxy.url
         proxy.drips = mlflow.MlflowClient().get_model_version(NAME, "2").source.rpartition("/")[2]
@@ -116,7 +116,7 @@ def with_dripping(options: argparse.Namespace, scratch: Path) -> Setting:
 
 @contextlib.contextmanager
 def _registry(scratch: Path) -> Iterator[tuple[list[Path], MlflowServer]]:
-    """MLflow's versions 1, 2 and 3, the first in production, and a cache of their own."""
+    """A registry with MLflow's versions 1, 2 and 3, the first in production, and a cache of its own."""
     from registry.moves.registration import register
     from registry.store.store import Store
 
@@ -140,7 +140,7 @@ def _follower(options: argparse.Namespace, through: tuple[str, ...] = ()) -> Our
 
 @contextlib.contextmanager
 def _control_group() -> Iterator[Path]:
-    """A control group whose processes may take MAX_BYTES."""
+    """A control group whose processes may together take MAX_BYTES."""
     old = Path("/sys/fs/cgroup/memory")
     root, limit = (old, "memory.limit_in_bytes") if old.is_dir() else (Path("/sys/fs/cgroup"), "memory.max")
     group = root / f"carla-faults-{os.getpid()}"
@@ -157,12 +157,12 @@ def _control_group() -> Iterator[Path]:
 
 
 def alias(version: str) -> None:
-    """Moves production, as MLflow's UI does."""
+    """Moves the alias production to a version, as MLflow's UI does."""
     mlflow.MlflowClient().set_registered_model_alias(NAME, "production", version)
 
 
 def check(command: tuple[str, ...], what: str) -> None:
-    """Raises LeftOut when this user may not."""
+    """Raises LeftOut when this user may not run the command."""
     if shutil.which(command[0]) is None:
         raise LeftOut(f"{command[0]} is not installed")
     if subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode != os.EX_OK:

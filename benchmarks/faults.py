@@ -1,9 +1,9 @@
-"""python -m benchmarks.faults [--workers 2 --connections 8 --idle 10000 --only NAME]: good load beside faults.
+"""python -m benchmarks.faults [--workers 2 --connections 8 --idle 10000 --only NAME]: good load during faults.
 
-For each fault a server of its own, and steady good requests whose answers are held bit for bit against the engine's:
-first a quiet while, then the fault, then a while to settle. Prints how many good requests were answered right, wrong,
-failed (another status), dropped (taken, and the connection ended), late (no answer within 5 s), refused (no connection,
-which is right once a server has stopped); and the good load's p99 before and during.
+Each fault gets its own server, and steady good requests whose responses are compared bit for bit with the engine's:
+first without the fault, then during it, then until the server has settled. Prints how many good requests were right,
+wrong, failed (another status), dropped (accepted, then the connection ended), late (no response within 5 s) or refused
+(no connection, as expected once a server has stopped), and the good load's p99 before and during the fault.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from carla_mlflow import open_artifact
 QUIET_S, SETTLE_S, WAIT_S = 3.0, 2.0, 30.0
 PAUSE_S = 0.01
 BAD_S = 45.0
-"""That a version which kills whoever loads it is in production."""
+"""How long a version that kills the process loading it stays in production."""
 SLOW, SLOW_S = 200, 15.0
 HALF_SENT, NEW_CARS = 1500, 4
 RESTING_CARS, RESTS_S = 50, 1.0
@@ -55,7 +55,7 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/
 
 
 def kill_workers(server: OurServer, _: argparse.Namespace) -> str:
-    """SIGKILL of a worker, three times."""
+    """Sends SIGKILL to a worker, three times."""
     back = []
     for _number in range(3):
         before = {worker.pid for worker in server.workers()}
@@ -66,7 +66,7 @@ def kill_workers(server: OurServer, _: argparse.Namespace) -> str:
 
 
 def reload_settings(server: OurServer, _: argparse.Namespace) -> str:
-    """SIGHUP."""
+    """Sends SIGHUP to the master."""
     before = {worker.pid for worker in server.workers()}
     server.signal(signal.SIGHUP)
     seconds = _seconds_until(lambda: _pids(server) and not _pids(server) & before)
@@ -74,7 +74,7 @@ def reload_settings(server: OurServer, _: argparse.Namespace) -> str:
 
 
 def terminate(server: OurServer, _: argparse.Namespace) -> str:
-    """SIGTERM, and asking on until it is gone."""
+    """Sends SIGTERM to the master, while the good load goes on until it has exited."""
     began = time.monotonic()
     server.signal(signal.SIGTERM)
     try:
@@ -112,7 +112,7 @@ def never_reading(server: OurServer, options: argparse.Namespace) -> str:
 
 
 def hang(server: OurServer, _: argparse.Namespace) -> str:
-    """A forward that does not come to an end, three times, each in another worker's life."""
+    """Makes a forward hang, three times, each in another worker process."""
     body, back = msgspec.json.encode({"observations": [{"state": [HANGS_AT, *[0.5] * 15]}]}), []
     for _number in range(3):
         before = _pids(server)
@@ -127,7 +127,7 @@ def hang(server: OurServer, _: argparse.Namespace) -> str:
 
 
 def fill_disk(server: OurServer, _: argparse.Namespace) -> str:
-    """Production moves to a version that the cache has no room for."""
+    """Moves production to a version that the cache has no room for."""
     alias("2")
     told = _seconds_until(lambda: b"1.1.0" in ask(server.port, READYZ)[2])
     time.sleep(3)
@@ -135,7 +135,7 @@ def fill_disk(server: OurServer, _: argparse.Namespace) -> str:
 
 
 def half_sent_heads(server: OurServer, options: argparse.Namespace) -> str:
-    """More half-sent heads than the server has files, begun anew when ended; cars that come, and cars that rest."""
+    """Opens more half-sent heads than the server has files, beside cars that connect anew and cars that stay idle."""
     served = [options.artifact.path]
     new = GoodLoad(server.port, served, NEW_CARS, PAUSE_S, keep=False)
     resting = GoodLoad(server.port, served, RESTING_CARS, RESTS_S)
@@ -155,7 +155,7 @@ def _right(load: GoodLoad) -> str:
 
 
 def bad_version(server: OurServer, _: argparse.Namespace) -> str:
-    """Production moves to a version whose loading kills the process, and back."""
+    """Moves production to a version whose loading kills the process, and back."""
     before, ends = _pids(server), time.monotonic() + BAD_S
     alias(BAD)
     seen = set(before)
@@ -168,7 +168,7 @@ def bad_version(server: OurServer, _: argparse.Namespace) -> str:
 
 
 def dripping(server: OurServer, options: argparse.Namespace) -> str:
-    """Production moves to a version whose download drips, then to another one, then back."""
+    """Moves production to a version that downloads a byte at a time, then to another one, then back."""
     alias("2")
     _seconds_until(lambda: options.proxy.dripped)
     alias("3")
@@ -199,9 +199,9 @@ FAULTS: dict[str, tuple[Callable[[OurServer, argparse.Namespace], str], Callable
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--workers", type=int, default=2, help="processes of carla-serve (default 2)")
-    parser.add_argument("--connections", type=int, default=8, help="of the good load (default 8)")
-    parser.add_argument("--idle", type=int, default=10_000, help="connections that say nothing (default 10000)")
-    parser.add_argument("--only", help="a part of a fault's name")
+    parser.add_argument("--connections", type=int, default=8, help="connections of the good load (default 8)")
+    parser.add_argument("--idle", type=int, default=10_000, help="idle connections (default 10000)")
+    parser.add_argument("--only", help="run only faults with this in their name")
     options = parser.parse_args()
     chosen = [name for name in FAULTS if not options.only or options.only.lower() in name.lower()]
     print(f"{options.workers} workers; {options.connections} connections that wait {PAUSE_S * 1e3:g} ms each time")
@@ -212,7 +212,7 @@ def main() -> None:
 
 
 def measure(name: str, options: argparse.Namespace) -> str:
-    """One fault: its line of the table."""
+    """Runs one fault; returns its line of the table."""
     fault, setting = FAULTS[name]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         try:
@@ -223,8 +223,8 @@ def measure(name: str, options: argparse.Namespace) -> str:
 
 
 def beside(name: str, fault: Callable[..., str], server: OurServer, folder: Path, options: argparse.Namespace) -> str:
-    """Good load, and the fault."""
-    time.sleep(2)  # until every worker has loaded it
+    """Runs the fault beside good load; returns its line of the table, and the texts of some bad responses."""
+    time.sleep(2)  # until every worker has loaded the policy
     options.artifact = open_artifact(folder)
     versions = sorted(card.parent for card in folder.parent.glob("[0-9]*/model_card.yaml"))
     with GoodLoad(server.port, versions, options.connections, PAUSE_S) as load:
@@ -249,7 +249,7 @@ def _megabytes(server: OurServer) -> float:
 
 
 def _seconds_until(condition: Callable[[], object]) -> float:
-    """How long until it holds; infinity when that takes too long."""
+    """Seconds until the condition holds; infinity when it does not within WAIT_S."""
     began = time.monotonic()
     while time.monotonic() - began < WAIT_S:
         if condition():

@@ -1,4 +1,4 @@
-"""The bare forward in this process: what no server of the same graph on these cores can go past."""
+"""The bare forward in this process: the upper limit for any server of the same graph on these cores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS = (1, 2, 8, 32, MAX_ROWS)
 
 
 def forwards(asked: Asked, threads: int, seconds: float) -> dict[int, float]:
-    """Observations a second of the graph alone, by rows of a call, from as many threads at once."""
+    """Rows per call → observations per second of the graph alone, called from several threads at once."""
     batch = asked.batches[MAX_ROWS][0]
     inputs = {rows: [np.ascontiguousarray(array[:rows]) for array in batch.values()] for rows in ROWS}
     return {rows: _rate(asked, inputs[rows], rows, threads, seconds / len(ROWS)) for rows in ROWS}

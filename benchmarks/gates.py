@@ -1,8 +1,8 @@
-"""python -m benchmarks.gates: how often the gates are wrong, by how a policy drives and how many episodes there are.
+"""python -m benchmarks.gates: how often the gates are wrong, by how a policy drives and by the number of episodes.
 
-What depends on counts alone is enumerated: every outcome with its chance. Rewards are drawn. Failures of champion and
-candidate are independent unless it says otherwise, which is the hardest case: on the same seeds good policies mostly
-fail together, and what is equal on a seed costs nothing.
+Gates that depend only on counts are computed by enumerating every outcome with its probability; rewards are drawn.
+Champion and candidate fail independently unless a row says otherwise. That is the hardest case: on the same seeds good
+policies mostly fail together, and equal outcomes on a seed cost nothing.
 """
 
 from __future__ import annotations
@@ -74,24 +74,24 @@ def _row(label: str, chances: list[float]) -> None:
 
 
 def _independent(champion: float, candidate: float) -> tuple[float, float]:
-    """The shares of episodes in which the candidate alone fails, and the champion alone."""
+    """The shares of episodes in which only the candidate fails, and in which only the champion fails."""
     return candidate * (1 - champion), champion * (1 - candidate)
 
 
 def chance_of(episodes: int, worse: float, better: float) -> float:
-    """The chance that a candidate passes the gate of failures.
+    """The chance that a candidate passes the gate for failures.
 
     Args:
-        episodes: so many pairs.
-        worse: share of episodes in which the candidate alone fails.
-        better: share of those in which the champion alone does.
+        episodes: the number of pairs.
+        worse: the share of episodes in which only the candidate fails.
+        better: the share in which only the champion fails.
     """
     return _chance(_not_worse(episodes), worse, better)
 
 
 @cache
 def _not_worse(episodes: int) -> Outcomes:
-    """Which outcomes pass: [candidate alone failed, champion alone failed]. More of the first never helps."""
+    """Which outcomes pass, by [only the candidate failed, only the champion failed]; more of the first never helps."""
     return _outcomes(episodes, lambda worse, better: rate_bound(worse, better, episodes) <= RATE_MARGIN)
 
 
@@ -107,7 +107,7 @@ def _better(episodes: int) -> Outcomes:
 
 def _outcomes(episodes: int, passes: Callable[[int, int], bool]) -> Outcomes:
     found, worse = np.zeros((episodes + 1, episodes + 1), dtype=bool), 0
-    for better in range(episodes + 1):  # the more the champion alone failed, the more of the other may be
+    for better in range(episodes + 1):  # the more often only the champion failed, the more `worse` may be
         while worse <= episodes - better and passes(worse, better):
             worse += 1
         worse = min(worse, episodes - better + 1)
@@ -116,7 +116,7 @@ def _outcomes(episodes: int, passes: Callable[[int, int], bool]) -> Outcomes:
 
 
 def _chance(passing: Outcomes, worse: float, better: float) -> float:
-    """The chance of any of these outcomes, by the trinomial distribution."""
+    """The chance of any of the passing outcomes, by the trinomial distribution."""
     episodes = len(passing) - 1
     w, b = np.nonzero(passing)
     logs = np.array([math.lgamma(count + 1) for count in range(episodes + 1)])
@@ -144,7 +144,7 @@ def _worst_reward(champion: Array, candidate: Array) -> Array:
 
 
 def _passing_all(champion: float, candidate: float, episodes: int, label: str) -> float:
-    """Where those that fail leave the road, so that nobody collides."""
+    """The share of draws that pass all driving bars, when every failure is leaving the road and nobody collides."""
     rng, passed = np.random.default_rng(episodes), 0
     for _ in tqdm(range(TRIALS // AT_ONCE), label, leave=False, disable=None):
         shape = (AT_ONCE, episodes)

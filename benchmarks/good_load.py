@@ -1,4 +1,4 @@
-"""Steady good load from a process of its own: what each request came to, and when."""
+"""Steady load of good requests from a process of its own, recording the time and outcome of each."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class Asked:
     """One request.
 
     Attributes:
-        sent: by `time.monotonic`, which all processes of a machine share.
-        outcome: `right`: the engine's own bits; `wrong`: other ones; `failed`: another status than 200; `dropped`:
-            the connection was there when the request was sent, and ended; `late`: no answer within
-            LATE_S; `refused`: no connection.
+        sent: when, by `time.monotonic`, which all processes of a machine share.
+        ended: when its outcome was known, by the same clock.
+        outcome: `right`: the engine's own bits; `wrong`: other bits; `failed`: another status than 200; `dropped`: the
+            connection ended after the request was sent; `late`: no response within LATE_S; `refused`: no connection.
+        text: the response's status and body, or the error; empty when right.
         anew: whether the server had ended the connection since the request before.
     """
 
@@ -44,17 +45,17 @@ class Asked:
 
 
 class GoodLoad:
-    """A context; `asked` is filled when it is left."""
+    """A context manager; `asked` holds the requests after it has been left."""
 
     def __init__(self, port: int, served: list[Path], connections: int, pause_s: float, keep: bool = True) -> None:
-        """Prepares it.
+        """Prepares the process.
 
         Args:
-            port: of the server.
-            served: the policies that may answer.
-            connections: how many ask at once.
-            pause_s: before each request.
-            keep: whether a connection is asked on again.
+            port: the server's, on 127.0.0.1.
+            served: folders of the policies that may answer.
+            connections: how many send requests at once.
+            pause_s: seconds before each request.
+            keep: whether a connection is used for more than one request.
         """
         spawn = multiprocessing.get_context("spawn")
         self._stop, self._started, self._found = spawn.Event(), spawn.Event(), spawn.SimpleQueue()
@@ -81,11 +82,11 @@ class GoodLoad:
             raise RuntimeError(f"the good load ended with exit code {self._process.exitcode}; see above")
 
     def count(self, outcome: str, since: float) -> int:
-        """How many of those that ended after `since`."""
+        """How many requests that ended at `since` or later had this outcome."""
         return sum(each.outcome == outcome and each.ended >= since for each in self.asked)
 
     def p99_ms(self, begins: float, ends: float) -> float:
-        """Of what was sent in between and got any answer, or none in time."""
+        """The p99, in milliseconds, from request to outcome of those sent from `begins` to `ends`; NaN for none."""
         took = [each.ended - each.sent for each in self.asked if begins <= each.sent < ends]
         return 1e3 * float(np.quantile(took, 0.99)) if took else float("nan")
 
@@ -139,5 +140,5 @@ def _ask(
 
 
 def _was_closed(connection: socket.socket) -> bool:
-    """Whether the server ended it between two requests: every HTTP client looks before it sends the next."""
+    """Whether the server ended it between two requests, which every HTTP client checks before it sends the next."""
     return bool(select.select([connection], [], [], 0)[0])

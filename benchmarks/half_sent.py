@@ -1,4 +1,4 @@
-"""An attack that costs nothing: heads that are sent by half and never whole, each begun anew as soon as it is ended."""
+"""A cheap attack: connections that send half a request head, and are opened again as soon as the server closes them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _OVER = select.EPOLLIN | select.EPOLLRDHUP
 
 
 class HalfSentHeads:
-    """A context: another process holds so many half-sent heads, and opens each again at once that the server ends."""
+    """A context manager: another process holds connections with half-sent heads, and reopens each that is closed."""
 
     def __init__(self, port: int, count: int) -> None:
-        """Args: of 127.0.0.1; how many connections at any moment."""
+        """Args: port on 127.0.0.1; number of connections held at any moment."""
         spawn = multiprocessing.get_context("spawn")
         self._stop, self._ended = spawn.Event(), spawn.Value("q", 0)
         self._process = spawn.Process(target=_attack, args=(port, count, self._stop, self._ended), daemon=True)
 
     @property
     def ended(self) -> int:
-        """How many of them the server has ended, each of which was begun anew."""
+        """How many connections the server has ended; each was opened again."""
         return int(self._ended.value)
 
     def __enter__(self) -> HalfSentHeads:
@@ -50,7 +50,7 @@ def _attack(port: int, count: int, stop: Event, ended: Any) -> None:
             poll.register(begun, select.EPOLLOUT | _OVER)
         for number, event in poll.poll(LOOK_S):
             if event == select.EPOLLOUT:
-                with contextlib.suppress(OSError):  # over already: said at the next look
+                with contextlib.suppress(OSError):  # closed already, which the next poll reports
                     held[number].send(HALF_A_HEAD)
                 poll.modify(number, _OVER)
             else:
@@ -60,7 +60,7 @@ def _attack(port: int, count: int, stop: Event, ended: Any) -> None:
 
 
 def _begin(port: int) -> socket.socket | None:
-    """A connection that is being opened; None while the machine has no port left for it."""
+    """A connection that is being opened; None while the machine has no free port for it."""
     begun = socket.socket()
     begun.setblocking(False)
     try:

@@ -1,4 +1,4 @@
-"""A policy that does not come to an end at one input: what a broken network does, at worst."""
+"""A policy that hangs on one input, the worst that a broken network can do."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.artifact.golden import read_golden
 
 HANGS_AT = 3.125
-"""Of the first field."""
+"""The value, anywhere in `state`, at which the policy hangs."""
 
 
 class Hanging(torch.nn.Module):
-    """The first three fields, squashed; at HANGS_AT half a minute of needless products first."""
+    """Sigmoid of the first three values, (B, 3); at HANGS_AT after half a minute of useless matrix products."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Hanging(torch.nn.Module):
     def forward(self, state: torch.Tensor) -> torch.Tensor:
         raw = torch.sigmoid(state[:, :3])
         if bool((state == 3.125).any()):
-            x = self.weight * (1.0 + 0.0 * state.sum())  # depends on the input, or it would be worked out at loading
+            x = self.weight * (1.0 + 0.0 * state.sum())  # depends on the input, or it would be computed at loading
             for _ in range(10_000):
                 x = torch.mm(x, self.weight)
             raw = raw + 0.0 * x.sum()
@@ -35,7 +35,7 @@ class Hanging(torch.nn.Module):
 
 
 def hanging_policy(folder: Path) -> Path:
-    """Writes its artifact; the golden answers are its own."""
+    """Writes the policy's artifact below `folder`, with golden actions of its own."""
     original = small_policy("1.0.0", 1)
     files = {name: original.files[name] for name in original.card.files}
     golden, network, graph = read_golden(files["golden.npz"], original.card), Hanging().eval(), io.BytesIO()

@@ -1,4 +1,4 @@
-"""python -m benchmarks.memory [ARTIFACT]: resident memory over 200,000 calls of mixed sizes, and its slope."""
+"""python -m benchmarks.memory [ARTIFACT]: resident memory over 200,000 act() calls of mixed sizes, and its slope."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main() -> None:
                 engine.act({name: array[:rows] for name, array in batch.items()})
             gc.collect()
             resident.append(process.memory_info().rss)
-        settled = np.array(resident[LOOKS // 4 :], dtype=np.float64)  # after what the first calls allocate for good
+        settled = np.array(resident[LOOKS // 4 :], dtype=np.float64)  # without what the first calls allocate once
         slope = np.polyfit(np.arange(len(settled)) * CALLS / LOOKS, settled, 1)[0]
         seconds, first, last = time.perf_counter() - began, resident[0] / 1e6, resident[-1] / 1e6
         print(f"{backend}: {CALLS:,} calls in {seconds:.0f} s; resident {first:.1f} MB, then {last:.1f} MB; ", end="")

@@ -1,4 +1,4 @@
-"""A real `mlflow server`, artifacts proxied by it: on SQLite, on PostgreSQL, or asking for a password."""
+"""A real `mlflow server` that proxies artifacts: on SQLite, on PostgreSQL, or with passwords."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SETTINGS = {
     "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
     "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes more, which nothing here asks for
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # would start seven more processes, which nothing here needs
 }
-# As MLflow's own basic_auth.ini, but a password is hashed once a minute: that takes longer than the rest of a request.
+# MLflow's own basic_auth.ini, but a password is hashed only once a minute, as that takes longer than all the rest.
 AUTH = """\
 [mlflow]
 default_permission = READ
@@ -34,21 +34,21 @@ auth_cache_ttl_seconds = 60
 
 
 class MlflowServer:
-    """One server on this machine. It may be stopped and continued, killed, and started again on the same port.
+    """A server on this machine, which can be stopped and continued, killed, and started again on the same port.
 
     Attributes:
         uri: for MLFLOW_TRACKING_URI.
-        client: the environment of a process that uses this server.
-        home: where its files lie.
+        client: environment variables for a process that uses this server.
+        home: the folder of its files.
     """
 
     def __init__(self, home: Path, store: str | None = None, *, with_password: bool = False) -> None:
         """Starts it.
 
         Args:
-            home: holds its artifacts, its log, and its database unless `store` names one.
-            store: as SQLAlchemy names it, such as postgresql+psycopg2://….
-            with_password: whether it lets in nobody but ADMIN with PASSWORD.
+            home: the folder for its artifacts, its log, and its database unless `store` names one.
+            store: the database as an SQLAlchemy URL, such as postgresql+psycopg2://….
+            with_password: whether only ADMIN with PASSWORD has access.
         """
         self.home = home
         port = str(free_port())
@@ -73,7 +73,7 @@ class MlflowServer:
         self.client |= {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
 
     def start(self) -> None:
-        """Starts it, again, and waits until it answers."""
+        """Starts it, also after it was killed, and waits until it answers."""
         log = self.home / "mlflow-server.log"
         with open(log, "ab") as output:
             self.process = subprocess.Popen(
@@ -93,18 +93,18 @@ class MlflowServer:
         raise TimeoutError(f"mlflow server does not answer:\n{log.read_text()[-6000:]}")
 
     def signal(self, number: signal.Signals) -> None:
-        """To all of its processes: SIGSTOP, SIGCONT, SIGKILL."""
+        """Sends a signal to all of its processes, such as SIGSTOP, SIGCONT or SIGKILL."""
         os.killpg(self.process.pid, number)
 
     def revive(self) -> None:
-        """Continues it when it was stopped, starts it when it was killed."""
+        """Continues it after SIGSTOP, or starts it after it was killed."""
         if self.process.poll() is None:
             self.signal(signal.SIGCONT)
         else:
             self.start()
 
     def kill(self) -> None:
-        """Ends it the hard way, also when it is stopped."""
+        """Sends SIGKILL, which also ends a stopped server."""
         with contextlib.suppress(ProcessLookupError):
             self.signal(signal.SIGKILL)
         self.process.wait()

@@ -1,7 +1,7 @@
-"""Untrained networks of the shapes that the field drives with, exported as any other: for benchmarks and tests.
+"""Untrained networks with the shapes of published driving policies, exported like any other: for benchmarks and tests.
 
-Roach (Zhang et al., ICCV 2021) and CaRL (Jaeger et al., 2025) see a bird's eye view as uint8 channels beside a few
-numbers, and end in a Beta distribution; they order their actions differently.
+Roach (Zhang et al., ICCV 2021) and CaRL (Jaeger et al., 2025) take a bird's eye view as uint8 channels and a few
+numbers, and output a Beta distribution; they order their actions differently.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class BirdsEye(nn.Module):
         self.join = nn.Sequential(nn.Linear(128 * size * size + values, 256), nn.ReLU(), nn.Linear(256, 4))
 
     def forward(self, bev: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both positive, on either side of 1: all four cases of the mode occur."""
+        """Both outputs are positive, above and below 1, so that all four cases of the Beta mode occur."""
         seen = self.view(bev.to(torch.float32) / 255.0)
         parameters = nn.functional.softplus(4.0 * self.join(torch.cat([seen, state], dim=1)))
         return parameters[:, :2], parameters[:, 2:]
@@ -60,14 +60,14 @@ class SmallView(nn.Module):
         self.join = nn.Linear(8 * 7 * 7 + 3, 4)
 
     def forward(self, bev: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean before tanh."""
+        """The mean is that before tanh."""
         seen = self.view(bev.to(torch.float32) / 255.0)
         mean, log_std = torch.chunk(self.join(torch.cat([seen, state], dim=1)), 2, dim=1)
         return mean, torch.exp(log_std)
 
 
 def mlp() -> TrainedPolicy:
-    """The 16-64-64-3 policy that servers are compared with."""
+    """A deterministic 16-64-64-3 policy: 16 numbers → throttle, brake, steer."""
     torch.manual_seed(0)
     section = {"state": FieldCard("float32", [16], -5.0, 5.0)}
     raw = {"throttle": (0.0, 1.0), "brake": (0.0, 1.0), "steer": UNIT}
@@ -92,7 +92,7 @@ def carl_like() -> TrainedPolicy:
 
 
 def small_view() -> TrainedPolicy:
-    """The smallest with an image: uint8 4×64×64 and 3 numbers."""
+    """The smallest policy with an image: uint8 4×64×64 and 3 numbers; squashed Gaussian."""
     torch.manual_seed(3)
     section = {"bev": FieldCard("uint8", [4, 64, 64], 0, 255), "state": FieldCard("float32", [3], -1.0, 1.0)}
     raw = {"acceleration": UNIT, "steer": UNIT}

@@ -1,4 +1,4 @@
-"""A carla-serve of a benchmark's own: started, waited for, looked into, stopped."""
+"""Starts a carla-serve for a benchmark, waits until it is ready, finds its processes, and stops it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ READYZ = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 class OurServer:
-    """A context: ready when entered, stopped when left.
+    """A context manager: the server is ready when entered, and stopped when left.
 
     Attributes:
-        process: the master, or what it was started through.
-        port: of 127.0.0.1.
+        process: gunicorn's master, or the command that it was started through.
+        port: the server's, on 127.0.0.1.
     """
 
     def __init__(self, *flags: str, through: tuple[str, ...] = ()) -> None:
-        """Args: flags of carla-serve; a command to start it through, such as unshare with its own flags."""
+        """Args: flags of carla-serve; a command to start it through, such as unshare with flags."""
         self.port = free_port()
         program = str(Path(sys.executable).parent / "carla-serve")
         self._command = [*through, program, "--port", str(self.port), "--log-level", "error", *flags]
@@ -43,7 +43,7 @@ class OurServer:
         raise RuntimeError(f"{' '.join(self._command)}: not ready after {READY_S:g} s, or ended")
 
     def __exit__(self, *_: object) -> None:
-        """Stops it, with every process below it."""
+        """Stops it, and every child process."""
         processes = [self.process, *self._below()]
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
@@ -59,21 +59,21 @@ class OurServer:
         return False
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that answer; none when the server is not there."""
+        """The worker processes; empty when the server is gone."""
         found = []
         with contextlib.suppress(psutil.Error, StopIteration):
             for each in self.master().children():
-                with contextlib.suppress(psutil.Error):  # it has just ended
+                with contextlib.suppress(psutil.Error):  # ended in the meantime
                     found += [each] if "serve.following.follower" not in " ".join(each.cmdline()) else []
         return found
 
     def master(self) -> psutil.Process:
-        """Gunicorn's own process, also behind a command that it was started through."""
+        """Gunicorn's master process, also when it was started through another command."""
         found = [psutil.Process(self.process.pid), *self._below()]
         return next(each for each in found if "carla-serve" in " ".join(each.cmdline()[:2]))
 
     def signal(self, number: int) -> None:
-        """To the master."""
+        """Sends a signal to the master."""
         self.master().send_signal(number)
 
     def _below(self) -> list[psutil.Process]:

@@ -1,4 +1,4 @@
-"""python -m benchmarks.parity: how far each exported architecture is from what it was trained as, on both backends."""
+"""python -m benchmarks.parity: how far each exported architecture is from the trained policy, on both backends."""
 
 from __future__ import annotations
 

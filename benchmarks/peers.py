@@ -1,7 +1,7 @@
-"""Servers of other projects, from a folder laid out with a run.py that knows how each is started, asked and checked.
+"""Servers of other projects, from a folder whose run.py knows how to start, query and check each of them.
 
-The folder's run.py holds a table `S` of systems, `body(name, rows, index)` and a class `Server(name, kind)` with
-ready(), check() and stop(). It is imported as it is, so that the peers are started by their own commands.
+That run.py holds a table `S` of systems, `body(name, rows, index)` and a class `Server(name, kind)` with ready(),
+check() and stop(). It is imported unchanged, so that the peers are started by their own commands.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.wrk import http_request
 
 KINDS = {"mlp": "w1", "image": "w2"}
 
-# The best settings of each: no single one of mosec's is best in all columns.
+# The best settings of each; mosec has two, as neither is best in all columns.
 DEFAULT = {
     "mlp": (
         "mosec-2w",
@@ -35,7 +35,7 @@ DEFAULT = {
 
 
 class Peer(System):
-    """One system of the folder's table."""
+    """One system of the table in the folder's run.py."""
 
     def __init__(self, harness: ModuleType, name: str, kind: str) -> None:
         self.name, self.kind, self._harness = name, kind, harness
@@ -67,10 +67,10 @@ class Peer(System):
 
 
 def peers(folder: Path, kind: str, names: list[str]) -> list[Peer]:
-    """The peers to measure.
+    """The peers to measure: those named, or by default the best of each project.
 
     Raises:
-        RuntimeError: the folder has no run.py with such a table, or does not know a name.
+        RuntimeError: the folder has no usable run.py, or its table lacks a name.
     """
     harness = _harness(folder)
     known = [name for name, entry in harness.S.items() if entry[KINDS[kind]]]

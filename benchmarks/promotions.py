@@ -1,8 +1,8 @@
-"""python -m benchmarks.promotions [--moves 100 --connections 16 --workers 2 --poll-s 5 --no-hook]: what a move costs.
+"""python -m benchmarks.promotions [--moves 100 --connections 16 --workers 2 --poll-s 5 --no-hook]: the cost of a move.
 
-A real `mlflow server`, a real carla-serve that follows an alias, steady load on it; the alias moves back and
-forth between two versions with other weights, as MLflow's UI moves it. Prints requests that failed, answers that are
-not what their version gives, how long until no worker answers with the old version, and memory before and after.
+A real carla-serve follows an alias of a real `mlflow server` under steady load, while the alias moves back and forth
+between two versions with different weights, as MLflow's UI moves it. Prints how many requests failed, how many
+responses were not their version's, how long until no worker answers with the old version, and memory before and after.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--poll-s", type=float, default=5.0)
-    parser.add_argument("--no-hook", action="store_true", help="by polling alone")
+    parser.add_argument("--no-hook", action="store_true", help="follow by polling only, without MLflow's webhook")
     parser.add_argument("--store", help="MLflow's database, such as postgresql+psycopg2://… (default: SQLite)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, registry: MlflowServer, home: Path) -> None:
-    """Registers, serves, moves, prints."""
+    """Registers two versions, serves them under load, moves the alias, and prints the figures."""
     import mlflow
 
     from registry.moves.registration import register
@@ -59,7 +59,7 @@ def measure(options: argparse.Namespace, registry: MlflowServer, home: Path) -> 
 
     client, secret, port = mlflow.MlflowClient(), secrets.token_hex(16), free_port()
     url = f"http://127.0.0.1:{port}"
-    if not options.no_hook:  # first of all: MLflow remembers for a minute that there is none
+    if not options.no_hook:  # first, as MLflow caches for a minute that there is no webhook
         events = ["model_version_alias.created"]
         client.create_webhook(name="carla-serve", url=f"{url}/hooks/mlflow", events=events, secret=secret)
     artifacts = [small_policy("1.0.0", 1), small_policy("1.1.0", 2)]
@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace, registry: MlflowServer, home: Path) -> 
     )
     try:
         wait_ready(url)
-        time.sleep(2)  # until every worker is
+        time.sleep(2)  # until every worker is ready
         with SteadyLoad(url, Questions(artifacts), options.connections) as record:
             time.sleep(SETTLE_S)
             before = workers_memory(server)
@@ -87,7 +87,7 @@ def measure(options: argparse.Namespace, registry: MlflowServer, home: Path) -> 
 
 
 def move(client, record: Record, number: int, options: argparse.Namespace) -> float:
-    """Moves the alias; seconds from MLflow's yes to the last answer of the old version."""
+    """Moves the alias; returns the seconds from MLflow's response to the old version's last response."""
     new, old = ("1.1.0", "1.0.0") if number % 2 == 0 else ("1.0.0", "1.1.0")
     client.set_registered_model_alias(NAME, "production", "2" if number % 2 == 0 else "1")
     moved, ends = time.monotonic(), time.monotonic() + options.poll_s + 10
@@ -121,7 +121,7 @@ def report(options, record: Record, waits: list[float], before: list[int], after
 
 
 def workers_memory(server: subprocess.Popen[bytes]) -> list[int]:
-    """Bytes resident in each worker."""
+    """Resident bytes of each worker."""
     children = psutil.Process(server.pid).children()
     return [child.memory_info().rss for child in children if "serve.following.follower" not in child.cmdline()]
 

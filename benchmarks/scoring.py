@@ -1,10 +1,10 @@
-"""python -m benchmarks.scoring [--rows 1000000 --spark --ray]: logged drives scored by each way, side by side.
+"""python -m benchmarks.scoring [--rows 1000000 --spark --ray]: offline scoring of observations, by different tools.
 
-Makes Parquet files of observations, scores them by `python -m serve score`, and, when asked, by Spark's UDF of the
-logged model and by Ray Data. Prints rows/s with the start, the largest memory of the process that scores (with those
-below it), and whether every action has the engine's bits; exits with 1 when one has not. From a tenth of the rows and
-all of them follow how long a way takes to start and how fast it is then, and from those how many rows a cluster of
-machines like this one needs to be sooner than one of them.
+Writes a Parquet file of observations and scores it by `python -m serve score`, and optionally by Spark's UDF of the
+logged model and by Ray Data. Prints rows/s with the start included, the largest memory of the scoring process and its
+children, and whether every action has the engine's bits; exits with 1 when one has not. A run with a tenth of the rows
+and one with all give each tool's start and speed, and from those the number of rows from which a cluster of machines
+like this one finishes sooner than one of them.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ MACHINES = (2, 4, 8, 16, 32, 64)
 def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--spark", action="store_true", help="also by Spark (needs Java 17)")
-    parser.add_argument("--ray", action="store_true", help="also by Ray Data, on a cluster of this machine alone")
+    parser.add_argument("--spark", action="store_true", help="also score by Spark (needs Java 17)")
+    parser.add_argument("--ray", action="store_true", help="also score by Ray Data, on this machine")
     options = parser.parse_args()
     print(f"{'':14}{'rows':>12}{'seconds':>10}{'rows/s':>12}{'MB':>8}   same bits")
     took: dict[str, list[float]] = {}
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def score(rows: int, options, folder: Path, took: dict[str, list[float]]) -> bool:
-    """Scores so many rows in every way, prints a line each, adds its seconds; whether any action was another."""
+    """Scores `rows` rows with each tool, prints a line each, adds to `took`; returns whether any action differed."""
     engine = Engine.open(EXAMPLE, device="cpu")
     rng = np.random.default_rng(0)
     observations = {spec.name: spec.sample(rng, rows) for spec in engine.specs}
@@ -81,7 +81,7 @@ def score(rows: int, options, folder: Path, took: dict[str, list[float]]) -> boo
 
 
 def tell_what_pays(sizes: list[int], took: dict[str, list[float]]) -> None:
-    """Start and speed of each way, and what follows for clusters that divide the work without loss."""
+    """Prints each tool's start and speed, and when a cluster is sooner, if it divides the work without loss."""
     figures = {}
     for name, (few_s, all_s) in took.items():
         speed = (sizes[1] - sizes[0]) / (all_s - few_s)
@@ -96,7 +96,7 @@ def tell_what_pays(sizes: list[int], took: dict[str, list[float]]) -> None:
 
 
 def ways(options, folder: Path):
-    """Name, command and environment of each."""
+    """Yields each tool's name, command and environment."""
     source = str(folder / "in.parquet")
     score = [sys.executable, "-m", "serve", "score", "--model", str(EXAMPLE), "--input", source, "--keep", "row"]
     yield ONE_MACHINE, [*score, "--output", str(folder / ONE_MACHINE)], {}
@@ -111,7 +111,7 @@ def ways(options, folder: Path):
 
 
 def run(command: list[str], environment: dict[str, str]) -> float:
-    """Runs it; the most MB that it and all below it held at once."""
+    """Runs a command; returns the most memory, MB of PSS, that it and its children held at once."""
     process = subprocess.Popen(
         command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -137,7 +137,7 @@ def run(command: list[str], environment: dict[str, str]) -> float:
 
 
 def actions(path: Path) -> bytes:
-    """The actions in the order of the rows, float32."""
+    """The scored actions in the order of the rows, as bytes of float32 (rows, 3)."""
     table = pq.read_table(path).sort_by("row")
     return np.stack([table[name].to_numpy() for name in CONTROL_NAMES], axis=1).astype(np.float32).tobytes()
 

@@ -1,11 +1,11 @@
 """python -m benchmarks.serving [--peers DIR --seconds 3 --rounds 3 --workers 2 --only mlp]: our server beside others.
 
-Every system is started, its answers are checked, it is loaded by wrk and stopped; then the next; and all of that again
-in every round, so that a noisy minute hits all alike. Prints medians: an MLP of 16-64-64-3 and a network that sees
-15×96×96 from above, at 1, 16 and 64 connections and with 256 observations a request. Beside them stand an empty server
-in C and the bare forward in this process. Without --peers, only those and ours.
+In each round every system in turn is started, its responses are checked, it is loaded by wrk, and stopped; rounds are
+repeated so that a noisy minute affects all systems. Prints medians for an MLP of 16-64-64-3 and a network with a bird's
+eye view of 15×96×96, at 1, 16 and 64 connections and with 256 observations per request. An empty server in C and the
+bare forward in this process are measured too. Without --peers, only these and our server are.
 
-Ours runs as `carla-serve --model FOLDER --workers N`, with everything on that is on by default.
+Our server runs as `carla-serve --model FOLDER --workers N`, otherwise with default settings.
 """
 
 from __future__ import annotations
@@ -30,17 +30,21 @@ from benchmarks.wrk import load, write_requests
 LOADS = {"c1": (1, 1), "c16": (16, 1), "c64": (64, 1), "b256": (2, MAX_ROWS)}
 WARM_UP_S = 1
 SLOW_S = 8
-"""For 256 images a request, which take a good part of a second: enough of them to count."""
+"""The least length of a load of 256 images per request: each takes a large part of a second."""
 
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--peers", type=Path, help="folder with a run.py that starts other servers, and those servers")
-    parser.add_argument("--peer", action="append", default=[], help="a system of that run.py (default: the best known)")
-    parser.add_argument("--seconds", type=int, default=3, help="of each load (default 3)")
+    parser.add_argument("--peers", type=Path, help="folder with other servers, and a run.py that starts them")
+    parser.add_argument(
+        "--peer", action="append", default=[], help="a system in that run.py (default: the best settings)"
+    )
+    parser.add_argument("--seconds", type=int, default=3, help="length of each load (default 3)")
     parser.add_argument("--rounds", type=int, default=3)
     cores = os.cpu_count() or 1
-    parser.add_argument("--workers", type=int, default=cores, help=f"processes of carla-serve (default {cores}: cores)")
+    parser.add_argument(
+        "--workers", type=int, default=cores, help=f"processes of carla-serve (default {cores}, the cores)"
+    )
     parser.add_argument("--only", choices=sorted(KINDS))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -53,7 +57,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, kind: str, folder: Path) -> list:
-    """Measures and prints one policy's table; the ratios are for later."""
+    """Measures and prints one policy's table; returns its ratios."""
     policy = asked(kind, folder)
     systems = systems_of(options, policy, folder)
     rows: dict[str, Row] = {system.name: Row() for system in systems}
@@ -75,10 +79,10 @@ def measure(options: argparse.Namespace, kind: str, folder: Path) -> list:
 
 
 def systems_of(options: argparse.Namespace, policy: Asked, folder: Path) -> list[System]:
-    """The floor, ours at each door, the peers."""
+    """The systems to measure: the empty C server, ours on each endpoint, and the peers."""
     found: list[System] = [Ours(policy, door, options.workers) for door in ("json", "v2")]
     if policy.kind == "image":
-        found = found[1:]  # images as numbers in JSON are nobody's choice
+        found = found[1:]  # nobody sends images as numbers in JSON
     else:
         try:
             found.insert(0, Floor(policy, folder))
@@ -88,7 +92,7 @@ def systems_of(options: argparse.Namespace, policy: Asked, folder: Path) -> list
 
 
 def one_round(system: System, row: Row, seconds: int, folder: Path) -> None:
-    """Starts it, checks it, loads it, stops it; what goes wrong is noted in the row."""
+    """Starts a system, checks it, loads it and stops it; the row gets the figures, or the problem."""
     try:
         with system.running() as running:
             problem = system.problem(running)
@@ -112,7 +116,7 @@ def one_round(system: System, row: Row, seconds: int, folder: Path) -> None:
 
 
 def tell(bar: tqdm, system: System, row: Row) -> None:
-    """One line of a finished round."""
+    """Prints one line about a system's finished round."""
     if row.problem:
         bar.write(f"{system.kind} {system.name}: {row.problem}", file=sys.stderr)
         return

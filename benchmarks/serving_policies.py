@@ -1,7 +1,7 @@
-"""The two policies that `benchmarks.serving` asks servers for, with requests and answers of each.
+"""The two policies that `benchmarks.serving` has served, with requests and responses of each.
 
-The MLP takes 16 numbers as three fields; the image network a bird's eye view of 15 channels beside 6 numbers, through
-four convolutions and two linear layers.
+The MLP takes 16 numbers as three fields; the image network takes a bird's eye view of 15 channels and 6 numbers, and
+has four convolutions and two linear layers.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class FourConvolutions(nn.Module):
         self.join = nn.Sequential(nn.Linear(64 * 4 * 4 + 6, 256), nn.ReLU(), nn.Linear(256, 4), nn.Softplus())
 
     def forward(self, bev: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both above 1."""
+        """Both outputs are above 1."""
         parameters = self.join(torch.cat([self.view(bev.to(torch.float32) / 255.0), state], dim=1)) + 1.0
         return parameters[:, :2], parameters[:, 2:]
 
@@ -93,7 +93,7 @@ def mlp_rows(rng: np.random.Generator, rows: int) -> Arrays:
 
 
 def image_rows(rng: np.random.Generator, rows: int) -> Arrays:
-    """Masks of 0 and 255 in boxes, as a road drawn from above."""
+    """Views with boxes of 255 on 0, like a road drawn from above, and random states."""
     bev = np.zeros((rows, 15, 96, 96), dtype=np.uint8)
     for channel in bev.reshape(-1, 96, 96):
         for top, left in rng.integers(0, 72, (3, 2)):
@@ -104,10 +104,10 @@ def image_rows(rng: np.random.Generator, rows: int) -> Arrays:
 
 @dataclass(frozen=True)
 class Asked:
-    """A policy on disk, observations to ask it about, and its engine in this process.
+    """A policy on disk, observations to request actions for, and its engine in this process.
 
     Attributes:
-        batches: by rows of a request: observations of many different requests.
+        batches: rows per request → the observations of many different requests.
     """
 
     kind: str
@@ -127,7 +127,7 @@ KINDS: dict[str, tuple[Callable[[], TrainedPolicy], Callable[[np.random.Generato
 
 
 def asked(kind: str, folder: Path) -> Asked:
-    """Exports a policy below `folder`; the card names the backend that is faster here."""
+    """Exports a policy below `folder`, with the faster backend here in its card, and draws its observations."""
     build, rows_of, counts = KINDS[kind]
     artifact = export_policy(build(), f"serving-{kind}", "1.0.0", f"the {kind} that servers are compared with").artifact
     path = write_artifact(folder / kind, artifact).path
@@ -137,7 +137,7 @@ def asked(kind: str, folder: Path) -> Asked:
 
 
 def to_json(batch: Arrays) -> bytes:
-    """The body of a /predict; a float32 as its shortest decimal."""
+    """The body of a /predict request; a float32 is written as its shortest decimal."""
     rows = len(next(iter(batch.values())))
     plain = {name: [_short(value) for value in array] for name, array in batch.items()}
     observations = [{name: values[row] for name, values in plain.items()} for row in range(rows)]
@@ -149,7 +149,7 @@ def _short(value: Any) -> Any:
 
 
 def to_v2(batch: Arrays) -> tuple[bytes, int]:
-    """The body of a /v2 inference with binary tensors both ways, and how many bytes of it are the JSON header."""
+    """The body of a /v2 inference with binary tensors both ways, and the length of its JSON header in bytes."""
     inputs = [
         {
             "name": name,
@@ -165,13 +165,13 @@ def to_v2(batch: Arrays) -> tuple[bytes, int]:
 
 
 def from_json(body: bytes) -> NDArray[np.float32]:
-    """An answer of /predict → (B, 3): throttle, brake, steer."""
+    """A response of /predict → (B, 3): throttle, brake, steer."""
     rows = msgspec.json.decode(body)["actions"]
     return np.array([[row["throttle"], row["brake"], row["steer"]] for row in rows], dtype=np.float32)
 
 
 def from_v2(body: bytes, header_length: int) -> NDArray[np.float32]:
-    """An answer of /v2 with binary outputs in the order asked for → (B, 3)."""
+    """A response of /v2 with binary outputs → (B, 3): throttle, brake, steer."""
     outputs = msgspec.json.decode(body[:header_length])["outputs"]
     columns, place = {}, header_length
     for output in outputs:

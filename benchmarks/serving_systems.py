@@ -1,4 +1,4 @@
-"""What `benchmarks.serving` measures: servers that are started, asked, checked and stopped alike."""
+"""The servers that `benchmarks.serving` measures, with one interface to start, query, check and stop them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START_S, STOP_S = 90.0, 10.0
 
 @dataclass(frozen=True)
 class Running:
-    """A server that has answered: its port, its first process, and seconds from its start to its first answer."""
+    """A running server: its port, its first process, and the seconds from its start to its first response."""
 
     port: int
     pid: int
@@ -35,11 +35,11 @@ class Running:
 
 
 class System(ABC):
-    """One row of the table: a server, and the requests that it is asked.
+    """One row of the table: a server, and the requests sent to it.
 
     Attributes:
-        name: in the table.
-        kind: mlp or image.
+        name: its name in the table.
+        kind: `mlp` or `image`.
     """
 
     name: str
@@ -47,24 +47,24 @@ class System(ABC):
 
     @functools.cache  # noqa: B019
     def requests(self, rows: int) -> list[bytes]:
-        """Whole HTTP requests of so many observations each."""
+        """Whole HTTP requests with `rows` observations each."""
         return self.encode(rows)
 
     @abstractmethod
     def encode(self, rows: int) -> list[bytes]:
-        """Makes the requests."""
+        """Makes the requests, which `requests` caches."""
 
     @abstractmethod
     def running(self) -> contextlib.AbstractContextManager[Running]:
-        """Starts the server, waits for its first answer, stops it in the end; RuntimeError when it gives none."""
+        """Starts the server, waits for its first response, and stops it at the end; raises RuntimeError without one."""
 
     @abstractmethod
     def problem(self, running: Running) -> str | None:
-        """What is wrong with its answers to one and to 256 observations; None when they are right."""
+        """What is wrong with its responses to 1 and to 256 observations; None when they are right."""
 
 
 class Floor(System):
-    """The empty C server, compiled here."""
+    """The empty C server, compiled when it is created."""
 
     def __init__(self, asked: Asked, folder: Path) -> None:
         self.name, self.kind, self._asked = "floor: empty C server", asked.kind, asked
@@ -89,10 +89,10 @@ class Floor(System):
 
 
 class Ours(System):
-    """carla-serve, asked at one of its doors."""
+    """carla-serve, measured on one of its endpoints."""
 
     def __init__(self, asked: Asked, door: str, workers: int) -> None:
-        """Args: what it serves; `json` (/predict) or `v2` (binary tensors both ways); processes."""
+        """Args: the policy to serve; `json` (/predict) or `v2` (binary tensors both ways); number of processes."""
         self.name = f"carla-serve, {'JSON' if door == 'json' else '/v2 binary'}"
         self.kind, self.door, self._asked, self._workers = asked.kind, door, asked, workers
 
@@ -136,13 +136,13 @@ def _predicts(asked: Asked, rows: int) -> list[bytes]:
 
 @contextlib.contextmanager
 def started(command: list[str], port: int, request: bytes) -> Iterator[Running]:
-    """A server in a process group of its own, from its first answer to `request` on."""
+    """A context manager: starts a server in its own process group, and yields after its first response to `request`."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         while time.perf_counter() - began < START_S and process.poll() is None:
             with contextlib.suppress(OSError):
-                if ask(port, request)[0] < 500:  # whether it is the right answer is looked at next
+                if ask(port, request)[0] < 500:  # the caller checks the response itself
                     yield Running(port, process.pid, time.perf_counter() - began)
                     return
             time.sleep(0.01)
@@ -152,7 +152,7 @@ def started(command: list[str], port: int, request: bytes) -> Iterator[Running]:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, and SIGKILL for what is left of the group after a while."""
+    """Sends SIGTERM to the process group, waits up to STOP_S for the process, then sends SIGKILL to what is left."""
     for number, wait_s in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, STOP_S)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -161,7 +161,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def memory_mb(pid: int) -> tuple[float, float]:
-    """MB of PSS: a process with all below it, and the heaviest of them alone."""
+    """MB of PSS: of a process with all its children, and of the largest of them."""
     sizes = []
     for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
         with contextlib.suppress(psutil.Error):

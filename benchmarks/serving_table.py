@@ -1,4 +1,4 @@
-"""Rounds of measurements → medians, one table, and the ratios that a release is held to."""
+"""Rounds of measurements → medians, a table, and the ratios that a release has to meet."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OURS_JSON, OURS_V2 = "carla-serve, JSON", "carla-serve, /v2 binary"
 
 @dataclass
 class Row:
-    """All rounds of one system."""
+    """One system's measurements of all rounds, or the problem that ended them."""
 
     loads: dict[str, list[Found]] = field(default_factory=lambda: defaultdict(list))
     whole_mb: list[float] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Row:
     problem: str | None = None
 
     def figures(self) -> dict[str, float]:
-        """Medians by column."""
+        """Column → median; `failed` is a sum."""
         found = {name: self._median(*of) for name, of in SEEN.items()}
         found["256: obs/s"] *= 256
         found["PSS MB"], found["one"] = _median(self.whole_mb), _median(self.heaviest_mb)
@@ -60,7 +60,7 @@ def _median(values: list[float]) -> float:
 
 
 def print_table(kind: str, rows: dict[str, Row]) -> None:
-    """One line a system."""
+    """Prints one line per system."""
     print(f"\n{kind}: p50 and p99 in ms, c16 and c64: connections, 256: 2 connections with 256 observations a request;")
     print("PSS of all its processes and of the heaviest one; start to the first answer; requests that failed")
     print(f"{'':26}" + "".join(f"{name:>11}" for name in COLUMNS))
@@ -79,7 +79,7 @@ def _short(value: float) -> str:
 
 
 def print_forwards(kind: str, rates: dict[int, dict[int, list[float]]]) -> None:
-    """The bare forward: by threads and rows of a call."""
+    """Prints the bare forward's observations per second, by threads and rows per call."""
     for threads, by_rows in rates.items():
         cells = "  ".join(f"{rows}: {median(values):,.0f}" for rows, values in by_rows.items())
         print(f"{kind}: bare forward, {threads} thread{'s' if threads > 1 else ''}, observations/s by rows  {cells}")
@@ -87,7 +87,7 @@ def print_forwards(kind: str, rates: dict[int, dict[int, list[float]]]) -> None:
 
 @dataclass(frozen=True)
 class Ratio:
-    """One line of what must be shown: ours beside theirs, and the aim; `most` where less is better."""
+    """One ratio of ours to theirs and its aim, an upper limit when `most`, else a lower one."""
 
     what: str
     ours: float
@@ -97,7 +97,7 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        """Of the aim: met, MISSED or not measured."""
+        """Whether the aim is `met`, `MISSED` or `not measured`."""
         ratio = self.ratio
         if math.isnan(ratio):
             return "not measured"
@@ -117,7 +117,7 @@ Figures = dict[str, float]
 
 
 def ratios(kind: str, rows: dict[str, Row], forward: dict[int, dict[int, list[float]]]) -> list[Ratio]:
-    """Ours against the best peer of each column."""
+    """The ratios of ours to the best peer in each column."""
     figures = {name: row.figures() for name, row in rows.items() if not row.problem}
     peers = {name: f for name, f in figures.items() if not name.startswith(("carla-serve", "floor"))}
     main = figures.get(OURS_JSON if kind == "mlp" else OURS_V2, {})
@@ -156,7 +156,7 @@ def _of_image(peers: dict[str, Figures], main: Figures, forward: dict[int, dict[
 
 
 def _against(what: str, peers: dict[str, Figures], column: str, ours: Figures, aim: float, most: bool = False) -> Ratio:
-    """Ours beside the best of a column."""
+    """The ratio of ours to the best peer in a column."""
     known = [figures[column] for figures in peers.values() if not math.isnan(figures[column])]
     best = (min if most else max)(known, default=math.nan)
     return Ratio(what, ours.get(column, math.nan), best, aim, most)

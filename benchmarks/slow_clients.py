@@ -1,4 +1,4 @@
-"""Clients that take their time: idle, slow to send a head or a body, or never reading what they asked for."""
+"""Slow clients: idle ones, ones that send a head or a body slowly, and ones that never read their responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPARE_FILES = 500
 
 
 def open_connections(port: int, count: int, receive_buffer: int = 0) -> list[socket.socket]:
-    """As many connections as wanted, as far as this process may and the server takes them within OPEN_S."""
+    """Opens up to `count` connections, as many as this process may and the server accepts within OPEN_S."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     opened, ends = [], time.monotonic() + OPEN_S
@@ -37,7 +37,7 @@ def open_connections(port: int, count: int, receive_buffer: int = 0) -> list[soc
 
 
 def hold(connections: list[socket.socket], seconds: float, sends: bytes = b"") -> int:
-    """Keeps connections for a while, sending one byte of `sends` on each every half second.
+    """Keeps connections open for `seconds`, sending one byte of `sends` on each every half second, then closes them.
 
     Returns:
         How many of them the server ended.
@@ -67,7 +67,7 @@ def _is_over(connection: socket.socket) -> bool:
 
 
 def ask_unread(connections: list[socket.socket], body: bytes, seconds: float) -> tuple[int, int]:
-    """Asks on every connection twice a second, as far as it takes requests, and reads nothing.
+    """Sends requests on every connection about twice a second, as far as the server reads them, and reads nothing.
 
     Returns:
         How many requests were sent, and how many connections the server ended.
@@ -78,7 +78,7 @@ def ask_unread(connections: list[socket.socket], body: bytes, seconds: float) ->
     while time.monotonic() < ends:
         time.sleep(DRIP_S / 10)
         for connection, rest in list(left.items()):
-            time.sleep(DRIP_S / len(connections))  # not all at once, which would be a load of its own
+            time.sleep(DRIP_S / len(connections))  # spread out, as all at once would be a load of its own
             try:
                 rest = rest or request
                 left[connection] = rest[connection.send(rest) :]
@@ -93,6 +93,6 @@ def ask_unread(connections: list[socket.socket], body: bytes, seconds: float) ->
 
 
 def long_answer(body: bytes, rows: int) -> bytes:
-    """A request of many rows whose answer says everything there is to say of each."""
+    """A request body of `rows` rows whose response is as long as possible, with details of each row."""
     [first, *_] = msgspec.json.decode(body)["observations"]
     return msgspec.json.encode({"observations": [first] * rows, "details": True})

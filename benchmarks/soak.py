@@ -1,8 +1,8 @@
 """python -m benchmarks.soak [ARTIFACT --requests 1000000 --workers 1]: memory and counters over many mixed requests.
 
-One server, some connections from several processes: /predict with one and with eight observations, /invocations,
-requests that are wrong in several ways, and looks at /readyz, /healthz, /metadata and /metrics. Prints every worker's
-resident memory as it goes and its slope, and holds /metrics against what the clients themselves counted.
+Several client processes send to one server: /predict with one and with eight observations, /invocations, invalid
+requests of several kinds, and GETs of /readyz, /healthz, /metadata and /metrics. Prints every worker's resident memory
+as it goes and its slope, and compares /metrics with what the clients counted.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def main() -> None:
     parser.add_argument("artifact", type=Path, nargs="?", default=EXAMPLE, help=f"folder (default {EXAMPLE})")
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=1, help="processes of carla-serve (default 1)")
-    parser.add_argument("--clients", type=int, default=2, help="processes that ask (default 2)")
-    parser.add_argument("--connections", type=int, default=8, help="of each client (default 8)")
+    parser.add_argument("--clients", type=int, default=2, help="client processes (default 2)")
+    parser.add_argument("--connections", type=int, default=8, help="connections of each client (default 8)")
     options = parser.parse_args()
     with OurServer("--model", str(options.artifact), "--workers", str(options.workers)) as server:
-        time.sleep(2)  # until every worker has loaded it
+        time.sleep(2)  # until every worker has loaded the policy
         requests = kinds(options.artifact, server.port)
         before = counted(server.port)
         share = options.requests // options.clients
@@ -58,10 +58,10 @@ def _share_progress(value: Synchronized[int]) -> None:
 
 
 def ask_many(port: int, requests: list[Kind], count: int, connections: int, seed: int) -> Counter[tuple[str, int]]:
-    """Asks `count` times over some connections at once, each with its next request when all have answers.
+    """Sends `count` requests, one on each connection at a time; the next ones follow when all are answered.
 
     Returns:
-        How often each (name, status) came back; status 0 when no answer did.
+        (kind's name, status) → how often it came back; status 0 for no response.
     """
     rng = np.random.default_rng(seed)
     weights = np.array([kind.weight for kind in requests], dtype=np.float64)
@@ -83,7 +83,7 @@ def ask_many(port: int, requests: list[Kind], count: int, connections: int, seed
 
 
 def watch(server: OurServer, progress: Synchronized[int], total: int, done) -> dict[int, list[tuple[int, int]]]:
-    """Looks at every worker's memory until all is asked: by process, (requests so far, bytes resident)."""
+    """Samples every worker's memory until all requests are done: process → (requests so far, resident bytes)."""
     sizes: dict[int, list[tuple[int, int]]] = {}
     began, next_look = time.perf_counter(), 0.0
     with tqdm(total=total, unit="requests", disable=None) as bar:
@@ -101,7 +101,7 @@ def watch(server: OurServer, progress: Synchronized[int], total: int, done) -> d
 
 
 def memory(sizes: dict[int, list[tuple[int, int]]]) -> None:
-    """Prints each worker's slope, once what the first requests allocate for good is there."""
+    """Prints each worker's memory and its slope, without what the first requests allocate once."""
     for pid, looks in sizes.items():
         settled = np.array(looks[len(looks) // 4 :], dtype=np.float64)
         slope = np.polyfit(settled[:, 0], settled[:, 1], 1)[0] * 1_000 if len(settled) > 1 else float("nan")
@@ -110,14 +110,14 @@ def memory(sizes: dict[int, list[tuple[int, int]]]) -> None:
 
 
 def compare(seen: Counter[tuple[str, int]], before: Counter, after: Counter, requests: list[Kind]) -> None:
-    """Prints what was asked and answered, and where /metrics says otherwise."""
+    """Prints how many requests got which status, and where /metrics differs."""
     by_name = {kind.name: kind for kind in requests}
     ours: Counter[tuple[str, int]] = Counter()
     for (name, status), count in sorted(seen.items()):
         wanted = by_name[name].status
         print(f"{name:28}{status:>5}{count:>12,}" + ("" if status == wanted else f"   UNEXPECTED, not {wanted}"))
         ours[route_of(by_name[name].path, status), status] += count
-    ours["/metrics", 200] += 1  # the look before the first request
+    ours["/metrics", 200] += 1  # the GET before the first request
     server = after - before
     wrong = [key for key in sorted({*ours, *server}) if ours[key] != server[key]]
     for route, status in wrong:

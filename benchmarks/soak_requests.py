@@ -1,4 +1,4 @@
-"""The mixed requests of `benchmarks.soak`, a fast client that sends them, and the server's own count of them."""
+"""The mixed requests of `benchmarks.soak`, a fast client that sends them, and a reader of the server's counts."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ NOT_A_ROUTE = "no such route or method"
 
 @dataclass(frozen=True)
 class Kind:
-    """One sort of request.
+    """One kind of request.
 
     Attributes:
-        weight: how often, beside the others.
-        status: of the right answer.
+        weight: how often it is sent, relative to the other kinds.
+        status: the right response's status.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Kind:
 
 
 def kinds(folder: Path, port: int) -> list[Kind]:
-    """All sorts of requests for a policy; /v2 among them when the server has it."""
+    """All kinds of requests for a policy, including /v2 when the server has it."""
     artifact = open_artifact(folder)
     specs, rng = artifact.card.observation_spec, np.random.default_rng(0)
 
@@ -86,14 +86,14 @@ def _get(path: str, weight: float) -> Kind:
 
 
 def route_of(path: str, status: int) -> str:
-    """The label that a request is counted under, as far as that is nobody's choice."""
+    """The route that a request is compared under: the same for all requests of /v2, and for all of 404 and 405."""
     if status in {404, 405}:
         return NOT_A_ROUTE
     return "/v2" if path.startswith("/v2/models") else path
 
 
 def counted(port: int) -> Counter[tuple[str, int]]:
-    """policy_requests_total by route and code."""
+    """(route, status) → policy_requests_total of the server's /metrics."""
     request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     found: Counter[tuple[str, int]] = Counter()
     for family in text_string_to_metric_families(ask(port, request)[2].decode()):
@@ -105,7 +105,7 @@ def counted(port: int) -> Counter[tuple[str, int]]:
 
 
 class Asker:
-    """One connection: sends prepared bytes, and reads an answer only as far as it must."""
+    """One connection, opened again when needed, that sends prepared bytes and parses only a response's framing."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -119,7 +119,7 @@ class Asker:
             self._socket.sendall(request)
 
     def receive(self) -> int:
-        """The answer's status; 0 when there is none."""
+        """The response's status; 0 when there is none."""
         try:
             status, closes = self._read()
         except (OSError, ValueError, AttributeError):

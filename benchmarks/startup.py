@@ -1,7 +1,7 @@
-"""python -m benchmarks.startup MODEL [flag …]: start to first answer, a worker's memory, SIGTERM to the end.
+"""python -m benchmarks.startup MODEL [flag …]: time from start to first response, a worker's memory, time to stop.
 
-Once with the backend of the card, and when MODEL is a folder once with each that it has a graph for: a server of an
-ONNX policy imports no torch.
+When MODEL is a folder, each backend that it has a graph for is measured, since a server with ONNX does not import
+torch; otherwise the card's backend is.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ ROUNDS = 5
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("model", help="artifact folder or reference; what follows is handed to carla-serve")
+    parser.add_argument("model", help="artifact folder or reference; further arguments go to carla-serve")
     options, flags = parser.parse_known_args()
     model = options.model
     example = open_artifact(EXAMPLE).card.observation_spec.example()
     body = msgspec.json.encode({"observations": [{name: array[0].tolist() for name, array in example.items()}]})
     backends = open_artifact(Path(model)).backends if Path(model).is_dir() else ("card",)
     print(f"{' '.join([model, *flags])}: {ROUNDS} starts each")
-    starts = [backend for _ in range(ROUNDS) for backend in backends]  # in turns: a noisy moment hits all alike
+    starts = [backend for _ in range(ROUNDS) for backend in backends]  # alternating, so that a noisy moment affects all
     rounds = [(backend, measure([model, "--backend", backend, *flags], body)) for backend in starts]
     for backend in backends:
         first, resident, stopped = zip(*(found for name, found in rounds if name == backend), strict=True)
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def measure(arguments: list[str], body: bytes) -> tuple[float, float, float]:
-    """Seconds from start to the first answer, a worker's bytes then, and seconds from SIGTERM to the end."""
+    """Seconds from start to the first response, a worker's resident bytes then, and seconds from SIGTERM to exit."""
     port = free_port()
     program = str(Path(sys.executable).parent / "carla-serve")
     command = [program, "--port", str(port), "--log-level", "error", "--model", *arguments]

@@ -1,4 +1,4 @@
-"""Steady load on a policy server: some connections, each asking again when it is answered; all of it recorded."""
+"""Steady load on a policy server: connections that each send the next request after a response, all recorded."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Record:
     """What came back.
 
     Attributes:
-        answers: when a request was sent, when it was answered (`time.monotonic`), and by which version.
-        wrong: answers that are not what the version in them gives.
-        failed: everything else but 200 and a whole answer.
+        answers: when a request was sent, when it was answered (both `time.monotonic`), and by which version.
+        wrong: the versions named in responses whose actions are not that version's.
+        failed: the status or error of each request without a complete response of status 200.
     """
 
     answers: list[tuple[float, float, str]] = field(default_factory=list)
@@ -29,12 +29,12 @@ class Record:
     failed: list[str] = field(default_factory=list)
 
     def last_of(self, version: str, since: float) -> float:
-        """When the last answer of a version to a request sent after `since` came; `since` when none did."""
+        """When a version's last response to a request sent at `since` or later came; `since` when there is none."""
         return max((came for sent, came, by in self.answers if by == version and sent >= since), default=since)
 
 
 class SteadyLoad:
-    """Context: asks from entering to leaving."""
+    """A context manager: sends requests from entering to leaving."""
 
     def __init__(self, url: str, questions: Questions, connections: int = 16, pause_s: float = 0.0) -> None:
         parts = urlsplit(url)
@@ -86,7 +86,7 @@ class SteadyLoad:
 
 
 def exchange(connection: socket.socket, path: str, body: bytes) -> tuple[int, bytes, bool]:
-    """One request on a kept connection: status, body, and whether the server closes."""
+    """Sends one request on an open connection; returns status, body, and whether the server closes it."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     head += f"Content-Length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)

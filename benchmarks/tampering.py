@@ -1,7 +1,7 @@
 """python -m benchmarks.tampering [ARTIFACT]: 600 single-bit flips in each file, with and without our digests.
 
-Without: what TorchScript, ONNX Runtime, numpy, skops and the YAML reader themselves accept, each in a process of its
-own since some flips crash it. With: what `open_artifact` accepts under a pin.
+Without: what TorchScript, ONNX Runtime, numpy, skops and the YAML reader themselves accept, in separate processes, as
+some flips crash them. With: what `open_artifact` accepts under a pinned digest.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ TIMEOUT_S = 20
 
 
 def flipped(data: bytes, bit: int) -> bytes:
-    """The same bytes with one bit turned."""
+    """The same bytes with one bit flipped."""
     turned = bytearray(data)
     turned[bit // 8] ^= 1 << bit % 8
     return bytes(turned)
 
 
 def load_bare(artifact: Artifact, name: str, data: bytes) -> bool:
-    """Loads a file as if there were no digest; whether it then answers otherwise than before."""
+    """Loads a file without a digest; for a graph, returns whether its outputs differ, else True."""
     card = artifact.card
     file = card.files.get(name)
     if file is not None and file.backend is not None:
@@ -60,12 +60,12 @@ def _outcomes(artifact: Artifact, name: str, bits: list[int], found: Any) -> Non
         try:
             otherwise = load_bare(artifact, name, flipped(artifact.files[name], bit))
             found.put("other answers" if otherwise else "same answers")
-        except Exception:  # whatever a flipped bit makes a reader raise
+        except Exception:  # a flipped bit may make a reader raise anything
             found.put("refused")
 
 
 def without_digest(artifact: Artifact, name: str, bits: list[int]) -> dict[str, int]:
-    """How many flips the file's own reader refuses, and how many load."""
+    """Outcome → how many flips have it when the file's own reader loads them."""
     counts = {"refused": 0, "same answers": 0, "other answers": 0, "crashed": 0}
     context = multiprocessing.get_context("spawn")
     left = list(bits)
@@ -80,7 +80,7 @@ def without_digest(artifact: Artifact, name: str, bits: list[int]) -> dict[str, 
                     counts[found.get(timeout=TIMEOUT_S if process.is_alive() else 1)] += 1
                     done += 1
                     bar.update()
-                except Exception:  # queue.Empty: it died, or hangs
+                except Exception:  # queue.Empty: the process died, or hangs
                     break
             process.kill()
             process.join()
@@ -93,7 +93,7 @@ def without_digest(artifact: Artifact, name: str, bits: list[int]) -> dict[str, 
 
 
 def with_digest(artifact: Artifact, name: str, bits: list[int]) -> int:
-    """How many flips `open_artifact` lets pass under the pin."""
+    """How many flips `open_artifact` accepts under the pinned digest."""
     passed = 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "artifact"

@@ -1,4 +1,4 @@
-"""Two policies with one contract and different weights, and what each does: what a mixed answer is found out by."""
+"""Policies with one contract and different weights, and each one's actions, by which a wrong response is detected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = "follow-me"
 
 
 def small_policy(version: str, seed: int, rate_hz: float = 20.0) -> Artifact:
-    """An untrained 16-64-64-3 policy; its weights depend on the seed, its contract on the rate."""
+    """Exports an untrained 16-64-64-3 policy; its weights depend on the seed, its contract on the rate."""
     torch.manual_seed(seed)
     section = {"state": FieldCard("float32", [16], -5.0, 5.0)}
     raw = {"throttle": (0.0, 1.0), "brake": (0.0, 1.0), "steer": UNIT}
@@ -35,12 +35,12 @@ def write(artifact: Artifact, folder: Path) -> Path:
 
 
 def rows_of(batch: dict[str, np.ndarray]) -> list[dict]:
-    """Named arrays, (B, …) each → B observations as JSON has them."""
+    """Named arrays, (B, …) each → B observations as JSON objects."""
     return [dict(zip(batch, row, strict=True)) for row in zip(*(each.tolist() for each in batch.values()), strict=True)]
 
 
 class Questions:
-    """Requests of one to four rows, and the one right answer of each version to each."""
+    """Request bodies of one to four rows, and the right actions of each version for each."""
 
     def __init__(self, artifacts: list[Artifact], count: int = 64) -> None:
         rng, specs = np.random.default_rng(0), artifacts[0].card.observation_spec
@@ -52,6 +52,6 @@ class Questions:
             self._answers[artifact.digest] = [engine.act(batch).control for batch in batches]
 
     def is_right(self, index: int, answer: dict) -> bool:
-        """Whether an answer is bit for bit what the version that it names gives."""
+        """Whether a response's actions are bit for bit those of the artifact whose digest it names."""
         given = np.array([[a["throttle"], a["brake"], a["steer"]] for a in answer["actions"]], dtype=np.float32)
         return given.tobytes() == self._answers[answer["digest"]][index].tobytes()

@@ -1,4 +1,4 @@
-"""Load by wrk: whole requests prepared in a file, sent in turn; what came back, in milliseconds."""
+"""Loads a server by wrk, which sends whole requests from a file in turn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-# wrk's own counter of errors.status holds the answers above 399.
+# wrk's errors.status counts the responses with a status above 399.
 SCRIPT = """
 local requests, turn = {}, 0
 function init()
@@ -40,7 +40,7 @@ end
 
 @dataclass(frozen=True)
 class Found:
-    """What wrk saw."""
+    """What wrk measured."""
 
     requests: int
     seconds: float
@@ -54,20 +54,20 @@ class Found:
 
 
 def http_request(path: str, body: bytes, media_type: str, **headers: str) -> bytes:
-    """A whole POST, ready to be sent."""
+    """The bytes of a whole POST."""
     lines = {"Host": "localhost", "Content-Type": media_type, "Content-Length": str(len(body)), **headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
 def write_requests(path: Path, requests: list[bytes]) -> Path:
-    """Keeps requests for wrk: the length on a line, then the bytes."""
+    """Writes requests to a file for wrk: for each, its length on a line, then its bytes."""
     path.write_bytes(b"".join(b"%d\n" % len(request) + request for request in requests))
     return path
 
 
 def ask(port: int, request: bytes, timeout_s: float = 60) -> tuple[int, dict[str, str], bytes]:
-    """Sends one request on a connection of its own: status, headers in lower case, body."""
+    """Sends one request on a new connection; returns status, headers with names in lower case, and body."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
         connection.sendall(request)
         response = HTTPResponse(connection)
@@ -80,13 +80,13 @@ def load(port: int, requests: Path, connections: int, seconds: int) -> Found:
     """Loads a server from one thread.
 
     Args:
-        port: of 127.0.0.1.
-        requests: from `write_requests`.
-        connections: each sends its next request when it is answered.
+        port: the server's, on 127.0.0.1.
+        requests: the file that `write_requests` made.
+        connections: how many; each sends its next request after a response.
         seconds: how long.
 
     Raises:
-        RuntimeError: wrk is not installed, or could not measure.
+        RuntimeError: wrk is not installed, or printed no figures.
     """
     if shutil.which("wrk") is None:
         raise RuntimeError("wrk is not installed: apt-get install wrk")

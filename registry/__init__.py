@@ -1,4 +1,4 @@
-"""Decides which version of a policy drives: semantic versions, stages and moves over MLflow's Model Registry."""
+"""Decides which version of a policy drives: semantic versions, stages and moves, kept in MLflow's Model Registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""carla-registry: which version of a policy drives."""
+"""carla-registry: the command that decides which version of a policy drives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from registry.commands.versions import add_register, add_version_commands
 EPILOG = """\
 references: name@production (alias), name@1.4.2, name@^1.4, name@~1.4.1, name@1.x, name/Production (legacy stage),
 name/7 (MLflow's number), all with or without models:/
-The registry is MLFLOW_REGISTRY_URI, else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder.
+The registry is MLFLOW_REGISTRY_URI, else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the current folder.
 exit codes: 0 done, 1 refused, 2 usage, 3 registry unreachable
 """
 
@@ -24,7 +24,7 @@ exit codes: 0 done, 1 refused, 2 usage, 3 registry unreachable
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "carla-registry",
-        description="Which version of a policy drives: over MLflow's Model Registry.",
+        description="Decides which version of a policy drives. Versions are kept in MLflow's Model Registry.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

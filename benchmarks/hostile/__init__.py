@@ -1,1 +1,1 @@
-"""What strangers may send, and whether a server stands it."""
+"""Hostile requests, and whether a server handles them."""

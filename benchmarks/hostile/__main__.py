@@ -1,11 +1,11 @@
-"""python -m benchmarks.hostile [--worker-class loop --only ROW --quick --elsewhere]: what strangers may send.
+"""python -m benchmarks.hostile [--worker-class loop --only ROW --quick --elsewhere]: how a server handles abuse.
 
-Tries each row of abuse against a server of its own, over real sockets: JSON that is none, tensors that lie, heads and
-bodies with two readings, bombs, slow and deaf clients, names that climb, mutated requests. Every answer is judged: its
-status, that an error has our shape and tells nothing of what is inside or was sent, and that what is answered is right.
-Beside it, four clients ask for good actions and compare them bit for bit. Prints for each row how much was tried and
-mishandled, the good load's failures and p99 (before, beside), and how far the worker's memory rose. Exits with 1 when
-anything was mishandled or a good request failed.
+Runs each row of abuse against its own server, over real sockets: invalid JSON, tensors with false sizes, ambiguous
+heads and bodies, gzip bombs, slow clients and clients that never read, path traversal, mutated requests. Every response
+is checked: its status, that an error has our format and leaks neither internals nor what was sent, and that an action
+is right. Beside it, four clients send good requests and compare the actions bit for bit. Prints for each row how many
+requests were tried and mishandled, the good load's failures and p99 (before, beside), and how far the worker's memory
+rose. Exits with 1 when anything was mishandled or a good request failed.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from benchmarks.our_server import OurServer
 from carla_mlflow import open_artifact
 
 MIN_S = 4.0
-"""A row is tried over and over for so long, or the slowest of a hundred good requests would be any odd one."""
+"""A row is repeated for this long, as the good load's p99 would otherwise rest on too few requests."""
 MIN_PRIORITY = 19
-"""Of the attack: nice."""
+"""The attack's nice value, the lowest priority."""
 QUIET_S, GOOD_CLIENTS, GOOD_PAUSE_S = 3.0, 4, 0.01
 
 
@@ -42,10 +42,10 @@ def main() -> int:
     parser.add_argument("--worker-class", choices=("loop", "gthread"), default="loop")
     parser.add_argument("--only", choices=sorted(ROWS), action="append")
     parser.add_argument(
-        "--mutations", type=int, default=20_000, help="of bodies, and a quarter of heads (default 20000)"
+        "--mutations", type=int, default=20_000, help="mutated bodies; a quarter as many mutated heads (default 20000)"
     )
-    parser.add_argument("--quick", action="store_true", help="a part of the values, no slow clients")
-    elsewhere = "attack another server than the one the good load asks: what an attack costs by taking cores alone"
+    parser.add_argument("--quick", action="store_true", help="fewer values, no slow clients, each row once")
+    elsewhere = "attack another server than the good load's, to measure what the attack costs by taking cores alone"
     parser.add_argument("--elsewhere", action="store_true", help=elsewhere)
     options = parser.parse_args()
     wanted = options.only or [name for name in ROWS if name != "slow" or not options.quick]
@@ -64,9 +64,9 @@ def main() -> int:
 
 
 def tell_doubled(figures: list[tuple[str, float, float]]) -> None:
-    """Says beside which rows the slowest of a hundred good requests took more than twice as long.
+    """Prints the rows beside which the good load's p99 was more than twice the quiet one.
 
-    Three quiet seconds have a dozen such requests, and differ by more than that; so all of them are the measure.
+    The quiet p99 is the median over all rows, as one row's three quiet seconds hold only a dozen requests above it.
     """
     quiet = statistics.median(before for _, before, _ in figures)
     doubled = [f"{name} ({beside:.1f})" for name, _, beside in figures if beside > 2 * quiet]
@@ -75,7 +75,7 @@ def tell_doubled(figures: list[tuple[str, float, float]]) -> None:
 
 
 def one_row(name: str, options, good: Bodies) -> tuple[bool, float, float]:
-    """Tries one row, prints its line; whether anything went wrong, and the good p99 in ms before and beside it."""
+    """Runs one row, prints its line; returns whether anything failed, and the good p99 in ms before and beside it."""
     what, attack_by = ROWS[name]
     seconds = str(TIMEOUT_S if name == "slow" else 10)
     flags = ["--model", str(EXAMPLE), "--worker-class", options.worker_class]
@@ -114,7 +114,7 @@ def one_row(name: str, options, good: Bodies) -> tuple[bool, float, float]:
 
 
 def from_elsewhere(attack: Callable[[], None]) -> None:
-    """Runs it, and all threads that it starts, with what the others leave of the cores: a stranger has his own."""
+    """Runs an attack at low priority, its threads too, as a real attacker would not use the server's own cores."""
     problem: list[BaseException] = []
 
     def run() -> None:
@@ -132,13 +132,13 @@ def from_elsewhere(attack: Callable[[], None]) -> None:
 
 
 def forget_peak(process: psutil.Process) -> None:
-    """The peak of its memory is what it takes now."""
+    """Resets the process's peak memory to its present memory."""
     with open(f"/proc/{process.pid}/clear_refs", "w") as file:
         file.write("5")
 
 
 def peak(process: psutil.Process) -> int:
-    """The most bytes that were resident since."""
+    """The most bytes resident since `forget_peak`."""
     with open(f"/proc/{process.pid}/status") as file:
         return 1024 * next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 

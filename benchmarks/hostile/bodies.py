@@ -1,4 +1,4 @@
-"""Bodies that are larger than they look, or than anything here can need."""
+"""Bodies that are larger than they look, or larger than any request needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CODED = frozenset({400, 413, 415})
 
 
 def declared() -> Iterator[Case]:
-    """Sizes that nobody sends: refused at once, before a byte of them came."""
+    """Huge declared sizes with no body sent, which have to be refused at once."""
     for size in (65 * MIB, 1024 * MIB, 2**40, 10**17):
         yield Case(f"{size:,} bytes, declared", post(b"", length=b"%d" % size), frozenset({413}), closes=False)
         waits = post(b"", b"Expect: 100-continue\r\n", length=b"%d" % size)
@@ -24,7 +24,7 @@ def declared() -> Iterator[Case]:
 
 
 def sent(size: int = 256 * MIB) -> Iterator[Case]:
-    """As many bytes, really sent."""
+    """Bodies of `size` bytes, really sent."""
     part = b" " * MIB
 
     def lasting(head: bytes, piece: bytes) -> Iterator[bytes]:
@@ -41,7 +41,7 @@ def sent(size: int = 256 * MIB) -> Iterator[Case]:
 
 
 def packed(good: bytes) -> Iterator[Case]:
-    """Compressed bodies that are bombs, or no such thing."""
+    """Compressed bodies that are bombs, truncated, corrupt, or not what their Content-Encoding says."""
 
     def coded(name: str, body: bytes, coding: bytes, path: bytes = b"/predict") -> Case:
         head = b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\n" + JSON + b"Content-Encoding: " + coding
@@ -68,7 +68,7 @@ def packed(good: bytes) -> Iterator[Case]:
 
 
 def deep() -> Iterator[Case]:
-    """Bodies that cost a parser more than their size."""
+    """Bodies that cost a parser more than their size suggests."""
     for name, text in {
         "1,000,000 brackets": "[" * 1_000_000,
         "1,000,000 objects": '{"a":' * 1_000_000,

@@ -1,4 +1,4 @@
-"""Heads and bodies that have two readings, or none."""
+"""Heads and bodies that are ambiguous, malformed or too long."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ UNREADABLE = frozenset({400, 413, 431, 501, 505})
 
 
 def post(body: bytes, *headers: bytes, length: bytes | None = None) -> bytes:
-    """A POST to /predict; its Content-Length may lie."""
+    """A POST to /predict; `length` replaces the true Content-Length."""
     framing = b"Content-Length: %b\r\n" % (b"%d" % len(body) if length is None else length)
     return b"POST /predict HTTP/1.1\r\nHost: localhost\r\n" + JSON + framing + b"".join(headers) + b"\r\n" + body
 
 
 def chunked(*chunks: bytes, headers: bytes = b"") -> bytes:
-    """A POST to /predict whose body comes in chunks, as they are."""
+    """A POST to /predict with a chunked body; the chunks are sent as given."""
     head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n" + JSON + headers + b"\r\n"
     return head + b"".join(chunks)
 
 
 def chunk(data: bytes, extension: bytes = b"") -> bytes:
-    """One chunk."""
+    """One well-formed chunk."""
     return b"%x%b\r\n%b\r\n" % (len(data), extension, data)
 
 
 def get(*lines: bytes, version: bytes = b"HTTP/1.1") -> bytes:
-    """A GET of /healthz with these header lines and no other."""
+    """A GET of /healthz with only these header lines."""
     return b"GET /healthz " + version + b"\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
 
 
 def smuggling(body: bytes) -> dict[str, bytes]:
-    """What any server has to refuse, followed by nothing."""
+    """Requests that any server has to refuse, by what is wrong with each."""
     size = b"%d" % len(body)
     coded = chunked(b"0\r\n\r\n")
     return {
@@ -69,7 +69,7 @@ def smuggling(body: bytes) -> dict[str, bytes]:
 
 
 def bare() -> dict[str, bytes]:
-    """What gunicorn's own reader lets pass, and ours does not."""
+    """Requests that gunicorn's own parser accepts and our worker refuses, by what is wrong with each."""
     return {
         "a bare line feed in the head": b"GET /healthz HTTP/1.1\nHost: localhost\r\n\r\n",
         "bare line feeds at its end": b"GET /healthz HTTP/1.1\r\nHost: localhost\n\n",
@@ -84,11 +84,11 @@ def bare() -> dict[str, bytes]:
 
 
 def cases(body: bytes, strict: bool) -> Iterator[Case]:
-    """All of them, each with a good request behind it that must not be answered.
+    """All framing cases; those of `smuggling` and `bare` are followed by a good request that must not be answered.
 
     Args:
-        body: that /predict would answer.
-        strict: with those that only our own worker refuses.
+        body: a good body of /predict.
+        strict: whether to include the cases that only our own worker refuses.
     """
     for name, sent in (smuggling(body) | (bare() if strict else {})).items():
         yield Case(name, sent + NEXT, UNREADABLE, is_last=True)
@@ -108,7 +108,7 @@ def cases(body: bytes, strict: bool) -> Iterator[Case]:
         target = b"GET /" + b"a" * size + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
         yield Case(f"a target of {size}", target, frozenset({400, 414, 431}), may_end=True)
     yield Case("50,000 chunks of a byte", chunked(chunk(b" ") * 50_000, b"0\r\n\r\n"), frozenset({400, 413}))
-    if strict:  # gunicorn's reader sets no such limits
+    if strict:  # gunicorn's parser has no such limits
         long = chunked(chunk(body, b";" + b"x" * 100_000), b"0\r\n\r\n")
         yield Case("an extension without end", long, frozenset({400, 431}), may_end=True)
         trailers = chunked(chunk(body), b"0\r\n" + b"X-T: 1\r\n" * 20_000 + b"\r\n")
@@ -116,7 +116,7 @@ def cases(body: bytes, strict: bool) -> Iterator[Case]:
 
 
 def reflecting(body: bytes) -> Iterator[Case]:
-    """Headers that an answer must not repeat, on every kind of route."""
+    """Headers that a response must not repeat, on every kind of route."""
     lines = [b"Host: " + MARK + b".example", b"X-Forwarded-For: " + MARK, b"X-Forwarded-Host: " + MARK]
     lines += [b"X-Forwarded-Proto: " + MARK, b"Forwarded: host=" + MARK, b"Origin: https://" + MARK + b".example"]
     lines += [b"X-Request-Id: a b " + MARK, b"Referer: " + MARK, b"Cookie: " + MARK, b"X-Original-URL: /" + MARK]
@@ -139,7 +139,7 @@ NAMES = ("..", "../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e", "a" * 129
 
 
 def traversing() -> Iterator[Case]:
-    """Names and versions that are none."""
+    """Invalid names and versions in paths, path traversal included."""
     for name in NAMES:
         text = name.encode()
         for path in (

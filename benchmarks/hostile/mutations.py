@@ -1,4 +1,4 @@
-"""Good requests with a few bytes changed: none may be an error of ours, and what is answered has to be right."""
+"""Good requests with a few bytes changed: none may cause a server error, and every action has to be right."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHARACTERS = b'0123456789.-+eE"{}[],: \x00\xff\n\\tfnula'
 
 
 def mutated(body: bytes, rng: np.random.Generator) -> bytes:
-    """One to three bytes changed, added, taken away or moved."""
+    """Changes the body one to three times: a byte replaced or inserted, up to 11 removed, or up to 39 repeated."""
     changed = bytearray(body)
     for _ in range(int(rng.integers(1, 4))):
         at, kind = int(rng.integers(len(changed))), int(rng.integers(4))
@@ -37,13 +37,13 @@ def mutated(body: bytes, rng: np.random.Generator) -> bytes:
 
 
 class Reference:
-    """What a body of /predict has to get, found out by Python's own JSON and the engine, without the server's code."""
+    """The response that a /predict body has to get, by Python's own JSON and the engine, without the server's code."""
 
     def __init__(self, artifact: Artifact) -> None:
         self._engine = Engine(artifact, "cpu")
 
     def problem(self, body: bytes, reply: Reply) -> str | None:
-        """What is wrong with an answer; None when nothing is."""
+        """What is wrong with a response; None when nothing is."""
         wanted = self._wanted(body)
         if reply.status == 200:
             if wanted is None:
@@ -76,7 +76,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it consists of lists, objects and finite numbers alone."""
+    """Whether it consists only of lists, objects and finite numbers."""
     if isinstance(value, list):
         return all(map(_is_plain, value))
     if isinstance(value, dict):
@@ -85,14 +85,14 @@ def _is_plain(value: Any) -> bool:
 
 
 def bodies(good: bytes, count: int, seed: int) -> Iterator[bytes]:
-    """So many mutated bodies."""
+    """Yields `count` mutated bodies."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         yield mutated(good, rng)
 
 
 def heads(good: bytes, count: int, seed: int) -> Iterator[bytes]:
-    """Whole requests with so many mutated heads."""
+    """Yields `count` requests with mutated heads and whole bodies."""
     rng = np.random.default_rng(seed)
     head, _, body = http_request("/predict", good, "application/json").partition(b"\r\n\r\n")
     for _ in range(count):

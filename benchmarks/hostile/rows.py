@@ -1,4 +1,4 @@
-"""The rows of the table: each is a way to abuse a server."""
+"""The rows of the table: each is one way to abuse a server."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from benchmarks.hostile.saying import Case, Kept, Tally, judge, judge_one, say
 from carla_mlflow import open_artifact
 
 MAX_PER_SECOND = 500
-"""So that what is measured is the server, and not who attacks it on the same two cores."""
+"""The attack's rate limit: it shares two cores with the server, which is what is measured."""
 NO_FAULT = frozenset({200, 400, 404, 405, 408, 411, 413, 414, 415, 417, 422, 431, 501, 504, 505})
 
 
 @dataclass
 class Attack:
-    """What the rows have in hand."""
+    """What a row needs to attack a server, and where it counts its results; `kind` is the server's worker class."""
 
     port: int
     good: values.Bodies
@@ -32,7 +32,7 @@ class Attack:
     bar: tqdm
 
     def alone(self, cases: Iterable[Case]) -> None:
-        """Each on a connection of its own."""
+        """Sends each case on its own connection."""
         for case in cases:
             try:
                 replies = say(self.port, case.sent, case.closes)
@@ -42,7 +42,7 @@ class Attack:
             self._count(case.name, status, problem)
 
     def kept(self, cases: Iterable[Case]) -> None:
-        """On one connection, as long as the server keeps it."""
+        """Sends the cases on one connection, reopened when the server closes it."""
         asking = Kept(self.port)
         for case in cases:
             try:

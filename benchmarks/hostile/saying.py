@@ -1,4 +1,4 @@
-"""Says bytes to a server, and judges what comes back."""
+"""Sends bytes to a server, and checks what comes back."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import msgspec
 from serve.errors import STATUS
 
 MARK = b"HoStIlE"
-"""Stands in what is sent where an answer might repeat it; no answer may."""
+"""Put into requests wherever a response might repeat it; no response may."""
 INNER = re.compile(rb"Traceback|site-packages|\.py\b|/home/|/root/|/usr/|0x[0-9a-f]{8}|File \"")
-"""Of what only a log may tell."""
+"""Internals that may appear only in a log."""
 LATEST_S = 20.0
 NEXT = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; names of headers are in lower case."""
+    """A response; header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -32,15 +32,15 @@ class Reply:
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to send.
+    """One request to send.
 
     Attributes:
         name: short.
-        sent: whole, or in parts.
-        allowed: statuses that the answer may have.
-        may_end: whether ending the connection without a word is right too.
-        is_last: whether nothing may be answered after it on its connection: a request of good form follows it.
-        closes: whether the client says that it is done sending.
+        sent: its bytes, whole or in parts.
+        allowed: statuses that the response may have.
+        may_end: whether closing the connection without a response is right too.
+        is_last: whether the good request that follows it on its connection must not be answered.
+        closes: whether the client shuts down its sending side afterwards.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Case:
 
 @dataclass
 class Tally:
-    """What came of a group.
+    """The results of a row.
 
     Attributes:
-        tried: cases.
-        problems: of each that was mishandled, what came.
-        statuses: how often each came; 0 for a connection that ended without an answer.
+        tried: the number of cases.
+        problems: what was wrong with each case that was mishandled.
+        statuses: status → how often it came; 0 for a connection that ended without a response.
     """
 
     tried: int = 0
@@ -66,7 +66,7 @@ class Tally:
     statuses: dict[int, int] = field(default_factory=dict)
 
     def add(self, status: int, problem: str | None) -> None:
-        """Counts one."""
+        """Counts one case."""
         self.tried += 1
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if problem:
@@ -74,7 +74,7 @@ class Tally:
 
 
 def say(port: int, sent: bytes | Iterable[bytes], closes: bool = True) -> list[Reply]:
-    """Everything that a connection of its own is answered; raises TimeoutError when it does not end."""
+    """Sends bytes on a new connection and returns all responses; raises TimeoutError when the server keeps it open."""
     with socket.create_connection(("127.0.0.1", port), timeout=LATEST_S) as connection:
         try:
             for part in [sent] if isinstance(sent, bytes) else sent:
@@ -83,7 +83,7 @@ def say(port: int, sent: bytes | Iterable[bytes], closes: bool = True) -> list[R
                 connection.shutdown(socket.SHUT_WR)
         except TimeoutError:
             raise
-        except OSError:  # it was refused before it was sent
+        except OSError:  # refused before all of it was sent
             pass
         found = b""
         with contextlib.suppress(ConnectionResetError):
@@ -93,7 +93,7 @@ def say(port: int, sent: bytes | Iterable[bytes], closes: bool = True) -> list[R
 
 
 def read_replies(data: bytes) -> list[Reply]:
-    """Answers one after the other; raises ValueError when they are none."""
+    """Parses consecutive responses, without those of status 100; raises ValueError when they are malformed."""
     found = []
     while data:
         head, separator, data = data.partition(b"\r\n\r\n")
@@ -111,7 +111,7 @@ def read_replies(data: bytes) -> list[Reply]:
 
 
 def judge(case: Case, replies: list[Reply]) -> str | None:
-    """What is wrong with the answers; None when nothing is."""
+    """What is wrong with the responses; None when nothing is."""
     if not replies:
         return None if case.may_end else "the connection ended without an answer"
     if case.is_last and len(replies) > 1:
@@ -120,7 +120,7 @@ def judge(case: Case, replies: list[Reply]) -> str | None:
 
 
 def judge_one(reply: Reply, allowed: frozenset[int]) -> str | None:
-    """What is wrong with one answer; None when nothing is."""
+    """What is wrong with one response; None when nothing is."""
     if reply.status not in allowed:
         return f"{reply.status} {reply.body[:160]!r}"
     said = repr(reply.headers).encode() + reply.body
@@ -146,14 +146,14 @@ def _problem_of_error(reply: Reply) -> str | None:
 
 
 class Kept:
-    """A connection that is kept while the server keeps it: most refusals need no new one."""
+    """A connection kept across requests, as most refusals leave it open; reopened when the server has closed it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._connection: socket.socket | None = None
 
     def ask(self, request: bytes) -> Reply:
-        """One whole request, one answer."""
+        """Sends one whole request and returns its response."""
         if self._connection is None:
             self._connection = socket.create_connection(("127.0.0.1", self._port), timeout=LATEST_S)
         self._connection.sendall(request)
@@ -178,7 +178,7 @@ class Kept:
         return part
 
     def end(self) -> None:
-        """Closes."""
+        """Closes the connection."""
         if self._connection is not None:
             self._connection.close()
         self._connection = None

@@ -1,4 +1,4 @@
-"""Clients that take their time, ask too much at once, or want an answer that is too late."""
+"""Clients that are slow, that send too much at once, or whose time budget is over or invalid."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from benchmarks.wrk import http_request
 
 CLIENTS, HOLD_S = 100, 8.0
 TIMEOUT_S = 2
-"""Of heads and bodies, at the server that these ask."""
+"""The attacked server's timeouts for heads and bodies, in seconds."""
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n" + JSON
 
 
 def dripping(port: int, good: bytes, tally: Tally) -> None:
-    """Heads, bodies and chunks that come a byte every half second, or not any more: each has to be ended."""
+    """Heads, bodies and chunks that come a byte every half second, or stop: the server has to close each connection."""
     for begins, drips in (
         (b"", HEAD),
         (b"GET /healthz HTTP/1.1\r\nHo", b""),
@@ -37,14 +37,14 @@ def dripping(port: int, good: bytes, tally: Tally) -> None:
 
 
 def deaf(port: int, good: bytes, tally: Tally) -> None:
-    """Clients that never read what they ask for: each has to be ended."""
+    """Clients that never read their responses: the server has to close each connection."""
     connections = open_connections(port, CLIENTS, receive_buffer=4096)
     _, ended = ask_unread(connections, long_answer(good, 256), HOLD_S * 2)
     _count(tally, len(connections), ended, "a client that never reads is not ended")
 
 
 def idle(port: int, good: bytes, tally: Tally) -> None:
-    """Connections on which nothing is asked, two thousand of them: they are kept, and cost nothing."""
+    """Two thousand idle connections: the server has to keep them."""
     connections = open_connections(port, 2000)
     ended = hold(connections, HOLD_S)
     _count(tally, len(connections), len(connections) - ended, "an idle connection was ended")
@@ -56,7 +56,7 @@ def _count(tally: Tally, tried: int, right: int, text: str) -> None:
 
 
 def too_many(port: int, good: bytes, tally: Tally) -> None:
-    """Fifty pipelined requests on each of a hundred connections: answered, or 429 with Retry-After, in order."""
+    """Fifty pipelined requests on each of a hundred connections: each gets 200, or 429 with Retry-After, in order."""
     found: list[tuple[int, list[str]]] = []
 
     def ask() -> None:
@@ -92,7 +92,7 @@ def _read(reader) -> Reply:
 
 
 def budgets(port: int, good: bytes, tally: Tally) -> None:
-    """Budgets that are over get the fallback, those that are none a refusal, others an action."""
+    """Time budgets: one that is over gets the fallback, an invalid one is refused, any other gets an action."""
     document, asking = json.loads(good), Kept(port)
     for value, status in ((0, 504), (1e-9, 504), (1e9, 200), (10**300, 200), (60_000, 200)):
         body = msgspec.json.encode(document | {"budget_ms": msgspec.Raw(str(value).encode())})
@@ -118,7 +118,7 @@ def _budget(asking: Kept, request: bytes, status: int, tally: Tally) -> None:
 
 
 def media_types(good: bytes) -> Iterator[Case]:
-    """What a body calls itself."""
+    """Media types that a good body is sent with, each of which has to be refused."""
     for text in ("", "text/html", "application/jsonx", "application/json; charset=latin-1",
                  "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "application/xml", "*/*",
                  "application/octet-stream", "json",

@@ -1,4 +1,4 @@
-"""Bodies that are no JSON, or JSON that no policy can answer: every bad value at every place of every door."""
+"""Bodies that are not JSON, or JSON that no policy accepts: every bad value at every place, on every endpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_NUMBERS = (
     "[" * 150 + "]" * 150, '{"a":' * 150 + "1" + "}" * 150, "[" * 100_000, '{"a":1,"a":2}', "1e-400e", "\u0661",
     "\ufeff1", '"\\u0031"', "61e9", "-61e9",
 )  # fmt: skip
-"""As text: where a number inside a field's bounds is expected, each is refused."""
+"""Texts that have to be refused in the place of a number within a field's bounds."""
 NO_FLAGS = ("null ", "0", "1", '"true"', "[]", "{}", "True", "yes", MARKED)
 NO_SEEDS = ("-1", "1.5", "1e3", "9" * 30, str(2**63), '"7"', "true", "[]", "{}", "NaN", MARKED)
 NO_BUDGETS = ("-1", "-0.1", '"9"', "true", "[]", "{}", "NaN", "Infinity", "1e309", "1" + "0" * 400, MARKED)
@@ -30,11 +30,13 @@ PLACE = "@@"
 
 
 class Bodies:
-    """Good bodies of one policy for every door, with a place where something bad can be put.
+    """Good bodies of one policy for every endpoint, with a place where something bad can be put.
 
     Attributes:
-        good: of /predict.
-        doors: for each: path, how a list of observations becomes a document, and the key of its options.
+        batch: observations by name, each (rows, …).
+        rows: the same observations, one JSON object per row.
+        infer: the path of the policy's /v2 inference.
+        good: a body of /predict with these rows.
     """
 
     def __init__(self, artifact: Artifact, rows: int = 5) -> None:
@@ -46,7 +48,7 @@ class Bodies:
         self.good = json.dumps({"observations": self.rows}).encode()
 
     def documents(self, rows: list[Any]) -> Iterator[tuple[str, Any]]:
-        """Paths, and documents with these rows."""
+        """Yields a path, and a document with these rows, for every endpoint and format that can hold them."""
         yield "/predict", {"observations": rows}
         for name in ("inputs", "instances", "dataframe_records"):
             yield "/invocations", {name: rows}
@@ -57,7 +59,7 @@ class Bodies:
             yield self.infer, self.tensors(rows)
 
     def tensors(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Rows as the Open Inference Protocol has them, nested."""
+        """Rows as a document of the Open Inference Protocol, with nested lists as data."""
         inputs = [
             {"name": s.name, "shape": [len(rows), *s.shape], "datatype": "FP32", "data": [row[s.name] for row in rows]}
             for s in self._specs
@@ -65,7 +67,7 @@ class Bodies:
         return {"inputs": inputs}
 
     def places(self) -> Iterator[tuple[str, list[Any]]]:
-        """Rows with PLACE at one number: of the first, a middle and the last row, and each field."""
+        """Rows with PLACE instead of one number: in the first, a middle and the last row, in each field."""
         for row in (0, len(self.rows) // 2, len(self.rows) - 1):
             for spec in self._specs:
                 changed = [dict(each) for each in self.rows]
@@ -82,7 +84,7 @@ def _case(name: str, path: str, text: str, media_type: str = "application/json")
 
 
 def numbers(bodies: Bodies) -> Iterator[Case]:
-    """Every value that is no number, at every place."""
+    """Every value of NO_NUMBERS at every place."""
     for where, rows in bodies.places():
         for path, document in bodies.documents(rows):
             text = json.dumps(document)
@@ -91,7 +93,7 @@ def numbers(bodies: Bodies) -> Iterator[Case]:
 
 
 def options(bodies: Bodies) -> Iterator[Case]:
-    """Options that are none, and names that nobody knows."""
+    """Options with invalid values, unknown names, and documents that are none."""
     wrong = {"deterministic": NO_FLAGS[1:], "seed": NO_SEEDS, "budget_ms": NO_BUDGETS, "details": NO_FLAGS[1:]}
     for name, values in wrong.items():
         for value in values:
@@ -112,7 +114,7 @@ def options(bodies: Bodies) -> Iterator[Case]:
 
 
 def shapes(bodies: Bodies) -> Iterator[Case]:
-    """Rows that lack something, have too much, or are none."""
+    """Rows that lack a field, have one too many, have a wrong shape, or are no objects."""
     first = bodies.rows[0]
     wrong: list[list[Any]] = [[], [{}], [1], [None], [[]], ["a"], bodies.rows * 300]
     for name, value in first.items():
@@ -129,7 +131,7 @@ def shapes(bodies: Bodies) -> Iterator[Case]:
 
 
 def tensors(bodies: Bodies) -> Iterator[Case]:
-    """Tensors whose names, types, shapes and sizes are not those of the policy, or of their bytes."""
+    """Tensors whose names, types, shapes or sizes do not fit the policy or their own data."""
     good = bodies.tensors(bodies.rows)
     for index, entry in enumerate(good["inputs"]):
         shape = entry["shape"]
@@ -165,7 +167,7 @@ def tensors(bodies: Bodies) -> Iterator[Case]:
 
 
 def binary(bodies: Bodies) -> Iterator[Case]:
-    """Bytes behind the JSON that are not as long as it says, or no numbers."""
+    """Binary tensors after the JSON header whose size is not as declared, or that are not finite or out of bounds."""
     whole = b"".join(array.tobytes() for array in bodies.batch.values())
     sizes = {name: array.nbytes for name, array in bodies.batch.items()}
     shapes_of = {name: list(array.shape) for name, array in bodies.batch.items()}

@@ -1,1 +1,1 @@
-"""A policy tried on this machine: whole, in parity, fast enough, and how far it is from another."""
+"""Checks of a policy on this machine: integrity, parity, latency, and how far its actions differ from another's."""

@@ -23,9 +23,9 @@ class Difference:
     """How far two policies' actions are apart on one golden set.
 
     Attributes:
-        observations: whose, and how many.
-        largest: by control, absolute.
-        mean: by control, absolute.
+        observations: how many, and of which version's golden set, in words.
+        largest: control → largest absolute difference.
+        mean: control → mean absolute difference.
     """
 
     observations: str
@@ -39,11 +39,11 @@ class Comparison:
 
     Attributes:
         old: name and version.
-        new: likewise.
-        contract: what a car's code depends on, in words.
-        others: files, weights, training, metrics, in words.
-        actions: on both golden sets; none when the contracts differ.
-        step: of the version that the changes demand.
+        new: name and version.
+        contract: changes of what a car's code depends on, in words.
+        others: changes of files, weights, training and metrics, in words.
+        actions: one difference per golden set; empty when the observations differ.
+        step: the version step that the changes demand.
     """
 
     old: str
@@ -55,7 +55,7 @@ class Comparison:
 
 
 def find(text: str, cache: Path) -> Artifact:
-    """An artifact from a folder or a reference."""
+    """Opens the artifact that a folder or a reference names."""
     if Path(text).is_dir() or text.startswith((".", "/")):
         return open_artifact(Path(text))
     store = Store()
@@ -63,7 +63,7 @@ def find(text: str, cache: Path) -> Artifact:
 
 
 def compare(old: Artifact, new: Artifact) -> Comparison:
-    """Loads both where their contracts allow it, and asks each for the other's golden observations too."""
+    """Compares two policies; when both take the same observations, each acts on both golden sets too."""
     contract = contract_changes(old.card, new.card)
     same_inputs = not any(change.place.startswith("observation") for change in contract)
     actions = _actions(old, new) if same_inputs else []
@@ -74,7 +74,7 @@ def compare(old: Artifact, new: Artifact) -> Comparison:
 
 
 def step_due(old: Artifact, new: Artifact) -> tuple[Step, str]:
-    """The smallest step of the version that is honest about what changed, and what demands it, in words."""
+    """The smallest version step that the changes demand, and the change that demands it, in words."""
     contract = contract_changes(old.card, new.card)
     if contract:
         return "major", "the contract changed: " + "; ".join(map(str, contract))
@@ -86,7 +86,7 @@ def step_due(old: Artifact, new: Artifact) -> tuple[Step, str]:
 
 
 def act_alike(old: Artifact, new: Artifact) -> bool:
-    """Whether each does within its tolerance what the other's trained policy did."""
+    """Whether each acts, within its tolerance, as the other's trained policy did on that one's golden observations."""
     trusted = operators_types()
     one, two = (Engine(artifact, "cpu", trusted=trusted) for artifact in (old, new))
     try:
@@ -111,7 +111,7 @@ def _actions(old: Artifact, new: Artifact) -> list[Difference]:
 
 
 def say(comparison: Comparison) -> str:
-    """The comparison for a person."""
+    """Formats the comparison for a person."""
     lines = [f"{comparison.old} → {comparison.new}"]
     lines += [f"contract   {text}" for text in comparison.contract] or ["contract   the same"]
     lines += [f"           {text}" for text in comparison.others]

@@ -1,4 +1,4 @@
-"""What can be said of an artifact only by loading it on this machine: whether it may be, and how long it decides."""
+"""Loads an artifact on this machine, in a process of its own, and measures how long one decision takes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from carla_mlflow.own_process import lines_of, tell
 from registry.checks.verify import ToLoad
 
 CALLS, MAX_S = 500, 2.0
-"""Decisions that are timed, and for how long at most; a slow network is asked less often, but MIN_CALLS times."""
+"""How many decisions are timed, and for how long at most; a slow network is timed fewer times, at least MIN_CALLS."""
 MIN_CALLS, WARM_UP = 20, 10
 
 
 @dataclass(frozen=True)
 class Measured:
-    """An artifact as it was met here.
+    """What loading and timing an artifact on this machine found.
 
     Attributes:
-        artifact: opened and verified; None when it can't be.
-        problem: why it does not load, verify or act as it must, in one line; None when it does.
-        decision_ms: p99 of one decision; None with a problem.
+        artifact: opened and verified; None when that failed.
+        problem: why it does not load, verify or act as the trained policy did, in one line; None when it does.
+        decision_ms: p99 of one decision in milliseconds; None when there is a problem.
     """
 
     artifact: Artifact | None
@@ -41,11 +41,11 @@ def measure_here(fetch: Callable[[], Artifact], trusted: Sequence[str] = ()) -> 
     """Fetches an artifact, loads it as a server would, in a process of its own, and times its decisions there.
 
     Args:
-        fetch: opens the artifact, verified against its pin.
-        trusted: types that preprocessor.skops may hold beyond our own list.
+        fetch: opens the artifact, verified against the digest that the registry pins.
+        trusted: types that preprocessor.skops may hold beside those always trusted.
 
     Raises:
-        UnreachableError: the registry does not answer: that says nothing of the artifact.
+        UnreachableError: the registry does not answer, so nothing is known of the artifact.
     """
     artifact = None
     try:
@@ -62,7 +62,7 @@ def measure_here(fetch: Callable[[], Artifact], trusted: Sequence[str] = ()) -> 
 
 
 def decision_ms(engine: Engine) -> float:
-    """The slowest `act` of one observation in a hundred (p99), in milliseconds, warm."""
+    """The 99th percentile of the time of `act` on one observation, in milliseconds, after warm-up."""
     once_ms = max(engine.warm_up(calls=WARM_UP)[WARM_UP // 2 :])
     calls = max(MIN_CALLS, min(CALLS, int(MAX_S * 1e3 / once_ms)))
     return float(np.percentile(engine.warm_up(calls=calls), 99))

@@ -1,4 +1,4 @@
-"""Everything that can be said of an artifact before it drives: bytes, graphs, preprocessor, parity on this machine."""
+"""Every check of an artifact before it drives: its bytes, graphs, preprocessor, and parity on this machine."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from carla_mlflow.preprocessing.skops_file import load_preprocessor
 
 
 def verify(path: Path, digest: str | None, device: str = "cpu", trusted: Sequence[str] = ()) -> Iterator[str]:
-    """Checks an artifact and yields what was found to hold, in words, one line each.
+    """Checks an artifact and yields one line in words for each check that passed.
 
     Args:
         path: the folder.
-        digest: what it is pinned to; None takes the card that lies there.
-        device: where to show parity.
-        trusted: types that preprocessor.skops may hold beyond our own list.
+        digest: the digest that it must have; None accepts whatever card lies there.
+        device: where to check parity.
+        trusted: types that preprocessor.skops may hold beside those always trusted.
 
     Raises:
-        ArtifactError: the first thing that does not hold; nothing of the artifact has run but what came before it.
+        ArtifactError: the first check that failed; no part of the artifact that is checked later has run.
         DeviceError: the device is not there.
     """
     artifact = open_artifact(path, digest)
@@ -69,10 +69,10 @@ def _preprocessor(artifact: Artifact, trusted: Sequence[str]) -> Iterator[str]:
 
 
 def _check_features(transformer: Any, golden: Golden, card: Card) -> None:
-    """The preprocessor is what the policy was trained behind: it makes the golden features of the golden observations.
+    """Checks that the preprocessor turns the golden observations into the golden features, as it did in training.
 
     Raises:
-        ParityError: it does not.
+        ParityError: it makes other features.
     """
     flat = [golden.observations[name].reshape(len(golden.raw), -1) for name in card.observation_spec.names]
     made = OutOfGraph(transformer)(np.concatenate(flat, axis=1))
@@ -89,7 +89,7 @@ def _check_features(transformer: Any, golden: Golden, card: Card) -> None:
 
 
 class ToLoad(msgspec.Struct):
-    """The artifact that a child process is to load."""
+    """The artifact that a child process has to load, as sent to it."""
 
     path: str
     digest: str | None
@@ -98,7 +98,7 @@ class ToLoad(msgspec.Struct):
 
 
 def verify_apart(path: Path, digest: str | None, device: str = "cpu", trusted: Sequence[str] = ()) -> Iterator[str]:
-    """As `verify`, in a process of its own: a policy that crashes or never ends costs that process alone.
+    """Runs `verify` in a process of its own, so that a policy that crashes or hangs ends only that process.
 
     Raises:
         CrashError: loading it ended that process.

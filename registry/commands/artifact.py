@@ -1,4 +1,4 @@
-"""carla-registry verify, migrate and diff: commands on an artifact itself, whatever the registry says of it."""
+"""carla-registry verify, migrate and diff: commands on an artifact itself, registered or not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def _fetched(reference: str) -> tuple[Path, str]:
-    """A registered version's artifact in the cache, and the digest that the registry pins."""
+    """Fetches a registered version's artifact → its folder in the cache, and the digest that the registry pins."""
     from registry.rules.reference import parse_reference
     from registry.store.cache import default_cache, fetch_to_cache
     from registry.store.store import Store  # imports mlflow, which takes longer than everything else here
@@ -41,7 +41,7 @@ def _fetched(reference: str) -> tuple[Path, str]:
 
 
 def migrate(options: argparse.Namespace) -> int:
-    """An export with an old artifact as its source: run by the export command, which alone has the training side."""
+    """Runs the export command on an old artifact, in a process of its own, since it alone imports the training code."""
     command = [sys.executable, "-m", "training_export.export_command", str(options.old)]
     command += ["--card", str(options.observation), "--output", str(options.output)]
     command += ["--trust-pickle"] if options.trust_pickle else []
@@ -67,28 +67,36 @@ def diff(options: argparse.Namespace) -> int:
 
 
 def add_artifact_commands(commands: Any) -> None:
-    """Adds them to the command's subparsers."""
+    """Adds `verify`, `migrate` and `diff`. Args: what `add_subparsers` gave."""
     command = commands.add_parser("verify", help="bytes, graphs, preprocessor, parity here: exit 0 when all is well")
-    command.add_argument("source", metavar="PATH|REF", help="artifact folder, or such as carla-policy@production")
-    command.add_argument("--digest", metavar="sha256:…", help="what it must be (a registered version brings its own)")
-    command.add_argument("--device", default="cpu", help="where to show parity: cpu, cuda, cuda:N or auto")
+    command.add_argument("source", metavar="PATH|REF", help="artifact folder or reference (carla-policy@production)")
     command.add_argument(
-        "--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)"
+        "--digest", metavar="sha256:…", help="the digest that it must have (default of REF: as registered)"
+    )
+    command.add_argument("--device", default="cpu", help="where to check parity: cpu, cuda, cuda:N or auto")
+    command.add_argument(
+        "--trust-types", metavar="A,B", help="types also trusted in preprocessor.skops (or POLICY_TRUST_TYPES)"
     )
     command.set_defaults(run=verify)
 
-    command = commands.add_parser("migrate", help="an artifact of the original layout becomes one of ours, beside it")
-    command.add_argument("old", type=Path, metavar="vX.Y.Z", help="model.pt, preprocessor.pkl, model_card.yaml")
-    command.add_argument("--observation", type=Path, required=True, metavar="spec.yaml", help="what the old card lacks")
+    command = commands.add_parser("migrate", help="convert an artifact of the original layout into a new folder")
+    command.add_argument("old", type=Path, metavar="vX.Y.Z", help="folder: model.pt, preprocessor.pkl, model_card.yaml")
+    command.add_argument(
+        "--observation",
+        type=Path,
+        required=True,
+        metavar="spec.yaml",
+        help="what the old card lacks: the observation spec",
+    )
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new folder; must not exist")
     command.add_argument(
-        "--trust-pickle", action="store_true", help="read a preprocessor.pkl of scikit-learn: it runs code it holds"
+        "--trust-pickle", action="store_true", help="read scikit-learn's preprocessor.pkl, which may run any code"
     )
-    command.add_argument("--name", help="of the policy (default: the old card's)")
-    command.add_argument("--version", help="semantic version (default: the old card's or folder's)")
+    command.add_argument("--name", help="the policy's name (default: the old card's)")
+    command.add_argument("--version", help="semantic version (default: the old card's or the folder's)")
     command.set_defaults(run=migrate)
 
-    command = commands.add_parser("diff", help="two policies side by side: contract, weights, files, metrics, actions")
-    command.add_argument("old", metavar="A", help="artifact folder, or such as carla-policy@production")
+    command = commands.add_parser("diff", help="compare two policies: contract, weights, files, metrics, actions")
+    command.add_argument("old", metavar="A", help="artifact folder or reference (carla-policy@production)")
     command.add_argument("new", metavar="B")
     command.set_defaults(run=diff)

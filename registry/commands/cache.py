@@ -1,4 +1,4 @@
-"""carla-registry gc: the cache on this machine, without what no server remembers."""
+"""carla-registry gc: removes from this machine's cache the artifacts that no server would start from."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def _agreed() -> bool:
 
 
 def add_cache_commands(commands: Any) -> None:
-    command = commands.add_parser("gc", help="remove fetched artifacts that no server's last answer names; asks first")
+    command = commands.add_parser("gc", help="remove cached artifacts that no server would start from; asks first")
     command.add_argument(
-        "--cache-dir", type=Path, metavar="DIR", help="(default: POLICY_CACHE_DIR or the user's cache)"
+        "--cache-dir", type=Path, metavar="DIR", help="the cache (default: POLICY_CACHE_DIR or the user's)"
     )
-    command.add_argument("--yes", action="store_true", help="do not ask")
+    command.add_argument("--yes", action="store_true", help="remove without asking")
     command.set_defaults(run=gc)

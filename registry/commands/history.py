@@ -1,4 +1,4 @@
-"""carla-registry history and watch: what drove when, and what people did in MLflow's UI."""
+"""carla-registry history and watch: which version drove when, and what people moved in MLflow's UI."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _point(text: str) -> float:
-    """An argparse type: ISO 8601, local time unless it says otherwise → seconds since 1970."""
+    """An argparse type: ISO 8601, local time unless it has an offset → seconds since 1970."""
     return datetime.fromisoformat(text).timestamp()
 
 
@@ -26,7 +26,7 @@ _point.__name__ = "time (expected such as 2026-11-20T14:02, local unless it ends
 
 
 def _url(text: str) -> str:
-    """An argparse type: where a server answers."""
+    """An argparse type: a server's URL."""
     if not text.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"{text!r} is no URL; expected such as http://localhost:8080")
     return text
@@ -66,7 +66,7 @@ def _let_pass(entry: Entry) -> list[str]:
 
 
 def _entries(store: Store, name: str) -> list[Entry]:
-    """The journal, what was moved in MLflow's UI entered first; that of a policy that was deleted as it was left."""
+    """The journal after entering what was moved in MLflow's UI; as it stands when the policy itself was deleted."""
     from registry.moves.sync import sync
     from registry.rules.journal import chain
 
@@ -104,7 +104,7 @@ def _plain(entry: Entry | None) -> dict[str, Any] | None:
 
 
 def watch(options: argparse.Namespace) -> int:
-    """Until it is interrupted: an outage of the registry is told and outlived."""
+    """Syncs until it is interrupted; an outage of the registry is printed, and does not end it."""
     from registry.moves.refused_tags import tag_refused
     from registry.moves.sync import sync
     from registry.rules.journal import say
@@ -128,17 +128,21 @@ def watch(options: argparse.Namespace) -> int:
 
 
 def add_history_commands(commands: Any) -> None:
-    command = commands.add_parser("history", help="every move: who, when, from, to, why")
+    command = commands.add_parser("history", help="list every move: who, when, from, to, why")
     command.add_argument("name", metavar="NAME")
-    command.add_argument("--at", type=_point, metavar="TIME", help="what held which stage then: 2026-11-20T14:02")
-    command.add_argument("--check", action="store_true", help="verify the chain; exit code 1 when it is not whole")
-    command.add_argument("--head", metavar="HASH", help="--check against the head as you noted it elsewhere")
+    command.add_argument(
+        "--at", type=_point, metavar="TIME", help="which version held which stage at a time, such as 2026-11-20T14:02"
+    )
+    command.add_argument("--check", action="store_true", help="verify the chain of hashes; exit code 1 if broken")
+    command.add_argument("--head", metavar="HASH", help="--check, and that the chain holds this hash, noted earlier")
     command.set_defaults(run=history)
 
-    command = commands.add_parser("watch", help="journal what is moved in MLflow's UI, and mirror aliases and stages")
+    command = commands.add_parser("watch", help="journal what is moved in MLflow's UI, and mirror aliases to stages")
     command.add_argument("name", metavar="NAME")
-    command.add_argument("--every", type=positive(float), default=5.0, metavar="SECONDS", help="(default 5)")
-    command.add_argument("--once", action="store_true", help="look once, and end")
+    command.add_argument(
+        "--every", type=positive(float), default=5.0, metavar="SECONDS", help="between syncs (default 5)"
+    )
+    command.add_argument("--once", action="store_true", help="sync once, and end")
     command.add_argument(
         "--server",
         type=_url,

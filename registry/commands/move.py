@@ -1,4 +1,4 @@
-"""carla-registry promote, rollback and archive: commands that change what drives."""
+"""carla-registry promote, rollback and archive: commands that change which version drives."""
 
 from __future__ import annotations
 
@@ -72,35 +72,38 @@ def _verdict(finding: str, shortfalls: list[str], refused: bool) -> str:
 
 
 def add_move_commands(commands: Any) -> None:
-    command = commands.add_parser("promote", help="hold a version against the gates and give it staging or production")
-    command.add_argument("reference", metavar="REF", help="such as carla-policy@0.1.0")
+    command = commands.add_parser("promote", help="evaluate the gates and give a version staging or production")
+    command.add_argument("reference", metavar="REF", help="the version, such as carla-policy@0.1.0")
     command.add_argument("--to", required=True, choices=("staging", "production"))
     _add_allow_breaking(command)
     _add_asked(command, "--expect")
     command.set_defaults(run=promote, done="promoted")
 
-    command = commands.add_parser("rollback", help="give a stage back to whoever held it before")
+    command = commands.add_parser("rollback", help="give a stage back to the version that held it before")
     command.add_argument("name", metavar="NAME")
     command.add_argument(
-        "--stage", default="production", choices=("staging", "production"), help="(default production)"
+        "--stage",
+        default="production",
+        choices=("staging", "production"),
+        help="the stage to give back (default production)",
     )
     _add_allow_breaking(command)
     _add_asked(command, "--expect")
     command.set_defaults(run=rollback, done="rolled back to")
 
-    command = commands.add_parser("archive", help="take a version out of use; no range means it any more")
+    command = commands.add_parser("archive", help="take a version out of use; no range matches it any more")
     command.add_argument("reference", metavar="REF")
     _add_asked(command)
     command.set_defaults(run=archive, done="archived")
 
 
 def _add_allow_breaking(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--allow-breaking", action="store_true", help="its contract may differ from the champion's")
+    command.add_argument("--allow-breaking", action="store_true", help="allow a contract other than the champion's")
 
 
 def _add_asked(command: argparse.ArgumentParser, *more: str) -> None:
     for flag in more:
-        command.add_argument(flag, metavar="VERSION", help="refuse unless VERSION (or none) holds it now")
-    command.add_argument("--reason", default="", help="in words, for the journal")
-    command.add_argument("--force", action="store_true", help="move in spite of shortfalls; needs --reason")
-    command.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
+        command.add_argument(flag, metavar="VERSION", help="refuse unless VERSION (or none) holds the stage now")
+    command.add_argument("--reason", default="", help="why, in words; kept in the journal")
+    command.add_argument("--force", action="store_true", help="move although gates failed; needs --reason")
+    command.add_argument("--dry-run", action="store_true", help="print what would be done; write nothing")

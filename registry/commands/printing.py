@@ -1,4 +1,4 @@
-"""How carla-registry shows what it found: a line for a person, or one JSON object."""
+"""How carla-registry prints: lines for a person, or one JSON object."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def show(options: argparse.Namespace, text: str, value: Any) -> None:
     """Prints the text, or with --json the value, whose dataclasses become objects.
 
-    Lines are the caller's: what somebody typed has to be escaped before it is put into one.
+    Line breaks in the text are kept, so the caller has to escape whatever somebody typed.
     """
     print(json.dumps(value, default=asdict) if options.json else escaped(text, keep="\n"), flush=True)
 
@@ -30,12 +30,12 @@ def line(version: PolicyVersion) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A time, seconds since 1970, as a date and a time of day here."""
+    """Seconds since 1970 → local date and time."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of cells as columns; the first row heads them."""
+    """Rows of cells → aligned columns; the first row holds the headings."""
     rows = [tuple(map(escaped, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -1,4 +1,4 @@
-"""carla-registry register, list, resolve, show: versions, and what they are."""
+"""carla-registry register, list, resolve and show."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def register(options: argparse.Namespace) -> int:
     version, new = register_policy(store, options.source, default_cache(), options.name, options.bump)
     text = f"registered {line(version)}" if new else f"already registered: {line(version)}"
     if new and not options.json:
-        with contextlib.suppress(RegistryError, UnreachableError):  # it is registered, whatever answers now
+        with contextlib.suppress(RegistryError, UnreachableError):  # registered all the same: only the hint is lost
             text += f"\n{_how_to_evaluate(store, version)}"
     show(options, text, {**asdict(version), "new": new})
     return DONE
@@ -70,7 +70,7 @@ def show_list(options: argparse.Namespace) -> int:
 
 
 def _nothing(store: Store) -> str:
-    """That nothing is registered; and where the demo's registry is, when it lies below this folder."""
+    """The text for an empty registry, with the way to the demo's when it lies below the current folder."""
     text = f"{store.uri}: no policy is registered yet"
     demo = Path(".demo").absolute()
     return text + (f"\nthe demo's registry: cd {shlex.quote(str(demo))}" if (demo / "mlflow.db").is_file() else "")
@@ -97,7 +97,7 @@ def add_register(commands: Any) -> None:
     """Adds `register`. Args: what `add_subparsers` gave."""
     command = commands.add_parser("register", help="verify an artifact and register it under its card's version")
     command.add_argument("source", help="artifact folder, runs:/RUN_ID/policy, or models:/NAME/NUMBER")
-    command.add_argument("--name", help="of the policy (default: the card's)")
+    command.add_argument("--name", help="the policy's name (default: the card's)")
     command.set_defaults(run=register)
     command.add_argument(
         "--bump",
@@ -108,14 +108,14 @@ def add_register(commands: Any) -> None:
 
 def add_version_commands(commands: Any) -> None:
     """Adds `list`, `resolve` and `show`. Args: what `add_subparsers` gave."""
-    command = commands.add_parser("list", help="policies and their versions")
-    command.add_argument("name", nargs="?", help="of one policy")
+    command = commands.add_parser("list", help="list policies and their versions")
+    command.add_argument("name", nargs="?", help="of one policy (default: all)")
     command.set_defaults(run=show_list)
 
-    command = commands.add_parser("resolve", help="the one version that a reference means now")
+    command = commands.add_parser("resolve", help="print the one version that a reference means now")
     command.add_argument("reference", metavar="REF")
     command.set_defaults(run=resolve)
 
-    command = commands.add_parser("show", help="all that the registry has of one version")
+    command = commands.add_parser("show", help="print all that the registry holds of one version")
     command.add_argument("reference", metavar="REF")
     command.set_defaults(run=show_version)

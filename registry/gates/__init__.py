@@ -1,1 +1,1 @@
-"""What a candidate has to show before it drives. Pure: no MLflow."""
+"""The gates that a candidate has to pass before it drives. Pure: no MLflow."""

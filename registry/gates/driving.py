@@ -1,4 +1,4 @@
-"""The gate that looks at driving: no worse than the champion, and the first champion better than a baseline. Pure."""
+"""The driving gate: no worse than the champion; a first champion has to be better than a baseline. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from registry.gates.not_worse import COLLISIONS, FAILURES, REWARD, Measure, comp
 def judge_driving(
     mine: Evidence, theirs: Evidence | None, champion: str, margins: Margins
 ) -> Iterator[tuple[bool, str]]:
-    """Whether each bar is passed, and the figures in words.
+    """Yields for each bar whether it is passed, and the figures in words.
 
     Args:
-        mine: of the candidate.
-        theirs: of the champion, on the same seeds; None holds the candidate against the baseline beside it.
-        champion: its reference.
-        margins: of the policy.
+        mine: the candidate's evidence.
+        theirs: the champion's, on the same seeds; None compares the candidate with the baseline in its own evidence.
+        champion: the champion's reference.
+        margins: the policy's margins.
     """
     tries = "once" if mine.evaluations == 1 else f"{mine.evaluations} times"
     for passed, text in _first(mine, margins) if theirs is None else _next(mine, theirs, champion, margins):
@@ -38,9 +38,9 @@ def _next(mine: Evidence, theirs: Evidence, who: str, margins: Margins) -> Itera
 
 
 def _first(mine: Evidence, margins: Margins) -> Iterator[tuple[bool, str]]:
-    """Better than the baseline, which fails before it meets anyone: that it does not collide sets no bar."""
+    """Compares with the baseline in failures and reward, not in collisions: it fails before it meets other cars."""
     baseline = mine.baseline
-    assert baseline is not None  # evidence was found to be enough
+    assert baseline is not None  # the evidence gate passed
     drives, who = mine.drives, BASELINES[baseline]
     failures, earned = compare(drives[POLICY], drives[baseline], _measures(mine, margins), _least_reward(mine))
     if failures.can_be_better:
@@ -53,13 +53,13 @@ def _first(mine: Evidence, margins: Margins) -> Iterator[tuple[bool, str]]:
 def _measures(mine: Evidence, margins: Margins) -> tuple[Measure, Measure]:
     by_success = any(row.success is not None for row in mine.drives[POLICY])
     name = "collisions or no success" if by_success else FAILURES.name
-    # An own margin of the reward is the champion's as well: it is a condition.
+    # The reward margin is one of the conditions, so the champion's evidence has the same.
     reward = replace(REWARD, margin=margins.reward, own_margin=mine.reward_margin)
     return replace(FAILURES, name=name, margin=margins.driving), reward
 
 
 def _least_reward(*evidence: Evidence) -> float:
-    """What an unseen episode may bring: nothing; the least of any driver, where 0 is a reward like any other."""
+    """The least reward of an unseen episode: 0; with a reward margin, where 0 means nothing, the least seen."""
     if evidence[0].reward_margin is None:
         return 0.0
     return min(row.reward for found in evidence for rows in found.drives.values() for row in rows)

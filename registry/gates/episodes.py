@@ -1,4 +1,4 @@
-"""What an evaluation left: one row an episode, and under which conditions it was driven. Pure."""
+"""The evidence of an evaluation: one row per episode, and the conditions under which it was driven. Pure."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ BASELINES = {
     "straight_ahead": "driving straight ahead",
     "random": "random actions",
 }
-"""Drivers beside the policy, in words; the first that is there is what a first champion is held against."""
+"""Drivers beside the policy → in words; a first champion is compared with the first of them that drove."""
 REQUIRED = ("env", "env_version", "first_seed", "episodes")
 CONDITIONS = (*REQUIRED, "traffic", "duration_s", "success_key", "collision_key", "reward_margin")
-"""Only where all of these are equal, or absent, did two policies meet the same episodes and were judged alike."""
+"""Two evaluations saw the same episodes, and counted them alike, only if each of these is equal, or absent, in both."""
 PARAMETERS = (*CONDITIONS, "env_config", "baseline")
-"""An evaluation's parameters: its conditions, and what else has to be typed to drive under them again."""
+"""An evaluation's parameters: its conditions, and what else the command needs to repeat it."""
 
 
 class EpisodeRow(msgspec.Struct, frozen=True):
-    """One episode; columns that are there for people alone are left out.
+    """One episode, without the table's columns that are only for people.
 
     Attributes:
-        off_road: whether it ended beside the road; None where the environment does not say.
-        success: whether it reached what it was to reach; None where the environment has no such thing.
+        off_road: whether it ended off the road; None when the environment does not say.
+        success: whether it reached its goal; None when the environment has none.
     """
 
     driver: str
@@ -42,7 +42,7 @@ class EpisodeRow(msgspec.Struct, frozen=True):
 
     @property
     def failed(self) -> bool:
-        """A collision, an end off the road, or no success."""
+        """Whether it had a collision, ended off the road, or had no success."""
         return self.collision or bool(self.off_road) or self.success is False
 
 
@@ -55,13 +55,13 @@ class Evidence:
     """One evaluation of one artifact, as MLflow has it.
 
     Attributes:
-        run_id: of the MLflow run.
-        link: where a person looks at it.
-        conditions: PARAMETERS → text.
-        drives: what happened; empty with a problem.
+        run_id: the MLflow run's.
+        link: the run's page, or its URI.
+        conditions: name of PARAMETERS → text.
+        drives: the episodes; empty when there is a problem.
         problem: why it can't be read as evidence, in words.
-        self_reported: whether somebody logged what another simulator gave, rather than `evaluate` what it drove.
-        evaluations: how often this artifact was evaluated, under whatever conditions.
+        self_reported: whether somebody logged another simulator's episodes, instead of `evaluate` its own.
+        evaluations: how often this artifact was evaluated, under any conditions.
     """
 
     run_id: str
@@ -74,23 +74,23 @@ class Evidence:
 
     @property
     def source(self) -> str:
-        """Where it is looked at, and whose word it is."""
+        """The link, marked when the evidence is self-reported."""
         return f"{self.link} (self-reported)" if self.self_reported else self.link
 
     @property
     def baseline(self) -> str | None:
-        """The driver that a first champion is held against; None when none drove beside the policy."""
+        """The driver that a first champion is compared with; None when none drove beside the policy."""
         return next((driver for driver in BASELINES if self.drives.get(driver)), None)
 
     @property
     def reward_margin(self) -> float | None:
-        """By how much an episode's mean reward may be less, in its own unit; None for a share of the other's."""
+        """How much less the mean reward of an episode may be, in its own unit; None when a share is used instead."""
         text = self.conditions.get("reward_margin")
         return None if text is None else float(text)
 
 
 def differing(conditions: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
-    """The conditions that are not equal."""
+    """The names of the conditions that differ."""
     return [key for key in CONDITIONS if conditions.get(key) != others.get(key)]
 
 
@@ -100,10 +100,10 @@ class _Table(msgspec.Struct):
 
 
 def read_drives(table: bytes) -> Drives:
-    """The bytes of episodes.json → episodes.
+    """The bytes of episodes.json → episodes by driver.
 
     Raises:
-        RegistryError: it is no such table; says what does not fit, and where.
+        RegistryError: the bytes are no such table; says what does not fit, and where.
     """
     try:
         read = msgspec.json.decode(table, type=_Table)

@@ -1,4 +1,4 @@
-"""What a person types for the evidence of a version. Pure."""
+"""The command that a person types to evaluate a version. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from registry.gates.episodes import Evidence
 from registry.gates.margins import MIN_EPISODES
 
 RACETRACK = "racetrack-v1"
-"""Where `python -m training_export train` trains: what `evaluate` drives on unless it is told otherwise."""
+"""The environment that `python -m training_export train` trains on, and the default of `evaluate`."""
 OWN = {"env": "my_env.py:make", "success_key": "is_success"}
-"""What stands for an environment that nobody has named yet."""
+"""Placeholders for an environment that is not known."""
 NOTE = "my_env.py:make stands for your environment (a gymnasium id, or a file and its function), is_success for its key"
 _FLAGS = {
     "env": "--env",
@@ -29,17 +29,17 @@ _FLAGS = {
 
 
 def drives_on_racetrack(card: Card) -> bool:
-    """Whether it was trained by us, so that `evaluate` needs no environment."""
+    """Whether the policy was trained on the racetrack, so that `evaluate` needs no --env."""
     return bool(card.training.get("env") == RACETRACK)
 
 
 def evaluate_command(reference: str, card: Card | None, like: Evidence | None = None, least: int = MIN_EPISODES) -> str:
-    """The command that leaves evidence of a version.
+    """The command that logs evidence of a version.
 
     Args:
         reference: name@version.
-        card: of that version, or one that is trained alike; None when it can't be read.
-        like: evidence under whose conditions it is to drive.
+        card: that version's, or that of one trained alike; None when it can't be read.
+        like: evidence whose conditions the command repeats.
         least: how many episodes are needed.
     """
     if like is not None and like.self_reported:
@@ -49,7 +49,7 @@ def evaluate_command(reference: str, card: Card | None, like: Evidence | None = 
     if like is not None:
         given = dict(like.conditions)
         if "traffic" in given:
-            given.pop("env", None)  # the racetrack, which is not told
+            given.pop("env", None)  # the racetrack is the default
     else:
         given = dict(OWN) if card is not None and not drives_on_racetrack(card) else {}
     if least > _episodes(given, MIN_EPISODES):
@@ -64,6 +64,6 @@ def _episodes(given: Mapping[str, str], default: int) -> int:
 
 
 def _typed(*words: str) -> str:
-    """What others wrote into MLflow is quoted for a shell, and can't move a terminal's cursor."""
+    """The command line; what others wrote into MLflow is quoted for a shell, without control characters."""
     safe = ("".join(letter if letter.isprintable() else "?" for letter in word) for word in words)
     return f"python -m training_export {shlex.join(safe)}"

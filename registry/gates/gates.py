@@ -1,12 +1,13 @@
-"""The bars that a version has to pass before it drives. Pure: what is known comes in, findings in words go out.
+"""The gates that a version has to pass before it drives. Pure: what is known comes in, findings in words go out.
 
-    integrity   it is what was registered, and acts on this machine as the trained policy did
-    contract    the champion's own: observations and actions, so that no car's code has to change
-    latency     a decision takes at most a quarter of the control period: as the card says, and as measured here
+    integrity   the artifact is what was registered, and acts on this machine as the trained policy did
+    contract    observations and actions are the champion's, so that no car's code has to change
+    latency     a decision takes at most a quarter of the control period: in the card, and as measured here
     evidence    a finished evaluation of exactly this artifact, of enough episodes, under the champion's conditions
-    driving     no worse than the champion on the same seeds; without a champion, better than driving straight ahead
+    driving     no worse than the champion on the same seeds; without a champion, better than a baseline driver
 
-Every gate is judged whatever the others say, so that a refusal is complete. docs/adr/0009 gives the reasons.
+Every gate is evaluated even when another has failed, so that a refusal lists every shortfall; only driving needs
+evidence that passed. docs/adr/0009 gives the reasons.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from registry.gates.margins import DEFAULT, Margins
 Gate = Literal["integrity", "contract", "latency", "evidence", "driving"]
 
 LATENCY_SHARE = 0.25
-"""Of the control period 1/rate_hz, for the slowest decision in a hundred (p99). The rest is for sensors, network, queue
-and actuators; and a decision that takes twice its p99 still comes within half of the period."""
+"""The share of the control period 1/rate_hz that p99 of a decision may take. The rest is for sensors, network, queue
+and actuators, and a decision that takes twice as long still comes within half of the period."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class Candidate:
 
     Attributes:
         reference: name@version, as a person types it.
-        problem: why it can't be loaded, verified and shown in parity here; None when it can.
-        card: None with a problem.
-        decision_ms: the slowest decision in a hundred on this machine; None with a problem.
-        evidence: its newest; None when there is none.
-        margins: of the policy.
+        problem: why it can't be loaded or verified, or is not in parity, on this machine; None when all of it holds.
+        card: None when there is a problem.
+        decision_ms: p99 of a decision on this machine; None when there is a problem, or it was not measured.
+        evidence: the newest; None when there is none.
+        margins: the policy's margins.
     """
 
     reference: str
@@ -56,8 +57,8 @@ class Champion:
 
     Attributes:
         reference: name@version.
-        contract_changes: what differs from its contract to the candidate's, in words; None when either can't be read.
-        evidence: its newest under the candidate's conditions, else its newest; None when there is none.
+        contract_changes: from its contract to the candidate's, in words; None when either can't be read.
+        evidence: the newest under the candidate's conditions, else the newest; None when there is none.
     """
 
     reference: str
@@ -67,7 +68,7 @@ class Champion:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a gate found."""
+    """What a gate found: whether its bar is passed, and why, in words."""
 
     gate: Gate
     passed: bool
@@ -78,12 +79,12 @@ class Finding:
 
 
 def evaluate_gates(candidate: Candidate, champion: Champion | None, allow_breaking: bool = False) -> list[Finding]:
-    """Every gate's findings, those that passed too.
+    """The findings of every gate, including those that passed.
 
     Args:
         candidate: the version that wants to drive.
-        champion: the version that drives now, None for nobody.
-        allow_breaking: the cars' code is ready for another contract.
+        champion: the version that drives now; None when there is none.
+        allow_breaking: whether a different contract passes, because the cars' code is ready for it.
     """
     found = [_integrity(candidate)]
     if champion is not None:
@@ -96,7 +97,7 @@ def evaluate_gates(candidate: Candidate, champion: Champion | None, allow_breaki
 
 
 def shortfalls(findings: Sequence[Finding]) -> tuple[str, ...]:
-    """Each bar that was missed, in words; empty when all is well. For `RefusedError`."""
+    """The findings that did not pass, in words, as `RefusedError` takes them; empty when all passed."""
     return tuple(str(finding) for finding in findings if not finding.passed)
 
 
@@ -107,7 +108,7 @@ def _integrity(candidate: Candidate) -> Finding:
 
 def _contract(candidate: Candidate, champion: Champion, allow_breaking: bool) -> Iterator[Finding]:
     if champion.contract_changes is None:
-        if candidate.card is not None:  # else integrity says why
+        if candidate.card is not None:  # otherwise the integrity gate says why
             text = f"can't be compared: the artifact of {champion.reference} can't be read"
             yield Finding("contract", False, text)
         return
@@ -122,7 +123,7 @@ def _contract(candidate: Candidate, champion: Champion, allow_breaking: bool) ->
 
 def _latency(candidate: Candidate) -> Iterator[Finding]:
     if candidate.card is None:
-        return  # integrity says why
+        return  # the integrity gate says why
     budget = LATENCY_SHARE * 1e3 / candidate.card.action.rate_hz
     allowed = f"{budget:.4g} ms allowed ({LATENCY_SHARE:.0%} of the period at {candidate.card.action.rate_hz:g} Hz)"
     said = card_decision_ms(candidate.card)
@@ -136,12 +137,12 @@ def _latency(candidate: Candidate) -> Iterator[Finding]:
 
 
 def card_decision_ms(card: Card) -> float | None:
-    """metrics.latency_ms.cpu.p99, when the card has it as a usable number."""
+    """metrics.latency_ms.cpu.p99 of the card; None when it is missing or no finite number above 0."""
     value: object = card.metrics
     for key in ("latency_ms", "cpu", "p99"):
         value = value.get(key) if isinstance(value, dict) else None
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-    return float(value) if usable else None  # type: ignore[arg-type]  # usable says so
+    return float(value) if usable else None  # type: ignore[arg-type]  # a number when usable
 
 
 def _evidence(candidate: Candidate, champion: Champion | None) -> Iterator[Finding]:
@@ -160,7 +161,7 @@ def _enough(
     like: Evidence | None,
     needs_baseline: bool = False,
 ) -> Finding:
-    """Whether there is evidence that can be compared with anything."""
+    """Whether there is readable evidence of enough episodes, and of a baseline when one is needed."""
     least = candidate.margins.episodes
     if evidence is None:
         text = f"{reference} was not evaluated: {evaluate_command(reference, candidate.card, like, least)}"
@@ -195,7 +196,7 @@ def _same_conditions(candidate: Candidate, mine: Evidence, champion: Champion, t
         least = candidate.margins.episodes
         again = evaluate_command(champion.reference, candidate.card, mine, least)
         if mine.conditions.get("env_version") != theirs.conditions.get("env_version"):
-            # what the candidate drove in may be gone
+            # the environment that the candidate drove in may be gone
             again += f" && {evaluate_command(candidate.reference, candidate.card, mine, least)}"
         text = f"{champion.reference} was driven under other conditions than {candidate.reference}"
         yield Finding("evidence", False, f"{text} ({', '.join(differ)}): {again}")
@@ -205,7 +206,7 @@ def _driving(candidate: Candidate, champion: Champion | None) -> Iterator[Findin
     if candidate.margins.problem:
         yield Finding("driving", False, candidate.margins.problem)
         return
-    assert candidate.evidence is not None  # evidence was found to be enough
+    assert candidate.evidence is not None  # the evidence gate passed
     theirs, who = (champion.evidence, champion.reference) if champion else (None, "")
     for passed, text in judge_driving(candidate.evidence, theirs, who, candidate.margins):
         yield Finding("driving", passed, text)

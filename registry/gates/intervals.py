@@ -1,16 +1,16 @@
 """Bounds on how much worse one policy is than another, from episodes on the same seeds: one-sided, 95 %. Pure.
 
-    rate_bound   the difference of two shares of episodes. T. Tango, Equivalence test and confidence interval for the
+    rate_bound   of the difference of two shares of episodes. T. Tango, Equivalence test and confidence interval for the
                  difference in proportions for the paired-sample design (Statistics in Medicine 17, 1998, 891-908).
-                 Never tighter than the exact bound where the other never failed alone, 1 - 0.05^(1/n) for 0 of n:
+                 When the other never failed alone, it is at least the exact bound, 1 - 0.05^(1/n) for 0 of n:
                  C. Clopper, E. Pearson, The use of confidence or fiducial limits (Biometrika 26, 1934, 404-413).
-    mean_bound   the mean of numbers that are at most so large. N. Gaffke, Three test statistics for a nonparametric
+    mean_bound   of the mean of numbers with a known maximum. N. Gaffke, Three test statistics for a nonparametric
                  one-sided hypothesis on the mean of a nonnegative variable (Mathematical Methods of Statistics 14,
                  2005, 451-467); E. Learned-Miller, P. S. Thomas, A New Confidence Interval for the Mean of a Bounded
                  Random Variable (arXiv:1905.06208, 2019).
     sign_chance  the exact form of Q. McNemar's test (Psychometrika 12, 1947, 153-157).
 
-`python -m benchmarks.gates` prints how often each is wrong.
+`python -m benchmarks.gates` prints their error rates.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ CONFIDENCE = 0.95
 _Z = 1.6448536269514722
 """The 95 % quantile of the normal distribution."""
 RESAMPLES, SEED = 10_000, 0
-"""So many that 5 % are met to about 0.2 %; the seed makes a verdict the same every time."""
+"""Enough draws to meet the 5 % to about 0.2 percentage points; the fixed seed makes the result reproducible."""
 _AT_ONCE = 2_000_000
-"""Drawn weights held in memory."""
+"""Drawn weights held in memory at once."""
 _HALVINGS = 60
 
 
 def least_episodes(margin: float) -> int:
-    """How many episodes have to go alike before the exact bound lies within a margin between 0 and 1."""
+    """How many episodes, all with equal outcomes, bring the exact bound within a margin between 0 and 1."""
     return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-margin))
 
 
 def rate_bound(worse: float, better: float, episodes: float, z: float = _Z) -> float:
-    """How much larger the challenger's share of failing episodes may be, between -1 and 1.
+    """The upper bound of how much larger the challenger's share of failing episodes is, between -1 and 1.
 
     Tango's statistic (worse - better - n d) / sqrt(n (2 q + d (1 - d))) tests a difference d; q is the likeliest share
     of `better` under that d, the larger root of 2 n q² + B q + C = 0 with B = (2 n - worse + better) d - worse - better
     and C = -better d (1 - d). The bound is the d at which the statistic is -z.
 
     Args:
-        worse: episodes in which the challenger alone failed.
-        better: episodes in which the other alone failed.
+        worse: episodes in which only the challenger failed.
+        better: episodes in which only the other failed.
         episodes: all pairs, n.
         z: quantile of the normal distribution.
     """
@@ -60,11 +60,11 @@ def rate_bound(worse: float, better: float, episodes: float, z: float = _Z) -> f
 
 
 def _exact_bound(count: int, of: int) -> float:
-    """The largest share at which so few as `count`, not all, have a chance of 5 %; Clopper and Pearson's."""
+    """Clopper and Pearson's bound: the share at which `count` or fewer of `of` (count < of) have a chance of 5 %."""
     low, high = count / of, 1.0
     for _ in range(_HALVINGS):
         share = (low + high) / 2
-        term = at_most = (1 - share) ** of  # 0 where hundreds are expected; Tango's bound is good enough there
+        term = at_most = (1 - share) ** of  # 0 by underflow where hundreds are expected: there Tango's bound suffices
         for k in range(count):
             term *= (of - k) / (k + 1) * share / (1 - share)
             at_most += term
@@ -75,19 +75,21 @@ def _exact_bound(count: int, of: int) -> float:
 def mean_bound(
     values: NDArray[np.float64], most: NDArray[np.float64], times: float = 1.0, resamples: int = RESAMPLES
 ) -> NDArray[np.float64]:
-    """How large the mean of each row may be of which these values were drawn.
+    """Gaffke's upper bound of the mean of the distribution that each row's values were drawn from.
 
-    Gaffke's bound is the 95 % quantile of the mean under random weights, uniform over all that sum to 1 (Dirichlet),
-    where one further value, the largest that is possible, is weighed too: it stands for what was not seen. Of n values
-    that are 0, and at most 1, the bound is the exact one, 1 - 0.05^(1/n). That
-    it covers the mean in 95 % of cases whatever is drawn is conjectured, not proven (Learned-Miller and Thomas);
-    nobody has found a case where it does not.
+    It is the 95 % quantile of the weighted mean under random weights, uniform over all that sum to 1 (Dirichlet). One
+    further value is weighed too, the largest possible one, for what was not seen. For n values of 0 with a maximum of
+    1 the bound is the exact one, 1 - 0.05^(1/n). That it covers the mean in 95 % of cases for every distribution is
+    conjectured, not proven (Learned-Miller and Thomas); no counterexample is known.
 
     Args:
         values: shape (rows, n).
-        most: the largest possible value of each row, shape (rows,); at least the largest of `values` counts.
-        times: bounds what so many times as many values like these would show.
-        resamples: drawn weights.
+        most: the largest possible value of each row, shape (rows,); never taken below the largest of `values`.
+        times: gives the bound for this many times as many values like these.
+        resamples: how often weights are drawn.
+
+    Returns:
+        The bounds, shape (rows,).
     """
     rng, (rows, count) = np.random.default_rng(SEED), values.shape
     ordered = np.sort(values, axis=1).T
@@ -96,7 +98,7 @@ def mean_bound(
     for start in range(0, resamples, block):
         weights = rng.standard_gamma(times, (min(block, resamples - start), count))
         means[start : start + block] = weights @ ordered / weights.sum(axis=1, keepdims=True)
-    # The further value's weight has the distribution Beta(1, times n): taken at even steps of it, not drawn.
+    # The further value's weight is distributed as Beta(1, times n); evenly spaced quantiles stand in for draws.
     even = (np.arange(resamples)[:, None] + 0.5) / resamples
     unseen = -np.expm1(np.log(even) / (times * count))
     weighed = unseen * np.maximum(most, ordered[-1]) + (1 - unseen) * means
@@ -104,6 +106,6 @@ def mean_bound(
 
 
 def sign_chance(worse: int, better: int) -> float:
-    """The chance that, of so many that disagree, at most `worse` are to the challenger's disadvantage if neither is."""
+    """The chance of at most `worse` among `worse + better` unequal episodes, when either way is equally likely."""
     disagree = worse + better
     return float(sum(math.comb(disagree, count) for count in range(worse + 1)) / 2**disagree)

@@ -1,4 +1,4 @@
-"""By how much a challenger may be worse, and how many episodes it takes to show that it is not. Pure."""
+"""How much worse a challenger may be, and how many episodes it takes to show that it is no worse. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from registry.gates.intervals import least_episodes
 
 RATE_MARGIN = 0.05
-"""One episode in twenty more may fail."""
+"""One more episode in twenty may fail."""
 REWARD_MARGIN = 0.05
-"""Of the other's mean reward: a twentieth again."""
+"""As a share of the other's mean reward: a twentieth."""
 SAFER_MARGIN = 0.5
-"""Instead of it for whoever is safer beyond doubt: some reward may go for safety, but a car that crawls is safe too."""
+"""Replaces REWARD_MARGIN for a challenger shown to be safer: at most half the reward, as a crawling car is safe too."""
 MIN_EPISODES = 60
-"""59 without one that fails where the champion's does not show, with 95 % confidence, that at most 5 % are such
+"""59 episodes of which none fails where the champion's does not show, with 95 % confidence, that at most 5 % do
 (1 - 0.05 ** (1 / 59) = 4.95 %). A narrower margin takes more; see `Margins.episodes`."""
 MAX_MARGIN = 0.5
 DRIVING_TAG, REWARD_TAG = "gate.driving.margin", "gate.reward.margin"
@@ -26,9 +26,9 @@ class Margins:
     """A policy's margins.
 
     Attributes:
-        driving: of the share of episodes with a collision, and with a failure of any kind.
-        reward: as a share of the other's mean reward; evidence with a reward margin of its own has that instead.
-        problem: why a tag can't be read; the defaults stand in for it then.
+        driving: for the share of episodes with a collision, and for the share with any failure.
+        reward: as a share of the other's mean reward; unused for evidence that has its own reward margin.
+        problem: why a tag can't be read, so that its default is used.
     """
 
     driving: float = RATE_MARGIN
@@ -48,7 +48,7 @@ DEFAULT = Margins()
 
 
 def read_margins(tags: Mapping[str, str]) -> Margins:
-    """The margins that the tags of a registered model set; the defaults where they set none."""
+    """The margins set by a registered model's tags, with defaults for the others."""
     read, problems = {DRIVING_TAG: RATE_MARGIN, REWARD_TAG: REWARD_MARGIN}, []
     for tag in read.keys() & tags.keys():
         try:

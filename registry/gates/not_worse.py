@@ -2,13 +2,13 @@
 
 The burden of proof lies with the challenger. For each measure, the end of the one-sided 95 % interval of the mean
 difference over the seeds may not be worse than a margin: a small evaluation with different outcomes shows nothing, and
-more episodes help a policy that is as good. All safety measures have to hold (an intersection-union test: so the
-chance to let through a policy that is worse by more than the margin in any of them stays at that measure's 5 %).
-Reward has to hold too, within a wider margin where safety has improved.
+more episodes help a policy that is as good. All safety measures have to pass: in such an intersection-union test, the
+chance that a policy passes although it is worse by more than the margin in one measure stays at that measure's 5 %.
+Reward has to pass too, within a wider margin when safety has improved.
 
 The measures are ordered: a collision is worse than leaving the road, which is worse than little reward. They are
 cumulative (collisions; collisions or off road), because an episode ends with the first of the two: a car that leaves
-the road at once never collides, and must not be better for it.
+the road at once never collides, and must not count as safer for that.
 
 Sources: those of `registry.gates.intervals`; R. L. Berger, Multiparameter Hypothesis Testing and Acceptance Sampling
 (Technometrics 24, 1982) for the intersection-union test; ICH E9 (1998), section 3.3.2, for margins fixed before the
@@ -28,11 +28,11 @@ from registry.gates.intervals import CONFIDENCE, mean_bound, rate_bound, sign_ch
 from registry.gates.margins import RATE_MARGIN, REWARD_MARGIN, SAFER_MARGIN
 
 DOUBT = (1 - CONFIDENCE) / 2
-"""The chance that an equal policy seems better: half of 5 %, as collisions and failures are both looked at."""
+"""The chance that an equal policy seems better: half of 5 %, as both collisions and failures are tested."""
 MAX_EPISODES = 10_000
-"""More are not counted when a refusal says how many would decide."""
+"""The most episodes that a refusal suggests driving."""
 _UNLUCKY = 0.8416
-"""Standard deviations by which episodes may go against the challenger in four cases of five."""
+"""The 80 % quantile of the normal distribution: bad luck, in standard errors, not exceeded in four cases of five."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Measure:
 
     Attributes:
         name: in words.
-        loss: of an episode; 0 or 1 unless `relative`.
-        margin: by how much the mean loss may be worse; of the other's mean when `relative`.
+        loss: the loss of an episode; 0 or 1 unless `relative`.
+        margin: how much worse the mean loss may be; when `relative`, as a share of the other's mean reward.
         relative: whether the loss has a scale of its own, as reward has.
-        own_margin: by how much it may be worse on that scale, instead of a share of the other's mean.
+        own_margin: how much worse it may be on that scale; replaces the share when not None.
     """
 
     name: str
@@ -65,10 +65,10 @@ class Compared:
 
     Attributes:
         measure: what was compared.
-        challenger: mean loss.
-        other: mean loss.
-        differences: the challenger's loss less the other's, an episode each, in ascending order.
-        most: the largest difference that an episode may bring.
+        challenger: its mean loss.
+        other: its mean loss.
+        differences: the challenger's loss minus the other's in each episode, in ascending order.
+        most: the largest difference possible in an episode.
     """
 
     measure: Measure
@@ -88,23 +88,23 @@ class Compared:
 
     @property
     def margin(self) -> float:
-        """In the loss's own unit; 0 where it is a share, and the other's mean reward is none that can be shared."""
+        """In the loss's own unit; 0 when it is a share of the other's mean reward and that is not above 0."""
         if self.measure.own_margin is not None:
             return self.measure.own_margin
         return self.measure.margin * max(-self.other, 0.0) if self.measure.relative else self.measure.margin
 
     @property
     def is_not_worse(self) -> bool:
-        return self.worst <= self.margin + 1e-9  # of rounding, where both are sums of floats
+        return self.worst <= self.margin + 1e-9  # both are sums of floats, which round
 
     @property
     def is_better(self) -> bool:
-        """Beyond doubt: all of the interval is, or as few failures are no luck."""
+        """Whether it is shown to be better: by the whole interval for reward, else by the exact sign test."""
         return self.worst < 0 if self.measure.relative else sign_chance(*self._disagreeing) <= DOUBT
 
     @property
     def can_be_better(self) -> bool:
-        """Whether anybody could be shown to be better than the other: not where it hardly fails."""
+        """Whether any challenger could be shown to be better: not when the other hardly ever fails."""
         return self.measure.relative or sign_chance(0, round(self.other * self.episodes)) <= DOUBT
 
     @property
@@ -112,7 +112,7 @@ class Compared:
         return sum(d > 0 for d in self.differences), sum(d < 0 for d in self.differences)
 
     def _bound(self, times: float = 1.0) -> float:
-        """The worse end after so many times as many episodes like these; beyond 1, of which some go against it."""
+        """The worse end after `times` as many episodes like these; `times` above 1 assumes bad luck (_UNLUCKY)."""
         episodes, against = times * self.episodes, 0.0
         if times > 1:
             against = _UNLUCKY * float(np.std(self.differences)) / episodes**0.5
@@ -124,9 +124,9 @@ class Compared:
         return rate_bound(worse + against * episodes - fewer, better - fewer, episodes)
 
     def needed(self) -> int | None:
-        """How many episodes would show in four cases of five that it is not worse, if they go as these did.
+        """How many episodes like these would show, in four cases of five, that it is not worse.
 
-        None when it was seen to be worse by more than the margin, or when more than MAX_EPISODES would be needed.
+        None when its mean is worse by the margin or more, or when more than MAX_EPISODES would be needed.
         """
         if self.challenger - self.other >= self.margin:
             return None
@@ -139,7 +139,7 @@ class Compared:
         return 10 * int(np.ceil(many * self.episodes / 10))
 
     def say(self, who: str) -> str:
-        """In words, with the other's name: whether it is not worse."""
+        """Says whether it is not worse; `who` is the other's name."""
         more = "less" if self.measure.relative else "more"
         worst, allowed = max(self.worst, 0.0), self.margin
         most, within = (f"{v:.3g}" if self.measure.relative else f"{100 * v:.2g}%" for v in (worst, allowed))
@@ -147,12 +147,12 @@ class Compared:
         return f"{self.figures(who)}: at most {most} {more} with {CONFIDENCE:.0%} confidence, {within} allowed{end}"
 
     def say_better(self, who: str) -> str:
-        """In words: whether it is better."""
+        """Says whether it is better; `who` is the other's name."""
         better = "more" if self.measure.relative else "fewer"
         return f"{self.figures(who)}: " + (f"{better} beyond doubt" if self.is_better else f"not shown to be {better}")
 
     def figures(self, who: str) -> str:
-        """Both policies' own."""
+        """Both policies' figures in words; `who` is the other's name."""
         if self.measure.relative:
             return f"{self.measure.name} {0.0 - self.challenger:.4g} an episode, of {who} {0.0 - self.other:.4g}"
         counts = [round(mean * self.episodes) for mean in (self.challenger, self.other)]
@@ -179,9 +179,9 @@ def compare(
 
     Args:
         challenger: its episodes, each seed once.
-        other: the same seeds.
-        measures: in the order of their weight.
-        least_reward: what an episode may bring that was not seen.
+        other: the other's, on the same seeds.
+        measures: the most important first.
+        least_reward: the least reward possible in an episode.
 
     Raises:
         ValueError: the seeds differ, or there are none.
@@ -196,13 +196,13 @@ def _compared(
     measure: Measure, challenger: Sequence[EpisodeRow], other: Sequence[EpisodeRow], least_reward: float
 ) -> Compared:
     mine, theirs = (np.array([measure.loss(row) for row in drive]) for drive in (challenger, other))
-    # An episode in which all is lost that the other earns on average.
+    # Reward: the challenger gets the least possible where the other earns its mean.
     most = float(-theirs.mean()) - least_reward if measure.relative else 1.0
     return Compared(measure, float(mine.mean()), float(theirs.mean()), tuple(sorted((mine - theirs).tolist())), most)
 
 
 def reward_bar(safe: Sequence[Compared], reward: Compared) -> Compared:
-    """Reward as it is held against a policy, given how safe it was found to be."""
+    """The reward comparison, with the wider margin when the policy was shown to be safer."""
     if reward.measure.own_margin is not None or not any(found.is_better for found in safe):
         return reward
     return replace(reward, measure=replace(reward.measure, margin=SAFER_MARGIN))

@@ -1,1 +1,1 @@
-"""Registration, promotion, roll-back: judged, journalled, carried out."""
+"""Registration, promotion, rollback and archiving: the gates are evaluated, the journal gets an entry, then MLflow."""

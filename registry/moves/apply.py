@@ -1,9 +1,9 @@
-"""Carrying out the journal's last entry: the aliases, the mirrors, the mark. Once or again, it is the same.
+"""Carries out the journal's last entry: aliases, mirrored stages, the mark `applied`. Repeating it changes nothing.
 
-MLflow has no compare-and-set: a process that was stopped between looking and writing writes late. It then finds that
-the journal went on, and takes its own write back. It may die before: so it says in the entry that it writes, before it
-does, and whoever finds such a write takes it back in its place. What a person moved in MLflow's UI after the entry
-stays.
+MLflow has no compare-and-set, so a process that was paused between reading and writing writes late. It then finds
+newer entries in the journal, and reverts its own write. As it may die before that, it first tags the entry that it
+writes for, and the next process that syncs reverts what a tagged process wrote late. What a person moved in MLflow's
+UI after the entry stays.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from registry.rules.ui_moves import STAGES
 from registry.store.store import Store
 
 LATE_S = 600.0
-"""A process that has said for so long that it writes has died before it wrote: what looks like its write is a
-person's. Its calls end after seconds; only one that was stopped for so long, and then dies, is taken for a person."""
+"""How long a process's tag counts, in seconds. Its calls end much sooner, so one with an older tag is taken to have
+died before it wrote, and its write for a person's: wrong only if it was paused for longer, wrote, and then died."""
 
 Written = dict[str, str | None]
-"""Alias → who holds it by what was written, None for nobody."""
+"""Alias → the version that was written as its holder; None when the alias was deleted."""
 
 
 def is_unfinished(last: Entry) -> bool:
-    """Whether the process that wrote the entry died before it had carried it out."""
+    """Whether the entry's move has not been carried out to the end, as when its process died."""
     return last.link is not None and last.link.move.kind != "register" and not last.applied
 
 
@@ -44,10 +44,10 @@ def carry_out(store: Store, name: str, entries: Sequence[Entry]) -> None:
 
 @dataclass(frozen=True)
 class Late:
-    """What a process wrote late that has not taken it back.
+    """What a process wrote late and did not revert.
 
     Attributes:
-        aliases: that it wrote.
+        aliases: the aliases that it wrote.
         stages: the versions whose legacy stage it wrote.
     """
 
@@ -59,10 +59,10 @@ class Late:
 
 
 def late_writes(entries: Sequence[Entry], found: Listed, now: float) -> Late:
-    """What of MLflow is as the journal had it when a process began to write that has not ended.
+    """Finds late writes: aliases and stages that are as an older entry had them, while an older entry's writer lives.
 
     Args:
-        entries: the chain.
+        entries: the journal's chain.
         found: the policy in MLflow.
         now: seconds since 1970.
     """
@@ -82,7 +82,7 @@ def late_writes(entries: Sequence[Entry], found: Listed, now: float) -> Late:
 
 
 def take_back(store: Store, name: str, entries: Sequence[Entry], late: Late) -> None:
-    """Puts what the journal says in the place of what was written late, for processes that died before they did."""
+    """Replaces late writes with what the journal says, for processes that died before they could."""
     writer = _begin(store, name, entries[-1])
     _settle(store, name, entries, _give_way(store, name, entries, late.aliases), everything=True)
     store.end_writing(name, entries[-1].number, writer)
@@ -98,7 +98,7 @@ def _begin(store: Store, name: str, entry: Entry) -> str:
 
 
 def _is_alive(began: str, now: float) -> bool:
-    """Whether a process that began then may write still."""
+    """Whether a process that began at that time, seconds since 1970 as text, may still write."""
     try:
         return now - float(began) < LATE_S
     except ValueError:  # somebody edited it
@@ -106,7 +106,7 @@ def _is_alive(began: str, now: float) -> bool:
 
 
 def _settle(store: Store, name: str, entries: Sequence[Entry], written: Written, everything: bool) -> None:
-    """Mirrors what was written; where others moved on meanwhile, gives way to them, and looks again."""
+    """Mirrors what was written; when newer entries came meanwhile, lets them win, and repeats."""
     first = len(entries) - 1
     while True:
         moves = [entry.link.move for entry in entries[first:] if entry.link]
@@ -121,7 +121,7 @@ def _settle(store: Store, name: str, entries: Sequence[Entry], written: Written,
 
 def _write_aliases(store: Store, name: str, move: Move) -> Written:
     held, written = store.holders(name), Written()
-    # None when it was deleted, or has no semantic version and was moved in the UI.
+    # None when the version was deleted, or was moved in the UI and has no semantic version.
     version = store.find(name, move.version)
     if version is not None and move.to in ALIASED and held.get(move.to) == move.displaced:
         store.set_alias(version, move.to)
@@ -143,7 +143,7 @@ def _leaves(move: Move) -> tuple[str, ...]:
 
 
 def _give_way(store: Store, name: str, entries: Sequence[Entry], written: Written) -> Written:
-    """Others moved on before the aliases were written: where the writing still stands, theirs is put in its place."""
+    """Replaces writes that still stand with what newer entries say; returns what it wrote instead."""
     wanted, held = holders(entries).aliases, store.holders(name)
     given: Written = {}
     for alias, holder in written.items():

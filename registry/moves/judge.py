@@ -1,4 +1,4 @@
-"""What a promotion is judged by: the candidate on this machine, its evidence, and the champion beside it."""
+"""Collects what the gates need: the candidate measured on this machine, its evidence, and the champion's."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from registry.store.evidence import find_evidence
 from registry.store.store import Store
 
 FOR_PRODUCTION = frozenset({"evidence", "driving"})
-"""Gates that only production has: staging is where a version is driven in order to get there."""
+"""Gates that only production has: a version in staging is driven there to get its evidence."""
 
 
 FOR_ROLLBACK = frozenset({"integrity", "contract"})
-"""What drove before need not show again how well; but no car's code has to change, and it is what it was."""
+"""A version that drove before does not have to show again how well; it must be unchanged, and fit the cars' code."""
 
 Seek = Callable[[str, Evidence | None], Evidence | None]
-"""Digest, and evidence that is to be like it → what `find_evidence` gives."""
+"""Digest, and evidence whose conditions are preferred → what `find_evidence` returns."""
 
 
 def promotion_gates(to: str, allow_breaking: bool = False) -> EvaluateGates:
@@ -40,7 +40,7 @@ def promotion_gates(to: str, allow_breaking: bool = False) -> EvaluateGates:
 
     Args:
         to: staging or production.
-        allow_breaking: the contract may differ from that of the version in production.
+        allow_breaking: whether the contract may differ from that of the version in production.
     """
 
     def judged(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
@@ -62,10 +62,10 @@ def promotion_gates(to: str, allow_breaking: bool = False) -> EvaluateGates:
 
 
 def rollback_gates(allow_breaking: bool = False) -> EvaluateGates:
-    """The gates of a roll-back.
+    """The gates of a rollback.
 
     Args:
-        allow_breaking: the contract may differ from that of the version in production.
+        allow_breaking: whether the contract may differ from that of the version in production.
     """
 
     def judged(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
@@ -102,7 +102,7 @@ def _champion(
     driven = [known[semver] for semver in holders if semver in known]
     if not driven:
         return None
-    version, changes = driven[-1], None  # what drives, or drove last: taking the alias away lowers no bar
+    version, changes = driven[-1], None  # the last one in production, so removing the alias lowers no bar
     if candidate is not None:
         try:
             old = fetch_to_cache(store, version, cache)
@@ -122,6 +122,6 @@ def _links(evidence: Evidence | None, champion: Champion | None) -> tuple[str, .
 
 
 def _allowed(champion: Champion | None, allow_breaking: bool) -> tuple[str, ...]:
-    """The changes of the contract that `--allow-breaking` lets pass, for the journal."""
+    """The contract changes that `--allow-breaking` lets pass, for the journal."""
     changes = (champion and champion.contract_changes) or []
     return tuple(f"{ALLOWED}contract: {change}"[:MAX_TEXT] for change in changes) if allow_breaking else ()

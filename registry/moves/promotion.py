@@ -1,4 +1,4 @@
-"""The moves of a registered version: promote, roll back, archive. Each is judged, journalled, then carried out."""
+"""Moves of a registered version: promote, roll back, archive. Each is checked, journalled, then carried out."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class GateResult:
     """What the gates found.
 
     Attributes:
-        findings: of every gate that was asked.
-        evidence: what it rests on: MLflow runs, and the margins.
+        findings: those of every gate that was evaluated.
+        evidence: what they rest on: MLflow runs, the margins, and contract changes that were allowed.
     """
 
     findings: Sequence[Finding] = ()
@@ -32,23 +32,23 @@ class GateResult:
 
     @property
     def shortfalls(self) -> list[str]:
-        """In words; none when all is well."""
+        """The findings that did not pass, in words; empty when all passed."""
         return list(shortfalls(self.findings))
 
 
 EvaluateGates = Callable[[Store, RegistryState, PolicyVersion, Path], GateResult]
-"""Registry, its standing, the candidate, the cache → what the gates found."""
+"""Store, registry state, candidate, cache folder → what the gates found."""
 
 
 @dataclass(frozen=True)
 class MoveOptions:
-    """How a move is asked for.
+    """The options of a move.
 
     Attributes:
-        expect: the semantic version that must hold the stage now, `none` for nobody; None does not look.
-        reason: in words, for the journal.
+        expect: the semantic version that must hold the stage now, `none` for no version; None skips the check.
+        reason: why, in words, for the journal.
         force: moves in spite of shortfalls; needs a reason.
-        dry_run: judges, and writes nothing.
+        dry_run: evaluates the gates, and writes nothing.
     """
 
     expect: str | None = None
@@ -68,12 +68,12 @@ class MoveResult:
     """A move that was made, or would be.
 
     Attributes:
-        version: as it stands now.
+        version: the version after the move.
         to: the stage.
-        displaced: the semantic version that held it before.
-        shortfalls: what was overruled, or, in a dry run, what stands in the way.
+        displaced: the semantic version that held the stage before; None when there was none.
+        shortfalls: the findings that were overruled, or, in a dry run, that would refuse the move.
         findings: what each gate found, in words.
-        entry: the journal's number for it; None when nothing was written.
+        entry: the number of the journal's entry; None when nothing was written.
     """
 
     version: PolicyVersion
@@ -90,7 +90,7 @@ def promote(
     """Gives `staging` or `production` to a version.
 
     Raises:
-        RefusedError: the move is not allowed, `expect` does not hold, or a gate says no; lists every shortfall.
+        RefusedError: the move is not allowed, `expect` does not hold, or a gate failed; lists every shortfall.
     """
     state = _state(store, reference.name, options)
     return PendingMove(store, store.resolve(reference), "promote", to, options).judged(state, cache, evaluate)
@@ -99,10 +99,10 @@ def promote(
 def rollback(
     store: Store, name: str, stage: str, cache: Path, options: MoveOptions, evaluate: EvaluateGates
 ) -> MoveResult:
-    """Gives a stage back to whoever held it before; once more, to whoever held it before that.
+    """Gives a stage back to the version that held it before; repeated, to the one before that.
 
     Raises:
-        RefusedError: nobody held it before, or a gate says no; lists every shortfall.
+        RefusedError: no version can take it back, `expect` does not hold, or a gate failed; lists every shortfall.
     """
     state = _state(store, name, options)
     able = {version.semver for version in state.versions} - state.holders.archived - {state.holder(stage)}
@@ -114,10 +114,10 @@ def rollback(
 
 
 def archive(store: Store, reference: Reference, options: MoveOptions) -> MoveResult:
-    """Takes a version out of use: no range means it any more.
+    """Takes a version out of use: no range matches it any more.
 
     Raises:
-        RefusedError: it is in production, or archived already.
+        RefusedError: it is archived already, or in production without `force`.
     """
     state = _state(store, reference.name, options)
     moving = PendingMove(store, store.resolve(reference), "archive", ARCHIVED, options)
@@ -131,7 +131,7 @@ def _state(store: Store, name: str, options: MoveOptions) -> RegistryState:
 
 @dataclass(frozen=True)
 class PendingMove:
-    """A move that is being made."""
+    """A move before its entry is in the journal."""
 
     store: Store
     version: PolicyVersion
@@ -140,7 +140,7 @@ class PendingMove:
     options: MoveOptions
 
     def check(self, state: RegistryState) -> None:
-        """Raises RefusedError unless the move is allowed as things stand; asked again before it is entered."""
+        """Raises RefusedError unless the registry's state allows the move; checked again just before the entry."""
         stage = state.stage(self.version.semver)
         if self.to == ARCHIVED:
             check_archive(self.version.semver, stage, self.options.force)
@@ -154,7 +154,7 @@ class PendingMove:
             check_protected(tags, alias, whoami())
 
     def judged(self, state: RegistryState, cache: Path, evaluate: EvaluateGates) -> MoveResult:
-        """Holds the version against the gates first."""
+        """Evaluates the gates, then makes the move."""
         check_expected(self.options.expect, state.holder(self.to), self.to)
         self.check(state)
         if state.holder(self.to) == self.version.semver:
@@ -166,7 +166,7 @@ class PendingMove:
         return self.written(state, result)
 
     def written(self, state: RegistryState, result: GateResult) -> MoveResult:
-        """Enters the move and carries it out, or says what it would be."""
+        """Journals the move and carries it out; in a dry run, only says what it would be."""
         displaced = state.holder(self.to)
         findings = [str(finding) for finding in result.findings]
         if self.options.dry_run:

@@ -1,4 +1,4 @@
-"""Telling the registry which versions a server refused, so that whoever looks at a version's page sees why."""
+"""Tags each version that a server refused with the reason, so that people see it on the version's page."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ TIMEOUT_S = 5.0
 
 
 class Refused(msgspec.Struct):
-    """One of `refused` in a server's /metadata."""
+    """One item of `refused` in a server's /metadata."""
 
     version: str
     reason: str
 
 
 class Metadata(msgspec.Struct):
-    """What is read of a server's /metadata."""
+    """The part of a server's /metadata that is read."""
 
     refused: list[Refused] = []
 
 
 def tag_refused(store: Store, state: RegistryState, servers: Sequence[str]) -> None:
-    """Writes each server's reason on the version that it refused. A server that does not answer has nothing to say."""
+    """Tags the versions that each server refused with its reason; a server that does not answer is skipped."""
     for url in servers:
         for refused in _refused(url):
             for version in state.versions:

@@ -1,8 +1,8 @@
-"""Registering an artifact: under its card's version, or the next one that its changes demand.
+"""Registers an artifact under its card's version, or under the next one that its changes demand.
 
-The journal hands out semantic versions: an entry claims one before anything is logged to MLflow, so of two at the same
-moment the later one finds the claim, and leaves nothing behind. A claim that a dead process left is taken up by the
-next registration of the same artifact.
+A journal entry claims the semantic version before anything is logged to MLflow, so of two processes at the same moment
+the later finds the claim, and leaves nothing behind. A claim left by a process that died is used by the next
+registration of the same artifact.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from registry.store.cache import fetch_to_cache
 from registry.store.store import Store
 
 ATTEMPTS = 100
-"""Claims that may lose to others; each loses to one that won."""
+"""How many claims may fail; each fails because another process succeeded."""
 NOBODY_YET = Holders({}, frozenset(), {})
 
 
@@ -49,19 +49,19 @@ def register(
 
     Args:
         store: the registry.
-        source: an artifact folder, which is logged to MLflow first; `runs:/<run_id>/policy`; or what MLflow has
-            registered already, `models:/<name>/<number>`, which becomes a version of ours where it stands.
-        cache: where the version before it is fetched to, in order to compare.
-        name: of the policy; when None that of the registered model, else the card's.
+        source: an artifact folder, which is logged to MLflow first; `runs:/<run_id>/policy`; or a version that MLflow
+            has already, `models:/<name>/<number>`, which is tagged in place unless `name` or `bump` changes it.
+        cache: the folder that neighbouring versions are fetched to, to compare with.
+        name: the policy's name; None takes the registered model's, else the card's.
         bump: `major`, `minor`, `patch`, or `auto` for the smallest step that the changes demand; the card is then
-            written anew with that version. None takes the card's.
+            rewritten with that version. None takes the card's.
 
     Returns:
-        The version, and whether it is new: the same artifact twice is the same version.
+        The version, and whether it is new: registering the same artifact again returns its version.
 
     Raises:
         RefusedError: another artifact has that version, or the step to it is smaller than the changes demand.
-        ArtifactError: it is damaged, its card tells other weights than its graph has, or it does not act here as the
+        ArtifactError: it is damaged, its card names other weights than its graph has, or it does not act here as the
             trained policy did.
     """
     source, theirs = expand_latest(source), _registered(store, source)
@@ -73,7 +73,7 @@ def register(
         artifact = open_artifact(fetch_policy(source, Path(scratch) / "policy") if is_uri else Path(source))
         name = check_name(name or (theirs.name if theirs else artifact.card.name))
         for found in verify_apart(artifact.path, artifact.digest, trusted=operators_types()):
-            progress(found)  # raises where it does not hold
+            progress(found)  # a failed check raises
     number = theirs.value if theirs is not None and theirs.name == name else None
     for text in unstated_scales(artifact.card.action):
         warn(text)
@@ -82,23 +82,23 @@ def register(
         known = _find(state, artifact, bump)
         if known:
             if number is not None and number != known.number and known.digest == artifact.digest:
-                store.adopt(name, number, _tags(artifact))  # the same again, under another number
+                store.adopt(name, number, _tags(artifact))  # the same artifact under another number
             return known, False
         versioned = _versioned(store, state, artifact, cache, bump)
         if _claim(store, state, versioned.card):
-            if versioned is not artifact:  # under another version it is another artifact
+            if versioned is not artifact:  # with another version in its card it is another artifact
                 return _create(store, name, versioned)
             return _create(store, name, artifact, source if is_uri else None, number)
     raise RefusedError(f"{name}: others register faster than a version can be claimed; try again")
 
 
 def _registered(store: Store, source: str) -> Reference | None:
-    """The registered version that a source is, by MLflow's number; None when it is none."""
+    """The registered version that a source names, by MLflow's number; None when it names no registered version."""
     if not source.startswith("models:/"):
         return None
     try:
         reference = parse_reference(source)
-    except RefusedError:  # of a logged model that nobody registered
+    except RefusedError:  # a logged model that is not registered
         return None
     return Reference(reference.name, "number", store.number_of(reference))
 
@@ -111,7 +111,7 @@ def _look(store: Store, name: str) -> RegistryState:
 
 
 def _find(state: RegistryState, artifact: Artifact, bump: str | None) -> PolicyVersion | None:
-    """The version that this artifact already is; with a bump its own version counts for nothing."""
+    """The version that this artifact is registered as, or None; with a bump, the version in its card is ignored."""
     identity = identity_of(artifact.card)
     for version in state.versions:
         if version.digest == artifact.digest or (bump and version.identity == identity):
@@ -120,14 +120,14 @@ def _find(state: RegistryState, artifact: Artifact, bump: str | None) -> PolicyV
 
 
 def _claims(state: RegistryState) -> dict[str, str]:
-    """Semantic version → the identity of the artifact that has it, or claimed it and was never finished."""
+    """Semantic version → the identity of the artifact that has it, or that claimed it and was not registered."""
     moves = (entry.link.move for entry in state.entries if entry.link)
     claimed = {move.version: move.identity for move in moves if move.kind == "register"}
     return claimed | {version.semver: version.identity or version.digest for version in state.versions}
 
 
 def _versioned(store: Store, state: RegistryState, artifact: Artifact, cache: Path, bump: str | None) -> Artifact:
-    """The artifact under the version that it will have; RefusedError when that may not be."""
+    """The artifact with the version that it is to have; raises RefusedError when it may not have it."""
     card, taken = artifact.card, _claims(state)
     if bump is None:
         if taken.get(card.version, identity_of(card)) != identity_of(card):
@@ -167,7 +167,7 @@ def _check_step(store: Store, state: RegistryState, artifact: Artifact, cache: P
 
 @dataclass(frozen=True)
 class _Due:
-    """Which steps of the version are due between an artifact and the registered versions next to it."""
+    """The version steps that are due between an artifact and the registered versions next to it."""
 
     store: Store
     state: RegistryState
@@ -194,10 +194,10 @@ class _Due:
 
 
 def _claim(store: Store, state: RegistryState, card: Card) -> bool:
-    """Enters the version into the journal; whether nobody else has meanwhile."""
+    """Enters the version into the journal; returns whether the claim succeeded."""
     identity = identity_of(card)
     if _claims(state).get(card.version) == identity:
-        return True  # a registration of this artifact that was never finished
+        return True  # an unfinished registration of this artifact
     move = Move("register", card.version, CANDIDATE, None, whoami(), time.time(), identity=identity)
     return append(store, state.name, state.entries, move) is not None
 
@@ -205,7 +205,7 @@ def _claim(store: Store, state: RegistryState, card: Card) -> bool:
 def _create(
     store: Store, name: str, artifact: Artifact, uri: str | None = None, number: str | None = None
 ) -> tuple[PolicyVersion, bool]:
-    """Makes the version: of what is logged at `uri` already, or out of MLflow's version of that number."""
+    """Creates the version from what is logged at `uri` (None logs it), or tags MLflow's version of that number."""
     progress("writing to MLflow")
     tags, is_made = _tags(artifact), number is None
     if number is None:
@@ -213,8 +213,8 @@ def _create(
     else:
         store.adopt(name, number, tags)
     known = store.find(name, artifact.card.version)
-    assert known is not None  # it was just written
-    if known.number != number and is_made:  # the same artifact, registered by another process at the same moment
+    assert known is not None  # just written
+    if known.number != number and is_made:  # another process registered the same artifact first
         store.delete_version(name, number)
     return known, known.number == number
 
@@ -234,6 +234,6 @@ def _tags(artifact: Artifact) -> dict[str, str]:
 
 def _log(artifact: Artifact) -> str:
     name = f"register {artifact.card.name} {artifact.card.version}"
-    # MLflow prints links, which would spoil --json.
+    # MLflow prints links to stdout, where they would spoil --json.
     with contextlib.redirect_stdout(sys.stderr), logging_run(name=name):
         return log_policy(artifact)

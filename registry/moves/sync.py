@@ -1,7 +1,7 @@
-"""Looking at a policy's registry, and committing a move: the journal first, then the aliases, then the mirrors.
+"""Reads a policy's registry, and commits moves: the journal first, then the aliases, then the mirrored stages.
 
-A process may die anywhere between. An entry that was not applied is carried out by whoever looks next; what was not
-entered did not happen.
+A process may die at any point. The next sync carries out an entry that was not applied; a move without an entry did
+not happen.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from registry.store.store import Store
 
 MADE_IN_MLFLOW = "found in MLflow; no entry told of it"
 ATTEMPTS = 100
-"""Looks and appends that may lose to other writers before a person is asked to look; each loses to one that won."""
+"""How many tries may fail before the command gives up; each fails because another process succeeded."""
 
 
 @dataclass(frozen=True)
 class RegistryState:
-    """A policy's registry at one look.
+    """A policy's registry as read at one moment.
 
     Attributes:
-        name: of the policy.
+        name: the policy's name.
         entries: the journal's chain.
-        holders: who holds what; the journal and MLflow agree.
+        holders: which version holds what; after `sync`, the journal and MLflow agree.
         versions: oldest first.
-        found: what MLflow had; None for what is not registered yet.
+        found: what MLflow listed; None when the policy is not registered yet, and from `read_state`.
     """
 
     name: str
@@ -50,7 +50,7 @@ class RegistryState:
     found: Listed | None = None
 
     def is_current(self, store: Store) -> bool:
-        """Whether nobody has moved anything since."""
+        """Whether nothing has been moved since it was read."""
         after = self.entries[-1].number if self.entries else 0
         return self.found is not None and not store.journal(self.name, after) and store.is_as(self.name, self.found)
 
@@ -58,11 +58,11 @@ class RegistryState:
         return self.holders.aliases.get(alias)
 
     def stage(self, semver: str) -> str:
-        """A version's stage by the journal, whatever tags say."""
+        """A version's stage in the journal, whatever its tags say."""
         return self.holders.stage(semver)
 
     def version(self, semver: str) -> PolicyVersion:
-        """Raises NotFoundError when it has been deleted."""
+        """The version with that semantic version; raises NotFoundError when it was deleted."""
         for version in self.versions:
             if version.semver == semver:
                 return version
@@ -70,22 +70,22 @@ class RegistryState:
 
 
 def whoami() -> str:
-    """Who moves: MLflow's user name, else user@host."""
+    """The person or account that moves: MLflow's user name, else user@host."""
     return os.environ.get("MLFLOW_TRACKING_USERNAME") or f"{_user()}@{platform.node() or 'localhost'}"
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
+    except (OSError, KeyError):  # a container's user may have no name
         return str(os.getuid())
 
 
 def read_state(store: Store, name: str) -> RegistryState:
-    """Reads a policy's registry and writes nothing; what MLflow says now is taken as it is.
+    """Reads a policy's registry and writes nothing; where the journal differs, MLflow's aliases are taken.
 
     Raises:
-        NotFoundError: no such policy.
+        NotFoundError: there is no such policy.
     """
     entries = chain(store.journal(name))
     journal, found = holders(entries), store.listed(name)
@@ -95,15 +95,15 @@ def read_state(store: Store, name: str) -> RegistryState:
 
 
 def sync(store: Store, name: str, notify: Callable[[Entry], None] = lambda _: None) -> RegistryState:
-    """Reads a policy's registry, ends what a dead process began, and journals what was moved in MLflow's UI.
+    """Reads a policy's registry, finishes what a dead process began, and journals what was moved in MLflow's UI.
 
     Args:
         store: the registry.
-        name: of the policy.
-        notify: is called with every entry made for a move in the UI.
+        name: the policy's name.
+        notify: called with every entry made for a change in MLflow.
 
     Raises:
-        NotFoundError: no such policy.
+        NotFoundError: there is no such policy.
     """
     for _ in range(ATTEMPTS):
         every = store.journal(name)
@@ -122,14 +122,14 @@ def sync(store: Store, name: str, notify: Callable[[Entry], None] = lambda _: No
         elif moves := _untold(journal, entries, found, seen):
             _enter(store, name, entries, moves, notify)
         elif any(version.shown != journal.stage(version.semver) for version in versions):
-            store.mirror_stages(name, journal.archived)  # somebody edited the tag, which only tells
+            store.mirror_stages(name, journal.archived)  # somebody edited the tag, which only displays the stage
         else:
             return RegistryState(name, entries, journal, versions, found)
     raise RefusedError(f"{name}: moved by others faster than it can be read; look again")
 
 
 def _say_void(store: Store, name: str, every: Sequence[Entry], kept: Sequence[Entry]) -> None:
-    """For processes that died before they said that their entry lost: it must not count when others are removed."""
+    """Marks lost entries as void for processes that died first; unmarked, they could count after a removal."""
     counted = {entry.number for entry in kept}
     for entry in every:
         if entry.link and not (entry.is_void or entry.is_foreign or entry.number in counted):
@@ -137,9 +137,9 @@ def _say_void(store: Store, name: str, every: Sequence[Entry], kept: Sequence[En
 
 
 def _untold(journal: Holders, entries: Sequence[Entry], found: Listed, seen: Sequence[SeenMove]) -> list[Move]:
-    """What no entry tells of: versions that MLflow made of another model's, then what people moved in its UI.
+    """Moves that no entry records: versions that MLflow copied from another model, then what people moved in its UI.
 
-    Of an archived version MLflow's copying makes one that says that it is archived too: that stands.
+    MLflow's copy of an archived version carries the tag, and so counts as archived too.
     """
     claimed = {entry.link.move.version for entry in entries if entry.link and entry.link.move.kind == "register"}
     made = [version for version in found.versions if version.semver not in claimed]
@@ -154,11 +154,11 @@ def _untold(journal: Holders, entries: Sequence[Entry], found: Listed, seen: Seq
 def _enter(
     store: Store, name: str, entries: list[Entry], moves: Sequence[Move], notify: Callable[[Entry], None]
 ) -> None:
-    """Enters all that was done in MLflow before any of it is mirrored: the mirror wipes out the sign."""
+    """Enters everything done in MLflow before mirroring any of it, as mirroring overwrites the traces."""
     entered: list[Entry] = []
     for move in moves:
         entry = append(store, name, [*entries, *entered], move)
-        if entry is None:  # another watcher wrote it
+        if entry is None:  # another process entered it
             break
         entered.append(entry)
     for number, entry in enumerate(entered, 1):
@@ -178,13 +178,13 @@ def commit(
 
     Args:
         store: the registry.
-        state: what the move was judged by.
-        move: its `displaced` has to hold `to` still.
-        check: raises RefusedError where the move is not allowed any more.
-        expect: see `check_expected`; said of a move that was overtaken.
+        state: the state that the gates were evaluated on.
+        move: its `displaced` must still hold `to`.
+        check: raises RefusedError when the move is no longer allowed.
+        expect: as in `check_expected`; checked first when another move came in between.
 
     Raises:
-        RefusedError: somebody moved it meanwhile.
+        RefusedError: another move came in between.
     """
     for _ in range(ATTEMPTS):
         if not state.is_current(store):
@@ -204,22 +204,22 @@ def commit(
 
 
 def append(store: Store, name: str, entries: list[Entry], move: Move) -> Entry | None:
-    """The entry, or None when another was written after the same one before it."""
+    """Writes an entry and returns it; None when another entry with the same predecessor was written first."""
     if entries:
         move = _not_before(move, entries[-1])
     link = next_link(entries, move)
     text = say(Entry(0, link, link.to_bytes().decode(), link.hash, False)).split(maxsplit=1)[1]
-    shown = f"`{text.replace('`', chr(39))}`"  # MLflow's page takes it for Markdown, images and links included
+    shown = f"`{text.replace('`', chr(39))}`"  # MLflow's page renders Markdown, images and links included
     number = store.append(name, link, shown)
     for entry in chain([*entries, *store.journal(name, link.after)]):
         if entry.number == number:
             return entry
-    with contextlib.suppress(RegistryError, UnreachableError):  # it is void whether or not somebody says so
+    with contextlib.suppress(RegistryError, UnreachableError):  # void even without the mark
         store.say_void(name, number)
     return None
 
 
 def _not_before(move: Move, last: Entry) -> Move:
-    """A clock that was set back must not put an entry before its predecessor."""
+    """The move, dated no earlier than the entry before it, as a clock may have been set back."""
     when = max(move.when, last.link.move.when if last.link else 0.0)
     return msgspec.structs.replace(move, when=when)

@@ -1,1 +1,1 @@
-"""What may follow what: versions, stages, references, the journal. Pure: no MLflow."""
+"""The rules of versions, stages, references and the journal. Pure: no MLflow."""

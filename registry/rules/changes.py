@@ -1,7 +1,7 @@
-"""What changed between two policies, in words, and the smallest step of the version that it demands. Pure.
+"""What changed between two policies, in words, and the smallest version step that it demands. Pure.
 
-major: the observation or action contract, so that a car's code has to change. minor: the weights, or the network
-behind the same weights. patch: the rest: packaging, description, metrics.
+major: the observation or action contract changed, so a car's code has to change. minor: the weights changed, or the
+network that uses them. patch: anything else, such as packaging, description or metrics.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STEPS: tuple[Step, ...] = ("patch", "minor", "major")
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that differs: where in the card, and from what to what."""
+    """One difference: its place in the card, the old value and the new one."""
 
     place: str
     old: Any
@@ -33,7 +33,7 @@ ABSENT = object()
 
 
 def contract_changes(old: Card, new: Card) -> list[Change]:
-    """What a car's code depends on: names, types, shapes, bounds and order of observations and actions."""
+    """Changes of what a car's code depends on: names, types, shapes, bounds and order of observations and actions."""
     before, after = old.depended_on(), new.depended_on()
     found = list(_differences("", before, after))
     for section in ("observation", "action.raw"):
@@ -44,7 +44,7 @@ def contract_changes(old: Card, new: Card) -> list[Change]:
 
 
 def other_changes(old: Card, new: Card) -> list[Change]:
-    """Weights, files, training, metrics and the rest of the card, without what the contract holds."""
+    """Changes of weights, files, training, metrics and the rest of the card that is not the contract."""
     before, after = (_outside_the_contract(card) for card in (old, new))
     files = [{name: file.sha256[:19] + "…" for name, file in card.files.items()} for card in (old, new)]
     return [*_differences("", before, after), *_differences("files.", files[0], files[1])]

@@ -1,8 +1,8 @@
 """The history of a policy's versions: a chain of entries, each holding the hash of the one before. Pure.
 
-An entry is an MLflow version of the registered model `NAME.journal`; its number there is handed out once. Of two that
-were written after the same entry, the one with the lower number is the next, and the other is void: so an entry's
-creation is a move's commit, and exactly one writer wins (docs/adr/0010).
+An entry is an MLflow version of the registered model `NAME.journal`; MLflow hands each number out once. Of two entries
+with the same predecessor, the one with the lower number counts and the other is void: so creating an entry commits a
+move, and exactly one writer wins (docs/adr/0010).
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from carla_mlflow.escaping import escaped
 
 Kind = Literal["register", "promote", "rollback", "archive", "seen"]
 NOBODY = "sha256:" + "0" * 64
-"""Stands for the hash before the first entry."""
+"""The previous hash of the first entry."""
 MAX_TEXT = 1000
-"""Characters of a reason: MLflow keeps at most some thousands in a tag."""
+"""The longest reason, in characters: an MLflow tag holds a few thousand."""
 WRITER = "writing."
-"""Begins the tag of an entry by which a process says that it writes aliases for it."""
+"""Prefix of the entry's tag by which a process marks that it is writing aliases for the entry."""
 OVERRULED = "overruled: "
-"""Begins what a move's evidence tells of a gate that said no."""
+"""Prefix, in a move's evidence, of a failed gate that `--force` overruled."""
 ALLOWED = "allowed: "
-"""Begins what it tells of a change of the contract that `--allow-breaking` let pass."""
+"""Prefix, in a move's evidence, of a contract change that `--allow-breaking` let pass."""
 MARGINS = "margins: "
-"""Begins what it tells of the margins that its driving was judged by."""
+"""Prefix, in a move's evidence, of the margins that the driving gate used."""
 
 
 class Move(msgspec.Struct, frozen=True):
-    """What happened. `seen`: in MLflow's UI, at some time since the look before.
+    """One move of a version.
 
     Attributes:
-        kind: of the move.
-        version: semantic version that moved.
+        kind: how it was moved; `seen`: in MLflow's UI, at an unknown time since the sync before.
+        version: the semantic version that moved.
         to: the stage that it moved to.
-        displaced: who held that stage before; None for nobody.
-        who: did it, or saw it.
-        when: seconds since 1970, by the clock of whoever wrote the entry.
-        why: in the words of who did it.
-        evidence: what it was judged by: MLflow runs, the margins, the changes of the contract that were allowed, the
+        displaced: the version that held that stage before; None for none.
+        who: the person who moved it, or whose command saw it.
+        when: seconds since 1970, by the clock of the machine that wrote the entry.
+        why: the reason, in that person's words.
+        evidence: what the gates rested on: MLflow runs, the margins, the contract changes that were allowed, the
             shortfalls that were overruled.
-        identity: of the artifact that was registered; see `identity_of`.
+        identity: that of the artifact that was registered; see `identity_of`.
     """
 
     kind: Kind
@@ -61,14 +61,14 @@ class Move(msgspec.Struct, frozen=True):
 
 
 class Link(msgspec.Struct, frozen=True):
-    """A move in its place: after which entry, whose hash was what."""
+    """A move in its place in the chain: the number of the entry before it, and that entry's hash."""
 
     move: Move
     after: int
     previous: str
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: what is hashed and what is stored are the same bytes."""
+        """Canonical JSON; these bytes are both hashed and stored."""
         return msgspec.json.encode(self, order="deterministic")
 
     @property
@@ -81,15 +81,15 @@ class Entry:
     """A stored link.
 
     Attributes:
-        number: as MLflow handed it out.
-        link: what it says; None when it can't be read.
-        text: as stored.
-        stored_hash: the hash written beside it.
+        number: MLflow's version number.
+        link: the parsed text; None when it can't be read.
+        text: the link as stored.
+        stored_hash: the hash stored beside it.
         applied: whether the move's alias and stages were written after the entry.
-        is_void: whether it says of itself that it lost a race.
+        is_void: whether it is marked as having lost a race.
         is_foreign: whether it is no entry but a model that somebody logged under the journal's name.
-        writers: of a process that began to write aliases for it, and has not said that it is done → when it began, as
-            text, seconds since 1970.
+        writers: tag of each process that is writing aliases for it, or died while doing so → when it began, seconds
+            since 1970 as text.
     """
 
     number: int
@@ -113,7 +113,7 @@ class Entry:
 
 
 def read_entry(number: int, text: str, stored_hash: str, applied: bool, **marks: Any) -> Entry:
-    """An entry from what MLflow keeps of it; `marks` are the Entry's further attributes."""
+    """Makes an entry from what MLflow stores; `marks` are further attributes of Entry."""
     try:
         link = msgspec.json.decode(text, type=Link)
     except (msgspec.DecodeError, msgspec.ValidationError):
@@ -122,11 +122,10 @@ def read_entry(number: int, text: str, stored_hash: str, applied: bool, **marks:
 
 
 def chain(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries that count, in order: without those that lost to another written after the same entry.
+    """The entries that count, in order: without those that lost to another with the same predecessor.
 
-    An unreadable entry, or one whose predecessor is gone, still counts: `problems` tells of it. Where an entry is gone
-    it may have been the one that another lost to: who says of itself that it is void stays so, unless another was
-    written after it.
+    An unreadable entry, or one whose predecessor is gone, still counts: `problems` reports it. A missing entry may be
+    the one that a void entry lost to, so an entry marked as void stays void there, unless another was written after it.
     """
     every = sorted(entries, key=lambda e: e.number)
     named = {entry.link.after for entry in every if entry.link}
@@ -144,19 +143,19 @@ def chain(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def next_link(entries: Sequence[Entry], move: Move) -> Link:
-    """The link that puts a move behind a chain."""
+    """The link that appends a move to a chain."""
     return Link(move, entries[-1].number, entries[-1].hash) if entries else Link(move, 0, NOBODY)
 
 
 def problems(entries: Sequence[Entry], head: str | None = None, numbers: Collection[int] = ()) -> list[str]:
-    """What is wrong with a chain, in words; nothing for one that is whole.
+    """What is wrong with a chain, in words; empty for an intact one.
 
     Args:
         entries: from `chain`.
-        numbers: of every entry that is there, those that do not count too. MLflow hands each number out once, so one
-            that is missing was removed.
-        head: the hash of the last entry as somebody noted it elsewhere. Without it an entry that was cut off at the
-            end, or a chain that was written anew from its beginning, can't be told.
+        head: the hash of the last entry, noted elsewhere earlier. Without it, entries cut off at the end, or a chain
+            rewritten from its beginning, can't be detected.
+        numbers: the numbers of all stored entries, void ones too. MLflow hands each number out once, so a missing one
+            was removed.
     """
     found: list[str] = []
     told: set[int] = set()
@@ -180,17 +179,17 @@ def problems(entries: Sequence[Entry], head: str | None = None, numbers: Collect
 
 
 def let_pass(move: Move) -> list[str]:
-    """What somebody let pass by `--force` or `--allow-breaking`, each as it is kept."""
+    """The parts of a move's evidence that `--force` or `--allow-breaking` let pass, as stored."""
     return [text for text in move.evidence if text.startswith((OVERRULED, ALLOWED))]
 
 
 def run_links(move: Move) -> list[str]:
-    """The MLflow runs that a move was judged by, each as it is kept."""
+    """The MLflow runs in a move's evidence, as stored."""
     return [text for text in move.evidence if not text.startswith((OVERRULED, ALLOWED, MARGINS))]
 
 
 def say(entry: Entry) -> str:
-    """An entry as a line for a person; what somebody typed ends neither the line nor its place in it."""
+    """An entry as one line for a person; what somebody typed is escaped, so that it can't imitate other parts."""
     if entry.link is None:
         return f"{entry.number:>4}  can't be read: it was edited; see history --check"
     move = entry.link.move
@@ -210,5 +209,5 @@ def say(entry: Entry) -> str:
 
 
 def _word(text: str) -> str:
-    """Escaped, the marks of a quotation too."""
+    """The text escaped, quotation marks too."""
     return escaped(text).replace("“", "\\u201c").replace("”", "\\u201d")

@@ -1,11 +1,11 @@
 """Stages of a version and the moves between them. Pure.
 
     candidate ──► staging ──► production
-        ▲____________│____________│        the displaced one becomes candidate again
+        ▲____________│____________│        a displaced version becomes candidate again
         └──► archived                      only by archiving; never comes back
 
-`staging` and `production` are MLflow aliases, mirrored to MLflow's legacy stages while those exist; a tag
-`stage` holds all four.
+`staging` and `production` are MLflow aliases, mirrored to MLflow's legacy stages while those exist; the tag
+`stage` holds any of the four.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from carla_mlflow.errors import RefusedError
 CANDIDATE, STAGING, PRODUCTION, ARCHIVED = "candidate", "staging", "production", "archived"
 ALIASED = (STAGING, PRODUCTION)
 LEFT = "left "
-"""Before a stage: an alias was taken from a version that keeps its other one."""
+"""Prefix of a stage in a move: the version lost this alias, and keeps its other one."""
 LEGACY = {CANDIDATE: "None", STAGING: "Staging", PRODUCTION: "Production", ARCHIVED: "Archived"}
 
 
 def stage_of(aliases: Collection[str], tag: str | None) -> str:
-    """A version's stage: the highest alias that it holds; without one, archived when the tag says so."""
+    """A version's stage: its highest alias; without one, archived when the tag says so, else candidate."""
     if PRODUCTION in aliases:
         return PRODUCTION
     if STAGING in aliases:
@@ -39,13 +39,13 @@ def check_promotion(version: str, stage: str, to: str) -> None:
 
 
 def check_expected(expected: str | None, holder: str | None, to: str) -> None:
-    """Raises RefusedError when `to` is not held by the expected version (`none`: by nobody)."""
+    """Raises RefusedError when `to` is not held by the expected version (`none`: by no version)."""
     if expected is not None and expected != (holder or "none"):
         raise RefusedError(f"{to} is held by {holder or 'none'}, not by {expected}")
 
 
 def check_archive(version: str, stage: str, force: bool) -> None:
-    """Raises RefusedError unless a version at `stage` may be archived; what drives may only by force."""
+    """Raises RefusedError unless a version at `stage` may be archived; one in production only by force."""
     if stage == ARCHIVED:
         raise RefusedError(f"{version} is archived already")
     if stage == PRODUCTION and not force:
@@ -53,13 +53,13 @@ def check_archive(version: str, stage: str, force: bool) -> None:
 
 
 PROTECTED = "protected."
-"""Begins the tag of a registered model that lists who may move an alias: `protected.production` = `ann, ben`."""
+"""Prefix of a registered model's tag that lists who may move an alias: `protected.production` = `ann, ben`."""
 
 
 def check_protected(tags: Mapping[str, str], alias: str, who: str) -> None:
-    """Raises RefusedError when the policy's tags say that others than `who` move this alias.
+    """Raises RefusedError when the policy's tags do not let `who` move this alias.
 
-    It holds for our commands. Who may write to the registry at all is MLflow's to say.
+    It binds carla-registry's commands only; MLflow decides who may write to the registry at all.
     """
     listed = tags.get(PROTECTED + alias)
     users = [user.strip() for user in (listed or "").split(",") if user.strip()]

@@ -1,4 +1,4 @@
-"""The versions of a registered model, ours and others, at one look. Pure."""
+"""The versions of a registered model, as read at one moment: policy versions and others. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from registry.rules.reference import NAMES, Reference, is_name
 from registry.rules.versions import highest_matching, is_exact
 
 MAX_TOLD = 10
-"""Versions that a message lists."""
+"""The most versions that a message lists."""
 UNKNOWN = "MLflow version "
-"""Before MLflow's number: a version that has no semantic version of its own."""
+"""Prefix of MLflow's number, naming a version that has no semantic version."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,12 @@ class Listed:
     """What a registered model holds.
 
     Attributes:
-        versions: by semantic version, oldest first. Of two that are the same artifact, as MLflow's copying makes, the
-            first stands for both.
-        known: MLflow's number → the version that it is.
-        others: MLflow's numbers of those that are none: registered in MLflow's own way, so without semantic version and
-            digest; or another artifact under a semantic version that is taken.
+        versions: one per semantic version, oldest first; of copies that MLflow made of an artifact, the first.
+        known: MLflow's number → its policy version.
+        others: MLflow's numbers without a policy version: registered in MLflow's own way, so without semantic version
+            and digest; or another artifact under a semantic version that is taken.
         aliases: alias → MLflow's number.
-        updated: when MLflow last made, deleted or moved one, milliseconds since 1970.
+        updated: when MLflow last created, deleted or moved a version, milliseconds since 1970.
     """
 
     versions: list[PolicyVersion]
@@ -41,13 +40,13 @@ class Listed:
 
     @property
     def holders(self) -> dict[str, str]:
-        """Staging and production → the semantic version that holds it; `MLflow version N` for one that has none."""
+        """Staging and production → the semantic version that holds it; `MLflow version N` when that has none."""
         held = {alias: number for alias, number in self.aliases.items() if alias in ALIASED}
         return {a: self.known[n].semver if n in self.known else f"{UNKNOWN}{n}" for a, n in held.items()}
 
 
 def listed(versions: Iterable[Any], aliases: Mapping[str, str]) -> Listed:
-    """From MLflow's ModelVersions, oldest first, and its aliases."""
+    """Makes a Listed from MLflow's ModelVersions, oldest first, and the model's aliases."""
     first: dict[str, Any] = {}
     same: dict[str, list[str]] = {}
     others: list[str] = []
@@ -70,14 +69,14 @@ def listed(versions: Iterable[Any], aliases: Mapping[str, str]) -> Listed:
 
 
 def choose(reference: Reference, versions: list[PolicyVersion]) -> PolicyVersion | None:
-    """The version that a reference by range or by legacy stage means; None when it means none.
+    """The version that a reference by range or by legacy stage means; None when there is none.
 
     Raises:
-        RefusedError: the range is not one.
+        RefusedError: the range can't be parsed.
     """
     if reference.kind == "stage":
         holders = [version for version in versions if version.legacy_stage == reference.value]
-        # MLflow's page leaves the one before where it was: the one that has no alias for it was moved there last.
+        # MLflow's page leaves the earlier version in its stage; the one without the alias was moved there last.
         moved = [version for version in holders if reference.value.lower() not in version.aliases]
         return next(reversed(moved or holders), None)
     live = {version.semver: version for version in versions if version.stage != ARCHIVED}
@@ -86,7 +85,7 @@ def choose(reference: Reference, versions: list[PolicyVersion]) -> PolicyVersion
 
 
 def say_others(name: str, numbers: list[str]) -> str:
-    """What versions that are not ours lack, and how the last of them becomes ours."""
+    """Says that these versions have no semantic version, and how to register the last of them."""
     which = f"version {numbers[0]}" if len(numbers) == 1 else f"versions {', '.join(numbers[-MAX_TOLD:])}"
     return (
         f"MLflow has {which} of {name} without a semantic version and digest of its own, registered in "
@@ -95,7 +94,7 @@ def say_others(name: str, numbers: list[str]) -> str:
 
 
 def say_unnamed(name: str, versions: list[PolicyVersion]) -> str | None:
-    """That no reference can mean the versions of a model that MLflow's page let somebody call so; None when one can."""
+    """Says that no reference can name a model with such a name, which MLflow allows; None when one can."""
     if is_name(name) or not versions:
         return None
     return (
@@ -105,13 +104,13 @@ def say_unnamed(name: str, versions: list[PolicyVersion]) -> str | None:
 
 
 def _register(name: str, number: str) -> str:
-    """The command that makes a version of MLflow's one of ours."""
+    """The command that registers a version that MLflow has already."""
     command = f"carla-registry register {shlex.quote(f'models:/{name}/{number}')}"
     return command if is_name(name) else f"{command} --name NAME"
 
 
 def missing(reference: Reference, found: Listed) -> NotFoundError:
-    """That a reference means nothing, and what there is; or that what it means is not ours."""
+    """The error for a reference that means no version, or one without a semantic version."""
     meant = {"alias": found.aliases.get(reference.value), "number": reference.value}
     if (number := meant.get(reference.kind)) in found.others:
         return NotOursError(str(reference), say_others(reference.name, [str(number)]))

@@ -1,4 +1,4 @@
-"""One version of a policy, as the registry has it."""
+"""One version of a policy, as the registry holds it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from registry.rules.lifecycle import ARCHIVED, CANDIDATE, LEGACY, stage_of
 
 @dataclass(frozen=True)
 class PolicyVersion:
-    """One version of a policy as the registry has it.
+    """One version of a policy, as the registry holds it.
 
     Attributes:
-        number: MLflow's own.
+        number: MLflow's version number.
         semver: semantic version; unique per policy.
         digest: the artifact's, pinned at registration.
         stage: candidate, staging, production or archived.
@@ -22,8 +22,8 @@ class PolicyVersion:
         run_id: the run that logged it.
         created: seconds since 1970.
         weights: the hash of its weights.
-        identity: of its artifact but for the version; see `identity_of`.
-        legacy_stage: MLflow's own, which its older UI can move.
+        identity: identifies its artifact apart from the version; see `identity_of`.
+        legacy_stage: MLflow's own stage, which its older UI can move.
         shown: the tag `stage`, which people see.
     """
 
@@ -47,7 +47,7 @@ class PolicyVersion:
 
 
 def policy_version(version: Any, aliases: Sequence[str] = ()) -> PolicyVersion:
-    """From MLflow's ModelVersion, whose own list of aliases may be empty, and the aliases that it holds."""
+    """Makes a PolicyVersion; the aliases are given apart, as a ModelVersion's own list of them may be empty."""
     number, tags = str(version.version), version.tags
     held = tuple(sorted(aliases))
     legacy_stage = version.current_stage or LEGACY[CANDIDATE]
@@ -57,7 +57,7 @@ def policy_version(version: Any, aliases: Sequence[str] = ()) -> PolicyVersion:
         semver=tags["semver"],
         digest=tags.get("digest", ""),
         contract=tags.get("contract", ""),
-        # Either sign is enough for those who do not read the journal: a tag is edited by a click.
+        # Archived by the legacy stage or by the tag: without the journal, either is enough, as a click can edit a tag.
         stage=stage_of(held, ARCHIVED if legacy_stage == LEGACY[ARCHIVED] else tags.get("stage")),
         aliases=held,
         run_id=version.run_id or "",

@@ -18,9 +18,9 @@ from registry.rules.versions import is_exact
 Kind = Literal["alias", "version", "range", "stage", "number"]
 
 JOURNAL = ".journal"
-"""Ends the name of the registered model that holds a policy's journal."""
+"""Suffix of the name of the registered model that holds a policy's journal."""
 NAMES = "letters, digits, '.', '_' and '-', at most 128"
-"""What a policy's name may hold, for people."""
+"""What a policy's name may hold, in words."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _LEGACY_STAGES = ("none", "staging", "production", "archived")
@@ -28,7 +28,7 @@ _LEGACY_STAGES = ("none", "staging", "production", "archived")
 
 @dataclass(frozen=True)
 class Reference:
-    """A policy's name, and which of its versions is meant."""
+    """A policy's name, and the way in which it names one of its versions."""
 
     name: str
     kind: Kind
@@ -39,15 +39,15 @@ class Reference:
 
 
 def is_name(name: str) -> bool:
-    """Whether a reference can name it."""
+    """Whether it can be a policy's name."""
     return _NAME.fullmatch(name) is not None
 
 
 def check_name(name: str) -> str:
-    """The name, when it can be a policy's.
+    """Returns the name when it can be a policy's.
 
     Raises:
-        RefusedError: it holds other than letters, digits, '.', '_' and '-', is too long, or a journal's.
+        RefusedError: it holds more than letters, digits, '.', '_' and '-', is too long, or is a journal's.
     """
     if not is_name(name):
         raise RefusedError(f"{name!r} is no policy name: {NAMES}")
@@ -57,10 +57,10 @@ def check_name(name: str) -> str:
 
 
 def parse_reference(text: str) -> Reference:
-    """Reads a reference; whether it exists is the registry's to say.
+    """Parses a reference, without asking the registry whether there is such a version.
 
     Raises:
-        RefusedError: it is not one.
+        RefusedError: the text is no reference.
     """
     bare = text.removeprefix("models:/")
     name, at, selector = bare.partition("@")

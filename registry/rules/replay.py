@@ -1,4 +1,4 @@
-"""A journal replayed: who held which stage, now or at a time. Pure."""
+"""Replays a journal: which version held which stage, now or at an earlier time. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from registry.rules.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT, stage_o
 
 @dataclass(frozen=True)
 class Holders:
-    """Who holds what, as the journal has it.
+    """Which version holds what, by the journal.
 
     Attributes:
         aliases: staging and production → semantic version.
         archived: semantic versions.
-        before: for each alias, who held it before, the latest last; a roll-back takes one off.
+        before: alias → the versions that held it before, the latest last; a rollback removes the one it restores.
     """
 
     aliases: dict[str, str]
@@ -24,13 +24,13 @@ class Holders:
     before: dict[str, tuple[str, ...]]
 
     def stage(self, version: str) -> str:
-        """The stage that a version has by that."""
+        """The stage of a semantic version."""
         held = [alias for alias, holder in self.aliases.items() if holder == version]
         return stage_of(held, ARCHIVED if version in self.archived else None)
 
 
 def holders(entries: Iterable[Entry]) -> Holders:
-    """Replays a chain; an entry that can't be read moved nothing that is known."""
+    """Replays a chain; an entry that can't be read is skipped."""
     aliases: dict[str, str] = {}
     archived: set[str] = set()
     before: dict[str, tuple[str, ...]] = {alias: () for alias in ALIASED}
@@ -42,7 +42,7 @@ def holders(entries: Iterable[Entry]) -> Holders:
             elif held is not None and held != move.version:
                 before[move.to] += (held,)
             elif held is None and before[move.to][-1:] == (move.version,):
-                before[move.to] = before[move.to][:-1]  # it was taken away, and given back
+                before[move.to] = before[move.to][:-1]  # the alias was removed, and given back
             aliases[move.to] = move.version
             archived.discard(move.version)
         elif move.to.startswith(LEFT):
@@ -59,12 +59,12 @@ def holders(entries: Iterable[Entry]) -> Holders:
 
 
 def _until(before: tuple[str, ...], version: str) -> tuple[str, ...]:
-    """Who held it before the version did: what lies between was passed over, since it was archived or deleted."""
+    """The holders left when the alias goes back to a version: later ones, archived or deleted, are dropped."""
     places = [place for place, holder in enumerate(before) if holder == version]
     return before[: places[-1]] if places else before
 
 
 def at(entries: Sequence[Entry], when: float) -> tuple[Holders, Entry | None]:
-    """Who held what at a time, seconds since 1970, and the last entry until then."""
+    """Which version held what at a time, seconds since 1970, and the last entry until then; None when there is none."""
     until = [entry for entry in entries if entry.link and entry.link.move.when <= when]
     return holders(until), until[-1] if until else None

@@ -1,7 +1,7 @@
-"""What people did in MLflow's own UI since the journal's last entry. Pure.
+"""What people moved in MLflow's own UI since the journal's last entry. Pure.
 
-An alias that differs from the journal was moved there; so was a legacy stage. When both differ the alias wins, as it
-is what a server follows.
+An alias that differs from the journal was moved there, and so was a legacy stage. When both differ, the alias wins,
+as servers follow the alias.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from registry.rules.replay import Holders
 STAGES = {legacy: stage for stage, legacy in LEGACY.items()}
 
 SeenMove = tuple[str, str]
-"""Semantic version, and the stage that it was moved to, or left while it keeps another."""
+"""Semantic version, and the stage that it was moved to; with the prefix LEFT, one that it left and keeps another."""
 
 
 def seen_moves(journal: Holders, held: Mapping[str, str], versions: Sequence[PolicyVersion]) -> list[SeenMove]:
     """The moves that lead from what the journal says to what MLflow says.
 
     Args:
-        journal: replayed.
-        held: alias → who holds it in MLflow now.
+        journal: the journal, replayed.
+        held: alias → the version that holds it in MLflow now.
         versions: every version, with its legacy stage.
     """
     moves: list[SeenMove] = []

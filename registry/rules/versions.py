@@ -1,4 +1,4 @@
-"""Semantic versions of policies: order, ranges, steps. Pure."""
+"""Semantic versions of policies: their order, ranges and steps. Pure."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def is_exact(text: str) -> bool:
 def highest_matching(wanted: str, versions: Iterable[str]) -> str | None:
     """The highest version in a range: `1.4.2`, `^1.4`, `~1.4.1`, `1.x`, `>=1.2,<2`; None when none is in it.
 
-    Pre-releases match only when the range itself names one of the same version.
+    Pre-releases match only when the range itself names a pre-release of the same version.
 
     Raises:
-        RefusedError: the range is not one.
+        RefusedError: the range can't be parsed.
     """
     try:
         spec = NpmSpec(wanted.replace(",", " "))
@@ -38,21 +38,21 @@ def highest_matching(wanted: str, versions: Iterable[str]) -> str | None:
 
 
 def ordered(versions: Iterable[str]) -> list[str]:
-    """From the lowest to the highest."""
+    """Sorts versions from the lowest to the highest."""
     return sorted(versions, key=Version)
 
 
 def next_version(version: str, step: Step) -> str:
-    """One step further; from a pre-release the release that it comes before, when that is step enough."""
+    """The version one step higher; for a pre-release, its own release when that is a large enough step."""
     found = Version(version)
     return str({"major": found.next_major, "minor": found.next_minor, "patch": found.next_patch}[step]())
 
 
 def steps_of(version: str, versions: Iterable[str]) -> list[tuple[str, str]]:
-    """The steps, each from the lower to the higher, that a version makes from and to those next to it.
+    """The steps between a version and its neighbours, each from the lower to the higher.
 
-    Between pre-releases of a version and the version itself there is no step: what was announced may change until it
-    is released. So the neighbours are the last of the next lower and of the next higher numbers.
+    A pre-release and its release are no step apart, as a version may change until it is released. So the neighbours
+    are the last versions with the next lower and the next higher numbers.
     """
     last: dict[Version, Version] = {}
     for found in sorted(map(Version, versions)):
@@ -63,7 +63,7 @@ def steps_of(version: str, versions: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def is_step_enough(old: str, new: str, demanded: Step) -> bool:
-    """Whether the way from one version to a higher one is at least the step that the change demands."""
+    """Whether the step from one version to a higher one is at least as large as demanded."""
     one, two = Version(old), Version(new)
     if two.major != one.major:
         taken: Step = "major"

@@ -76,7 +76,7 @@ def ask(uri: str, deadline_s: float, function: Callable[P, R], *args: P.args, **
         raise UnreachableError(f"{uri}: no answer (tried for {time.monotonic() - started:.0f} s)") from error
     except MlflowException as error:
         raise translate(error, uri, time.monotonic() - started) from error
-    except _database_errors() as error:  # a database without a registry's tables, or with some
+    except _database_errors() as error:  # a database without all of a registry's tables
         raise UnreachableError(f"{uri}: {str(error).splitlines()[0]}") from error
 
 

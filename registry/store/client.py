@@ -35,7 +35,7 @@ class Model:
 
 
 class RegistryClient:
-    """What the store and the journal ask MLflow. Every method may raise UnreachableError.
+    """The calls of MLflow that the store and the journal share. Every method may raise UnreachableError.
 
     Args:
         deadline_s: for one call of the registry.

@@ -1,4 +1,4 @@
-"""MLflow's Model Registry as versions of policies: listed, resolved, moved."""
+"""MLflow's Model Registry as versions of policies: lists, resolves and moves them."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class Store(JournalEntries):
                     self._ask(self._client.transition_model_version_stage, name, number, LEGACY[stage])
 
     def _called(self, name: str, holder: str) -> list[ModelVersion]:
-        """MLflow's versions of a holder, as `holders` names it."""
+        """MLflow's versions that a name from `holders` stands for."""
         if not holder.startswith(UNKNOWN):
             return self._raw_versions(name, holder)
         try:
