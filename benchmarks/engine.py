@@ -8,6 +8,7 @@ auto    strict act() with the backend that `--backend auto` chooses, beside the 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.baseline import LESS, Figure, Figures, add_baseline, conclude
 from benchmarks.command_line import parser_of
 from benchmarks.networks import NETWORKS
 from carla_mlflow import Artifact, Engine, open_artifact
@@ -45,8 +47,9 @@ def medians_us(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in timings.items()}
 
 
-def report(label: str, artifact: Artifact) -> None:
+def report(label: str, artifact: Artifact) -> Figures:
     """Prints the table of one policy."""
+    figures: Figures = {}
     rng = np.random.default_rng(0)
     specs = artifact.card.observation_spec
     batch = {spec.name: spec.sample(rng, max(ROWS)) for spec in specs}
@@ -66,6 +69,7 @@ def report(label: str, artifact: Artifact) -> None:
             calls[f"strict {name}"] = lambda e=strict[name], p=part: e.act(p)  # type: ignore[misc]
             calls[f"free {name}"] = lambda e=free[name], p=part: e.act(p)  # type: ignore[misc]
         took = medians_us(calls)
+        figures |= {f"{label}, {rows} rows, {call}, µs": Figure(us, LESS) for call, us in took.items()}
         for name in artifact.backends:
             raw, act, whole = (took[f"{kind} {name}"] for kind in ("raw", "strict", "free"))
             print(
@@ -80,6 +84,7 @@ def report(label: str, artifact: Artifact) -> None:
         parts = {k: 1e3 * float(np.median([getattr(a, k) for a in stages])) for k in STAGES}
         print(f"{name}: one row, µs: " + ", ".join(f"{k.removesuffix('_ms')} {us:.1f}" for k, us in parts.items()))
         print(f"{name}: tiles of the same bits: {engine.tile_rows}; {_dependent(engine, batch)}")
+    return figures
 
 
 STAGES = ("check_ms", "inference_ms", "control_ms")
@@ -97,18 +102,21 @@ def _dependent(engine: Engine, batch: dict[str, Any]) -> str:
     return f"rows whose bits depend on their batch: free {free_rows.sum()} of {rows}, strict {strict_rows.sum()}"
 
 
-def main() -> None:
+def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("artifact", type=Path, nargs="*", help="artifact folders (default: untrained networks)")
-    artifacts = parser.parse_args().artifact
+    add_baseline(parser)
+    options = parser.parse_args()
     torch.set_num_threads(1)
     print("one thread; medians")
-    for path in artifacts:
-        report(str(path), open_artifact(path))
-    if not artifacts:
+    figures: Figures = {}
+    for path in options.artifact:
+        figures |= report(str(path), open_artifact(path))
+    if not options.artifact:
         for label, build in NETWORKS.items():
-            report(label, export_policy(build(), "benchmark", "0.0.0", label).artifact)
+            figures |= report(label, export_policy(build(), "benchmark", "0.0.0", label).artifact)
+    return conclude(figures, options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

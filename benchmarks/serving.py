@@ -5,6 +5,9 @@ repeated so that a noisy minute affects all systems. Prints medians for an MLP o
 eye view of 15×96×96, at 1, 16 and 64 connections and with 256 observations per request. An empty server in C and the
 bare forward in this process are measured too. Without --peers, only these and our server are.
 
+--running PORT measures a carla-serve that was started before, with whatever policy it serves. --json writes the
+medians, --baseline compares them with those of an earlier run.
+
 Our server runs as `carla-serve --model FOLDER --workers N`, otherwise with default settings.
 """
 
@@ -19,12 +22,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from benchmarks.baseline import Figures, add_baseline, conclude
 from benchmarks.command_line import parser_of
 from benchmarks.forwards import ROWS, forwards
 from benchmarks.peers import peers
 from benchmarks.serving_policies import KINDS, MAX_ROWS, Asked, asked
-from benchmarks.serving_systems import Floor, Ours, System, memory_mb
-from benchmarks.serving_table import Row, print_forwards, print_ratios, print_table, ratios
+from benchmarks.serving_systems import AlreadyRunning, Floor, Ours, System, memory_mb
+from benchmarks.serving_table import Ratio, Row, figures_of, print_forwards, print_ratios, print_table, ratios
 from benchmarks.wrk import load, write_requests
 
 LOADS = {"c1": (1, 1), "c16": (16, 1), "c64": (64, 1), "b256": (2, MAX_ROWS)}
@@ -33,7 +37,7 @@ SLOW_S = 8
 """The least length of a load of 256 images per request: each takes a large part of a second."""
 
 
-def main() -> None:
+def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--peers", type=Path, help="folder with other servers, and a run.py that starts them")
     parser.add_argument(
@@ -46,18 +50,36 @@ def main() -> None:
         "--workers", type=int, default=cores, help=f"processes of carla-serve (default {cores}, the cores)"
     )
     parser.add_argument("--only", choices=sorted(KINDS))
+    parser.add_argument("--running", type=int, metavar="PORT", help="measure the server that runs there, and no other")
+    add_baseline(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    found = []
+    found: list[Ratio] = []
+    figures: Figures = {}
     with tempfile.TemporaryDirectory() as scratch:
+        if options.running:
+            rows = rounds(options, [AlreadyRunning(options.running, door) for door in ("json", "v2")], Path(scratch))
+            print_table(f"port {options.running}", rows)
+            return conclude(figures_of("running", rows), options)
         for kind in [options.only] if options.only else KINDS:
-            found += measure(options, kind, Path(scratch))
+            found += measure(options, kind, Path(scratch), figures)
     print_ratios(found)
+    return conclude(figures, options)
 
 
-def measure(options: argparse.Namespace, kind: str, folder: Path) -> list:
-    """Measures and prints one policy's table; returns its ratios."""
+def rounds(options: argparse.Namespace, systems: list[System], folder: Path) -> dict[str, Row]:
+    """Measures the systems in turn, as often as asked for."""
+    rows: dict[str, Row] = {system.name: Row() for system in systems}
+    for _ in tqdm(range(options.rounds), disable=None):
+        for system in systems:
+            if not rows[system.name].problem:
+                one_round(system, rows[system.name], options.seconds, folder)
+    return rows
+
+
+def measure(options: argparse.Namespace, kind: str, folder: Path, figures: Figures) -> list[Ratio]:
+    """Measures and prints one policy's table; adds to the figures, and returns its ratios."""
     policy = asked(kind, folder)
     systems = systems_of(options, policy, folder)
     rows: dict[str, Row] = {system.name: Row() for system in systems}
@@ -75,6 +97,7 @@ def measure(options: argparse.Namespace, kind: str, folder: Path) -> list:
                     rates[count][size].append(rate)
     print_table(f"{kind} ({policy.engine.backend})", rows)
     print_forwards(kind, rates)
+    figures |= figures_of(kind, rows)
     return ratios(kind, rows, rates)
 
 
@@ -108,9 +131,10 @@ def one_round(system: System, row: Row, seconds: int, folder: Path) -> None:
                 slow = system.kind == "image" and rows > 1
                 length = max(seconds, SLOW_S) if slow else seconds
                 row.loads[name].append(load(running.port, files[rows], connections, length))
-            whole, heaviest = memory_mb(running.pid)
-            row.whole_mb.append(whole)
-            row.heaviest_mb.append(heaviest)
+            if running.pid is not None:
+                whole, heaviest = memory_mb(running.pid)
+                row.whole_mb.append(whole)
+                row.heaviest_mb.append(heaviest)
     except RuntimeError as error:
         row.problem = str(error)
 
@@ -128,4 +152,4 @@ def tell(bar: tqdm, system: System, row: Row) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import shutil
 import signal
@@ -19,8 +20,9 @@ import numpy as np
 import psutil
 
 from benchmarks.free_port import free_port
-from benchmarks.serving_policies import MAX_ROWS, Asked, from_json, from_v2, to_json, to_v2
+from benchmarks.serving_policies import MAX_ROWS, Arrays, Asked, from_json, from_v2, to_json, to_v2
 from benchmarks.wrk import ask, http_request
+from carla_mlflow import PolicyClient
 
 START_S, STOP_S = 90.0, 10.0
 
@@ -30,7 +32,7 @@ class Running:
     """A running server: its port, its first process, and the seconds from its start to its first response."""
 
     port: int
-    pid: int
+    pid: int | None
     started_s: float
 
 
@@ -99,12 +101,7 @@ class Ours(System):
     def encode(self, rows: int) -> list[bytes]:
         if self.door == "json":
             return _predicts(self._asked, rows)
-        path, requests = f"/v2/models/{self._asked.name}/infer", []
-        for batch in self._asked.batches[rows]:
-            body, header = to_v2(batch)
-            headers = {"Inference-Header-Content-Length": str(header)}
-            requests.append(http_request(path, body, "application/octet-stream", **headers))
-        return requests
+        return [_infer(self._asked.name, batch) for batch in self._asked.batches[rows]]
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Running]:
@@ -130,8 +127,46 @@ class Ours(System):
         return None
 
 
+class AlreadyRunning(System):
+    """A carla-serve that somebody started on this machine, requested through one of its endpoints."""
+
+    def __init__(self, port: int, door: str) -> None:
+        """Reads the policy's card from the server; raises CarlaMlflowError when no server answers."""
+        with PolicyClient(f"http://127.0.0.1:{port}") as client:
+            self._card = client.card
+        self.name = f"running, {'JSON' if door == 'json' else '/v2 binary'}"
+        self.kind, self.door, self._port = "image" if self._card.observation_spec.has_image else "mlp", door, port
+
+    def encode(self, rows: int) -> list[bytes]:
+        rng, specs = np.random.default_rng(1), self._card.observation_spec
+        batches = [{spec.name: spec.sample(rng, rows) for spec in specs} for _ in range(64 if rows == 1 else 4)]
+        encode = _predict if self.door == "json" else functools.partial(_infer, self._card.name)
+        return [encode(batch) for batch in batches]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Running]:
+        yield Running(self._port, None, math.nan)
+
+    def problem(self, running: Running) -> str | None:
+        for rows in (1, MAX_ROWS):
+            status, _, body = ask(running.port, self.requests(rows)[0])
+            if status != 200:
+                return f"{rows} observations: {status} {body[:100]!r}"
+        return None
+
+
+def _predict(batch: Arrays) -> bytes:
+    return http_request("/predict", to_json(batch), "application/json")
+
+
+def _infer(name: str, batch: Arrays) -> bytes:
+    body, header = to_v2(batch)
+    headers = {"Inference-Header-Content-Length": str(header)}
+    return http_request(f"/v2/models/{name}/infer", body, "application/octet-stream", **headers)
+
+
 def _predicts(asked: Asked, rows: int) -> list[bytes]:
-    return [http_request("/predict", to_json(batch), "application/json") for batch in asked.batches[rows]]
+    return [_predict(batch) for batch in asked.batches[rows]]
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from statistics import median
 
+from benchmarks.baseline import LESS, MORE, Figure, Figures
 from benchmarks.wrk import Found
 
 COLUMNS = (
@@ -72,6 +73,17 @@ def print_table(kind: str, rows: dict[str, Row]) -> None:
             print(f"{name:26}" + "".join(f"{_short(figures[column]):>11}" for column in COLUMNS))
 
 
+def figures_of(kind: str, rows: dict[str, Row]) -> Figures:
+    """The medians of every system that was measured, but for its start and its failures."""
+    return {
+        f"{kind}: {name}, {column}": Figure(value, MORE if column.endswith("/s") else LESS)
+        for name, row in rows.items()
+        if not row.problem
+        for column, value in row.figures().items()
+        if column not in ("start s", "failed") and not math.isnan(value)
+    }
+
+
 def _short(value: float) -> str:
     if math.isnan(value):
         return "–"
@@ -113,7 +125,7 @@ class Ratio:
         return f"{self.what:58}{numbers}   {sign} {self.aim:<5g} {self.verdict}"
 
 
-Figures = dict[str, float]
+Columns = dict[str, float]
 
 
 def ratios(kind: str, rows: dict[str, Row], forward: dict[int, dict[int, list[float]]]) -> list[Ratio]:
@@ -128,7 +140,7 @@ def ratios(kind: str, rows: dict[str, Row], forward: dict[int, dict[int, list[fl
     return [replace(ratio, what=f"{kind}: {ratio.what}") for ratio in found]
 
 
-def _of_mlp(peers: dict[str, Figures], main: Figures, binary: Figures) -> list[Ratio]:
+def _of_mlp(peers: dict[str, Columns], main: Columns, binary: Columns) -> list[Ratio]:
     mlflow = {name: figures for name, figures in peers.items() if name.startswith("mlflow")}
     return [
         _against("1 connection, p50 ms", peers, "c1 p50", main, 0.6, most=True),
@@ -142,7 +154,7 @@ def _of_mlp(peers: dict[str, Figures], main: Figures, binary: Figures) -> list[R
     ]
 
 
-def _of_image(peers: dict[str, Figures], main: Figures, forward: dict[int, dict[int, list[float]]]) -> list[Ratio]:
+def _of_image(peers: dict[str, Columns], main: Columns, forward: dict[int, dict[int, list[float]]]) -> list[Ratio]:
     bare = max((median(values) for values in forward[max(forward)].values()), default=math.nan)
     columns = {"16 connections": "c16 /s", "64 connections": "c64 /s", "256 a request": "256: obs/s"}
     aims = {"16 connections": 1.2, "64 connections": 1.2, "256 a request": 2.5}
@@ -155,7 +167,7 @@ def _of_image(peers: dict[str, Figures], main: Figures, forward: dict[int, dict[
     ]
 
 
-def _against(what: str, peers: dict[str, Figures], column: str, ours: Figures, aim: float, most: bool = False) -> Ratio:
+def _against(what: str, peers: dict[str, Columns], column: str, ours: Columns, aim: float, most: bool = False) -> Ratio:
     """The ratio of ours to the best peer in a column."""
     known = [figures[column] for figures in peers.values() if not math.isnan(figures[column])]
     best = (min if most else max)(known, default=math.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from tests_support import EXAMPLE, ROOT, missing
 
+from benchmarks.baseline import LESS, MORE, Figure, add_baseline, conclude
 from benchmarks.free_port import free_port
 from benchmarks.hostile.rows import ROWS
 from benchmarks.peers import peers
@@ -86,3 +88,21 @@ def test_nothing_hostile_is_mishandled(kind: str):
     assert title.startswith("row")
     assert len(found) == len(rows)
     assert last.startswith("p99 of good requests before the rows")
+
+
+def test_figures_are_held_against_those_of_an_earlier_run(tmp_path: Path, capsys):
+    parser = argparse.ArgumentParser()
+    add_baseline(parser)
+    before = {"p50 ms": Figure(1.0, LESS), "a second": Figure(100.0, MORE), "gone": Figure(1.0, LESS)}
+    file = str(tmp_path / "before.json")
+    assert conclude(before, parser.parse_args(["--json", file])) == 0
+    against = ["--baseline", file, "--worse-by", "5%"]
+    better = {"p50 ms": Figure(0.5, LESS), "a second": Figure(96.0, MORE), "new": Figure(9.0, LESS)}
+    assert conclude(better, parser.parse_args(against)) == 0
+    assert "2 figures beside" in capsys.readouterr().out
+    worse = {"p50 ms": Figure(1.06, LESS), "a second": Figure(90.0, MORE)}
+    assert conclude(worse, parser.parse_args(against)) == 1
+    assert capsys.readouterr().err == "worse: p50 ms: 1 → 1.06\nworse: a second: 100 → 90\n"
+    assert conclude({"new": Figure(1.0, LESS)}, parser.parse_args(against)) == 1  # nothing was compared
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--worse-by", "ten"])
