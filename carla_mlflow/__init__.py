@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 from .lazy_names import lazy_names
 
 _SET_BEFORE_OTHERS_READ_IT = {
-    # Intel's MKL, inside torch, then rounds a row alike wherever it stands in a batch. On processors with AMX it
-    # otherwise does not, and each row of a TorchScript policy needs a forward of its own. Read at its first product.
+    # With this, Intel's MKL (inside torch) rounds a row the same way at any position in a batch. Without it, MKL does
+    # not on processors with AMX, and each row of a TorchScript policy would need its own forward pass. MKL reads it at
+    # its first matrix product.
     "MKL_CBWR": "AUTO,STRICT",
-    # These libraries report their use to their makers unless told not to; what drives where is nobody else's business.
+    # By default these libraries send usage data to their makers; which policy drives where is private.
     "ORT_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-"""Environment variables that other libraries read once, set where every entry comes by; a user's own value stays."""
+"""Environment variables that other libraries read once. They are set here because every program of this project
+imports this package first; a value that the user has set is kept."""
 
 for _name, _value in _SET_BEFORE_OTHERS_READ_IT.items():
     os.environ.setdefault(_name, _value)

@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 @functools.cache
 def git_sha() -> str:
-    """What the build wrote beside this file (hatch_build.py), else this checkout's commit, else `unknown`."""
+    """The commit in the file COMMIT, which hatch_build.py writes, else this checkout's commit, else `unknown`."""
     written = HERE / "COMMIT"
     if written.is_file():
         return written.read_text().strip()

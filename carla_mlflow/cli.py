@@ -1,4 +1,4 @@
-"""What every command shares: one clear line on stderr instead of a traceback, and exit codes that mean something.
+"""What every command shares: errors as one line on stderr instead of a traceback, and the exit codes.
 
 0 done · 1 refused · 2 usage · 3 unreachable · 130 interrupted
 """
@@ -25,12 +25,12 @@ def add_debug(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None, extra: str = "serve") -> int:
-    """Parses, calls the chosen command's `run(options)`, and turns errors into a line and an exit code.
+    """Parses the command line, calls the chosen command's `run(options)`, and turns errors into an exit code.
 
     Args:
-        parser: with `run` set by each command.
-        arguments: of the command line; None for the process's own.
-        extra: of this package that the commands are meant to be installed with.
+        parser: each of its commands sets the default `run`.
+        arguments: the command line; None for the process's own.
+        extra: the extra of this package that the commands need.
     """
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int | None] = options.run
@@ -53,7 +53,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
 
 
 def _missing(error: Exception, extra: str) -> str | None:
-    """What to install, when one of this package's own requirements is what is missing."""
+    """What to install, when the missing module is a requirement of this package; else None."""
     from .extras import how_to_install
 
     return how_to_install(error, extra) if isinstance(error, ModuleNotFoundError) else None
@@ -69,17 +69,17 @@ def _unforeseen(error: Exception) -> str:
 
 
 def _told(error: Exception) -> str:
-    """A line; what was refused for several reasons with each on a line of its own."""
+    """The error as one line; the reasons of a refusal follow, one per line."""
     if isinstance(error, RefusedError) and error.shortfalls:
         return "\n  refused  ".join(map(escaped, [f"{error.headline}:", *error.shortfalls]))
     return one_line(error)
 
 
 def _known(error: Exception, tried_s: float) -> Exception | None:
-    """The error when it is one to be told in a line; None for a bug."""
+    """The error if it is an expected one, to be shown as one line; None for a bug."""
     if isinstance(error, CarlaMlflowError | OSError):
         return error
-    if "mlflow" in sys.modules:  # whoever has not imported it can't have met its exceptions
+    if "mlflow" in sys.modules:  # otherwise none of its exceptions can have been raised
         import mlflow
 
         from .flavor.translate_errors import translate
@@ -103,7 +103,7 @@ def positive(kind: Callable[[str], N]) -> Callable[[str], N]:
 
 
 def natural(text: str) -> int:
-    """An argparse type: a whole number from 0 on."""
+    """An argparse type: a whole number from 0 to 2**31 - 1."""
     value = int(text)
     if not 0 <= value < 2**31:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to 2**31 - 1")
@@ -111,11 +111,11 @@ def natural(text: str) -> int:
 
 
 def progress(step: str) -> None:
-    """Tells a person who waits what a command is doing; nothing when stderr is a file or a pipe."""
+    """Prints what a command is doing on stderr, if that is a terminal."""
     if sys.stderr.isatty():
         print(f"… {escaped(step)}", file=sys.stderr)
 
 
 def warn(text: str) -> None:
-    """Says on stderr what a person should know although the command goes on."""
+    """Prints a warning on stderr; the command goes on."""
     print(f"warning: {escaped(text)}", file=sys.stderr)

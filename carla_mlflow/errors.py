@@ -1,39 +1,39 @@
-"""What can go wrong, by whose fault it is.
+"""The errors that this project raises, ordered by whose fault they are.
 
 CarlaMlflowError
 ├── SpecError              an observation (or an action) does not fit its spec: the caller's fault
-├── ArtifactError          a policy artifact is not what it must be: its author's or a tamperer's
-│   ├── CardError          model_card.yaml does not say what it must
-│   ├── IntegrityError     bytes differ from what the card or the pin promises
+├── ArtifactError          a policy artifact is invalid: its author's fault, or somebody changed it
+│   ├── CardError          model_card.yaml is invalid
+│   ├── IntegrityError     bytes differ from the hash in the card, or from the pinned digest
 │   ├── ParityError        the policy here does not act as the trained policy did
-│   └── CrashError         loading it ends the process that tries
+│   └── CrashError         loading the policy crashed the process that tried
 ├── ActionError            the policy computed no usable action: the policy's fault
-├── DeviceError            the device asked for is not there
-├── CacheError             this machine can't keep what was fetched: its disk's, or a setting's fault
-├── ExportError            a trained policy can't become an artifact
-├── DrivingError           a policy can't be driven in an environment, or what is reported of it can't be read
+├── DeviceError            the requested device is not there
+├── CacheError             fetched artifacts can't be stored on this machine: its disk's, or a setting's fault
+├── ExportError            a trained policy can't be exported as an artifact
+├── DrivingError           a policy can't be driven in an environment, or a report of its driving can't be read
 ├── RegistryError          the registry could not do what was asked
 │   ├── NotFoundError      no such model, version, alias or stage
 │   │   └── NotOursError   MLflow has the version, but without semantic version and digest
-│   └── RefusedError       a rule or a gate says no
+│   └── RefusedError       a rule or a gate refused
 ├── UnreachableError       a registry or a policy server did not answer in time
-├── ContractError          what drives observes or acts otherwise than the caller was built for
-└── ServerError            a policy server answered with an error, or not as a policy server does
+├── ContractError          the served policy observes or acts differently than the caller was built for
+└── ServerError            a policy server answered with an error, or something that is no policy server answered
 """
 
 from __future__ import annotations
 
 
 class CarlaMlflowError(Exception):
-    """Everything that this project raises on purpose; its text is one line for a person."""
+    """Base of all errors that this project raises on purpose; the text is one line for people."""
 
 
 class SpecError(CarlaMlflowError):
     """A value does not fit its spec.
 
     Attributes:
-        field: where, as the wire names it: `observations[3].sensors[12]`.
-        problem: what is wrong with it.
+        field: the value's place in the request, such as `observations[3].sensors[12]`.
+        problem: what is wrong with the value.
     """
 
     def __init__(self, field: str, problem: str) -> None:
@@ -43,15 +43,15 @@ class SpecError(CarlaMlflowError):
 
 
 class ArtifactError(CarlaMlflowError):
-    """A policy artifact is not what it must be."""
+    """A policy artifact is invalid."""
 
 
 class CardError(ArtifactError):
-    """model_card.yaml does not say what it must."""
+    """model_card.yaml is invalid."""
 
 
 class IntegrityError(ArtifactError):
-    """Bytes differ from what the card or the pinned digest promises."""
+    """Bytes differ from the hash in the card, or from the pinned digest."""
 
 
 class ParityError(ArtifactError):
@@ -59,7 +59,7 @@ class ParityError(ArtifactError):
 
 
 class CrashError(ArtifactError):
-    """Loading the policy ended the process that tried.
+    """Loading the policy crashed the process that tried.
 
     Attributes:
         code: the exit code of that process; negative for a signal.
@@ -75,7 +75,7 @@ class ActionError(CarlaMlflowError):
 
 
 class DeviceError(CarlaMlflowError):
-    """The device asked for is not there."""
+    """The requested device is not there."""
 
 
 class CacheError(CarlaMlflowError):
@@ -83,7 +83,7 @@ class CacheError(CarlaMlflowError):
 
     Attributes:
         reason: why, without the path on this machine.
-        is_full: whether only room is missing.
+        is_full: whether the reason is a full disk.
     """
 
     def __init__(self, folder: str, reason: str, is_full: bool = False) -> None:
@@ -92,7 +92,7 @@ class CacheError(CarlaMlflowError):
 
 
 class ExportError(CarlaMlflowError):
-    """A trained policy can't become an artifact."""
+    """A trained policy can't be exported as an artifact."""
 
 
 class DrivingError(CarlaMlflowError):
@@ -108,10 +108,10 @@ class NotFoundError(RegistryError):
 
 
 class NotOursError(NotFoundError):
-    """MLflow has it, but without what makes it one of ours.
+    """MLflow has the version, but without semantic version and digest, so that it is not one of this project's.
 
     Attributes:
-        lack: what that is, and how it becomes one.
+        lack: what is missing, and how to add it.
     """
 
     def __init__(self, reference: str, lack: str) -> None:
@@ -120,10 +120,10 @@ class NotOursError(NotFoundError):
 
 
 class RefusedError(RegistryError):
-    """A rule or a gate says no.
+    """A rule or a gate refused the request.
 
     Attributes:
-        shortfalls: each bar that was missed, in words.
+        shortfalls: each unmet condition, in words.
         headline: the message without them.
     """
 
@@ -137,11 +137,11 @@ class UnreachableError(CarlaMlflowError):
 
 
 class ContractError(CarlaMlflowError):
-    """What drives observes or acts otherwise than the caller was built for."""
+    """The served policy observes or acts differently than the caller was built for."""
 
 
 class ServerError(CarlaMlflowError):
-    """A policy server answered with an error.
+    """A policy server answered with an error, or something that is no policy server answered.
 
     Attributes:
         code: the code of its error object, such as `not_ready`; None when it sent none.

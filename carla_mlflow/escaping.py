@@ -1,13 +1,13 @@
-"""Text that somebody typed, as it may be shown: it moves no cursor, begins no line, and turns no order around."""
+"""Escapes untrusted text for display, so that it can't move the cursor, begin a line or reverse the reading order."""
 
 from __future__ import annotations
 
 
 def escaped(text: str, keep: str = "") -> str:
-    r"""The text with what is not printable as Python writes it: `\n`, `\x1b`, `\u202e`.
+    r"""The text with each unprintable character as its Python escape: `\n`, `\x1b`, `\u202e`.
 
-    Control characters, line and paragraph separators, marks that are not seen (also those that turn the reading
-    direction around) and halves of a character are not printable; see `str.isprintable`.
+    Unprintable are control characters, line and paragraph separators, invisible marks (also those that reverse the
+    reading direction) and lone surrogates; see `str.isprintable`.
 
     Args:
         text: of any origin.
@@ -19,7 +19,7 @@ def escaped(text: str, keep: str = "") -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error as one line: an OSError by its file and its reason (`No space left on device`)."""
+    """An error as one line; an OSError as its file and its reason (`No space left on device`)."""
     if isinstance(error, OSError) and error.strerror:
         return escaped(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     return escaped(" ".join(str(error).split())) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Which extra of this package brings a module that is not installed; read from the package's own metadata."""
+"""Which extra of this package installs a missing module, read from the package's own metadata."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Iterator
 
 PACKAGE = "carla-mlflow"
 OTHER_NAMES = {"mlflow": "mlflow-skinny", "pythonjsonlogger": "python-json-logger", "sklearn": "scikit-learn"}
-"""Distributions whose module has another name than they have."""
+"""Module → the distribution that contains it, where their names differ."""
 
 
 def how_to_install(error: ModuleNotFoundError, extra: str) -> str | None:
-    """What to do about a module that is missing, or None when it is none that this package needs.
+    """How to install a missing module; None when no extra of this package installs it.
 
     Args:
-        error: of the import.
-        extra: that the command is meant to be installed with.
+        error: raised by the import.
+        extra: the extra that the command needs, preferred when several install the module.
     """
     module = (error.name or "").partition(".")[0]
     try:
         brought = {name: set(_distributions(name)) for name in _extras()}
-    except importlib.metadata.PackageNotFoundError:  # run from a folder that was never installed
+    except importlib.metadata.PackageNotFoundError:  # run from a folder, without being installed
         return None
     wanted = _normal(OTHER_NAMES.get(module, module))
     found = [name for name, distributions in brought.items() if wanted in distributions]
@@ -36,7 +36,7 @@ def _extras() -> list[str]:
 
 
 def _distributions(extra: str) -> Iterator[str]:
-    """Names of what an extra installs, also by way of other extras."""
+    """The distributions that an extra installs, directly or through other extras."""
     for requirement in importlib.metadata.requires(PACKAGE) or []:
         name, _, marker = requirement.partition(";")
         if not re.search(rf"extra == ['\"]{extra}['\"]", marker):

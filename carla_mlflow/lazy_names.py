@@ -8,7 +8,7 @@ from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """What a package needs as its `__getattr__` and `__dir__`.
+    """The `__getattr__` and `__dir__` of a package that imports its public names on first use.
 
     Args:
         package: its name.

@@ -1,7 +1,7 @@
-"""A process of its own for what may crash, never end, or take all memory: loading a policy that somebody else made.
+"""A child process for work that may crash, hang or exhaust memory: loading a policy that somebody else made.
 
-The parent starts a module of ours, reads what it tells as lines of JSON, and may end it at any moment. The child ends
-when its parent does, and is the first that the kernel kills where memory runs out.
+The parent starts a module of this project, reads its output as lines of JSON, and may kill it at any moment. The child
+ends when its parent does, and the kernel kills it first when memory runs out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .errors import ArtifactError, CarlaMlflowError, CrashError, DeviceError
 
 LOOK_S = 0.01
 PARENT = "CARLA_PARENT_PID"
-"""The environment variable that tells a child whose it is."""
+"""The environment variable with the parent's process id, for the child."""
 _PR_SET_PDEATHSIG = 1
 
 Watch = Callable[[int], None]
@@ -33,19 +33,19 @@ Watch = Callable[[int], None]
 def lines_of(
     module: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None, watch: Watch | None = None
 ) -> Iterator[Any]:
-    """Runs `python -m module arguments…` and yields each value that it tells.
+    """Runs `python -m module arguments…` and yields each value that it writes.
 
     Args:
         module: one whose main program calls `tell`.
         arguments: of its command line.
-        environment: variables beside this process's own.
-        watch: called with the child's pid every LOOK_S while nothing is told; what it raises ends the child.
+        environment: variables in addition to this process's own.
+        watch: called with the child's pid every LOOK_S seconds without output; an exception from it ends the child.
 
     Raises:
-        CrashError: it died before it was done.
-        ArtifactError, DeviceError: as it was raised there.
+        CrashError: the child died before it was done.
+        ArtifactError, DeviceError: the child raised it.
     """
-    command = [sys.executable, "-P", "-m", module, *arguments]  # -P: the current folder holds no modules of ours
+    command = [sys.executable, "-P", "-m", module, *arguments]  # -P: imports nothing from the current folder
     given = {**os.environ, **(environment or {}), PARENT: str(os.getpid())}
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=given)
     assert process.stdout is not None
@@ -68,8 +68,8 @@ def lines_of(
 
 
 def _lines(descriptor: int, pid: int, watch: Watch | None) -> Iterator[bytes]:
-    """What can be read there, by the line, until its end."""
-    text, readable = b"", select.poll()  # not select(), which knows no descriptor from 1,024 on
+    """The lines that can be read from the descriptor, until its end."""
+    text, readable = b"", select.poll()  # not select(), which fails for descriptors from 1,024 on
     readable.register(descriptor, select.POLLIN)
     while True:
         if watch is not None and not readable.poll(LOOK_S * 1e3):
@@ -95,13 +95,13 @@ def _how(code: int) -> str:
 
 
 def tell(values: Callable[[], Iterable[Any]]) -> int:
-    """The main program of a child: tells each value, then that it is done, or the error. Returns the exit code."""
+    """The main program of a child: writes each value, then `done` or the error; returns the exit code."""
     end_with_parent(signal.SIGKILL, int(os.environ[PARENT]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; it ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends this process
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     out = os.dup(1)
-    os.dup2(2, 1)  # whatever a library prints
+    os.dup2(2, 1)  # what a library prints goes to stderr
     try:
         for value in values():
             _write(out, {"value": value})
@@ -120,13 +120,13 @@ def _write(descriptor: int, told: dict[str, Any]) -> None:
 
 
 def end_with_parent(number: signal.Signals, parent: int) -> None:
-    """Lets the kernel send this process a signal when its parent is gone, however that ended.
+    """Makes the kernel send this process a signal when its parent ends, for whatever reason.
 
     Args:
         number: the signal.
         parent: the process that started this one.
     """
-    with contextlib.suppress(AttributeError, OSError):  # Linux alone has it
+    with contextlib.suppress(AttributeError, OSError):  # only Linux has it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number))
     if os.getppid() != parent:
         os.kill(os.getpid(), number)

@@ -61,18 +61,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--total-timesteps", type=positive(int), default=80_000, help="environment steps (default %(default)s)"
     )
     command.add_argument("--seed", type=natural, default=0)
-    command.add_argument("--traffic", type=natural, default=0, help="most other cars on the track (default none)")
+    command.add_argument("--traffic", type=natural, default=0, help="the most other cars on the track (default none)")
     command.add_argument(
         "--output", type=Path, default=Path("checkpoint"), help="checkpoint folder (default %(default)s)"
     )
-    command.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="go on from this checkpoint folder")
+    command.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="continue from this checkpoint folder")
     command.set_defaults(run=train)
     add_debug(command)
 
     add_evaluate_command(commands)
     add_log_evidence_command(commands)
 
-    command = commands.add_parser("drive", help="a car in the environment that asks a running server at every tick")
+    command = commands.add_parser("drive", help="drive in the environment with the actions of a running server")
     command.add_argument("--url", required=True, help="the server, such as http://127.0.0.1:8080")
     add_conditions(command, 3)
     command.set_defaults(run=drive)

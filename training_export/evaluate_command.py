@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from training_export.evaluation.evidence_run import Figures
 
 DESCRIPTION = """\
-Drives a policy on seeds that its training never saw, beside simpler drivers: on the racetrack beside one that goes
-straight ahead and one that acts at random; with --env in an environment of your own beside one of yours, or at random.
+Drives a policy on seeds that its training never saw, and compares it with simpler drivers: on the racetrack with one
+that drives straight ahead and one that acts at random; in an environment of your own (--env) with a driver of yours,
+or with one that acts at random.
 """
 EPILOG = """\
 an environment of your own: any that gymnasium knows (`highway_env:highway-v0` imports the package that registers it),
 or a function that returns one (`my_env.py:make`); --env-config holds the keyword arguments of either, in YAML. The
-policy sees the fields of its Dict of observations, or its Box as the field `observation`, and its raw actions go to it
-as they are. An episode failed that had a collision or did not succeed. What it runs is its author's code, unchecked.
+policy sees the fields of the environment's Dict of observations, or its Box as the field `observation`, and the
+environment gets the policy's raw actions unchanged. An episode has failed if it had a collision or did not succeed.
+The environment is its author's code, and runs unchecked.
 """
 
 
@@ -42,7 +44,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _usage(options: argparse.Namespace) -> str | None:
-    """What is wrong with the flags together."""
+    """What is wrong with the combination of flags; None if nothing."""
     own = {"--env-config": options.env_config, "--success-key": options.success_key}
     own |= {"--collision-key": options.collision_key, "--baseline": options.baseline}
     ours = {"--traffic": options.traffic, "--duration": options.duration, "--gif": options.gif}
@@ -111,7 +113,7 @@ def _seeds(conditions: Conditions) -> str:
 
 
 def tell(figures: Mapping[str, Figures], reward_margin: float | None) -> None:
-    """Prints the figures, and what they leave open."""
+    """Prints the figures, and a note if they can't give a reward margin."""
     from training_export.evaluation.evidence_run import table
 
     print(table(figures))
@@ -139,7 +141,7 @@ def _compare_with_card(measured: dict[str, Any], said: dict[str, Any] | None) ->
 
 
 def racetrack_conditions(options: argparse.Namespace, training: dict[str, Any]) -> Conditions:
-    """What was asked for; traffic as in training and episodes of the usual length unless told otherwise."""
+    """The conditions from the flags; by default, traffic as in training and episodes of the usual length."""
     traffic = training.get("traffic", 0) if options.traffic is None else options.traffic
     duration = Conditions.duration_s if options.duration is None else options.duration
     return Conditions(options.episodes, options.first_seed, traffic, duration)
@@ -148,25 +150,25 @@ def racetrack_conditions(options: argparse.Namespace, training: dict[str, Any]) 
 def add_evaluate_command(commands: Any) -> None:
     command = commands.add_parser(
         "evaluate",
-        help="closed loop on unseen seeds, beside simpler drivers",
+        help="drive on unseen seeds, and compare with simpler drivers",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("model", help="artifact folder, NAME@1.4.2, runs:/ID/policy or models:/NAME@ALIAS")
     command.add_argument(
-        "--log", action="store_true", help="log episodes, plots and a film to MLflow: evidence for its promotion"
+        "--log", action="store_true", help="log episodes, plots and a film to MLflow, as evidence for promotion"
     )
-    command.add_argument("--env", metavar="ID", help="an environment of your own instead of the racetrack; see below")
+    command.add_argument("--env", metavar="ID", help="an environment of your own, not the racetrack; see below")
     command.add_argument("--env-config", type=Path, metavar="FILE", help="its keyword arguments, in YAML or JSON")
-    command.add_argument("--success-key", metavar="KEY", help="of `info` at an episode's last step: it succeeded")
+    command.add_argument("--success-key", metavar="KEY", help="key of `info` at the last step: true on success")
     command.add_argument(
-        "--collision-key", metavar="KEY", help="of `info` at any step: true, or a number, for a collision"
+        "--collision-key", metavar="KEY", help="key of `info` at any step: true or non-zero on a collision"
     )
     command.add_argument(
         "--baseline",
         metavar="FILE:CALLABLE",
-        help="what a first champion is held against: a function of what it observes (default: random actions)",
+        help="a function of observations that a first champion is compared with (default: random actions)",
     )
     add_margin(command)
     add_conditions(command, Conditions.episodes)
@@ -175,26 +177,26 @@ def add_evaluate_command(commands: Any) -> None:
 
 
 def add_margin(command: argparse.ArgumentParser) -> None:
-    """The flag by which an absolute margin is given."""
+    """Adds the flag of an absolute reward margin."""
     command.add_argument(
         "--reward-margin",
         type=positive(float),
         metavar="R",
-        help="by how much less reward an episode a version is still as good (default: 5%% of the champion's)",
+        help="a version is as good with up to R less reward per episode (default: 5%% of the champion's)",
     )
 
 
 def add_conditions(command: argparse.ArgumentParser, episodes: int) -> None:
-    """Flags of the conditions under which a policy drives on the racetrack; see `racetrack_conditions`."""
-    command.add_argument("--episodes", type=positive(int), default=episodes, help="one a seed (default %(default)s)")
+    """Adds the flags of the conditions under which a policy drives; see `racetrack_conditions`."""
+    command.add_argument("--episodes", type=positive(int), default=episodes, help="one per seed (default %(default)s)")
     command.add_argument(
         "--first-seed",
         type=natural,
         default=Conditions.first_seed,
-        help="(default %(default)s; training never sees it)",
+        help="the seed of the first episode (default %(default)s, which training never sees)",
     )
-    command.add_argument("--traffic", type=natural, help="most other cars (default: what the policy was trained with)")
+    command.add_argument("--traffic", type=natural, help="the most other cars (default: as the policy was trained)")
     command.add_argument(
-        "--duration", type=positive(float), help=f"seconds an episode (default {Conditions.duration_s})"
+        "--duration", type=positive(float), help=f"seconds per episode (default {Conditions.duration_s})"
     )
-    command.add_argument("--gif", type=Path, help="film the first episode")
+    command.add_argument("--gif", type=Path, help="film the first episode into this file")

@@ -1,4 +1,4 @@
-"""carla-export: a trained policy → a policy artifact → MLflow."""
+"""carla-export: turns a trained policy into a policy artifact, and logs it to MLflow."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 sources:
-  checkpoint/            what `python -m training_export train` left
+  checkpoint/            written by `python -m training_export train`
   runs:/ID, runs:/latest the checkpoint of an MLflow run
   policy.py:build        build() returns a torch module, or module, observation space, action space
   package.module:build   likewise
   model.zip              Stable-Baselines3: PPO, A2C, SAC, TD3, DDPG, DQN; needs --trust-pickle
   model.pt, model.onnx   a network in TorchScript or ONNX that returns the head's parameters
   v1.2.0/                an artifact of the original layout; needs --card, and --trust-pickle for its preprocessor
-All but checkpoints need --card FILE with what they don't know themselves; README.md has an example. Where the bounds of
-raw actions are not [-1, 1] (of pedals: [0, 1]), its action section says what the values mean: full_throttle,
+All but checkpoints need --card FILE with what the source does not contain; README.md has an example. Where the bounds
+of raw actions are not [-1, 1] (of pedals: [0, 1]), its action section says what the values mean: full_throttle,
 full_brake, full_right.
 
 exit codes: 0 done, 1 refused, 2 usage, 3 registry unreachable
@@ -167,11 +167,11 @@ def _log(artifact: Artifact, run_id: str | None) -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "carla-export",
-        description="Exports a trained policy with everything it needs to act, compared with the trained policy first.",
+        description="Exports a trained policy with all that it needs to act, and checks that the export acts the same.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", help="what was trained; see below")
+    parser.add_argument("source", help="the trained policy; see below")
     parser.add_argument("--output", type=Path, metavar="DIR", help="the artifact folder to write; must not exist")
     parser.add_argument("--log", action="store_true", help="log the artifact to MLflow as a pyfunc model")
     parser.add_argument(
@@ -183,17 +183,17 @@ def build_parser() -> argparse.ArgumentParser:
     normalised = parser.add_mutually_exclusive_group()
     normalised.add_argument("--vecnormalize", type=Path, metavar="FILE", help="VecNormalize's pickle, for model.zip")
     normalised.add_argument(
-        "--no-vecnormalize", action="store_true", help="model.zip was trained without VecNormalize, whatever it shows"
+        "--no-vecnormalize", action="store_true", help="model.zip was trained without VecNormalize, despite signs of it"
     )
     parser.add_argument(
-        "--trust-pickle", action="store_true", help="read pickles among the sources: it runs code that they hold"
+        "--trust-pickle", action="store_true", help="read pickles among the sources, which runs the code in them"
     )
     parser.add_argument(
         "--trust-types",
         metavar="A,B",
-        help="your own types in the preprocessor: my_pkg.features.Clipper",
+        help="your own types in the preprocessor, such as my_pkg.features.Clipper",
     )
-    parser.add_argument("--name", help="of the policy (default: the card's, or carla-policy)")
+    parser.add_argument("--name", help="the policy's name (default: the card's, or carla-policy)")
     parser.add_argument("--version", help="semantic version (default: the card's, or 0.1.0)")
     parser.add_argument("--description", default="", help="one line for the card")
     parser.add_argument(
@@ -202,7 +202,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=Conditions.episodes,
         help="closed-loop episodes for the card's figures (default %(default)s)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="find, export and compare, but write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="load, export and compare, but write nothing")
     parser.set_defaults(run=export)
     add_debug(parser)
     return parser

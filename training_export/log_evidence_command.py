@@ -1,4 +1,4 @@
-"""python -m training_export log-evidence: how a policy drove in a simulator elsewhere, as somebody reports it."""
+"""python -m training_export log-evidence: logs a report of how a policy drove in a simulator elsewhere."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def log_evidence(options: argparse.Namespace) -> int:
 
 def add_log_evidence_command(commands: Any) -> None:
     command = commands.add_parser(
-        "log-evidence", help="evidence from a simulator elsewhere, which MLflow then calls self-reported"
+        "log-evidence", help="log evidence from a simulator elsewhere, tagged as self-reported"
     )
-    command.add_argument("model", metavar="REF", help="of the policy that drove: as for evaluate")
+    command.add_argument("model", metavar="REF", help="the policy that drove, as for evaluate")
     command.add_argument(
         "file", type=Path, metavar="FILE", help="CSV: driver (policy, baseline), seed, success, collision, reward"
     )
-    command.add_argument("--env", required=True, metavar="NAME", help="where it drove, such as town05")
+    command.add_argument("--env", required=True, metavar="NAME", help="the environment, such as town05")
     command.add_argument(
         "--env-version",
         required=True,
         metavar="TEXT",
-        help="all that has to be equal for two policies to have met the same episodes",
+        help="the environment's version: episodes are compared only if it is equal",
     )
     add_margin(command)
     command.set_defaults(run=log_evidence)

@@ -1,1 +1,1 @@
-"""A policy on disk: the folder, its digest, and the golden rows that say what it answers."""
+"""A policy on disk: the folder, its digest, and the golden rows with the trained policy's answers."""

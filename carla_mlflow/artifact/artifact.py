@@ -1,12 +1,12 @@
-"""The policy artifact: a folder of files that a card describes, written whole or not at all, opened verified.
+"""The policy artifact: a folder of files that a card describes, written atomically and verified when opened.
 
     model_card.yaml  the contract, and the sha256 of every other file
     model.pt         TorchScript: preprocessing + network + head
-    golden.npz       observations with what the trained policy did
+    golden.npz       observations with the trained policy's answers
 
 The artifact's digest is the sha256 of the card's bytes. Opening reads every file once, compares it with the
-card (and the card with the pinned digest), and hands out those same bytes: nothing is parsed before, and
-nothing is read again afterwards.
+card (and the card with the pinned digest), and returns those same bytes: nothing is parsed before, and nothing
+is read again afterwards.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from ..contract.strict_yaml import MAX_BYTES as MAX_CARD_BYTES
 from ..errors import ArtifactError, CardError, IntegrityError
 
 MAX_FILE_BYTES = 4 << 30
-"""Of one file. A driving policy's graph has some megabytes; what is larger is not read into memory."""
+"""The limit of one file. A driving policy's graph has some megabytes; a larger file is not read into memory."""
 PARTIAL = ".partial"
-"""Ends the name of a folder that is being written, or that a killed process left."""
+"""Suffix of the name of a folder that is being written, or that a killed process left behind."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Artifact:
 
     @property
     def backends(self) -> tuple[str, ...]:
-        """The backends that it has a graph for."""
+        """The backends for which it has a graph."""
         return tuple(file.backend for file in self.card.files.values() if file.backend is not None)
 
     def file_of_backend(self, backend: str) -> bytes:
@@ -71,12 +71,12 @@ def open_artifact(path: str | Path, digest: str | None = None) -> Artifact:
 
     Args:
         path: of the folder.
-        digest: the digest it is pinned to; None trusts whatever card lies there.
+        digest: the pinned digest; None trusts the card that is there.
 
     Raises:
-        IntegrityError: a file is missing, extra, a link or other than a plain file, or differs from the card;
-            or the card differs from the pin. The text names the file.
-        CardError: the card is not one.
+        IntegrityError: a file is missing, not listed in the card, not a plain file, or differs from the card;
+            or the card differs from the pinned digest. The text names the file.
+        CardError: the card is invalid.
     """
     path = Path(path)
     if not path.is_dir():
@@ -110,7 +110,7 @@ def _refuse_strange_entries(path: Path) -> None:
 
 
 def _read(path: Path, name: str) -> bytes:
-    # O_NOFOLLOW and O_NONBLOCK: a link or a fifo put here after the look above is refused, not followed or waited on.
+    # O_NOFOLLOW and O_NONBLOCK: a link or fifo put here after the check above is refused, not followed or waited for.
     try:
         descriptor = os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
@@ -127,7 +127,7 @@ def _read(path: Path, name: str) -> bytes:
 
 
 def seal(card: Card, files: Mapping[str, bytes]) -> Artifact:
-    """Makes an artifact in memory: fills the files' hashes into the card, and the card's own.
+    """Makes an artifact in memory: fills the hashes of the files, and the card's own hash, into the card.
 
     Args:
         card: complete but for the hashes; each file's `backend` is kept.
@@ -142,10 +142,10 @@ def seal(card: Card, files: Mapping[str, bytes]) -> Artifact:
 
 
 def write_artifact(path: Path, artifact: Artifact) -> Artifact:
-    """Writes a sealed artifact beside its place, then renames it there: it appears whole or not at all.
+    """Writes an artifact to a temporary folder and renames it: it appears complete or not at all.
 
     Args:
-        path: the folder to make; it must not exist.
+        path: the folder to create; it must not exist.
         artifact: from `seal` or `open_artifact`.
 
     Returns:
@@ -160,7 +160,7 @@ def write_artifact(path: Path, artifact: Artifact) -> Artifact:
 
 
 class new_folder:  # noqa: N801  reads as a function at its call
-    """Context: yields a private folder beside `path` that becomes `path` when the block ends well, else vanishes."""
+    """Context manager: yields a private folder that is renamed to `path`, or removed when the block raises."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -182,7 +182,7 @@ class new_folder:  # noqa: N801  reads as a function at its call
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Writes a file that survives a power cut once this returns."""
+    """Writes a file, which survives a power cut once this returns."""
     with open(path, "xb") as file:
         file.write(data)
         file.flush()
@@ -190,7 +190,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """A file that was written by others survives a power cut once this returns; anything else is left alone."""
+    """Syncs a plain file to disk, which then survives a power cut; anything but a plain file is left alone."""
     if stat.S_ISREG(path.lstat().st_mode):
         with open(path, "rb") as file:
             os.fsync(file.fileno())

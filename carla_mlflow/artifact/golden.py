@@ -1,7 +1,7 @@
-"""golden.npz: observations, and what the trained policy did with them.
+"""golden.npz: observations, and the trained policy's answers to them.
 
-Keys: `observation.<name>` (N, *shape), `features` (N, F) as the preprocessor made them, `distribution.<name>`
-(N, A or K), `raw` (N, A), `action` (N, 3): throttle, brake, steer. Never the exported graph's own answers.
+Keys: `observation.<name>` (N, *shape), `features` (N, F) from the preprocessor, `distribution.<name>` (N, A or K),
+`raw` (N, A), `action` (N, 3): throttle, brake, steer. The exported graph's own answers are never in it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 MAX_BYTES = 1 << 30
 GOLDEN_ROWS, GOLDEN_IMAGE_ROWS = 64, 16
-"""The fewest observations in golden.npz; fewer when one is an image, which takes more room."""
+"""The fewest observations that golden.npz may hold, without and with images, which take more space."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Golden:
     features: Array | None = None
 
     def first(self, rows: int) -> Golden:
-        """As many of the rows, without `features`."""
+        """The first `rows` rows, without `features`."""
         observations = {name: array[:rows] for name, array in self.observations.items()}
         distribution = {name: array[:rows] for name, array in self.distribution.items()}
         return Golden(observations, self.raw[:rows], distribution, self.action[:rows])
@@ -72,7 +72,7 @@ def read_golden(data: bytes, card: Card) -> Golden:
         golden = Golden(observations, arrays["raw"], distribution, arrays["action"], arrays.get("features"))
     except KeyError as error:
         raise ArtifactError(f"{name}: has no array {error}") from error
-    except Exception as error:  # a boundary: of what hostile bytes make zipfile, zlib and numpy raise, any type
+    except Exception as error:  # a boundary: hostile bytes make zipfile, zlib and numpy raise anything
         raise ArtifactError(f"{name}: not a file of plain arrays: {error}") from error
     try:
         rows = card.observation_spec.validate(observations)
@@ -94,7 +94,7 @@ def read_golden(data: bytes, card: Card) -> Golden:
 
 
 def _check_kinds(observations: Mapping[str, Array], rows: int, card: Card, name: str) -> None:
-    """One observation many times over tells nothing; a spec with few possible observations can't have many."""
+    """Refuses observations that mostly repeat, which show nothing, unless the spec allows only few different ones."""
     different = len({b"".join(array[row].tobytes() for array in observations.values()) for row in range(rows)})
     choices = 0.0  # bits
     for spec in card.observation_spec:

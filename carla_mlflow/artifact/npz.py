@@ -1,4 +1,4 @@
-"""Zip files of numpy arrays, looked at before they are read: a header may promise more than any memory holds."""
+"""Checks a zip file of numpy arrays before it is read: a header may claim more data than fits into memory."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.form
 
 
 def check_arrays(archive: zipfile.ZipFile, most_bytes: int) -> None:
-    """Looks at every member, and reads the header of each .npy.
+    """Checks the sizes of all members, and the header of each .npy.
 
     Args:
-        archive: open.
-        most_bytes: that all members together may hold.
+        archive: opened for reading.
+        most_bytes: the limit of all members together, unpacked.
 
     Raises:
-        ValueError: in words, that it is too large, holds Python objects, or an array is not as large as it says.
-        zipfile.BadZipFile, NotImplementedError, zlib.error and others that zipfile raises for what is no zip.
+        ValueError: it is too large, holds Python objects, or an array's size differs from its header.
+        zipfile.BadZipFile, NotImplementedError, zlib.error and others that zipfile raises for an invalid file.
     """
     members = archive.infolist()
     size = sum(member.file_size for member in members)

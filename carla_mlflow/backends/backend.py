@@ -1,4 +1,4 @@
-"""What a backend is: it runs the exported graph behind one call, arrays in, arrays out."""
+"""The interface of a backend, which runs the exported graph: arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Arrays = Sequence[NDArray[Any]]
 Features = Callable[[Arrays], NDArray[np.float32]]
 """Observation arrays in the card's order, each (T, *shape) → the graph's one input, float32 (T, F)."""
 ALIGNMENT = 64
-"""Bytes. Intel's MKL promises the same bits from run to run only for arrays that start on such an address."""
+"""Bytes. Intel's MKL promises the same bits from run to run only for arrays that start at a multiple of this."""
 
 
 class Bound(Protocol):
@@ -22,11 +22,11 @@ class Bound(Protocol):
         """Takes another C-contiguous array of the same shape and dtype as input `index`, until replaced again."""
 
     def run(self) -> Arrays:
-        """The outputs for what now lies in the inputs; they may be overwritten by the next run."""
+        """Computes the outputs for the inputs' current contents; the next run may overwrite them."""
 
 
 class Backend(Protocol):
-    """The graph, loaded. Safe to call from several threads; what `bind` gives belongs to one thread at a time."""
+    """The loaded graph. Safe to call from several threads; a Bound from `bind` belongs to one thread at a time."""
 
     name: str
     out_of_memory: type[Exception]

@@ -20,7 +20,7 @@ def select_device(wanted: str = "auto", backend: str = "torchscript") -> Device:
     """Chooses a device for a backend: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        DeviceError: a device named outright is missing. Only `auto` may fall back to the CPU.
+        DeviceError: a device requested by name is missing. Only `auto` may fall back to the CPU.
     """
     if wanted == "cpu":
         return Device("cpu", "asked for")
@@ -38,7 +38,7 @@ def select_device(wanted: str = "auto", backend: str = "torchscript") -> Device:
 
 
 def _cuda_devices(backend: str) -> tuple[int, str]:
-    """How many the backend can use, and what is missing when there is none."""
+    """How many CUDA devices the backend can use, and what is missing when there are none."""
     if backend == "onnx":
         import onnxruntime as ort
 

@@ -1,6 +1,6 @@
-"""An artifact's graph in a backend, shown to take and give what the card says.
+"""Loads an artifact's graph into a backend, and checks that it takes and returns what the card says.
 
-A backend is imported with the policy that needs it, never before: a server of an ONNX policy imports no torch.
+A backend is imported only for a policy that needs it: a server of an ONNX policy imports no torch.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from ..artifact.artifact import Artifact
 from ..errors import ArtifactError
 from .backend import Backend, Features
 
-EXAMPLE_ROWS = 3  # neither 1 nor a tile: a graph made for one number of rows is found out
+EXAMPLE_ROWS = 3  # neither 1 nor a batch shape, so that a graph with a fixed number of rows fails
 
 
 @dataclass(frozen=True)
 class LoadedGraph:
-    """A backend that holds the graph, and what makes its input when preprocessing is outside it."""
+    """A backend with the graph, and the preprocessing if that is outside the graph."""
 
     backend: Backend
     features: Features | None
 
 
 def load_graph(artifact: Artifact, backend: str, device: str, trusted: Sequence[str]) -> LoadedGraph:
-    """Loads the graph for a backend and asks it once.
+    """Loads the graph for a backend and tries it on an example.
 
     Args:
         artifact: verified.
         backend: `torchscript` or `onnx`.
         device: from `select_device`.
-        trusted: types that preprocessor.skops may hold beyond our own list, when it runs outside the graph.
+        trusted: types that preprocessor.skops may hold beyond TRUSTED_TYPES, when it runs outside the graph.
 
     Raises:
-        ArtifactError: there is none for that backend, or it does not fit the card.
+        ArtifactError: there is no graph for that backend, or it does not fit the card.
     """
     specs, outputs = artifact.card.observation_spec, artifact.card.action.outputs()
     features = None if artifact.card.preprocessing.in_graph else _outside_the_graph(artifact, trusted)
@@ -47,7 +47,7 @@ def load_graph(artifact: Artifact, backend: str, device: str, trusted: Sequence[
     try:
         answers = [np.array(answer) for answer in loaded(given)]
         again = loaded(given)
-    except (RuntimeError, AttributeError, TypeError, ValueError, MemoryError) as error:  # whatever it returned
+    except (RuntimeError, AttributeError, TypeError, ValueError, MemoryError) as error:  # the graph may return anything
         raise ArtifactError(f"the graph does not take or give what the card says: {_last_line(error)}") from error
     found = [(answer.shape, answer.dtype.name) for answer in answers]
     if found != [((EXAMPLE_ROWS, width), "float32") for width in outputs.values()]:
@@ -71,7 +71,7 @@ def load_backend(name: str, graph: bytes, device: str, inputs: tuple[str, ...], 
         outputs: names: `raw`, then the head's parameters.
 
     Raises:
-        ArtifactError: the bytes are no such graph, or one that a policy may not hold.
+        ArtifactError: the bytes are not such a graph, or it contains what a policy may not.
     """
     try:
         if name == "torchscript":
@@ -91,7 +91,7 @@ def _outside_the_graph(artifact: Artifact, trusted: Sequence[str]) -> Features:
     from ..preprocessing.skops_file import load_preprocessor
 
     source = artifact.card.preprocessing.source
-    assert source is not None  # the card's own rule
+    assert source is not None  # `find_problems` refuses such cards
     transform = OutOfGraph(load_preprocessor(artifact.files[source], trusted))
     return lambda arrays: transform(np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1))
 

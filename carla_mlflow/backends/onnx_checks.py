@@ -1,8 +1,8 @@
-"""What a policy's ONNX file may hold: the standard operators, and all of its numbers in itself.
+"""What a policy's ONNX file may hold: standard operators only, and all weights inside the file.
 
-ONNX operators only compute, but a tensor may name an outside file to be read in its place (external data), and
-operators of other domains are libraries. Both are refused before ONNX Runtime sees a byte; so is chance, since a
-policy's answer is its observation's alone, and a loop that need not end.
+ONNX operators only compute, but a tensor may name another file to be read in its place (external data), and operators
+of other domains come from libraries. Both are refused before ONNX Runtime sees a byte. So are random operators, since a
+policy's answer depends on its observation only, and loops that might not end.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
 MAX_TRIPS = 10_000
-"""Rounds of nested loops together: a recurrent policy goes over its few time steps."""
+"""The most iterations of nested loops, multiplied: a recurrent policy loops over its few time steps."""
 MAX_SCANS = 3
-"""Nested loops over what lies in memory already, which may be rows, time steps and elements."""
+"""The deepest nesting of loops over arrays in memory: over rows, time steps and elements."""
 SCANS = frozenset({"Scan", "SequenceMap"})
 MAX_ELEMENTS = 1 << 26
-"""Of a tensor that is made from a shape alone, and so costs the file nothing."""
+"""The limit of a tensor that is made from a shape alone, and so takes no space in the file."""
 
 
 def checked_model(graph: bytes) -> bytes:
-    """An ONNX model written anew from what was checked: the same bytes may mean more to another reader.
+    """Checks an ONNX model and serialises it again, since another reader may find more in the original bytes.
 
     Raises:
         ArtifactError: names what a policy's ONNX file may not hold.
@@ -77,7 +77,7 @@ def _check_size(node: Any, numbers: dict[str, float]) -> None:
 
 
 def _check_loops(graph: Any, numbers: dict[str, float], rounds: float, scans: int) -> None:
-    """Refuses loops that multiply beyond MAX_TRIPS, or whose rounds are no number in the file."""
+    """Refuses nested loops of more than MAX_TRIPS iterations, and loops without a constant limit in the file."""
     for node in graph.node:
         inner, nested = rounds, scans + (node.op_type in SCANS)
         if node.op_type == "Loop":
@@ -93,7 +93,7 @@ def _check_loops(graph: Any, numbers: dict[str, float], rounds: float, scans: in
 
 
 def _computed(messages: list[Any]) -> set[str]:
-    """Names whose values are made at run time: a number that another graph has under such a name says nothing."""
+    """Names of values computed at run time: a constant of the same name in another graph does not limit them."""
     import onnx
 
     graphs = [message for message in messages if isinstance(message, onnx.GraphProto)]
@@ -102,7 +102,7 @@ def _computed(messages: list[Any]) -> set[str]:
 
 
 def _whole_numbers(tensors: list[Any], nodes: list[Any]) -> dict[str, float]:
-    """Name → product of the whole numbers that stand in the file under it; the largest, if several do."""
+    """Name → product of the whole numbers that the file has under that name; of several products the largest."""
     from onnx import TensorProto, numpy_helper
 
     named = [(tensor.name, tensor) for tensor in tensors]

@@ -1,4 +1,4 @@
-"""model.onnx: ONNX Runtime, one thread a call, on the CPU or a CUDA device."""
+"""model.onnx: ONNX Runtime, one thread per call, on the CPU or a CUDA device."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..errors import ArtifactError, DeviceError
 from .backend import Arrays, aligned
 from .onnx_checks import checked_model
 
-ort.set_default_logger_severity(3)  # errors; its warnings name nodes that nobody here knows
-ort.disable_telemetry_events()  # again, for a process that imported it before this package could set its variable
+ort.set_default_logger_severity(3)  # errors only; its warnings name nodes that mean nothing to users
+ort.disable_telemetry_events()  # for processes that imported it before this package set its variable
 
 
 class OnnxBackend:
@@ -26,8 +26,8 @@ class OnnxBackend:
         graph = checked_model(graph)
         self._inputs, self._outputs = inputs, outputs
         try:
-            # From bytes, not from a path: whatever a model may name, there is no folder for it to lie in.
-            # No fallback: it would load the graph on another device than the one that was chosen, and print so.
+            # From bytes, not from a path, so that there is no folder in which files named by the model could lie.
+            # No fallback: it would load the graph on another device than the chosen one, and print a message.
             self._session = ort.InferenceSession(graph, _options(), providers=_providers(device), enable_fallback=0)
         except Exception as error:  # ONNX Runtime's exceptions share no base but this
             raise ArtifactError(f"model.onnx: not a policy in ONNX: {_reason(error)}") from error
@@ -52,12 +52,12 @@ class OnnxBackend:
         return aligned(count, dtype)
 
     def bind(self, inputs: Arrays) -> _Bound:
-        # How wide each output is, is asked of the graph rather than of the card.
+        # Calls the graph once, for the widths of its outputs: the graph's own rather than the card's.
         return _Bound(self._session, dict(zip(self._inputs, inputs, strict=True)), self._outputs, self(inputs))
 
 
 class _Bound:
-    """Addresses handed to ONNX Runtime once; the outputs are written into buffers of ours."""
+    """ONNX Runtime gets the buffers' addresses once, and writes the outputs into buffers of ours."""
 
     def __init__(self, session: Any, inputs: dict[str, NDArray[Any]], outputs: tuple[str, ...], like: Arrays) -> None:
         self._names = list(inputs)
@@ -84,11 +84,11 @@ class _Bound:
 
 def _options() -> Any:
     options = ort.SessionOptions()
-    # One thread, as torch has one: requests run side by side, and no thread spins while it waits.
+    # One thread, as for torch: requests run in parallel, and no thread spins while it waits.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # not its own format, which nobody checked
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # not its own format, which is unchecked
     return options
 
 
@@ -100,7 +100,7 @@ def _providers(device: str) -> list[Any]:
 
 
 def _failure(error: Exception) -> Exception:
-    """ONNX Runtime has no exception of its own for memory that ran out; its text is all there is."""
+    """Recognises out of memory by the error's text: ONNX Runtime has no exception of its own for it."""
     text = str(error).lower()
     if any(sign in text for sign in ("allocate memory", "bad_alloc", "out of memory")):
         return MemoryError(_reason(error))

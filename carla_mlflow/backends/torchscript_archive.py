@@ -1,7 +1,7 @@
-"""What a TorchScript archive may hold before torch sees a byte of it.
+"""Checks a TorchScript archive before torch sees a byte of it.
 
-Loading one would run its `__setstate__`, which no policy needs; and torch and zipfile may read the same bytes as
-different files. So what was checked is written anew, and torch is given that.
+Loading an archive would run its `__setstate__`, which no policy needs. torch and zipfile may also read different files
+from the same bytes, so the checked contents are written to a new archive, and torch gets that one.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import zlib
 from ..errors import ArtifactError
 
 MAX_GROWTH = 50
-"""Times that an archive may grow when unpacked: torch.jit.save compresses source code alone."""
+"""The largest ratio of unpacked to packed size: torch.jit.save compresses source code only."""
 
 _MEMBER = re.compile(
     r"[^/]+/(version|byteorder|\.format_version|\.storage_alignment|\.data/(serialization_id|version)|data\.pkl|constants\.pkl"
     r"|(data|constants|tensors)/\d+|code/__torch__(/[A-Za-z0-9_]+)*\.py(\.debug_pkl)?|traced_inputs(\.pkl|/\d+)|extra/[^/]+)"
 )
-"""What torch.jit.save writes, spelled as it spells it: torch itself would also take CODE for code."""
+"""File names as torch.jit.save writes them, in exact case: torch itself would also take CODE for code."""
 
 
 def checked_archive(archive: bytes) -> bytes:
-    """A TorchScript archive written anew from what was checked, so that torch reads the very same.
+    """A new TorchScript archive of the checked contents, so that torch reads exactly these.
 
     Raises:
-        ArtifactError: it is none, holds other files, or code whose loading would run something.
+        ArtifactError: it is not a TorchScript archive, holds other files, or code that would run when loaded.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as source:
@@ -41,7 +41,7 @@ def checked_archive(archive: bytes) -> bytes:
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w") as target:
         for name, data in contents.items():
-            if not re.search(r"\.debug_pkl$|/traced_inputs|/extra/", name):  # nothing that a forward needs
+            if not re.search(r"\.debug_pkl$|/traced_inputs|/extra/", name):  # a forward pass needs none of these
                 target.writestr(zipfile.ZipInfo(name), data)
     return written.getvalue()
 

@@ -27,12 +27,12 @@ class TorchScriptBackend:
         archive = checked_archive(graph)
         try:
             module = torch.jit.load(io.BytesIO(archive), map_location=self._device)  # type: ignore[no-untyped-call]
-            check_operations(module)  # before freezing, which already runs what is constant
-            # Not optimize_for_inference: its packed linear layers round a row by its place in the batch
+            check_operations(module)  # before freezing, which already runs constant parts
+            # Not optimize_for_inference: its packed linear layers round a row depending on its position in the batch
             # (measured: six outputs, odd and even rows), and it is no faster here.
             frozen = torch.jit.freeze(module.eval())
             writes = check_purity(frozen.forward.inlined_graph)
-            self._forward = frozen.forward  # past Module.__call__, which costs as much as a small layer
+            self._forward = frozen.forward  # without Module.__call__, which costs as much as a small layer
             if any(writes):
                 self._forward = _with_copies(frozen.forward, writes)
         except (RuntimeError, AttributeError) as error:
@@ -55,7 +55,7 @@ class TorchScriptBackend:
 
 
 class _OnCpu:
-    """Tensors over the caller's own buffers: nothing is copied."""
+    """Tensors that share the caller's buffers: nothing is copied."""
 
     def __init__(self, forward: Any, inputs: Arrays, _: torch.device) -> None:
         self._forward = forward
@@ -71,7 +71,7 @@ class _OnCpu:
 
 
 class _OnCuda:
-    """Pinned buffers here, their twins on the device; copies are queued, and waited for once."""
+    """Pinned buffers on the host, and their copies on the device; transfers are queued, and waited for once."""
 
     def __init__(self, forward: Any, inputs: Arrays, device: torch.device) -> None:
         self._forward = forward
@@ -97,7 +97,7 @@ class _OnCuda:
 
 
 def _with_copies(forward: Any, writes: tuple[bool, ...]) -> Any:
-    """For a network that works in place from its first layer on: the caller's arrays stay as they are."""
+    """Copies the inputs that a network writes into (in-place layers), so that the caller's arrays stay unchanged."""
 
     def answer(*inputs: torch.Tensor) -> Any:
         return forward(*(tensor.clone() if written else tensor for tensor, written in zip(inputs, writes, strict=True)))

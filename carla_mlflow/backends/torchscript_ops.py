@@ -1,7 +1,7 @@
 """Which operations a policy's TorchScript graph may hold.
 
-TorchScript is code: `aten::from_file` and its like read and write files. So a graph is held against a list of
-operations that only compute, before it runs.
+TorchScript is code: operations such as `aten::from_file` read and write files. So before a graph runs, it is checked
+against a list of operations that only compute.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A policy's answer is its observation's alone: no memory, no chance, no look at other rows, and an end in sight.
+"""Checks that a graph's answer depends on its own row only (no state, randomness or other rows), and that it ends.
 
-All of it is read off the frozen graph, in which branches for training are gone, before the graph runs.
+All of this is read from the frozen graph, which no longer has branches for training, before it runs.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from ..errors import ArtifactError
 from .torchscript_ops import all_nodes
 
 MAX_TRIPS = 10_000
-"""Rounds of nested loops together: a recurrent policy goes over its few time steps."""
+"""The most iterations of nested loops, multiplied: a recurrent policy loops over its few time steps."""
 MAX_SCANS = 3
-"""Nested loops over what lies in memory already, which may be rows, time steps and elements."""
+"""The deepest nesting of loops over arrays in memory: over rows, time steps and elements."""
 MAX_DIMENSIONS = 64
-"""Of a tensor, in PyTorch."""
+"""The most dimensions of a tensor in PyTorch."""
 
 _TRAINING = {"train": False, "training": False, "dropout_p": 0.0}
-"""Arguments of operations, with the value at which these draw nothing and look at no other row."""
+"""Arguments of operations → the value with which these draw no random numbers and use no other rows."""
 
 
 def check_purity(graph: Any) -> tuple[bool, ...]:
-    """Refuses what could answer the same row in two ways, or never.
+    """Refuses a graph that could give different answers to the same row, or never end.
 
     Args:
         graph: of a frozen module, every call inlined.
@@ -47,9 +47,9 @@ def check_purity(graph: Any) -> tuple[bool, ...]:
 def _check_memory(graph: Any, inputs: list[Any]) -> None:
     kinds = {"prim::GetAttr", "prim::Constant"}
     kept = [value for node in all_nodes(graph) if node.kind() in kinds for value in node.outputs()]
-    aliases = graph.alias_db(isFrozen=False)  # PyTorch's own analysis: who may share memory with whom, who writes
+    aliases = graph.alias_db(isFrozen=False)  # PyTorch's own analysis of which values share memory or are written
     written = [value.debugName() for value in kept if aliases.has_writers(value)]
-    # It does not follow a constant tuple; what is taken out of one counts as of unknown origin, as do the inputs.
+    # It does not follow constant tuples: a tensor taken from one counts as of unknown origin, as the inputs do.
     tuples = any("Tensor" in str(value.type()) and value.type().kind() != "TensorType" for value in kept)
     if tuples and any(aliases.has_writers(value) for value in inputs):
         written.append("a tensor in a tuple or a list")
@@ -86,7 +86,7 @@ def _check_loops(block: Any, inputs: set[str], rounds: int, scans: int) -> None:
 
 
 def _trips(loop: Any, inputs: set[str]) -> int | None:
-    """How often a loop goes round: its number, 1 for what lies in memory already, None when nobody can tell."""
+    """The most iterations of a loop: its constant, 1 for a loop over an array in memory, None when unknown."""
     most, condition = list(loop.inputs())[:2]
     [body] = loop.blocks()
     if _constant(condition) is not True or _constant(next(body.outputs())) is not True:  # `while`, or a `break`

@@ -1,4 +1,4 @@
-"""The hash of a policy's weights: which versions share them is read off the card, and `verify` recomputes it."""
+"""The hash of a policy's weights: cards show by it which versions share weights, and `verify` recomputes it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..artifact.artifact import Artifact
 from ..errors import IntegrityError
 
 ONNX_PREFIX = "network/"
-"""Of the initializers that came with an ONNX file; those of the head that was put behind it have none."""
+"""Prefix of the initializers that came with an ONNX file; those of the head appended to it have none."""
 
 
 def hash_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """`sha256:` over name, type, shape and bytes of each array, by name."""
+    """`sha256:` over name, type, shape and bytes of each array, sorted by name."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
@@ -46,11 +46,11 @@ def onnx_weights(model: Any) -> dict[str, NDArray[Any]]:
 
 
 def check_weights(artifact: Artifact) -> None:
-    """Holds the card's `weights` against the graph itself: model.pt where there is one, else model.onnx.
+    """Compares the card's `weights` with the graph itself: model.pt if there is one, else model.onnx.
 
     Raises:
-        IntegrityError: the graph holds other weights than the card says.
-        ArtifactError: the graph is none.
+        IntegrityError: the graph's weights have another hash than the card says.
+        ArtifactError: the graph is invalid.
     """
     found = hash_arrays(_torchscript(artifact) if "torchscript" in artifact.backends else _onnx(artifact))
     if found != artifact.card.weights:

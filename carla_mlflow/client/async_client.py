@@ -1,4 +1,4 @@
-"""PolicyClient for asyncio: many questions at once, each with a connection of its own."""
+"""PolicyClient for asyncio: many requests at once, each on its own connection."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .wire import Headers, Remote
 class AsyncPolicyClient:
     """Talks to one policy server: `async with AsyncPolicyClient(url) as policy: await policy.act(…)`.
 
-    Arguments and errors as `PolicyClient`. It connects on entering, else with the first `act`; `connect` does so too.
-    Who does not enter it calls `close` at the end.
+    Arguments and errors as `PolicyClient`. It connects on `async with`, on `connect`, or on the first `act`. Without
+    `async with`, call `close` at the end.
     """
 
     def __init__(
@@ -33,24 +33,24 @@ class AsyncPolicyClient:
         expected: Card | None = None,
         connections: int = 16,
     ) -> None:
-        """Of `connections`, as many are opened as questions are asked at once; more wait."""
+        """Opens one connection per concurrent request, at most `connections`; further requests wait."""
         self._remote = Remote(url, api_key, expected)
         self._timeout_s = timeout_s
         self._pool = httpcore.AsyncConnectionPool(max_connections=connections, keepalive_expiry=None)
 
     @property
     def card(self) -> Card:
-        """Of what drives; once connected."""
+        """The served policy's card, once connected."""
         return self._connected.card
 
     @property
     def version(self) -> str:
-        """Semantic version of the policy that gave the latest answer."""
+        """Semantic version of the policy behind the latest response."""
         return self._connected.version
 
     @property
     def digest(self) -> str:
-        """Of the policy that gave the latest answer."""
+        """Digest of the policy behind the latest response."""
         return self._connected.digest
 
     @property
@@ -84,7 +84,7 @@ class AsyncPolicyClient:
         return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
 
     async def connect(self) -> None:
-        """Learns what drives there, if that is not known yet; raises as `PolicyClient` does when it is made."""
+        """Fetches the served policy's card, unless it is known; raises as the constructor of `PolicyClient`."""
         if not self._remote.is_connected:
             await self._learn()
 
@@ -103,11 +103,11 @@ class AsyncPolicyClient:
         try:
             async with asyncio.timeout(left):
                 return await self._try(method, self._remote.url + path, headers, body)
-        except FAILED as error:  # with TimeoutError
+        except FAILED as error:  # including TimeoutError
             raise failure(self._remote.url, error, budget_ends) from error
 
     async def _try(self, method: str, url: str, headers: Headers, body: bytes | None) -> httpcore.Response:
-        while True:  # each turn finds another kept connection ended, or opens one
+        while True:  # each iteration finds another kept-alive connection closed, or opens one
             attempt = Attempt()
             try:
                 return await self._pool.request(

@@ -1,4 +1,4 @@
-"""One question of a client: when its time is over, and whether it may be asked again."""
+"""One attempt at a client's request: its deadline, and whether the request may be sent again."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ LOST = (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError)
 
 
 class OverBudget(Exception):  # noqa: N818
-    """There is no time left to wait for an answer."""
+    """No time is left to wait for a response."""
 
 
 class Attempt:
-    """What is known of one try; httpcore tells it what happens (its extension `trace`)."""
+    """The progress of one attempt, which httpcore reports through its extension `trace`."""
 
     def __init__(self) -> None:
         self._opened = self._answered = False
 
     def hear(self, event: str, info: dict[str, Any]) -> None:
-        """Takes one event."""
+        """Records one event."""
         self._opened = self._opened or event == "connection.connect_tcp.started"
         self._answered = self._answered or event == "http11.receive_response_headers.complete"
 
     async def hear_async(self, event: str, info: dict[str, Any]) -> None:
-        """Takes one event."""
+        """Records one event."""
         self.hear(event, info)
 
     def may_repeat(self, error: Exception) -> bool:
-        """Whether the question never got anywhere: the server had ended a connection that was kept for the next."""
+        """Whether the request was lost because the server had already closed the kept-alive connection."""
         return isinstance(error, LOST) and not self._opened and not self._answered
 
 
 def failure(url: str, error: Exception, budget_ends: float | None) -> Exception:
-    """What a failed try is for the caller: too late, or no answer."""
+    """The caller's error for a failed attempt: over budget, or unreachable."""
     late = isinstance(error, httpcore.TimeoutException | TimeoutError)
     if late and budget_ends is not None and time.monotonic() >= budget_ends - 1e-3:
         return OverBudget()
@@ -46,10 +46,10 @@ def failure(url: str, error: Exception, budget_ends: float | None) -> Exception:
 
 
 class TimedBackend(httpcore.NetworkBackend):
-    """Sockets on which a whole call ends in time, and not only each of its steps.
+    """Sockets with one deadline for a whole call, not one for each of its steps.
 
     Attributes:
-        ends: when the call's time is over, by `time.monotonic`.
+        ends: the call's deadline, by `time.monotonic`.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class TimedBackend(httpcore.NetworkBackend):
         self._sockets = httpcore.SyncBackend()
 
     def left(self) -> float:
-        """Seconds; raises httpcore.ReadTimeout when there are none."""
+        """Seconds until the deadline; raises httpcore.ReadTimeout when it has passed."""
         left = self.ends - time.monotonic()
         if left <= 0:
             raise httpcore.ReadTimeout("timed out")
@@ -76,23 +76,23 @@ class TimedStream(httpcore.NetworkStream):
         self._backend, self._stream = backend, stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Some bytes, as soon as there are any."""
+        """Returns bytes as soon as any are there."""
         return self._stream.read(max_bytes, self._backend.left())
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """All bytes, in parts: each has what is left of the time."""
+        """Writes all bytes in chunks, each within the time that is left."""
         for start in range(0, len(buffer), 65536):
             self._stream.write(buffer[start : start + 65536], self._backend.left())
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the connection."""
         self._stream.close()
 
     def start_tls(self, *arguments: Any, **options: Any) -> httpcore.NetworkStream:
-        """Goes on encrypted."""
+        """Switches the connection to TLS."""
         options = {**options, "timeout": self._backend.left()}
         return TimedStream(self._backend, self._stream.start_tls(*arguments[:2], **options))
 
     def get_extra_info(self, info: str) -> Any:
-        """What the socket knows of itself."""
+        """Passes on the socket's information."""
         return self._stream.get_extra_info(info)

@@ -1,4 +1,4 @@
-"""A remote policy with the local engine's call: PolicyClient(url).act(observations)."""
+"""A remote policy, called like the local engine: PolicyClient(url).act(observations)."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ TIMEOUT_S = 10.0
 class PolicyClient:
     """Talks to one policy server over one kept-alive connection. Not safe to share between threads.
 
-    When another policy has taken over there, its card is asked for; one that observes or acts otherwise is an error.
+    When the server starts to serve another policy, its card is fetched; a different contract is an error.
     """
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S, api_key: str = "", expected: Card | None = None) -> None:
-        """Connects, and asks what drives.
+        """Connects, and fetches the served policy's card.
 
         Args:
             url: such as `http://127.0.0.1:8080`.
-            timeout_s: for a whole call, where its budget is not less.
+            timeout_s: limit of a whole call, unless its budget is shorter.
             api_key: the server's POLICY_API_KEY.
-            expected: the card whose contract the caller was built for; None for what drives there now.
+            expected: the card whose contract the caller was built for; None for that of the policy served now.
 
         Raises:
             UnreachableError: no server answers there.
             ServerError: it is no policy server, or not ready; the text says why.
-            ContractError: what drives there observes or acts otherwise than expected.
+            ContractError: the served policy observes or acts differently than expected.
         """
         self._remote = Remote(url, api_key, expected)
         self._timeout_s = timeout_s
@@ -50,17 +50,17 @@ class PolicyClient:
 
     @property
     def card(self) -> Card:
-        """Of what drives; observations are checked against it here."""
+        """The served policy's card, against which the client checks observations."""
         return self._remote.card
 
     @property
     def version(self) -> str:
-        """Semantic version of the policy that gave the latest answer."""
+        """Semantic version of the policy behind the latest response."""
         return self._remote.version
 
     @property
     def digest(self) -> str:
-        """Of the policy that gave the latest answer."""
+        """Digest of the policy behind the latest response."""
         return self._remote.digest
 
     def act(
@@ -70,20 +70,20 @@ class PolicyClient:
         seed: int | None = None,
         budget_ms: float | None = None,
     ) -> Actions:
-        """Asks the server; arguments and result as `Engine.act`.
+        """Requests actions from the server; arguments and result as `Engine.act`.
 
         Args:
             observations: see `as_arrays`.
-            deterministic: the head's mode; otherwise one sample a row.
+            deterministic: the head's mode; otherwise one sample per row.
             seed: of the sample.
-            budget_ms: how long the answer is worth waiting for; after that the card's fallback is returned, with
-                `fallback` set.
+            budget_ms: how long to wait for a response, milliseconds; after that the card's fallback is returned,
+                with `fallback` set.
 
         Raises:
-            SpecError: an observation does not fit the spec, or the budget is none; found here, nothing is sent.
+            SpecError: an observation does not fit the spec, or the budget is invalid; nothing is sent.
             ServerError: the server refused or failed; `code` is its error code.
-            ContractError: another policy has taken over that observes or acts otherwise.
-            UnreachableError: no answer, before the budget was over.
+            ContractError: the server now serves another policy that observes or acts differently.
+            UnreachableError: the server did not answer, and the budget was not over.
         """
         began = time.monotonic()
         arrays = collect(self.card.observation_spec, observations)

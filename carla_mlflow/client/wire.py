@@ -1,6 +1,6 @@
-"""What a remote policy and its client say to each other, without saying how: requests and answers as bytes.
+"""A client's requests and a policy server's responses as bytes, independent of how these are sent and received.
 
-The wire format is the Open Inference Protocol with binary tensors: the same bits there and back, images too.
+The wire format is the Open Inference Protocol with binary tensors, which keep every bit, those of images too.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _JSON_BYTES = b"inference-header-content-length"
 
 
 class Remote:
-    """A policy server, as far as it is known: where it is, and what drives there.
+    """What a client knows of a policy server: its address, and which policy it serves.
 
     Attributes:
         url: without a slash at its end.
-        card: of the policy that drives, or that drove when the server was asked last.
-        version: semantic version of the policy that gave the latest answer.
+        card: of the policy that was served when the server was last asked for its metadata.
+        version: semantic version of the policy behind the latest response.
         digest: likewise.
     """
 
@@ -43,7 +43,7 @@ class Remote:
         try:
             parts = urllib.parse.urlsplit(url)
             usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # a port that is no number
+        except ValueError:  # a port that is not a number
             usable = False
         if not usable:
             raise ServerError(f"{url}: expected a URL such as http://127.0.0.1:8080")
@@ -54,11 +54,11 @@ class Remote:
             self.headers.append((b"Authorization", f"Bearer {api_key}".encode()))
 
     def learn(self, status: int, body: bytes) -> None:
-        """Takes the answer to GET /metadata.
+        """Reads the response to GET /metadata.
 
         Raises:
-            ServerError: it is none, or the server is not ready; the text says why.
-            ContractError: what drives there observes or acts otherwise than expected.
+            ServerError: it is not a policy server's response, or the server is not ready; the text says why.
+            ContractError: the served policy observes or acts differently than expected.
         """
         document = self.document(status, body, "/metadata")
         try:
@@ -79,16 +79,16 @@ class Remote:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a server said what drives there."""
+        """Whether the server has said which policy it serves."""
         return hasattr(self, "card")
 
     @property
     def is_known(self) -> bool:
-        """Whether `card` is of the policy that gave the latest answer."""
+        """Whether `card` is of the policy behind the latest response."""
         return self.digest == self._card_digest
 
     def document(self, status: int, body: bytes, path: str) -> Any:
-        """A JSON answer; raises ServerError when it is an error or no JSON."""
+        """The JSON of a response; raises ServerError when it is an error or not JSON."""
         try:
             document = msgspec.json.decode(body)
         except msgspec.DecodeError as error:
@@ -97,7 +97,7 @@ class Remote:
             return document
         found = document if isinstance(document, dict) else {}
         inner = found.get("error")
-        if isinstance(inner, dict):  # our own shape; the protocol's has both side by side
+        if isinstance(inner, dict):  # our own format; the protocol's has text and code side by side
             where = f" ({inner['field']})" if inner.get("field") else ""
             raise ServerError(f"{self.url}{path}: {inner.get('message', f'status {status}')}{where}", inner.get("code"))
         raise ServerError(f"{self.url}{path}: {inner or f'status {status}'}", found.get("code"))
@@ -105,7 +105,7 @@ class Remote:
     def request(
         self, arrays: Mapping[str, NDArray[Any]], deterministic: bool, seed: int | None, budget_ms: float | None
     ) -> tuple[Headers, bytes]:
-        """Headers and body that ask for actions."""
+        """Headers and body of a request for actions."""
         if budget_ms is not None and not 0 <= budget_ms < math.inf:
             raise SpecError("budget_ms", f"expected milliseconds, got {budget_ms}")
         inputs, tensors = [], []
@@ -125,7 +125,7 @@ class Remote:
         return [*self.headers, *framing], b"".join([head, *tensors])
 
     def actions(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, rows: int) -> Actions:
-        """Takes the answer to `request`; one that came too late is the fallback.
+        """Reads the response to `request`; if that says 504 (too late), returns the fallback.
 
         Raises:
             ServerError: the server refused or failed; `code` is its error code.
@@ -155,7 +155,7 @@ class Remote:
         return Actions(control, found["raw"], distribution, document["parameters"].get("seed"))
 
     def fallback(self, rows: int) -> Actions:
-        """What the card says that a car does when no answer comes in time."""
+        """The card's fallback: what a car does when no response comes in time."""
         action = self.card.action
         row = [action.fallback.throttle, action.fallback.brake, action.fallback.steer]
         control = np.tile(np.array(row, dtype=np.float32), (rows, 1))
@@ -163,7 +163,7 @@ class Remote:
 
 
 def _difference(expected: Card, found: Card) -> str:
-    """What of two contracts is not the same, in words."""
+    """How two contracts differ, in words."""
     before, after = (card.depended_on()["observation"] for card in (expected, found))
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if names:

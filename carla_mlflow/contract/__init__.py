@@ -1,1 +1,1 @@
-"""What a policy is told and what it answers: the card, its fields, the control and the arrays."""
+"""A policy's inputs and outputs: the card and its fields, observations, raw actions and control."""

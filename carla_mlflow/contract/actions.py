@@ -1,4 +1,4 @@
-"""What a policy answers, the same from the local engine and from a remote server."""
+"""A policy's actions, the same type from the local engine and from a remote server."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ Float32 = NDArray[np.float32]
 
 
 class Actions(msgspec.Struct, frozen=True, eq=False):
-    """What the policy does with a batch. (A msgspec struct: made in a tenth of a dataclass's time.)
+    """The actions for one batch. (A msgspec struct: creating one takes a tenth of a dataclass's time.)
 
     Attributes:
         control: throttle, brake, steer; float32 (B, 3).
-        raw: what the head gave, in the card's order; float32 (B, A).
+        raw: the head's raw actions, in the card's order; float32 (B, A).
         distribution: the head's parameters by name, each float32 (B, A), or (B, K) for logits.
-        seed: what a sampled batch was drawn with; None in deterministic mode.
-        check_ms: time to take and check the observations, milliseconds.
-        inference_ms: time in the graph.
-        control_ms: time to check, sample and turn into control what the graph gave.
-        fallback: whether these are the card's fallback, since no answer came in time; `raw` then has no rows.
+        seed: the seed of a sampled batch; None in deterministic mode.
+        check_ms: time to read and check the observations, milliseconds.
+        inference_ms: time in the graph, milliseconds.
+        control_ms: time to check the graph's outputs, sample, and convert to control, milliseconds.
+        fallback: whether these are the card's fallback because no response came in time; `raw` then has no rows.
     """
 
     control: Float32

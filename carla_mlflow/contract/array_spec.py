@@ -1,4 +1,4 @@
-"""One named array of an observation: what it must hold, and examples of it."""
+"""One named array of an observation: its type, shape and bounds, the check of values, and example values."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Bound = float | tuple[float | None, ...] | None
 Array = NDArray[Any]
 
 MAX_DIMENSIONS, MAX_ELEMENTS = 8, 1 << 24
-"""Of one array: far more than a car's sensors give, and little enough that no card alone can exhaust memory."""
+"""Limits of one array: far more than a car's sensors give, yet no card alone can exhaust memory with them."""
 
 LARGEST = float(np.finfo(np.float32).max)
 UNSEEN = 10.0
-"""Examples of an element without bounds, of which nobody said what was seen, reach from -UNSEEN to UNSEEN."""
+"""Example values of an element that has neither bounds nor `seen` lie between -UNSEEN and UNSEEN."""
 
 EDGE = 0.005
-"""Of the bounds' width, at either end: what lies there a policy was hardly trained on."""
+"""The fraction of the bounds' width, at either end, in which a policy was hardly trained."""
 
 SMALLEST_DECADE, USUAL_DECADE = -3.0, 4.0
-"""log10 of magnitudes: `decades` draws half of its rows between these, half up to the bound."""
+"""log10 of magnitudes: half of the rows that `decades` draws lie between these, half reach up to the bound."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -40,12 +40,12 @@ class ArraySpec:
         name: an identifier.
         dtype: float32, or uint8 for images (channels first).
         shape: () for a scalar.
-        low: smallest value: one for all elements, or one an element of the last axis; None, for all or for an
-            element, is no bound.
-        high: largest value, likewise. Bounds are rounded to `dtype` before anything is compared with them.
+        low: smallest value: one for all elements, or one per element of the last axis; None, for all or for one
+            element, means no bound.
+        high: largest value, likewise. Bounds are rounded to `dtype` before values are compared with them.
         unit: such as "m/s", "rad", or "1" for a ratio.
-        seen: what training saw, from a smallest to a largest value, each one number or one an element of the last axis;
-            None when nobody knows.
+        seen: smallest and largest value in training, each one number or one per element of the last axis; None when
+            unknown.
 
     Raises:
         CardError: when these contradict each other.
@@ -95,19 +95,19 @@ class ArraySpec:
 
     @cached_property
     def seen_lows(self) -> Array:
-        """Smallest values that training saw, as `lows`; the bounds where nobody knows."""
+        """Smallest values in training, shaped as `lows`; the bounds when unknown."""
         return self.lows if self.seen is None else self._bound(self.seen[0], smallest=True)
 
     @cached_property
     def seen_highs(self) -> Array:
-        """Largest values that training saw, as `highs`; the bounds where nobody knows."""
+        """Largest values in training, shaped as `highs`; the bounds when unknown."""
         return self.highs if self.seen is None else self._bound(self.seen[1], smallest=False)
 
     @cached_property
     def is_open(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which elements have no smallest and which no largest value, each broadcastable to `shape`.
+        """Which elements have no lower and which no upper bound, each broadcastable to `shape`.
 
-        The largest float32 is none either: it is how spaces and older cards write that there is no bound.
+        The largest float32 counts as no bound too: spaces and older cards write it where there is none.
         """
         if self.dtype == "uint8":
             return np.zeros((), bool), np.zeros((), bool)
@@ -115,14 +115,14 @@ class ArraySpec:
 
     @cached_property
     def is_full(self) -> bool:
-        """Whether every value of `dtype` lies within the bounds, as with an image's bytes: nothing is left to check."""
+        """Whether the bounds allow every value of `dtype`, as for an image's bytes, so that no check is needed."""
         return self.dtype == "uint8" and bool(self.lows.max() == 0 and self.highs.min() == 255)
 
     @cached_property
     def usual(self) -> tuple[Array, Array]:
-        """From where to where values are no news to the policy, float64, each broadcastable to `shape`.
+        """Smallest and largest value that the policy is used to, float64, each broadcastable to `shape`.
 
-        What training saw; where nobody knows that, the inner part of the bounds, and any value where there are none.
+        This is the range in training; when unknown, the bounds less EDGE at either end; without bounds, any value.
         """
         if self.seen is not None:
             return self.seen_lows.astype(np.float64), self.seen_highs.astype(np.float64)
@@ -133,7 +133,7 @@ class ArraySpec:
 
     @property
     def has_usual(self) -> bool:
-        """Whether `usual` leaves anything outside."""
+        """Whether any value lies outside `usual`."""
         return bool(np.isfinite(self.usual[0]).any())
 
     def _bound(self, bound: Bound, smallest: bool) -> Array:
@@ -166,7 +166,7 @@ class ArraySpec:
             raise SpecError(f"observations.{self.name}", f"expected {self.dtype}, got {batch.dtype}")
         if self.is_full:
             return
-        inside = (batch >= self.lows) & (batch <= self.highs)  # False for a NaN, which compares with nothing
+        inside = (batch >= self.lows) & (batch <= self.highs)  # False for a NaN
         if not inside.all():
             raise self._explain(batch, inside)
 
@@ -181,16 +181,16 @@ class ArraySpec:
         return SpecError(field, f"{value:.6g} is outside [{low:.6g}, {high:.6g}] {self.unit}")
 
     def generate_value(self) -> Array:
-        """One conforming example without the batch axis: the middle of the bounds, or 0 where there is none."""
+        """One valid example without the batch axis: the middle of the bounds, or 0 for an element without bounds."""
         open_low, open_high = self.is_open
         high = np.where(open_high, np.where(open_low, 0.0, self.lows), self.highs.astype(np.float64))
         low = np.where(open_low, np.minimum(high, 0.0), self.lows)
         return np.broadcast_to((low + high) / 2, self.shape).astype(self.dtype)
 
     def sample(self, rng: np.random.Generator, rows: int) -> Array:
-        """Uniform values inside the bounds, shape (rows, *shape); an open side reaches as far as training saw.
+        """Uniform values inside the bounds, shape (rows, *shape); an open side ends where the range in training does.
 
-        Where nobody knows that, 20 from the other side, or from -UNSEEN to UNSEEN.
+        When that is unknown, it ends 20 from the other bound; with both sides open, they end at -UNSEEN and UNSEEN.
         """
         if self.dtype == "uint8":
             return rng.integers(self.lows, self.highs, (rows, *self.shape), dtype=np.uint8, endpoint=True)
@@ -207,9 +207,10 @@ class ArraySpec:
         return np.asarray(np.clip(drawn, self.lows, self.highs))
 
     def decades(self, rng: np.random.Generator, rows: int) -> Array:
-        """Values of every magnitude that the bounds allow, each row of its own, shape (rows, *shape).
+        """Values of every magnitude that the bounds allow, one magnitude per row, shape (rows, *shape).
 
-        A network that saturates over the whole range is told apart near zero, one that turns odd far out, there.
+        Values near zero show differences in a network that saturates over most of the range; large ones show those
+        of a network that behaves differently only far out.
         """
         if self.dtype == "uint8":
             return self.sample(rng, rows)
@@ -221,7 +222,7 @@ class ArraySpec:
         return np.asarray(np.clip(drawn, low, high).astype(self.dtype))
 
     def _finite_range(self) -> tuple[Array, Array]:
-        # + 0.0 turns -0.0, below which numpy finds 0.0 to lie, into 0.0.
+        # + 0.0 turns -0.0 into 0.0: numpy's `uniform` refuses the range from 0.0 to -0.0.
         low, high = self.lows.astype(np.float64) + 0.0, self.highs.astype(np.float64) + 0.0
         open_low, open_high = self.is_open
         if self.seen is not None:

@@ -19,13 +19,13 @@ class Card(CardFields, frozen=True):
 
     @classmethod
     def load(cls, path: str | Path) -> Card:
-        """Reads and checks a card alone; `open_artifact` verifies the files that it lists too.
+        """Reads and checks only the card; `open_artifact` also verifies the files that it lists.
 
         Args:
             path: an artifact's folder, or its model_card.yaml.
 
         Raises:
-            CardError: there is none, or what is wrong with it, and where.
+            CardError: the card is missing or invalid; says what is wrong, and where.
         """
         path = Path(path)
         file = path / CARD_NAME if path.is_dir() else path
@@ -59,9 +59,9 @@ def dump_card(card: Card) -> bytes:
     """The card as the bytes of model_card.yaml, with `format` and `content` filled in.
 
     Raises:
-        CardError: the card contradicts itself; what can't be read is not written.
+        CardError: the card contradicts itself; a card that can't be read back is not written.
     """
-    card = msgspec.convert(card.to_dict(), Card)  # what a reader will see: 0 where a float belongs is 0.0
+    card = msgspec.convert(card.to_dict(), Card)  # as a reader will see it: 0 in a float field becomes 0.0
     card = msgspec.structs.replace(card, format=FORMAT if any(newer_keys(card)) else 1)
     card = msgspec.structs.replace(card, content=content_hash(card))
     text = yaml.safe_dump(card.to_dict(), sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
@@ -73,11 +73,11 @@ def parse_card(data: bytes) -> Card:
     """Reads and checks model_card.yaml.
 
     Raises:
-        CardError: what is wrong, where.
+        CardError: the card is invalid; says what is wrong, and where.
     """
     document = read_yaml(data)
     number = document.get("format") if isinstance(document, dict) else None
-    if isinstance(number, int) and number > FORMAT:  # before anything else: its fields may be others
+    if isinstance(number, int) and number > FORMAT:  # checked first, since a newer format may have other fields
         raise CardError(f"{CARD_NAME}: format {number} is newer than this reader's {FORMAT}; update carla-mlflow")
     card = read_section(document, Card)
     problems = find_problems(card)

@@ -1,4 +1,4 @@
-"""What a card may say: each rule, and its words where it is broken."""
+"""The rules for a card, each with the message for a card that breaks it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .heads import MEANS, PARAMETERS
 from .strict_yaml import CARD_NAME
 
 FORMAT = 2
-"""The newest that is read. A card that uses none of the keys that came with format 2 is written as format 1."""
+"""The newest format that is read. A card without any key that format 2 added is written as format 1."""
 
 
 _SEMVER = (
     r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
     r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?$"
 )
-"""Semantic Versioning 2.0.0 (semver.org), without build metadata, which has no place in an order."""
+"""Semantic Versioning 2.0.0 (semver.org), without build metadata, by which versions can't be ordered."""
 
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -78,14 +78,14 @@ def find_problems(card: CardFields) -> list[str]:
 
 
 def check_tolerance(parity: Parity) -> list[str]:
-    """What is wrong with how far a copy of the trained policy may differ, in words."""
+    """What is wrong with the tolerances, in words."""
     if 0 <= parity.atol <= MAX_TOLERANCE and 0 <= parity.rtol <= MAX_TOLERANCE:
         return []
     return [f"parity: atol and rtol must lie in [0, {MAX_TOLERANCE:g}]: beyond lies another policy"]
 
 
 def check_action(action: ActionCard) -> list[str]:
-    """What contradicts itself in an action section, in words."""
+    """What is wrong with an action section, in words."""
     found = []
     if action.head not in PARAMETERS:
         found.append(f"action.head {action.head!r}: expected one of {', '.join(PARAMETERS)}")
@@ -98,7 +98,7 @@ def check_action(action: ActionCard) -> list[str]:
     found += _check_head(action)
     for name, (low, high) in action.raw.items():
         with np.errstate(over="ignore"):
-            low32, high32 = np.float32(low), np.float32(high)  # what the policy's actions are held against
+            low32, high32 = np.float32(low), np.float32(high)  # the policy's actions are compared with these
         if not (np.isfinite(low32) and np.isfinite(high32) and low32 < high32):
             found.append(f"action.raw.{name}: expected finite bounds, low < high")
     controls = {"fallback": action.fallback} | {f"table[{i}]": c for i, c in enumerate(action.table or ())}

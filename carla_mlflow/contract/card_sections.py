@@ -18,22 +18,22 @@ from .specs import ObservationSpec
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
-    """A part of the card: unknown keys are refused, so that a typo never passes for a default.
+    """A part of the card. Unknown keys are refused, so that a misspelt key is not silently replaced by a default.
 
-    A key that came after format 1 has the default UNSET: where it is not set it is neither written, hashed nor
-    compared, so that older cards keep their bytes and hashes; see `newer_keys`.
+    A key added after format 1 has the default UNSET. While unset, it is neither written, hashed nor compared, so that
+    older cards keep their bytes and hashes; see `newer_keys`.
     """
 
 
 class Seen(_Section, frozen=True):
-    """From where to where values were in training: one number, or one an element of the last axis."""
+    """The smallest and largest value in training: one number, or one per element of the last axis."""
 
     low: float | list[float]
     high: float | list[float]
 
 
 class FieldCard(_Section, frozen=True):
-    """One observation; see ArraySpec. That a list of bounds may hold null, for an open element, came with format 2."""
+    """One observation; see ArraySpec. Since format 2 a list of bounds may hold null, for an element without a bound."""
 
     dtype: Literal["float32", "uint8"]
     shape: list[int]
@@ -78,7 +78,7 @@ class ActionCard(_Section, frozen=True):
         return bounds[:, 0].copy(), bounds[:, 1].copy()
 
     def outputs(self) -> dict[str, int]:
-        """What the graph returns, in order, with the width of each: `raw`, then the head's parameters."""
+        """The graph's outputs in order, name → width: `raw`, then the head's parameters."""
         width = len(self.raw)
         choices = len(self.table) if self.table is not None else width
         return {"raw": width} | {n: choices if n == "logits" else width for n in PARAMETERS[self.head]}
@@ -96,14 +96,14 @@ class FileCard(_Section, frozen=True, omit_defaults=True):
 
 
 class Preprocessing(_Section, frozen=True):
-    """Whether preprocessing is inside the graph, and the file that it was fitted as."""
+    """Whether preprocessing is inside the graph, and the file of the fitted preprocessor."""
 
     in_graph: bool
     source: str | None = None
 
 
 class Parity(_Section, frozen=True):
-    """What the trained policy did, and how far a copy may differ: |a - b| <= atol + rtol * |b|."""
+    """The file of the trained policy's answers, and how far a copy may differ: |a - b| <= atol + rtol * |b|."""
 
     file: str = "golden.npz"
     atol: float = 1.0e-6
@@ -154,7 +154,7 @@ class CardFields(_Section, frozen=True):
 
 
 def newer_keys(value: Any, place: str = "") -> Iterator[str]:
-    """The places in a card, or in a part of one, of what format 1 does not have."""
+    """The places in a card, or in a part of one, of keys and values that format 1 does not have."""
     if isinstance(value, msgspec.Struct):
         for field in msgspec.structs.fields(value):
             item = getattr(value, field.name)
@@ -176,7 +176,7 @@ def observation_spec(section: dict[str, FieldCard]) -> ObservationSpec:
 
 
 def _closed(bound: float | list[float | None] | None, sign: int) -> float | list[float] | None:
-    """A bound with float32's largest number for an open element, as cards of format 1 say it: the same contract."""
+    """A bound with float32's largest number for an open element, as format 1 writes it: the contract is the same."""
     if not isinstance(bound, list):
         return bound
     return [sign * LARGEST if value is None else value for value in bound]

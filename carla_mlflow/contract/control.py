@@ -1,7 +1,7 @@
-"""Raw action → what carla.VehicleControl takes: throttle and brake in [0, 1], steer in [-1, 1]; and the way back.
+"""Converts raw actions to carla.VehicleControl's values (throttle and brake in [0, 1], steer in [-1, 1]), and back.
 
-A raw value means a control by the card's `full_throttle`, `full_brake` and `full_right`: the raw values that mean
-throttle 1, brake 1 and steer 1. 0 means none of it, and between the two the control is their ratio.
+The card's `full_throttle`, `full_brake` and `full_right` are the raw values that mean throttle 1, brake 1 and steer 1.
+A raw 0 means control 0; in between, the control is the raw value divided by that full value.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ RAW_NAMES = {
 FULL_KEYS = ("full_throttle", "full_brake", "full_right")
 """The card's keys for the raw values that mean throttle 1, brake 1, steer 1, in the order of CONTROL_NAMES."""
 _FROM = {"acceleration_steer": ("acceleration", "acceleration", "steer"), "throttle_brake_steer": CONTROL_NAMES}
-"""The raw dimension that each of CONTROL_NAMES is made of."""
+"""The raw dimension from which each of CONTROL_NAMES is computed."""
 _DEFAULTS = {"acceleration_steer": (1.0, -1.0, 1.0), "throttle_brake_steer": (1.0, 1.0, 1.0)}
-"""What FULL_KEYS are where the card does not say."""
+"""The values of FULL_KEYS that the card leaves unset."""
 USUAL_BOUNDS = {"acceleration": (-1.0, 1.0), "throttle": (0.0, 1.0), "brake": (0.0, 1.0), "steer": (-1.0, 1.0)}
-"""Of raw dimensions; the defaults of FULL_KEYS fit these."""
+"""The usual bounds of raw dimensions, which the defaults of FULL_KEYS fit."""
 
 
 def controller(action: ActionCard) -> Callable[[Array], Array]:
-    """What turns the raw actions of a policy into throttle, brake and steer.
+    """Makes the function that turns a policy's raw actions into throttle, brake and steer.
 
     Args:
         action: the card's section. `acceleration_steer`: an acceleration towards `full_throttle` is throttle, one
-            towards `full_brake` is brake. `throttle_brake_steer`: each by its own. `table`: the row of `action.table`
-            that `choice` names.
+            towards `full_brake` is brake. `throttle_brake_steer`: each from its own raw value. `table`: the row of
+            `action.table` whose index is `choice`.
 
     Returns:
         A function of finite float32 (B, A) that gives float32 (B, 3), inside [0, 1] × [0, 1] × [-1, 1].
@@ -64,7 +64,7 @@ def controller(action: ActionCard) -> Callable[[Array], Array]:
         control = raw.T.take(columns, axis=0)  # dimension first: numpy's loops then run along the rows
         np.maximum(control, low, out=control)  # before the division, which then can't overflow
         np.minimum(control, high, out=control)
-        control /= full  # not times 1 / full, which rounds twice; by ±1 it changes no bit
+        control /= full  # not times 1 / full, which rounds twice; dividing by ±1 is exact
         control += ZERO  # turns -0.0, which JSON would show, into 0.0
         return control.T
 
@@ -72,15 +72,15 @@ def controller(action: ActionCard) -> Callable[[Array], Array]:
 
 
 def inverse_controller(action: ActionCard) -> Callable[[Array], Array]:
-    """What turns throttle, brake and steer into the raw action that means them: what an environment takes.
+    """Makes the function that turns throttle, brake and steer into the raw action that an environment takes.
 
     Args:
-        action: the card's section. `acceleration_steer`: of two pedals at once the accelerations are added.
-            `table`: the choice whose row is nearest, of equally near ones the first.
+        action: the card's section. `acceleration_steer`: the accelerations of throttle and brake are added.
+            `table`: the choice with the nearest row, the first of equally near ones.
 
     Returns:
-        A function of float32 (B, 3), inside [0, 1] × [0, 1] × [-1, 1], that gives float32 (B, A) inside the raw
-        bounds: where what means a control lies outside them, the nearest that does not.
+        A function of float32 (B, 3), inside [0, 1] × [0, 1] × [-1, 1], that gives float32 (B, A), clipped to the raw
+        bounds.
     """
     if action.table is not None:
         table = _table(action)
@@ -104,7 +104,7 @@ def inverse_controller(action: ActionCard) -> Callable[[Array], Array]:
 
 
 def unstated_scales(action: ActionCard) -> list[str]:
-    """What the card does not say of its raw actions' meaning although their bounds are not the usual, in words."""
+    """The raw dimensions with unusual bounds for which the card leaves a key of FULL_KEYS unset, in words."""
     if action.control not in _FROM:
         return []
     found = []
@@ -129,7 +129,7 @@ def scale_words(action: ActionCard, name: str) -> str:
 
 
 def scale_problems(action: ActionCard) -> Iterator[str]:
-    """What can't be meant in FULL_KEYS, in words."""
+    """What is wrong with the card's FULL_KEYS, in words."""
     said = {key: value for key in FULL_KEYS if not isinstance(value := getattr(action, key), UnsetType)}
     if action.control not in _FROM:
         yield from (f"action.{key}: control: {action.control} has no raw value to scale" for key in said)
@@ -154,7 +154,7 @@ def scale_problems(action: ActionCard) -> Iterator[str]:
 
 
 def without_defaults(action: ActionCard) -> dict[str, float | UnsetType]:
-    """FULL_KEYS as the card should have them: unset where they are the defaults of the usual bounds anyway."""
+    """FULL_KEYS for a card: unset where the bounds are the usual ones and the value is the default."""
     said = {key: getattr(action, key) for key in FULL_KEYS}
     if action.control in _FROM:
         rows = zip(FULL_KEYS, _FROM[action.control], _DEFAULTS[action.control], strict=True)

@@ -1,7 +1,7 @@
-"""Heads: what the graph returns, and what it means: distribution parameters → the mode, or a seeded sample.
+"""Heads: what the graph returns, and how its distribution parameters become the mode or a seeded sample.
 
-The exported graph holds the mode itself (see `training_export.graphs.graph`); `mode` here is the same formula in numpy,
-which the graph is held against. Samples are drawn here, at serving.
+The exported graph computes the mode itself (see `training_export.graphs.graph`); `mode` here is the same formula in
+numpy, with which the graph is compared. Samples are drawn here, while serving.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "beta": ("alpha", "beta"),
     "categorical": ("logits",),
 }
-"""For each head, what the graph returns after `raw`, in order: each (B, A), but logits (B, K) for K choices.
+"""For each head, what the graph returns after `raw`, in order: each (B, A), except logits, (B, K) for K choices.
 
-`squashed_gaussian`: mean and std before tanh. `beta`: on the unit interval, stretched to the raw bounds.
+`squashed_gaussian`: mean and std before tanh. `beta`: on the unit interval, which is then scaled to the raw bounds.
 """
 
 POSITIVE = ("std", "alpha", "beta")
@@ -56,9 +56,9 @@ def _beta_mode(alpha: Array, beta: Array, wanted: str) -> Array:
     mean = alpha / (alpha + beta)
     if wanted == "mean":
         return mean
-    # Not alpha + beta - 2: near 1, where both are a few roundings above it, their sum has already lost these.
+    # Not alpha + beta - 2: when both are barely above 1, rounding their sum loses the small difference.
     peak = (alpha - 1) / np.maximum((alpha - 1) + (beta - 1), np.finfo(np.float32).tiny)
-    # Roach's four cases (Zhang et al., ICCV 2021): one peak inside, all at an end, or two ends and so the mean.
+    # Roach's four cases (Zhang et al., ICCV 2021): a peak inside, at the low or the high end, or at both: the mean.
     cases = [(alpha > 1) & (beta > 1), (alpha <= 1) & (beta > 1), (alpha > 1) & (beta <= 1)]
     return np.select(cases, [peak, np.zeros_like(mean), np.ones_like(mean)], mean)
 
@@ -74,14 +74,14 @@ def _clip(values: Array, low: Array, high: Array) -> Array:
 def sample(
     head: str, parameters: Mapping[str, Array], low: Array, high: Array, generators: Iterator[np.random.Generator]
 ) -> Array:
-    """Draws one raw action a row.
+    """Draws one raw action per row.
 
     Args:
         head: a key of PARAMETERS other than `deterministic`, which has nothing to draw from.
         parameters: what the graph returned, as PARAMETERS names them.
         low: smallest raw action, (A,).
         high: largest raw action, (A,).
-        generators: one a row.
+        generators: one per row.
 
     Returns:
         float32 (B, A) inside [low, high]. A gaussian is clipped to the bounds, as Stable-Baselines3's `predict` does.

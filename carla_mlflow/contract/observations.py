@@ -1,6 +1,6 @@
-"""What callers hand in → arrays by the spec: dicts of arrays, DataFrames, lists of dicts.
+"""Converts the observations that callers pass (dicts of arrays, DataFrames, lists of dicts) to arrays by the spec.
 
-Nothing is guessed: a number stays that number or is refused; strings, booleans and None are never numbers.
+Nothing is guessed: a number that the dtype can't hold is refused; strings, booleans and None are never numbers.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def as_arrays(specs: ObservationSpec, observations: Any) -> Arrays:
-    """Turns observations into arrays, in the order of the specs; bounds are for `specs.validate` or the engine.
+    """Turns observations into arrays, in the order of the specs; `specs.validate` or the engine checks bounds later.
 
     Args:
         specs: of the policy.
-        observations: a mapping of arrays with the batch axis first, a pandas DataFrame with a column a name,
-            or a sequence of mappings, one a row.
+        observations: a mapping of arrays with the batch axis first, a pandas DataFrame with one column per name,
+            or a sequence of mappings, one per row.
 
     Returns:
         Contiguous arrays of the specs' dtypes, each (B, *shape).
@@ -50,7 +50,7 @@ def collect(specs: ObservationSpec, observations: Any) -> Arrays:
 
 
 def from_rows(specs: ObservationSpec, rows: Sequence[Any]) -> Arrays:
-    """Rows of named values → arrays by the specs; types and shapes are checked here, bounds by `specs.validate`."""
+    """Turns rows of named values into arrays; checks types and shapes, but not bounds (see `specs.validate`)."""
     for index, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise SpecError(f"observations[{index}]", f"expected an object, got {_json_type(row)}")
@@ -70,7 +70,7 @@ def _from_columns(specs: ObservationSpec, columns: Mapping[str, list[Any]]) -> A
 
 
 def _check_value(value: Any, shape: tuple[int, ...], field: str, dtype: str) -> None:
-    """Walks one value of one row; raises SpecError at the first element that is not what the spec says."""
+    """Checks one value of one row; raises SpecError at the first element that does not fit the spec."""
     if isinstance(value, np.ma.MaskedArray):
         raise SpecError(field, "is a masked array: fill in or leave out what is masked")
     if isinstance(value, np.ndarray):
@@ -110,7 +110,7 @@ def _convert(spec: ArraySpec, value: Any) -> NDArray[Any]:
 
 
 def cast(spec: ArraySpec, values: NDArray[Any]) -> NDArray[Any]:
-    """To the spec's dtype. What float32 can't hold becomes an infinity, which validation refuses."""
+    """Casts to the spec's dtype. A number too large for float32 becomes an infinity, which validation refuses."""
     if spec.dtype == "uint8":
         bad = ~((values >= 0) & (values <= 255) & (values == np.rint(values)))  # also true for a NaN
         if bad.any():
@@ -123,7 +123,7 @@ def cast(spec: ArraySpec, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _json_type(value: Any) -> str:
-    """Names a value's type in JSON's words, never the value itself."""
+    """The name of a value's type in JSON; errors never quote the value itself."""
     for kinds, name in (
         ((bool, np.bool_), "a boolean"),
         ((int, float, np.number), "a number"),

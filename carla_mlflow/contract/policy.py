@@ -1,4 +1,4 @@
-"""What acts, wherever it runs: the engine in this process, its result cache, or a client of a server."""
+"""The interface of everything that acts: the engine in this process, its result cache, or a client of a server."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from .card import Card
 
 
 class Policy(Protocol):
-    """A policy that is asked and answers. `Engine`, `ResultCache` and `PolicyClient` are ones."""
+    """Turns observations into actions: `Engine`, `ResultCache` and `PolicyClient` do."""
 
     @property
     def card(self) -> Card:
-        """Of the policy."""
+        """The policy's card."""
 
     @property
     def digest(self) -> str:
-        """Of its artifact: `sha256:` and 64 hex digits."""
+        """The artifact's digest: `sha256:` and 64 hex digits."""
 
     def act(self, observations: Any, deterministic: bool = True, seed: int | None = None) -> Actions:
-        """Decides. Arguments, result and errors as those of `Engine.act`."""
+        """Computes actions; arguments, result and errors as `Engine.act`."""
 
 
 class AsyncPolicy(Protocol):
-    """The same for asyncio. `AsyncPolicyClient` is one."""
+    """`Policy` for asyncio: `AsyncPolicyClient` is one."""
 
     @property
     def card(self) -> Card:
-        """Of the policy."""
+        """The policy's card."""
 
     @property
     def digest(self) -> str:
-        """Of its artifact: `sha256:` and 64 hex digits."""
+        """The artifact's digest: `sha256:` and 64 hex digits."""
 
     async def act(self, observations: Any, deterministic: bool = True, seed: int | None = None) -> Actions:
-        """Decides. Arguments, result and errors as those of `Engine.act`."""
+        """Computes actions; arguments, result and errors as `Engine.act`."""

@@ -1,4 +1,4 @@
-"""What a driving policy sees, described before any array exists.
+"""The specs of a policy's observations: names, types, shapes and bounds.
 
 The MLflow signature, the request checks of `serve`, the warm-up batch and the shapes of the exported graph
 all derive from the specs here; there is no second schema.
@@ -15,7 +15,7 @@ from ..errors import SpecError
 from .array_spec import Array, ArraySpec
 
 LARGE = 4096
-"""Elements of an array, from which on a batch of rows is no faster than one after the other on a CPU."""
+"""Elements: on a CPU, an array of at least this many is processed no faster in a batch than row by row."""
 
 
 class ObservationSpec(tuple[ArraySpec, ...]):
@@ -34,7 +34,7 @@ class ObservationSpec(tuple[ArraySpec, ...]):
 
     @property
     def is_large(self) -> bool:
-        """Whether a row is so large that its forward is no cheaper among others."""
+        """Whether a row is so large that a batch makes its forward pass no cheaper."""
         return any(int(np.prod(spec.shape, dtype=np.int64)) >= LARGE for spec in self)
 
     def validate(self, observations: Mapping[str, Array]) -> int:
@@ -49,7 +49,7 @@ class ObservationSpec(tuple[ArraySpec, ...]):
         return count
 
     def count(self, observations: Mapping[str, Array]) -> int:
-        """The number of rows of a batch of named arrays, whose values are not looked at; raises as `validate`."""
+        """The number of rows of a batch of named arrays, without a check of values; raises as `validate`."""
         check_names(self.names, observations.keys(), "observations")
         rows = {name: len(array) if np.ndim(array) else 0 for name, array in observations.items()}
         if len(set(rows.values())) > 1:
@@ -62,7 +62,7 @@ class ObservationSpec(tuple[ArraySpec, ...]):
         return count
 
     def example(self, rows: int = 1) -> dict[str, Array]:
-        """A conforming batch for warm-up and documentation, shape (rows, *shape) each."""
+        """A valid batch for warm-up and documentation, each array of shape (rows, *shape)."""
         return {spec.name: np.repeat(spec.generate_value()[None], rows, axis=0) for spec in self}
 
 

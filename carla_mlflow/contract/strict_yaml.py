@@ -1,4 +1,4 @@
-"""YAML that is read strictly: bounded in size and depth, without aliases, no key twice."""
+"""Strict YAML: bounded in size and depth, without aliases or duplicate keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ S = TypeVar("S")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """libyaml's safe loader where it is there (a card is read at every start), without duplicate keys."""
+    """A safe loader that refuses duplicate keys: libyaml's if installed, since a card is read at every start."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = Counter(key.value for key, _ in node.value if isinstance(key.value, str))
@@ -31,7 +31,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def read_yaml(data: bytes, where: str = CARD_NAME) -> Any:
-    """YAML bytes → plain values; CardError when they are none, or a key is there twice. `where` names the file."""
+    """Reads YAML as plain values; raises CardError for invalid YAML or a duplicate key. `where` names the file."""
     try:
         _check_events(data, where)
         return yaml.load(data, Loader=_Loader)
@@ -40,7 +40,7 @@ def read_yaml(data: bytes, where: str = CARD_NAME) -> Any:
 
 
 def _check_events(data: bytes, where: str) -> None:
-    """Before anything is built: no size, depth or alias that would grow beyond what a card can be."""
+    """Refuses a document that is too large or too deep, or has aliases, before any value is built."""
     if len(data) > MAX_BYTES:
         raise CardError(f"{where}: larger than {MAX_BYTES >> 20} MiB")
     depth = 0
@@ -51,7 +51,7 @@ def _check_events(data: bytes, where: str) -> None:
 
 
 def read_section(document: Any, section: type[S], where: str = CARD_NAME) -> S:
-    """Plain values → a card or a part of one; CardError names the place of what does not fit."""
+    """Turns plain values into a card or a part of one; CardError names the place that does not fit."""
     try:
         return msgspec.convert(document, section)
     except (msgspec.ValidationError, TypeError) as error:

@@ -1,9 +1,9 @@
 """This package's own code, as it travels inside an MLflow model.
 
 MLflow puts a model's code folder on sys.path, and Python imports a package name once: of two models that both
-carry a `carla_mlflow`, the second would run the first one's code. So the copy gets a name of its own, made of
-the hash of its contents: the same code is shared, other code is another package. That works because this
-package imports itself by relative imports only (a test holds that).
+carry a `carla_mlflow`, the second would run the first one's code. So the copy's name contains the hash of its
+contents: equal code is shared, different code is a different package. That works because this package imports
+itself by relative imports only (a test checks that).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def bundle_code(folder: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def importable(package: Path) -> Iterator[None]:
-    """Lets a bundled package be imported for a while, and forgets it afterwards: its folder may go away."""
+    """Makes a bundled package importable inside the block, and unloads it afterwards: its folder may be removed."""
     sys.path.insert(0, str(package.parent))
     try:
         yield

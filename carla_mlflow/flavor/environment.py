@@ -1,4 +1,4 @@
-"""What MLflow reads from the environment, set before it is imported."""
+"""Environment variables that MLflow reads, set before it is imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..escaping import one_line
 
 
 def secrets_of_files() -> dict[str, str]:
-    """MLflow's user and password from the files that MLFLOW_TRACKING_…_FILE name: how containers are given secrets.
+    """MLflow's user, password and token from the files that MLFLOW_TRACKING_…_FILE name, as containers get secrets.
 
     Raises:
         RegistryError: such a file can't be read.
@@ -31,7 +31,7 @@ def secrets_of_files() -> dict[str, str]:
 
 
 def prepare_mlflow() -> None:
-    """Before MLflow is imported: no notices about databases, and no waiting for minutes."""
+    """Silences MLflow's database notices and shortens its waiting from minutes; call it before MLflow is imported."""
     # MLflow's own defaults are 7 retries of 120 s each.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")

@@ -34,7 +34,7 @@ _PREPROCESSOR_REQUIREMENTS = ("scikit-learn", "skops")
 
 
 def requirements_of(artifact: Artifact) -> list[str]:
-    """What the model needs, pinned to what is installed here. Given outright: MLflow's guess takes 6 to 13 s."""
+    """The model's requirements, pinned to the versions installed here; MLflow would take 6 to 13 s to infer them."""
     names = (*_REQUIREMENTS, *_BACKEND_REQUIREMENTS[artifact.card.backend])
     if not artifact.card.preprocessing.in_graph:
         names += _PREPROCESSOR_REQUIREMENTS
@@ -75,7 +75,7 @@ def log_policy(artifact: Artifact) -> str:
 
 
 def _lists_no_policy(uri: str) -> bool:
-    """Whether MLflow knows the run or the model, answers, and has no policy there."""
+    """Whether MLflow can list the run's or model's files, and no policy artifact is among them."""
     folder, _, name = ARTIFACT_PATH.rpartition("/")
     try:
         listed = mlflow.artifacts.list_artifacts(artifact_uri=f"{uri}/{folder}")
@@ -85,14 +85,14 @@ def _lists_no_policy(uri: str) -> bool:
 
 
 def _no_policy(uri: str) -> str:
-    """What a run or a model lacks, and what makes it: a training run holds a checkpoint, which is exported first."""
+    """The message for a run or model without a policy; for a run it says how to export a training checkpoint."""
     source = uri.rpartition("/")[0] if uri.count("/") > 1 and uri.startswith("runs:/") else uri
     hint = f"; is it a training run? carla-export {source} --log logs one" if uri.startswith("runs:/") else ""
     return f"{uri}: holds no policy artifact{hint}"
 
 
 _DOWNLOAD = ".download"
-"""Where a policy is fetched to, inside the folder that will be its own."""
+"""The subfolder into which a policy is downloaded, inside the folder that will hold it."""
 
 
 def fetch_policy(uri: str, folder: Path) -> Path:
@@ -100,7 +100,7 @@ def fetch_policy(uri: str, folder: Path) -> Path:
 
     Args:
         uri: `runs:/<run_id>/policy`, `models:/<name>/<version>`, `models:/<name>@<alias>`.
-        folder: to make; must not exist. It appears whole or not at all.
+        folder: to create; must not exist. It appears complete or not at all.
 
     Raises:
         NotFoundError: MLflow has no such model, or it holds no policy artifact.
@@ -112,13 +112,13 @@ def fetch_policy(uri: str, folder: Path) -> Path:
         try:
             found = mlflow.artifacts.download_artifacts(f"{uri}/{ARTIFACT_PATH}", dst_path=str(download))
         except MlflowException as error:
-            write_synced(download / ".room", bytes(65536))  # a disk that is full says so itself; MLflow only in words
+            write_synced(download / ".room", bytes(65536))  # OSError if the disk is full; MLflow's error is only text
             known = translate(error, mlflow.get_tracking_uri(), time.monotonic() - started)
             if not isinstance(known, UnreachableError) and _lists_no_policy(uri):
                 known = NotFoundError(_no_policy(uri))
             raise known from error
         except OSError as error:
-            is_missing = error.errno in {None, errno.ENOENT}  # as MLflow says of a local folder that is not there
+            is_missing = error.errno in {None, errno.ENOENT}  # how MLflow reports a missing local folder
             if is_missing and download.exists():
                 raise NotFoundError(_no_policy(uri)) from error
             raise

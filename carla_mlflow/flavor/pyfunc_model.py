@@ -1,7 +1,7 @@
-"""The models-from-code door: a policy artifact as an MLflow pyfunc model.
+"""A policy artifact as an MLflow pyfunc model, logged as models-from-code.
 
-This file and its neighbours travel inside the logged model under a name that holds their hash (see
-`code_bundle`), so a model answers on a machine without this project, and never with another version's code.
+This package travels inside the logged model under a name that contains its hash (see `code_bundle`), so a model
+runs on a machine without this project, and never with another version's code.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ..preprocessing.skops_file import operators_types
 
 
 class PolicyModel(PythonModel):
-    """MLflow's `predict` over our engine: observations in by the signature, throttle, brake and steer out."""
+    """MLflow's `predict` on our engine: observations that fit the signature → throttle, brake and steer."""
 
-    # The signature says more than type hints could. With hints on `predict` MLflow infers another one, without
-    # them it warns that there are none, unless told to skip both.
+    # The signature says more than type hints could. With hints on `predict` MLflow infers another signature; without
+    # them it warns that there are none. This makes it do neither.
     _skip_type_hint_validation = True
 
     def load_context(self, context: Any) -> None:
-        """Opens `artifacts/policy`, verified against its card and its golden observations."""
+        """Opens `artifacts/policy`, and verifies it against its card and its golden observations."""
         folder, device = Path(context.artifacts["policy"]), os.environ.get("POLICY_DEVICE", "auto")
         self._engine = Engine.open(folder, device=device, trusted=operators_types())
         for text in unstated_scales(self._engine.card.action):
@@ -37,11 +37,11 @@ class PolicyModel(PythonModel):
         self._engine.warm_up()
 
     def predict(self, context, model_input, params=None) -> pd.DataFrame:  # type: ignore[no-untyped-def]
-        """Decides for every row.
+        """Computes the actions for all rows.
 
         Args:
-            context: unused; MLflow hands it in.
-            model_input: a DataFrame with a column a field, or a dict of arrays when a field is an image.
+            context: unused; MLflow passes it.
+            model_input: a DataFrame with one column per field, or a dict of arrays when a field is an image.
             params: `deterministic` (default true) and `seed`.
 
         Returns:

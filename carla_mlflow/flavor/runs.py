@@ -1,4 +1,4 @@
-"""MLflow runs: where they are logged, what they say they did, and which one is the latest."""
+"""MLflow runs: where they are logged, how they are tagged, and which one is the latest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def logging_run(run_id: str | None = None, name: str | None = None) -> Iterator[
 
 
 STEP_TAG = "carla.step"
-"""The tag that tells what a run did: train or evaluate."""
+"""The tag that says what a run did: train or evaluate."""
 
 
 EVIDENCE_TAG, SELF_REPORTED = "carla.evidence", "self-reported"
@@ -38,12 +38,13 @@ EVIDENCE_TAG, SELF_REPORTED = "carla.evidence", "self-reported"
 
 
 def expand_latest(uri: str) -> str:
-    """`runs:/latest/...` with the newest training run's id in its place, told on stderr; any other URI as it is.
+    """Replaces `latest` in `runs:/latest/...` by the newest training run's id, and prints that on stderr.
 
-    Only the experiment where this process would log counts: others on the same server train policies of their own.
+    Other URIs are returned unchanged. Only runs of the experiment where this process would log count: other people on
+    the same server train their own policies.
 
     Raises:
-        NotFoundError: nothing was trained there.
+        NotFoundError: no training run has finished there.
     """
     head, slash, rest = uri.removeprefix("runs:/").partition("/")
     if not uri.startswith("runs:/") or head != "latest":
@@ -65,7 +66,7 @@ def expand_latest(uri: str) -> str:
 
 
 def _experiment() -> Experiment | None:
-    """Where `logging_run` logs; None when it is not there yet."""
+    """The experiment where `logging_run` logs; None when it does not exist yet."""
     if run_id := os.environ.get("MLFLOW_RUN_ID"):
         return mlflow.get_experiment(mlflow.get_run(run_id).info.experiment_id)
     if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):

@@ -1,4 +1,4 @@
-"""The MLflow signature, derived from the specs; the one place that knows MLflow's schema types."""
+"""The MLflow signature, derived from the specs; only this module uses MLflow's schema types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..contract.specs import ObservationSpec
 
 
 def signature_of(observation: ObservationSpec) -> ModelSignature:
-    """Inputs by the specs, outputs throttle, brake and steer, params `deterministic` and `seed`."""
+    """Inputs as the specs say, outputs throttle, brake and steer, params `deterministic` and `seed`."""
     if observation.has_image:
         inputs = Schema([TensorSpec(np.dtype(s.dtype), (-1, *s.shape), s.name) for s in observation])
     else:

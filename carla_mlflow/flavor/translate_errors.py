@@ -1,4 +1,4 @@
-"""What MLflow's exceptions mean: a no, nothing there, or silence."""
+"""Translates MLflow's exceptions: refused, not found, or unreachable."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def translate(error: MlflowException, uri: str, tried_s: float) -> RegistryError
 
     Args:
         error: as MLflow raised it.
-        uri: that was asked.
-        tried_s: for how long, seconds.
+        uri: of the MLflow server.
+        tried_s: how long the call was tried, seconds.
     """
     text = str(error.message).strip().splitlines()[0]
-    if _DOWNLOADS in text:  # and only its further lines say what
+    if _DOWNLOADS in text:  # only its further lines say why
         text = " ".join(str(error.message).split())
     if error.error_code == "RESOURCE_DOES_NOT_EXIST":
         return NotFoundError(text)

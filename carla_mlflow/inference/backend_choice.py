@@ -1,4 +1,4 @@
-"""Which backend is faster here, measured side by side."""
+"""Measures which backend is faster on this machine."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ..errors import ArtifactError, CarlaMlflowError
 from .engine import Engine
 
 ROWS = (1, 32)
-"""A car's own question, and a batch of a server under load."""
+"""The measured batch sizes: one car's request, and a batch of a server under load."""
 ROUNDS, CALLS = 5, 20
 SLOW_MS, SLOW_CALLS = 2.0, 2
-"""A network that takes longer than this is asked less often: its noise is smaller too."""
+"""A network slower than SLOW_MS is called only SLOW_CALLS times per round, since its timings vary less."""
 
 MARGIN = 1.05
-"""Below this factor two backends are as fast as each other, and noise would choose between them."""
+"""Two backends within this factor count as equally fast, since noise would decide between them."""
 
 Figures = dict[str, dict[int, float]]
 
 
 def measure(engines: Mapping[str, Engine]) -> Figures:
-    """Median milliseconds of `act` by backend and rows; rounds alternate, so that a noisy moment hits all alike."""
+    """Median milliseconds of `act` by backend and rows; the backends take turns, so that noise hits all alike."""
     timings: dict[str, dict[int, list[float]]] = {name: {rows: [] for rows in ROWS} for name in engines}
     for rows in ROWS:
         calls = {name: SLOW_CALLS if max(e.warm_up(rows)[1:]) > SLOW_MS else CALLS for name, e in engines.items()}
@@ -35,20 +35,20 @@ def measure(engines: Mapping[str, Engine]) -> Figures:
 
 
 def fastest(figures: Figures, preferred: str | None = None) -> str:
-    """The backend with the smallest geometric mean over the batch sizes; the preferred one, unless by a MARGIN."""
+    """The backend with the smallest geometric mean over batch sizes, or `preferred` if it is within MARGIN of it."""
     means = {name: math.prod(times.values()) ** (1 / len(times)) for name, times in figures.items()}
     best = min(means, key=means.__getitem__)
     return preferred if preferred in means and means[preferred] <= MARGIN * means[best] else best
 
 
 def load_fastest(artifact: Artifact, device: str, trusted: Sequence[str] = ()) -> tuple[Engine, dict[str, Any]]:
-    """Loads every backend that the artifact holds, and keeps the faster of those in parity.
+    """Loads every backend that the artifact has a graph for, and keeps the fastest of those in parity.
 
     Returns:
-        The engine, and for people: milliseconds by backend and rows, or why a backend is out.
+        The engine, and a report for people: milliseconds by backend and rows, or why a backend was left out.
 
     Raises:
-        ArtifactError: none is in parity here; says why for each.
+        ArtifactError: no backend is in parity here; says why for each.
     """
     engines: dict[str, Engine] = {}
     told: dict[str, Any] = {}

@@ -1,10 +1,10 @@
-"""Strict determinism: rows go through the graph in tiles of fixed shapes that were shown to give the same bits.
+"""Strict determinism: the graph runs only on a few fixed batch shapes, verified to give the same bits.
 
-A matrix product may round differently for another number of rows, so a row's action would depend on the company
-it came in, and with some kernels on its place among them. Here every forward has one of a few shapes. The reference
-is 8 rows (1 for large images, where a larger batch is no faster on a CPU). A shape is used only when, as the policy was
-loaded, it gave a sample of observations the reference's bits in several orders (see `proof`); how many pass depends
-on the backend's kernels (ONNX Runtime: all; MKL: from 4 rows on). docs/adr/0004 has the figures.
+A matrix product may round differently for another number of rows, so a row's action would depend on the rows batched
+with it, and with some kernels on its position among them. Here every forward pass has one of a few batch shapes. The
+reference is 8 rows (1 for large images, where a larger batch is no faster on a CPU). A shape is used only if, when the
+policy was loaded, it gave a sample of observations the reference's bits in several orders (see `shape_proof`). Which
+shapes pass depends on the backend's kernels (ONNX Runtime: all; MKL: from 4 rows on). docs/adr/0004 has the figures.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WARM_UP_CALLS = 4
 
 
 class Forward(NamedTuple):
-    """What the graph gave: all outputs side by side, float32 (B, sum of widths), and how long the stages took."""
+    """The graph's outputs side by side, float32 (B, sum of widths), and how long the stages took, seconds."""
 
     outputs: NDArray[np.float32]
     check_s: float
@@ -38,7 +38,7 @@ class Forward(NamedTuple):
 
 
 class Tiles:
-    """Runs batches of any size through a graph. Safe to call from several threads."""
+    """Runs batches of any size through a graph, in verified batch shapes. Safe to call from several threads."""
 
     def __init__(
         self,
@@ -48,14 +48,14 @@ class Tiles:
         features: Features | None,
         golden: Mapping[str, NDArray[Any]],
     ) -> None:
-        """Binds, warms and proves the shapes.
+        """Binds, warms up and verifies the batch shapes.
 
         Args:
-            backend: holds the graph.
+            backend: with the loaded graph.
             specs: of the observations.
             width: of all outputs together.
-            features: what makes the graph's input of the observations, when that is not in the graph.
-            golden: observations that the policy saw in training; some of what the shapes are proven on.
+            features: preprocessing outside the graph: observations → the graph's input; None if there is none.
+            golden: observations that the policy saw in training; the shapes are verified on these among others.
         """
         self._backend, self._specs, self._width, self._features = backend, specs, width, features
         reference = 1 if specs.is_large else REFERENCE_ROWS
@@ -66,7 +66,7 @@ class Tiles:
 
     @property
     def shapes(self) -> tuple[int, ...]:
-        """The rows of the tiles in use, ascending."""
+        """The batch shapes in use, in rows, ascending."""
         return self._shapes
 
     def forward(self, arrays: Mapping[str, NDArray[Any]], rows: int) -> Forward:
@@ -83,7 +83,7 @@ class Tiles:
                 if len(self._shapes) == 1:
                     raise
                 self._idle[self._shapes[-1]].clear()
-                self._use(self._shapes[:-1])  # smaller pieces, the same bits
+                self._use(self._shapes[:-1])  # smaller shapes give the same bits
 
     def _forward(self, arrays: Mapping[str, NDArray[Any]], outputs: NDArray[np.float32]) -> Forward:
         start, check_s, forward_s = 0, 0.0, 0.0
@@ -133,7 +133,10 @@ class Tiles:
 
 
 def plan(shapes: tuple[int, ...], rows: int) -> tuple[int, ...]:
-    """The tiles for that many rows: the smallest that holds them if at least half is filled, else the largest full."""
+    """The batch shapes for that many rows, in order.
+
+    Each is the smallest that holds all rows left, if they fill at least half of it, else the largest that they fill.
+    """
     tiles: list[int] = []
     left = rows
     while left > 0:
@@ -144,7 +147,7 @@ def plan(shapes: tuple[int, ...], rows: int) -> tuple[int, ...]:
 
 
 class FreeBatch:
-    """Every batch in one call, whatever its size: faster here and there, and a row's bits depend on its company."""
+    """Runs every batch unpadded in one call: sometimes faster, but a row's bits then depend on its batch."""
 
     shapes: tuple[int, ...] = ()
 

@@ -1,7 +1,7 @@
 """The engine: a loaded policy that turns observations into throttle, brake and steer.
 
-In deterministic mode the same row gives the same bits alone, among 7 or among 256, and under concurrent load
-(see `tiles`); a sampled action depends on digest, seed and observation alone (see `sampling`).
+In deterministic mode the same row gives the same bits alone, among 7 or among 256 rows, and under concurrent load
+(see `batch_shapes`); a sampled action depends on digest, seed and observation only (see `sampling`).
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Float32 = NDArray[np.float32]
 
 
 class Engine:
-    """A policy, loaded, verified and in parity. Safe to call from several threads.
+    """A loaded policy, verified to act as the trained one did. Safe to call from several threads.
 
     Attributes:
         card: of the artifact.
         digest: of the artifact.
         pinned: whether the digest was given from outside.
-        device: what was chosen, and why.
-        parity_difference: the largest from what the trained policy did on golden.npz.
-        unusable_actions: how many batches were refused since the policy gave no usable number.
+        device: the chosen device, and why.
+        parity_difference: the largest difference from the trained policy on golden.npz.
+        unusable_actions: how many batches failed because the policy computed an unusable number.
     """
 
     def __init__(
@@ -52,19 +52,19 @@ class Engine:
         trusted: Sequence[str] = (),
         strict: bool = True,
     ) -> None:
-        """Loads the graph and shows that it acts as the trained policy did.
+        """Loads the graph and checks that it acts as the trained policy did.
 
         Args:
-            artifact: opened or sealed.
+            artifact: from `open_artifact` or `seal`.
             device: auto, cpu, cuda or cuda:N; see `select_device`.
-            backend: `card`, the one measured at export; or `torchscript` or `onnx`.
-            trusted: types that preprocessor.skops may hold beyond our own list, when it runs outside the graph.
+            backend: `torchscript`, `onnx`, or `card` for the one that the card names, the faster at export.
+            trusted: types that preprocessor.skops may hold beyond TRUSTED_TYPES, when it runs outside the graph.
             strict: False runs every batch in one call; its bits then depend on the batch.
 
         Raises:
             ArtifactError: the graph does not fit the card.
-            ParityError: it acts differently here.
-            DeviceError: a device named outright is missing.
+            ParityError: it acts differently here than the trained policy did.
+            DeviceError: a device requested by name is missing.
         """
         self.card: Card = artifact.card
         self.digest, self.pinned = artifact.digest, artifact.pinned
@@ -103,12 +103,12 @@ class Engine:
 
     @property
     def backend_call(self) -> Backend:
-        """The graph itself, without checks and tiles: what a benchmark compares with."""
+        """The graph itself, without checks and fixed batch shapes, for benchmarks to compare with."""
         return self._backend
 
     @property
     def tile_rows(self) -> tuple[int, ...]:
-        """The rows of the tiles that gave the same bits here; empty when not strict."""
+        """The batch shapes in use, in rows, verified to give the same bits here; empty when not strict."""
         return self._runner.shapes
 
     @property
@@ -116,16 +116,16 @@ class Engine:
         return self._golden
 
     def act(self, observations: Any, deterministic: bool = True, seed: int | None = None) -> Actions:
-        """Checks observations and decides.
+        """Checks observations and computes actions.
 
         Args:
             observations: dict of arrays (batch axis first), DataFrame, or list of dicts; see `as_arrays`.
-            deterministic: the head's mode (or mean, as the card says); otherwise one sample a row.
+            deterministic: the head's mode (or mean, as the card says); otherwise one sample per row.
             seed: of the sample, in [0, 2**63); drawn and returned when None.
 
         Raises:
             SpecError: an observation does not fit the spec; names row and field.
-            ActionError: the policy gave a number that is not finite or out of its bounds.
+            ActionError: the policy computed a number that is not finite or out of its bounds.
         """
         began = time.perf_counter()
         seed = None if deterministic else self._seed(seed)
@@ -171,7 +171,7 @@ class Engine:
         return timings
 
     def _rows_as_they_are(self, observations: Any) -> int:
-        """The rows of a dict that already holds arrays as the graph takes them, else 0. The common case, and cheap."""
+        """The number of rows of a dict of arrays that the graph can take unchanged, else 0; a cheap check."""
         if type(observations) is not dict or len(observations) != len(self._fields):
             return 0
         rows = None

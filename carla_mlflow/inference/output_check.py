@@ -1,4 +1,4 @@
-"""What a policy's graph may give: finite numbers, a raw action in its bounds, and parameters that the head allows."""
+"""Checks a graph's outputs: finite numbers, raw actions in their bounds, and parameters that the head allows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..errors import ActionError
 
 
 class Usable:
-    """The limits of a graph's outputs, side by side as the engine holds them."""
+    """Checks a graph's outputs, side by side as in the engine, against their limits."""
 
     def __init__(self, action: ActionCard) -> None:
-        # A NaN lies inside no bounds, so parameters without any have those of float32 itself.
+        # Parameters without bounds get those of float32, so that the comparison refuses a NaN.
         limit = np.finfo(np.float32).max
         low, high = action.bounds
         widths = {name: width for name, width in action.outputs().items() if name != "raw"}
@@ -25,13 +25,13 @@ class Usable:
         self._choices = action.table is not None
 
     def check(self, numbers: NDArray[np.float32]) -> None:
-        """Looks at what the graph gave, or at the raw action alone.
+        """Checks the graph's outputs, or raw actions alone.
 
         Args:
             numbers: float32 (B, sum of widths), or (B, A).
 
         Raises:
-            ActionError: names the first row, and what of it can't be used.
+            ActionError: a number can't be used; names the first such row and output.
         """
         columns = numbers.T
         width = len(columns)

@@ -1,8 +1,7 @@
-"""An exact result cache: the same observation, asked again, gets the answer that it got.
+"""An exact result cache: a repeated observation gets its earlier answer without a forward pass.
 
-Exact: a row is known by all of its bytes and by the seed it was sampled with, in the cache of one loaded artifact. So
-a cached answer is bit for bit the one that the engine would give, which depends on nothing else. Sampling without
-a seed is never cached: it has to differ.
+The key is all of a row's bytes and its sampling seed, in a cache of one loaded artifact. The engine's answer depends
+on nothing else, so a cached answer has the same bits. Sampling without a seed is never cached: samples have to differ.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from .engine import Engine
 from .sampling import checked_seed
 
 SHORT_BYTES = 256
-"""Up to here a row's own bytes are its key; beyond, their blake2b with 32 bytes."""
+"""A row of up to this size is its own key; the key of a larger one is its blake2b hash of 32 bytes."""
 
 
 class ResultCache:
-    """An engine that remembers. Safe to call from several threads.
+    """An engine with a cache of its answers. Safe to call from several threads.
 
     Attributes:
-        hits: rows answered from memory.
-        misses: rows that the engine was asked.
+        hits: rows answered from the cache.
+        misses: rows computed by the engine.
     """
 
     def __init__(self, engine: Engine, rows: int) -> None:
-        """Remembers the `rows` least recently forgotten rows."""
+        """Keeps the `rows` most recently used rows."""
         self._engine = engine
         self._known: cachetools.LRUCache[Any, Float32] = cachetools.LRUCache(rows)
         self._lock = threading.Lock()
@@ -44,12 +43,12 @@ class ResultCache:
 
     @property
     def card(self) -> Card:
-        """Of the policy."""
+        """The policy's card."""
         return self._engine.card
 
     @property
     def digest(self) -> str:
-        """Of its artifact."""
+        """The artifact's digest."""
         return self._engine.digest
 
     def act(self, observations: Any, deterministic: bool = True, seed: int | None = None) -> Actions:
@@ -57,9 +56,9 @@ class ResultCache:
         if not deterministic and seed is None:
             return self._engine.act(observations, deterministic, seed)
         seed = None if deterministic else checked_seed(seed)
-        # Copied: the caller may change its arrays while the engine looks at them, and the key has to be what it saw.
+        # Copied: the caller may change its arrays meanwhile, and the key has to match what the engine reads.
         arrays = {name: array.copy() for name, array in as_arrays(self._engine.specs, observations).items()}
-        rows = self._engine.specs.validate(arrays)  # before the lookup: a refusal has to name the caller's row
+        rows = self._engine.specs.validate(arrays)  # before the lookup: an error has to name the caller's row
         keys = [(seed, self._key(arrays, row)) for row in range(rows)]
         with self._lock:
             found = [self._known.get(key) for key in keys]

@@ -1,8 +1,8 @@
-"""Where a sampled action's chance comes from.
+"""The random numbers of sampled actions.
 
-A sampled action is a function of (digest, seed, the row's observation) alone: the row's random numbers come
-from Philox, a counter-based generator, keyed by a hash of the three. Neither the batch, nor the place in it,
-nor the process plays a part, so a sample can be drawn again years later.
+A sampled action is a function of (digest, seed, the row's observation) only: the row's random numbers come from
+Philox, a counter-based generator, keyed by a hash of the three. They depend neither on the batch, nor on the position
+in it, nor on the process, so a sample can be reproduced years later.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ MAX_SEED = 2**63 - 1
 
 
 def checked_seed(seed: Any) -> int:
-    """The seed, or one drawn when it is None.
+    """The seed, or a random one when it is None.
 
     Raises:
-        SpecError: it is no whole number in [0, 2**63).
+        SpecError: it is not a whole number in [0, 2**63).
     """
     if seed is None:
-        return secrets.randbelow(2**53)  # as large as a JSON reader keeps exact
+        return secrets.randbelow(2**53)  # JSON readers keep integers up to this exact
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= MAX_SEED:
         raise SpecError("seed", "expected a whole number from 0 to 2**63 - 1")
     return int(seed)
@@ -37,7 +37,7 @@ def checked_seed(seed: Any) -> int:
 def row_generators(
     digest: str, seed: int, observations: Sequence[NDArray[np.generic]]
 ) -> Iterator[np.random.Generator]:
-    """One generator a row, keyed by digest, seed and the row's bytes.
+    """One generator per row, keyed by digest, seed and the row's bytes.
 
     Args:
         digest: of the artifact.

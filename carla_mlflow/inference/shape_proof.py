@@ -1,8 +1,8 @@
-"""Which tile shapes give a row the same bits: shown on a sample, as the policy is loaded.
+"""Bucket verification: which batch shapes give a row the same bits, tested on a sample when the policy is loaded.
 
-No sample shows it for every observation. This one holds driving itself, the bounds, and every magnitude between:
-a network that saturates far out still answers its usual rows in many ways, and one that looks at other rows only
-beyond some value is asked beyond it. A network that gives few answers to all that is run one row at a time.
+No sample can show it for every observation. This one holds observations from driving, the bounds, and every magnitude
+between: a network that saturates far out still gives its usual rows many different answers, and one that mixes rows
+only beyond some value is tested beyond it. A network with few different answers to all of these is run row by row.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from ..contract.specs import ObservationSpec
 
 Observations = Mapping[str, NDArray[Any]]
 InTiles = Callable[[int, Observations], NDArray[np.float32]]
-"""Rows of a tile, observations → what the graph gives, one forward after the other in tiles of that shape."""
+"""(rows of a batch shape, observations) → the graph's outputs, computed in batches of that shape only."""
 
 ROWS, ORDERS = 1024, 3
 MIN_ANSWERS = ROWS // 8
-"""Different answers to the sample: equal bits say nothing where all rows get the same."""
+"""The fewest different answers to the sample: equal bits show nothing when all rows get the same answer."""
 
 
 def proven_shapes(shapes: tuple[int, ...], reference: int, sample: Observations, run: InTiles) -> tuple[int, ...]:
-    """The shapes that give every row of a sample the reference's bits, in whatever place of the tile.
+    """The batch shapes that give every row of a sample the reference's bits, at any position in the batch.
 
     Args:
         shapes: to be tried.
-        reference: rows of the tile whose bits are the policy's; 1 takes its place when it fails itself, since one
-            row has no company and no place.
+        reference: the shape whose bits count as the policy's. If its own bits depend on a row's position, 1 takes its
+            place: a single row has no other rows beside it and only one position.
         sample: from `proof_sample`.
-        run: asks the graph.
+        run: runs the graph.
     """
     rng = np.random.default_rng(0)
     orders = [rng.permutation(ROWS) for _ in range(ORDERS)]
@@ -46,12 +46,13 @@ def proven_shapes(shapes: tuple[int, ...], reference: int, sample: Observations,
 
 
 def proof_sample(specs: ObservationSpec, golden: Observations, far: bool) -> dict[str, NDArray[Any]]:
-    """ROWS observations: a quarter each between golden ones, uniform, of every magnitude, and at the bounds.
+    """ROWS observations: a quarter each interpolated between golden ones, uniform, of every magnitude, at the bounds.
 
     Args:
         specs: of the observations.
-        golden: what the policy saw in training.
-        far: False leaves out magnitudes; a preprocessor outside the graph may refuse what no car ever sees.
+        golden: observations that the policy saw in training.
+        far: False draws uniform rows in place of every magnitude, since a preprocessor outside the graph may refuse
+            values that no car ever sees.
     """
     rng = np.random.default_rng(0)
     quarter = ROWS // 4
@@ -68,7 +69,7 @@ def proof_sample(specs: ObservationSpec, golden: Observations, far: bool) -> dic
 
 
 def _bits(shape: int, sample: Observations, orders: list[NDArray[np.intp]], run: InTiles) -> list[bytes] | None:
-    """Each row's answer in tiles of one shape; None when that depends on a row's place."""
+    """Each row's answer in batches of one shape; None when it depends on the row's position."""
     found = _answers(run(shape, sample))
     for order in orders if shape > 1 else ():
         shuffled = _answers(run(shape, {name: array[order] for name, array in sample.items()}))
@@ -78,6 +79,6 @@ def _bits(shape: int, sample: Observations, orders: list[NDArray[np.intp]], run:
 
 
 def _answers(outputs: NDArray[np.float32]) -> list[bytes]:
-    # What is no number is no action either, so that one is as good as another.
+    # Values that are not finite are never used as actions, so all of them count as equal.
     usable = np.ascontiguousarray(np.where(np.isfinite(outputs), outputs, np.float32(np.nan)))
     return [row.tobytes() for row in usable]

@@ -1,4 +1,4 @@
-"""The buffers of one tile: filled, checked against the bounds, and run."""
+"""The input buffers of one batch shape: filled, checked against the bounds, and run through the graph."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..contract.array_spec import ArraySpec
 from ..contract.specs import ObservationSpec
 
 LENT_BYTES = 16_384
-"""From this size on a whole image is read where it lies rather than copied."""
+"""An image array of at least this size is read from the caller's memory instead of copied."""
 
 
 class Workspace:
     """Preallocated inputs for a fixed number of rows, bound to the graph. Used by one thread at a time.
 
-    All float32 fields lie one after the other in one buffer, so that one comparison checks the bounds of all.
+    All float32 fields share one buffer, so that one comparison checks the bounds of all.
     """
 
     def __init__(self, backend: Backend, specs: ObservationSpec, rows: int, features: Features | None) -> None:
@@ -54,9 +54,9 @@ class Workspace:
             self._bound = backend.bind([self._made])
 
     def fill(self, arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> bool:
-        """Takes rows [start, stop) of arrays of the specs' dtypes and shapes; whether all lie inside the bounds.
+        """Takes rows [start, stop) of arrays of the specs' dtypes and shapes; returns whether all are in the bounds.
 
-        Rows left over hold the same fixed example always: what another caller asked before plays no part.
+        Padding rows always hold the same fixed example, never an earlier caller's observations.
         """
         count = stop - start
         if count < self._used:
@@ -66,8 +66,8 @@ class Workspace:
             rows = arrays[name][start:stop]
             if not lendable:
                 view[:count] = rows
-            # Only what torch takes: no strides but the usual (a reversed array of one row counts as contiguous), and
-            # writable, of which it warns otherwise.
+            # Only what torch takes: the usual strides (numpy also calls a reversed array of one row contiguous), and
+            # writable, since torch warns of read-only arrays.
             elif count == self.rows and rows.strides == view.strides and rows.flags.writeable:
                 self._bound.replace(index, rows)
             else:
@@ -82,7 +82,7 @@ class Workspace:
         return inside
 
     def run(self) -> Arrays:
-        """The graph's outputs for what was filled in, each (T, width); the next run may overwrite them."""
+        """Runs the graph on the filled rows; its outputs, each (T, width), may be overwritten by the next run."""
         if self._features is not None:
             self._made[:] = self._features(self._views)
         return self._bound.run()
@@ -105,5 +105,5 @@ def _highs(spec: ArraySpec) -> NDArray[Any]:
 
 
 def _lendable(spec: ArraySpec, rows: int) -> bool:
-    # Only what the graph converts before it computes, so that where it lies can't play a part in its bits.
+    # Only arrays that the graph converts before it computes, so that their address can't change the bits.
     return spec.is_full and rows * _size(spec) >= LENT_BYTES

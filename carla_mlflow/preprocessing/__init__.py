@@ -1,1 +1,1 @@
-"""What is done to an observation before the graph, or in it."""
+"""Preprocessing of observations, inside the graph or before it."""

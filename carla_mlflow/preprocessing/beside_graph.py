@@ -15,25 +15,25 @@ class OutOfGraph:
     """A transformer that has no translation, run by scikit-learn beside the graph."""
 
     def __init__(self, transformer: Any) -> None:
-        """Takes over a loaded transformer: what it would compute in worker processes, it will compute here.
+        """Takes over a loaded transformer, and makes it compute in this process rather than in worker processes.
 
         Raises:
-            ArtifactError: it is not put together as scikit-learn does it.
+            ArtifactError: its parts are not composed as scikit-learn composes them.
         """
         self._transformer = transformer
         try:
             forget_workers(transformer)
             names = getattr(transformer, "feature_names_in_", None)
             self._columns = None if names is None else [str(name) for name in names]
-        except Exception as error:  # attributes of a file that somebody made by hand may be anything
+        except Exception as error:  # in a file made by hand, attributes may be anything
             raise self._failure(error) from None
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(B, F) → (B, F'), float32 and C-contiguous, computed in float64; `features` stays as it is.
 
         Raises:
-            ArtifactError: the transformer raised (its text may quote the observation: only the type is told), or
-                returned something else than B rows of numbers.
+            ArtifactError: the transformer raised (only the error's type is reported, since its text may quote the
+                observation), or returned something else than B rows of numbers.
         """
         try:
             with np.errstate(all="ignore"):  # what float32 can't hold becomes infinite, as it does in the graph

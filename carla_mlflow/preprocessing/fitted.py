@@ -1,4 +1,4 @@
-"""How scikit-learn puts fitted transformers together, and whether one was fitted on what it will be given."""
+"""How scikit-learn composes fitted transformers, and whether one was fitted on the features it will be given."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..errors import ExportError
 
 @dataclass(frozen=True)
 class Branch:
-    """A transformer that runs beside others, whose outputs are put side by side.
+    """One of several transformers that run on the same input and whose outputs are put side by side.
 
     Attributes:
-        columns: of the input, those that it takes, in its order; None for all.
-        weight: its output is multiplied by it; None leaves it as it is.
+        columns: the input columns that it takes, in its order; None for all.
+        weight: the factor by which its output is multiplied; None for no factor.
     """
 
     name: str
@@ -27,14 +27,14 @@ class Branch:
 
 
 def type_name(value: Any) -> str:
-    """A type as a person knows it: scikit-learn's own by its name alone, any other in full."""
+    """The name of a type for people: short for scikit-learn's and Python's own types, in full for others."""
     kind = type(value)
     known = kind.__module__.partition(".")[0] in ("sklearn", "builtins")
     return kind.__qualname__ if known else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def described(transformer: Any, place: str) -> str:
-    """A transformer for an error's text; `place` is where it stands, such as `Pipeline.scale`, or empty."""
+    """A transformer's name for an error's text; `place` is where it stands, such as `Pipeline.scale`, or empty."""
     return f"{type_name(transformer)} (at {place})" if place else type_name(transformer)
 
 
@@ -44,7 +44,7 @@ def inside(place: str, composite: Any, name: str) -> str:
 
 
 def is_word(transformer: Any, *words: str) -> bool:
-    """Whether one of scikit-learn's words stands where a transformer could."""
+    """Whether one of scikit-learn's keywords, such as "drop", stands in place of a transformer."""
     return isinstance(transformer, str) and transformer in words
 
 
@@ -68,11 +68,11 @@ def branches(composite: Any) -> list[Branch]:
 
 
 def _indices(composite: Any, key: Any) -> list[int]:
-    """What `key` selects: integers, names, a mask or a slice of either, as scikit-learn reads them."""
+    """The indices that `key` selects: integers, names, a mask, or a slice of integers or names, as in scikit-learn."""
     names = [str(name) for name in getattr(composite, "feature_names_in_", ())]
     try:
         if isinstance(key, slice):
-            if isinstance(key.start, str) or isinstance(key.stop, str):  # by name, the last one is in it
+            if isinstance(key.start, str) or isinstance(key.stop, str):  # a slice by name includes its end
                 first = 0 if key.start is None else names.index(key.start)
                 return list(range(first, len(names) if key.stop is None else names.index(key.stop) + 1))
         else:
@@ -90,7 +90,7 @@ def _indices(composite: Any, key: Any) -> list[int]:
 
 
 def nested(composite: Any) -> Iterator[Any]:
-    """The transformers right inside a Pipeline, ColumnTransformer or FeatureUnion, or a subclass; else nothing."""
+    """The transformers directly inside a Pipeline, ColumnTransformer or FeatureUnion, or a subclass; else none."""
     for attribute in ("steps", "transformers_", "transformer_list"):
         entries = getattr(composite, attribute, None)
         for entry in entries if isinstance(entries, list) else []:
@@ -99,10 +99,10 @@ def nested(composite: Any) -> Iterator[Any]:
 
 
 def check_fitted(transformer: Any, width: int) -> None:
-    """Whether a transformer, and each one inside it, was fitted on as many features as it will be given.
+    """Checks that a transformer, and each one inside it, was fitted on as many features as it will be given.
 
     Args:
-        transformer: any object with `transform`; what has no `n_features_in_` is taken to fit.
+        transformer: any object with `transform`; one without `n_features_in_` is assumed to fit.
         width: how many features the observation has.
 
     Raises:
@@ -112,7 +112,7 @@ def check_fitted(transformer: Any, width: int) -> None:
 
 
 def _width_after(transformer: Any, width: int | None, place: str) -> int | None:
-    """How many features come out; None, here and for `width`, when there is no telling."""
+    """How many features come out; None, here and for `width`, when unknown."""
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import FeatureUnion, Pipeline
 
@@ -148,7 +148,7 @@ def _check_one(transformer: Any, width: int | None, place: str) -> None:
                 "its __sklearn_is_fitted__ says so by returning True"
             ) from error
     except (AttributeError, TypeError):
-        pass  # not one of scikit-learn's estimators: it has no convention for what fitting leaves
+        pass  # not a scikit-learn estimator: nothing says what fitting would leave in it
     fitted_on = getattr(transformer, "n_features_in_", None)
     if width is not None and fitted_on is not None and fitted_on != width:
         given = f"it is given {width}" if place else f"the observation has {width}"
@@ -158,7 +158,7 @@ def _check_one(transformer: Any, width: int | None, place: str) -> None:
 
 
 def _is_stateless(transformer: Any, width: int | None) -> bool:
-    """Whether a transformer of the author's own keeps nothing when it is fitted: scikit-learn can't tell from it."""
+    """Whether the author's own transformer keeps no state when fitted, so that scikit-learn can't see that it was."""
     from sklearn.base import clone
 
     if type(transformer).__module__.partition(".")[0] == "sklearn":
@@ -172,7 +172,7 @@ def _is_stateless(transformer: Any, width: int | None) -> bool:
 
 
 def _attributes(instance: Any) -> dict[str, Any]:
-    """What an object keeps, so that two moments can be compared, whatever the attributes are called."""
+    """An object's attributes in a form that can be compared before and after fitting."""
     return {
         name: value.tobytes() if isinstance(value, np.ndarray) else repr(value)
         for name, value in vars(instance).items()
@@ -188,7 +188,7 @@ def _keeps_width(transformer: Any) -> bool:
 
 
 def forget_workers(transformer: Any) -> None:
-    """Makes a transformer compute in this process: workers that helped when fitting cost seconds on a single row."""
+    """Makes a transformer compute in this process: the workers used for fitting would cost seconds on a single row."""
     if getattr(transformer, "n_jobs", None) is not None:
         transformer.n_jobs = None
     for part in nested(transformer):

@@ -1,4 +1,4 @@
-"""What a translated preprocessor is made of: modules on rows of float64 features, (B, F) → (B, F')."""
+"""The modules of a translated preprocessor, on rows of float64 features: (B, F) → (B, F')."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import ExportError
 
 
 class Select(nn.Module):
-    """Columns by their index, of any dtype; neighbours in order are a view, not a copy."""
+    """Selects columns by index, of any dtype; consecutive columns are a view, not a copy."""
 
     def __init__(self, take: NDArray[np.intp]) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Select(nn.Module):
 
 
 class Elementwise(nn.Module):
-    """Steps such as ("sub", means), one after the other, each with one constant a column."""
+    """Applies steps such as ("sub", means), one after the other, each with one constant per column."""
 
     def __init__(self, steps: Sequence[tuple[str, NDArray[np.float64]]]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Elementwise(nn.Module):
 
 
 class RowNorm(nn.Module):
-    """Each row over its norm, as scikit-learn's Normalizer: "l1", "l2" or "max"."""
+    """Divides each row by its norm, as scikit-learn's Normalizer: "l1", "l2" or "max"."""
 
     def __init__(self, norm: str) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class RowNorm(nn.Module):
 
 
 class SideBySide(nn.Module):
-    """Every branch on the same rows, outputs in one row."""
+    """Runs every branch on the same rows, and puts the outputs side by side."""
 
     def __init__(self, branches: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class SideBySide(nn.Module):
 
 
 class Translated(nn.Module):
-    """Modules between one cast to float64 and one to float32; what only picks columns needs neither."""
+    """Casts to float64, runs the modules and casts to float32; a leading Select runs before the casts."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -90,8 +90,8 @@ class Translated(nn.Module):
 class Normalise(nn.Module):
     """clip((obs - mean) / sqrt(var + epsilon), -clip, clip), as Stable-Baselines3's VecNormalize.
 
-    It computes in float64, which VecNormalize's statistics are kept in, whatever the observation's dtype, and hands
-    over float32.
+    It computes in float64, the dtype of VecNormalize's statistics, whatever the observation's dtype, and returns
+    float32.
     """
 
     def __init__(self, mean: ArrayLike, var: ArrayLike, epsilon: float, clip: float) -> None:

@@ -1,9 +1,8 @@
-"""What stands between an observation and the network: a fitted transformer, checked, written and read back.
+"""preprocessor.skops: a fitted transformer, checked, written and read back.
 
-`translation.py` turns a transformer into a part of the graph. The fitted transformer itself stays in the artifact as
-`preprocessor.skops`: provenance, what parity is measured against, and, where it has no translation, what runs
-(`out_of_graph.py`).
-Importing this loads neither torch nor scikit-learn: a server without them imports it too.
+`translation.py` turns a transformer into a part of the graph. The fitted transformer itself stays in the artifact: as
+provenance, as the reference for parity, and, where it has no translation, to be run (`beside_graph.py`).
+Importing this module loads neither torch nor scikit-learn: a server without them imports it too.
 """
 
 from __future__ import annotations
@@ -22,26 +21,26 @@ from .fitted import check_fitted as check_fitted
 from .fitted import type_name
 
 TRUSTED_TYPES: tuple[str, ...] = (
-    "numpy.dtype",  # SimpleImputer and KBinsDiscretizer remember one: names a format of numbers, does nothing
-    "sklearn.compose._column_transformer.make_column_selector",  # a ColumnTransformer keeps it; only `fit` asks it
+    "numpy.dtype",  # SimpleImputer and KBinsDiscretizer keep one; it only names a number format
+    "sklearn.compose._column_transformer.make_column_selector",  # a ColumnTransformer keeps it; only `fit` calls it
 )
-"""Types beyond skops' own defaults that a preprocessor may hold. Owned by this code, never by the artifact.
+"""Types beyond skops' own defaults that a preprocessor may hold. This code decides on them, never the artifact.
 
-No function is among them, nor what hands unchecked sizes or indices from the file to compiled code (decision trees,
-KD-trees, SplineTransformer's BSpline). skops trusts scikit-learn's estimators and numpy's and scipy's ufuncs.
+No functions are among them, nor types that pass unchecked sizes or indices from the file to compiled code (decision
+trees, KD-trees, SplineTransformer's BSpline). skops trusts scikit-learn's estimators and numpy's and scipy's ufuncs.
 """
 
 HOMES = (
     *("builtins", "collections", "numpy", "sklearn.base", "sklearn.compose", "sklearn.decomposition"),
     *("sklearn.impute", "sklearn.pipeline", "sklearn.preprocessing"),
 )
-"""Modules whose types may be in a preprocessor. skops trusts all of scikit-learn and scipy, some of which reads files
+"""Modules whose types a preprocessor may hold. skops trusts all of scikit-learn and scipy, but some of it reads files
 that an observation names (HashingVectorizer) or crashes on forged numbers (SVMs, sparse matrices)."""
-_MAX_BYTES, _MAX_SCHEMA_BYTES = 256 * 2**20, 8 * 2**20  # once unpacked; a zip bomb stops here
+_MAX_BYTES, _MAX_SCHEMA_BYTES = 256 * 2**20, 8 * 2**20  # unpacked, against zip bombs
 
 
 def operators_types(text: str | None = None) -> tuple[str, ...]:
-    """Types that the operator trusts: from `text`, `A,B`, or from POLICY_TRUST_TYPES when it is None."""
+    """Types that the operator trusts: from `text` such as `A,B`, or from POLICY_TRUST_TYPES when it is None."""
     listed = os.environ.get("POLICY_TRUST_TYPES", "") if text is None else text
     return tuple(name.strip() for name in listed.split(",") if name.strip())
 
@@ -55,7 +54,7 @@ def load_preprocessor(data: bytes, trusted: Sequence[str] = ()) -> Any:
             `my_pkg.features.Clipper`; exact names, no patterns. Only their modules are imported.
 
     Returns:
-        An object with a `transform` method, which has not run.
+        An object with a `transform` method, which has not been called.
 
     Raises:
         ArtifactError: not a skops file, one that holds a type outside the trust list, or one whose trusted type
@@ -78,7 +77,7 @@ def load_preprocessor(data: bytes, trusted: Sequence[str] = ()) -> Any:
             f"preprocessor.skops: holds types that are not trusted: {', '.join(unknown)}; "
             "the operator may trust them with --trust-types / POLICY_TRUST_TYPES"
         ) from error
-    except Exception as error:  # a boundary: of what hostile bytes make zipfile, json, skops and numpy raise, any type
+    except Exception as error:  # a boundary: hostile bytes make zipfile, json, skops and numpy raise anything
         raise ArtifactError(f"preprocessor.skops: {_why_unreadable(error)}") from error
     if not transforms:
         raise ArtifactError(f"preprocessor.skops: holds a {type_name(transformer)}, which transforms nothing")
@@ -125,8 +124,8 @@ def _why_unreadable(error: Exception) -> str:
 def dump_preprocessor(transformer: Any) -> bytes:
     """A fitted transformer as preprocessor.skops.
 
-    The same object gives the same bytes, in any process: skops' memory addresses, random file names and dates are
-    renumbered. Only sets of strings are still written in the order that Python happens to keep them in.
+    The same object gives the same bytes in any process: skops' memory addresses and random file names become numbers,
+    and dates are dropped. Only sets of strings are still written in Python's arbitrary order.
 
     Raises:
         ExportError: skops can't write it, or nobody could read it back (a lambda, a class of the running script).
@@ -165,10 +164,10 @@ def _renumbered(node: Any, ids: dict[int, int], files: dict[str, str]) -> Any:
         return node
     renumbered: dict[str, Any] = {}
     for key, value in node.items():
-        # A transformer's own dict may have these keys too; its values are nodes, so no numbers and no strings.
+        # A transformer's own dict may have these keys too, but its values are nodes, never numbers or strings.
         if key == "__id__" and isinstance(value, int):
             if node.get("__loader__") == "JsonNode":
-                continue  # a plain value: which ones Python happens to share says nothing
+                continue  # a plain value: Python shares equal ones arbitrarily
             renumbered[key] = ids.setdefault(value, len(ids) + 1)
         elif key == "file" and isinstance(value, str):
             renumbered[key] = files.setdefault(value, f"{len(files)}{value[value.rindex('.') :]}")

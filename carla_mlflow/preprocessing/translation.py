@@ -1,8 +1,8 @@
 """Fitted scikit-learn transformers → graph modules that compute what scikit-learn computes.
 
-A translation is first a program: pieces, each from rows of features to rows of features. What works on each feature
-by itself is one kind of piece, `Columns`; two of those, one after the other or side by side, are one again, so most
-preprocessors end as a single piece. Nothing is folded that would round differently.
+A translation is first a program: a sequence of pieces, each of which turns feature rows into feature rows. Work on each
+feature by itself is one kind of piece, `Columns`; two of these, one after the other or side by side, merge into one, so
+most preprocessors end as a single piece. Nothing is merged that would then round differently.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .modules import Elementwise, RowNorm, Select, SideBySide, Translated
 from .modules import Normalise as Normalise
 
 _NEUTRAL = {"sub": 0.0, "div": 1.0, "mul": 1.0, "add": 0.0, "maximum": -np.inf, "minimum": np.inf}
-"""Operations on a feature and a constant of its own, by torch's names, and the constant that changes nothing."""
+"""Operations on a feature and its constant, by torch's names → the constant that changes nothing."""
 
 Step = tuple[str, NDArray[np.float64]]
 
@@ -31,17 +31,17 @@ class Untranslatable(ExportError):  # noqa: N818 - says what the preprocessor is
 
 @dataclass(frozen=True)
 class Columns:
-    """Which input column each output column takes, and then steps on it, each with one constant a column."""
+    """Which input column each output column takes, then the steps on it, each with one constant per column."""
 
     take: NDArray[np.intp]
     steps: tuple[Step, ...] = ()
 
     def then(self, after: Columns) -> Columns:
-        """Both as one: picking columns of a result, or picking first and then computing, is the same."""
+        """Merges two in sequence: selecting columns first and computing then gives the same as the reverse."""
         return Columns(self.take[after.take], (*((op, v[after.take]) for op, v in self.steps), *after.steps))
 
     def beside(self, right: Columns) -> Columns:
-        """Both as one over all columns: each skips the other's steps by a constant that changes nothing."""
+        """Merges two side by side: each skips the other's steps by a constant that changes nothing."""
         waiting, steps = (list(self.steps), list(right.steps)), []
         while any(waiting):
             for op, neutral in _NEUTRAL.items():
@@ -56,7 +56,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Fork:
-    """Programs that all take the same input; their outputs side by side. Each has a Columns."""
+    """Programs on the same input, whose outputs are put side by side. Each contains a Columns."""
 
     programs: tuple[Program, ...]
 
@@ -72,8 +72,8 @@ def translate(transformer: Any, width: int) -> nn.Module:
 
     Args:
         transformer: a StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, Normalizer, a FunctionTransformer
-            without a function, "passthrough", or a Pipeline, ColumnTransformer or FeatureUnion of these; of exactly
-            that type: a subclass may do something else.
+            without a function, "passthrough", or a Pipeline, ColumnTransformer or FeatureUnion of these. Subclasses
+            are not translated, since they may compute something else.
         width: how many features the observation has.
 
     Raises:
@@ -111,7 +111,7 @@ def _program(transformer: Any, width: int, place: str) -> Program:
 
 
 def _steps(transformer: Any, place: str) -> list[tuple[str, ArrayLike]]:
-    """In scikit-learn's own order and with its own operations, so that both round alike."""
+    """The steps in scikit-learn's own order and with its own operations, so that both round alike."""
     from sklearn import preprocessing as kinds
 
     t, kind = transformer, type(transformer)
@@ -169,7 +169,7 @@ def _width(program: Program, width: int) -> int:
 
 
 def _modules(program: Program, width: int) -> list[nn.Module]:
-    """What is left to compute: no picking of columns that are all there in order, no empty arithmetic."""
+    """The modules of a program, without selections of all columns in order and without empty arithmetic."""
     modules: list[nn.Module] = []
     for piece in program:
         if isinstance(piece, RowNorm):

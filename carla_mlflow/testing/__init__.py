@@ -1,9 +1,9 @@
-"""What any policy has to hold, to be run over one's own: an artifact here, or a server that answers somewhere.
+"""The conformance kit: checks that every policy has to pass, for an artifact's folder or a running server.
 
     python -m carla_mlflow.testing my-policy/1.0.0
     python -m carla_mlflow.testing http://car-7:8080 --policy my-policy/1.0.0 --p99-ms 5
 
-In a test of one's own, with pytest:
+In your own tests, with pytest:
 
     from carla_mlflow.testing import CHECKS, Subject
 

@@ -1,8 +1,8 @@
-"""python -m carla_mlflow.testing FOLDER | URL: whether a policy, or a server, holds what any policy has to hold.
+"""python -m carla_mlflow.testing FOLDER | URL: runs the conformance checks on a policy or a server.
 
-A folder is a policy artifact: every check runs on each of its graphs. A URL is a running server: what drives there is
-asked as a car asks it (--policy FOLDER compares it with the artifact that should). Exits with 0 when all held, with 1
-when something did not, with 3 when no server answers.
+A folder is a policy artifact: every check runs on each of its graphs. A URL is a running server: it gets requests as a
+car would send them (--policy FOLDER compares the policy it serves with that artifact). Exits with 0 when all checks
+pass, with 1 when one fails, with 3 when no server answers.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("policy_or_server", metavar="FOLDER|URL")
-    parser.add_argument("--policy", metavar="FOLDER", help="of a server: the artifact that should drive there")
-    parser.add_argument("--p99-ms", type=positive(float), help="of a server: the most at the 99th percentile")
-    parser.add_argument("--api-key", default="", help="of a server that wants one")
-    parser.add_argument("--device", default="cpu", help="of a folder: auto, cpu, cuda or cuda:N (default cpu)")
-    parser.add_argument("--trust", action="append", default=[], metavar="TYPE", help="that its preprocessor may hold")
+    parser.add_argument("--policy", metavar="FOLDER", help="for a server: the artifact that it should serve")
+    parser.add_argument("--p99-ms", type=positive(float), help="for a server: limit of the 99th percentile, ms")
+    parser.add_argument("--api-key", default="", help="for a server that requires one")
+    parser.add_argument("--device", default="cpu", help="for a folder: auto, cpu, cuda or cuda:N (default cpu)")
+    parser.add_argument("--trust", action="append", default=[], metavar="TYPE", help="a type its preprocessor may hold")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_debug(parser)
     parser.set_defaults(run=_run)
@@ -73,7 +73,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 Calls = Iterable[tuple[str, str, Callable[[], None]]]
-"""What each check shows, on what, and how it is called."""
+"""For each check: what it shows, what it runs on, and its call."""
 
 
 def _of_a_folder(options: argparse.Namespace) -> Calls:

@@ -1,4 +1,4 @@
-"""The checks: each takes a Subject and raises FailedError. What a check is called is what it shows."""
+"""The checks: each takes a Subject, and raises FailedError unless what its name says is true."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def the_pin_is_the_digest_of_the_card(subject: Subject) -> None:
 
 
 def outside(spec: ArraySpec) -> Iterator[tuple[float, str]]:
-    """Values that the spec refuses, and what the refusal has to say."""
+    """Values that the spec refuses, and the text that each error has to contain."""
     low, high = (np.ravel(np.broadcast_to(bound, spec.shape))[-1] for bound in (spec.lows, spec.highs))
     text = f"outside [{low:.6g}, {high:.6g}]"
     if spec.dtype == "uint8":
@@ -167,7 +167,7 @@ def outside(spec: ArraySpec) -> Iterator[tuple[float, str]]:
         yield from [(high + 1, text)] if high < 255 else []
         return
     yield from [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")]
-    with np.errstate(over="ignore"):  # beyond an open bound lies infinity
+    with np.errstate(over="ignore"):  # the next value beyond an open bound is infinite
         beyond = [np.nextafter(low, np.float32(-np.inf)), np.nextafter(high, np.float32(np.inf))]
     yield from ((value, f"{value:.6g} is {text}") for value in beyond if np.isfinite(value))
 
@@ -178,7 +178,7 @@ def _refusal(subject: Subject, batch: Batch, **how: bool) -> SpecError:
     except SpecError as error:
         return error
     expect(False, "something that does not fit the spec was answered")
-    raise AssertionError  # which `expect` did
+    raise AssertionError  # never reached: `expect` has raised
 
 
 CHECKS: tuple[Callable[[Subject], None], ...] = (

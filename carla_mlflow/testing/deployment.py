@@ -1,4 +1,4 @@
-"""The smoke test of a deployment: a server that answers somewhere, asked as a car would ask it."""
+"""The smoke test of a deployment: sends a running server the requests that a car would send."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ROWS, REQUESTS = 16, 500
 
 @dataclass
 class Deployment:
-    """A server that is tried.
+    """A server under test.
 
     Attributes:
-        client: that asks it.
-        api_key: that it wants, or nothing.
-        artifact: what should drive there; None leaves out what only it can tell.
-        p99_ms: the most that a request of one row may take at the 99th percentile; None only measures.
+        client: connected to the server.
+        api_key: the key that the server requires, or empty.
+        artifact: the artifact that the server should serve; None skips the checks that need it.
+        p99_ms: limit of the 99th percentile of one-row requests, milliseconds; None only measures.
         figures: what was measured, for people and for --json.
     """
 
@@ -46,7 +46,7 @@ class Deployment:
         return {spec.name: spec.sample(rng, ROWS) for spec in self.client.card.observation_spec}
 
     def post(self, path: str, body: bytes, **headers: str) -> tuple[int, Any]:
-        """Status and JSON of one request beside the client, which sends nothing that is wrong."""
+        """Status and JSON of one request sent without the client, which refuses to send invalid ones."""
         sent: dict[bytes | str, bytes | str] = {
             "Content-Type": "application/json",
             **{k.replace("_", "-"): v for k, v in headers.items()},

@@ -1,4 +1,4 @@
-"""A policy that is tried: its engine, rows that it is asked, and what it says to each alone."""
+"""A policy under test: its engine, the test rows, and its answer to each row alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Batch = dict[str, NDArray[Any]]
 
 
 class FailedError(AssertionError):
-    """A check did not hold; the text says what was seen."""
+    """A check failed; the text says what was seen."""
 
 
 def expect(holds: object, seen: str) -> None:
-    """Raises FailedError, with what was seen, unless it holds."""
+    """Raises FailedError with the text `seen`, unless `holds` is true."""
     if not holds:
         raise FailedError(seen)
 
@@ -33,9 +33,9 @@ class Subject:
     """A policy on one backend.
 
     Attributes:
-        engine: that holds it.
-        artifact: that it was opened from.
-        trusted: types that its preprocessor may hold beyond our own list.
+        engine: with the loaded policy.
+        artifact: from which it was loaded.
+        trusted: types that its preprocessor may hold beyond TRUSTED_TYPES.
     """
 
     engine: Engine
@@ -52,24 +52,24 @@ class Subject:
             folder: of the artifact.
             backend: `torchscript`, `onnx`, or `card` for the one that the card names.
             device: see `select_device`.
-            trusted: types that its preprocessor may hold beyond our own list.
+            trusted: types that its preprocessor may hold beyond TRUSTED_TYPES.
 
         Raises:
-            ArtifactError: it is none.
+            ArtifactError: the artifact is invalid.
         """
         artifact = open_artifact(folder)
         return cls(Engine(artifact, device, backend, trusted), artifact, trusted)
 
     @cached_property
     def observations(self) -> Batch:
-        """Uniform rows, and rows at the bounds; the same each time. As many for images as a test has time for."""
+        """Uniform rows, and rows at the bounds, the same each time; fewer for images, to save time."""
         rng = np.random.default_rng(3)
         half = (IMAGE_ROWS if self.engine.specs.has_image else ROWS) // 2
         return {s.name: np.concatenate([s.sample(rng, half), s.corners(rng, half)]) for s in self.engine.specs}
 
     @cached_property
     def alone(self) -> list[bytes]:
-        """What each row is answered when nobody else asks."""
+        """The answer to each row when it is asked alone."""
         return [self.bits([row])[0] for row in range(self.count)]
 
     @property
@@ -81,7 +81,7 @@ class Subject:
         return {name: array[list(rows)] for name, array in self.observations.items()}
 
     def bits(self, rows: Sequence[int], observations: Batch | None = None, **how: Any) -> list[bytes]:
-        """Every bit of the answers to some rows, one string a row."""
+        """All bits of the answers to some rows, as one byte string per row."""
         actions = self.engine.act(self.take(rows) if observations is None else observations, **how)
         parts = [actions.control, actions.raw, *actions.distribution.values()]
         return [b"".join(part[i].tobytes() for part in parts) for i in range(len(rows))]

@@ -1,1 +1,1 @@
-"""Drives a policy, here or in the author's environment, and logs the episodes as evidence."""
+"""Drives a policy on the racetrack or in the author's environment, and logs the episodes as evidence."""

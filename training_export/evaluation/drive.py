@@ -1,4 +1,4 @@
-"""A car in the environment that asks a running server at every tick, over one kept-alive connection."""
+"""A car in the environment that gets its actions from a running server, over one kept-alive connection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training_export.racetrack.plots import FRAME_EVERY, film_env, write_gif
 
 @dataclass
 class RemoteDrive:
-    """The episodes, each answer's time in milliseconds, and the versions that gave answers."""
+    """The episodes, each response's latency in milliseconds, and (version, digest) → the number of its responses."""
 
     episodes: list[Episode]
     latencies_ms: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Closed-loop evaluation: the exported policy on seeds that training never saw, beside two drivers to compare with."""
+"""Closed-loop evaluation: the exported policy on seeds that training never saw, compared with two simple drivers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from training_export.racetrack.plots import FRAME_EVERY, film_env, plot_outcomes
 
 
 def check_racetrack(card: Card) -> None:
-    """Raises DrivingError unless the policy sees what the racetrack shows."""
+    """Raises DrivingError unless the policy takes the racetrack's observations."""
     seen = {name: tuple(field.shape) for name, field in card.observation.items()}
     shown = {name: tuple(box.shape) for name, box in Beams.boxes().items()}
     if seen != shown:
@@ -43,7 +43,7 @@ def check_racetrack(card: Card) -> None:
 
 
 def engine_driver(engine: Engine) -> Driver:
-    """The policy, one observation at a time, as a car would ask it."""
+    """The policy as a driver: one observation at a time, as in a car."""
 
     def drive(observation: Observation) -> NDArray[np.float32]:
         actions = engine.act({name: np.asarray(value)[None] for name, value in observation.items()})
@@ -62,7 +62,7 @@ def run_episodes(driver: Driver, conditions: Conditions, what: str) -> list[Epis
 
 
 def closed_loop(episodes: list[Episode], conditions: Conditions) -> dict[str, Any]:
-    """For the card's metrics: conditions and figures."""
+    """Conditions and figures, for the card's metrics."""
     return {
         "env": ENV_ID,
         "traffic": conditions.traffic,
@@ -81,7 +81,7 @@ Drives = dict[str, list[Episode]]
 
 
 def drive_beside(policy: list[Episode], conditions: Conditions) -> Drives:
-    """The policy's episodes beside those of a straight-ahead and a random driver on the same seeds."""
+    """The policy's episodes, and those of a straight-ahead and a random driver on the same seeds."""
     return {
         "policy": policy,
         "straight_ahead": run_episodes(straight_ahead, conditions, "straight ahead"),
@@ -99,9 +99,10 @@ def film(driver: Driver, seed: int, conditions: Conditions, path: Path) -> None:
 
 
 def log_evaluation(engine: Engine, drives: Drives, conditions: Conditions, reward_margin: float | None = None) -> None:
-    """Logs to the active MLflow run what the registry's gates read, by the artifact's digest, and what people look at.
+    """Logs an evaluation to the active MLflow run: evidence for the registry's gates, and pictures for people.
 
-    episodes.json has a row an episode and driver; the parameters are the conditions under which they were driven.
+    The gates find it by the artifact's digest. episodes.json has one row per episode and driver; the run's parameters
+    are the conditions.
     """
     log_drives(
         Judged(engine.card.name, engine.card.version, engine.digest),

@@ -1,4 +1,4 @@
-"""What an evaluation leaves in the active MLflow run, wherever it was driven: what the registry's gates read."""
+"""Logs an evaluation, driven here or elsewhere, to the active MLflow run, where the registry's gates read it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def log_drives(
     """Logs one evaluation.
 
     Args:
-        policy: what was driven.
-        tags: beside those that tell which policy it was.
-        parameters: the conditions under which it was driven; None is left out.
+        policy: the policy that drove.
+        tags: in addition to those that identify the policy.
+        parameters: the conditions under which it drove; None is left out.
         figures: driver → its means and rates.
-        rows: an episode and driver each, all with the same keys, `driver` and `seed` among them: episodes.json.
+        rows: of episodes.json, one per episode and driver, all with the same keys, among them `driver` and `seed`.
     """
     told = {"digest": policy.digest, "semver": policy.version, "policy": policy.name}
     mlflow.set_tags({STEP_TAG: "evaluate", **told, **tags})
@@ -38,7 +38,7 @@ def log_drives(
 
 
 def table(figures: Mapping[str, Figures]) -> str:
-    """Figures side by side, a driver a column."""
+    """The figures as a text table, one column per driver."""
     rows = [["", *figures]]
     for key in next(iter(figures.values())):
         rows.append([key, *(f"{values[key]:g}" for values in figures.values())])

@@ -1,4 +1,4 @@
-"""The policy that a command is told: a folder, a registered version, or a logged model."""
+"""Opens the policy that a command's argument names: a folder, a registered version, or a logged model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from carla_mlflow.preprocessing.skops_file import operators_types
 
 @dataclass(frozen=True)
 class Judged:
-    """The policy that is driven: its name, semantic version, and the digest by which the gates find its evidence."""
+    """The policy under evaluation: name, semantic version, and the digest by which the gates find its evidence."""
 
     name: str
     version: str
@@ -28,14 +28,14 @@ def open_engine(model: str, scratch: Path) -> Engine:
     """Loads a policy.
 
     Args:
-        model: an artifact folder; a reference such as name@1.4.2, then held against the digest that the registry pins;
+        model: an artifact folder; a reference such as name@1.4.2, whose digest has to be the one in the registry;
             or MLflow's own URI, such as runs:/ID/policy or models:/name@alias.
         scratch: where to download to.
     """
     folder = Path(model)
     if _is_folder(model):
         return Engine.open(folder, trusted=operators_types())
-    from carla_mlflow.flavor.model import fetch_policy  # imports mlflow, which a folder does without
+    from carla_mlflow.flavor.model import fetch_policy  # imports mlflow, which a folder does not need
 
     if model.startswith(("runs:/", "models:/")):
         return Engine.open(fetch_policy(model, scratch / "fetched"), trusted=operators_types())
@@ -45,7 +45,7 @@ def open_engine(model: str, scratch: Path) -> Engine:
 
 
 def identify(model: str, scratch: Path) -> Judged:
-    """Which policy it is: as `open_engine`, but nothing is run, and of a registered version nothing is fetched."""
+    """Which policy `model` names, as for `open_engine`; runs nothing, and fetches nothing of a registered version."""
     if not _is_folder(model) and not model.startswith(("runs:/", "models:/")):
         version = _resolve(model)
         return Judged(version["name"], version["semver"], version["digest"])
@@ -63,7 +63,9 @@ def _is_folder(model: str) -> bool:
 
 
 def _resolve(reference: str) -> dict[str, str]:
-    """A registered version's name, number, semver and digest, by the registry's command: it lies above this package.
+    """A registered version's name, number, semver and digest, by the registry's command.
+
+    The registry is a layer above this package, which therefore can't import it.
 
     Raises:
         UnreachableError: the registry does not answer.

@@ -1,4 +1,4 @@
-"""Episodes in an environment of the author's own, and what they came to."""
+"""Drives episodes in an environment of the author's own, and summarises their outcomes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from training_export.evaluation.own_env import OwnEnv, call
 from training_export.racetrack.conditions import Conditions
 
 MAX_STEPS = 100_000
-"""Of an episode: nearly an hour and a half at 20 Hz. What has not ended by then never will."""
+"""The most steps of an episode, nearly an hour and a half at 20 Hz; a longer one would probably never end."""
 OwnDriver = Callable[[Any], Any]
-"""What the environment gives → what it takes."""
+"""The environment's observation → its action."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Which entries of `info` say how an episode went; at least one of them.
+    """The keys of `info` that say how an episode went; at least one is set.
 
     Attributes:
-        success: true at the last step where the episode reached what it was to reach.
-        collision: true at any step, or a number other than 0, for a collision.
+        success: its value at the last step is true if the episode succeeded.
+        collision: its value at any step is true, or a number other than 0, for a collision.
     """
 
     success: str | None
@@ -35,7 +35,7 @@ class Outcome:
 
 @dataclass
 class OwnEpisode:
-    """What an episode came to; `success` is None where nothing says it."""
+    """The outcome of an episode; `success` is None when the environment does not report it."""
 
     seed: int
     steps: int = 0
@@ -116,5 +116,5 @@ def summarise(episodes: list[OwnEpisode]) -> dict[str, float | int]:
 
 
 def rows_of(drives: Drives) -> list[dict[str, Any]]:
-    """A row an episode and driver, as the registry's gates read them."""
+    """One row per episode and driver, as the registry's gates read them."""
     return [{"driver": driver, **vars(episode)} for driver, episodes in drives.items() for episode in episodes]

@@ -1,4 +1,4 @@
-"""An environment of the author's own: one that gymnasium knows, or one that a function of theirs makes."""
+"""An environment of the author's own: one that gymnasium knows, or one that the author's function returns."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from training_export.sources.from_module import import_code
 
 @dataclass(frozen=True)
 class OwnEnv:
-    """An environment, opened.
+    """An opened environment.
 
     Attributes:
         env: ready for its first reset.
-        name: as it was asked for.
-        version: what has to be equal for two policies to have met the same episodes.
+        name: as given by the user.
+        version: two policies have met the same episodes only if this is equal.
     """
 
     env: gymnasium.Env[Any, Any]
@@ -37,15 +37,15 @@ class OwnEnv:
 
 
 def open_own_env(name: str, config: Path | None) -> OwnEnv:
-    """Makes an environment. Its author's code runs, which is said before anything of it is imported.
+    """Makes an environment. This runs its author's code, and prints so before importing any of it.
 
     Args:
         name: an id that gymnasium knows (`package:ID` imports the package that registers it), or `my_env.py:make`.
         config: YAML or JSON with the keyword arguments of `gymnasium.make`, or of that function.
 
     Raises:
-        DrivingError: there is none of that name, its code fails, or what it makes is no environment.
-        CardError: the file of arguments is none.
+        DrivingError: there is no environment of that name, its code fails, or the result is not an environment.
+        CardError: the file of arguments is not YAML.
     """
     arguments = _arguments(config)
     if is_function(name):
@@ -67,7 +67,7 @@ def open_own_env(name: str, config: Path | None) -> OwnEnv:
 
 
 def is_function(name: str) -> bool:
-    """Whether it is `FILE.py:FUNCTION`."""
+    """Whether the name has the form `FILE.py:FUNCTION`."""
     return name.rpartition(":")[0].endswith(".py")
 
 
@@ -80,16 +80,16 @@ def load_function(name: str) -> Callable[..., Any]:
     found = call(name, lambda: getattr(import_code(where), function))
     if not callable(found):
         raise DrivingError(f"{name}: is a {type(found).__name__}; expected a function")
-    return found  # type: ignore[no-any-return]  # callable says so
+    return found  # type: ignore[no-any-return]  # `callable` checked it
 
 
 def call(what: str, function: Callable[[], Any]) -> Any:
-    """Runs others' code; whatever it raises becomes a DrivingError that says whose it is."""
+    """Runs the author's code; any exception becomes a DrivingError that names it as `what`."""
     try:
         return function()
     except CarlaMlflowError:
         raise
-    except (Exception, SystemExit) as error:  # a file that ends the process shall not end it without a word
+    except (Exception, SystemExit) as error:  # sys.exit() in that code too, so that it is reported
         raise DrivingError(f"{what}: raised {type(error).__name__}: {one_line(error)}") from error
 
 
@@ -107,7 +107,7 @@ def _arguments(config: Path | None) -> dict[str, Any]:
 
 
 def _version(name: str, env: gymnasium.Env[Any, Any], arguments: dict[str, Any]) -> str:
-    """The spec's id, the version of the package, and hashes of the function's file and of its arguments."""
+    """The environment's id, its package's version, and hashes of the function's file and of the arguments."""
     parts = []
     if is_function(name):
         parts.append(f"{name.rpartition(':')[2]} of file {_short_hash(Path(name.rpartition(':')[0]).read_bytes())}")

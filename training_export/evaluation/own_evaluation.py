@@ -1,4 +1,4 @@
-"""A policy in an environment of its author's own, beside a baseline on the same seeds, as evidence in MLflow."""
+"""Evaluates a policy and a baseline on the same seeds in the author's own environment, as evidence in MLflow."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from training_export.evaluation.own_spaces import actor, observer
 from training_export.racetrack.conditions import Conditions
 
 MAX_ENVIRONMENTS = 64
-"""That train side by side, as is usual at most: Stable-Baselines3 seeds them with the numbers from its own seed on."""
+"""The most parallel environments assumed in training; Stable-Baselines3 seeds them with seed, seed + 1 and so on."""
 
 
 @dataclass
 class PolicyDriver:
-    """The policy, one observation at a time. Where it refuses one it does what a car would: the card's fallback.
+    """The policy as a driver. When the engine raises SpecError or ActionError, it takes the card's fallback, as a car.
 
     Attributes:
-        fallbacks: how often it did.
-        reason: of the first.
+        fallbacks: how often the fallback was used.
+        reason: why, the first time.
     """
 
     engine: Engine
@@ -55,7 +55,7 @@ class PolicyDriver:
 
 
 def baseline_driver(name: str | None, env: gymnasium.Env[Any, Any], seed: int) -> OwnDriver:
-    """What a first champion is held against: the author's `FILE.py:FUNCTION`, or actions at random."""
+    """The driver that a first champion is compared with: the author's `FILE.py:FUNCTION`, or random actions."""
     if name is None:
         env.action_space.seed(seed)
         return lambda _: env.action_space.sample()
@@ -64,7 +64,7 @@ def baseline_driver(name: str | None, env: gymnasium.Env[Any, Any], seed: int) -
 
 
 def check_seeds(trained_with: object, conditions: Conditions) -> None:
-    """Raises DrivingError when the policy's training may have begun with episodes that it is to be judged by."""
+    """Raises DrivingError when an evaluation's seeds may also have seeded the policy's training."""
     if not isinstance(trained_with, int) or isinstance(trained_with, bool):
         return
     if trained_with <= conditions.seeds[-1] and trained_with + MAX_ENVIRONMENTS > conditions.first_seed:
@@ -76,7 +76,7 @@ def check_seeds(trained_with: object, conditions: Conditions) -> None:
 
 @dataclass(frozen=True)
 class Driven:
-    """An evaluation: every driver's episodes, and how often, and why first, the policy left it to its fallback."""
+    """An evaluation: every driver's episodes, and how often, and why first, the policy's fallback was used."""
 
     drives: Drives
     fallbacks: int
@@ -99,7 +99,7 @@ def evaluate_own(engine: Engine, own: OwnEnv, conditions: Conditions, outcome: O
 def log_own(
     engine: Engine, own: OwnEnv, driven: Driven, conditions: Conditions, outcome: Outcome, asked: dict[str, Any]
 ) -> None:
-    """Logs an evaluation to the active MLflow run; `asked` are flags that have to be typed to drive so again."""
+    """Logs an evaluation to the active MLflow run; `asked` are the flags needed to repeat it."""
     log_drives(
         Judged(engine.card.name, engine.card.version, engine.digest),
         {"backend": engine.backend, "device": engine.device.name},

@@ -1,4 +1,4 @@
-"""Between an environment's own spaces and a policy's named observations and raw actions."""
+"""Converts between an environment's own spaces and a policy's named observations and raw actions."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from training_export.sources.spaces import SINGLE
 OTHER = "it is another environment than the policy was trained in, or needs the wrappers that it had there"
 
 Observe = Callable[[Any], dict[str, NDArray[Any]]]
-"""What the environment gives → a batch of one row, by the policy's names."""
+"""The environment's observation → a batch of one row, by the policy's names."""
 Act = Callable[[NDArray[np.float32]], Any]
-"""A raw action (A,) → what the environment takes."""
+"""A raw action (A,) → the environment's action."""
 
 
 def observer(specs: ObservationSpec, space: Any) -> Observe:
-    """What the policy sees of an environment: fields of its Dict, or its lone Box, named `observation`.
+    """Makes the function that picks a policy's observations from an environment's Dict, or lone Box (`observation`).
 
-    Images whose channels come last are turned, as Stable-Baselines3 did before the policy was trained on them.
+    Images with channels last are transposed to channels first, as Stable-Baselines3 did in training.
 
     Raises:
-        DrivingError: the environment does not give what the policy sees.
+        DrivingError: the environment's observations are not those that the policy takes.
     """
     boxes = dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
     missing = [name for name in specs.names if name not in boxes]
@@ -67,15 +67,15 @@ def _row(spec: ArraySpec, value: Any, turned: bool) -> NDArray[Any]:
             f"observation {spec.name}: the environment gave {array.dtype}{list(array.shape)}, otherwise than its own "
             "observation space says"
         )
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 can't hold is infinite, which is refused
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 can't hold becomes infinite, and is refused
         return np.ascontiguousarray(array[None], dtype=spec.dtype)
 
 
 def actor(action: ActionCard, space: Any) -> Act:
-    """How a policy's raw action is handed to an environment: as it is, in the space that it was trained to act in.
+    """Makes the function that turns a raw action into the environment's action: the same numbers, in its space.
 
     Raises:
-        DrivingError: the environment takes something else.
+        DrivingError: the environment's action space is not the one that the policy was trained with.
     """
     if isinstance(space, spaces.Discrete):
         if action.table is None or len(action.table) != space.n:
@@ -119,7 +119,7 @@ def _names(action: ActionCard) -> str:
 def _check_bounds(action: ActionCard, low: list[float], high: list[float]) -> None:
     lows, highs = action.bounds
     for at, name in enumerate(action.raw):
-        if (lows[at], highs[at]) != (np.float32(low[at]), np.float32(high[at])):  # other bounds are other units
+        if (lows[at], highs[at]) != (np.float32(low[at]), np.float32(high[at])):  # other bounds mean other units
             raise DrivingError(
                 f"action {name}: the policy gives {lows[at]:g} to {highs[at]:g}, the environment takes {low[at]:g} to "
                 f"{high[at]:g}; {OTHER}"

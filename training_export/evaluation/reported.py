@@ -1,4 +1,4 @@
-"""Episodes that were driven in a simulator elsewhere, as somebody reports them: a CSV file with a row an episode."""
+"""Reads a report of episodes driven in a simulator elsewhere: a CSV file with one row per episode."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from training_export.evaluation.own_driving import OwnEpisode
 
 COLUMNS = ("driver", "seed", "success", "collision", "reward")
 POLICY, BASELINES = "policy", ("baseline", "straight_ahead", "random")
-"""Drivers: the policy itself, and what a first champion is held against."""
+"""Drivers: the policy itself, and those that a first champion is compared with."""
 MAX_BYTES = 16 << 20
-"""Of the file: some hundred thousand episodes, as many as the gates read."""
+"""The limit of the file: some hundred thousand episodes, as many as the gates read."""
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 Drives = dict[str, list[OwnEpisode]]
@@ -24,13 +24,13 @@ def read_reported(path: Path) -> Drives:
     """Reads a report.
 
     Args:
-        path: CSV in UTF-8 with a first line that names COLUMNS, in any order; others are left out.
+        path: CSV in UTF-8 with a first line that names COLUMNS, in any order; other columns are ignored.
 
     Returns:
-        Driver → its episodes, by seed; the policy's first.
+        Driver → its episodes, sorted by seed; the policy comes first.
 
     Raises:
-        DrivingError: names the line and what is wrong with it.
+        DrivingError: the report is invalid; says what is wrong, and in which line.
     """
     if path.stat().st_size > MAX_BYTES:
         raise DrivingError(f"{path}: larger than {MAX_BYTES >> 20} MiB")

@@ -1,1 +1,1 @@
-"""Writes the artifact, and holds it against the trained policy."""
+"""Makes the artifact, and compares it with the trained policy."""

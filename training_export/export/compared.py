@@ -1,4 +1,4 @@
-"""The observations on which an exported graph is held against the trained policy, and the golden part of them."""
+"""The observations on which an exported graph is compared with the trained policy, and the golden rows among them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from training_export.sources.trained import Arrays, TrainedPolicy, stack
 
 COMPARED_ROWS = 1024
 MAX_BYTES = 32 * 2**20
-"""Of observations held at once: images are compared batch by batch."""
+"""The limit of observations in memory at once: images are compared batch by batch."""
 _QUIET: dict[str, Any] = {"leave": False, "delay": 1.0, "disable": None}
-"""A progress bar for what takes longer than a second, where a person looks at stderr."""
+"""A progress bar that appears after a second, if stderr is a terminal."""
 
 
 def compared_batches(specs: ObservationSpec, driving: Arrays | None) -> Iterator[dict[str, NDArray[Any]]]:
-    """COMPARED_ROWS observations: of each batch half from driving, a quarter at the bounds, a quarter uniform.
+    """COMPARED_ROWS observations in batches: half of each from driving, a quarter at the bounds, a quarter uniform.
 
-    Without driving its half is uniform too. The same batches every time.
+    Without observations from driving that half is uniform too. The batches are the same every time.
     """
     rows = _rows_at_once(specs)
     for batch in range(COMPARED_ROWS // rows):
@@ -55,14 +55,14 @@ def _rows_at_once(specs: ObservationSpec) -> int:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the trained policy does.
+    """The trained policy's answers.
 
     Attributes:
-        answers: to each of `compared_batches`, without the observations, which that gives again.
-        decided: by batch, the rows that are compared: all but those whose choice lies within the tolerance.
-        golden: evenly spaced rows of the first batches, so that the shares of their kinds stay as they are.
-        noise: how far the trained policy is from itself.
-        parity: what a graph is held to.
+        answers: one per batch of `compared_batches`, without its observations, which that function reproduces.
+        decided: by batch, the rows that are compared: all but those whose best two choices lie within the tolerance.
+        golden: evenly spaced rows of the first batches, so that the proportions of their kinds are kept.
+        noise: how far the trained policy differs from itself.
+        parity: the tolerance for a graph.
     """
 
     answers: list[Golden]
@@ -73,17 +73,17 @@ class Asked:
 
     @property
     def rows(self) -> int:
-        """How many are compared."""
+        """The number of observations that are compared."""
         return sum(int(rows.sum()) for rows in self.decided)
 
     @property
     def left_out(self) -> int:
-        """How many are not."""
+        """The number of observations that are not compared."""
         return sum(len(rows) for rows in self.decided) - self.rows
 
 
 def ask(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = None) -> Asked:
-    """Asks the trained policy, and itself again for its noise.
+    """Runs the trained policy on `compared_batches`, and measures its noise.
 
     Args:
         trained: the policy.
@@ -91,7 +91,7 @@ def ask(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = 
         stated: the author's tolerance; None measures one.
 
     Raises:
-        ExportError: it chooses, but almost nowhere by more than its own noise.
+        ExportError: it chooses from a table, but its best two choices hardly ever differ by more than its noise.
     """
     wanted = GOLDEN_IMAGE_ROWS if specs.has_image else GOLDEN_ROWS
     batches = COMPARED_ROWS // _rows_at_once(specs)
@@ -124,7 +124,7 @@ def ask(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = 
 
 
 def compare(engine: Engine, trained: TrainedPolicy, asked: Asked) -> float:
-    """The largest difference of an engine from the trained policy's answers; ParityError beyond the tolerance."""
+    """The largest difference of an engine from the trained policy; raises ParityError beyond the tolerance."""
     batches = compared_batches(engine.specs, trained.driving)
     each = zip(batches, asked.answers, asked.decided, strict=True)
     found = 0.0

@@ -1,4 +1,4 @@
-"""A trained policy → a policy artifact: its graphs, golden answers, a card; compared before it is written."""
+"""Makes a policy artifact (graphs, golden rows, card) from a trained policy, and compares the two."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from training_export.graphs.onnx_file import OnnxFile
 from training_export.sources.trained import TrainedPolicy
 
 EXAMPLE_ROWS = 3
-"""Of the batch that the graph is traced with: more than one, so that no size is mistaken for a constant."""
+"""Rows of the batch with which the graph is traced: more than one, so that no size is mistaken for a constant."""
 LATENCY_CALLS, LATENCY_S = 2_000, 3.0
 FILES = {"torchscript": "model.pt", "onnx": "model.onnx"}
 
@@ -38,11 +38,11 @@ class Export:
 
     Attributes:
         artifact: sealed; its card names the faster backend.
-        engines: each backend that is in parity, loaded.
-        differences: the largest from the trained policy, by backend.
+        engines: backend → its engine, for each backend in parity.
+        differences: backend → the largest difference from the trained policy.
         figures: milliseconds of `act`, by backend and rows.
-        left_out: why a backend is not in the artifact.
-        asked: what the trained policy did, and how far a graph may differ.
+        left_out: backend → why it is not in the artifact.
+        asked: the trained policy's answers, and how far a graph may differ.
     """
 
     artifact: Artifact
@@ -59,21 +59,21 @@ class Export:
 
     @property
     def engine(self) -> Engine:
-        """The backend that the card names."""
+        """The engine of the backend that the card names."""
         return self.engines[self.artifact.card.backend]
 
 
 def export_policy(
     trained: TrainedPolicy, name: str, version: str, description: str, parity: Parity | None = None
 ) -> Export:
-    """Makes an artifact in memory and holds it against the trained policy.
+    """Makes an artifact in memory and compares it with the trained policy.
 
     Args:
         trained: the policy.
         name: for the card, as `version` and `description`.
         version: semantic.
         description: one line.
-        parity: how far a graph may differ, as the author says; None measures the trained policy's own noise.
+        parity: the author's tolerance for a graph; None derives it from the trained policy's own noise.
 
     Raises:
         ExportError: no graph can be exported, or none acts as the trained policy does.
@@ -94,7 +94,7 @@ def export_policy(
             artifact = _seal(card, {backend: graphs[backend]}, others, backend)
             engines[backend] = Engine(artifact, "cpu", trusted=trained.trusted)
             differences[backend] = compare(engines[backend], trained, asked)
-        except (ArtifactError, RuntimeError) as error:  # what a backend raises when it runs is no error of ours
+        except (ArtifactError, RuntimeError) as error:  # RuntimeError: raised by the backend itself
             engines.pop(backend, None)
             left_out[backend] = f"the exported graph does not act as the trained policy: {one_line(error)}"
     if not engines:
@@ -107,7 +107,7 @@ def export_policy(
 
 def _card(trained: TrainedPolicy, name: str, version: str, description: str, weights: str, parity: Parity) -> Card:
     return Card(
-        format=1,  # `dump_card` writes the one that its keys need
+        format=1,  # `dump_card` writes the format that the card's keys need
         name=name,
         version=version,
         backend="torchscript",
@@ -129,7 +129,7 @@ def _seal(card: Card, graphs: Mapping[str, bytes], others: Mapping[str, bytes], 
 
 
 def _graphs(trained: TrainedPolicy, specs: ObservationSpec) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The graph for each backend, and why there is none for another."""
+    """Backend → its graph, and backend → why there is no graph for it."""
     graph = trained.graph
     if isinstance(graph, OnnxFile):
         return {"onnx": graph.with_head(trained.action)}, {"torchscript": "the source is an ONNX file"}
@@ -150,13 +150,13 @@ def _graphs(trained: TrainedPolicy, specs: ObservationSpec) -> tuple[dict[str, b
 
 
 def with_metrics(export: Export, metrics: Mapping[str, Any]) -> Artifact:
-    """The artifact again with what was measured in its card; the policy stays the same."""
+    """The artifact with the measured figures added to its card; the policy stays the same."""
     card = msgspec.structs.replace(export.artifact.card, metrics=dict(metrics))
     return seal(card, {name: export.artifact.files[name] for name in card.files})
 
 
 def weights_hash(graph: PolicyGraph | OnnxFile) -> str:
-    """sha256 over every parameter and buffer: name, type, shape and bytes, by name."""
+    """sha256 over every parameter and buffer: name, type, shape and bytes, sorted by name."""
     if isinstance(graph, OnnxFile):
         return graph.weights_hash()
     return hash_arrays(torch_weights(graph.state_dict()))
@@ -172,7 +172,7 @@ def measure_latency(engine: Engine) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """As in a server's worker."""
+    """Lets torch use one thread, as in a server's worker."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

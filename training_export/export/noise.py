@@ -1,6 +1,6 @@
-"""How far a trained policy's answers are from themselves: the measure of what an exported graph may differ by.
+"""How far a trained policy differs from itself, which determines how far an exported graph may differ from it.
 
-float32 rounds otherwise for another number of rows, and a network may enlarge that: public DDPG, TD3 and SAC policies
+float32 rounds differently for another number of rows, and a network may amplify that: public DDPG, TD3 and SAC policies
 differ from their own `predict` by 1e-4 of an action. An exported graph computes the same in yet another order.
 """
 
@@ -24,21 +24,21 @@ from carla_mlflow.contract.specs import ObservationSpec
 from training_export.sources.trained import Arrays, TrainedPolicy
 
 MARGIN = 4.0
-"""Of the tolerance over the noise measured here: that of one machine and of some observations."""
+"""The tolerance is this many times the measured noise, which is that of one machine and of some observations only."""
 SINGLE_ROWS, LARGE_ROWS = 256, 32
-"""Observations that are asked one by one; fewer when they are large."""
+"""Observations that are run one by one; fewer when they are large."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Differences of a trained policy from itself: one row or many at once, in float32 or float64.
+    """How far a trained policy differs from itself: a single row from a batch, and float32 from float64.
 
     Attributes:
-        largest: of all, in the unit of what differs (raw action, control, the head's parameters).
-        excess: the largest that MARGIN times a difference is beyond what the default relative tolerance covers; of what
-            an artifact is held to.
-        choosing: likewise, of what a table's controls are chosen by.
-        flips: the rows whose choice among a table's controls is not always the same, (B,).
+        largest: the largest difference, in the unit of the value (raw action, control, the head's parameters).
+        excess: the largest amount by which MARGIN times a difference exceeds the default relative tolerance, over all
+            values of an artifact that are compared.
+        choosing: likewise, over the values by which one of a table's controls is chosen.
+        flips: (B,), the rows whose choice among a table's controls is not always the same.
     """
 
     largest: float
@@ -48,7 +48,7 @@ class Noise:
 
     @property
     def parity(self) -> Parity:
-        """The tolerance within which noise stays: at least the default, at most MAX_TOLERANCE."""
+        """The tolerance that covers the noise: at least the default, at most MAX_TOLERANCE."""
         if self.excess <= Parity().atol:
             return Parity()
         unit = 10.0 ** (math.floor(math.log10(self.excess)) - 1)
@@ -57,7 +57,7 @@ class Noise:
 
 
 class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Context: what torch would compute in float32, TorchScript too, it computes in float64."""
+    """Context manager in which torch, TorchScript too, computes in float64 instead of float32."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = tree_map(_widened, (args, kwargs or {}))
@@ -71,7 +71,7 @@ def _widened(value: Any) -> Any:
 
 
 def measure_noise(trained: TrainedPolicy, specs: ObservationSpec, batch: Arrays) -> Noise:
-    """How far the trained policy's answers to a batch are from those to single rows, and from those in float64."""
+    """How far the trained policy's answers to a batch differ from those to single rows, and from those in float64."""
     rows = len(batch[specs[0].name])
     count = min(rows, LARGE_ROWS if specs.is_large else SINGLE_ROWS)
     single = np.arange(count) * rows // count
@@ -79,7 +79,7 @@ def measure_noise(trained: TrainedPolicy, specs: ObservationSpec, batch: Arrays)
     usual = _asked(trained, batch, whole)
     alone = [_asked(trained, batch, np.array([row])) for row in single]
     again = [(single, {name: np.concatenate([one[name] for one in alone]) for name in usual})]
-    with contextlib.suppress(Exception), InFloat64():  # type: ignore[no-untyped-call]  # a network of the author's own may insist on float32
+    with contextlib.suppress(Exception), InFloat64():  # type: ignore[no-untyped-call]  # an author's network may require float32
         again.append((whole, _asked(trained, batch, whole)))
     largest, excess = 0.0, dict.fromkeys(usual, 0.0)
     flips = np.zeros(rows, dtype=np.bool_)
@@ -91,12 +91,12 @@ def measure_noise(trained: TrainedPolicy, specs: ObservationSpec, batch: Arrays)
             largest = max(largest, float(apart.max()))
             beyond = float((MARGIN * apart - Parity().rtol * np.abs(wanted[name])).max())
             excess[name] = max(excess[name], beyond)
-    values = excess.pop("values", 0.0)  # which no artifact holds
+    values = excess.pop("values", 0.0)  # no artifact has these
     return Noise(largest, max(excess.values()), max(values, excess.get("logits", 0.0)), flips)
 
 
 def decided(trained: TrainedPolicy, batch: Arrays, answer: Golden, noise: Noise, parity: Parity) -> NDArray[np.bool_]:
-    """The rows whose best two choices are farther apart than rounding may move them, (B,); all without a table."""
+    """(B,): the rows whose best two choices differ by more than rounding may change; all rows without a table."""
     numbers = rounded(trained, batch, answer)
     if trained.action.table is None or not numbers:
         return np.ones(len(answer.raw), dtype=np.bool_)
@@ -105,7 +105,7 @@ def decided(trained: TrainedPolicy, batch: Arrays, answer: Golden, noise: Noise,
 
 
 def rounded(trained: TrainedPolicy, batch: Arrays, answer: Golden) -> dict[str, NDArray[np.float32]]:
-    """The numbers that rounding may move: an answer's own; for a table those that it is chosen by, where known."""
+    """The numbers that rounding may change: the answer's; with a table, those by which it is chosen, if known."""
     if trained.action.table is None:
         return {"raw": answer.raw, "action": answer.action} | answer.distribution
     if answer.distribution or trained.values is None:
@@ -114,7 +114,7 @@ def rounded(trained: TrainedPolicy, batch: Arrays, answer: Golden) -> dict[str, 
 
 
 def _asked(trained: TrainedPolicy, batch: Arrays, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
-    """What rounding may move, and `choice`, the row of a table (nothing without one)."""
+    """`rounded` for some rows, and `choice`, the chosen row of the table (no columns without a table)."""
     picked = {name: array[rows] for name, array in batch.items()}
     answer = trained.answer(picked)
     choice = answer.raw if trained.action.table is not None else answer.raw[:, :0]

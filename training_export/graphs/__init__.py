@@ -1,1 +1,1 @@
-"""The exported graph: the policy's network, its head, and both files."""
+"""The exported graph: the policy's network and its head, as model.pt and model.onnx."""

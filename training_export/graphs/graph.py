@@ -16,7 +16,7 @@ from training_export.graphs.head_modules import head_module
 
 
 class Flatten(nn.Module):
-    """Named tensors → one row of features, in the card's order."""
+    """Concatenates named tensors to rows of features, in the card's order."""
 
     def forward(self, *observations: torch.Tensor) -> torch.Tensor:
         """Each (B, *shape) → (B, F), float32."""
@@ -24,7 +24,7 @@ class Flatten(nn.Module):
 
 
 class PolicyGraph(nn.Module):
-    """What the artifact's graph computes: `raw`, then the head's parameters.
+    """The module of the artifact's graph; it returns `raw`, then the head's parameters.
 
     Args:
         network: the graph's inputs → the head's parameters (for `deterministic` the action), each (B, width).
@@ -51,10 +51,10 @@ class PolicyGraph(nn.Module):
 
 
 def to_torchscript(graph: PolicyGraph, examples: tuple[torch.Tensor, ...]) -> bytes:
-    """model.pt, traced; a network that was scripted before keeps its branches and loops.
+    """Traces model.pt; a network that is already scripted keeps its branches and loops.
 
     Args:
-        graph: what to export.
+        graph: to be exported.
         examples: one batch of its inputs, of more than one row.
 
     Raises:
@@ -62,15 +62,15 @@ def to_torchscript(graph: PolicyGraph, examples: tuple[torch.Tensor, ...]) -> by
     """
     try:
         traced = torch.jit.trace(graph.eval(), examples, check_trace=False)  # type: ignore[no-untyped-call]
-    except Exception as error:  # whatever the network raises on an example observation
+    except Exception as error:  # the network may raise anything
         raise ExportError(f"the network does not take the card's observations: {_reason(error)}") from error
-    # As it is used: whoever loads it gets its answers without gradients, and no layer that learns. Not frozen: the
-    # weights' hash reads the state_dict; not optimised for inference, which rounds a row by its place (docs/adr/0004).
+    # In evaluation mode and without gradients, as it is used. Not frozen, since the weights' hash reads the state_dict;
+    # not optimised for inference, which would round a row by its position in the batch (docs/adr/0004).
     learning = [parameter for parameter in graph.parameters() if parameter.requires_grad]
     traced.eval().requires_grad_(False)
     buffer = io.BytesIO()
     torch.jit.save(traced, buffer)
-    for parameter in learning:  # shared with the author's network, which may go on learning
+    for parameter in learning:  # shared with the author's network, whose training may continue
         parameter.requires_grad_(True)
     return without_debug_info(buffer.getvalue())
 
@@ -78,7 +78,7 @@ def to_torchscript(graph: PolicyGraph, examples: tuple[torch.Tensor, ...]) -> by
 def without_debug_info(archive: bytes) -> bytes:
     """A TorchScript archive without its pickled source locations, which name paths of the exporting machine.
 
-    The same export run again gives the same bytes, on any machine and at any time.
+    Repeating the same export then gives the same bytes, on any machine and at any time.
     """
     stripped = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(stripped, "w") as target:
@@ -89,10 +89,10 @@ def without_debug_info(archive: bytes) -> bytes:
 
 
 def script_network(network: nn.Module, examples: tuple[torch.Tensor, ...]) -> nn.Module | None:
-    """The network as TorchScript, with its branches and loops; None when it has none, so that a trace says it all.
+    """The network as TorchScript, with its branches and loops; None if it can't be scripted, but a trace loses nothing.
 
     Args:
-        network: of the author's own.
+        network: the author's.
         examples: one batch of its inputs, of more than one row.
 
     Raises:
@@ -100,7 +100,7 @@ def script_network(network: nn.Module, examples: tuple[torch.Tensor, ...]) -> nn
     """
     try:
         scripted: nn.Module = torch.jit.script(network.eval())
-        scripted(*examples)  # what scripts may still refuse to run, as torch's parametrizations do
+        scripted(*examples)  # may still fail, as with torch's parametrizations
     except Exception as error:  # torch raises RuntimeError, NotSupportedError, OSError and others here
         if _can_be_traced(network, examples):
             return None
@@ -112,7 +112,7 @@ def script_network(network: nn.Module, examples: tuple[torch.Tensor, ...]) -> nn
 
 
 def _can_be_traced(network: nn.Module, examples: tuple[torch.Tensor, ...]) -> bool:
-    """Whether Python saw no number of the observation: torch warns where a trace would hold on to one."""
+    """Whether a trace is complete: torch warns when Python code uses a tensor's value, which a trace would freeze."""
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -123,7 +123,7 @@ def _can_be_traced(network: nn.Module, examples: tuple[torch.Tensor, ...]) -> bo
 
 
 def _reason(error: Exception) -> str:
-    """What torch says of an error, and of its `<--- HERE` picture the file, the line and the code."""
+    """The message of torch's error, and the file, line and code that it marks with `<--- HERE`."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = next((line for line in lines if not line.startswith(("File ", "~"))), repr(error)).rstrip(": at")
     marked = [i for i, line in enumerate(lines) if line.endswith("<--- HERE")]

@@ -1,6 +1,6 @@
 """Heads inside the graph: distribution parameters → the deterministic raw action, as torch modules.
 
-The same formulas as `carla_mlflow.contract.heads.mode`, which the exported graph is held against.
+The formulas are those of `carla_mlflow.contract.heads.mode`, with which the exported graph is compared.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Bounded(nn.Module):
 
 
 class Clipped(_Bounded):
-    """A deterministic action, or a gaussian's mean, clipped as Stable-Baselines3's `predict` does."""
+    """Clips a deterministic action, or a gaussian's mean, as Stable-Baselines3's `predict` does."""
 
     def forward(self, mean: torch.Tensor) -> torch.Tensor:
         """(B, A) → (B, A)."""
@@ -33,7 +33,7 @@ class Clipped(_Bounded):
 
 
 class Squashed(_Bounded):
-    """A gaussian's mean through tanh, stretched to the bounds."""
+    """A gaussian's mean after tanh, scaled to the bounds."""
 
     def forward(self, mean: torch.Tensor) -> torch.Tensor:
         """(B, A) → (B, A)."""
@@ -41,7 +41,7 @@ class Squashed(_Bounded):
 
 
 class BetaMode(_Bounded):
-    """A Beta's mode with its four cases, stretched to the bounds."""
+    """A Beta's mode with its four cases, scaled to the bounds."""
 
     def forward(self, alpha: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
         """(B, A), (B, A) → (B, A)."""
@@ -55,7 +55,7 @@ class BetaMode(_Bounded):
 
 
 class BetaMean(_Bounded):
-    """A Beta's mean, stretched to the bounds."""
+    """A Beta's mean, scaled to the bounds."""
 
     def forward(self, alpha: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
         """(B, A), (B, A) → (B, A)."""
@@ -63,7 +63,7 @@ class BetaMean(_Bounded):
 
 
 class Choice(nn.Module):
-    """The index of the largest logit; of equal ones the first."""
+    """The index of the largest logit, the first of equal ones."""
 
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
         """(B, K) → (B, 1)."""

@@ -1,4 +1,4 @@
-"""The same graph for ONNX Runtime: model.onnx, by torch's exporter over torch.export."""
+"""The same graph for ONNX Runtime: model.onnx, from torch's exporter based on torch.export."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def to_onnx(graph: PolicyGraph, examples: tuple[torch.Tensor, ...], inputs: Sequ
 def to_onnx_model(
     module: torch.nn.Module, examples: tuple[torch.Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]
 ) -> Any:
-    """A module that takes a list of tensors as an ONNX model, with the batch axis left open.
+    """Exports a module that takes a list of tensors to an ONNX model with an open batch axis.
 
     Args:
         module: list of tensors, each (B, *shape) → tuple of tensors.
@@ -65,7 +65,7 @@ def to_onnx_model(
                 dynamic_shapes=([rows for _ in examples],),
                 verbose=False,
             )
-    except Exception as error:  # the exporter raises what the network, torch.export or onnxscript raise
+    except Exception as error:  # the network, torch.export and onnxscript may raise anything
         raise ExportError(first_line(error)) from error
     assert program is not None
     model = onnx.load_model_from_string(program.model_proto.SerializeToString())
@@ -74,7 +74,7 @@ def to_onnx_model(
 
 
 def strip(model: Any) -> None:
-    """Takes out what names places of the exporting machine: source lines, stack traces, the producer's notes."""
+    """Removes what names paths of the exporting machine: source lines, stack traces, the producer's notes."""
     model.doc_string = ""
     del model.metadata_props[:]
     graph = model.graph
@@ -95,7 +95,7 @@ def first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter prints its steps and whole graphs, and warns of libraries that it does not need."""
+    """Silences the exporter, which prints its steps and whole graphs, and warns of libraries that it does not need."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

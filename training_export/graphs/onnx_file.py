@@ -1,4 +1,4 @@
-"""An ONNX file as a source: the user's network, with our head put behind it."""
+"""An ONNX file as a source: the user's network, to which our head is appended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training_export.graphs.onnx_export import OPSET, strip, to_onnx_model
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A network in ONNX that returns the head's parameters, by whatever names.
+    """A network in ONNX that returns the head's parameters, under any names.
 
     Attributes:
         data: the file's bytes, checked.
@@ -31,10 +31,10 @@ class OnnxFile:
     inputs: tuple[str, ...]
 
     def load(self, open_batch: bool = False) -> OnnxBackend:
-        """The network, to ask what the trained policy does: as it is, or as it is exported, with an open batch axis.
+        """The network, ready to run: as the file has it, or with an open batch axis, as it is exported.
 
         Raises:
-            ArtifactError: it is none, or holds what a policy may not.
+            ArtifactError: the file is not ONNX, or contains what a policy may not.
         """
         data = checked_model(self.data)
         if open_batch:
@@ -43,17 +43,17 @@ class OnnxFile:
 
     @property
     def batch(self) -> int:
-        """The number of rows that it was fixed to when it was made; 0 where that is left open."""
+        """The fixed number of rows in the file; 0 when the batch axis is open."""
         sizes = [
             _rows(value).dim_value for value in _inputs(onnx.load_model_from_string(self.data)) if _has_rows(value)
         ]
         return max(sizes, default=0)
 
     def narrowed(self, wanted: Sequence[str]) -> OnnxFile:
-        """The file with the outputs that a head needs, where it has more than those and names them so."""
+        """The file with only the outputs that a head needs, if it has more; their names have to be the head's."""
         found = self.outputs()
         if len(found) <= len(wanted):
-            return self  # as it is: too few outputs are told where the head is put behind them
+            return self  # `with_head` refuses too few outputs
         if not set(wanted) <= set(found):
             raise ExportError(
                 f"the network returns {', '.join(found)}; the card's head needs {len(wanted)} of these, "
@@ -67,11 +67,11 @@ class OnnxFile:
         )
 
     def outputs(self) -> tuple[str, ...]:
-        """The names of what the network returns, in its own order."""
+        """The names of the network's outputs, in its own order."""
         return tuple(value.name for value in onnx.load_model_from_string(self.data).graph.output)
 
     def with_head(self, action: ActionCard) -> bytes:
-        """model.onnx: the network, then the head; outputs `raw`, then the head's parameters.
+        """model.onnx: the network, then the head; its outputs are `raw`, then the head's parameters.
 
         Raises:
             ExportError: the two can't be joined.
@@ -98,7 +98,7 @@ class OnnxFile:
         return int(sum(onnx.numpy_helper.to_array(initializer).size for initializer in initializers))
 
     def weights_hash(self) -> str:
-        """sha256 over every initializer: name, type, shape and bytes, by name."""
+        """sha256 over every initializer: name, type, shape and bytes, sorted by name."""
         return hash_arrays(onnx_weights(self._network()))
 
     def _network(self) -> Any:
@@ -108,7 +108,7 @@ class OnnxFile:
 
 
 def output_names(action: ActionCard) -> list[str]:
-    """What a network in ONNX returns for a head, in order."""
+    """The outputs that a network in ONNX needs for a head, in order."""
     return [name for name in action.outputs() if name != "raw"] or ["action"]
 
 
@@ -121,17 +121,17 @@ def _rows(value: Any) -> Any:
 
 
 def _inputs(model: Any) -> list[Any]:
-    """What a model is given; older exporters list its weights as inputs too."""
+    """A model's inputs without its weights, which older exporters list as inputs too."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in weights]
 
 
 def _with_open_batch(model: Any) -> Any:
-    """A model whose batch axis was fixed, as exporters do by default, takes any number of rows."""
+    """Opens a model's batch axis, which exporters fix by default, to any number of rows."""
     for value in (*_inputs(model), *model.graph.output):
         if _has_rows(value) and _rows(value).dim_value:
             _rows(value).dim_param = "rows"
-            del model.graph.value_info[:]  # which says the fixed number of what lies between
+            del model.graph.value_info[:]  # intermediate shapes, which have the fixed number
     return model
 
 
@@ -143,7 +143,7 @@ class _Head(torch.nn.Module):
 
     def forward(self, parameters: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         raw = self.head(*parameters[: 2 if self.action.head == "beta" else 1])
-        # + 0: an output of the graph that is also its input is not an output of its own.
+        # + 0: the graph's inputs can't be its outputs themselves.
         return (raw,) if self.action.head == "deterministic" else (raw, *(p + 0.0 for p in parameters))
 
 

@@ -1,4 +1,4 @@
-"""Distances along beams: to the edge of the road, on the track rasterised once, and to other cars."""
+"""Distances along beams: to the edge of the road, on a raster of the track made once, and to other cars."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from highway_env.vehicle.kinematics import Vehicle
 from numpy.typing import NDArray
 
 BEAM_ANGLES_DEG = (-90.0, -55.0, -32.0, -17.0, -7.0, 0.0, 7.0, 17.0, 32.0, 55.0, 90.0, 180.0)
-"""Clockwise from straight ahead, as steering is: denser ahead, one to each side, one to the rear."""
+"""Clockwise from straight ahead, like steering: denser ahead, one to each side, one to the rear."""
 BEAM_RANGE_M = 40.0
 BEAM_STEP_M = 0.4
 CELL_M = 0.25
@@ -29,7 +29,7 @@ class TrackRaster:
     origin: Array
 
     def is_road(self, points: Array) -> NDArray[np.bool_]:
-        """Tells for world points (..., 2) in metres whether each lies on the road; shape (...)."""
+        """Whether each of the world points (..., 2), in metres, lies on the road; shape (...)."""
         cells = np.floor((points - self.origin) / CELL_M).astype(np.intp)
         x = np.clip(cells[..., 0], 0, self.road.shape[0] - 1)
         y = np.clip(cells[..., 1], 0, self.road.shape[1] - 1)
@@ -38,7 +38,7 @@ class TrackRaster:
 
 def rasterise(network: RoadNetwork) -> TrackRaster:
     """Paints every lane of a road network into a grid, with an empty border all around."""
-    step = CELL_M * 0.4  # finer than a cell, also on the outside of a bend, so that no cell inside a lane is left out
+    step = CELL_M * 0.4  # finer than a cell, also on the outside of a bend, so that no cell of a lane is missed
     points = []
     for lane in network.lanes_list():
         half = lane.width_at(0) / 2

@@ -1,21 +1,21 @@
-"""Under what an evaluation or a drive takes place: the same conditions give the same episodes."""
+"""The conditions of an evaluation or a drive: the same conditions give the same episodes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 FIRST_SEED = 10_000
-"""Of an evaluation, unless another is asked for."""
+"""The default first seed of an evaluation."""
 TRAINING_SEEDS, SCALER_SEEDS, GOLDEN_SEEDS = 1 << 32, 2 << 32, 3 << 32
-"""Where the seeds of what is no evaluation begin. An evaluation's lie below 2**32, since the commands take
-no --first-seed from 2**31 on: whatever seeds are asked for, nothing is judged on an episode that taught it."""
+"""First seeds of training, of fitting the scaler and of golden rows. Those of an evaluation lie below 2**32, since the
+commands take no --first-seed from 2**31 on, so no policy is evaluated on an episode that it was trained on."""
 
 
 @dataclass(frozen=True)
 class Conditions:
     """Which seeds, how many other cars at most, and how long an episode lasts."""
 
-    episodes: int = 60  # what the gates of a promotion ask for at least
+    episodes: int = 60  # the fewest that the gates of a promotion accept
     first_seed: int = FIRST_SEED
     traffic: int = 0
     duration_s: float = 30.0

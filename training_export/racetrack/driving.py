@@ -1,4 +1,4 @@
-"""Closed-loop driving: episodes on the racetrack with any driver, and what they came to."""
+"""Closed-loop driving: episodes on the racetrack with any driver, and their outcomes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Driver = Callable[[Observation], NDArray[np.float32]]
 
 @dataclass
 class Episode:
-    """What happened between a reset and the end, tick by tick."""
+    """One episode from reset to end; the lists have one entry per tick (`frames`: per rendered frame)."""
 
     seed: int
     reward: float = 0.0
@@ -40,7 +40,7 @@ class Episode:
 
     @property
     def whole(self) -> bool:
-        """On the road and without a collision to the end."""
+        """Whether the car stayed on the road, without a collision, to the end."""
         return not (self.crashed or self.off_road)
 
     @property
@@ -51,7 +51,7 @@ class Episode:
         return float(np.sqrt(np.mean((np.diff(self.steers, 2) * RATE_HZ**2) ** 2)))
 
     def row(self) -> dict[str, Any]:
-        """One line of a table."""
+        """The episode as one row of a table."""
         return {
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
@@ -88,7 +88,7 @@ def drive_episode(env: Racetrack, driver: Driver, seed: int, frame_every: int = 
 
 
 def drive_episodes(driver: Driver, seeds: Iterable[int], traffic: int, duration_s: float = 30.0) -> list[Episode]:
-    """Drives one episode a seed."""
+    """Drives one episode per seed."""
     env = Racetrack(traffic=traffic, duration_s=duration_s)
     try:
         return [drive_episode(env, driver, seed) for seed in seeds]
@@ -97,16 +97,16 @@ def drive_episodes(driver: Driver, seeds: Iterable[int], traffic: int, duration_
 
 
 RENAMED = {"whole_rate": "success_rate", "steer_jerk_mean": "steer_acceleration_mean"}
-"""Figures in cards and MLflow runs of earlier releases → their names now."""
+"""Names of figures in cards and MLflow runs of earlier releases → their names now."""
 
 
 def with_new_names(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures as a card has them, whichever release wrote it."""
+    """A card's figures under their present names, whichever release wrote the card."""
     return {RENAMED.get(name, name): value for name, value in figures.items()}
 
 
 def summarise(episodes: list[Episode]) -> dict[str, float | int]:
-    """Means and rates over episodes, rounded for people; the same keys everywhere they are shown."""
+    """Means and rates over episodes, rounded for people, with the same keys wherever they are shown."""
     count = len(episodes)
     return {
         "episodes": count,
@@ -121,12 +121,12 @@ def summarise(episodes: list[Episode]) -> dict[str, float | int]:
 
 
 def straight_ahead(observation: Observation) -> NDArray[np.float32]:
-    """A driver to compare with: holds 8 m/s and never steers."""
+    """A driver for comparison: holds 8 m/s and never steers."""
     return np.array([0.3 if observation["speed"] < 8.0 else 0.0, 0.0, 0.0], dtype=np.float32)
 
 
 def random_driver(seed: int) -> Driver:
-    """A driver to compare with: uniform acceleration and steering at every tick."""
+    """A driver for comparison: uniformly random acceleration and steering at every tick."""
     rng = np.random.default_rng(seed)
 
     def drive(_: Observation) -> NDArray[np.float32]:

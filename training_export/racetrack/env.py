@@ -1,9 +1,9 @@
-"""The racetrack that policies are trained and judged on: highway-env's `racetrack-v1`, seen through beams.
+"""The racetrack on which policies are trained and evaluated: highway-env's `racetrack-v1`, observed through beams.
 
 The car has throttle and brake as one axis and steering as the other, drives on a two-lane track with or
-without traffic, and sees what a real car could know: its speed, its steering, and the free distance along
-beams. Beams march through the track rasterised once, which costs microseconds where highway-env's
-own observations cost milliseconds.
+without traffic, and observes what a real car could know: its speed, its steering, and the free distance along
+beams. Beams are traced on a raster of the track made once, which takes microseconds where highway-env's own
+observations take milliseconds.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ RATE_HZ = 10
 SIMULATION_HZ = 20
 MAX_SPEED_MPS = 60.0
 CRUISE_SPEED_MPS = 6.5
-"""The speed the reward asks for: with the slower of the traffic, which drives at 6 to 9 m/s."""
+"""The speed that the reward favours: that of the slower traffic, which drives at 6 to 9 m/s."""
 HEADWAY_S = 1.5
 """Time between bumpers below which following counts as tailgating."""
 
 REVISION = 1
-"""Of this folder's environment. Whoever changes what an episode is (dynamics, reward, beams, traffic, when it ends)
-raises it: evidence from other revisions is then no longer compared. tests/training_export/racetrack/test_env.py
-holds an episode of this revision."""
+"""The revision of this folder's environment. Raise it when you change what an episode is (dynamics, reward, beams,
+traffic, when it ends): evidence from other revisions is then no longer compared.
+tests/training_export/racetrack/test_env.py checks an episode of this revision."""
 
 
 def env_version() -> str:
-    """What has to be equal for two policies to have met the same episodes: highway-env, and our own code over it."""
+    """The versions of highway-env and of our code on top; policies met the same episodes only if these are equal."""
     return f"highway-env {importlib.metadata.version('highway-env')}, revision {REVISION}"
 
 
 class ForwardCar(Vehicle):  # type: ignore[misc]
-    """highway-env's bicycle model, whose brake stops the car and never reverses it."""
+    """highway-env's bicycle model with a brake that stops the car but never reverses it."""
 
     MAX_SPEED = MAX_SPEED_MPS
     speed: float
@@ -74,7 +74,7 @@ class CarControl(ContinuousAction):  # type: ignore[misc]
 
 
 class Beams(ObservationType):  # type: ignore[misc]
-    """`speed`, `steering`, `sensors`: what the card's observation section describes."""
+    """The observations `speed`, `steering` and `sensors`, as in the card's observation section."""
 
     env: Racetrack
 
@@ -100,7 +100,7 @@ class Beams(ObservationType):  # type: ignore[misc]
 
 
 class Racetrack(RacetrackEnv):  # type: ignore[misc]
-    """`racetrack-v1` with throttle, brake and steering, beams to see by, and up to `traffic` other cars."""
+    """`racetrack-v1` with throttle, brake and steering, observations by beams, and up to `traffic` other cars."""
 
     _raster: TrackRaster | None = None  # the track never changes; painted at the first reset
     last_steer = 0.0
@@ -112,7 +112,7 @@ class Racetrack(RacetrackEnv):  # type: ignore[misc]
             "duration": duration_s,
             "policy_frequency": RATE_HZ,
             "simulation_frequency": SIMULATION_HZ,
-            # Otherwise traffic is blind past the end of its own stretch of lane, and runs into cars there.
+            # Otherwise other cars do not see beyond the end of their own lane segment, and run into cars there.
             "neighbour_vehicles_connected_lanes": True,
         }
         super().__init__(config=config, render_mode=render_mode)
@@ -130,7 +130,7 @@ class Racetrack(RacetrackEnv):  # type: ignore[misc]
             self._raster = rasterise(self.road.network)
 
     def measure_beams(self) -> Array:
-        """Free distance along every beam as a share of BEAM_RANGE_M, in [0, 1], shape (12,)."""
+        """Free distance along every beam as a fraction of BEAM_RANGE_M, in [0, 1], shape (12,)."""
         car = self.vehicle
         others = [other for other in self.road.vehicles if other is not car]
         assert self._raster is not None  # painted by the first reset
@@ -156,7 +156,7 @@ class Racetrack(RacetrackEnv):  # type: ignore[misc]
         return float(progress - excess - self._tailgating() - 0.1 * abs(lateral) / 2.5 - 0.3 * abs(self._steer_change))
 
     def _tailgating(self) -> float:
-        """How far inside HEADWAY_S the car ahead is: 0 at that distance or beyond, 1 at its bumper."""
+        """How far inside HEADWAY_S the car ahead is: 0 at that distance or beyond, 1 when the bumpers touch."""
         car = self.vehicle
         ahead, _ = self.road.neighbour_vehicles(car, car.lane_index)
         if ahead is None or not isinstance(ahead, Vehicle):

@@ -1,4 +1,4 @@
-"""The pictures that a person looks at in MLflow: learning curve, trajectories, a film of an episode."""
+"""The pictures for people in MLflow: learning curve, trajectories, outcomes, a film of an episode."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def plot_trajectories(episodes: list[Episode], raster: TrackRaster) -> Figure:
 
 
 def plot_outcomes(policy: list[Episode], straight_ahead: list[Episode]) -> Figure:
-    """Each seed's reward and end, beside those of driving straight ahead."""
+    """Each seed's reward and how the episode ended, and the rewards of driving straight ahead."""
     figure = Figure(figsize=(max(8, len(policy) / 5), 4), layout="constrained")
     axes = figure.subplots()
     axes.plot([e.seed for e in straight_ahead], [e.reward for e in straight_ahead], "_", color="grey")
@@ -72,7 +72,8 @@ def plot_outcomes(policy: list[Episode], straight_ahead: list[Episode]) -> Figur
 
 def film_env(traffic: int, duration_s: float = 30.0) -> Racetrack:
     """An environment that renders small frames off screen, centred on the car."""
-    # There may be no screen. With `dummy` alone, whoever set it, highway-env draws nothing; SDL takes the first it has.
+    # There may be no screen. With `dummy` alone, even if the user set it, highway-env draws nothing. SDL takes the
+    # first driver in the list that it has.
     os.environ["SDL_VIDEODRIVER"] = "offscreen,dummy"
     env = Racetrack(traffic=traffic, duration_s=duration_s, render_mode="rgb_array")
     env.config.update(screen_width=360, screen_height=240, scaling=4.0)

@@ -1,1 +1,1 @@
-"""What can be exported: each kind of file or object, read and checked."""
+"""The sources that can be exported: each kind of file or object, read and checked."""

@@ -1,4 +1,4 @@
-"""Zip archives are measured before anything in them is unpacked: a few megabytes may become gigabytes."""
+"""Checks how large a zip archive would become before anything is unpacked: megabytes may become gigabytes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import IO
 from carla_mlflow.errors import ExportError
 
 MAX_GROWTH = 50
-"""Times that an archive may grow: weights hardly do, and settings in JSON some twenty times."""
+"""The largest ratio of unpacked to packed size: that of weights is near 1, that of settings in JSON some 20."""
 FREE_BYTES = 64 << 20
-"""Up to this much an archive may become, however small it is: a blank image among the settings packs a thousandfold."""
+"""Any archive may unpack to this size, however small it is: a blank image in the settings compresses a thousandfold."""
 MAX_NESTED = 2
-"""Archives within archives: Stable-Baselines3's zip holds PyTorch's."""
+"""The deepest nesting of archives: Stable-Baselines3's zip contains PyTorch's."""
 
 
 def check_growth(path: Path) -> None:
-    """Measures a zip archive, and those inside it, by their directories.
+    """Checks the unpacked size of a zip archive, and of those inside it, by their directories.
 
     Raises:
-        ExportError: it would become too large, or holds archives in archives in archives.
-        zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError: it is no zip that can be read.
+        ExportError: it would become too large, or archives are nested too deeply.
+        zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError: it can't be read as a zip.
     """
     size = path.stat().st_size
     most = max(FREE_BYTES, MAX_GROWTH * size)
@@ -36,7 +36,7 @@ def check_growth(path: Path) -> None:
 
 
 def _unpacked(file: IO[bytes], most: int, nested: int) -> float:
-    """Bytes of all members of an archive and of the archives in it; beyond `most` it stops adding."""
+    """Bytes of all members of an archive and of the archives in it; stops adding beyond `most`."""
     with zipfile.ZipFile(file) as archive:
         total: float = sum(member.file_size for member in archive.infolist())
         for member in archive.infolist():

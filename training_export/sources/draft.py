@@ -1,4 +1,4 @@
-"""A card's draft: what the author of a policy says of it, since it can't be measured."""
+"""A card's draft: what only the author of a policy can say about it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SCALES = (
     "steering to the right; they may lie outside the bounds (for throttle = a / 3, brake = -a / 8, steer = -s: "
     "full_throttle: 3.0, full_brake: -8.0, full_right: -1.0)"
 )
-"""What to do where bounds alone don't say what a raw action means."""
+"""The hint for raw actions whose bounds alone do not say what they mean."""
 
 
 class ActionDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The card's action section, with what some sources know themselves left out.
+    """The card's action section, in which what the source itself knows may be left out.
 
     Attributes:
         raw: names with bounds, or names alone where the source has the bounds (gymnasium spaces).
@@ -44,7 +44,7 @@ class ActionDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far a graph may differ from the trained policy, where its author says so: atol + rtol · |value|."""
+    """The author's limit on how far a graph may differ from the trained policy: atol + rtol · |value|."""
 
     atol: float = Parity().atol
     rtol: float = Parity().rtol
@@ -55,7 +55,7 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CardDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The sections of a card that its author writes."""
+    """The sections of a card that the author writes."""
 
     action: ActionDraft | None = None
     observation: dict[str, FieldCard] | None = None
@@ -67,10 +67,10 @@ class CardDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_draft(path: Path) -> CardDraft:
-    """Reads a card's authored sections from YAML.
+    """Reads the author's sections of a card from YAML.
 
     Raises:
-        CardError: what is wrong, where.
+        CardError: the draft is invalid; says what is wrong, and where.
     """
     try:
         draft = read_section(read_yaml(path.read_bytes(), path.name), CardDraft, path.name)
@@ -86,12 +86,12 @@ def read_draft(path: Path) -> CardDraft:
 def complete(
     draft: ActionDraft | None, head: str | None = None, bounds: list[tuple[float, float]] | None = None
 ) -> ActionCard:
-    """The action section of the card.
+    """Completes the card's action section.
 
     Args:
-        draft: what the author says; None is refused, in words.
-        head: what the source knows its head to be; the author may leave it out, but not contradict.
-        bounds: of each raw dimension, when the source knows them.
+        draft: the author's section; None raises CardError.
+        head: the source's own head, if known; the author may leave it out, but not contradict it.
+        bounds: of each raw dimension, if the source knows them.
 
     Raises:
         CardError: something is missing, or contradicts the source or itself.

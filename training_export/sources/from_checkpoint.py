@@ -21,7 +21,7 @@ from training_export.sources.trained import Arrays, TrainedPolicy, control_of, f
 from training_export.training.checkpoint import PREPROCESSOR, Checkpoint, load_policy, preprocess
 
 GOLDEN_DRIVES = 8
-"""Episodes that the golden observations from driving are drawn from."""
+"""Episodes from which the golden observations of driving are drawn."""
 
 
 RACETRACK_ACTION = ActionCard(
@@ -44,7 +44,7 @@ def racetrack_observation() -> dict[str, FieldCard]:
 
 
 class GaussianActor(nn.Module):
-    """Stable-Baselines3's actor behind its preprocessing: named observations → mean and standard deviation."""
+    """Preprocessing, then Stable-Baselines3's actor: named observations → mean and standard deviation."""
 
     def __init__(self, preprocessing: nn.Module, actor: nn.Module, log_std: torch.Tensor) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class GaussianActor(nn.Module):
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> TrainedPolicy:
-    """A PPO policy that `training_export train` left."""
+    """The PPO policy in a checkpoint of `training_export train`."""
     policy = load_policy(checkpoint)
     specs = observation_spec(racetrack_observation())
     names = specs.names

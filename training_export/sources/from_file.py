@@ -27,11 +27,11 @@ from training_export.sources.trained import Arrays, TrainedPolicy, golden_of
 
 
 def from_torchscript(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) -> TrainedPolicy:
-    """model.pt: takes the named observations in the card's order (behind a preprocessor: its features).
+    """model.pt: takes the named observations in the card's order (with a preprocessor: its features).
 
     Raises:
-        ExportError: it is no TorchScript, or does not fit the card.
-        ArtifactError: it uses operations that a policy may not.
+        ExportError: it does not fit the card.
+        ArtifactError: it is not TorchScript, or uses operations that a policy may not.
     """
     section, action = _sections(path, draft)
     prepared = prepare(observation_spec(section))
@@ -39,7 +39,7 @@ def from_torchscript(path: Path, draft: CardDraft, prepare: Prepare = no_preproc
 
 
 def load_script(path: Path) -> torch.jit.ScriptModule:
-    """A TorchScript file, held against the list of allowed operations before any of it runs."""
+    """Loads a TorchScript file, after a check that it uses allowed operations only, before any of it runs."""
     data = checked_archive(path.read_bytes())
     try:
         module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
@@ -51,11 +51,11 @@ def load_script(path: Path) -> torch.jit.ScriptModule:
 
 
 def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) -> TrainedPolicy:
-    """model.onnx: takes the observations by name (behind a preprocessor: one input), batch axis first.
+    """model.onnx: takes the observations by name (with a preprocessor: one input), batch axis first.
 
     Raises:
         ExportError: it does not fit the card.
-        ArtifactError: it is no ONNX, holds external data, or operators of other domains.
+        ArtifactError: it is not ONNX, or has external data or operators of other domains.
     """
     section, action = _sections(path, draft)
     specs = observation_spec(section)
@@ -79,7 +79,7 @@ def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) 
             raise ExportError(f"{path.name}: does not take the card's observations: {error}") from error
         return golden_of(action, observations, outputs, features)
 
-    answer(specs.example(2))  # a file that doesn't fit its card is said so before anything is exported
+    answer(specs.example(2))  # refuses a file that doesn't fit its card before anything is exported
     if batch:
         _check_open(path.name, file, prepared.inputs(specs, specs.example(3))[0])
     return TrainedPolicy(
@@ -95,7 +95,7 @@ def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) 
 
 
 def _asked(network: OnnxBackend, batch: int, inputs: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
-    """What a network says to rows; row after row where its batch is fixed, to as many copies of one as it takes."""
+    """Runs a network on rows; with a fixed batch size, row by row, each repeated to fill the batch."""
     if not batch:
         return [np.asarray(output) for output in network(inputs)]
     rows = [network([array[at : at + 1].repeat(batch, axis=0) for array in inputs]) for at in range(len(inputs[0]))]

@@ -1,4 +1,4 @@
-"""A torch module of the user's own, and what its author says of it → a TrainedPolicy."""
+"""The user's own torch module and its author's card → a TrainedPolicy."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ Built = tuple[nn.Module, Any, Any]
 def from_module(
     target: str, draft: CardDraft, prepare: Prepare = no_preprocessor, driving: Arrays | None = None
 ) -> TrainedPolicy:
-    """`package.module:build` or `path/to/file.py:build`.
+    """Reads the policy from `package.module:build` or `path/to/file.py:build`.
 
     build() returns a torch module, or the module with its gymnasium observation space and action space. The module
-    takes the named observations in the card's order (behind a preprocessor: its features) and returns the head's
+    takes the named observations in the card's order (with a preprocessor: its features) and returns the head's
     parameters: for `deterministic` the raw action, for `gaussian` mean and standard deviation, and so on.
 
     Raises:
-        ExportError: it can't be imported, built, or returns something else than the head needs.
-        CardError: card and spaces leave something open, or contradict each other.
+        ExportError: it can't be imported or built, or returns something else than the head needs.
+        CardError: card and spaces are incomplete, or contradict each other.
     """
     module, observation_space, action_space = _build(target)
     section = draft.observation or observation_of_space(observation_space)
@@ -69,7 +69,7 @@ def from_network(
         inputs, features = prepared.inputs(specs, observations)
         return golden_of(action, observations, _ask(source, module, inputs, action.outputs()), features)
 
-    answer(example)  # a module that doesn't fit its card is said so before anything is exported
+    answer(example)  # refuses a module that doesn't fit its card before anything is exported
     inputs = tuple(torch.from_numpy(array.copy()) for array in prepared.inputs(specs, example)[0])
     scripted = script_network(module, inputs)
     return TrainedPolicy(
@@ -87,7 +87,7 @@ def from_network(
 
 
 class FromDict(nn.Module):
-    """Named observations → a network whose forward takes one dict of them."""
+    """Passes named observations to a network whose forward takes one dict of them."""
 
     def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def _takes_dict(module: nn.Module, example: Arrays) -> bool:
     with torch.no_grad():
         try:
             module(*tensors.values())
-        except Exception:  # the author's code may raise anything; what it raises on tensors is told by `_ask`
+        except Exception:  # the author's code may raise anything; `_ask` reports it
             try:
                 module(tensors)
             except Exception:
@@ -156,12 +156,12 @@ def _build(target: str) -> Built:
 
 
 def import_code(where: str) -> Any:
-    """The module at `path/to/file.py`, or of that name; raises whatever its code does."""
+    """Imports `path/to/file.py`, or a module by its name; raises whatever its code raises."""
     if not where.endswith(".py"):
         make_importable()
         return importlib.import_module(where)
     path = Path(where)
-    # A name that no package has: called `onnx`, the author's onnx.py would stand for the package.
+    # A name that no package has: as `onnx`, the author's onnx.py would replace the package.
     spec = importlib.util.spec_from_file_location(f"policy_file_{path.stem}", where)
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"no file {where}")

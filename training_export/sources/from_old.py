@@ -6,8 +6,8 @@
                          or as JSON; may be missing
       model_card.yaml    name, version, prose; no format, no specs
 
-What it never wrote down, the shapes and bounds of its observations, comes from the author (`--observation`); what
-its layout fixed, the three controls in their order, is here.
+The layout does not record the shapes and bounds of observations, which come from the author (`--observation`); the
+three controls and their order, which it fixes, are in this module.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def is_old_artifact(folder: Path) -> bool:
 
 
 def draft_of_old(folder: Path, draft: CardDraft) -> CardDraft:
-    """The author's draft, completed by what the old card and the folder's name say.
+    """The author's draft, completed from the old card and the folder's name.
 
     Raises:
-        CardError: the old card is no YAML, or there is no observation section.
+        CardError: the old card is not YAML, or there is no observation section.
     """
     if draft.observation is None:
         raise CardError(f"{folder.name}: the old layout holds no specs; say them with --observation spec.yaml")
@@ -75,7 +75,7 @@ def from_old(folder: Path, draft: CardDraft, trust_pickle: bool, trusted: tuple[
     """Reads an old artifact; `draft` from `draft_of_old`.
 
     Raises:
-        ExportError: there is a pickle and nobody trusts it, or the files don't fit each other or the specs.
+        ExportError: there is an untrusted pickle, or the files don't fit each other or the specs.
         ArtifactError: the model uses operations that a policy may not.
     """
     section = draft.observation

@@ -1,4 +1,4 @@
-"""Code of the author's own beside what is exported, and what to do about code that is missing."""
+"""Makes the author's own code importable, and says what to do about missing code."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 _OLD_GYM = "its spaces are gym's, from before gymnasium: pip install gym==0.26.2 shimmy"
 REMEDIES = {"gym": _OLD_GYM, "shimmy": _OLD_GYM, "sb3_contrib": "pip install sb3-contrib"}
-"""Packages that public policies were saved with, and how to get them."""
+"""Packages with which public policies were saved, and how to install them."""
 
 
 def make_importable(*folders: Path) -> None:
-    """Lets modules be imported that lie in these folders, or where the command runs; until its process ends.
+    """Makes modules in these folders and in the current folder importable, until the process ends.
 
-    After all that is installed, so that a file of the author's called `onnx.py` never stands for the package.
+    They come after everything that is installed, so that an author's `onnx.py` never replaces the package.
     """
     wanted = [str(folder.resolve()) for folder in (*folders, Path())]
     sys.path.extend(path for path in dict.fromkeys(wanted) if path not in sys.path)
 
 
 def missing_code(error: BaseException) -> str:
-    """What to do when an error comes of code that can't be imported here, as the end of a sentence; else nothing."""
+    """What to do about an error from code that can't be imported here, as the end of a sentence; else nothing."""
     names = [cause.name for cause in _chain(error) if isinstance(cause, ImportError) and cause.name]
     if not names and "Missing shimmy" in str(error):
         names = ["shimmy"]

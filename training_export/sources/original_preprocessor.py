@@ -1,7 +1,7 @@
-"""The original project's own preprocessors, from their fitted numbers: none of its code is needed, and none is run.
+"""The original project's own preprocessors, rebuilt from their fitted numbers without running its code.
 
-Its `save` wrote a pickle of a class of its own, and later JSON. The pickle is read by a reader that makes nothing but
-a record of these numbers, so that nobody needs to trust it.
+Its `save` wrote a pickle of its own class, and later JSON. The pickle is read by a reader that can make nothing but a
+record of these numbers, so that the file needs no trust.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError
 
 FIELDS = ("speed", "steering", "sensors")
-"""In the order of its features; sensors are a vector, the others scalars."""
+"""The observations in the order of its features; sensors are a vector, the others scalars."""
 MAX_BYTES = 1 << 20
-"""A record of a dozen numbers takes a few hundred."""
+"""The limit of the file; a record of a dozen numbers takes a few hundred bytes."""
 # fmt: off
 OPERATIONS = frozenset({
     "PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "GLOBAL",
@@ -33,19 +33,19 @@ OPERATIONS = frozenset({
     "EMPTY_DICT", "SETITEM", "SETITEMS",
 })
 # fmt: on
-"""Steps of a pickle that its record takes, by the names of pickletools."""
+"""The pickle operations that such a record needs, by pickletools' names."""
 KINDS = {"standard": "StandardFeaturePreprocessor", "minimal": "MinimalPreprocessor"}
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """Of one field, over all its elements."""
+    """Mean and standard deviation of one field, over all its elements."""
 
     mean: float = 0.0
     std: float = 1.0
 
 
 class Fitted(msgspec.Struct, frozen=True):
-    """What a preprocessor learned; one that was never fitted changes nothing, as in the original."""
+    """A preprocessor's fitted numbers; one that was never fitted changes nothing, as in the original."""
 
     is_fitted: bool
     input_shape: list[int] | None = None
@@ -65,10 +65,10 @@ class _Written(msgspec.Struct, frozen=True):
 
 
 def read_original(path: Path) -> Fitted | None:
-    """The numbers of a preprocessor of the original's make; None when the file is anything else.
+    """The numbers of one of the original's preprocessors; None when the file is anything else.
 
     Raises:
-        ExportError: it is of that make, and its numbers are missing or of another kind.
+        ExportError: it is such a preprocessor, but its numbers are missing or invalid.
     """
     data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
     if data.lstrip()[:1] == b"{":
@@ -78,7 +78,7 @@ def read_original(path: Path) -> Fitted | None:
             if not all(_is_plain(operation.name, argument) for operation, argument, _ in pickletools.genops(data)):
                 return None
             record = _Reader(io.BytesIO(data)).load()
-        except Exception:  # of what is not such a pickle: any type; another reader says what is wrong with it
+        except Exception:  # any type, if it is not such a pickle; another reader then says why
             return None
         state = vars(record) if isinstance(record, _Record) else None
     if state is None:
@@ -102,16 +102,16 @@ def _from_json(path: Path, data: bytes) -> Any:
 
 
 def _is_plain(operation: str, argument: Any) -> bool:
-    """Whether a step of a pickle is one that a record of numbers takes, and costs no more memory than it says."""
+    """Whether a pickle operation is one that a record of numbers needs, with an argument that can't exhaust memory."""
     return operation in OPERATIONS and (operation != "LONG_BINPUT" or argument < MAX_BYTES)
 
 
 class _Record:
-    """Stands for the original's class; takes the pickled attributes and has no code."""
+    """Replaces the original's class: takes the pickled attributes, and has no code."""
 
 
 class _Reader(pickle.Unpickler):
-    """Makes a _Record of the original's own classes, and refuses to find anything else."""
+    """Replaces the original's own classes by _Record, and refuses any other name."""
 
     def find_class(self, module: str, name: str) -> type:
         if module.rpartition(".")[2] == "preprocessing" and name in KINDS.values():
@@ -123,7 +123,7 @@ class OriginalFeatures(nn.Module):
     """Flat observations in the card's order → the original's features, in float32 as it computed them."""
 
     def __init__(self, fitted: Fitted, specs: ObservationSpec) -> None:
-        """Raises ExportError when the observations are not those that it was fitted on."""
+        """Raises ExportError when the observations are not those on which it was fitted."""
         super().__init__()
         self.order: torch.Tensor
         self.low: torch.Tensor
@@ -142,7 +142,7 @@ class OriginalFeatures(nn.Module):
 
 
 def _columns(fitted: Fitted, specs: ObservationSpec) -> tuple[np.ndarray[Any, Any], ...]:
-    """Which column of the flat observation each feature is, then its clipping, mean and standard deviation."""
+    """Per feature: its column in the flat observation, its clipping bounds, mean and standard deviation."""
     shapes = {spec.name: spec.shape for spec in specs}
     if sorted(shapes) != sorted(FIELDS) or [len(shapes[name]) for name in FIELDS] != [0, 0, 1]:
         raise ExportError(

@@ -1,4 +1,4 @@
-"""A fitted preprocessor before a network: in the graph where it can be, from skops beside it where it can't."""
+"""A fitted preprocessor before a network: in the graph where it can be translated, else run from skops beside it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Behind(nn.Module):
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """What stands before a network.
+    """The preprocessing before a network.
 
     Attributes:
-        transformer: fitted, or None: the network takes the named observations themselves.
-        module: its translation, or None when there is none.
-        data: as skops bytes.
-        trusted: the types that the author trusts beyond our own list.
+        transformer: fitted; None when the network takes the named observations themselves.
+        module: the transformer's translation; None when there is none.
+        data: the transformer as skops bytes.
+        trusted: the types that the author trusts beyond TRUSTED_TYPES.
         reason: why it stays outside the graph; empty when it does not.
     """
 
@@ -55,34 +55,34 @@ class Preprocessed:
     def inputs(
         self, specs: ObservationSpec, observations: Arrays
     ) -> tuple[list[NDArray[Any]], NDArray[np.float32] | None]:
-        """What the network takes, and the features among it, by the transformer itself."""
+        """The network's inputs and, with a transformer, the features, computed by the transformer itself."""
         if self.transformer is None:
             return [observations[name] for name in specs.names], None
         features = OutOfGraph(self.transformer)(flatten(specs, observations))
         return [features], features
 
     def before(self, network: nn.Module) -> nn.Module:
-        """The network behind what of the preprocessing is in the graph."""
+        """The network, preceded by the preprocessing if that is in the graph."""
         return network if self.module is None else Behind(self.module, network)
 
     def features(self, specs: ObservationSpec) -> Callable[[Arrays], NDArray[np.float32]] | None:
-        """Observations → the graph's input, when that is made outside it."""
+        """The function observations → the graph's input, when preprocessing is outside the graph; else None."""
         if self.transformer is None or self.module is not None:
             return None
         return lambda observations: OutOfGraph(self.transformer)(flatten(specs, observations))
 
 
 Prepare = Callable[[ObservationSpec], Preprocessed]
-"""Makes what stands before a network, once its observations are known."""
+"""Makes the preprocessing before a network, once its observations are known."""
 
 
 def no_preprocessor(_: ObservationSpec) -> Preprocessed:
-    """Nothing before the network."""
+    """No preprocessing before the network."""
     return Preprocessed()
 
 
 def preprocessed(transformer: Any, specs: ObservationSpec, trusted: tuple[str, ...] = ()) -> Preprocessed:
-    """A fitted scikit-learn transformer of the flat observation, in the card's order.
+    """Preprocessing by a fitted scikit-learn transformer of the flat observation, in the card's order.
 
     Raises:
         ExportError: it was never fitted, was fitted on another number of features, or an observation is an image.
@@ -100,7 +100,7 @@ def preprocessed(transformer: Any, specs: ObservationSpec, trusted: tuple[str, .
 
 
 def flat_input(network: nn.Module, specs: ObservationSpec, preprocessing: nn.Module) -> nn.Module:
-    """A network of one row of features as one of named observations, traced so that it can be a part of a graph.
+    """Turns a network of flat features into one of named observations, traced so that it can be part of a graph.
 
     Args:
         network: takes features (B, F).

@@ -1,4 +1,4 @@
-"""What training saw of each observation: by a preprocessor's or VecNormalize's statistics, or by rows of driving."""
+"""The range of each observation in training, from a preprocessor's or VecNormalize's statistics, or from driving."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from carla_mlflow.preprocessing.fitted import branches
 from training_export.sources.trained import Arrays
 
 SPREAD = 5.0
-"""Standard deviations on either side of a mean: beyond lies at most 1 value in 25, whatever the distribution
-(Chebyshev), and of a normal one 1 in 1.7 million."""
+"""Standard deviations on either side of a mean: at most 1 value in 25 lies beyond, whatever the distribution
+(Chebyshev), and 1 in 1.7 million of a normal one."""
 
 Range = tuple[NDArray[np.float64], NDArray[np.float64]]
 Section = dict[str, FieldCard]
 
 
 def of_moments(mean: Any, std: Any) -> Range:
-    """Mean and standard deviation, of one shape → from where to where."""
+    """Mean and standard deviation, of the same shape → the range that counts as seen."""
     mean, reach = np.asarray(mean, dtype=np.float64), SPREAD * np.asarray(std, dtype=np.float64)
     return mean - reach, mean + reach
 
 
 def of_scaler(transformer: Any, specs: ObservationSpec) -> dict[str, Range]:
-    """What a fitted transformer of the flat observation tells of its input, by name; of others nothing."""
+    """Observation → its range in training, where a fitted transformer of the flat observation shows it."""
     sizes = [int(np.prod(spec.shape, dtype=int)) for spec in specs]
     low, high = _flat_range(transformer, sum(sizes))
     found, at = {}, 0
@@ -43,7 +43,10 @@ def of_scaler(transformer: Any, specs: ObservationSpec) -> dict[str, Range]:
 
 
 def _flat_range(fitted: Any, width: int) -> Range:
-    """Of each feature that a scaler, a Pipeline's first step or a ColumnTransformer's part was fitted on; else NaN."""
+    """The range of each feature on which a scaler was fitted; NaN when unknown.
+
+    Looks into a Pipeline's first step, and into a ColumnTransformer's parts.
+    """
     low, high = np.full(width, np.nan), np.full(width, np.nan)
     kind = type(fitted).__name__
     if kind == "Pipeline":
@@ -59,19 +62,19 @@ def _flat_range(fitted: Any, width: int) -> Range:
     elif kind == "MaxAbsScaler":
         return -fitted.max_abs_, fitted.max_abs_
     elif kind == "RobustScaler" and fitted.with_centering and fitted.with_scaling:
-        return of_moments(fitted.center_, fitted.scale_)  # of an interquartile range, which is wider than the deviation
+        return of_moments(fitted.center_, fitted.scale_)  # scale_ is the interquartile range, wider than the deviation
     return low, high
 
 
 def of_rows(rows: Arrays) -> dict[str, Range]:
-    """Rows of driving, each (N, *shape): the smallest and the largest."""
+    """The smallest and largest value of each observation, over rows of driving, each (N, *shape)."""
     return {name: (array.min(axis=0), array.max(axis=0)) for name, array in rows.items()}
 
 
 def with_seen(section: Section, *ranges: Mapping[str, Range]) -> Section:
-    """The observation section with what was seen: all ranges together, inside the bounds.
+    """The observation section with `seen` filled in: all ranges together, clipped to the bounds.
 
-    What the author says himself stays; images have no range.
+    A `seen` of the author's stays; images get none.
     """
     found = dict(section)
     for spec in observation_spec(section):
@@ -86,7 +89,7 @@ def with_seen(section: Section, *ranges: Mapping[str, Range]) -> Section:
 
 
 def unknown(section: Section) -> list[str]:
-    """The elements without a bound on a side of which nobody says what was seen: `observation[1]`, `speed`."""
+    """Elements that lack a bound and whose range in training is unknown, such as `observation[1]` or `speed`."""
     found = []
     for spec in observation_spec(section):
         if spec.seen is None:
@@ -103,7 +106,7 @@ def unknown(section: Section) -> list[str]:
 
 
 def _as_written(values: NDArray[np.float64], reduce: Callable[..., Any]) -> float | list[float]:
-    """One number when all elements share it, else a list along the last axis; the shortest that are that float32."""
+    """One number if all elements share it, else a list along the last axis; the shortest text of each float32."""
     row = reduce(values.reshape(-1, values.shape[-1] if values.ndim else 1), axis=0)
     written = [float(str(np.float32(value))) for value in row]
     return written[0] if len(set(written)) == 1 else written

@@ -1,4 +1,4 @@
-"""What `carla-export` was given: which kind of source it is, and the TrainedPolicy in it."""
+"""Opens the source given to `carla-export`: finds its kind, and reads the TrainedPolicy from it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from training_export.sources.trained import TrainedPolicy
 from training_export.sources.untrusted import read_pickle
 
 _PREPROCESSOR = re.compile(r".*(preproc|scaler|normali[sz]er)\w*\.(skops|pkl|pickle|joblib)", re.IGNORECASE)
-"""What projects call a fitted transformer's file."""
+"""Usual names of a fitted transformer's file."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the user handed over.
+    """The user's arguments.
 
     Attributes:
         source: path, target or run URI.
         card: the author's sections, or None.
         preprocessor: a fitted transformer's file (.skops, or a pickle), or None.
         vecnormalize: VecNormalize's pickle, or None.
-        no_vecnormalize: whether the user says that there was none.
+        no_vecnormalize: whether the user says that there was no VecNormalize.
         trust_pickle: whether pickles may be read.
-        trust_types: types of the user's own that preprocessor.skops may hold.
+        trust_types: the user's own types that preprocessor.skops may hold.
     """
 
     source: str
@@ -48,7 +48,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Opened:
-    """A source, opened: the policy, what the card should say of it, and the run that it is from."""
+    """An opened source: its kind, the policy, the draft of its card, and the MLflow run it is from."""
 
     kind: str
     trained: TrainedPolicy
@@ -60,7 +60,7 @@ def open_source(given: Given) -> Opened:
     """Opens a source of any kind.
 
     Raises:
-        ExportError: it is none, or can't become a policy.
+        ExportError: it is not a source, or can't become a policy.
         CardError: its card is missing, or does not fit it.
     """
     draft = read_draft(given.card) if given.card else CardDraft()
@@ -111,7 +111,7 @@ def _from_run(source: str, draft: CardDraft) -> Opened:
             raise ExportError(f"runs:/{run_id}: has no checkpoint: {error}") from error
         try:
             return replace(_from_checkpoint(Path(folder), draft), run_id=run_id)
-        except ExportError as error:  # names the run, not a folder that is gone by then
+        except ExportError as error:  # names the run, not the temporary folder
             raise ExportError(str(error).replace(str(Path(folder)), f"runs:/{run_id}/checkpoint")) from error
 
 
@@ -158,7 +158,7 @@ def _from_onnx(path: Path, draft: CardDraft, given: Given) -> Opened:
 
 
 def _alone(path: Path, given: Given, trained: TrainedPolicy) -> TrainedPolicy:
-    """Says what a network's file is taken without, where a preprocessor lies beside it."""
+    """Records the assumption that a preprocessor which lies beside the network's file is not needed."""
     beside = [file.name for file in sorted(path.parent.iterdir()) if _PREPROCESSOR.fullmatch(file.name)]
     if given.preprocessor is not None or not beside:
         return trained

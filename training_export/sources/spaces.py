@@ -21,10 +21,10 @@ Bounds = list[tuple[float, float]]
 
 
 def observation_of_space(space: Any) -> dict[str, FieldCard]:
-    """A Box, or a Dict of Boxes, as the card's observation section; one Box is named `observation`.
+    """A Box, or a Dict of Boxes, as the card's observation section; a single Box is named `observation`.
 
     Raises:
-        CardError: there is no space, or it holds something else than Boxes.
+        CardError: there is no space, or it contains something else than Boxes.
     """
     if space is None:
         raise CardError(
@@ -44,7 +44,7 @@ def _field(name: str, box: Any) -> FieldCard:
 
 
 def _bound(name: str, values: Any) -> float | list[float | None] | None:
-    """One number when all elements share it, a list along the last axis, None where it is open."""
+    """One number if all elements share it, else a list along the last axis; None where there is no bound."""
     limit = np.finfo(np.float32).max
     values = np.asarray(values, dtype=np.float64)
     if np.abs(values).min() >= limit:
@@ -58,9 +58,9 @@ def _bound(name: str, values: Any) -> float | list[float | None] | None:
 
 
 def action_of_space(space: Any) -> tuple[str | None, Bounds | None, Callable[[ActionDraft | None], ActionDraft | None]]:
-    """What an action space says: a head if it forces one, the bounds, and how it completes the author's draft.
+    """What an action space determines: the head (or None), the bounds, and a function that completes the draft.
 
-    A Dict of scalar Boxes named as a control takes them (acceleration and steer, or throttle, brake and steer)
+    A Dict of scalar Boxes with the names of a control (acceleration and steer, or throttle, brake and steer)
     needs no card; a Box has bounds but no names, a Discrete a number of choices but no table.
     """
     if space is None:

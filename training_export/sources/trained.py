@@ -1,4 +1,4 @@
-"""What every source of policies comes to: a TrainedPolicy, which export turns into an artifact."""
+"""TrainedPolicy: the result of every source, which export turns into an artifact."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class TrainedPolicy:
-    """A policy as its training left it.
+    """A trained policy, ready for export.
 
     Attributes:
-        graph: what will be exported.
+        graph: the network and head to be exported.
         observation: the card's observation section.
         action: the card's action section.
-        answer: what the trained policy itself does with observations; the measure of the exported graph.
+        answer: computes the trained policy's own answers, with which the exported graph is compared.
         driving: observations from driving, each (N, *shape), or None when there are none.
         preprocessor: the fitted transformer as skops bytes, when there is one.
-        features: what makes the graph's input of observations when the preprocessor can't be part of the graph.
-        trusted: types beyond our own list that the preprocessor holds.
+        features: observations → the graph's input, when the preprocessor can't be part of the graph.
+        trusted: types beyond TRUSTED_TYPES that the preprocessor holds.
         scripted: the same graph with the network's branches and loops kept, for TorchScript; None traces `graph`.
-        values: observations → what the choice among a table's controls is the largest of, (B, K), where `answer`
-            does not hold it and it is known.
-        assumed: what the source does not tell, and was taken to be so, in words; empty when there is nothing.
-        training: for the card: where it comes from.
+        values: observations → the values, (B, K), the largest of which chooses among a table's controls, if they are
+            known and `answer` does not contain them.
+        assumed: what was assumed because the source does not say it, in words; empty when nothing was.
+        training: the policy's origin, for the card.
     """
 
     graph: PolicyGraph | OnnxFile
@@ -66,13 +66,13 @@ def golden_of(
     outputs: list[NDArray[np.float32]],
     features: NDArray[np.float32] | None = None,
 ) -> Golden:
-    """What a network's outputs mean, by the numpy formulas of the head rather than by the graph's.
+    """A network's outputs as golden rows, by the head's numpy formulas rather than the graph's.
 
     Args:
         action: the card's section.
-        observations: what the network was asked.
+        observations: the network's inputs.
         outputs: the head's parameters, or the action itself for `deterministic`, each (B, width).
-        features: what the preprocessor made of the observations.
+        features: the preprocessor's output for the observations.
     """
     low, high = action.bounds
     parameters = dict(zip(PARAMETERS[action.head], outputs, strict=False))
@@ -89,11 +89,11 @@ def golden_of(
 
 
 def flatten(specs: ObservationSpec, observations: Arrays) -> NDArray[np.float32]:
-    """Named arrays → one row of features, in the order of the specs, float32 (B, F)."""
+    """Named arrays → rows of features, in the order of the specs, float32 (B, F)."""
     rows = len(observations[specs[0].name])
     return np.concatenate([observations[name].reshape(rows, -1) for name in specs.names], axis=1)
 
 
 def stack(specs: ObservationSpec, parts: list[Arrays]) -> dict[str, NDArray[Any]]:
-    """Batches one after the other, in the order and the types of the specs."""
+    """Concatenates batches, in the order and with the types of the specs."""
     return {spec.name: np.concatenate([part[spec.name] for part in parts]).astype(spec.dtype) for spec in specs}

@@ -1,7 +1,7 @@
-"""Pickles, the one way in: read once, at export, when the user says that they trust where the file comes from.
+"""The only place where pickles are read: once, at export, if the user trusts where the file comes from.
 
-Reading a pickle runs whatever its author put there. Nothing that this project writes is one, and nothing that
-serves imports this file.
+Reading a pickle runs any code that its author put there. This project writes no pickles, and `serve` never imports
+this module.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def demand_trust(path: Path, trusted: bool, holds: str) -> None:
 
 
 def read_pickle(path: Path, trusted: bool) -> Any:
-    """A pickled object (pickle or joblib).
+    """Reads a pickled object (pickle or joblib).
 
     Raises:
-        ExportError: nobody trusts it, it can't be read, or it needs a module that is not here.
+        ExportError: it is not trusted, can't be read, or needs a module that is not here.
     """
     demand_trust(path, trusted, "is a pickle")
     make_importable(path.parent)
@@ -40,7 +40,7 @@ def read_pickle(path: Path, trusted: bool) -> Any:
 
 
 def read_pickled(data: bytes) -> Any:
-    """What Stable-Baselines3 pickled into the settings of a zip that is trusted already."""
-    import cloudpickle  # type: ignore[import-untyped]  # what it was written with
+    """Unpickles a value from the settings in Stable-Baselines3's zip, which has to be trusted already."""
+    import cloudpickle  # type: ignore[import-untyped]  # it was written with this
 
     return cloudpickle.loads(data)

@@ -1,1 +1,1 @@
-"""Trains the example policy, and the checkpoint that it leaves."""
+"""Training of the example policy, and its checkpoints."""

@@ -1,10 +1,10 @@
-"""A training checkpoint: enough to resume training, to export, and to know where it came from.
+"""A training checkpoint: all that is needed to resume training, to export, and to know where it came from.
 
     policy.zip          Stable-Baselines3's own save: network and optimiser
     preprocessor.skops  the fitted scikit-learn scaler
-    training.yaml       how it was trained, and how far
+    training.yaml       settings, steps so far, and origin
 
-Reading one never unpickles: the networks are rebuilt from training.yaml, and only tensors are taken from
+Reading a checkpoint unpickles nothing: the networks are rebuilt from training.yaml, and only tensors are read from
 policy.zip (torch's weights-only reader).
 """
 
@@ -38,7 +38,7 @@ class TrainingConfig:
     Attributes:
         total_timesteps: environment steps over all environments.
         traffic: the most other cars on the track.
-        environments: simulated side by side, in processes; fixed, not by machine, so that a seed means the same.
+        environments: run in parallel, in processes; the same on every machine, so that a seed means the same.
         Others as Stable-Baselines3's PPO names them.
     """
 
@@ -57,7 +57,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint folder holds, policy.zip left on disk."""
+    """The contents of a checkpoint folder, except policy.zip, which stays on disk."""
 
     folder: Path
     config: TrainingConfig
@@ -71,7 +71,7 @@ class Checkpoint:
 
 
 def feature_space(width: int) -> spaces.Box:
-    """What the network sees: the preprocessed observation, flat, in the card's order."""
+    """The network's input: the preprocessed observation, flat, in the card's order."""
     return spaces.Box(-np.inf, np.inf, (width,), np.float32)
 
 
@@ -80,14 +80,14 @@ def policy_kwargs(config: TrainingConfig) -> dict[str, Any]:
 
 
 def save_checkpoint(folder: Path, agent: PPO, config: TrainingConfig, scaler: StandardScaler, provenance: Any) -> None:
-    """Writes each file beside its place and renames it."""
+    """Writes each file under a temporary name, then renames it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, write in (
         (POLICY, lambda path: agent.save(path)),
         (PREPROCESSOR, lambda path: skops.io.dump(scaler, path)),
         (TRAINING, lambda path: path.write_text(_training_text(agent.num_timesteps, config, provenance))),
     ):
-        beside = folder / f".partial-{name}"  # keeps the ending, which Stable-Baselines3 would add
+        beside = folder / f".partial-{name}"  # keeps the suffix, which Stable-Baselines3 would add
         try:
             write(beside)
             os.replace(beside, folder / name)
@@ -135,5 +135,5 @@ def load_policy(checkpoint: Checkpoint) -> ActorCriticPolicy:
 
 
 def preprocess(scaler: StandardScaler, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(B, F) → (B, F), float32, as the network was trained on: computed in float64, as in the exported graph."""
+    """(B, F) → (B, F), float32, as in training: computed in float64, as in the exported graph."""
     return np.asarray(scaler.transform(features.astype(np.float64)), dtype=np.float32)

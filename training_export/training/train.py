@@ -1,6 +1,6 @@
 """PPO on the racetrack: seeded, resumable, with a fitted scaler, logged to MLflow.
 
-Ctrl-C ends training early and leaves a checkpoint as usable as any other.
+Ctrl-C ends training early and leaves a usable checkpoint.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SCALER_STEPS = 2_000
 
 
 class VecPreprocess(VecEnvWrapper):
-    """Hands the agent what the fitted scaler makes of each observation."""
+    """Passes each observation to the agent through the fitted scaler."""
 
     def __init__(self, venv: VecEnv, scaler: StandardScaler) -> None:
         super().__init__(venv, observation_space=feature_space(scaler.n_features_in_))
@@ -62,7 +62,7 @@ class VecPreprocess(VecEnvWrapper):
 
 
 def make_env(traffic: int) -> Callable[[], gymnasium.Env[Any, Any]]:
-    """Builds one environment in its process, deaf to Ctrl-C, which the trainer answers for all."""
+    """Makes the function that builds an environment in its own process, where Ctrl-C is left to the trainer."""
 
     def build() -> gymnasium.Env[Any, Any]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -72,7 +72,7 @@ def make_env(traffic: int) -> Callable[[], gymnasium.Env[Any, Any]]:
 
 
 def fit_scaler(traffic: int, seed: int) -> StandardScaler:
-    """Fits a scaler on what a car sees that is driven by a smooth random walk."""
+    """Fits a scaler on the observations of a car that is driven by a smooth random walk."""
     env = FlattenObservation(Racetrack(traffic=traffic))
     rng = np.random.default_rng(seed)
     seen, action, done = [], np.zeros(2), True
@@ -88,7 +88,7 @@ def fit_scaler(traffic: int, seed: int) -> StandardScaler:
 
 
 class Progress(BaseCallback):
-    """Progress bar, curves into MLflow, and a checkpoint every `save_every` rollouts."""
+    """Shows a progress bar, logs curves to MLflow, and saves a checkpoint every `save_every` rollouts."""
 
     def __init__(self, total: int, save: Callable[[], None], save_every: int = 10) -> None:
         super().__init__()
@@ -122,12 +122,12 @@ class Progress(BaseCallback):
 
 
 def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> bool:
-    """Trains, and leaves a checkpoint in `output`; needs an active MLflow run.
+    """Trains, and writes a checkpoint to `output`; needs an active MLflow run.
 
     Args:
-        config: how; when resuming, only `total_timesteps` counts, the rest is the checkpoint's.
+        config: the settings; when resuming, all but `total_timesteps` are the checkpoint's.
         output: the checkpoint folder to write.
-        resume: a checkpoint to go on from.
+        resume: a checkpoint to continue from.
 
     Returns:
         False when Ctrl-C ended it early.
@@ -161,7 +161,7 @@ def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> b
 
 
 def make_agent(config: TrainingConfig, venv: VecEnv, earlier: Checkpoint | None = None) -> PPO:
-    """The learner, with the environments seeded for their first reset."""
+    """The PPO learner, with the environments seeded for their first reset."""
     seed = config.seed + (earlier.steps if earlier else 0)
     agent = PPO(
         "MlpPolicy",
@@ -175,7 +175,7 @@ def make_agent(config: TrainingConfig, venv: VecEnv, earlier: Checkpoint | None 
         policy_kwargs=policy_kwargs(config),
         device="cpu",
     )
-    venv.seed(TRAINING_SEEDS + seed)  # PPO has seeded them with its own, which an evaluation may have too
+    venv.seed(TRAINING_SEEDS + seed)  # PPO has seeded them with its own seed, which an evaluation may use
     if earlier:
         agent.set_parameters(str(earlier.policy_path), device="cpu")
         agent.num_timesteps = earlier.steps

@@ -1,1 +1,1 @@
-"""Stable-Baselines3's zips."""
+"""Policies saved by Stable-Baselines3 (model.zip)."""

@@ -1,4 +1,4 @@
-"""What a policy of Stable-Baselines3 itself does with observations: the measure of its exported graph."""
+"""What Stable-Baselines3 itself answers for a policy: the reference for the exported graph."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from training_export.sources.spaces import SINGLE
 from training_export.sources.trained import Arrays, control_of
 
 ROWS = 256
-"""Observations that Stable-Baselines3 is asked at once."""
+"""Observations per call of Stable-Baselines3."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What Stable-Baselines3 itself does with observations.
+    """Computes the actions for observations with Stable-Baselines3 itself.
 
     Attributes:
-        source: names the policy in errors.
-        model: as it was loaded.
-        statistics: VecNormalize, which normalises before the policy sees anything, or None.
+        source: the policy's name in errors.
+        model: as loaded.
+        statistics: VecNormalize, which normalises observations before the policy gets them, or None.
         action: the card's section.
     """
 
@@ -38,7 +38,7 @@ class Answer:
     action: ActionCard
 
     def __call__(self, observations: Arrays) -> Golden:
-        """Named arrays, each (B, *shape) → SB3's own action and distribution; ExportError for a policy with memory."""
+        """Named arrays, each (B, *shape) → SB3's own action and distribution; ExportError for a recurrent policy."""
         rows = len(next(iter(observations.values())))
         parts = [self._ask({n: a[at : at + ROWS] for n, a in observations.items()}) for at in range(0, rows, ROWS)]
         raw = np.concatenate([raw for raw, _ in parts])
@@ -46,7 +46,7 @@ class Answer:
         return Golden(dict(observations), raw, distribution, control_of(self.action, raw))
 
     def values(self, observations: Arrays) -> NDArray[np.float32]:
-        """What DQN chooses the largest of: the value of each choice, (B, K)."""
+        """DQN's value of each choice, of which it takes the largest, (B, K)."""
         rows, parts = len(next(iter(observations.values()))), []
         for at in range(0, rows, ROWS):
             seen = self._seen({name: array[at : at + ROWS] for name, array in observations.items()})
@@ -55,7 +55,7 @@ class Answer:
         return np.concatenate(parts)
 
     def _seen(self, observations: Arrays) -> Any:
-        """As the policy takes them."""
+        """The observations as the policy takes them."""
         space = self.model.observation_space
         single = not isinstance(space, spaces.Dict)
         seen: Any = observations[SINGLE] if single else {name: observations[name] for name in space.spaces}

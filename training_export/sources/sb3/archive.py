@@ -1,4 +1,4 @@
-"""Reading what Stable-Baselines3 wrote: a model's zip, told apart before anything in it is unpickled."""
+"""Reads Stable-Baselines3's model.zip, and identifies its algorithm before anything in it is unpickled."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SUPPORTED: dict[str, tuple[type[BaseAlgorithm], type]] = {
     "DDPG": (sb3.DDPG, TD3Policy),
     "DQN": (sb3.DQN, DQNPolicy),
 }
-"""Each algorithm, and the kind of policy whose parts we know."""
+"""Each algorithm, and the class of policy whose parts we know."""
 
 TELLING: dict[str, tuple[set[str], set[str]]] = {
     "PPO": ({"gae_lambda", "clip_range"}, set()),
@@ -38,7 +38,7 @@ TELLING: dict[str, tuple[set[str], set[str]]] = {
     "TD3": ({"policy_delay", "target_policy_noise"}, set()),
     "DQN": ({"exploration_rate"}, set()),
 }
-"""Which settings tell an algorithm: those that it has, and those that only a relative has (TRPO, TQC, CrossQ)."""
+"""The settings that identify an algorithm: those it has, and those only a similar one has (TRPO, TQC, CrossQ)."""
 
 TRAINING_ONLY: dict[str, Any] = {
     "learning_rate": 1e-3,
@@ -62,18 +62,18 @@ TRAINING_ONLY: dict[str, Any] = {
     "_last_original_obs": None,
     "_last_episode_starts": None,
 }
-"""Settings that acting doesn't need, and what is put in their place: so no gigabytes of replay buffer are made, and
-a schedule that another Python pickled is no obstacle."""
+"""Settings that acting does not need, and the values that replace them: so no gigabytes of replay buffer are allocated,
+and a schedule that another version of Python pickled does no harm."""
 
 _READ = {"data", "_stable_baselines3_version", "system_info.txt"}
-"""What is read of a zip before it is trusted."""
+"""The members that are read from a zip before it is trusted."""
 
 
 def identify(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A zip's settings, still pickled, and what of it is for the card: algorithm and versions; unpickles nothing.
+    """A zip's settings, still pickled, and its facts for the card: algorithm and versions. Unpickles nothing.
 
     Raises:
-        ExportError: no zip of Stable-Baselines3, one that grows too large, or an algorithm that we don't know.
+        ExportError: not a zip of Stable-Baselines3, one that unpacks too large, or an unknown algorithm.
     """
     try:
         check_growth(path)
@@ -115,11 +115,11 @@ def load_model(path: Path, facts: dict[str, Any], trusted: bool) -> Any:
 
     Args:
         path: the zip.
-        facts: what `identify` says of it.
+        facts: from `identify`.
         trusted: whether it may be unpickled.
 
     Raises:
-        ExportError: nobody trusts it, or it can't be loaded; says why.
+        ExportError: the zip is not trusted, or can't be loaded; says why.
     """
     algorithm = facts["algorithm"]
     demand_trust(path, trusted, f"is a Stable-Baselines3 {algorithm} policy with its spaces and settings pickled")
@@ -148,5 +148,5 @@ def _reason(error: BaseException) -> str:
 
 
 def _line(message: object) -> str:
-    """All of it in one line; warnings of Stable-Baselines3 have the reason in their second."""
+    """The whole message on one line: Stable-Baselines3's warnings have the reason on their second line."""
     return " ".join(str(message).split())[:300]

@@ -1,7 +1,7 @@
-"""Stable-Baselines3's networks as one: named observations → the head's parameters.
+"""Stable-Baselines3's networks as one module: named observations → the head's parameters.
 
-Each takes the observations' path that `predict(deterministic=True)` takes (VecNormalize, images over 255, the
-extractor of features, the actor) and leaves out critics, targets and the noise of exploration.
+Each does what `predict(deterministic=True)` does (VecNormalize, images divided by 255, the features extractor, the
+actor), without critics, targets and exploration noise.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from training_export.graphs.head_modules import Choice
 
 
 class Features(nn.Module):
-    """Named observations → the features that the extractor makes of them.
+    """Named observations → the extractor's features.
 
     Args:
-        part: the part of the policy that observes: it has a space, and says whether images are scaled.
-        extractor: its features extractor, of the user's own kind maybe.
+        part: the part of the policy that takes observations: it has their space, and says whether images are scaled.
+        extractor: its features extractor, perhaps the user's own.
         names: of the observations, in the card's order.
-        normalisers: what stands for VecNormalize, by name.
+        normalisers: observation → the module that replaces VecNormalize.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Gaussian(nn.Module):
 
 
 class SameStd(nn.Module):
-    """PPO and A2C: one learnt standard deviation a dimension, whatever is observed."""
+    """PPO and A2C: one learnt standard deviation per dimension, the same for all observations."""
 
     def __init__(self, log_std: torch.Tensor) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class SameStd(nn.Module):
 
 
 class LearntStd(nn.Module):
-    """SAC: a layer of its own gives the logarithm, clamped as Stable-Baselines3 clamps it."""
+    """SAC: a separate layer gives the logarithm of the standard deviation, clamped as Stable-Baselines3 clamps it."""
 
     def __init__(self, log_std: nn.Module) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class LearntStd(nn.Module):
 
 
 class NoiseStd(nn.Module):
-    """gSDE (use_sde): noise that depends on the latent features; its spread at any one moment."""
+    """gSDE (use_sde): the standard deviation of noise that depends on the latent features."""
 
     def __init__(self, distribution: StateDependentNoiseDistribution, log_std: torch.Tensor) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class NoiseStd(nn.Module):
 
 
 class ActorPart(nn.Module):
-    """The actor's half of an mlp_extractor of the user's own."""
+    """The actor's half of the user's own mlp_extractor."""
 
     def __init__(self, extractor: Any) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class ActorPart(nn.Module):
 
 
 class Stretch(nn.Module):
-    """An action in [-1, 1], (B, A) → the space's bounds: Stable-Baselines3's `unscale_action`."""
+    """Scales an action in [-1, 1], (B, A), to the space's bounds, as Stable-Baselines3's `unscale_action`."""
 
     def __init__(self, space: spaces.Box) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def network_of(model: Any, names: Sequence[str], normalisers: Mapping[str, nn.Mo
     Args:
         model: loaded, in evaluation mode, on the CPU.
         names: of the observations, in the card's order.
-        normalisers: what stands for VecNormalize, by name.
+        normalisers: observation → the module that replaces VecNormalize.
     """
     policy = model.policy
     if hasattr(policy, "q_net"):
@@ -179,7 +179,7 @@ def _actor_critic(policy: Any) -> nn.Module:
     own = policy.mlp_extractor
     latent = own.policy_net if type(own) is MlpExtractor else ActorPart(own)
     if isinstance(policy.action_space, spaces.Discrete):
-        # torch's Categorical, which Stable-Baselines3 hands the logits to, keeps them normalised.
+        # torch's Categorical, to which Stable-Baselines3 passes the logits, normalises them.
         return nn.Sequential(latent, policy.action_net, nn.LogSoftmax(dim=1))
     std = NoiseStd(policy.action_dist, policy.log_std) if policy.use_sde else SameStd(policy.log_std)
     return Gaussian(latent, policy.action_net, std)

@@ -38,18 +38,18 @@ Section = dict[str, FieldCard]
 def from_sb3(
     path: Path, draft: CardDraft, vecnormalize: Path | None, trust_pickle: bool, alone: bool = False
 ) -> TrainedPolicy:
-    """Reads model.zip, which unpickles: only when the user trusts it.
+    """Reads model.zip, which unpickles it: only if the user trusts it.
 
     Args:
-        path: what `model.save` wrote, by PPO, A2C, SAC, TD3, DDPG or DQN.
-        draft: the author's card; its action section is needed, its observation section wins over the space's bounds.
-        vecnormalize: what `VecNormalize.save` wrote, or None.
+        path: the file from `model.save` of PPO, A2C, SAC, TD3, DDPG or DQN.
+        draft: the author's card; the action section is needed, the observation section overrides the space's bounds.
+        vecnormalize: the file from `VecNormalize.save`, or None.
         trust_pickle: whether both may be unpickled.
         alone: whether the user says that there was no VecNormalize.
 
     Raises:
-        ExportError: it is something else, nobody trusts it, it can't be loaded, or can't be a graph.
-        CardError: the card leaves something open, or contradicts the policy.
+        ExportError: it is something else, is not trusted, can't be loaded, or can't become a graph.
+        CardError: the card is incomplete, or contradicts the policy.
     """
     settings, facts = identify(path)
     algorithm = facts["algorithm"]
@@ -69,7 +69,7 @@ def from_sb3(
     section = with_seen(_observation(space, boxes, draft.observation, hidden), _seen(statistics, normalisers))
     action = _action(model, algorithm, draft.action)
     answer = Answer(path.name, model, statistics, action)
-    answer(observation_spec(section).example(2))  # what SB3 can't be asked is said before anything is exported
+    answer(observation_spec(section).example(2))  # refuses what SB3 can't answer before anything is exported
     seed = {} if model.seed is None else {"seed": int(model.seed)}
     return TrainedPolicy(
         graph=PolicyGraph(_network(path.name, model, tuple(section), normalisers), action),
@@ -101,8 +101,8 @@ def _boxes(source: str, space: Any) -> Boxes:
 
 
 def _seen(statistics: VecNormalize | None, normalised: Collection[str]) -> dict[str, Range]:
-    """From where to where the observations were that VecNormalize normalises, by its mean and variance."""
-    if statistics is None or not normalised:  # one that normalises nothing has no statistics
+    """The ranges in training of the observations that VecNormalize normalises, from its mean and variance."""
+    if statistics is None or not normalised:  # without normalised observations there are no statistics
         return {}
     found: Any = statistics.obs_rms
     fitted = found if isinstance(found, dict) else {SINGLE: found}
@@ -110,13 +110,13 @@ def _seen(statistics: VecNormalize | None, normalised: Collection[str]) -> dict[
 
 
 def _hidden(clip: float, boxes: Boxes) -> set[str]:
-    """Images whose own space is lost: VecNormalize puts float32 within its clip in place of uint8."""
+    """Images whose original space is lost: VecNormalize replaces it by float32 within its clip range."""
     images = {name: box for name, box in boxes.items() if len(box.shape) == 3 and box.dtype == np.float32}
     return {name for name, box in images.items() if (box.low == -clip).all() and (box.high == clip).all()}
 
 
 def _observation(space: Any, boxes: Boxes, given: Section | None, hidden: set[str]) -> Section:
-    """The author's section where it agrees with the policy, else the one that the policy's space is."""
+    """The author's section, if it agrees with the policy; without one, the section of the policy's space."""
     if given is None and hidden:
         raise CardError(
             f"observation {', '.join(hidden)}: VecNormalize hid whether it was uint8; it needs --card FILE with an "
@@ -148,7 +148,7 @@ def _action(model: Any, algorithm: str, draft: ActionDraft | None) -> ActionCard
                 "it needs control: table with one of them a choice, in the order of the choices"
             )
     elif bounds is not None:
-        # As a person writes them: 0.7, not 0.699999988079071, the same float32.
+        # As a person writes them: 0.7 instead of 0.699999988079071, which is the same float32.
         bounds = [(float(str(np.float32(low))), float(str(np.float32(high)))) for low, high in bounds]
         head = "squashed_gaussian" if model.policy.squash_output else "gaussian"
     return complete(draft, "deterministic" if algorithm in {"DQN", "TD3", "DDPG"} else head, bounds)

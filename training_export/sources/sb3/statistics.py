@@ -1,8 +1,8 @@
-"""VecNormalize: whether a Stable-Baselines3 policy was trained behind it, and with which statistics.
+"""VecNormalize: whether a Stable-Baselines3 policy was trained with it, and with which statistics.
 
-The statistics are no part of model.zip, but what `learn` remembers is: the observation from before VecNormalize,
-`_last_original_obs`, beside what the policy saw, `_last_obs`. PPO and A2C keep the first only where there is a
-VecNormalize; the others always do (an earlier one where there is none), but as a pair they show which statistics.
+The statistics are not in model.zip, but the last observation of `learn` is: `_last_original_obs` from before
+VecNormalize, and `_last_obs` as the policy saw it. PPO and A2C store the first only with a VecNormalize. The others
+always store it (without a VecNormalize, an earlier observation), but the pair shows which statistics were used.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from training_export.sources.untrusted import read_pickle, read_pickled
 ON_POLICY = ("PPO", "A2C")
 CHOOSE = "--vecnormalize FILE gives the statistics, --no-vecnormalize says that observations were not normalised"
 USUAL_CLIP = 10.0
-"""What VecNormalize clips to unless told otherwise, in standard deviations."""
+"""VecNormalize's default clip range, in standard deviations."""
 REMEMBERED_WITHIN = 0.1
-"""Standard deviations: statistics saved some steps after the zip have moved, those of another policy differ by more."""
+"""Standard deviations: statistics saved some steps after the zip differ by less, those of another policy by more."""
 
 
 def check_alone(path: Path, algorithm: str, settings: Mapping[str, Any]) -> str:
-    """What is assumed of a zip that comes without statistics, in words; unpickles nothing.
+    """What is assumed about a zip that comes without statistics, in words; unpickles nothing.
 
     Raises:
-        ExportError: it was trained behind VecNormalize, or statistics lie beside it; says what to do.
+        ExportError: it was trained with VecNormalize, or statistics lie beside it; says what to do.
     """
     beside = statistics_beside(path)
     if algorithm in ON_POLICY and settings.get("_last_original_obs") is not None:
@@ -50,7 +50,7 @@ def check_alone(path: Path, algorithm: str, settings: Mapping[str, Any]) -> str:
 
 
 def statistics_beside(path: Path) -> list[Path]:
-    """What VecNormalize may have saved beside a zip or one folder below, that of the zip's own name first."""
+    """Files that VecNormalize may have saved beside a zip or one folder below, the folder of the zip's name first."""
     found = [
         file
         for pattern in ("*.pkl", "*/*.pkl")
@@ -61,10 +61,10 @@ def statistics_beside(path: Path) -> list[Path]:
 
 
 def read_statistics(path: Path, trusted: bool) -> VecNormalize:
-    """What `VecNormalize.save` wrote; it has no environment.
+    """Reads the file of `VecNormalize.save`; the result has no environment.
 
     Raises:
-        ExportError: nobody trusts it, or it is something else.
+        ExportError: it is not trusted, or something else.
     """
     if not path.is_file():
         raise ExportError(f"{path}: there is no such file")
@@ -72,7 +72,7 @@ def read_statistics(path: Path, trusted: bool) -> VecNormalize:
     if not isinstance(found, VecNormalize):
         raise ExportError(f"{path.name}: holds a {type(found).__name__}, not what VecNormalize.save writes")
     state = vars(found)
-    # Older versions wrote less, and whatever is missing is looked up without an end. They normalised every key.
+    # Older versions saved fewer attributes, and looking up a missing one never ends. They normalised every key.
     state.setdefault("class_attributes", {})
     needed = ("norm_obs", "clip_obs", "epsilon", *(("obs_rms",) if state.get("norm_obs") else ()))
     missing = [name for name in needed if name not in state]
@@ -86,10 +86,10 @@ def read_statistics(path: Path, trusted: bool) -> VecNormalize:
 def check_remembered(
     path: Path, algorithm: str, settings: Mapping[str, Any], given: Path, statistics: VecNormalize
 ) -> None:
-    """Whether a zip, which is trusted, was trained behind these statistics, as far as it tells.
+    """Checks that a trusted zip was trained with these statistics, as far as the zip shows it.
 
     Raises:
-        ExportError: it was not.
+        ExportError: the zip shows that it was not.
     """
     if not statistics.norm_obs or settings.get("_last_obs") is None:
         return
@@ -106,7 +106,7 @@ def check_remembered(
         made: Any = statistics.normalize_obs(before)
         pairs = [(made[key], seen[key]) for key in seen] if isinstance(seen, dict) else [(made, seen)]
         apart = max(float(np.abs(np.asarray(one, dtype=np.float64) - other).max()) for one, other in pairs)
-    except Exception:  # what another version pickled may not be readable here, or not fit: then it tells nothing
+    except Exception:  # another version's pickle may be unreadable or not fit: then it shows nothing
         return
     if not apart <= REMEMBERED_WITHIN:
         raise ExportError(
@@ -116,7 +116,7 @@ def check_remembered(
 
 
 def normalisers_of(source: str, statistics: VecNormalize, space: Any, boxes: Mapping[str, Any]) -> dict[str, Normalise]:
-    """What VecNormalize does to each observation that it normalises; `source` names it in errors.
+    """Observation → the module that does what VecNormalize does to it; `source` names the policy in errors.
 
     Raises:
         ExportError: it was fitted on other observations than the policy takes.
