@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import onnx
 from tests_support import EXAMPLE
 
 from carla_mlflow import Artifact, open_artifact, write_artifact
 from carla_mlflow.artifact.artifact import seal
+from carla_mlflow.backends.weights import ONNX_PREFIX, hash_arrays, onnx_weights
+from carla_mlflow.contract.card_sections import FileCard
 from registry.moves.judge import promotion_gates, rollback_gates
 from registry.moves.promotion import MoveOptions, MoveResult, promote, rollback
 from registry.moves.registration import register
@@ -24,7 +27,24 @@ NAME = "racetrack-policy"
 
 @cache
 def example() -> Artifact:
-    return open_artifact(EXAMPLE)
+    """The example policy with its ONNX graph alone: it loads in a tenth of the time, and moves know no graphs."""
+    full = open_artifact(EXAMPLE)
+    graph = onnx.load_model_from_string(full.file_of_backend("onnx"))
+    names = {tensor.name: ONNX_PREFIX + tensor.name for tensor in graph.graph.initializer}  # whose hash `weights` is
+    for tensor in graph.graph.initializer:
+        tensor.name = names[tensor.name]
+    for node in graph.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    golden = full.card.parity.file
+    files = {"model.onnx": FileCard("", "onnx"), golden: FileCard("")}
+    card = msgspec.structs.replace(
+        full.card,
+        backend="onnx",
+        files=files,
+        preprocessing=msgspec.structs.replace(full.card.preprocessing, source=None),
+        weights=hash_arrays(onnx_weights(graph)),
+    )
+    return seal(card, {"model.onnx": graph.SerializeToString(), golden: full.files[golden]})
 
 
 def changed(folder: Path, version: str, **card: Any) -> str:

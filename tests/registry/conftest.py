@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import registry_policies
 
 from benchmarks.mlflow_server import MlflowServer
+from carla_mlflow import write_artifact
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact folder of the example policy with its ONNX graph alone; see `registry_policies.example`."""
+    return write_artifact(tmp_path_factory.mktemp("example") / "policy", registry_policies.example()).path
 
 
 @pytest.fixture(scope="module")

@@ -90,8 +90,8 @@ def test_a_version_is_taken_once(store: Store, example: Path, tmp_path: Path):
 
 def test_a_damaged_artifact_is_not_registered(store: Store, example: Path, tmp_path: Path):
     damaged = Path(shutil.copytree(example, tmp_path / "damaged"))
-    (damaged / "model.pt").write_bytes((damaged / "model.pt").read_bytes()[:-1])
-    with pytest.raises(IntegrityError, match=r"model\.pt"):
+    (damaged / "model.onnx").write_bytes((damaged / "model.onnx").read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match=r"model\.onnx"):
         register(store, str(damaged))
     assert store.names() == []
 
@@ -161,7 +161,7 @@ def test_what_the_registry_holds_is_fetched_once_and_held_against_its_pin(store,
 def test_a_damaged_cache_entry_is_fetched_again(store: Store, example: Path, cache: Path):
     version, _ = register(store, str(example))
     path = fetch_to_cache(store, version, cache).path
-    (path / "model.pt").write_bytes(b"nonsense")
+    (path / "model.onnx").write_bytes(b"nonsense")
     assert fetch_to_cache(store, version, cache).digest == version.digest
 
 
