@@ -1,4 +1,4 @@
-"""Answers requests: gunicorn + Flask around the engine."""
+"""The inference server: serves a policy over HTTP with gunicorn and Flask."""
 
 from __future__ import annotations
 

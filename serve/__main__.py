@@ -1,4 +1,4 @@
-"""carla-serve: reads its settings, looks at what stands in the way, and serves."""
+"""carla-serve: reads the settings, checks that this machine can serve with them, and runs the server."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# One thread a worker: small forwards lose more to hand-offs than they win. Read by torch when it is imported.
+# One thread per worker: small forwards lose more to thread hand-offs than they gain. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from carla_mlflow.cli import REFUSED, leave_without
 
 try:
     from serve.process.server import check_port, raise_file_limit, run_server
-except ModuleNotFoundError as error:  # the package alone is what a car needs
+except ModuleNotFoundError as error:  # a car has the package without the server's dependencies
     leave_without("carla-serve", error, "serve")
 
 from carla_mlflow.errors import CacheError, RegistryError
@@ -30,12 +30,12 @@ log = logging.getLogger("serve")
 
 
 def _obstacle(settings: Settings) -> str | None:
-    """Why this machine can't serve that, in words."""
+    """Returns a message that says why this machine can't serve with the settings, or None."""
     if settings.is_folder and not Path(settings.model).is_dir():
         return f"{settings.model}: there is no such folder"
     try:
         if not settings.is_folder:
-            secrets_of_files()  # which the follower will read
+            secrets_of_files()  # raises here rather than later in the follower, which reads them
             cache_folder(settings)
         check_port(settings)
     except (CacheError, RegistryError) as error:

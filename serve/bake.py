@@ -1,6 +1,6 @@
-"""python -m serve.bake ARTIFACT FOLDER: puts one policy into an image, verified, with its digest beside it.
+"""python -m serve.bake ARTIFACT FOLDER: verifies one policy and copies it into a container image, with its digest.
 
-A server that is told of no model, and to which POLICY_BAKED names that folder, serves it, pinned.
+A server with no --model whose POLICY_BAKED names that folder serves this policy, pinned to the digest.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from serve.baked import DIGEST, POLICY
 
 
 def bake(source: Path, folder: Path, trusted: Sequence[str] = ()) -> str:
-    """Copies an artifact after it was opened, loaded and held against its golden observations; returns its digest.
+    """Copies an artifact after it was opened, loaded and checked on its golden observations; returns its digest.
 
     Args:
-        source: the artifact.
-        folder: where it goes.
-        trusted: types that its preprocessor.skops may hold beyond our own list.
+        source: folder of the artifact.
+        folder: destination of the copy and its digest.
+        trusted: types allowed in its preprocessor.skops beyond the built-in list.
 
     Raises:
-        CarlaMlflowError: it is damaged, or acts differently here.
+        CarlaMlflowError: the artifact is damaged, or acts differently on this machine.
     """
     artifact = open_artifact(source)
     Engine(artifact, "cpu", trusted=trusted)
@@ -38,7 +38,7 @@ def bake(source: Path, folder: Path, trusted: Sequence[str] = ()) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser("python -m serve.bake", description=__doc__.partition("\n\n")[2])
     parser.add_argument("artifact", type=Path, help="the policy's folder")
-    parser.add_argument("folder", type=Path, help="where it goes")
+    parser.add_argument("folder", type=Path, help="destination folder")
     parser.add_argument(
         "--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)"
     )

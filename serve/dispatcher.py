@@ -1,4 +1,4 @@
-"""Where requests arrive from the event loop's connections, and their answers leave."""
+"""Dispatches requests from the event loop's connections: predictions to the batchers, the others to the Flask app."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from serve.wire.request import Request
 from serve.wire.response_writer import ResponseWriter
 
 LARGE, LARGE_TEXT, LARGE_GZIP = 256 * 1024, 64 * 1024, 4 * 1024
-"""Bytes of a body, of its JSON, of a packed one, from which on it is decoded beside the loop, in a thread."""
+"""Above these sizes in bytes (body, JSON, gzipped body) a body is decoded in a thread, not on the event loop."""
 
 log = logging.getLogger("serve")
 
 
 class Dispatcher:
-    """Takes the requests of one worker: predictions here, everything else by the Flask app.
+    """Takes the requests of one worker, and sends their responses.
 
     Attributes:
-        connections: that are open.
+        connections: open connections.
         in_flight: requests that are not answered yet.
-        held_bytes: of large bodies that are being read.
-        draining: whether each answer is the last on its connection.
-        hears_any_host: whether nobody said what a request's Host may name.
-        on_closed: called when a connection is over.
+        held_bytes: bytes of large bodies in memory.
+        draining: whether each connection closes after its next response.
+        hears_any_host: whether `allowed_hosts` is not configured.
+        on_closed: called when a connection has closed.
     """
 
     def __init__(self, loop: AbstractEventLoop, app: Flask, slot: Slot, settings: Settings) -> None:
@@ -65,26 +65,26 @@ class Dispatcher:
         self.chunked_executor = ChunkedExecutor(loop, outcomes, settings.forward_timeout_s)
         self.bridge = Bridge(app, loop, self.response_writer)
 
-    # What connections call.
+    # Called by connections.
 
     def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
-        """Calls it when the others had their turn, and no earlier than in so many seconds."""
+        """Calls it in a later iteration of the event loop, at least `seconds` from now."""
         if seconds:
             self._loop.call_later(seconds, call)
         else:
             self._loop.call_soon(call)
 
     def opened(self, connection: Connection) -> None:
-        """Somebody connected."""
+        """Adds a connection."""
         self.connections.add(connection)
 
     def closed(self, connection: Connection) -> None:
-        """A connection is over."""
+        """Removes a connection that has closed."""
         self.connections.discard(connection)
         self.on_closed()
 
     def limit_of(self, parsed: ParsedHead) -> int:
-        """Most bytes that the body of such a request can need, for any version that is served."""
+        """Returns the most bytes that the body of such a request can need, for any version that is served."""
         return body_limit(self._slot.servings, parsed.endpoint, self.max_body_bytes)
 
     def take(self, request: Request) -> None:
@@ -101,14 +101,14 @@ class Dispatcher:
             self.bridge.take(request, self._bridged)
 
     def refuse(self, request: Request, error: ApiError) -> None:
-        """Answers a request that can't be taken."""
+        """Answers a request with an error."""
         self.in_flight += 1
         parsed = request.parsed
         request.request_id = (parsed.request_id if parsed else None) or self.response_writer.new_id()
         self._refuse(request, error, None)
 
     def _full(self, request: Request) -> ApiError:
-        if not self.draining:  # who drains wants to be done
+        if not self.draining:  # a draining worker delays no further requests
             request.connection.refused_for_load()
         return ApiError("overloaded", "too many requests at once; try again soon")
 
@@ -145,7 +145,7 @@ class Dispatcher:
             answer = prediction.endpoint.encode(
                 serving, request, answered, timing_ms(wire.received, started, now, answered)
             )
-        except Exception as error:  # the boundary: the other requests of the turn are answered all the same
+        except Exception as error:  # the boundary: the other requests of the batch are still answered
             self._refuse(wire, error, serving)
             return
         extra = wire.parsed.extra if wire.parsed else b""
@@ -181,7 +181,7 @@ class Dispatcher:
         request.answer(reply)
 
     def stop(self) -> None:
-        """Takes nothing more."""
+        """Stops the threads; no further requests are answered."""
         self.chunked_executor.stop()
         self.bridge.stop()
 
@@ -194,7 +194,7 @@ def request_record(
     started: float | None = None,
     answered: BatchSlice | None = None,
 ) -> RequestRecord:
-    """What is to be told of a request of the event loop's."""
+    """Builds the record of a request that the event loop answered."""
     parsed = request.parsed
     route = parsed.endpoint.route if parsed and parsed.endpoint else "other"
     method, headers = (parsed.head.method, parsed.head.headers) if parsed else ("", {})

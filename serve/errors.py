@@ -1,7 +1,7 @@
-"""The server's errors: one table from code to status, one shape on the wire.
+"""The server's errors: the HTTP status of each code, and the body for each protocol.
 
-The core raises what happened; here alone it becomes HTTP. A client's fault is never a 5xx, ours never a 4xx,
-and no text carries a path, a stack or what the client sent.
+The core's exceptions become HTTP errors only here. A client's error is never a 5xx, the server's never a 4xx,
+and no message contains a path, a stack trace or the client's input.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Code = Literal[
     "not_ready",
     "deadline_exceeded",
 ]
-"""What a client's code may branch on: the `code` of every error that this server answers."""
+"""The `code` of every error response, on which a client's program may branch."""
 
 STATUS: dict[Code, int] = {
     "bad_json": 400,
@@ -65,13 +65,13 @@ RETRY_AFTER_S = 1
 
 
 class ApiError(Exception):
-    """A request that gets an error for an answer.
+    """An error that is sent as the response to a request.
 
     Attributes:
         code: what happened, one of Code.
         message: one line for a person.
         field: the part of the request that is at fault, such as `observations[3].speed`.
-        extra: beside `error` in the body.
+        extra: further fields of the body, beside `error`.
     """
 
     def __init__(self, code: Code, message: str, field: str | None = None, extra: dict[str, Any] | None = None) -> None:
@@ -83,26 +83,26 @@ class ApiError(Exception):
         return STATUS[self.code]
 
     def body(self, request_id: str) -> dict[str, Any]:
-        """The error as every route but MLflow's answers it."""
+        """The error body of all routes except /invocations and /v2."""
         details = {"code": self.code, "message": self.message, "request_id": request_id}
         if self.field is not None:
             details["field"] = self.field
         return {"error": details, **self.extra}
 
     def inference_body(self, request_id: str) -> dict[str, Any]:
-        """The error in the shape of the Open Inference Protocol, our code beside it."""
+        """The error body of the Open Inference Protocol, with our code added."""
         message = f"{self.field}: {self.message}" if self.field else self.message
         return {"error": message, "code": self.code, "request_id": request_id, **self.extra}
 
     def mlflow_body(self, request_id: str) -> dict[str, Any]:
-        """The error in the shape of MLflow's scoring protocol, our code beside it."""
+        """The error body of MLflow's scoring protocol, with our code added."""
         code = MLFLOW_CODE.get(self.status, "BAD_REQUEST" if self.status < 500 else "INTERNAL_ERROR")
         message = f"{self.field}: {self.message}" if self.field else self.message
         return {"error_code": code, "message": message, "code": self.code, "request_id": request_id, **self.extra}
 
 
 def from_core(error: Exception) -> ApiError:
-    """What the core raised, as an API error; anything unknown is our fault and stays unexplained."""
+    """Translates an exception of the core to an API error; an unknown one becomes `internal`, without details."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, SpecError):
@@ -114,6 +114,6 @@ def from_core(error: Exception) -> ApiError:
 
 
 def from_status(status: int) -> ApiError:
-    """What Flask refused by itself."""
+    """Translates the HTTP status of an error that Flask raised by itself."""
     code: Code = _CODE_OF_STATUS.get(status, "bad_request" if status < 500 else "internal")
     return ApiError(code, code.replace("_", " "))

@@ -1,4 +1,4 @@
-"""Where settings come from: flags over POLICY_ variables, read once."""
+"""Reads the settings from command-line flags and POLICY_ environment variables; a flag wins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CASELESS = {*CHOICES, "device"}
 _OF_A_SERVICE = re.compile(
     r"POLICY\w*?(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
-"""What Kubernetes sets in every pod for a Service whose name begins with `policy`."""
+"""Variables that Kubernetes sets in every pod for a Service whose name begins with `policy`."""
 
 
 def _type_of(setting: Field[Any]) -> type[Any]:
@@ -28,15 +28,15 @@ def _type_of(setting: Field[Any]) -> type[Any]:
 
 
 def settings_from_environment(environment: Mapping[str, str]) -> Settings:
-    """Reads POLICY_ variables; a secret also from the file that POLICY_…_FILE names.
+    """Reads the POLICY_ variables; a secret may also come from the file that POLICY_…_FILE names.
 
     Raises:
-        ValueError: a value is not of its type, or a file can't be read; names the variable.
+        ValueError: a value has the wrong type, or a file can't be read; names the variable.
     """
     values = {}
     for f in fields(Settings):
         text = environment.get(PREFIX + f.name.upper())
-        if f.name == "port" and text and "://" in text:  # set by Kubernetes, for a Service that is called `policy`
+        if f.name == "port" and text and "://" in text:  # set by Kubernetes for a Service named `policy`
             text = None
         if text is None and "secret" in f.metadata:
             text = _from_file(environment, f"{PREFIX}{f.name.upper()}_FILE")
@@ -60,7 +60,7 @@ def _from_file(environment: Mapping[str, str], variable: str) -> str | None:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> str | None:
-    """Which POLICY_ variables are no settings, and what may have been meant; None when there are none."""
+    """Returns a message that names unknown POLICY_ variables and similar settings; None when all are known."""
     settings = [f.name.upper() for f in fields(Settings)]
     settings += [f"{f.name.upper()}_FILE" for f in fields(Settings) if "secret" in f.metadata]
     known = {BAKED, STATUS_FILE, SERVER_PID, HINT_FD, *(PREFIX + name for name in settings)}
@@ -73,20 +73,20 @@ def unknown_variables(environment: Mapping[str, str]) -> str | None:
 
 
 def with_baked(environment: Mapping[str, str]) -> dict[str, str]:
-    """The same, with the policy that an image holds where no other is named: its folder, and its digest as the pin."""
+    """Adds the image's policy as POLICY_MODEL, pinned by POLICY_DIGEST, unless the environment names a model."""
     found = baked(environment.get(BAKED, "")) if not environment.get(PREFIX + "MODEL") else None
     return {**environment, **({PREFIX + "MODEL": found[0], PREFIX + "DIGEST": found[1]} if found else {})}
 
 
 def parse_settings(arguments: Sequence[str] | None) -> Settings:
-    """Reads flags over POLICY_ variables; prints what is wrong and exits with 2."""
+    """Reads flags and POLICY_ variables; prints what is invalid and exits with 2."""
     parser = argparse.ArgumentParser(
         "carla-serve", description="Serves a driving policy over HTTP, verified before it is ready."
     )
-    parser.epilog = "python -m serve score scores files of logged drives instead. "
-    parser.epilog += "each flag may also be set as POLICY_ and its name: --max-batch is POLICY_MAX_BATCH; a flag wins. "
-    parser.epilog += "; ".join(
-        f"{PREFIX}{f.name.upper()} (or a file's name in {PREFIX}{f.name.upper()}_FILE), which is no flag: "
+    parser.epilog = "To score files of logged drives instead: python -m serve score. "
+    parser.epilog += "Each flag can also be set by a variable, such as POLICY_MAX_BATCH for --max-batch; a flag wins. "
+    parser.epilog += "Only by a variable: " + "; ".join(
+        f"{PREFIX}{f.name.upper()} (or {PREFIX}{f.name.upper()}_FILE, which names a file that holds it): "
         f"{f.metadata['help']}"
         for f in fields(Settings)
         if "secret" in f.metadata

@@ -1,7 +1,7 @@
-"""Whether a process still uses a folder in which the processes of a server meet.
+"""Tells whether any process still uses a server's run folder.
 
-Each holds a lock on a file there. The kernel gives it back when a process dies, however that happens; those that are
-forked share it.
+Each process holds a lock on a file there; forked processes share one lock. The kernel releases it when they die, for
+whatever reason.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ LOCK = "in-use.lock"
 
 
 def hold(folder: Path) -> IO[str]:
-    """Says that this process uses a folder, made if need be, until what is returned is closed."""
+    """Creates the folder if needed, and marks it as used by this process until the returned file is closed."""
     while True:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # removed as unused since the line above
+        with contextlib.suppress(FileNotFoundError):  # another process removed it after the line above
             file = open(folder / LOCK, "a")  # noqa: SIM115  held for the life of the process
             fcntl.flock(file, fcntl.LOCK_SH)
             if os.fstat(file.fileno()).st_nlink:
@@ -29,7 +29,7 @@ def hold(folder: Path) -> IO[str]:
 
 
 def remove_unused(folder: Path) -> None:
-    """Removes a folder that was used, and is no longer."""
+    """Removes a folder that was marked as used, if no process uses it any more."""
     with contextlib.suppress(OSError), open(folder / LOCK, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)

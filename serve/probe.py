@@ -1,6 +1,6 @@
-"""python -m serve.probe [--path /healthz]: whether the server in this container is ready. Exit code 0 or 1.
+"""python -m serve.probe [--path /healthz]: exits with 0 if the server in this container is ready, else with 1.
 
-For HEALTHCHECK and exec probes in images that hold no curl. Asks the port that POLICY_PORT names, on this machine.
+For HEALTHCHECK and exec probes in images without curl. Sends a GET request to POLICY_PORT on this machine.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import sys
 
 LIMIT_S = 3.0
 PORT = 8080
-"""The server's default; its settings would take longer to import than the answer to come."""
+"""The server's default, repeated here because importing its settings takes longer than the request."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser("python -m serve.probe", description=__doc__.partition("\n\n")[2])
-    parser.add_argument("--path", default="/readyz", help="what to ask (default /readyz)")
+    parser.add_argument("--path", default="/readyz", help="path to request (default /readyz)")
     options = parser.parse_args()
     told = os.environ.get("POLICY_PORT", "")
-    port = int(told) if told.isdigit() else PORT  # Kubernetes sets tcp://… for a Service that is called `policy`
+    port = int(told) if told.isdigit() else PORT  # Kubernetes sets tcp://… for a Service named `policy`
     connection = _connection(port)
     try:
         connection.request("GET", options.path)
@@ -37,7 +37,7 @@ def _connection(port: int) -> http.client.HTTPConnection:
     if not os.environ.get("POLICY_CERTFILE"):
         return http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
     context = ssl.create_default_context()
-    context.check_hostname = False  # the certificate names the service, and this asks the machine itself
+    context.check_hostname = False  # the certificate names the service, not 127.0.0.1
     context.verify_mode = ssl.CERT_NONE
     return http.client.HTTPSConnection("127.0.0.1", port, timeout=LIMIT_S, context=context)
 

@@ -1,10 +1,10 @@
-"""Ray Serve: the same server as a deployment that scales over a cluster.
+"""Ray Serve: carla-serve as a deployment that scales over a cluster.
 
     serve run serve.ray_app:policy model=carla-policy@production
 
-Engine, codecs, protocols, natural batching, limits and following are carla-serve's own; Ray brings the HTTP proxy, the
-replicas and their autoscaling. A promotion is taken by every replica between two requests, so nothing is redeployed.
-Arguments are settings of carla-serve, and those in OF_RAY, which Ray knows by the same names.
+Engine, codecs, protocols, micro-batching, limits and following of the registry are carla-serve's; Ray adds the HTTP
+proxy, the replicas and their autoscaling. Each replica takes a promoted version between two requests, without a
+redeployment. Arguments are carla-serve's settings, and those in OF_RAY, which Ray knows by the same names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response as HttpResponse
 
 READY_S = 120.0
-"""A replica that has nothing to serve by then is given up."""
+"""Seconds after which a replica that is still not ready fails."""
 OF_RAY = {
     "min_replicas": 1,
     "max_replicas": 8,
@@ -38,14 +38,14 @@ OF_RAY = {
     "max_ongoing_requests": 256,
 }
 TARGET = 16.0
-"""Requests at once that a replica should have: more are answered as fast, and fewer waste it."""
+"""Concurrent requests per replica that autoscaling aims at: more are answered as fast, and fewer waste the replica."""
 
 
 def policy(arguments: dict[str, Any]) -> Application:
-    """Builds the application, as `serve run` wants it.
+    """Builds the application for `serve run`.
 
     Raises:
-        ValueError: an argument is unknown, or can't be served with.
+        ValueError: an argument is unknown or invalid.
     """
     own = {name: type(default)(arguments.get(name, default)) for name, default in OF_RAY.items()}
     given = {name: str(value) for name, value in arguments.items() if name not in OF_RAY}
@@ -83,12 +83,12 @@ def _settings(environment: dict[str, str]) -> Settings:
 class Replica:
     """One process of the cluster that answers requests."""
 
-    async def __init__(self, environment: dict[str, str], deployed: str) -> None:  # type: ignore[misc]  # Ray waits for it
-        """Ready when the policy is loaded, verified, in parity and warm.
+    async def __init__(self, environment: dict[str, str], deployed: str) -> None:  # type: ignore[misc]  # Ray awaits it
+        """Returns when the policy is loaded, verified, in parity and warm.
 
         Args:
             environment: settings as POLICY_ variables.
-            deployed: tells one deployment from the next, which may have another contract.
+            deployed: id of this deployment; the next deployment may have another contract.
         """
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         from serve.cluster.node import Node, meeting_folder
@@ -120,7 +120,7 @@ class Replica:
         began, ends = time.time(), time.monotonic() + READY_S
         while not self._slot.ready:
             followed = self._slot.followed
-            if followed.refusal and (followed.looked_at or 0.0) > began:  # not what an earlier process was told
+            if followed.refusal and (followed.looked_at or 0.0) > began:  # not one that an earlier process got
                 raise RuntimeError(followed.refusal)
             if time.monotonic() > ends:
                 raise RuntimeError(f"not ready: {self._slot.waits_for}")
@@ -137,7 +137,7 @@ class Replica:
             metrics.IN_FLIGHT.set(self._dispatcher.in_flight)
 
     async def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Answers one request of Ray's proxy."""
+        """Answers one request from Ray's proxy."""
         from starlette.responses import Response
 
         status, headers, body = await self._server.answer(request.scope, request.receive)
@@ -146,6 +146,6 @@ class Replica:
         return response
 
     def check_health(self) -> None:
-        """Asked by Ray. Raises when this process should be replaced: a forward does not come to an end."""
+        """Called by Ray; raises RuntimeError when a forward hangs, so that Ray replaces this process."""
         if self._dispatcher.chunked_executor.hangs:
             raise RuntimeError("a forward has not come to an end")

@@ -1,8 +1,8 @@
-"""What the processes of one server tell each other, as small files in its run folder.
+"""The small files in a server's run folder by which its processes exchange their state.
 
-follow.json        the follower's: what each reference means, and where that lies in the cache
-worker-<pid>.json  a worker's: what it serves, and what it refused
-good-<n>.json      what reference n was served as last, and its contract: where a new worker starts
+follow.json        by the follower: the version that each reference resolves to, and its path in the cache
+worker-<pid>.json  by a worker: what it serves, and what it refused
+good-<n>.json      by the workers: what reference n was served as last, and its contract; new workers start from it
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ import msgspec
 from carla_mlflow.errors import ArtifactError, CrashError, ParityError
 
 METRICS = "metrics"
-"""The folder in the run folder where each process counts."""
+"""Subfolder of the run folder with the counters of each process."""
 STATUS_FILE = "POLICY_FOLLOW_STATUS"
-"""The environment variable that names the follower's file."""
+"""Environment variable with the path of the follower's file."""
 SERVER_PID = "POLICY_SERVER_PID"
-"""The environment variable that says whose follower it is."""
+"""Environment variable with the process id of the server that the follower belongs to."""
 HINT_FD = "POLICY_HINT_FD"
-"""The environment variable that says from where the follower reads hints to look at once."""
+"""Environment variable with the file descriptor where the follower reads hints to poll at once."""
 
 Kind = Literal["integrity", "parity", "contract", "timeout", "crash", "memory", "other"]
 
 STARTED = "started"
-"""A file in a server's run folder: every worker has been ready."""
+"""File in the run folder that exists once all workers have been ready."""
 MASTER = "master"
-"""A file that holds the number of the process that starts the others."""
+"""File in the run folder with the process id of gunicorn's master."""
 
 T = TypeVar("T")
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A version that is not let drive here.
+    """A version that this server refuses to serve.
 
     Attributes:
         version: semantic version.
-        digest: of its artifact, as the registry pins it.
-        reason: in words, fit for the wire.
-        kind: what sort of reason; a label in metrics.
+        digest: of its artifact, as recorded in the registry.
+        reason: a message, safe to send to clients.
+        kind: category of the reason; a label in metrics.
         since: when it was first refused, seconds since 1970.
     """
 
@@ -55,16 +55,16 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What the follower knows of one reference.
+    """What the follower knows about one reference.
 
     Attributes:
         path: of the verified artifact in the cache; None while there is none.
-        digest: that it was verified against.
+        digest: that the artifact was verified against.
         version: semantic version.
         stage: candidate, staging, production or archived.
-        wanted: the digest that the registry means; not `digest` while that one can't be had.
-        reason: why there is no artifact yet; fit for the wire.
-        warning: what to know although there is one.
+        wanted: the digest in the registry now; differs from `digest` while that version is unavailable here.
+        reason: why there is no artifact yet; safe to send to clients.
+        warning: a problem to report although there is an artifact.
     """
 
     path: str | None = None
@@ -77,15 +77,15 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class Followed(msgspec.Struct, frozen=True):
-    """Everything that the follower knows.
+    """Everything that the follower knows: the content of its file.
 
     Attributes:
-        answers: one a reference: `--model` first, then `--also`.
+        answers: one per reference: `--model` first, then `--also`.
         registry: ok or unreachable.
         looked_at: when the registry answered last, seconds since 1970.
-        refused: versions that can't be had, as the registry has them.
-        refusal: the registry's own no, whole, for the terminal: there is nothing to wait for.
-        done: whether no reference can ever mean something else, so that nobody needs to look again.
+        refused: versions that the follower refused.
+        refusal: the registry's error in full when it refused `--model`; the server prints it and ends.
+        done: whether polling has ended, because no reference can change any more or because of `refusal`.
     """
 
     answers: tuple[Status, ...] = ()
@@ -97,7 +97,7 @@ class Followed(msgspec.Struct, frozen=True):
 
 
 class Served(msgspec.Struct, frozen=True):
-    """One version that a worker serves, the reference that it is served for, and what runs it there."""
+    """One version that a worker serves, for the reference `following`, on a backend and a device."""
 
     version: str
     digest: str
@@ -109,7 +109,7 @@ class Served(msgspec.Struct, frozen=True):
 
 
 class WorkerState(msgspec.Struct, frozen=True):
-    """What one worker serves and refused, whether it has everything that it is to serve, and its place among them."""
+    """What one worker serves and refused, whether it is ready, and its place among the workers."""
 
     served: tuple[Served, ...] = ()
     refused: tuple[Refused, ...] = ()
@@ -118,14 +118,14 @@ class WorkerState(msgspec.Struct, frozen=True):
 
 
 def write_file(path: Path, value: Any) -> None:
-    """Writes beside, then renames: a reader sees the old one or the new one."""
+    """Writes a temporary file and renames it, so that a reader sees the old content or the new."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     beside.write_bytes(msgspec.json.encode(value))
     os.replace(beside, path)
 
 
 def read_file(path: Path, kind: type[T]) -> T | None:
-    """What was written there, or None when there is nothing that can be read."""
+    """Reads what `write_file` wrote; returns None for a missing or unreadable file."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError):
@@ -133,28 +133,28 @@ def read_file(path: Path, kind: type[T]) -> T | None:
 
 
 def worker_file(folder: Path, pid: int) -> Path:
-    """Where a worker tells what it serves."""
+    """Path of a worker's state file."""
     return folder / f"worker-{pid}.json"
 
 
 def worker_states(folder: Path) -> list[WorkerState]:
-    """Of every worker that lives."""
+    """Reads the states of all live workers."""
     found = (read_file(path, WorkerState) for path in sorted(folder.glob("worker-*.json")))
     return [state for state in found if state is not None]
 
 
 def ready_workers(folder: Path) -> int:
-    """How many processes of a server are ready. Args: its run folder."""
+    """Counts the ready workers in a server's run folder."""
     return sum(state.ready for state in worker_states(folder))
 
 
 def note_start(folder: Path, workers: int) -> bool:
-    """Whether all workers of a server have been ready at once, which is noted where it is seen first."""
+    """Whether all workers of a server have been ready at once; the first call that sees it creates STARTED."""
     started = folder / STARTED
     if not started.exists():
         if ready_workers(folder) < workers:
             return False
-        with contextlib.suppress(OSError):  # a disk that is full: the next one counts again
+        with contextlib.suppress(OSError):  # on a full disk the next call counts again
             started.touch()
     return True
 
@@ -163,11 +163,11 @@ FOLLOW_FILE = "follow.json"
 
 
 RUN_FOLDER = "carla-serve-"
-"""How the name of a server's run folder begins, in the system's folder for temporary files."""
+"""Prefix of a run folder's name in the system's temporary folder."""
 
 
 def kind_of(error: Exception) -> Kind:
-    """The sort of reason that an error is."""
+    """Returns the category of an error, for a refusal."""
     if isinstance(error, ParityError):
         return "parity"
     if isinstance(error, CrashError):
@@ -176,7 +176,7 @@ def kind_of(error: Exception) -> Kind:
 
 
 def list_refused(folder: Path) -> list[Refused]:
-    """What one server refused lately, by its follower or by any of its workers, once a digest.
+    """Lists what a server's follower and workers refused lately, one entry per digest.
 
     Args:
         folder: the server's run folder.

@@ -1,4 +1,4 @@
-"""The server's settings: one frozen object, and what of it can't be served with."""
+"""The server's settings: one frozen object that can list which of its values are invalid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from registry.rules.reference import parse_reference
 MIB = 1024 * 1024
 PREFIX = "POLICY_"
 SWITCH_S = 0.0005
-"""After which a thread that computes lets another go on; Python's own 5 ms are as long as fifty answers."""
+"""Seconds after which Python switches threads; its default of 5 ms is as long as fifty responses."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 CHOICES = {
     "backend": ("card", "torchscript", "onnx", "auto"),
@@ -30,56 +30,56 @@ def _setting(default: Any, text: str) -> Any:
 
 
 def _secret(text: str) -> Any:
-    """A setting that is read from the environment alone: flags can be seen by everyone on a machine."""
+    """A setting that is read only from the environment, since all users of a machine can see flags."""
     return field(default="", repr=False, metadata={"help": text, "secret": True})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`--max-batch` is POLICY_MAX_BATCH is `max_batch`."""
+    """Each setting is also a flag and a variable: `max_batch` is `--max-batch` or POLICY_MAX_BATCH."""
 
     model: str = _setting("", "artifact folder, or a reference such as carla-policy@production")
-    also: str = _setting("", "further versions of that policy, for /predict?version=…: NAME@1.2.0,NAME@^1.1")
-    digest: str = _setting("", "pin: serve this artifact or nothing (sha256:…)")
+    also: str = _setting("", "more versions of that policy to serve at /predict?version=…: NAME@1.2.0,NAME@^1.1")
+    digest: str = _setting("", "serve only the artifact with this digest (sha256:…)")
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(8080, "port to listen on")
-    workers: int = _setting(1, "processes")
+    workers: int = _setting(1, "worker processes")
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
-    backend: str = _setting("card", "card (measured at export), torchscript, onnx, or auto (the faster here)")
+    backend: str = _setting("card", "card (as measured at export), torchscript, onnx, or auto (the faster here)")
     cache_dir: str = _setting("", "where fetched artifacts are kept (default: the user's cache folder)")
-    poll_s: float = _setting(5.0, "seconds between looks at the registry")
-    fetch_timeout_s: float = _setting(60.0, "seconds without a megabyte more after which a download is given up")
-    load_timeout_s: float = _setting(60.0, "seconds in which a policy has to be loaded, verified and warm")
-    webhook_secret: str = _secret("the secret of MLflow's webhook to /hooks/mlflow; without it there is no such route")
-    max_batch: int = _setting(1024, "most observations in a request")
-    max_body_bytes: int = _setting(64 * MIB, "most bytes in a request's body")
-    max_inflight: int = _setting(1024, "most requests that a worker answers at once; more get 429")
-    budget_ms: float = _setting(0.0, "milliseconds until an answer is too late, where requests say none; 0: never")
-    forward_timeout_s: float = _setting(5.0, "seconds after which a forward is taken to hang, and its worker replaced")
-    header_timeout_s: float = _setting(5.0, "seconds in which the head of a request has to come")
-    body_timeout_s: float = _setting(10.0, "seconds in which its body has to come, and an answer to be read")
+    poll_s: float = _setting(5.0, "seconds between two polls of the registry")
+    fetch_timeout_s: float = _setting(60.0, "seconds without another megabyte after which a download is given up")
+    load_timeout_s: float = _setting(60.0, "most seconds to load, verify and warm up a policy")
+    webhook_secret: str = _secret("secret of MLflow's webhook; the route /hooks/mlflow exists only with it")
+    max_batch: int = _setting(1024, "most observations per request")
+    max_body_bytes: int = _setting(64 * MIB, "most bytes of a request's body")
+    max_inflight: int = _setting(1024, "most requests that a worker has in flight; further ones get 429")
+    budget_ms: float = _setting(0.0, "milliseconds until a response is too late (504); requests may set less; 0: never")
+    forward_timeout_s: float = _setting(5.0, "seconds after which a forward counts as hung, and its worker is replaced")
+    header_timeout_s: float = _setting(5.0, "most seconds for a request's head to arrive")
+    body_timeout_s: float = _setting(10.0, "most seconds for a request's body to arrive, and for a response to be read")
     busy_poll_us: float = _setting(
-        200.0, "microseconds to look for the next request before sleeping, where that pays; 0: none"
+        200.0, "microseconds to poll for a request before sleeping, where that pays off; 0: never"
     )
-    worker_class: str = _setting("loop", "loop (our event loop) or gthread (gunicorn's threads, Flask alone)")
-    api_key: str = _secret("a key that every request but probes has to bring: Authorization: Bearer KEY")
-    cors_origins: str = _setting("", "origins whose pages may ask from a browser: https://a.example,https://b.example")
+    worker_class: str = _setting("loop", "loop (our event loop) or gthread (gunicorn's threads and Flask)")
+    api_key: str = _secret("key that every request except probes must carry: Authorization: Bearer KEY")
+    cors_origins: str = _setting("", "origins whose pages may call the server: https://a.example,https://b.example")
     allowed_hosts: str = _setting(
         "",
-        "what a request's Host may name: cars.example,10.0.0.7; *: anything (default: on loopback only that machine)",
+        "allowed Host headers: cars.example,10.0.0.7; *: any (default: any; on loopback only its own names)",
     )
     certfile: str = _setting("", "TLS: the certificate chain, PEM")
-    keyfile: str = _setting("", "TLS: its private key, PEM")
-    drain_s: float = _setting(2.0, "seconds to go on accepting after being told to stop")
-    trust_types: str = _setting("", "types that preprocessor.skops may hold beyond our own list: my_pkg.Clipper,…")
-    result_cache: int = _setting(0, "rows whose answers are remembered, exactly; 0 for none")
+    keyfile: str = _setting("", "TLS: the private key, PEM")
+    drain_s: float = _setting(2.0, "seconds to keep accepting connections after SIGTERM")
+    trust_types: str = _setting("", "more types to allow in preprocessor.skops: my_pkg.Clipper,…")
+    result_cache: int = _setting(0, "rows in the cache of exact results; 0: no cache")
     log_level: str = _setting("info", "debug, info, warning or error")
-    log_format: str = _setting("text", "text, or json: an object a line")
-    log_requests: str = _setting("none", "which requests get a line in the log: none, refused or all")
+    log_format: str = _setting("text", "text, or json (one object per line)")
+    log_requests: str = _setting("none", "which requests to log: none, refused or all")
 
     @property
     def grace_s(self) -> float:
-        """Seconds that a worker which has drained gives to what is in flight: as long as that may take."""
+        """Seconds that a drained worker waits for requests in flight: the longest that one may take."""
         return max(self.body_timeout_s, self.forward_timeout_s) + 0.5
 
     @property
@@ -89,20 +89,20 @@ class Settings:
 
     @property
     def trusted(self) -> tuple[str, ...]:
-        """`trust_types` as full names."""
+        """`trust_types` as a tuple of full names."""
         return operators_types(self.trust_types)
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """`cors_origins`, one by one."""
+        """`cors_origins` as a tuple."""
         return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
 
     @property
     def hosts(self) -> frozenset[str] | None:
-        """What a request's Host may name, in lower case; None for anything.
+        """The allowed values of a request's Host, in lower case; None for any.
 
-        By itself only a server that listens on loopback is particular: a page that a browser has from elsewhere can
-        have the name of that place point here (DNS rebinding), past every firewall.
+        By default only a server on loopback restricts them: a foreign web page can make its own host name resolve
+        to loopback (DNS rebinding), and so get past every firewall.
         """
         if self.allowed_hosts:
             named = frozenset(host.strip().lower() for host in self.allowed_hosts.split(",") if host.strip())
@@ -112,10 +112,10 @@ class Settings:
 
     @property
     def references(self) -> tuple[str | None, ...]:
-        """What is followed, `model` first; None for a folder."""
+        """The references to follow, `model` first; a single None for a folder."""
         if self.is_folder:
             return (None,)
-        # A range may hold a comma: what does not name a policy belongs to what stands before.
+        # A version range may contain commas: a part without @ or / belongs to the reference before it.
         joined = re.sub(r",(?=[^,]*[@/])", "\n", self.also)
         return (self.model, *(text.strip() for text in joined.splitlines() if text.strip()))
 
@@ -150,7 +150,7 @@ class Settings:
         return found
 
     def problems(self) -> list[str]:
-        """What can't be served with, in words."""
+        """Returns a message for each invalid setting."""
         found = [] if self.model else ["model: say what to serve: --model FOLDER or --model NAME@production"]
         for name, low, high in (
             ("port", 0, 65535),
@@ -192,5 +192,5 @@ class Settings:
         return found
 
     def to_environment(self) -> dict[str, str]:
-        """As POLICY_ variables, for processes that this one starts; without secrets."""
+        """Returns the settings as POLICY_ variables for child processes, without secrets."""
         return {PREFIX + f.name.upper(): str(getattr(self, f.name)) for f in fields(self) if "secret" not in f.metadata}

@@ -1,1 +1,1 @@
-"""One request's observations to its answer: decoded, run, encoded."""
+"""From the bytes of a request to the bytes of its response: decode, forward, encode."""

@@ -1,4 +1,4 @@
-"""The ways to ask for an action: what each takes, how it answers, how it refuses. Shared by both kinds of server."""
+"""The endpoints for predictions: how each decodes, encodes and reports errors. Shared by both worker classes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from serve.errors import ApiError
 from serve.policy.serving import Serving
 
 OTHER_BYTES = 1024 * 1024
-"""Of a body that is no prediction's: webhooks are small."""
+"""Most bytes of a body that is not a prediction: webhooks are small."""
 JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
 
 
 class EncodedRequest(msgspec.Struct, frozen=True, gc=False):
-    """The bytes of a request, and what its head says of them.
+    """The body of a request, and what its head says about it.
 
     Attributes:
-        body: as it came, or decompressed.
+        body: as received, or decompressed.
         media_type: in lower case, without parameters.
-        json_bytes: how many of the body are JSON, where tensors follow it; None where the head does not say.
+        json_bytes: how many bytes of the body are JSON, if tensors follow; None if the head does not say.
     """
 
     body: Body
@@ -36,12 +36,12 @@ class EncodedRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """The bytes of an answer.
+    """The body of a response.
 
     Attributes:
-        body: as it goes out.
-        media_type: of it.
-        json_bytes: how many of the body are JSON, where tensors follow it.
+        body: as sent.
+        media_type: of the body.
+        json_bytes: how many bytes of the body are JSON, if tensors follow.
     """
 
     body: bytes
@@ -54,11 +54,11 @@ class Endpoint:
     """One protocol.
 
     Attributes:
-        route: as metrics name it.
-        media_types: that it takes.
+        route: its name in metrics.
+        media_types: that it accepts.
         decode: raises ApiError or SpecError.
-        encode: takes a JSON object of times last.
-        explain: an error's body, for a request id.
+        encode: its last argument is the JSON object of timings.
+        explain: builds the body of an error, given a request id.
     """
 
     route: str
@@ -69,19 +69,19 @@ class Endpoint:
 
 
 def explainer(path: str) -> Callable[[ApiError, str], dict[str, Any]]:
-    """How a path's errors look, whether it is one of the server's or not."""
+    """Returns what builds the error bodies for a path, known or unknown."""
     if path == INVOCATIONS.route:
         return ApiError.mlflow_body
     return ApiError.inference_body if path == "/v2" or path.startswith("/v2/") else ApiError.body
 
 
 def body_limit(servings: Iterable[Serving | None], endpoint: Endpoint | None, most: int) -> int:
-    """Most bytes of a body, compressed or not, that a request can need.
+    """Returns the most bytes of a body, compressed or not, that a request can need.
 
     Args:
-        servings: what is served.
-        endpoint: None for what is no prediction.
-        most: that the server is set to take.
+        servings: the policies that are served.
+        endpoint: None for what is not a prediction.
+        most: the configured limit.
     """
     if endpoint is None:
         return min(most, OTHER_BYTES)
@@ -126,6 +126,6 @@ def _encode_inference(serving: Serving, request: PredictRequest, answered: Batch
 INFERENCE = Endpoint(
     "/v2/models/{name}/infer", (JSON, BINARY, ""), _decode_inference, _encode_inference, ApiError.inference_body
 )
-"""No media type is taken as JSON: the protocol does not ask for one, and tritonclient sends none with JSON."""
+"""A missing media type means JSON: the protocol does not require one, and tritonclient sends none with JSON."""
 PREDICT = Endpoint("/predict", (JSON,), _decode_predict, _encode_predict, ApiError.body)
 INVOCATIONS = Endpoint("/invocations", (JSON, CSV), _decode_invocations, _encode_invocations, ApiError.mlflow_body)

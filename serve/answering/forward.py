@@ -1,4 +1,4 @@
-"""Several requests answered by one forward: what they ask is put together, what the policy does is taken apart."""
+"""Answers several requests by one forward: joins their observations to a batch, and slices the actions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The rows of a batch that belong to one request.
 
     Attributes:
-        batch: what the policy did, with the rows of other requests.
+        batch: the actions of the whole batch, with the rows of other requests.
         start: first row of this request.
         stop: one past its last.
     """
@@ -36,7 +36,7 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def actions(self) -> Actions:
-        """This request's alone."""
+        """The actions of this request only."""
         whole = self.batch.actions
         if self.stop - self.start == len(whole.control):
             return whole
@@ -46,13 +46,13 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
         return Actions(whole.control[rows], whole.raw[rows], distribution, whole.seed, *timing)
 
     def objects(self, dtype: type[np.floating[Any]] = np.float32) -> bytes:
-        """The controls as JSON objects with commas between; numbers are the shortest that give the `dtype` again."""
+        """The controls as JSON objects, separated by commas; numbers are the shortest that round-trip in `dtype`."""
         numbers = self.batch.numbers(dtype)
         return _template(self.stop - self.start) % tuple(numbers[3 * self.start : 3 * self.stop])
 
 
 class BatchActions:
-    """What the policy did for a batch."""
+    """The policy's actions for a batch, with their JSON, which is made once."""
 
     __slots__ = ("_numbers", "actions")
 
@@ -61,7 +61,7 @@ class BatchActions:
         self._numbers: dict[type, list[bytes]] = {}
 
     def numbers(self, dtype: type[np.floating[Any]]) -> list[bytes]:
-        """Throttle, brake, steer of every row, one after the other, as JSON."""
+        """Throttle, brake, steer of every row as a flat list of JSON numbers."""
         found = self._numbers.get(dtype)
         if found is None:
             flat = np.ascontiguousarray(self.actions.control, dtype).ravel()
@@ -78,11 +78,11 @@ def _template(rows: int) -> bytes:
 def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[BatchSlice | Exception]:
     """Answers requests of one mode with as few forwards as possible.
 
-    One that can't be answered gets its error, SpecError or ActionError, and plays no part for the others.
+    A request that can't be answered gets its own SpecError or ActionError, without effect on the others.
 
     Args:
-        serving: what they are asked of.
-        requests: deterministic ones, or one that samples.
+        serving: the policy.
+        requests: any number of deterministic ones, or a single one that samples.
     """
     counts = [request.count for request in requests]
     try:
@@ -93,7 +93,7 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
             if isinstance(error, ActionError):
                 metrics.UNUSABLE.labels(serving.version).inc()
             return [error]
-        half = len(requests) // 2  # the good ones among them find together again in a few steps
+        half = len(requests) // 2  # bisection: a few steps separate the faulty requests
         return act_together(serving, requests[:half]) + act_together(serving, requests[half:])
     watched = serving.predict.watched
     looked_at = {spec.name: observations[spec.name] for spec in watched}
@@ -119,5 +119,5 @@ def _gather(serving: Serving, requests: Sequence[PredictRequest]) -> dict[str, N
 
 
 def observations_of(serving: Serving, request: PredictRequest) -> dict[str, NDArray[Any]]:
-    """A request's observations as arrays."""
+    """Returns a request's observations as arrays."""
     return serving.predict.to_arrays(request.rows) if request.rows is not None else request.observations

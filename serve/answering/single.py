@@ -1,4 +1,4 @@
-"""Bytes of a request → bytes of an answer: the one path that every door to the server shares."""
+"""Bytes of one request → bytes of its response, for the Flask app; deadlines and timings, for every endpoint."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from serve.telemetry import metrics
 
 
 class SingleResult(NamedTuple):
-    """An answer, and what it took.
+    """A response and its timings.
 
     Attributes:
-        answer: its bytes.
+        answer: the encoded response.
         started: when the forward began, by `time.perf_counter`.
-        decode_s: decoding.
-        inference_ms: the forward.
-        rows: observations.
+        decode_s: duration of decoding, seconds.
+        inference_ms: duration of the forward, milliseconds.
+        rows: number of observations.
     """
 
     answer: Answer
@@ -39,14 +39,14 @@ def answer_single(
     """Answers one request.
 
     Args:
-        endpoint: that it came through.
-        serving: what drives.
+        endpoint: the endpoint of the request.
+        serving: the policy that answers.
         asked: the request.
         received: when its first byte was read, by `time.perf_counter`.
-        header_budget_ms: X-Request-Budget-Ms; the smaller of it and the body's `budget_ms` counts.
+        header_budget_ms: X-Request-Budget-Ms; the smaller of it and the body's `budget_ms` applies.
 
     Raises:
-        ApiError: the request is wrong, or its budget is over.
+        ApiError: the request is invalid, or its budget is over.
         SpecError: an observation does not fit.
         ActionError: the policy gave no usable action.
     """
@@ -65,7 +65,7 @@ def answer_single(
 
 
 def deadline(request: PredictRequest | None, received: float, header_budget_ms: float | None) -> float:
-    """When an answer is too late, by `time.perf_counter`; for all that is known while None is decoded."""
+    """Returns when a response is too late, by `time.perf_counter`; `request` is None before it is decoded."""
     budget, ends = request.budget_ms if request is not None else None, float("inf")
     if budget is not None:
         ends = received + budget / 1e3
@@ -75,7 +75,7 @@ def deadline(request: PredictRequest | None, received: float, header_budget_ms: 
 
 
 def too_late(serving: Serving) -> ApiError:
-    """What a request gets whose budget is over: the card's fallback."""
+    """Returns the error for a request whose budget is over, with the card's fallback, and counts it."""
     metrics.FALLBACKS.labels("deadline_exceeded").inc()
     return ApiError(
         "deadline_exceeded",
@@ -85,7 +85,7 @@ def too_late(serving: Serving) -> ApiError:
 
 
 def timing_ms(received: float, started: float, now: float, answered: BatchSlice) -> bytes:
-    """A JSON object: what a request waited, its forward took, and all of it, milliseconds."""
+    """Returns a JSON object with the milliseconds of waiting, of the forward, and in total."""
     return b'{"queue":%.4f,"inference":%.4f,"total":%.4f}' % (
         (started - received) * 1e3, answered.batch.actions.inference_ms, (now - received) * 1e3,
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Requests of one moment in one forward, and those that take long beside the event loop."""
+"""Micro-batching on the event loop, and threads beside it for requests that take long."""

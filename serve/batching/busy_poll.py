@@ -1,8 +1,8 @@
-"""Staying awake for a moment after each answer, where that pays.
+"""Keeps the event loop polling for a moment after each response, where that pays off.
 
-To be woken by the kernel costs a request some 30 µs on the machines this was measured on, as much as its decision. Who
-asks again at once (a simulator that steps as fast as it can, many cars) finds a loop that is still looking. When nobody
-did, a few times in a row, the loop sleeps for the next turns: a car that asks twenty times a second costs nothing.
+Being woken by the kernel costs a request some 30 µs on the machines this was measured on, as much as its decision. If
+the next request comes at once (from a simulator that steps as fast as it can, or many cars), the loop is still polling.
+After a few misses in a row it stops polling for a while: a car that sends twenty requests a second costs nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import time
 from asyncio import AbstractEventLoop
 
 MAX_MISSES = 4
-"""In a row, before it rests."""
+"""Misses in a row before polling stops for REST_TURNS responses."""
 REST_TURNS = 64
 
 
 class BusyPoll:
-    """Keeps one event loop looking for requests."""
+    """Keeps one event loop polling for requests."""
 
     def __init__(self, loop: AbstractEventLoop, seconds: float) -> None:
         self._loop, self._seconds = loop, seconds
@@ -26,7 +26,7 @@ class BusyPoll:
         self._rest = 0 if seconds else -1
 
     def answered(self) -> None:
-        """To be called at the end of each turn of the loop that answered something."""
+        """To be called at the end of each iteration of the event loop that answered something."""
         if self._rest:
             self._rest -= self._rest > 0
             return

@@ -1,7 +1,7 @@
-"""Slow policies, such as image networks, and large bodies: off the event loop, in pieces over as many threads as cores.
+"""Runs slow policies, such as image networks, and large bodies beside the event loop: in chunks, one thread per core.
 
-Large batches of an image network are no faster on a CPU, and a long forward would keep everyone waiting; so requests
-take turns, a piece of each at a time. Budgets are kept while a request waits, whoever is in front of it.
+Large batches of an image network are no faster on a CPU, and a long forward would delay all other requests; so the
+executor takes one chunk of each request in turn. A request whose budget ends while it waits is answered then.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from serve.cores import usable_cores
 from serve.errors import ApiError
 
 AHEAD_MS = 2 * PIECE_MS
-"""About as much is handed to each thread: what it works on and what is next, so that it need not wait for the loop."""
+"""Milliseconds of work handed to each thread: its chunk and the next, so that it need not wait for the event loop."""
 STOP_S = 1.0
-"""A thread that is in native code when the interpreter goes would take the process with it; one that hangs is left."""
+"""Seconds to wait for each thread: one in native code would crash the exiting interpreter. A hung thread is left."""
 SMALL_BYTES = 64 * 1024
-"""A body of so many is decoded at once, so that the budget in it is known. Tensors in bytes are no work in any size."""
+"""Bodies up to this size are decoded at once, so that their budget is known. Binary tensors cost little at any size."""
 
 
 class ChunkedExecutor:
-    """Hands pieces to threads. Everything but the pieces themselves runs on the event loop.
+    """Hands chunks to threads. Everything except the chunks themselves runs on the event loop.
 
     Attributes:
-        on_hang: called when a piece does not come to an end.
+        on_hang: called when a chunk hangs.
         hangs: whether that has happened.
     """
 
@@ -44,18 +44,18 @@ class ChunkedExecutor:
         self._waiting: SimpleQueue[tuple[int, ChunkedJob, int, int] | None] = SimpleQueue()
         self._pool: list[threading.Thread] = []
         self._stopped = False
-        self._jobs: deque[ChunkedJob] = deque()  # that have rows nobody works on yet
+        self._jobs: deque[ChunkedJob] = deque()  # with rows that no thread has yet
         self._handed: dict[
             int, tuple[ChunkedJob, float]
-        ] = {}  # that threads work on or take next, and their milliseconds
+        ] = {}  # chunks that threads work on or take next, with their milliseconds
         self._handed_ms = 0.0
-        self._since: dict[int, float] = {}  # when a thread began with them
+        self._since: dict[int, float] = {}  # when a thread began each chunk
         self._number = 0
         self.hangs = False
         self.on_hang: Callable[[], None] = lambda: None
 
     def add(self, prediction: PendingPrediction) -> None:
-        """Answers it when it is its turn."""
+        """Queues a prediction, which is then answered chunk by chunk."""
         job, parsed = ChunkedJob(prediction), prediction.wire.parsed
         if self.hangs:
             self._give_up(job, _replaced())
@@ -64,7 +64,7 @@ class ChunkedExecutor:
         if is_small and parsed is not None and not parsed.gzip:
             try:
                 prediction.decode()
-            except Exception as error:  # the boundary: it is this request's alone
+            except Exception as error:  # the boundary: the error affects only this request
                 self._give_up(job, error)
                 return
         self._keep_time(job)
@@ -72,7 +72,7 @@ class ChunkedExecutor:
         self._dispatch()
 
     def _keep_time(self, job: ChunkedJob) -> None:
-        """Has it answered when its budget is over."""
+        """Starts the timer that answers a job when its budget is over."""
         if job.prediction.ends < float("inf"):
             left = job.prediction.ends - time.perf_counter()
             job.stop_clock()
@@ -108,7 +108,7 @@ class ChunkedExecutor:
         return len(self._handed) < self._threads or self._handed_ms < AHEAD_MS * self._threads
 
     def _start(self) -> None:
-        """Starts the threads, once there is something for them to do."""
+        """Starts the threads, if they do not run yet."""
         while len(self._pool) < self._threads:
             self._pool.append(threading.Thread(target=self._go, name=f"forward_{len(self._pool)}", daemon=True))
             self._pool[-1].start()
@@ -118,9 +118,9 @@ class ChunkedExecutor:
             if self._stopped:
                 return
             self._since[piece[0]] = time.monotonic()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for an answer
+            with contextlib.suppress(RuntimeError):  # the event loop is closed: no client waits
                 self._work(*piece)
-            del piece  # or its request would be kept until the next one comes
+            del piece  # else its request stays in memory until the next chunk
 
     def _work(self, number: int, job: ChunkedJob, start: int, stop: int) -> None:
         done: Actions | Exception | None = None
@@ -128,10 +128,10 @@ class ChunkedExecutor:
             if not job.over:
                 job.started = job.started or time.perf_counter()
                 done = job.run(start, stop)
-        except Exception as problem:  # the boundary: it is this request's alone
+        except Exception as problem:  # the boundary: the error affects only this request
             done = problem
         self._loop.call_soon_threadsafe(self._worked, number, job, start, done)
-        done = None  # an error holds this frame, which would hold it, and with it the request, until a collection
+        done = None  # breaks a cycle: an error holds this frame, which would keep it and the request in memory
 
     def _worked(self, number: int, job: ChunkedJob, start: int, done: Actions | Exception | None) -> None:
         self._handed_ms -= self._handed.pop(number)[1]
@@ -139,7 +139,7 @@ class ChunkedExecutor:
         try:
             if not job.over and done is not None:
                 self._advance(job, start, done)
-        except Exception as problem:  # the boundary: the others are served all the same
+        except Exception as problem:  # the boundary: the others are still served
             self._give_up(job, problem)
         self._dispatch()
 
@@ -154,7 +154,7 @@ class ChunkedExecutor:
             answered = job.whole()
             job.end()
             self._outcomes.send(job.prediction, answered, job.started)
-        elif start == 0:  # it may just have been decoded, and have more rows and a shorter budget than was known
+        elif start == 0:  # just decoded: it may have more rows and a shorter budget than was known
             self._keep_time(job)
             if job.has_more and job not in self._jobs:
                 self._jobs.append(job)
@@ -164,7 +164,7 @@ class ChunkedExecutor:
         self._outcomes.refuse(job.prediction.wire, error, job.prediction.serving)
 
     def look(self) -> None:
-        """Called often: notices forwards that hang."""
+        """Detects hung forwards; to be called often."""
         limit = time.monotonic() - self._timeout_s
         hanging = [self._handed[number][0] for number, since in list(self._since.items()) if since < limit]
         for job in hanging:
@@ -180,7 +180,7 @@ class ChunkedExecutor:
             self.on_hang()
 
     def stop(self) -> None:
-        """Takes nothing more, and lets the pieces that run come to an end."""
+        """Stops the threads once their current chunks are done."""
         self._stopped = True
         for _ in self._pool:
             self._waiting.put(None)

@@ -1,4 +1,4 @@
-"""One question that is answered piece by piece, by several threads."""
+"""One prediction that several threads answer chunk by chunk."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from serve.batching.pending_prediction import PendingPrediction
 from serve.codecs.carla import PredictRequest
 
 PIECE_MS = 3.0
-"""About as long as a piece may take."""
+"""Approximate duration of a chunk, milliseconds."""
 
 
 class ChunkedJob:
-    """A question, and how far it is.
+    """A prediction and its progress.
 
     Attributes:
-        started: when its first piece was begun, by `time.perf_counter`; 0 before.
-        over: whether it is answered, or needs no answer.
-        clock: what answers it when its budget is over.
+        started: when its first chunk began, by `time.perf_counter`; 0 before.
+        over: whether it is answered, or needs no response.
+        clock: the timer that answers it when its budget is over.
     """
 
     def __init__(self, prediction: PendingPrediction) -> None:
@@ -32,13 +32,13 @@ class ChunkedJob:
         self.started = 0.0
         self.over = False
         self.clock: TimerHandle | None = None
-        self._request: PredictRequest | None = None  # with arrays, once every row of it was checked
+        self._request: PredictRequest | None = None  # with arrays, once all rows are checked
         self._answers: dict[int, Actions] = {}
         self._next_row = self._done_rows = 0
 
     @property
     def has_more(self) -> bool:
-        """Whether there are rows nobody works on; unknown, and so False, until the first piece has run."""
+        """Whether there are rows that no thread has; unknown, and so False, until the first chunk has run."""
         return self._request is not None and self._next_row < self._request.count
 
     @property
@@ -47,7 +47,7 @@ class ChunkedJob:
         return self._request is not None and self._done_rows == self._request.count
 
     def next_piece(self) -> tuple[int, int]:
-        """First row of a piece that nobody works on yet, and one past its last."""
+        """Returns the next chunk: its first row, and one past its last."""
         start = self._next_row
         stop = start + max(1, round(PIECE_MS / self.prediction.serving.row_ms))
         known = self._request or self.prediction.request  # None before the body is decoded
@@ -55,21 +55,21 @@ class ChunkedJob:
         return start, self._next_row
 
     def run(self, start: int, stop: int) -> Actions:
-        """Decides on some rows, in a thread; the first piece checks all of them, before any costs a forward."""
+        """Runs one chunk, in a thread; the first chunk checks all rows before any costs a forward."""
         if self._request is None:
             self._request = self._checked()
             self._next_row = stop = min(stop, self._request.count)
         arrays = {name: array[start:stop] for name, array in self._request.observations.items()}
         piece = msgspec.structs.replace(self._request, observations=arrays)
         [answered] = act_together(self.prediction.serving, [piece])
-        if isinstance(answered, SpecError):  # names the piece's row; the whole has been checked
+        if isinstance(answered, SpecError):  # its row is counted in the chunk; all rows were checked
             raise RuntimeError("a row that was checked is refused") from answered
         if isinstance(answered, Exception):
             raise answered
         return answered.actions
 
     def add(self, start: int, actions: Actions) -> None:
-        """Takes what a piece did."""
+        """Stores the actions of a chunk."""
         self._answers[start] = actions
         self._done_rows += len(actions.control)
 
@@ -81,7 +81,7 @@ class ChunkedJob:
         return msgspec.structs.replace(request, observations=arrays, rows=None, seed=seed)
 
     def whole(self) -> BatchSlice:
-        """The pieces together."""
+        """Joins the actions of all chunks."""
         parts = [self._answers[start] for start in sorted(self._answers)]
         first = parts[0]
         if len(parts) == 1:
@@ -98,12 +98,12 @@ class ChunkedJob:
         return BatchSlice(BatchActions(actions), 0, len(actions.control))
 
     def stop_clock(self) -> None:
-        """Its budget is not watched any more."""
+        """Cancels the timer of its budget."""
         if self.clock is not None:
             self.clock.cancel()
             self.clock = None
 
     def end(self) -> None:
-        """It is answered, or needs no answer."""
+        """Marks it as over: it is answered, or needs no response."""
         self.over = True
         self.stop_clock()

@@ -1,7 +1,7 @@
-"""Natural batching: what is readable in one turn of the event loop is answered by one forward.
+"""Micro-batching: all requests that are readable in one iteration of the event loop are answered by one forward.
 
-No timer and no queue: alone, a request waits for nobody; under load, requests that came while the last forward
-ran are read together. Requests of different versions, modes or seeds share a turn and never a forward.
+No timer and no queue: a single request does not wait; under load, requests that came while the last forward
+ran are read together. Requests of different versions, modes or seeds share an iteration, but never a forward.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from serve.policy.serving import Serving
 
 MAX_ROWS = 1024
 MAX_TURN_BYTES = 1024 * 1024
-"""Of bodies that are decoded in one turn: a few milliseconds."""
+"""Most bytes of bodies that are decoded in one iteration of the event loop: a few milliseconds."""
 CLIENT_GONE = 499
-"""Counted for a request that nobody waits for any more, as nginx does."""
+"""The status counted for a request whose client is gone, as in nginx."""
 
 
 class MicroBatcher:
-    """Collects the questions of a turn, and answers them at its end.
+    """Collects the predictions of one iteration of the event loop, and answers them at its end.
 
     Attributes:
-        running: the questions whose forward is running, and since when (`time.monotonic`); a watchdog looks at it.
+        running: when the running forward began (`time.monotonic`), and its predictions; read by the watchdog.
     """
 
     def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes, busy_poll: BusyPoll) -> None:
         self._loop, self._outcomes, self._busy_poll = loop, outcomes, busy_poll
         self._waiting: list[PendingPrediction] = []
-        self._yielding, self._last = Yielding(), 0  # requests of the last turn
+        self._yielding, self._last = Yielding(), 0  # requests of the last batch
         self.lock = threading.Lock()
         self.running: tuple[float, list[PendingPrediction]] | None = None
 
     def add(self, prediction: PendingPrediction) -> None:
-        """Answers it at the end of this turn."""
+        """Answers it at the end of this iteration of the event loop."""
         if not self._waiting:
             self._loop.call_soon(self._give_way if self._yielding.pays(self._last) else self._run)
         self._waiting.append(prediction)
 
     def _give_way(self) -> None:
         self._yielding.give_way()
-        self._loop.call_soon(self._run)  # when what has come meanwhile was read
+        self._loop.call_soon(self._run)  # after reading what has come meanwhile
 
     def _run(self) -> None:
         waiting = self._take()
@@ -60,7 +60,7 @@ class MicroBatcher:
                 continue
             try:
                 request = prediction.decode()
-            except Exception as error:  # the boundary: whatever it is, it is this request's alone
+            except Exception as error:  # the boundary: the error affects only this request
                 self._outcomes.refuse(prediction.wire, error, prediction.serving)
                 continue
             key = id(prediction.serving) if request.deterministic else prediction
@@ -68,11 +68,11 @@ class MicroBatcher:
         for group in groups.values():
             for part in _parts(group):
                 self._answer(part)
-        if len(waiting) == 1:  # with more, the next are on their way
+        if len(waiting) == 1:  # with more, the next requests are already on their way
             self._busy_poll.answered()
 
     def _take(self) -> list[PendingPrediction]:
-        """What waits; of large bodies only some, so that the loop gets to other connections in between."""
+        """Takes what waits; of large bodies only some, so that the event loop serves other connections in between."""
         waiting, size = self._waiting, 0
         for number, prediction in enumerate(waiting):
             size += len(prediction.asked.body)
@@ -116,12 +116,12 @@ class MicroBatcher:
 def _act(serving: Serving, group: Sequence[PendingPrediction]) -> Sequence[BatchSlice | Exception]:
     try:
         return act_together(serving, [prediction.request for prediction in group if prediction.request is not None])
-    except Exception as error:  # a forward that raises: nobody's fault but ours
+    except Exception as error:  # a forward that raises: an error of the server
         return [error] * len(group)
 
 
 def _parts(group: list[PendingPrediction]) -> list[list[PendingPrediction]]:
-    """Pieces of at most so many rows, so that no forward keeps the loop for long."""
+    """Splits a group at MAX_ROWS rows, so that no forward blocks the event loop for long."""
     parts, rows = [list[PendingPrediction]()], 0
     for prediction in group:
         count = prediction.request.count if prediction.request is not None else 0

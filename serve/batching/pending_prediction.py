@@ -1,4 +1,4 @@
-"""A prediction that waits for its forward, and who is told how it came out."""
+"""A prediction that waits for its forward, and the callbacks for its outcome."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PendingPrediction:
     def __init__(
         self, wire: Request, endpoint: Endpoint, serving: Serving, asked: EncodedRequest, most_bytes: int
     ) -> None:
-        """Args: the request, its door, what is asked, the body, and how long that may get when it is unpacked."""
+        """`wire` is the request on its connection; `most_bytes` limits the decompressed body of `asked`."""
         self.wire, self.endpoint, self.serving, self.asked, self.most_bytes = wire, endpoint, serving, asked, most_bytes
         self.request: PredictRequest | None = None
         self.decode_s = 0.0
@@ -35,7 +35,7 @@ class PendingPrediction:
         self.ends = NEVER if header_budget_ms is None else deadline(None, wire.received, header_budget_ms)
 
     def decode(self) -> PredictRequest:
-        """Reads the body, once; raises ApiError or SpecError."""
+        """Decodes the body; to be called once; raises ApiError or SpecError."""
         asked, parsed, began = self.asked, self.wire.parsed, time.perf_counter()
         if parsed is not None and parsed.gzip:
             limit = body_limit([self.serving], self.endpoint, self.most_bytes)
@@ -48,12 +48,12 @@ class PendingPrediction:
 
 
 class Outcomes(NamedTuple):
-    """Who is told how a question came out.
+    """Callbacks for the outcome of a prediction.
 
     Attributes:
-        send: it is answered; with when its forward began.
-        refuse: it gets an error.
-        forget: it needs no answer any more: its client is gone, or was told by the watchdog. With the status to count.
+        send: called with its batch slice, and when its forward began.
+        refuse: called with its error.
+        forget: called when its client is gone, or was answered by the watchdog; with the status to count.
     """
 
     send: Callable[[PendingPrediction, BatchSlice, float], None]

@@ -1,8 +1,8 @@
-"""Notices a forward that does not come to an end although the event loop waits for it.
+"""Detects a forward that hangs and so blocks the event loop.
 
-The loop can't answer then; this thread does, straight into the sockets: 504 at a request's budget, 500 when the
-forward has hung for too long. Where an earlier answer is not sent yet, the connection ends instead. When the forward
-has hung for too long, the process ends too, and gunicorn starts another.
+The event loop can't answer then, so this thread writes to the sockets itself: 504 when a request's budget is over, 500
+when the forward exceeds its timeout. If an earlier response is not sent yet, it closes the connection instead. After
+the timeout the process ends, and gunicorn starts another.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger("serve")
 
 
 class Watchdog(threading.Thread):
-    """Watches the turns of one worker."""
+    """Watches the forwards on the event loop of one worker."""
 
     def __init__(
         self, micro_batcher: MicroBatcher, explain: Callable[[PendingPrediction, ApiError], bytes], timeout_s: float
@@ -37,7 +37,7 @@ class Watchdog(threading.Thread):
         self._micro_batcher, self._explain, self._timeout_s = micro_batcher, explain, timeout_s
 
     def run(self) -> None:
-        """For ever; ends the process when a forward hangs."""
+        """Runs forever; ends the process when a forward hangs."""
         while True:
             time.sleep(LOOK_S)
             with self._micro_batcher.lock:
@@ -61,5 +61,5 @@ class Watchdog(threading.Thread):
         return hangs
 
     def _answer(self, prediction: PendingPrediction, error: Callable[[], ApiError]) -> None:
-        prediction.wire.outside = True  # one way or the other: the loop ends the connection when it is back
+        prediction.wire.outside = True  # in any case: the event loop closes the connection later
         end_outside(prediction.wire.connection.transport, lambda: self._explain(prediction, error()))

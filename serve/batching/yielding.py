@@ -1,9 +1,9 @@
-"""Giving the core away for a moment before a forward, where the others give it back soon.
+"""Yields the CPU core for a moment before a forward, where the other processes give it back soon.
 
-Under load the next requests are on their way while a turn is being read, and who sends them waits for a core, as the
-other workers do. A worker whose last turn held several requests lets them go first, looks once more, and then computes:
-forwards are fuller, and a request costs less. Beside a process that computes without end a core that was given
-away is gone for milliseconds. So that is measured, and where it took long it is not tried again for a while.
+Under load the next requests are on their way while a batch is being read, and their senders and the other workers wait
+for a core. A worker whose last batch had several requests yields to them, reads again, and then runs the forward:
+batches are larger, and a request costs less. Beside a process that computes without pause, the core is gone for
+milliseconds. So the time is measured, and after a long one yielding stops for a while.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 
 LONG_S = 0.001
-"""Others that answer requests are done by then."""
+"""Seconds from which a yield counts as long: other workers have answered their requests by then."""
 MIN_REST, MAX_REST = 64, 4096
-"""Turns without trying: doubled by each try that took long, shortened by RECOVERY turns by each that did not."""
+"""Batches that don't yield after a long yield: doubled by each long one, reduced by RECOVERY by each short one."""
 RECOVERY = 8
 
 
 class Yielding:
-    """Decides for one event loop when to give way."""
+    """Decides for one event loop when to yield."""
 
     def __init__(
         self, give_way: Callable[[], None] = os.sched_yield, clock: Callable[[], float] = time.perf_counter
@@ -29,7 +29,7 @@ class Yielding:
         self._rest, self._next_rest = 0, MIN_REST
 
     def pays(self, requests: int) -> bool:
-        """Whether to give way in this turn; after one that held so many requests."""
+        """Whether to yield before this batch; `requests` is the size of the last one."""
         if requests < 2:
             return False
         if self._rest:
@@ -38,7 +38,7 @@ class Yielding:
         return True
 
     def give_way(self) -> None:
-        """Lets whoever waits for this core go first."""
+        """Yields to the processes that wait for this core, and measures how long that takes."""
         began = self._clock()
         self._give_way()
         if self._clock() - began > LONG_S:

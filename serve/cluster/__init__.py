@@ -1,1 +1,1 @@
-"""The same server on a cluster's node."""
+"""The same server as a process of a cluster, or under another ASGI server."""

@@ -1,7 +1,7 @@
-"""The server as an ASGI application: for Ray Serve, or whatever else brings its own HTTP server and processes.
+"""The server as an ASGI application, for Ray Serve or any other ASGI server with its own processes.
 
-A request's head is written out again and goes the way of every other: the same plan, the same natural batching in the
-turn of the event loop, the same limits, errors and counts.
+A request's head is written as bytes again and then handled like any other: the same head parser, micro-batching,
+limits, errors and metrics.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ _HOP_BY_HOP = {b"connection", b"transfer-encoding", b"content-length", b"expect"
 
 
 class Exchange(Connection):
-    """One request and its answer, in place of a connection."""
+    """One request and its response, in place of a connection."""
 
     def __init__(self, server: Dispatcher, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server)
         self.answer: asyncio.Future[bytes] = loop.create_future()
 
     def flush(self) -> None:
-        """Called when the answer is there."""
+        """Called when the response is ready."""
         reply = self.pending[0].reply if self.pending else None
         if reply is not None and not self.answer.done():
             self.answer.set_result(reply)
 
     def cut(self) -> None:
-        """Its answer came another way, and there is none here."""
+        """Passes the response on: there is no socket here to which the watchdog could have sent it."""
         self.flush()
 
 
 class AsgiServer:
-    """Answers HTTP of an ASGI server by a reception, which has to be of the same event loop."""
+    """Answers the requests of an ASGI server by a dispatcher, which must run on the same event loop."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI 3 has it."""
+        """Handles one request, according to ASGI 3."""
         if scope["type"] != "http":
             return
         status, headers, body = await self.answer(scope, receive)
@@ -58,7 +58,7 @@ class AsgiServer:
         await send({"type": "http.response.body", "body": body})
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
-        """The status, headers and body of the answer to a request."""
+        """Returns the status, headers and body of the response to a request."""
         received = time.perf_counter()
         exchange = Exchange(self._dispatcher, asyncio.get_running_loop())
         request = Request(exchange, None, b"", received)
@@ -97,11 +97,11 @@ class AsgiServer:
 
 
 def _head(scope: Scope, any_host: bool) -> bytes:
-    """The head of a request as it may have come; its body is framed by the server before us.
+    """Rebuilds the head of a request, without the headers that frame the body: the ASGI server has handled these.
 
     Args:
         scope: of the request.
-        any_host: whether it does not matter what Host names: where we listen is the business of that server.
+        any_host: whether to ignore Host, since the ASGI server decides on which addresses it listens.
     """
     target = scope.get("raw_path") or scope["path"].encode()
     root = scope.get("root_path", "").encode()

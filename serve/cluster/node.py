@@ -1,7 +1,7 @@
-"""Servers that a cluster starts: those on one machine meet in a folder, and one of them follows the registry.
+"""Server processes that a cluster starts: those on one machine share a run folder, and one of them runs the follower.
 
-Under gunicorn a master process starts the follower; here the first process that gets a lock does, and when it ends
-another one gets it. So the registry is asked, and an artifact fetched, once a machine.
+Under gunicorn the master process starts the follower; here the first process that gets a lock does, and when it ends
+another one gets the lock. So each machine polls the registry and fetches an artifact only once.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ log = logging.getLogger("serve")
 
 
 def meeting_folder(settings: Settings, node: str, deployed: str) -> Path:
-    """The folder of all processes on this machine that were deployed together; made if need be.
+    """Returns the run folder of all processes of a deployment on this machine; creates it if needed.
 
-    It is used from now on until this process ends, and outlives it for what replaces this process: that keeps the
-    contract. What an earlier deployment with the same settings left is removed.
+    It is marked as used until this process ends. It stays afterwards, so that a replacement of this process keeps the
+    contract. Folders that earlier deployments with the same settings left are removed.
 
     Args:
         settings: of the server.
         node: the cluster's name of this machine.
-        deployed: tells one deployment from the next.
+        deployed: id of the deployment.
     """
     told = msgspec.json.encode([settings.to_environment(), os.environ.get("MLFLOW_TRACKING_URI")])
     temporary = Path(tempfile.gettempdir())
@@ -59,10 +59,10 @@ def meeting_folder(settings: Settings, node: str, deployed: str) -> Path:
 
 
 class Node:
-    """This process among those of its machine.
+    """This process among the server processes of its machine.
 
     Attributes:
-        status_file: where the follower tells what it found.
+        status_file: the follower's file.
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
@@ -72,17 +72,17 @@ class Node:
         self._thread = threading.Thread(target=self._run, name="node", daemon=True)
 
     def start(self) -> None:
-        """From now on, should nobody else do it, this process looks after the follower."""
+        """Starts the thread that runs the follower, as soon as no other process of this machine does."""
         self._thread.start()
 
     def look_now(self) -> None:
-        """Asks the follower to look at once, where it is this process's; others hear of it by polling."""
+        """Makes the follower poll at once if this process runs it; if not, the next regular poll finds changes."""
         if self._follower is not None:
             self._follower.look_now()
 
     def _run(self) -> None:
         with open(self._folder / "follower.lock", "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # waits until whoever has it is gone
+            fcntl.flock(lock, fcntl.LOCK_EX)  # waits until the process that has it is gone
             if not self._settings.is_folder:
                 self._follower = FollowerProcess(self._settings, self.status_file)
             while True:
@@ -92,7 +92,7 @@ class Node:
                     self._follower.keep_alive()
 
     def _forget_the_dead(self) -> None:
-        """A process that is gone serves nothing."""
+        """Removes the files of processes that have ended, and keeps their counters."""
         from serve.telemetry.dead_counters import add_up
 
         for path in self._folder.glob("worker-*.json"):

@@ -1,7 +1,7 @@
-"""The contract of a deployment under Ray, on every node of the cluster.
+"""Keeps a deployment under Ray to one contract, on every node of the cluster.
 
-On one node the processes agree in their folder; the nodes agree in Ray's own store of keys and values, where each
-deployment has keys of its own.
+The processes of one node agree on it by their run folder, and the nodes by Ray's key-value store, where each deployment
+has its own keys.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ SPACE = b"carla-serve"
 
 
 def keep_contract(slot: Slot, deployed: str) -> None:
-    """Has every node keep to the contracts that the first one of them served.
+    """Keeps every node to the contracts that the first of them served.
 
     Args:
         slot: of this process.
-        deployed: tells one deployment from the next.
+        deployed: id of the deployment.
 
     Raises:
-        RuntimeError: it serves another one; what starts in its place refuses that.
+        RuntimeError: this process serves another contract; its replacement will refuse that.
     """
     for index, (reference, serving) in enumerate(zip(slot.references, slot.servings, strict=True)):
         if reference is None or serving is None:

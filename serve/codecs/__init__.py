@@ -1,1 +1,1 @@
-"""Bytes ↔ arrays, by the spec: one file a protocol. Pure: no HTTP, no I/O."""
+"""Bytes ↔ arrays, by the observation spec: one file per protocol. Pure: no HTTP, no I/O."""

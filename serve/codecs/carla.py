@@ -1,7 +1,7 @@
 """POST /predict: the project's own JSON.
 
-The request is decoded by types made from the card, straight and fast. A fast decoder knows only where in the
-bytes it stumbled; so what it refuses is decoded again slowly, to name row and field.
+A fast decoder with types made from the card decodes each request. Its errors name only a position in the bytes, so what
+it refuses is decoded again by a slow one, whose errors name row and field.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class PredictRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     Attributes:
         observations: arrays by name, each (B, *shape); empty where `rows` holds them.
-        rows: observations as the fast decoder left them, to be put into arrays with those of other requests.
-        count: observations, B.
+        rows: observations as the fast decoder returned them, to be put into arrays with those of other requests.
+        count: number of observations, B.
     """
 
     observations: dict[str, NDArray[Any]]
@@ -51,8 +51,8 @@ class PredictCodec:
     """Decodes and encodes /predict for one card.
 
     Attributes:
-        watched: fields whose values are compared with what the policy was trained on.
-        most_bytes: of the text of a request.
+        watched: fields whose values are compared with the range that the policy is used to.
+        most_bytes: the most bytes of a request's text.
     """
 
     def __init__(self, card: Card, digest: str, max_rows: int) -> None:
@@ -69,7 +69,7 @@ class PredictCodec:
         self._decoder = msgspec.json.Decoder(_request_type(self._specs))
 
     def decode(self, body: bytes) -> PredictRequest:
-        """Reads a request.
+        """Decodes a request.
 
         Raises:
             ApiError: bad_json or bad_request.
@@ -100,9 +100,9 @@ class PredictCodec:
         return {column.spec.name: column.gather(rows) for column in self._columns}
 
     def _names_once(self, body: bytes, request: Any) -> bool:
-        """Whether no name stands twice in an object: the fast decoder would keep the last one.
+        """Whether no object has the same name twice: the fast decoder would silently keep the last one.
 
-        No value in a request that it takes is a string, but for base64, so each pair of quotes is one name.
+        Except for base64, no value in a request that it accepts is a string, so each pair of quotes is one name.
         """
         names = 5 - (request.deterministic is UNSET) - (request.seed is UNSET)
         names -= (request.budget_ms is UNSET) + (request.details is UNSET)
@@ -133,7 +133,7 @@ class PredictCodec:
         return PredictRequest(arrays, deterministic, seed, budget, details)
 
     def _with_arrays(self, row: Any, index: int) -> Any:
-        """A row, with what it brings as base64 in arrays."""
+        """Returns the row with its base64 fields decoded to arrays."""
         if not self._images or not isinstance(row, dict):
             return row
         found = dict(row)
@@ -151,12 +151,12 @@ class PredictCodec:
             raise ApiError("bad_request", f"{rows} observations; at most {self._max_rows} in a request", "observations")
 
     def encode(self, objects: bytes, request: PredictRequest, actions: Actions | None, timing_ms: bytes) -> bytes:
-        """Writes an answer.
+        """Encodes a response.
 
         Args:
-            objects: the controls as JSON objects with commas between.
-            request: what was asked.
-            actions: what the policy did; needed where the request samples or asks for details.
+            objects: the controls as JSON objects, separated by commas.
+            request: the decoded request.
+            actions: the policy's actions; needed where the request samples or asks for details.
             timing_ms: a JSON object.
         """
         tail = b""

@@ -1,4 +1,4 @@
-"""One field of many decoded rows → one array, as fast as Python allows: that is most of what a request costs."""
+"""One field of many decoded rows → one array. Written for speed, as this is most of what a request costs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from carla_mlflow.errors import SpecError
 
 
 class Base64(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """An array as text: its bytes in little-endian and C order."""
+    """An array as base64 text: its bytes in little-endian and C order."""
 
     base64: str
 
 
 def from_base64(spec: ArraySpec, text: Any, field: str) -> NDArray[Any]:
-    """One array, as a client may write it in JSON.
+    """Decodes one array that a client sent as base64 in JSON.
 
     Args:
         spec: of the array.
-        text: what came.
-        field: that a refusal names.
+        text: the JSON value, of any type.
+        field: the name of the field in errors.
 
     Raises:
-        SpecError: that is not base64, or of another length than the spec says.
+        SpecError: the value is not base64, or has another length than the spec says.
     """
     try:
         data = base64.b64decode(text, validate=True)
@@ -58,12 +58,12 @@ class Column:
         self._row = struct.Struct(f"{math.prod(spec.shape)}f")
 
     def gather(self, rows: list[Any]) -> NDArray[Any]:
-        """The field of all rows, (len(rows), *shape) of the spec's dtype; read-only where it is float32.
+        """Returns the field of all rows, (len(rows), *shape) of the spec's dtype; read-only if that is float32.
 
-        What float32 can't hold becomes an infinity, which the bounds then refuse.
+        A number too large for float32 becomes an infinity, which the check of the bounds then refuses.
 
         Raises:
-            SpecError: a uint8 field holds other than whole numbers from 0 to 255, or base64 that is none.
+            SpecError: a uint8 field holds other than whole numbers from 0 to 255, or invalid base64.
         """
         if len(self.spec.shape) > 1:
             return self._gather_images(rows)
@@ -76,7 +76,7 @@ class Column:
         return cast(self.spec, np.array([self._get(row) for row in rows], dtype=np.float64).reshape(shape))
 
     def _packed(self, rows: list[Any]) -> bytes:
-        """As float32, rounded as numpy does, in a third of its time; raises OverflowError."""
+        """Packs the field as float32, rounded as numpy does but in a third of its time; raises OverflowError."""
         if not self.spec.shape:
             return struct.pack(f"{len(rows)}f", *map(self._get, rows))
         pack = self._row.pack
@@ -95,9 +95,9 @@ class Column:
         try:
             image: NDArray[Any] = cast(self.spec, np.array([value], dtype=np.float64))[0]
             return image
-        except SpecError as error:  # which knows of one row only
+        except SpecError as error:  # its error names row 0
             raise SpecError(error.field.replace("[0]", f"[{index}]", 1), error.problem) from error
 
     def texts(self, rows: list[Any]) -> int:
-        """How many rows bring this field as base64."""
+        """Counts the rows that have this field as base64."""
         return sum(isinstance(value, Base64) for value in map(self._get, rows)) if len(self.spec.shape) > 1 else 0

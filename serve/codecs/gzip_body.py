@@ -1,4 +1,4 @@
-"""Compressed bodies, as they were; never more of them than wanted."""
+"""Decompresses request bodies, up to a limit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from serve.errors import ApiError
 
 
 def inflate(body: Body, limit: int) -> bytes:
-    """A gzipped body, as it was.
+    """Decompresses a gzipped body.
 
     Raises:
-        ApiError: body_too_large, found before more than `limit` bytes are in memory; or bad_request.
+        ApiError: body_too_large, without decompressing more than `limit` + 1 bytes; or bad_request.
     """
-    decoder = zlib.decompressobj(wbits=31)  # gzip alone
+    decoder = zlib.decompressobj(wbits=31)  # gzip only
     try:
         whole = decoder.decompress(body, limit + 1)
     except zlib.error as error:

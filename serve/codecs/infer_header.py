@@ -1,4 +1,4 @@
-"""The JSON of an inference request of the Open Inference Protocol: everything in it but numbers, checked."""
+"""Reads the JSON of an Open Inference Protocol request, and checks everything in it except the numbers."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from serve.errors import ApiError
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 MAX_ID = 256
-"""Characters."""
+"""Most characters of a request's id."""
 STRINGS_A_TENSOR = 8
-"""Its name, shape, datatype, data and parameters, and the values of some."""
+"""Most strings of one tensor: name, shape, datatype, data and parameters, and the values of some."""
 
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):
-    """An output that is asked for."""
+    """A requested output, and whether it is sent as bytes after the JSON."""
 
     name: str
     binary: bool
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What the JSON of a request says, checked: everything but numbers.
+    """The checked JSON of a request, except for the numbers.
 
     Attributes:
-        rows: observations.
-        binary_bytes: of all tensors after the JSON.
-        offsets: for each tensor after the JSON, where its bytes begin.
+        rows: number of observations.
+        binary_bytes: bytes of all tensors after the JSON.
+        offsets: for each tensor after the JSON, where its bytes begin, counted from the end of the JSON.
     """
 
     rows: int
@@ -57,7 +57,7 @@ class HeaderReader:
         self._most_strings = STRINGS_A_TENSOR * (len(specs) + len(outputs) + 2)
 
     def read(self, data: bytes) -> Header:
-        """Reads and checks it; raises ApiError, bad_json or bad_request."""
+        """Reads and checks the JSON; raises ApiError, bad_json or bad_request."""
         document = _object(strict_json.decode(data, self._most_strings), "", ("id", "parameters", "inputs", "outputs"))
         identity = document.get("id")
         if identity is not None and (not isinstance(identity, str) or len(identity) > MAX_ID):

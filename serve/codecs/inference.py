@@ -1,4 +1,4 @@
-"""POST /v2/models/…/infer: the Open Inference Protocol, with tensors as JSON or as bytes after it."""
+"""POST /v2/models/…/infer: the Open Inference Protocol, with tensors in the JSON or as bytes after it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from serve.errors import ApiError
 
 NUMBERS = {int, float}
 MAX_KNOWN = 4096
-"""Bytes of a JSON header that is remembered: clients send the same one before other tensors."""
+"""Most bytes of a JSON header that is cached: clients send the same header with different tensors."""
 
 
 class InferRequest(PredictRequest, frozen=True, eq=False, gc=False):
-    """A decoded request, and how it wants its answer.
+    """A decoded request, and the outputs that it asks for.
 
     Attributes:
-        id: of the client's, sent back.
-        outputs: in order.
+        id: the client's id of the request, sent back.
+        outputs: the requested outputs, in order.
     """
 
     id: str | None = None
@@ -43,8 +43,8 @@ class InferenceCodec:
     """Decodes and encodes inference requests for one card.
 
     Attributes:
-        outputs: columns of each output that can be asked for; 0 for those of one number a row.
-        most_bytes: of a request, text and tensors together.
+        outputs: number of columns of each available output; 0 for those with one number per row.
+        most_bytes: the most bytes of a request, text and tensors together.
     """
 
     def __init__(self, card: Card, digest: str, max_rows: int) -> None:
@@ -59,11 +59,11 @@ class InferenceCodec:
         self._known = functools.lru_cache(maxsize=256)(self._read)
 
     def decode(self, body: Body, json_bytes: int | None) -> InferRequest:
-        """Reads a request; tensors after the JSON are looked at where they lie.
+        """Decodes a request; tensors after the JSON become views of the body.
 
         Args:
-            body: whole; arrays of one that may be written to may be, too.
-            json_bytes: how many of it are JSON; None for all.
+            body: the whole body; views of a writable body are writable, too.
+            json_bytes: how many of its bytes are JSON; None for all.
 
         Raises:
             ApiError: bad_json or bad_request.
@@ -91,7 +91,7 @@ class InferenceCodec:
         return cast(spec, _numbers(entry["data"], entry["shape"], spec.name).reshape(shape))
 
     def encode(self, request: InferRequest, actions: Actions) -> tuple[bytes, int | None]:
-        """Writes an answer, and says how many bytes of it are JSON when tensors follow."""
+        """Encodes a response; also returns how many of its bytes are JSON, or None if no tensors follow."""
         outputs, tensors = [], []
         for wanted in request.outputs:
             values = self._output(wanted.name, actions)
@@ -119,7 +119,7 @@ class InferenceCodec:
 
 
 def _numbers(data: Any, shape: list[int], name: str) -> NDArray[np.float64]:
-    """Flat or nested lists → float64, flat."""
+    """Flat or nested lists → a flat float64 array."""
     if not isinstance(data, list):
         raise SpecError(f"observations.{name}", "expected a list of numbers")
     flat = _flatten([data], shape, name) if data and isinstance(data[0], list) else data
@@ -129,7 +129,7 @@ def _numbers(data: Any, shape: list[int], name: str) -> NDArray[np.float64]:
         raise _explain(flat, shape, name, lambda value: type(value) not in NUMBERS, "expected a number")
     try:
         return np.array(flat, dtype=np.float64)
-    except OverflowError as error:  # JSON's whole numbers have no largest
+    except OverflowError as error:  # JSON integers are unbounded
         raise _explain(flat, shape, name, lambda value: abs(value) > 2**1023, "is too large for a number") from error
 
 

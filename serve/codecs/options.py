@@ -1,4 +1,4 @@
-"""What a request may say beside its observations, wherever a protocol has it say so."""
+"""Checks, shared by the protocols, of a request's options and of its size."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from carla_mlflow.inference.sampling import MAX_SEED
 from serve.errors import ApiError
 
 Body = bytes | memoryview
-"""Of a request. A large one lies where it was received, and may be written to."""
+"""The body of a request. A large one is a writable view of the buffer into which it was received."""
 STRINGS_OF_OPTIONS = 32
 BYTES_A_NUMBER, BYTES_A_NAME = 64, 256
-"""With white space around them: seventeen digits, a sign, an exponent, and an indented line of their own."""
+"""Most bytes of each with white space: a number has 17 digits, a sign, an exponent, and an indented line of its own."""
 
 
 def text_bytes(specs: ObservationSpec, rows: int) -> int:
-    """Of JSON that so many observations can need, generously: what is longer only costs others time."""
+    """Returns the most bytes of JSON that so many observations can need, generously; more would only cost time."""
     row = sum(BYTES_A_NUMBER * math.prod(spec.shape) + BYTES_A_NAME for spec in specs)
     return BYTES_A_NAME * 64 + rows * row
 
 
 def row_strings(specs: ObservationSpec, rows: int) -> int:
-    """Names and values in quotes that so many observations can need, with an image as base64, and all options."""
+    """Returns the most names and string values for so many observations, with images as base64 and all options."""
     return STRINGS_OF_OPTIONS + rows * sum(3 if len(spec.shape) > 1 else 1 for spec in specs)
 
 
@@ -40,12 +40,12 @@ def check_seed(seed: Any, field: str) -> None:
 
 
 def check_budget(budget: Any, field: str) -> float | None:
-    """A budget in milliseconds, or None; raises ApiError when it is neither."""
+    """Returns a budget in milliseconds, or None; raises ApiError for any other value."""
     if budget is None:
         return None
     try:
         given = float(budget) if type(budget) in {int, float} else -1.0
-    except OverflowError:  # JSON's whole numbers have no largest
+    except OverflowError:  # JSON integers are unbounded
         given = -1.0
     if not 0 <= given < math.inf:
         raise ApiError("bad_request", "expected a number of milliseconds", field)

@@ -1,8 +1,8 @@
 """POST /invocations: MLflow's scoring protocol, without MLflow.
 
-Takes what `mlflow models serve` takes for our signature: `dataframe_split`, `dataframe_records`, `instances`,
-`inputs`, each with `params`, or CSV; answers `{"predictions": [...]}`. Stricter where MLflow guesses: a missing
-value is not NaN, a ragged row is not padded, an unknown parameter is not ignored.
+Accepts what `mlflow models serve` accepts for our signature: `dataframe_split`, `dataframe_records`, `instances` or
+`inputs`, each with `params`, or CSV; answers `{"predictions": [...]}`. Stricter where MLflow guesses: a missing value,
+a ragged row or an unknown parameter is an error, where MLflow reads NaN, pads the row or ignores the parameter.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class ScoringCodec:
     def __init__(self, specs: ObservationSpec, max_rows: int) -> None:
         self._specs = specs
         self._max_rows = max_rows
-        self._most_strings = row_strings(specs, max_rows) + max_rows  # an index of names
+        self._most_strings = row_strings(specs, max_rows) + max_rows  # the index may be strings
 
     def decode_json(self, body: bytes) -> PredictRequest:
-        """Reads a JSON body.
+        """Decodes a JSON body.
 
         Raises:
             ApiError: bad_json or bad_request.
@@ -55,7 +55,7 @@ class ScoringCodec:
         return self._request(rows, _params(document.get("params")))
 
     def decode_csv(self, body: bytes) -> PredictRequest:
-        """Reads CSV with a header; for policies whose observations are all scalars."""
+        """Decodes CSV with a header line; for policies whose observations are all scalars."""
         if any(spec.shape for spec in self._specs):
             raise ApiError("bad_request", "CSV holds single numbers only; this policy observes arrays: send JSON")
         try:
@@ -85,10 +85,10 @@ class ScoringCodec:
         return PredictRequest(arrays, **params)
 
     def encode(self, objects: bytes) -> bytes:
-        """Writes `{"predictions": [{"throttle": …, "brake": …, "steer": …}, …]}`.
+        """Encodes `{"predictions": [{"throttle": …, "brake": …, "steer": …}, …]}`.
 
         Args:
-            objects: the controls as JSON objects with commas between.
+            objects: the controls as JSON objects, separated by commas.
         """
         return b'{"predictions":[%b]}' % objects
 
@@ -128,7 +128,7 @@ def _from_inputs(value: Any) -> Rows:
 
 
 def _depth(value: Any) -> int:
-    """How many lists lie in one another at the first value."""
+    """Returns how deep lists are nested, judged by the first value of each."""
     depth = 0
     while isinstance(value, list):
         value, depth = (value[0] if value else None), depth + 1
@@ -157,5 +157,5 @@ def _params(value: Any) -> dict[str, Any]:
 
 
 def _number(text: Any) -> Any:
-    # Plain decimals only: float() would also take 1_0, nan and inf. from_rows says where the rest stands.
+    # Plain decimals only: float() would also take 1_0, nan and inf. from_rows refuses the rest with row and field.
     return float(text) if isinstance(text, str) and _DECIMAL.fullmatch(text) else text

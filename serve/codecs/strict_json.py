@@ -1,7 +1,7 @@
-"""JSON as the standard has it: NaN and Infinity are no JSON, and a name stands once in an object.
+"""Strict JSON: NaN and Infinity are refused, and so is an object with the same name twice.
 
-The fast decoder keeps the last of two equal names; so its strings are counted, and compared with the quotes in the
-bytes. What it refuses, or where the counts differ, is decoded again slowly, which knows where and why.
+The fast decoder silently keeps the last of two equal names, so the strings in its result are counted and compared with
+the quotes in the bytes. If they differ, or if it fails, a slow decoder follows, whose errors say where and why.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from serve.errors import ApiError
 
 NUMBERS = {int, float}
 QUOTE, FEW_BYTES = ord('"'), 8192
-"""Over so many bytes numpy counts faster."""
+"""Above this many bytes numpy counts faster."""
 LARGE = 64 * 1024
 ESCAPED = 512
-"""Quotes inside strings, at most, in a large document that is read at all."""
+"""Most quotes inside the strings of a large document."""
 
 _fast = msgspec.json.Decoder()
 
@@ -29,7 +29,7 @@ def decode(body: bytes, most_strings: int) -> Any:
 
     Args:
         body: UTF-8.
-        most_strings: names and values in quotes that a good document can have; with more, a large one is not read.
+        most_strings: the most names and string values of a valid document; a large one with more is not decoded.
 
     Raises:
         ApiError: bad_json, with the line and column of the fault where the decoder knows it; bad_request for too
@@ -48,14 +48,14 @@ def decode(body: bytes, most_strings: int) -> Any:
 
 
 def quotes(body: bytes) -> int:
-    """How many of its bytes are quotes."""
+    """Counts the bytes that are quotes."""
     if len(body) < FEW_BYTES:
         return body.count(b'"')
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == QUOTE))
 
 
 def _strings(document: Any) -> int:
-    """How many names and texts it holds."""
+    """Counts the names and the string values in a document."""
     count, waiting = 0, [document]
     while waiting:
         value = waiting.pop()

@@ -1,1 +1,1 @@
-"""Which version is served: followed in the registry, tried apart, taken by each worker."""
+"""Follows which version the registry names, tries it in a process of its own, and has each worker load it."""

@@ -1,6 +1,6 @@
-"""Versions on their way to this machine, each in a thread of its own: fetched, verified, and shown to load elsewhere.
+"""Fetches new versions to this machine, each in a thread of its own: verified, and shown to load in another process.
 
-The loop that follows the registry waits for none of them, so that a download that drips holds up no other version.
+The loop that follows the registry waits for none of them, so that a slow download delays no other version.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ if TYPE_CHECKING:
     from registry.store.store import Store
 
 TEMPORARY = "cache"
-"""In the server's run folder: where artifacts are kept that the cache can't take."""
+"""Subfolder of the server's run folder for artifacts when the cache can't be written."""
 TOLD_S = 10.0
-"""After which an arrival that goes on is worth a word."""
+"""Seconds after which the progress of a running arrival is reported."""
 MAX_GIVEN_UP = 8
-"""Downloads that were given up and whose threads did not end: more, and the process is better started again."""
+"""Most downloads that were given up and whose threads still run; with more, the follower is restarted."""
 MB = 1e6
 
 log = logging.getLogger("serve.follow")
 
 
 class Arrival:
-    """One version on its way.
+    """One version that is being fetched and tried.
 
     Attributes:
-        outcome: the verified artifact, why it may not be loaded here, or what went wrong; None while it goes on.
+        outcome: the verified artifact, why it may not be loaded here, or an error; None while the thread runs.
     """
 
     def __init__(
         self, store: Store, version: PolicyVersion, settings: Settings, folder: Path, done: Callable[[], None]
     ) -> None:
-        """Starts.
+        """Starts the thread.
 
         Args:
             store: the registry.
-            version: to be fetched.
+            version: the version to fetch.
             settings: of the server.
             folder: the server's run folder.
             done: called when there is an outcome.
@@ -69,12 +69,12 @@ class Arrival:
             artifact = self._fetch(store)
             self._is_here = True
             self.outcome = find_failure(artifact.path, artifact.digest, self._settings, folder) or artifact
-        except Exception as error:  # handed to the loop
+        except Exception as error:  # handled by the follower's loop
             self.outcome = error
         done()
 
     def _fetch(self, store: Store) -> Artifact:
-        """The artifact in the cache; where that can't be written, in the server's run folder."""
+        """Fetches the artifact to the cache, or to the server's run folder if the cache can't be written."""
         try:
             return fetch_to_cache(store, self._version, self._cache)
         except CacheError as error:
@@ -86,12 +86,12 @@ class Arrival:
 
     @property
     def goes_on(self) -> bool:
-        """Whether its thread has not ended."""
+        """Whether its thread still runs."""
         return self._thread.is_alive()
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing has come for too long."""
+        """Whether no data has arrived for `fetch_timeout_s`."""
         if self.outcome is not None or self._is_here:  # a trial has a deadline of its own
             return False
         now, here = time.monotonic(), fetched_bytes(self._cache, self._version.digest)
@@ -101,7 +101,7 @@ class Arrival:
 
     @property
     def progress(self) -> str | None:
-        """How far it is, in words, where it takes long."""
+        """A message about the progress of an arrival that takes long, else None."""
         seconds = time.monotonic() - self._began
         if seconds < TOLD_S:
             return None
@@ -109,40 +109,40 @@ class Arrival:
         return f"{self._version.semver} {doing} after {seconds:.0f} s"
 
     def give_up(self) -> None:
-        """Takes away what was fetched, so that a download that comes to life again ends soon."""
+        """Removes what was fetched, so that a download that resumes after all fails soon."""
         for folder in partial_folders(self._cache, self._version.digest):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 class Arrivals:
-    """All that are on their way, one a digest."""
+    """All arrivals under way, one per digest."""
 
     def __init__(self, settings: Settings, folder: Path, done: Callable[[], None]) -> None:
-        """Args: of the server; its run folder; called when one has an outcome."""
+        """`settings` and run `folder` are the server's; `done` is called when an arrival has an outcome."""
         self._settings, self._folder, self._done = settings, folder, done
         self._under_way: dict[str, Arrival] = {}
         self._given_up: list[Arrival] = []
 
     def get(self, digest: str) -> Arrival | None:
-        """The arrival of that digest."""
+        """Returns the arrival of a digest, or None."""
         return self._under_way.get(digest)
 
     def start(self, store: Store, version: PolicyVersion) -> None:
-        """Lets a version come."""
+        """Starts to fetch a version."""
         self._under_way[version.digest] = Arrival(store, version, self._settings, self._folder, self._done)
 
     def take(self, digest: str) -> None:
-        """Forgets an arrival that has its outcome."""
+        """Removes an arrival that has an outcome."""
         del self._under_way[digest]
 
     def give_up(self, digest: str) -> None:
-        """Forgets one that is silent."""
+        """Gives up an arrival whose download is silent."""
         arrival = self._under_way.pop(digest)
         arrival.give_up()
         self._given_up = [*(old for old in self._given_up if old.goes_on), arrival]
 
     def tidy(self, wanted: Collection[str | None]) -> None:
-        """Forgets what no reference wants any more, once it is over or silent; what still comes may be wanted again."""
+        """Removes unwanted arrivals that are finished or silent; a running one stays, as it may be wanted again."""
         for digest, arrival in list(self._under_way.items()):
             if digest in wanted:
                 continue
@@ -153,10 +153,10 @@ class Arrivals:
 
     @property
     def any_silent(self) -> bool:
-        """Whether one should be given up."""
+        """Whether any arrival should be given up."""
         return any(arrival.is_silent for arrival in self._under_way.values())
 
     @property
     def too_many_given_up(self) -> bool:
-        """Whether this process holds more dead downloads than it should."""
+        """Whether more than MAX_GIVEN_UP downloads that were given up still run."""
         return sum(arrival.goes_on for arrival in self._given_up) > MAX_GIVEN_UP

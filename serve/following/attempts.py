@@ -1,7 +1,7 @@
-"""What is remembered of loading an artifact on this machine, also by processes that did not survive it.
+"""Remembers the attempts to load an artifact on this machine, also those that killed their process.
 
-Whoever loads one first writes a file and locks it, and takes it away afterwards. The kernel gives the lock back when a
-process dies, however that happens: a file that is there and not locked was left by a load that killed its process.
+Before loading an artifact, a process writes a file and locks it; afterwards it removes the file. The kernel releases
+the lock when a process dies for whatever reason: a file without a lock was left by a load that killed its process.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from serve.run_folder import read_file, write_file
 from serve.settings import Settings
 
 FIRST_WAIT_S, MAX_WAIT_S = 2.0, 600.0
-"""Before an artifact that killed a process is tried again; four times as long after each further time."""
+"""Seconds before an artifact that killed a process is tried again; four times as long after each further death."""
 LEFT = "a process that was loading it came to an end before that"
 
 _mine: set[Path] = set()
-"""Attempts of this process that are under way."""
+"""The files of this process's attempts under way."""
 _ends = threading.Event()
-"""Whether this process ends: what it begins to load now is no attempt, since it won't see the end."""
+"""Whether this process is exiting: a load that begins now is not recorded, since it won't finish."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -37,10 +37,10 @@ class Record(msgspec.Struct, frozen=True):
 
     Attributes:
         deaths: processes that it killed since it was loaded last.
-        died: when the last one did, on this machine's monotonic clock.
-        how: the last one did, in words.
-        loads: how it was shown to load: a hash of settings and libraries; empty while it was not.
-        needs: bytes that loading it takes.
+        died: when the last one died, on this machine's monotonic clock.
+        how: a message about how the last one died.
+        loads: hash of the settings and libraries with which it was shown to load; empty while it was not.
+        needs: bytes of memory that loading it takes.
     """
 
     deaths: int = 0
@@ -53,22 +53,22 @@ class Record(msgspec.Struct, frozen=True):
     def wait_s(self) -> float:
         """Seconds until it may be tried again."""
         waited = time.monotonic() - self.died
-        if not self.deaths or waited < 0:  # the machine was started anew since
+        if not self.deaths or waited < 0:  # below 0: the machine has rebooted since
             return 0.0
         return max(0.0, min(FIRST_WAIT_S * 4.0 ** (self.deaths - 1), MAX_WAIT_S) - waited)
 
 
 class Attempts:
-    """The attempts to load one artifact, by whatever process of this machine."""
+    """The attempts of all processes on this machine to load one artifact."""
 
     def __init__(self, folder: Path, what: str) -> None:
-        """Args: where attempts are remembered; the artifact's digest, or its path where it has none."""
+        """`folder` holds the files of attempts; `what` is the artifact's digest, or its path if it has no digest."""
         self._folder = folder
         self._key = hashlib.sha256(what.encode()).hexdigest()[:32]
 
     @classmethod
     def of(cls, settings: Settings, run_folder: Path, what: str) -> Attempts:
-        """In the cache, so that the next start knows too; in the run folder where there is none to write to."""
+        """Keeps attempts in the cache, for the next start too; in the run folder if there is no writable cache."""
         folder = cache_folder(settings) / "attempts"
         if settings.is_folder or not _can_write(folder):
             folder = run_folder / "attempts"
@@ -76,7 +76,7 @@ class Attempts:
         return cls(folder, what)
 
     def read(self) -> Record:
-        """What is known, attempts included that were left since."""
+        """Returns what is known, after counting the attempts that killed their processes since."""
         left = [path for path in self._folder.glob(f"{self._key}.try-*") if _was_left(path)]
         if left:
             self.died(LEFT)
@@ -86,7 +86,7 @@ class Attempts:
 
     @contextlib.contextmanager
     def trying(self) -> Iterator[None]:
-        """While it is loaded. A disk that is full costs the memory of it alone."""
+        """Records an attempt while the artifact is loaded; on a full disk it goes unrecorded."""
         path = self._folder / f"{self._key}.try-{os.getpid()}-{secrets.token_hex(4)}"
         beside = path.with_name(f".{path.name}")
         with contextlib.ExitStack() as stack:
@@ -94,7 +94,7 @@ class Attempts:
                 file = stack.enter_context(open(beside, "x"))
                 fcntl.flock(file, fcntl.LOCK_EX)
                 _mine.add(path)
-                os.replace(beside, path)  # seen by others only now that it is locked
+                os.replace(beside, path)  # visible to others only once it is locked
             if _ends.is_set():
                 path.unlink(missing_ok=True)
             try:
@@ -105,8 +105,8 @@ class Attempts:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
-        """Yields whether this process is the only one that tries it again now."""
-        with open(self._folder / f"{self._key}.lock", "a") as lock:  # released with the file
+        """Yields whether this process is the only one that is trying it again."""
+        with open(self._folder / f"{self._key}.lock", "a") as lock:  # released when the file is closed
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -115,14 +115,14 @@ class Attempts:
                 yield True
 
     def died(self, how: str) -> None:
-        """It killed a process."""
+        """Records that it killed a process; `how` is the message."""
         before = read_file(self._file, Record) or Record()
         write_file(self._file, Record(before.deaths + 1, time.monotonic(), how))
 
     def loaded(self, loads: str = "", needs: int = 0) -> None:
-        """It was loaded, and nothing came to harm. Args: how it was shown to; bytes that it took."""
+        """Records that it was loaded without harm; empty `loads` and 0 `needs` keep the values known before."""
         before = read_file(self._file, Record) or Record()
-        with contextlib.suppress(OSError):  # a disk that is full costs the memory of it alone
+        with contextlib.suppress(OSError):  # on a full disk it goes unrecorded
             write_file(self._file, Record(loads=loads or before.loads, needs=needs or before.needs))
 
     @property
@@ -131,7 +131,7 @@ class Attempts:
 
 
 def withdraw() -> None:
-    """Takes back the attempts of this process: it ends by itself, or because it was told to."""
+    """Withdraws the attempts of this process, which ends by itself or by a signal, not by a load."""
     _ends.set()
     for path in list(_mine):
         with contextlib.suppress(OSError):
@@ -142,8 +142,8 @@ def _was_left(path: Path) -> bool:
     try:
         with open(path) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return os.fstat(file.fileno()).st_nlink > 0  # 0: taken away by its process between the two lines above
-    except OSError:  # its process lives, or it was taken away before
+            return os.fstat(file.fileno()).st_nlink > 0  # 0: removed by its process between the two lines above
+    except OSError:  # its process lives, or has removed it
         return False
 
 

@@ -1,4 +1,4 @@
-"""One reference that a server follows: what the registry says that it means, and what of that is here."""
+"""One reference that a server follows: which version it resolves to, and whether that is on this machine."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ log = logging.getLogger("serve.follow")
 
 
 class FollowedReference:
-    """What a reference means, kept up to date by being asked.
+    """The version that a reference resolves to, updated by each `ask`.
 
     Attributes:
-        answer: what the workers are told.
-        refusal: the registry's no to a reference that was never served; nothing is to be waited for.
-        is_settled: whether nobody needs to be asked again.
+        answer: what the workers get.
+        refusal: the registry's error for a reference that was never served: waiting would not help.
+        is_settled: whether the registry need not be asked again.
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class FollowedReference:
         folder: Path,
         path_of: Callable[[str], str | None],
     ) -> None:
-        """Starts from what the workers were told before, or from what was served last on this machine.
+        """Starts from what an earlier follower wrote, or from what was served last on this machine.
 
         Args:
             settings: of the server.
             text: the reference.
-            told: by a follower before this one.
+            told: what a follower before this one wrote.
             refusals: of this process.
-            arrivals: what is on its way to this machine.
+            arrivals: the versions that are being fetched.
             folder: the server's run folder.
-            path_of: digest → where it lies, when another reference of the server has it already.
+            path_of: digest → path of its artifact, if another reference of the server already has it.
         """
         self._settings, self._text, self._folder = settings, text, folder
         self._refusals, self._arrivals, self._path_of = refusals, arrivals, path_of
@@ -70,10 +70,10 @@ class FollowedReference:
             self.answer, self.is_settled = remembered, bool(self._pin)
 
     def ask(self, store: Store) -> None:
-        """Asks the registry; what it means now is fetched beside, and told to the workers once it is here.
+        """Asks the registry; a new version is fetched in the background, and passed to the workers once it is here.
 
         Raises:
-            Exception: no answer, or one that is none.
+            Exception: no answer, or an invalid one.
         """
         try:
             version = store.resolve(parse_reference(self._text))
@@ -89,17 +89,17 @@ class FollowedReference:
             self._lacks(version.digest)
 
     def not_answered(self) -> None:
-        """The registry is silent: what is served goes on, or what was served last."""
+        """The registry does not answer: keeps what is served, or what was served last."""
         self._keep("the registry does not answer")
 
     def _bring(self, store: Store, version: PolicyVersion) -> None:
-        """Does the next step until the version is here."""
+        """Takes the next step towards having the version here."""
         if self._pin and version.digest != self._pin:
             text = f"{self._text} is {version.digest}, but {self._pin} was pinned"
             self._refuse(version, Failure(text, "integrity"))
             return
         arrival, path = self._arrivals.get(version.digest), self._path_of(version.digest)
-        if path and not self._is_damaged(version.digest):  # tried for another reference: it takes no memory again
+        if path and not self._is_damaged(version.digest):  # tried for another reference, needs no more memory
             self._is_here(version, path)
         elif arrival is None:
             self._arrivals.start(store, version)
@@ -122,7 +122,7 @@ class FollowedReference:
         elif isinstance(outcome, CacheError):
             log.error("%s", one_line(outcome))
             self._refuse(version, Failure(outcome.reason, "other"))  # without the path on this machine
-        elif isinstance(outcome, Exception):  # of the files' store, or of this machine: the registry did answer
+        elif isinstance(outcome, Exception):  # of the artifact store, or of this machine: the registry did answer
             log.error("%s %s: %s", self._text, version.semver, one_line(outcome))
             if not self.answer.path:
                 self.answer = self._remembered() or self.answer
@@ -135,15 +135,15 @@ class FollowedReference:
         self._refusals.forgive(digest)
         self._note_other(digest)
         self._has(Status(path, digest, version.semver, version.stage, wanted=digest))
-        if self._other:  # the next start begins with it, also where the contract keeps the workers from it now
+        if self._other:  # the next start begins with it, even if the workers can't take its contract now
             remember(self._settings, self._text, self.answer)
 
     def _waits(self, version: PolicyVersion, progress: str | None) -> None:
-        """It is on its way; what is served goes on meanwhile."""
+        """Keeps what is served while the version is being fetched, and reports the progress."""
         self._lacks(version.digest, f"{self._text}: {progress}" if progress else None)
 
     def _note_other(self, digest: str) -> None:
-        """Says it where a reference that can only mean one artifact was served as another one before."""
+        """Warns if an immutable reference was served as another artifact before."""
         before = recall(self._settings, self._text) if self._is_immutable() else None
         if before is not None and before.digest != digest:
             self._other = f"{self._text}: was {before.digest} when it was served last; the registry was made anew"
@@ -163,14 +163,14 @@ class FollowedReference:
         self._lacks(version.digest)
 
     def _lacks(self, digest: str, warning: str | None = None) -> None:
-        """What is served goes on; where nothing is, the reason is told, also when another reference was refused it."""
+        """Keeps what is served; if nothing is, reports the reason, also one found for another reference."""
         reason = None if self.answer.path else self._refusals.reason(digest)
         self.answer = msgspec.structs.replace(self.answer, wanted=digest, reason=reason, warning=warning)
 
     def _is_gone(self, error: Exception) -> None:
         lack = error.lack if isinstance(error, NotOursError) else None
         gone = lack or "the registry no longer knows it"
-        if self._warned != gone:  # once a change, not once a look
+        if self._warned != gone:  # once per change, not once per poll
             log.warning("%s: %s", self._text, gone)
         self._warned = gone
         self._keep(gone)
@@ -186,31 +186,31 @@ class FollowedReference:
             self.answer = msgspec.structs.replace(self.answer, wanted=self.answer.digest, warning=text)
 
     def _remembered(self) -> Status | None:
-        """What was served last for the reference, verified again."""
+        """Returns what was served last for the reference, verified again, or None."""
         status = recall(self._settings, self._text)
         if status is None or (self._pin and status.digest != self._pin):
             return None
         try:
             open_artifact(Path(status.path or ""), status.digest)
         except (ArtifactError, OSError) as error:
-            if self._unusable != (unusable := one_line(error)):  # once a change, not once a look
+            if self._unusable != (unusable := one_line(error)):  # once per change, not once per poll
                 log.error("the cached copy can't be used: %s", unusable)
             self._unusable = unusable
             return None
         return msgspec.structs.replace(status, wanted=status.digest, warning=None, reason=None)
 
     def _is_immutable(self) -> bool:
-        """Whether the reference can only ever mean one artifact in a registry, so that one answer is enough."""
+        """Whether the reference always resolves to the same artifact, so that one answer is enough."""
         return bool(self._pin) or parse_reference(self._text).kind in {"version", "number"}
 
     def _is_damaged(self, digest: str) -> bool:
-        """Whether a worker found the copy in the cache damaged: then it is fetched again."""
+        """Whether a worker found the copy in the cache damaged, so that it has to be fetched again."""
         states = worker_states(self._folder)
         return any(r.digest == digest and r.kind == "integrity" for state in states for r in state.refused)
 
 
 def _why(error: Exception) -> str:
-    """An error without the path or the address that it may hold, fit for the wire."""
+    """Describes an error without a path or an address, which clients must not see."""
     if isinstance(error, UnreachableError):
         return "no answer"
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

@@ -1,7 +1,7 @@
-"""The follower: a process of its own that asks the registry which versions are meant, and fetches them.
+"""The follower: a process of its own that polls the registry for the versions to serve, and fetches them.
 
-It is the only serving process that imports mlflow. What it finds out stands in a small file, which the workers
-read; they load from the cache, by digest. It looks every POLL_S seconds, and at once when it is given a hint.
+It is the only serving process that imports mlflow. It writes what it finds to a small file that the workers read; they
+load from the cache, by digest. It polls every `poll_s` seconds, and at once when it gets a hint.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from registry.store.store import Store
 
 DEADLINE_S = 5.0
-"""For one question to the registry."""
+"""Seconds for one call to the registry."""
 MIN_WAIT_S = 0.1
-"""Between two looks, however long one takes."""
+"""Least seconds from the end of one poll to the next."""
 MAX_WAIT_S = 30.0
-"""Between two looks at a registry that does not answer."""
+"""Most seconds between two polls while the registry does not answer; `poll_s` if that is longer."""
 MAX_ASKED = 32
-"""Questions to the registry that go on after their deadline; more, and this process is better started again."""
+"""Most calls to the registry that still run after their deadline; with more, this process is restarted."""
 
 log = logging.getLogger("serve.follow")
 
@@ -68,11 +68,11 @@ class Follower:
         ]
 
     def look(self) -> Followed:
-        """Asks about every reference that can mean something else now, and tells the workers."""
+        """Polls every reference that may have changed, and writes the results for the workers."""
         waiting = [reference for reference in self._references if not reference.is_settled]
         error = self._ask(waiting)
         answered = error is None
-        if error is not None and self._answers:  # once an outage, not once a look
+        if error is not None and self._answers:  # once per outage, not once per poll
             log.warning("%s: %s", self._settings.model, one_line(error))
         if waiting and answered:
             self._looked_at = time.time()
@@ -92,18 +92,18 @@ class Follower:
         return followed
 
     def _arrived(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it has been told often enough
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of earlier signals
             os.write(self._tell_done, b"!")
 
     @property
     def is_worn_out(self) -> bool:
-        """Whether too many threads of this process wait for answers that do not end."""
+        """Whether so many threads of this process hang that it should be restarted."""
         return self._arrivals.too_many_given_up or sum(t.name == "registry" for t in threading.enumerate()) > MAX_ASKED
 
     def _ask(self, waiting: list[FollowedReference]) -> Exception | None:
-        """Asks about each reference; the first error, where there was one.
+        """Asks about each reference; returns the first error, or None.
 
-        One without an answer keeps none of the others from theirs, as long as the registry is not silent to each.
+        After an error the other references are still asked, unless DEADLINE_S have passed by then.
         """
         failed: Exception | None = None
         ends = time.monotonic() + DEADLINE_S
@@ -116,26 +116,26 @@ class Follower:
 
                 self._store = self._store or Store(DEADLINE_S)
                 reference.ask(self._store)
-            except Exception as error:  # whatever a registry that is down, full or lying makes MLflow raise
-                failed = failed or error  # an outage is told by its first
+            except Exception as error:  # whatever MLflow raises when a registry is down, full or wrong
+                failed = failed or error  # the first one describes the outage
                 reference.not_answered()
         return failed
 
     def _path_of(self, digest: str) -> str | None:
-        """Where an artifact lies that any of the references has."""
+        """Returns the path of an artifact if any reference has it."""
         answers = (reference.answer for reference in self._references)
         return next((answer.path for answer in answers if answer.path and answer.digest == digest), None)
 
     def wait(self, began: float, hints: int, server: int) -> None:
-        """Until it is time to look again, or something has changed, or the server is gone.
+        """Waits until the next poll is due, something has changed, or the server is gone.
 
         Args:
-            began: when the last look did, on the monotonic clock.
-            hints: a pipe that can be read when there is one.
-            server: the process that this one is the follower of.
+            began: when the last poll began, on the monotonic clock.
+            hints: a pipe that is readable when there is a hint.
+            server: process id of the server.
         """
         is_late = self._wait_s > self._settings.poll_s
-        spread = random.uniform(0.8, 1.0) if is_late else 1.0  # a registry that comes back is not met by all at once
+        spread = random.uniform(0.8, 1.0) if is_late else 1.0  # spreads the servers that wait for the registry
         ends = max(began + self._wait_s * spread, time.monotonic() + MIN_WAIT_S)
         while os.getppid() == server and (left := ends - time.monotonic()) > 0:
             heard = select.select([hints, self._done], [], [], min(left, 1.0))[0]
@@ -157,7 +157,7 @@ def main() -> int:
         began = time.monotonic()
         followed = follower.look()
         if followed.refusal and os.getppid() == server:
-            os.kill(server, signal.SIGTERM)  # nothing will ever be served: the server says why and ends
+            os.kill(server, signal.SIGTERM)  # nothing will ever be served: the server prints why and ends
         if followed.done:
             break
         follower.wait(began, hints, server)
@@ -165,14 +165,14 @@ def main() -> int:
 
 
 def _end(*_: object) -> None:
-    """At once: no thread that still waits for a download or an answer is waited for."""
+    """Ends the process at once, without waiting for threads that wait for a download or the registry."""
     withdraw()
     logging.shutdown()
     os._exit(0)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to answer; it ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server handles Ctrl-C, and ends this process
     try:
         main()
     except Exception:

@@ -1,4 +1,4 @@
-"""The follower as the server sees it: a process beside it, started again when it dies."""
+"""Runs the follower as a process beside the server, and restarts it when it dies."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from serve.run_folder import HINT_FD, METRICS, SERVER_PID, STATUS_FILE, Followed
 from serve.settings import Settings
 
 FIRST_WAIT_S, MAX_WAIT_S = 0.5, 60.0
-"""Between the end of a follower and the start of the next."""
+"""Seconds between the end of a follower and the start of the next: the first wait, and the longest."""
 STOP_S = 5.0
-"""For it to end when it is told to."""
+"""Seconds for the follower to end after SIGTERM; then it is killed."""
 
 log = logging.getLogger("serve")
 
 
 class FollowerProcess:
-    """Starts the follower, hands hints to it, and starts it again. It ends when its parent does."""
+    """Starts and restarts the follower, and passes hints to it. The follower ends when its parent does."""
 
     def __init__(self, settings: Settings, status_file: Path) -> None:
         self._settings = settings
@@ -34,17 +34,17 @@ class FollowerProcess:
         self._process = self._start()
 
     def look_now(self) -> None:
-        """Asks it to look at the registry at once; from any process of the server."""
-        with contextlib.suppress(BlockingIOError):  # it has been asked often enough
+        """Makes the follower poll the registry at once; can be called in any process of the server."""
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of earlier hints
             os.write(self._hint, b"!")
 
     def keep_alive(self) -> None:
-        """Starts it again when it died before its work was done; to be called now and then."""
+        """Restarts the follower if it died before its work was done; to be called regularly."""
         if self._process.poll() is None or (read_file(self._status_file, Followed) or Followed()).done:
             return
         now = time.monotonic()
         if self._ended is None:
-            from serve.telemetry.dead_counters import add_up  # prometheus_client, once it has been told where to count
+            from serve.telemetry.dead_counters import add_up  # prometheus_client, when its folder is set
 
             self._ended = now
             add_up(self._status_file.parent / METRICS, self._process.pid)
@@ -55,7 +55,7 @@ class FollowerProcess:
             self._process = self._start()
 
     def stop(self) -> None:
-        """Ends it."""
+        """Ends the follower."""
         self._process.terminate()
         try:
             self._process.wait(STOP_S)

@@ -1,4 +1,4 @@
-"""What was served last, kept for the next start: beside the artifacts in the cache, and in the server's run folder."""
+"""Stores what was served last: in the cache for the next start, and in the run folder for new workers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ log = logging.getLogger("serve")
 
 
 class Good(msgspec.Struct, frozen=True):
-    """What a reference is served as in this server, and the contract that it keeps until it is started again.
+    """What a reference is served as in this server, and the contract that it keeps until the server is restarted.
 
-    The status is empty where only the contract is known: by another machine of a cluster.
+    The status is empty where only the contract is known, from another machine of a cluster.
     """
 
     status: Status
@@ -29,18 +29,18 @@ class Good(msgspec.Struct, frozen=True):
 
 
 def cache_folder(settings: Settings) -> Path:
-    """Where this server keeps what was fetched."""
-    return Path(settings.cache_dir) if settings.cache_dir else default_cache()  # the one default, of every command
+    """The folder for fetched artifacts."""
+    return Path(settings.cache_dir) if settings.cache_dir else default_cache()  # the same default in every command
 
 
 def recall(settings: Settings, reference: str) -> Status | None:
-    """What the reference was served as last on this machine; not verified here."""
+    """Returns what the reference was served as last on this machine, without verifying it."""
     status = read_file(_memory_file(settings, reference), Status)
     return status if status and status.path and status.digest else None
 
 
 def remember(settings: Settings, reference: str, status: Status) -> None:
-    """Keeps what the reference is served as for the next start; a cache that can't be written only costs that."""
+    """Stores what the reference is served as for the next start; only warns if the cache can't be written."""
     path = _memory_file(settings, reference)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -50,21 +50,21 @@ def remember(settings: Settings, reference: str, status: Status) -> None:
 
 
 def good_file(folder: Path, index: int) -> Path:
-    """Where a server's processes tell each other what reference `index` is served as."""
+    """Path of the file that says what reference `index` is served as."""
     return folder / f"good-{index}.json"
 
 
 def read_good(folder: Path, index: int) -> Good | None:
-    """What reference `index` is served as in this server, where a worker got it to serve already."""
+    """Returns what reference `index` is served as in this server; None before a worker serves it."""
     return read_file(good_file(folder, index), Good)
 
 
 def agree(folder: Path, index: int, status: Status, contract: str) -> bool:
-    """Writes down what reference `index` is served as, unless this server serves it under another contract.
+    """Stores what reference `index` is served as; returns False if this server serves it under another contract.
 
-    The first worker that has something to serve decides on the contract; a restart of the server decides anew.
+    The first worker with a policy to serve determines the contract, until the server is restarted.
     """
-    with open(folder / "good.lock", "a") as lock:  # released with the file
+    with open(folder / "good.lock", "a") as lock:  # released when the file is closed
         fcntl.flock(lock, fcntl.LOCK_EX)
         good = read_good(folder, index)
         if good is not None and good.contract != contract:
@@ -80,6 +80,6 @@ def _memory_file(settings: Settings, reference: str) -> Path:
 
 
 def _where() -> str:
-    """Which registry is meant, told from the environment alone; a SQLite file may be named relative to this folder."""
+    """Identifies the registry by the environment, and by the working folder if a SQLite file may be relative to it."""
     uri = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:"
     return f"{uri} {Path.cwd()}" if uri.startswith("sqlite:") else uri

@@ -1,4 +1,4 @@
-"""How much memory may still be taken here: by the machine, and by each control group that this process is in."""
+"""How much memory is left: on the machine, and in each control group of this process."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 CGROUPS, PROC = Path("/sys/fs/cgroup"), Path("/proc")
 _V2 = ("memory.max", "memory.current", "")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
-"""Of the two versions of control groups: the limit's file, the usage's, and what begins the names in memory.stat."""
+"""For both versions of control groups: the files of limit and usage, and the prefix of the names in memory.stat."""
 
 
 def memory_left(cgroups: Path = CGROUPS, proc: Path = PROC) -> int:
-    """Bytes that the kernel would still give, what it keeps of files counted as free; sys.maxsize where nothing says.
+    """Returns the bytes that are left, counting the kernel's file cache as free; sys.maxsize if that is unknown.
 
     Args:
         cgroups: where control groups are mounted.
-        proc: where processes are.
+        proc: where the proc file system is mounted.
     """
     try:
         meminfo = dict(line.split(":") for line in (proc / "meminfo").read_text().splitlines())
         available = int(meminfo["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # a sandbox that does not say
+    except (OSError, KeyError, ValueError):  # a sandbox without these figures
         available = sys.maxsize
     return max(0, min([available, *_left_in_groups(cgroups, proc)]))
 
 
 def anonymous_memory(pid: int, proc: Path = PROC) -> int:
-    """Bytes that a process holds and shares with no file; 0 when it is gone."""
+    """Returns the bytes of a process's memory that no file backs; 0 when it has ended."""
     try:
         status = (proc / str(pid) / "status").read_text()
     except OSError:
@@ -37,7 +37,7 @@ def anonymous_memory(pid: int, proc: Path = PROC) -> int:
 
 
 def _left_in_groups(cgroups: Path, proc: Path) -> Iterator[int]:
-    """Of each group that has a limit, this process's own and those above it."""
+    """Yields the bytes left in each group that has a limit: this process's own, and those above it."""
     try:
         lines = (proc / "self" / "cgroup").read_text().splitlines()
     except OSError:  # a kernel without control groups
@@ -58,7 +58,7 @@ def _left_in_groups(cgroups: Path, proc: Path) -> Iterator[int]:
 
 def _left_in(folder: Path, limit: str, usage: str, prefix: str) -> int | None:
     try:
-        most = int((folder / limit).read_text())  # "max" is no number
+        most = int((folder / limit).read_text())  # raises ValueError for "max"
         used = int((folder / usage).read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a server refused: remembered, not tried again in a storm, and listed for whoever asks."""
+"""Remembers the versions that a process refused, and when each may be tried again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from serve.run_folder import Kind, Refused
 
 FIRST_WAIT_S, MAX_WAIT_S = 1.0, 60.0
 MAX_REFUSALS = 32
-"""Refusals that are remembered."""
+"""Most refusals that are remembered."""
 
 
 @dataclass
@@ -31,12 +31,12 @@ class Refusals:
         Args:
             version: semantic version.
             digest: of its artifact.
-            reason: in words, fit for the wire.
-            kind: what sort of reason.
-            wait_s: before it may be tried again; infinity: not before the server starts again; None: ever longer.
+            reason: a message, safe to send to clients.
+            kind: category of the reason.
+            wait_s: seconds until it may be tried again; infinity: not before a restart; None: longer each time.
 
         Returns:
-            Whether it says anything new.
+            Whether the version was not refused before, or for another reason.
         """
         before = self._entries.pop(digest, None)
         if wait_s is None:
@@ -49,7 +49,7 @@ class Refusals:
         return before is None or before.refused.reason != reason
 
     def forgive(self, digest: str) -> None:
-        """Forgets a digest: it proved itself."""
+        """Forgets a digest that is accepted now."""
         self._entries.pop(digest, None)
 
     def __contains__(self, digest: str) -> bool:
@@ -61,10 +61,10 @@ class Refusals:
         return entry is None or time.monotonic() >= entry.again_at
 
     def reason(self, digest: str) -> str | None:
-        """Why a digest is refused."""
+        """Returns why a digest is refused, or None."""
         entry = self._entries.get(digest)
         return entry.refused.reason if entry else None
 
     def listed(self) -> tuple[Refused, ...]:
-        """Oldest first."""
+        """Lists the refusals, oldest first."""
         return tuple(entry.refused for entry in self._entries.values())

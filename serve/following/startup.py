@@ -1,4 +1,4 @@
-"""Filling the slot: in a thread, so that the server is alive while it is not ready yet."""
+"""Fills the slot in a thread, so that the server already answers while it is not ready."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ log = logging.getLogger("serve")
 
 
 def start_filling(slot: Slot, settings: Settings, status_file: Path) -> None:
-    """Fills this worker's slot, and keeps it in line with the registry."""
+    """Starts the thread that fills this worker's slot, and keeps it up to date with the registry."""
     target = fill_from_folder if settings.is_folder else follow
     threading.Thread(target=target, args=(slot, settings, status_file), name="fill-slot", daemon=True).start()
 
 
 def leave_to_others(slot: Slot, alive: Callable[[], None]) -> None:
-    """Returns when this worker is ready, or no other one of this server is: until then it takes no connections.
+    """Waits until this worker is ready or no other worker of this server is; until then it takes no connections.
 
     Args:
         slot: of this worker, which another thread fills.
-        alive: called all the while, to say that this process lives.
+        alive: the heartbeat of this process, called repeatedly.
     """
     while not slot.ready and not slot.draining and ready_workers(slot.folder):
         alive()
@@ -41,13 +41,13 @@ def leave_to_others(slot: Slot, alive: Callable[[], None]) -> None:
 
 
 def fill_from_folder(slot: Slot, settings: Settings, _: Path) -> None:
-    """Loads the folder that `model` names; what may pass, as memory that is short, is tried again ever more rarely."""
+    """Loads the folder that `model` names; retries after a failure that may pass, such as too little memory."""
     wait_s = FIRST_WAIT_S
     while isinstance(loaded := _load_folder(slot, settings), Failure):
         if slot.reason != loaded.reason:
             slot.reason = loaded.reason
             log.error("not ready: %s", slot.reason)
-        if loaded.kind in ("integrity", "parity"):  # the same for as long as the folder is
+        if loaded.kind in ("integrity", "parity"):  # another try would fail in the same way
             return
         time.sleep(wait_s if loaded.wait_s is None else loaded.wait_s)
         wait_s = min(2 * wait_s, MAX_WAIT_S)
@@ -58,15 +58,15 @@ def fill_from_folder(slot: Slot, settings: Settings, _: Path) -> None:
 def _load_folder(slot: Slot, settings: Settings) -> Serving | Failure:
     try:
         return load_carefully(Path(settings.model), settings.digest or None, settings, slot.folder)
-    except Exception as error:  # the thread's end: a full disk, no process to be had; without a word nobody would know
+    except Exception as error:  # the thread's boundary: a full disk or a failed fork would go unnoticed
         log.exception("%s could not be loaded", settings.model)
         return failure_of(error)
 
 
 def follow(slot: Slot, settings: Settings, status_file: Path) -> None:
-    """Serves what the follower finds, for ever."""
+    """Serves what the follower finds; never returns."""
     slot.reason = f"waiting for the registry to resolve {settings.model}"
-    # The follower is importing mlflow on another core; so long this one imports what a policy will probably need.
-    with contextlib.suppress(ImportError):  # not installed: the policy itself will say if it is missed
+    # While the follower imports mlflow on another core, this process imports what a policy will probably need.
+    with contextlib.suppress(ImportError):  # not installed: loading reports it if the policy needs it
         importlib.import_module("torch" if settings.backend == "torchscript" else "carla_mlflow.backends.onnx_session")
     Following(slot, settings, status_file).run()

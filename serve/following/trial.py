@@ -1,6 +1,6 @@
-"""A version is loaded in a process of its own before any worker does so.
+"""Loads a version in a process of its own before any worker loads it.
 
-One that crashes, hangs, or is too large for the memory that is left costs that process alone.
+A version that crashes, hangs or needs more memory than is left ends only that process.
 Run as `python -m serve.following.trial PATH DIGEST FOLDER`, with the server's settings in the environment.
 """
 
@@ -33,17 +33,17 @@ from serve.settings import Settings
 from serve.telemetry.log_setup import start_logging
 
 RETRY_S = 1.0
-"""Before a worker asks again what became of an artifact that another one tries."""
+"""Seconds before a worker checks again on an artifact that another worker is trying."""
 START_S = 120.0
-"""In which the process has to be there, its libraries imported."""
+"""Most seconds for the process to start and to import its libraries."""
 SPARE = 0.1
-"""Of the memory that is left, which stays so: requests take some too."""
+"""Fraction of the memory left that stays free for requests."""
 _STOPS = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 MB = 1e6
 
 
 class StoppedError(CarlaMlflowError):
-    """The trial was ended from here; the failure says why."""
+    """The trial failed or was stopped; `failure` says why."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.reason)
@@ -51,25 +51,25 @@ class StoppedError(CarlaMlflowError):
 
 
 class Watch:
-    """Looks after a trial: ends it when it takes too long, or more memory than there is for all workers.
+    """Watches a trial: stops it when it takes too long, or needs more memory than is left for all workers.
 
     Attributes:
-        needs: bytes that loading took, at most.
+        needs: most bytes that loading took so far.
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        """Args: of the server; its folder, where those that a cluster started are counted too."""
+        """`settings` and run `folder` are the server's; workers that a cluster started are counted in the folder."""
         self._left = int((1 - SPARE) * memory_left())
         self._workers = max(settings.workers, len(worker_states(folder)))
         self._load_timeout_s = settings.load_timeout_s
         self._ends, self._base, self.needs = time.monotonic() + START_S, 0, 0
 
     def begins(self, base: int) -> None:
-        """The libraries are there, the policy is loaded next. Args: the bytes that the process holds."""
+        """Called when the libraries are imported and loading begins; `base` is the bytes that the process holds."""
         self._base, self._ends = base, time.monotonic() + self._load_timeout_s
 
     def __call__(self, pid: int) -> None:
-        """Raises StoppedError when the process should go no further."""
+        """Raises StoppedError when the process takes too long or needs too much memory."""
         holds = anonymous_memory(pid)
         if self._base:
             self.needs = max(self.needs, holds - self._base)
@@ -78,7 +78,7 @@ class Watch:
             raise StoppedError(Failure(f"was not loaded and warm within {self._load_timeout_s:g} s", "timeout"))
 
     def check(self, holds: int, needs: int) -> None:
-        """Raises StoppedError when this is more than is left."""
+        """Raises StoppedError when the bytes it holds, or those that all workers need, are more than is left."""
         if max(holds, needs * self._workers) > self._left:
             text = f"{self._workers} × {max(needs, holds // self._workers) / MB:,.0f} MB"
             raise StoppedError(
@@ -87,13 +87,13 @@ class Watch:
 
 
 def find_failure(path: Path, digest: str | None, settings: Settings, folder: Path) -> Failure | None:
-    """Why an artifact must not be loaded by a worker here; None where it was shown to load.
+    """Returns why workers must not load an artifact here; None if it was shown to load.
 
     Args:
         path: of the artifact.
         digest: that it is pinned to; None for a folder that is served unpinned.
         settings: of the server.
-        folder: the server's own.
+        folder: the server's run folder.
     """
     attempts = Attempts.of(settings, folder, digest or str(path))
     known = attempts.read()
@@ -106,7 +106,7 @@ def find_failure(path: Path, digest: str | None, settings: Settings, folder: Pat
         else:
             with attempts.trying():
                 _try(path, digest, settings, folder, watch)
-            if not known.deaths:  # else a worker has to survive it first
+            if not known.deaths:  # else a worker has to survive loading it first
                 attempts.loaded(how, watch.needs)
     except StoppedError as stopped:
         return stopped.failure
@@ -122,21 +122,21 @@ def find_failure(path: Path, digest: str | None, settings: Settings, folder: Pat
 def load_carefully(
     path: Path, digest: str | None, settings: Settings, folder: Path, begins: Callable[[], None] = lambda: None
 ) -> Serving | Failure:
-    """Loads an artifact in this process; one that killed a process before is tried elsewhere first, and not often.
+    """Loads an artifact in this process; one that killed a process is first tried in another, with growing waits.
 
     Args:
         path: of the artifact.
         digest: that it is pinned to; None for a folder that is served unpinned.
         settings: of the server.
-        folder: the server's own.
-        begins: called when it is loaded here next.
+        folder: the server's run folder.
+        begins: called when loading in this process begins.
     """
     attempts = Attempts.of(settings, folder, digest or str(path))
     with contextlib.ExitStack() as stack:
         known = attempts.read()
         if known.deaths:
             if not stack.enter_context(attempts.alone()):
-                return crash(known, RETRY_S)  # another worker tries it
+                return crash(known, RETRY_S)  # another worker is trying it
             failure = find_failure(path, digest, settings, folder)
             if failure:
                 return failure
@@ -149,7 +149,7 @@ def load_carefully(
 
 
 def crash(known: Record, wait_s: float) -> Failure:
-    """Says that an artifact killed whoever loaded it last; the words stay the same however often that was."""
+    """Returns the Failure of an artifact that killed a process; the message does not change with each death."""
     return Failure(known.how, "crash", wait_s)
 
 
@@ -163,7 +163,7 @@ def _try(path: Path, digest: str | None, settings: Settings, folder: Path, watch
 
 
 def _how(settings: Settings) -> str:
-    """A hash of all that decides whether an artifact loads here, besides itself."""
+    """Returns a hash of everything besides the artifact that decides whether it loads here."""
     parts = [settings.device, settings.backend, settings.trust_types, sys.version]
     for name in ("carla-mlflow", "torch", "onnxruntime", "numpy", "scikit-learn"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -172,10 +172,10 @@ def _how(settings: Settings) -> str:
 
 
 def _load_here(path: Path, digest: str, folder: Path) -> Iterator[dict[str, Any]]:
-    """What the process of the trial tells: what it holds before, and why the policy may not drive."""
+    """Runs in the trial's process; yields the bytes held before loading, and the failure if there is one."""
     settings = settings_from_environment(os.environ)
     start_logging(settings)
-    with contextlib.suppress(ArtifactError, OSError, ImportError):  # loading will say
+    with contextlib.suppress(ArtifactError, OSError, ImportError):  # loading reports it
         named = parse_card((path / CARD_NAME).read_bytes()).backend if settings.backend == "card" else settings.backend
         importlib.import_module("torch" if named != "onnx" else "carla_mlflow.backends.onnx_session")
     yield {"holds": anonymous_memory(os.getpid())}

@@ -1,4 +1,4 @@
-"""A worker's part in following: what the follower found is loaded beside what is served, and takes its place whole."""
+"""A worker's part in following: it loads what the follower found while serving the old version, then swaps them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from serve.settings import Settings
 from serve.telemetry import metrics
 
 LOOK_S = 0.025
-"""How often a worker looks whether the follower's file has changed."""
+"""Seconds between two checks whether the follower's file has changed."""
 HINDERED_S = 1.0
-"""Between two tries while this machine hinders it."""
+"""Seconds between two tries after an error of this machine, such as a full disk."""
 
 log = logging.getLogger("serve")
 
 
 class Following:
-    """Keeps one worker's slot in line with what the follower says. `step` never waits for a policy that is loading."""
+    """Keeps one worker's slot up to date with the follower's file. `step` never waits for a policy that is loading."""
 
     def __init__(self, slot: Slot, settings: Settings, status_file: Path) -> None:
         self._slot = slot
@@ -39,16 +39,16 @@ class Following:
         self._refusals = [Refusals() for _ in slot.references]
 
     def run(self) -> None:
-        """Goes on for ever."""
+        """Runs forever."""
         while True:
             time.sleep(LOOK_S if self.try_step() else HINDERED_S)
 
     def try_step(self) -> bool:
-        """As `step`; whether nothing of this machine hindered it, a full disk say. What is served goes on."""
+        """Runs `step`; returns False after an error of this machine, such as a full disk. What is served stays."""
         try:
             self.step()
         except OSError as error:
-            if self._hindered != error.errno:  # once a change, not once a try
+            if self._hindered != error.errno:  # once per change, not once per try
                 log.exception("following failed; trying again")
             self._hindered = error.errno
             return False
@@ -56,7 +56,7 @@ class Following:
         return True
 
     def step(self) -> None:
-        """Looks once, and does what can be done at once."""
+        """Reads the follower's file once, and does what can be done without waiting."""
         self._read()
         wanted = {self._bring_in_line(index, answer) for index, answer in enumerate(self._slot.followed.answers)}
         for digest, load in list(self._loads.items()):
@@ -80,7 +80,7 @@ class Following:
                 self._slot.reason = first.reason or first.warning or self._slot.reason
 
     def _bring_in_line(self, index: int, answer: Status) -> str | None:
-        """Does the next step for one reference; returns the digest that it should be served as."""
+        """Takes the next step for one reference; returns the digest that it should be served as."""
         wanted = self._wanted(index, answer)
         if wanted.path is None or wanted.digest is None:
             return None
@@ -97,7 +97,7 @@ class Following:
         return wanted.digest
 
     def _wanted(self, index: int, answer: Status) -> Status:
-        """What the follower says; for a new worker first what this server's other workers serve already."""
+        """Returns the follower's answer; for a new worker first what this server's other workers already serve."""
         good = read_good(self._slot.folder, index) if self._slot.servings[index] is None else None
         if good is None or not good.status.path or (good.status.digest or "") in self._refusals[index]:
             return answer
@@ -106,15 +106,15 @@ class Following:
     def _load(self, index: int, wanted: Status) -> None:
         digest, load = wanted.digest or "", self._loads.get(wanted.digest or "")
         if load is None:
-            if all(other.given_up for other in self._loads.values()):  # one at a time: they would slow each other down
+            if all(other.given_up for other in self._loads.values()):  # one at a time, else they slow each other down
                 path, settings, folder = Path(wanted.path or ""), self._settings, self._slot.folder
                 run = functools.partial(load_carefully, path, digest, settings, folder)
                 self._loads[digest] = Load(run, settings.load_timeout_s)
-        elif load.given_up:  # its thread goes on; a second one would not help
+        elif load.given_up:  # its thread still runs; a second one would not help
             return
         elif isinstance(load.outcome, Serving):
             self._take(index, wanted, load.outcome)
-            del self._loads[digest]  # afterwards: where a full disk hinders that, it is not loaded again at each try
+            del self._loads[digest]  # afterwards: if a full disk stops _take, the next try has it still loaded
         elif isinstance(load.outcome, Failure):
             del self._loads[digest]
             self._refuse(index, wanted, load.outcome)

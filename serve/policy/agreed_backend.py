@@ -1,4 +1,4 @@
-"""`--backend auto`, chosen once a server: its workers give the same bits only when they run the same graph."""
+"""`--backend auto`, chosen once per server: its workers give the same bits only when they run the same graph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serve.settings import Settings
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What the first worker measured."""
+    """The backend that the first worker chose, and its measurements."""
 
     backend: str
     figures: dict[str, Any]
@@ -28,10 +28,10 @@ def load_agreed(artifact: Artifact, settings: Settings, folder: Path) -> tuple[E
     Args:
         artifact: verified.
         settings: of the server.
-        folder: the server's own, where its workers meet.
+        folder: the server's run folder.
 
     Returns:
-        The engine, and the figures that `auto` chose by.
+        The engine, and the measurements by which `auto` chose.
 
     Raises:
         ArtifactError, ParityError, DeviceError: as Engine.
@@ -39,7 +39,7 @@ def load_agreed(artifact: Artifact, settings: Settings, folder: Path) -> tuple[E
     if settings.backend != "auto":
         return Engine(artifact, settings.device, settings.backend, settings.trusted), {}
     told = folder / f"backend-{artifact.digest.removeprefix('sha256:')}.json"
-    with open(folder / "backend.lock", "a") as lock:  # released with the file; one measures while the others wait
+    with open(folder / "backend.lock", "a") as lock:  # one measures while the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)
         choice = read_file(told, Choice)
         if choice is not None:

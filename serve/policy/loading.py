@@ -1,4 +1,4 @@
-"""Loading a policy beside what is served: opened, verified, in parity, warm, and only then may it drive."""
+"""Loads a policy while another is served: it may act once it is verified, in parity with its golden rows, and warm."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ TIMED_CALLS = 9
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a policy may not drive.
+    """Why a policy may not be served.
 
     Attributes:
-        reason: in words, fit for the wire.
-        kind: what sort of reason.
-        wait_s: before it may be tried again, where that is known.
+        reason: a message, safe to send to clients.
+        kind: category of the reason.
+        wait_s: seconds until the next try; None where that is unknown.
     """
 
     reason: str
@@ -49,13 +49,13 @@ class Failure:
 
 
 def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Serving | Failure:
-    """Opens, verifies, warms.
+    """Opens, verifies and warms up a policy; an error is returned as a Failure.
 
     Args:
         path: of the artifact.
         digest: that it is pinned to; None for a folder that is served unpinned.
         settings: of the server.
-        folder: the server's own, where its workers meet.
+        folder: the server's run folder.
     """
     try:
         artifact = open_artifact(path, digest)
@@ -64,9 +64,9 @@ def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Se
             engine.warm_up(rows)
         row_ms = statistics.median(engine.warm_up(1, TIMED_CALLS))
     except CarlaMlflowError as error:
-        reason = one_line(error).replace(str(path), path.name)  # no path of this machine on the wire
+        reason = one_line(error).replace(str(path), path.name)  # clients must not see a path of this machine
         return Failure(reason, kind_of(error))
-    except Exception:  # the boundary: whatever a policy can make a library raise, the server stays up
+    except Exception:  # the boundary: the server survives whatever a policy makes a library raise
         log.exception("loading %s failed", path)
         return Failure("the policy can't be loaded; the log says why", "other")
     for text in unstated_scales(engine.card.action):
@@ -88,20 +88,20 @@ def _cache(engine: Engine, rows: int) -> ResultCache | None:
 
 
 def failure_of(error: Exception) -> Failure:
-    """Of an error that nobody expects of a policy; without a path, for the wire."""
+    """Returns the Failure of an unexpected error, without a path that clients must not see."""
     why = error.strerror if isinstance(error, OSError) else None
     return Failure(f"it could not be loaded: {why or type(error).__name__}", "other")
 
 
 class Load:
-    """A policy that is being loaded, in a thread of its own: one that never ends keeps nobody waiting."""
+    """A policy that is being loaded in a thread of its own, so that a load that never ends blocks nothing else."""
 
     def __init__(self, run: Callable[[Callable[[], None]], Serving | Failure], timeout_s: float) -> None:
-        """Starts it.
+        """Starts the thread.
 
         Args:
-            run: loads it; calls what it is given when it begins to, which may be after a trial elsewhere.
-            timeout_s: seconds that this may take.
+            run: loads the policy; calls its argument when loading begins, perhaps after a trial in another process.
+            timeout_s: most seconds that loading may take.
         """
         self.outcome: Serving | Failure | None = None
         self.given_up = False
@@ -112,7 +112,7 @@ class Load:
     def _run(self) -> None:
         try:
             outcome = self._run_it(self._begins)
-        except Exception as error:  # the thread's end: a full disk, say; without an outcome nobody would be told
+        except Exception as error:  # the thread's boundary: without an outcome the error would be lost
             log.exception("a policy could not be loaded")
             outcome = failure_of(error)
         if not self.given_up:
@@ -128,5 +128,5 @@ class Load:
 
     @property
     def is_late(self) -> bool:
-        """Whether it has taken longer than it may."""
+        """Whether loading has taken longer than it may."""
         return self.outcome is None and time.monotonic() > self._ends

@@ -1,4 +1,4 @@
-"""Whether this server may be sent requests: at its start once every worker is ready, afterwards while this one is."""
+"""Whether this server is ready: at its start once all workers are, afterwards while this one is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from serve.run_folder import note_start, ready_workers
 
 
 def check_ready(slot: Slot) -> None:
-    """Raises ApiError not_ready, with what is waited for."""
+    """Raises ApiError `not_ready`, with a message that says what the server waits for."""
     if not slot.ready:
         raise ApiError("not_ready", slot.waits_for)
     if slot.workers > 1 and not note_start(slot.folder, slot.workers):

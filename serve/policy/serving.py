@@ -1,4 +1,4 @@
-"""A policy that may drive, with all that answers need of it."""
+"""A loaded policy, with all that is needed to answer requests."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SLOW_MS = 1.0
 
 @dataclass(frozen=True)
 class Serving:
-    """A policy that may drive: verified, in parity, warm; and how it came here.
+    """A policy that may be served: verified, in parity and warm, with its codecs.
 
     Attributes:
-        row_ms: what one observation takes, measured as it was loaded, milliseconds.
+        row_ms: duration of a forward of one observation, measured at loading, milliseconds.
     """
 
     engine: Engine
@@ -39,12 +39,12 @@ class Serving:
 
     @property
     def is_slow(self) -> bool:
-        """Whether a forward would keep everyone else on the event loop waiting."""
+        """Whether a forward would block the event loop for too long."""
         return self.row_ms > SLOW_MS
 
     @property
     def act(self) -> Callable[..., Actions]:
-        """`Engine.act`, or the same from memory."""
+        """`Engine.act`, or the same through the result cache."""
         return self.engine.act if self.cache is None else self.cache.act
 
     @property

@@ -1,4 +1,4 @@
-"""The slot: the policies that this process serves, or the reason why none drives."""
+"""The slot: the policies that this process serves, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class Slot:
     """Holds one Serving for each reference. Reading needs no lock: a Serving is replaced whole, between two requests.
 
     Attributes:
-        folder: the server's own, where its processes meet.
-        servings: what is served for each reference; the first is what drives.
-        reason: why nothing drives.
-        followed: what the follower said last.
-        ready: whether each reference has been served since this process began, or was found not to be had.
-        workers: processes that are to serve the same.
+        folder: the server's run folder.
+        servings: the policy for each reference, or None; the first is the active one, which answers by default.
+        reason: why there is no active policy.
+        followed: what the follower wrote last.
+        ready: whether each reference was, at some time since this process began, served or known to be unavailable.
+        workers: number of processes that serve the same.
         draining: whether the worker was told to stop.
-        place: of this worker among the server's; whoever replaces it gets it.
-        look_now: asks the follower to look at the registry at once.
+        place: of this worker among the server's workers; its replacement takes it over.
+        look_now: makes the follower poll the registry at once.
     """
 
     def __init__(self, folder: Path, references: tuple[str | None, ...] = (None,), workers: int = 1) -> None:
-        """Empty.
+        """Starts empty.
 
         Args:
-            folder: the server's own.
-            references: what is followed; None for a folder.
-            workers: processes that are to serve the same.
+            folder: the server's run folder.
+            references: the references to follow; None for a folder.
+            workers: number of processes that serve the same.
         """
         self.folder = folder
         self.references = references
@@ -53,29 +53,29 @@ class Slot:
 
     @property
     def serving(self) -> Serving | None:
-        """What drives."""
+        """The active policy, which answers by default."""
         return self.servings[0]
 
     @property
     def waits_for(self) -> str:
-        """Why it is not ready, in words."""
+        """A message that says why it is not ready."""
         return self.reason if self.serving is None else "further versions are still being loaded"
 
     def serve(self, index: int, serving: Serving, stage: str | None) -> None:
-        """Serves it for reference `index` from the next request on; requests that are being answered keep theirs."""
+        """Serves it for reference `index` from the next request on; requests in flight keep the policy they have."""
         staged = dataclasses.replace(serving, stage=stage)
         self.servings = (*self.servings[:index], staged, *self.servings[index + 1 :])
 
     def of_version(self, version: str) -> Serving | None:
-        """What is served under a semantic version."""
+        """Returns the policy that is served under a semantic version."""
         return next((serving for serving in self.servings if serving and serving.version == version), None)
 
     def of_digest(self, digest: str) -> Serving | None:
-        """What is served, whatever reference it is served for."""
+        """Returns the policy with that digest, for whichever reference it is served."""
         return next((serving for serving in self.servings if serving and serving.digest == digest), None)
 
     def served(self) -> tuple[Served, ...]:
-        """What is served, one a reference that has something."""
+        """Lists what is served: one entry per reference that has a policy."""
         return tuple(
             Served(
                 serving.version,
@@ -91,7 +91,7 @@ class Slot:
         )
 
     def publish(self, refused: tuple[Refused, ...] = ()) -> None:
-        """Tells the other processes of this server what this worker serves and refused, when that has changed."""
+        """Writes what this worker serves and refused, for the server's other processes, when that has changed."""
         self.ready = self.ready or self._has_everything({each.digest for each in refused})
         state = WorkerState(self.served(), refused, self.ready, self.place)
         if state != self._told:
@@ -100,7 +100,7 @@ class Slot:
             note_start(self.folder, self.workers)
 
     def _has_everything(self, refused: set[str]) -> bool:
-        """Whether the first reference is served, and each other one too or known not to be had."""
+        """Whether the first reference is served, and each other one is served or known to be unavailable."""
         answers = self.followed.answers
         return self.serving is not None and all(
             serving is not None
@@ -113,7 +113,7 @@ class Slot:
 
 
 def find_serving(slot: Slot, version: str | None, name: str | None) -> Serving:
-    """What a request asks for by version and name, else what drives.
+    """Returns the policy with the requested version and name, by default the active one.
 
     Raises:
         ApiError: not_ready or version_not_found.

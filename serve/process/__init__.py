@@ -1,1 +1,1 @@
-"""The worker processes, and the server that keeps them."""
+"""gunicorn's master process, and the two kinds of workers."""

@@ -1,8 +1,8 @@
-"""gunicorn's worker of ours: one event loop (uvloop) that answers predictions itself.
+"""Our worker class for gunicorn: one event loop (uvloop) that answers predictions itself.
 
-gunicorn stays what it is good at: starting, counting, signalling and replacing processes. Told to stop, a worker says
-so on /readyz, goes on accepting for `drain_s` while load balancers look away, closes each connection with its
-next answer, takes what still waits in the listen queue, and leaves when all is answered.
+gunicorn starts, counts, signals and replaces the processes. On SIGTERM a worker reports on /readyz that it is stopping,
+keeps accepting for `drain_s` until load balancers have noticed, closes each connection with its next response, takes
+what still waits in the listen queue, and exits when all is answered.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from serve.wire.outside import tls_context
 
 SWEEP_S = 0.1
 GC_THRESHOLD = 50_000
-"""New objects before Python looks for cycles: the lists of a large request are no reason to."""
+"""New objects before Python collects cycles: the lists of one large request should not cause a collection."""
 SETTLE_S = 0.1
-"""Between the last connection that is taken and the end of idle ones: what was sent on them is read first."""
+"""Seconds from the last accepted connection until idle ones are closed: what was sent on them is read first."""
 REPLACED_S = 2.0
-"""How long a worker whose forward hangs waits for the others."""
+"""Seconds that a worker with a hung forward waits for its other requests."""
 
 
 class LoopWorker(Worker):  # type: ignore[misc]
     """One process of the server. The app carries the slot and the settings as extensions.
 
     Attributes:
-        place: in the table of how many connections each worker holds.
+        place: index in the table of connection counts.
     """
 
     def __init__(self, *of_gunicorn: Any) -> None:
@@ -61,10 +61,10 @@ class LoopWorker(Worker):  # type: ignore[misc]
         super().init_process()
 
     def run(self) -> None:
-        """Until told to stop."""
+        """Serves until told to stop."""
         loop = uvloop.new_event_loop()
         asyncio.set_event_loop(loop)
-        gc.freeze()  # what lives now lives on
+        gc.freeze()  # excludes what exists now from collection
         gc.set_threshold(GC_THRESHOLD)
         sys.setswitchinterval(SWITCH_S)
         try:
@@ -74,7 +74,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         sys.stdout.flush()
         if self._exit_code:
             withdraw()
-            os._exit(self._exit_code)  # a thread that hangs would keep the process
+            os._exit(self._exit_code)  # a hung thread would keep the process alive
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         slot, settings = self.wsgi.extensions["slot"], self.wsgi.extensions["settings"]
@@ -132,7 +132,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         self._loop.call_later(SETTLE_S, self._leave, time.monotonic() + grace_s)
 
     def _leave(self, latest: float) -> None:
-        """When everything is answered, or it takes too long."""
+        """Stops when everything is answered, or at the time `latest`."""
         for connection in list(self._dispatcher.connections):
             if connection.is_idle:
                 connection.transport.close()
@@ -142,7 +142,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
             self._stopped.set()
 
     def _replace(self) -> None:
-        """A thread of this process hangs for ever: others take over."""
+        """Stops this process, which has a hung thread, so that gunicorn replaces it."""
         if not self._exit_code:
             self._exit_code = EXIT_CODE
             self.log.critical("a forward has not come to an end: this worker ends")
@@ -156,9 +156,9 @@ class LoopWorker(Worker):  # type: ignore[misc]
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Before the loop runs: told to stop while starting."""
+        """Handles a stop signal that comes before the event loop runs."""
         sys.exit(0)
 
     def handle_abort(self, sig: int, frame: Any) -> None:
-        """Gunicorn's own: this process has not said that it lives."""
+        """Handles gunicorn's signal that this process has missed its heartbeat."""
         os._exit(1)

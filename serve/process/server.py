@@ -1,4 +1,4 @@
-"""gunicorn's master process with its workers and, beside them, the follower."""
+"""gunicorn's master process with its workers, and the follower process beside them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WORKER_CLASSES = {
 
 
 class PolicyServer(BaseApplication):  # type: ignore[misc]
-    """gunicorn as a library: processes, signals and graceful stop are its own."""
+    """gunicorn as a library: it manages the processes, the signals and the graceful stop."""
 
     def __init__(self, settings: Settings, folder: Path, in_use: IO[str], follower: FollowerProcess | None) -> None:
         self._settings = settings
@@ -48,7 +48,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
         super().__init__()
 
     def run(self) -> None:
-        """Until the server is told to stop."""
+        """Runs until the server is told to stop."""
         KeepingArbiter(self, self._slot.folder, self._follower).run()
 
     def load_config(self) -> None:
@@ -99,14 +99,14 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
         leave_to_others(self._slot, alive)
 
     def _leave(self, worker: Any) -> None:
-        """Called in a worker that ends by itself or because it was told to."""
+        """Called in a worker that ends, by itself or by a signal."""
         withdraw()
-        if os.getppid() != worker.ppid:  # the master is gone, and can't tidy up
+        if os.getppid() != worker.ppid:  # the master is gone, and can't clean up
             self._in_use.close()
             remove_unused(self._slot.folder)
 
     def _forget(self, worker: Any) -> None:
-        """A worker that is gone serves nothing."""
+        """Removes the files of a worker that has ended, and keeps its counters."""
         from serve.telemetry.dead_counters import add_up
 
         worker_file(self._slot.folder, worker.pid).unlink(missing_ok=True)
@@ -117,20 +117,20 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 
 
 class KeepingArbiter(Arbiter):  # type: ignore[misc]
-    """gunicorn's master process, which also looks after the follower, and ends no worker before another is ready."""
+    """gunicorn's master process, which also keeps the follower alive, and stops old workers once new ones are ready."""
 
     def __init__(self, app: PolicyServer, folder: Path, follower: FollowerProcess | None) -> None:
         super().__init__(app)
         self._folder, self._follower = folder, follower
 
     def reload(self) -> None:
-        """SIGHUP: starts new workers beside the old ones, which `manage_workers` ends once these are ready."""
+        """SIGHUP: starts new workers; `manage_workers` stops the old ones when the new ones are ready."""
         if len(self.WORKERS) <= self.num_workers:
             for _ in range(self.num_workers):
                 self.spawn_worker()
 
     def manage_workers(self) -> None:
-        """Called every second: keeps as many workers as are wanted."""
+        """Called every second: keeps the number of workers at the configured one."""
         by_age = [pid for pid, _ in sorted(self.WORKERS.items(), key=lambda item: item[1].age)]
         old, new = by_age[: -self.num_workers], by_age[-self.num_workers :]
         if any(map(self._is_ready, old)) and not all(map(self._is_ready, new)):
@@ -148,14 +148,14 @@ class KeepingArbiter(Arbiter):  # type: ignore[misc]
 
 
 def raise_file_limit() -> None:
-    """Lets this process, and those it starts, open as many files as they may: each connection is one."""
+    """Raises the limit of open files for this process and its children to the maximum: each connection is a file."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # a system whose hard limit is more than it grants
+    with contextlib.suppress(ValueError, OSError):  # a system that does not grant its own hard limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def check_port(settings: Settings) -> None:
-    """Raises OSError when the port can't be had; gunicorn itself would try for five seconds."""
+    """Raises OSError when the port can't be bound; gunicorn itself would retry for five seconds."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -163,7 +163,7 @@ def check_port(settings: Settings) -> None:
 
 
 def run_server(settings: Settings) -> int:
-    """Serves until the server is told to stop; the command's exit code."""
+    """Serves until the server is told to stop; returns the command's exit code."""
     for left in Path(tempfile.gettempdir()).glob(f"{RUN_FOLDER}*"):
         remove_unused(left)  # of a server whose processes were all killed
     run_folder = Path(tempfile.mkdtemp(prefix=RUN_FOLDER))
@@ -177,7 +177,7 @@ def run_server(settings: Settings) -> int:
     try:
         PolicyServer(settings, run_folder, in_use, follower).run()
     except SystemExit as stop:
-        if os.getpid() != master:  # a worker, which leaves by the same way
+        if os.getpid() != master:  # a worker, which also exits by SystemExit
             raise
         followed = read_file(run_folder / FOLLOW_FILE, Followed)
         if followed and followed.refusal:

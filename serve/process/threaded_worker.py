@@ -1,7 +1,8 @@
-"""gunicorn's threaded worker, with a stop that drops nothing.
+"""gunicorn's threaded worker, changed so that it stops without dropping requests.
 
-Told to stop, it says so on /readyz, goes on accepting for `drain_s` while load balancers look away, closes each
-connection with its next answer, takes what still waits in the listen queue, and leaves when all is answered.
+On SIGTERM it reports on /readyz that it is stopping, keeps accepting for `drain_s` until load balancers have noticed,
+closes each connection with its next response, takes what still waits in the listen queue, and exits when all is
+answered.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from serve.web.admission import HOST_IS_OURS, UNFRAMED
 from serve.wire.connection_counts import SHARES
 
 COUNT_S = 0.1
-"""After which what was counted is handed over."""
+"""Seconds between two flushes of the metrics buffer."""
 _UNREADABLE = {
     "bad_request": "not HTTP that can be read here",
     "headers_too_large": "the request line or the headers are too large",
@@ -52,7 +53,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         SHARES.take_back(self.place)
 
     def notify(self) -> None:
-        """Called in each turn of the worker's loop, which takes a second at most."""
+        """Called in each iteration of the worker's loop, at least once a second."""
         super().notify()
         if time.monotonic() - self._counted > COUNT_S:
             self._counted = time.monotonic()
@@ -64,7 +65,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         app = self.wsgi
 
         def closing(environ: dict[str, Any], start_response: Any) -> Any:
-            """Gunicorn would go on reading; its answer knows how to end the connection, and WSGI has no word for it."""
+            """Makes gunicorn close the connection after an unframed request; WSGI itself has no means for that."""
             environ[HOST_IS_OURS] = True
             answer = app(environ, start_response)
             if UNFRAMED in environ:
@@ -75,18 +76,18 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         self.wsgi.extensions = app.extensions
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM: drain first, then let gunicorn's own graceful stop finish."""
+        """SIGTERM: drains first, then runs gunicorn's own graceful stop."""
         slot = self.wsgi.extensions["slot"]
         if slot.draining:
             return
         slot.draining = True
-        self.max_keepalived = -1  # gunicorn then closes each connection with its next answer, and says so in it
+        self.max_keepalived = -1  # gunicorn then sends each connection's next response with Connection: close
         timer = threading.Timer(self.wsgi.extensions["settings"].drain_s, super().handle_exit, (sig, frame))
         timer.daemon = True
         timer.start()
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        """Answers what is not HTTP in the shape of every other error, and says nothing of what came."""
+        """Answers what is not HTTP with an error in the usual shape that repeats nothing of the input."""
         too_large = isinstance(exc, LimitRequestHeaders | LimitRequestLine)
         unreadable: Code = "bad_request" if isinstance(exc, ParseException) else "internal"
         code: Code = "headers_too_large" if too_large else unreadable
@@ -110,13 +111,13 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
                 listener.close()
 
     def _accept_the_rest(self) -> None:
-        """Takes what has arrived and what waits in the listen queue; ends connections that have nothing to say."""
+        """Takes arrived requests and what waits in the listen queue; closes connections without a request."""
         self.wait_for_and_dispatch_events(0)
         for connection in (*self.keepalived_conns, *self.pending_conns):
             connection.timeout = time.monotonic()
         self.murder_keepalived()
         self.murder_pending()
-        sys.setswitchinterval(1e-5)  # between the last look at the queue and its end no other thread should linger
+        sys.setswitchinterval(1e-5)  # other threads should not delay closing the queue after its last check
         for listener in self.sockets:
             while select.select([listener], [], [], 0)[0]:
                 self.accept(listener)

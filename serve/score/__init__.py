@@ -1,1 +1,1 @@
-"""Scoring files of logged drives: the same policy, row by row, without a server."""
+"""Scores files of logged drives: the actions of a policy, row by row, without a server."""

@@ -1,4 +1,4 @@
-"""Columns of a Parquet file → observations, as strict as a request is."""
+"""Columns of a Parquet file → observations, checked as strictly as a request."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def observations_in(specs: ObservationSpec, batch: pa.RecordBatch) -> Arrays:
-    """The observations of some rows; bounds are the engine's to check.
+    """Returns the observations of some rows; the engine checks their bounds.
 
-    A field is a column of numbers; with dimensions, of lists of numbers as deep, or of bytes (little-endian, C order).
+    A scalar field is a column of numbers; an array is a column of nested lists, or of bytes (little-endian, C order).
 
     Raises:
         SpecError: a column is missing or of another type, or a value does not fit; names row and field.
@@ -47,7 +47,7 @@ def _field(spec: ArraySpec, column: pa.Array) -> NDArray[Any]:
 
 
 def _one_level(spec: ArraySpec, column: pa.Array, size: int, depth: int) -> pa.Array:
-    """Lists of `size` elements → the elements, one after the other."""
+    """Lists of `size` elements → the elements, in one flat array."""
     if pa.types.is_fixed_size_list(column.type):
         if column.type.list_size != size:
             raise SpecError(spec.name, f"expected lists of {size} values, got {column.type.list_size}")

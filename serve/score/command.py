@@ -1,7 +1,7 @@
 """python -m serve score: the actions of a policy on logged drives, row by row, as the server would have answered.
 
-Reads a Parquet file piece by piece and writes another, so that any length fits in memory. Killed, it goes on where it
-was when it is called again.
+Reads a Parquet file part by part and writes another, so that files of any length fit in memory. A killed run continues
+where it was when the command is called again.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m serve score", description=__doc__.partition("\n\n")[2])
     add = parser.add_argument
     add("--model", required=True, help="artifact folder, or a reference such as carla-policy@production")
-    add("--input", type=Path, required=True, help="Parquet with a column for each observation, and maybe others")
+    add("--input", type=Path, required=True, help="Parquet with a column for each observation field, and maybe others")
     add("--output", type=Path, required=True, help="Parquet: throttle, brake, steer, in the order of the input")
-    add("--digest", default=None, help="pin: score by this artifact or not at all (sha256:…)")
+    add("--digest", default=None, help="score only with the artifact of this digest (sha256:…)")
     add("--keep", default="", metavar="COLUMNS", help="columns of the input to copy beside the actions: drive,time")
-    add("--skip-invalid", action="store_true", help="rows that don't fit the policy get nulls; else they end the run")
+    add("--skip-invalid", action="store_true", help="rows that don't fit the policy get nulls and don't end the run")
     add("--device", default=Settings.device, help="auto, cpu, cuda or cuda:N (default auto)")
     add("--backend", default=Settings.backend, choices=CHOICES["backend"], help="what runs the policy (default card)")
     add("--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)")
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def score(options: argparse.Namespace) -> int:
-    """Scores a file, and says what that took."""
+    """Scores a file, and prints how long that took."""
     if not options.input.exists():
         raise RefusedError(f"{options.input}: there is no such file")
     if options.output.resolve() == options.input.resolve():
@@ -81,7 +81,7 @@ def _score_here(artifact: Artifact, options: argparse.Namespace, kept: tuple[str
 
 
 def find_artifact(model: str, digest: str | None) -> Artifact:
-    """The artifact in a folder, or what a reference means in the registry now."""
+    """Opens the artifact in a folder, or fetches what a reference resolves to in the registry now."""
     if Path(model).is_dir() or model.startswith((".", "/")):
         return open_artifact(Path(model), digest)
     from registry.rules.reference import parse_reference

@@ -1,4 +1,4 @@
-"""The Parquet files of scoring: what is read of them, and what is written."""
+"""The Parquet files of scoring: opening the input, and the schema of the output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from carla_mlflow.errors import RefusedError
 
 
 def opened(source: Path, columns: Iterable[str]) -> pq.ParquetFile:
-    """A file that has the columns; raises RefusedError when it is no Parquet, or lacks one."""
+    """Opens a Parquet file; raises RefusedError when it is not Parquet, or lacks one of the columns."""
     try:
         file = pq.ParquetFile(source)
     except pa.ArrowInvalid as error:
@@ -26,9 +26,9 @@ def opened(source: Path, columns: Iterable[str]) -> pq.ParquetFile:
 
 
 def row_groups(file: pq.ParquetFile, rows: int) -> Iterator[tuple[list[int], int]]:
-    """Row groups that lie side by side, of at least so many rows together but for the last, each with its first row.
+    """Yields lists of consecutive row groups, each with its first row; each list but the last has at least `rows` rows.
 
-    A file of no rows has one entry, without groups.
+    A file without row groups yields one empty list.
     """
     taken, first, after = list[int](), 0, 0
     for index in range(file.num_row_groups):
@@ -42,7 +42,7 @@ def row_groups(file: pq.ParquetFile, rows: int) -> Iterator[tuple[list[int], int
 
 
 def result_schema(file: pq.ParquetFile, kept: Iterable[str], version: str, digest: str) -> pa.Schema:
-    """Of what is written: the kept columns as they are, throttle, brake and steer; and by which policy."""
+    """The output's schema: the kept columns, throttle, brake and steer; its metadata names the policy."""
     fields = [file.schema_arrow.field(name) for name in kept]
     fields += [pa.field(name, pa.float32()) for name in CONTROL_NAMES]
     return pa.schema(fields, {"policy.version": version, "policy.digest": digest})

@@ -1,6 +1,7 @@
-"""Scoring on a Ray cluster: Ray Data hands parts of the input to as many actors as there are cores.
+"""Scores on a Ray cluster: Ray Data passes parts of the input to as many actors as there are cores.
 
-Parts are named by their place, since Ray Data itself keeps no order under load, whatever it is told.
+Each part's output file is named by its position, since Ray Data does not keep the order under load, whatever its
+options.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from serve.score.files import opened, result_schema, row_groups
 from serve.score.run import PART_ROWS, PIECE_ROWS, Scorer
 
 PARTS_A_CORE = 8
-"""So that no core waits long for the last one."""
+"""Parts per core: so many that no core waits long for the last one."""
 
 
 class Part(NamedTuple):
-    """Row groups of one file that lie side by side.
+    """Consecutive row groups of one file.
 
     Attributes:
-        place: among all parts.
-        first: row of the file.
+        place: position among all parts.
+        first: index of its first row in the file.
     """
 
     place: int
@@ -42,7 +43,7 @@ class Part(NamedTuple):
 
 
 class RayScorer:
-    """One actor: a policy, loaded and verified where it runs."""
+    """A Ray actor: a policy, loaded and verified on the machine where it runs."""
 
     def __init__(
         self, files: dict[str, bytes], digest: str, options: dict[str, Any], kept: tuple[str, ...], skip_invalid: bool
@@ -58,7 +59,7 @@ class RayScorer:
         self._output, self._kept = Path(options["output"]), kept
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """Scores parts: how many rows each has, or what is wrong with one of them."""
+        """Scores parts; returns the number of rows of each, or what is wrong with one of its rows."""
         found: dict[str, list[Any]] = {"rows": [], "where": [], "problem": []}
         for values in zip(*(batch[name] for name in Part._fields), strict=True):
             part = Part(int(values[0]), str(values[1]), [int(group) for group in values[2]], int(values[3]))
@@ -71,7 +72,7 @@ class RayScorer:
         return found
 
     def _score(self, part: Part) -> int:
-        """Writes a part whole or not at all, also when Ray has two actors do it."""
+        """Writes a part whole or not at all, even if Ray runs it on two actors; returns its number of rows."""
         path = self._output / f"{part.place:08}.parquet"
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         rows, columns = 0, self._scorer.columns
@@ -86,10 +87,10 @@ class RayScorer:
 
 
 def score_on_ray(artifact: Artifact, options: argparse.Namespace, kept: tuple[str, ...]) -> int:
-    """Scores a file or a folder of them into a folder, rows in their order; returns how many.
+    """Scores a file or a folder of files into a folder, keeping the order of the rows; returns their number.
 
     Raises:
-        RefusedError: the output is there, or a file lacks a column.
+        RefusedError: the output exists, the input holds no Parquet file, or a file lacks a column.
         SpecError: a row does not fit; names it.
     """
     if options.output.exists():

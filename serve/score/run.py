@@ -1,4 +1,4 @@
-"""Scoring a long file: part by part, each written whole, so that a killed run goes on where it was."""
+"""Scores a long file part by part, each written whole or not at all, so that a killed run continues where it was."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from serve.score.columns import observations_in
 from serve.score.files import opened, result_schema
 
 PART_BYTES, PART_ROWS = 64 * 1024 * 1024, 65_536
-"""Of the observations of one part: what has to fit in memory a few times over."""
+"""Most bytes and rows of a part's observations, which have to fit in memory a few times over."""
 PIECE_ROWS = 2048
-"""Rows that a thread decides on at once."""
+"""Rows in one forward of a thread."""
 _INDEX = re.compile(r"observations\[(\d+)\]")
 
 
 @dataclass(frozen=True)
 class About:
-    """What a run is of; parts of another run are of no use to it."""
+    """What identifies a run: parts are reused only if all of this is the same."""
 
     digest: str
     version: str
@@ -45,26 +45,26 @@ class About:
 
 
 class Scorer:
-    """Decides on the rows of record batches. Safe to call from several threads."""
+    """Scores the rows of record batches. Safe to call from several threads."""
 
     def __init__(self, engine: Engine, kept: tuple[str, ...] = (), skip_invalid: bool = False) -> None:
-        """Args: the policy; columns to copy; whether a row that does not fit gets nulls rather than an error."""
+        """`kept` are columns to copy; `skip_invalid`: a row that does not fit gets nulls rather than an error."""
         self._engine, self._kept, self._skip_invalid = engine, kept, skip_invalid
 
     @property
     def columns(self) -> list[str]:
-        """What is read of the input."""
+        """The columns that are read from the input."""
         return [*dict.fromkeys((*self._kept, *self._engine.specs.names))]
 
     def score(self, batch: pa.RecordBatch, first: int = 0) -> pa.RecordBatch:
-        """The kept columns, and throttle, brake and steer of every row.
+        """Returns the kept columns, and throttle, brake and steer of every row.
 
         Args:
             batch: some rows of a file.
-            first: of them, counted from the file's first.
+            first: index of the batch's first row in the file.
 
         Raises:
-            SpecError: a row does not fit; names it, counted from the file's first.
+            SpecError: a row does not fit; names it by its index in the file.
         """
         try:
             control = self._control(batch)
@@ -91,7 +91,7 @@ class Scorer:
 
 
 def about(engine: Engine, source: Path, kept: tuple[str, ...], skip_invalid: bool) -> About:
-    """What scoring a file by a policy is."""
+    """Returns what identifies the run that scores a file by a policy."""
     row_bytes = sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in engine.specs)
     found, rows = source.stat(), max(1, min(PART_ROWS, PART_BYTES // row_bytes))
     where = str(source.resolve())
@@ -99,22 +99,22 @@ def about(engine: Engine, source: Path, kept: tuple[str, ...], skip_invalid: boo
 
 
 def count_rows(source: Path) -> int:
-    """How many rows a Parquet file says it has; raises RefusedError when it is none."""
+    """Returns the number of rows in a Parquet file's metadata; raises RefusedError when it is not Parquet."""
     with opened(source, ()) as file:
         return int(file.metadata.num_rows)
 
 
 def score_file(scorer: Scorer, of: About, output: Path, told: Callable[[int, bool], None]) -> int:
-    """Scores a file, and renames the result into place; returns its rows.
+    """Scores a file, and renames the result into place; returns its number of rows.
 
     Args:
         scorer: the policy.
-        of: the file.
-        output: what to write; its parts lie beside it until the end.
-        told: called with the rows of each part that is done, and whether an earlier run did it.
+        of: the run, which names the file.
+        output: the file to write; its parts are kept beside it until the end.
+        told: called with the number of rows of each part that is done, and whether an earlier run did it.
 
     Raises:
-        SpecError: a row does not fit; names it, counted from the file's first.
+        SpecError: a row does not fit; names it by its index in the file.
         RefusedError: the file lacks a column.
     """
     parts = output.with_name(f".{output.name}.parts")
@@ -136,7 +136,7 @@ def score_file(scorer: Scorer, of: About, output: Path, told: Callable[[int, boo
 
 
 def _begin(parts: Path, of: About) -> None:
-    """Keeps the parts of an earlier run that was of the same, and no others."""
+    """Keeps the parts of an earlier run with the same About, and removes others."""
     note, text = parts / "about.json", msgspec.json.encode(asdict(of))
     if note.exists() and note.read_bytes() == text:
         return

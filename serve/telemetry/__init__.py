@@ -1,1 +1,1 @@
-"""What is counted, logged and traced of what the server does."""
+"""The server's metrics, logs and traces."""

@@ -1,6 +1,6 @@
-"""Counters of processes that have ended: added up in one file, so that a scrape costs the same however many there were.
+"""Adds up the counters of ended processes in one file, so that a scrape does not get slower with their number.
 
-prometheus_client keeps a file a process for ever, and reads each at every scrape.
+prometheus_client by itself keeps one file per process forever, and reads all of them at every scrape.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _SUMMED = ("counter", "histogram", "summary")
 
 @contextlib.contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """While the files are read: none is added to another meanwhile, and so counted twice or not at all."""
+    """Blocks `add_up` while the files are read, so that no counter is read twice or missed."""
     with _locked(folder, fcntl.LOCK_SH):
         yield
 
 
 def add_up(folder: Path, pid: int) -> None:
-    """Adds the counters of a process that is gone to those of the others, and removes its files.
+    """Adds the counters of an ended process to the common file, and removes its own files.
 
-    Where that can't be done, on a full disk say, its own files stay and are read on: nothing is lost.
+    If that fails, for example on a full disk, its own files stay and are still read: nothing is lost.
     """
     try:
         with _locked(folder, fcntl.LOCK_EX):
@@ -41,13 +41,13 @@ def add_up(folder: Path, pid: int) -> None:
                 if (own := folder / f"{kind}_{pid}.db").exists():
                     _add(own, folder / f"{kind}_ended.db")
             mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, RuntimeError, struct.error) as error:  # the last two: a file cut short
+    except (OSError, ValueError, RuntimeError, struct.error) as error:  # the last two: a truncated file
         log.warning("the counters of process %d stay in files of their own: %s", pid, one_line(error))
 
 
 def _add(own: Path, all_ended: Path) -> None:
     values = list(MmapedDict.read_all_values_from_file(str(own)))  # type: ignore[no-untyped-call]
-    with open(all_ended, "ab") as file:  # room for all of it: a write into a mapped file finds a full disk by SIGBUS
+    with open(all_ended, "ab") as file:  # reserves the space: writing to a mapped file on a full disk is a SIGBUS
         os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size + own.stat().st_size)
     total = MmapedDict(str(all_ended))  # type: ignore[no-untyped-call]
     for key, value, _, _ in values:
@@ -58,6 +58,6 @@ def _add(own: Path, all_ended: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path, how: int) -> Iterator[None]:
-    with open(folder / "counters.lock", "a") as lock:  # released with the file
+    with open(folder / "counters.lock", "a") as lock:  # released when the file is closed
         fcntl.flock(lock, how)
         yield

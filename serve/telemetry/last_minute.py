@@ -1,6 +1,6 @@
-"""What a server did in the last minute, whoever looked: counts in slots of two seconds, a small file a worker.
+"""Histogram counts of a server's last minute, in slots of two seconds, with one small file per worker.
 
-Prometheus's counters only grow: what came in the last minute is known to those alone who asked a minute ago.
+Prometheus's counters only grow, so that they tell the last minute only to a reader that stored their earlier values.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from serve.run_folder import read_file, write_file
 SLOT_S, SLOTS = 2, 30
 
 Counts = Mapping[str, Sequence[int]]
-"""Histogram → how often each of its buckets came."""
+"""Name of a histogram → the count of each bucket."""
 
 
 class Minute(msgspec.Struct):
-    """Of one worker: its slots, each numbered by the monotonic clock, which the processes of a machine share."""
+    """One worker's slots, numbered by the monotonic clock, which all processes of a machine share."""
 
     slots: dict[int, Counts] = {}
 
 
 class LastMinute:
-    """Keeps one worker's minute, and sums it with the others'. Its caller holds a lock."""
+    """Keeps one worker's last minute, and sums those of all workers. The caller must hold a lock."""
 
     def __init__(self, folder_variable: str) -> None:
-        """Args: the variable that names the folder of the server's counters; not set where there is one worker."""
+        """`folder_variable` is the environment variable with the server's counter folder; unset for one worker."""
         self._variable = folder_variable
         self._minute = Minute()
         self._written = -1
 
     def add(self, counts: Counts) -> None:
-        """Takes what has come since the last call; tells the other workers once a slot."""
+        """Adds the counts since the last call; writes this worker's file once per slot."""
         now, slots = _slot(), self._minute.slots
         if any(map(any, counts.values())):
             slots[now] = _sum([slots.get(now, {}), counts])
@@ -48,7 +48,7 @@ class LastMinute:
             self._write()
 
     def read(self) -> Counts:
-        """Each histogram's counts of the last minute, of all workers."""
+        """Returns each histogram's counts of the last minute, summed over all workers."""
         self._write()
         found = [self._minute]
         if folder := self._folder():
@@ -62,12 +62,12 @@ class LastMinute:
 
     def _write(self) -> None:
         if folder := self._folder():
-            with contextlib.suppress(OSError):  # a disk that is full: only the page for people misses something
+            with contextlib.suppress(OSError):  # on a full disk only the status page misses counts
                 write_file(minute_file(folder, os.getpid()), self._minute)
 
 
 def minute_file(folder: Path, pid: int) -> Path:
-    """Where a worker tells its minute. Args: the folder of the server's counters; the worker."""
+    """Path of a worker's file in the server's counter folder."""
     return folder / f"minute-{pid}.json"
 
 

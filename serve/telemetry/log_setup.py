@@ -1,4 +1,4 @@
-"""Log lines: text for people, or a JSON object each for machines, gunicorn's among them."""
+"""The format of log lines, also of gunicorn's: text, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NAMES = {"levelname": "level", "name": "logger", "process": "pid"}
 
 
 class Escaping(logging.Formatter):
-    """A line for people that stays one, whatever is told in it; a traceback behind it has lines of its own."""
+    """Text format that escapes unprintable characters, so that a message stays on one line; a traceback follows it."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging calls it so
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  named by logging
         return escaped(super().formatMessage(record))
 
 
 def start_logging(settings: Settings) -> None:
-    """Sets up this process's log, on stderr; a line that another library writes has the same shape."""
+    """Sets up this process's log on stderr; lines of other libraries get the same format."""
     logging.basicConfig(level=settings.log_level.upper())
     is_json = settings.log_format == "json"
     for handler in logging.getLogger().handlers:
@@ -34,7 +34,7 @@ def start_logging(settings: Settings) -> None:
 
 
 class ServerLog(Logger):  # type: ignore[misc]
-    """gunicorn's log: its own lines escaped, or with the shape of ours where those are JSON."""
+    """gunicorn's log: its own text format with escaping, or our JSON format."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

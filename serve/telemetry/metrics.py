@@ -1,7 +1,7 @@
-"""What GET /metrics tells, summed over the workers: few numbers, with labels of few values.
+"""The metrics of GET /metrics, summed over the workers; there are few of them, and their labels have few values.
 
-Counters lie in files of prometheus_client, one a process (PROMETHEUS_MULTIPROC_DIR, set before this is imported).
-What is so at this moment is read off the files in which the server's processes tell each other.
+Counters are kept in prometheus_client's files, one per process (PROMETHEUS_MULTIPROC_DIR, set before this is imported).
+The current state is read from the files in the run folder.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ _counted: dict[int, tuple[int, int]] = {}
 
 
 def count_cache(cache: ResultCache) -> None:
-    """Counts what a result cache was asked since this was called last."""
+    """Counts the hits and misses of a result cache since the last call."""
     with _counting:
         if id(cache) not in _counted:
-            _counted.clear()  # those of versions that are not served any more
+            _counted.clear()  # drops versions that are no longer served
         hits, misses = _counted.get(id(cache), (0, 0))
         _counted[id(cache)] = (cache.hits, cache.misses)
         CACHED.labels("hit").inc(max(cache.hits - hits, 0))
@@ -86,9 +86,9 @@ def count_cache(cache: ResultCache) -> None:
 
 
 def last_minute() -> dict[str, list[tuple[float | None, int]]]:
-    """Latency in seconds and what the policy did, of all workers: buckets as upper bound (None: none) and count.
+    """Returns histograms of latency in seconds and of each control, over all workers: (upper bound or None, count).
 
-    Pedals begin at 0, below which no control lies.
+    Throttle and brake have no buckets below 0, since they are never negative.
     """
     counts, found = BUFFER.last_minute(), {}
     for name, bounds in (("latency", SECONDS), *((name, TENTHS) for name in CONTROL_NAMES)):
@@ -99,13 +99,13 @@ def last_minute() -> dict[str, list[tuple[float | None, int]]]:
 
 
 class ServerState(Collector):
-    """What is so now: which versions are served, and whether the registry answers."""
+    """Gauges of the current state: which versions are served, and whether the registry answers."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges, read off the run folder."""
+        """Yields the gauges, read from the run folder."""
         info = GaugeMetricFamily(
             "policy_model_info",
             "Versions that are served.",
@@ -131,7 +131,7 @@ class ServerState(Collector):
 
 
 def render(folder: Path) -> bytes:
-    """All of it in Prometheus's text format.
+    """Returns all metrics in Prometheus's text format.
 
     Args:
         folder: the server's run folder.

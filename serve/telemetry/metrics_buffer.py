@@ -1,7 +1,7 @@
-"""What a worker counts, kept in plain numbers and handed to prometheus_client ten times a second.
+"""Buffers a worker's counts as plain numbers, and flushes them to prometheus_client ten times a second.
 
-One increment of prometheus_client costs as much as a tenth of a request; a worker that is killed loses
-what it counted in its last tenth of a second.
+One increment in prometheus_client costs as much as a tenth of a request. A killed worker loses the counts of its last
+tenth of a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from carla_mlflow.contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAM
 from serve.telemetry.last_minute import Counts, LastMinute
 
 MAX_ROWS, MAX_BATCHES, MAX_ANSWERS = 512, 128, 512
-"""What waits to be counted: rows, forwards, answers. More at once would hold up a request."""
+"""Most rows, forwards and answers that wait to be counted: counting more at once would delay a request."""
 
 
 class Buckets:
@@ -31,18 +31,18 @@ class Buckets:
         self._counts, self._sum = [0] * (len(bounds) + 1), 0.0
 
     def add(self, values: NDArray[Any]) -> None:
-        """Takes one or more values."""
+        """Counts one or more values."""
         places = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
         self._counts = (places + self._counts).tolist()
         self._sum += float(values.sum(dtype=np.float64))
 
     @property
     def counts(self) -> list[int]:
-        """What has come since the last flush; the last bucket has no bound."""
+        """Counts since the last flush; the last bucket has no upper bound."""
         return self._counts
 
     def flush(self) -> None:
-        """Hands over. prometheus_client has no public way to add more than one value at once."""
+        """Adds the counts to prometheus_client's private fields: it has no public way to add many values at once."""
         for bucket, count in zip(self._histogram._buckets, self._counts, strict=True):
             if count:
                 bucket.inc(count)
@@ -52,7 +52,7 @@ class Buckets:
 
 
 class ForwardRecord(NamedTuple):
-    """A forward, to be looked at later: whose, how long it took, and the rows that the policy decided on."""
+    """One forward, to be counted later: its policy's version, its duration, its observations and actions."""
 
     version: str
     inference_s: float
@@ -62,7 +62,7 @@ class ForwardRecord(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Where the counts go."""
+    """The metrics that the counts are flushed to."""
 
     requests: Counter
     actions: Counter
@@ -74,7 +74,7 @@ class Metrics(NamedTuple):
 
 
 class MetricsBuffer:
-    """Counts of one worker. Safe to call from several threads."""
+    """The buffered counts of one worker. Safe to call from several threads."""
 
     def __init__(self, metrics: Metrics, minute: LastMinute) -> None:
         self._metrics, self._minute = metrics, minute
@@ -94,11 +94,11 @@ class MetricsBuffer:
         total_s: float | None = None,
         decode_s: float | None = None,
     ) -> None:
-        """One answer, and for a prediction how long it waited, took, and was decoded."""
-        self._answers.append(((route, code, version), queue_s, total_s, decode_s))  # one step: no lock is needed
+        """Counts one response; for a prediction also the seconds that it waited, took in total, and took to decode."""
+        self._answers.append(((route, code, version), queue_s, total_s, decode_s))  # atomic: no lock is needed
 
     def acted(self, seen: ForwardRecord) -> None:
-        """One forward."""
+        """Counts one forward."""
         with self._lock:
             self._seen.append(seen)
             self._rows += len(seen.control)
@@ -108,7 +108,7 @@ class MetricsBuffer:
                 self._count()
 
     def flush(self) -> None:
-        """Hands everything to prometheus_client."""
+        """Flushes everything to prometheus_client."""
         with self._lock:
             self._look()
             self._count()
@@ -125,13 +125,13 @@ class MetricsBuffer:
                 buckets.flush()
 
     def last_minute(self) -> Counts:
-        """What all workers counted in the last minute: `latency`, and each control dimension."""
+        """Returns the counts of all workers in the last minute: `latency`, and each control dimension."""
         self.flush()
         with self._lock:
             return self._minute.read()
 
     def _count(self) -> None:
-        answers = self._answers[:]  # while others append
+        answers = self._answers[:]  # a copy: other threads may append
         del self._answers[: len(answers)]
         self._requests.update([answer[0] for answer in answers])
         for column, part in ((1, "queue"), (2, "total"), (3, "decode")):
@@ -139,7 +139,7 @@ class MetricsBuffer:
             self._metrics.parts[part].add(np.array(seconds, dtype=np.float64))
 
     def _look(self) -> None:
-        """The policy's own health: what it does, and whether it is asked what it knows."""
+        """Counts the policy's actions, and the observations outside the range that it is used to."""
         seen, self._seen, self._rows = self._seen, [], 0
         if not seen:
             return

@@ -1,6 +1,6 @@
-"""Requests that were answered, told to whoever was set up to hear of each: the log, OpenTelemetry.
+"""Passes a record of each answered request to the configured observers: the log, OpenTelemetry.
 
-Nobody is, by default: at tens of thousands of requests a second a line for each costs more than its answer.
+By default there are none: at tens of thousands of requests a second a log line costs more than a response.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ log = logging.getLogger("serve.request")
 
 
 OBSERVERS: list[Callable[[RequestRecord], None]] = []
-"""Of this process. Whoever answers asks whether there are any before a Finished is made."""
+"""The observers of this process. Callers check that there are any before they create a RequestRecord."""
 
 
 def start_observers(settings: Settings) -> None:
-    """Sets up this worker's observers; to be called once, in its own process."""
+    """Sets up this worker's observers; to be called once, in the worker's process."""
     from serve.telemetry.tracing import Spans, is_tracing
 
     if settings.log_requests != "none":
@@ -33,7 +33,7 @@ def start_observers(settings: Settings) -> None:
 
 
 def tell(record: RequestRecord) -> None:
-    """Tells the observers; one that fails is not the request's fault."""
+    """Passes a record to each observer; logs the error of one that fails."""
     for observe in OBSERVERS:
         try:
             observe(record)
@@ -42,13 +42,13 @@ def tell(record: RequestRecord) -> None:
 
 
 def write_refusal(record: RequestRecord) -> None:
-    """A line for a request that was not answered as it wished."""
+    """Logs a request that was answered with an error."""
     if record.status >= 400:
         write_line(record)
 
 
 def write_line(record: RequestRecord) -> None:
-    """A line; the fields stand by themselves where lines are JSON."""
+    """Logs a request; in a JSON log each field also has its own key."""
     total_ms = (record.ended - record.received) * 1e3
     fields = {
         "method": record.method,

@@ -1,4 +1,4 @@
-"""What a server's processes take of the machine: all together under Prometheus's own names, and each worker."""
+"""CPU time, memory and files of a server's processes: the total under Prometheus's standard names, and per worker."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from serve.run_folder import MASTER, WorkerState, read_file, worker_file
 
 
 class Figures(NamedTuple):
-    """Of one process.
+    """What one process uses.
 
     Attributes:
-        cpu_s: of it and of its children that have ended, seconds.
-        resident: bytes in memory, those that it shares with others included.
+        cpu_s: CPU time of it and of its children that have ended, seconds.
+        resident: bytes in memory, including those shared with other processes.
         files: open files and sockets.
         started: seconds since 1970.
     """
@@ -30,7 +30,7 @@ class Figures(NamedTuple):
 
 
 def figures(process: psutil.Process) -> Figures | None:
-    """What a process takes now; None when it has ended."""
+    """Returns what a process uses now; None when it has ended."""
     try:
         with process.oneshot():
             used = process.cpu_times()
@@ -41,21 +41,21 @@ def figures(process: psutil.Process) -> Figures | None:
 
 
 class Processes(Collector):
-    """The master process of a server, its workers, its follower, and what they have started."""
+    """Metrics of a server's master process, its workers, its follower, and their child processes."""
 
     def __init__(self, folder: Path) -> None:
-        """Args: the server's run folder."""
+        """`folder` is the server's run folder."""
         self._folder = folder
 
     def collect(self) -> Iterator[Metric]:
-        """Nothing where no process of ours is the master of the others."""
+        """Yields the metrics; none where the server has no master process."""
         pid = read_file(self._folder / MASTER, int)
         if pid is None:
             return
         try:
             master = psutil.Process(pid)
             found = {each.pid: figures(each) for each in (master, *master.children(recursive=True))}
-        except psutil.Error:  # this worker ends as well
+        except psutil.Error:  # the master has ended, and this worker is ending too
             return
         every = [each for each in found.values() if each is not None]
         limit = min(psutil.Process().rlimit(psutil.RLIMIT_NOFILE)[0], 2**62)
@@ -73,7 +73,7 @@ class Processes(Collector):
         yield from self._of_workers(found)
 
     def _of_workers(self, found: dict[int, Figures | None]) -> Iterator[Metric]:
-        """Each by its place, which whoever replaces it gets."""
+        """Labels each worker by its place, which its replacement takes over."""
         cpu = CounterMetricFamily("policy_worker_cpu_seconds", "Of one worker.", labels=["worker"])
         gauges = {
             name: GaugeMetricFamily(f"policy_worker_{name}", "Of one worker.", labels=["worker"])

@@ -1,4 +1,4 @@
-"""One request that was answered, as it is told to the log and to OpenTelemetry."""
+"""The record of one answered request, for the log and OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import NamedTuple
 
 
 class RequestRecord(NamedTuple):
-    """A request, and how it went.
+    """An answered request and its timings.
 
     Attributes:
         method: GET, POST, ….
         route: one of few; `other` for what is not served.
-        status: of the answer.
+        status: of the response.
         version: of the policy; empty while there is none.
-        request_id: that the answer carries.
+        request_id: the id in the response.
         headers: of the request, names in lower case.
         received: when its first byte was read, by `time.perf_counter`.
-        ended: when its answer was written.
+        ended: when its response was written.
         started: when its forward began; None where there was none.
-        inference_ms: of its forward.
-        rows: observations.
+        inference_ms: duration of its forward, milliseconds.
+        rows: number of observations.
     """
 
     method: str

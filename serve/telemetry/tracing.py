@@ -1,7 +1,7 @@
 """OpenTelemetry: a span for each request, within the trace that its `traceparent` names, and one for its forward.
 
-Configured by OpenTelemetry's own variables: spans are sent where OTEL_EXPORTER_OTLP_ENDPOINT says, by a thread that
-drops them rather than wait.
+Configured by OpenTelemetry's own variables: a thread sends the spans to OTEL_EXPORTER_OTLP_ENDPOINT. Spans that it
+can't send in time are dropped, so that no request waits for them.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from serve.telemetry.request_record import RequestRecord
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 MAX_FLUSH_MS = 1000
-"""How long a worker that ends waits for whoever takes its spans."""
+"""Most milliseconds that a stopping worker takes to send its last spans."""
 
 
 def is_tracing() -> bool:
-    """Whether the environment says where spans go."""
+    """Whether the environment names an endpoint for spans."""
     wanted = os.environ.get("OTEL_TRACES_EXPORTER", "otlp") == "otlp"
     return wanted and any(os.environ.get(name) for name in ENDPOINTS)
 
 
 def missing() -> str | None:
-    """What lacks for spans that are wanted, in words."""
+    """Returns a message if tracing is configured but its package is not installed, else None."""
     if is_tracing() and importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is None:
         return "OTEL_EXPORTER_OTLP_ENDPOINT is set, which needs: pip install 'carla-mlflow[tracing]'"
     return None
 
 
 class Spans:
-    """Makes spans of requests that were answered."""
+    """Creates the spans of answered requests, and sends them."""
 
     def __init__(self) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -50,7 +50,7 @@ class Spans:
         atexit.register(self.flush)
 
     def add(self, record: RequestRecord) -> None:
-        """Takes a request."""
+        """Records the spans of one request."""
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
         ended, now = time.time_ns(), time.perf_counter()
@@ -78,5 +78,5 @@ class Spans:
         span.end(ended)
 
     def flush(self) -> None:
-        """Sends what is left, if that is soon done."""
+        """Sends the remaining spans, within MAX_FLUSH_MS."""
         self._sender.force_flush(MAX_FLUSH_MS)

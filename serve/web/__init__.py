@@ -1,1 +1,1 @@
-"""The Flask app: routes, pages, and what a request must bring."""
+"""The Flask app: routes, pages, and the checks that each request must pass."""

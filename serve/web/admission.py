@@ -1,6 +1,6 @@
-"""What every request has to pass before a route of the Flask app sees it: framing, size, key, coding.
+"""Checks every request before a route of the Flask app sees it: framing, size, host, key, content coding.
 
-The event loop's worker has done all of it already; under gthread nobody has.
+The event loop's worker has already made these checks; under gthread they are made only here.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from serve.settings import Settings
 from serve.wire.header_rules import READ_HEADERS, check_encoding, check_host, check_key, read_request_id
 
 UNFRAMED = "serve.unframed"
-"""Set in the WSGI environment of a request after which nobody knows where the next one begins."""
+"""Key set in the WSGI environment of a request whose end is unknown, so that its connection must be closed."""
 HOST_IS_OURS = "serve.host"
-"""In the WSGI environment: False where Host was checked before, True where this server's own listener heard it."""
+"""Key in the WSGI environment: False if Host is already checked, True if it came to this server's own listener."""
 PREDICTIONS = (PREDICT.route, INVOCATIONS.route, INFERENCE.route)
 _ROUTES = {"infer": INFERENCE.route, "infer_version": INFERENCE.route}
 
 
 def admit(settings: Settings, slot: Slot) -> Response | None:
-    """Reads the body into `g.body`; the answer to a browser's preflight, None for every other request."""
+    """Reads the body into `g.body`; returns the response to a browser's preflight, None for any other request."""
     g.received = time.perf_counter()
     headers = {name.lower(): value for name, value in request.headers.items()}
     g.request_id = read_request_id(headers) or uuid.uuid4().hex
@@ -54,12 +54,12 @@ def _limit(settings: Settings, slot: Slot) -> int:
 
 
 def route_of_request() -> str:
-    """As metrics name it."""
+    """Returns the route's name in metrics."""
     return _ROUTES.get(request.url_rule.endpoint, request.url_rule.rule) if request.url_rule else "other"
 
 
 def _check_framing(headers: dict[str, str]) -> None:
-    """What gunicorn lets pass."""
+    """Refuses framing that gunicorn lets pass."""
     if headers.get("transfer-encoding", "chunked").lower() != "chunked":
         raise ApiError("bad_request", "the body is framed in more than one way, or in one that is not taken here")
     if "host" not in headers and request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
@@ -75,16 +75,15 @@ def _preflight() -> Response:
 
 
 def _read_body(limit: int) -> bytes:
-    """The whole body, also of a request that will be refused.
+    """Reads the whole body, also of a request that will be refused.
 
-    gunicorn takes what is left unread off the connection itself, and with it the first bytes of the next request,
-    which then waits for ever.
+    gunicorn discards what is left unread, and with it the first bytes of the next request, which then waits forever.
     """
     length = request.content_length
     if length is not None and length > limit:
         raise ApiError("body_too_large", f"at most {limit} bytes")
     try:
-        # Not through Flask, which cuts a chunked body off at its limit without a word.
+        # Not through Flask, which silently truncates a chunked body at its limit.
         body: bytes = request.environ["wsgi.input"].read(limit + 1 if length is None else length)
     except (ParseException, OSError) as error:  # gunicorn's errors of chunked bodies are OSErrors
         raise ApiError("bad_request", "the body is not framed as HTTP says") from error

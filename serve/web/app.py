@@ -38,15 +38,15 @@ log = logging.getLogger("serve")
 
 _WARM_UP_ROWS = (1, 8, 32, 256)
 _WARM_UP_CALLS, _WARM_UP_S = 50, 0.25
-"""Of each number of rows: the most forwards, and seconds; where one alone would take longer, there is none.
+"""Most forwards, and seconds, for each number of rows; one whose single forward would take longer is skipped.
 
-Parity takes no longer either."""
+The parity check is limited to the same time."""
 
 
 def create_app(settings: Settings, slot: Slot) -> Flask:
-    """Builds the app around a slot; whoever fills the slot decides what drives."""
+    """Builds the app, which serves the policies that are in the slot at the time of each request."""
     app = Flask("serve", static_folder=None)
-    app.url_map.merge_slashes = False  # who asks for // gets a 404, and no redirect to what Host says
+    app.url_map.merge_slashes = False  # a path with // gets a 404, not a redirect to what Host says
     app.extensions.update(slot=slot, settings=settings)
     app.before_request(lambda: admit(settings, slot))
     app.after_request(lambda response: _finish(response, slot, settings))

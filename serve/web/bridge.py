@@ -1,4 +1,4 @@
-"""Requests that are no predictions: handed to the Flask app, in a few threads beside the event loop."""
+"""Passes requests that are not predictions to the Flask app, in a few threads beside the event loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serve.wire.response_writer import ResponseWriter
 
 THREADS = 2
 MAX_WAITING = 256
-"""Requests that wait for a thread."""
+"""Most requests that wait for a thread or run in one."""
 
 log = logging.getLogger("serve")
 
@@ -27,7 +27,7 @@ _DROPPED = {"connection", "content-length", "transfer-encoding", "date", "server
 
 
 class Bridge:
-    """Runs the app as a WSGI server does."""
+    """Calls the app as a WSGI server does."""
 
     def __init__(self, app: Flask, loop: AbstractEventLoop, response_writer: ResponseWriter) -> None:
         self._app, self._loop, self._response_writer = app, loop, response_writer
@@ -39,7 +39,7 @@ class Bridge:
         return self.waiting >= MAX_WAITING
 
     def take(self, request: Request, done: Callable[[Request, bytes], None]) -> None:
-        """Answers a request by the app; `done` is called on the loop."""
+        """Has the app answer a request, then calls `done` with the response on the event loop."""
         self.waiting += 1
 
         def finish(reply: bytes) -> None:
@@ -52,7 +52,7 @@ class Bridge:
         def run() -> None:
             try:
                 reply = self._run(request)
-            except Exception as error:  # the boundary: somebody waits for an answer
+            except Exception as error:  # the boundary: the client still waits for a response
                 log.error("request %s failed", request.request_id, exc_info=error)
                 known = from_core(error)
                 reply = self._response_writer.error(known, parsed.explain, None, request.request_id, request.keep_alive)
@@ -83,12 +83,12 @@ class Bridge:
         )
 
     def stop(self) -> None:
-        """Takes nothing more."""
+        """Stops the threads; requests that still wait are dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def environ(request: Request) -> dict[str, Any]:
-    """A WSGI environment (PEP 3333). Neither Host nor what a proxy may add is believed."""
+    """Builds a WSGI environment (PEP 3333) that trusts neither Host nor the headers of a proxy."""
     assert request.parsed is not None
     head = request.parsed.head
     headers = {
@@ -108,7 +108,7 @@ def environ(request: Request) -> dict[str, Any]:
         "CONTENT_LENGTH": str(len(request.body)),
         "HTTP_X_REQUEST_ID": request.request_id,
         "HTTP_HOST": "localhost",
-        "serve.host": False,  # it was checked with the head
+        "serve.host": False,  # Host was checked with the head
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(request.body),

@@ -1,4 +1,4 @@
-"""GET /v2…: what the Open Inference Protocol tells of a server and its models. Nothing here loads or unloads one."""
+"""The routes of the Open Inference Protocol, under /v2. None of them loads or unloads a model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> Non
     """Adds the protocol's routes.
 
     Args:
-        app: that gets them.
-        slot: what is served.
-        infer: answers a request for a name and a version.
+        app: the Flask app.
+        slot: the policies that are served.
+        infer: answers a prediction request, given a policy's name and perhaps a version.
     """
 
     def find(name: str, version: str | None = None) -> Serving:
@@ -60,7 +60,7 @@ def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> Non
 
 
 def describe_model(serving: Serving, slot: Slot) -> dict[str, Any]:
-    """The protocol's metadata of a model, from its card."""
+    """Returns the protocol's metadata of a model, from its card."""
     outputs = serving.inference.outputs.items()
     return {
         "name": serving.card.name,

@@ -1,4 +1,4 @@
-"""Counters that are there before their first event: `increase()` does not see the value that a series begins with."""
+"""Creates counters at 0 before their first event: Prometheus's `increase()` ignores the first value of a series."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CODES = sorted({200, *STATUS.values()})
 
 
 def count_from_zero(slot: Slot) -> None:
-    """Begins every series that is known by now. What has begun goes on."""
+    """Creates every series that is known by now; existing series keep their values."""
     for name in CONTROL_NAMES:
         metrics.SATURATED.labels(name)
     for kind in get_args(Kind):

@@ -1,4 +1,4 @@
-"""What GET /metadata tells: what drives here, how it came here, and what it was measured to be."""
+"""The body of GET /metadata: the active policy, where it came from, and its measurements."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serve.telemetry import metrics
 
 
 def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]:
-    """Plain values for JSON."""
+    """Returns the body as plain values for JSON."""
     engine, cache = serving.engine, serving.cache
     return {
         "card": serving.card.to_dict(),
@@ -43,9 +43,9 @@ def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]
 
 
 def warnings_of(slot: Slot) -> list[str]:
-    """What to know although something drives.
+    """Lists problems that do not stop the server from answering.
 
-    A registry that is silent, a version that is meant but may not drive, raw actions whose meaning no card says.
+    Such as: the registry does not answer, a wanted version is refused, a card does not state what raw actions mean.
     """
     answers = slot.followed.answers
     wanted = {answer.wanted for answer in answers}

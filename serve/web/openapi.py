@@ -1,4 +1,4 @@
-"""GET /openapi.json: what this server takes and gives, derived from the card of the policy that drives."""
+"""GET /openapi.json: the requests and responses of this server, derived from the active policy's card."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from serve.wire.header_rules import HOOK_PATH, OPEN_PATHS
 
 
 def openapi(card: Card, settings: Settings, has_hook: bool) -> Json:
-    """An OpenAPI 3.1 document.
+    """Returns an OpenAPI 3.1 document.
 
     Args:
-        card: of the policy that drives.
+        card: of the active policy.
         settings: of the server.
-        has_hook: whether MLflow's webhook is heard.
+        has_hook: whether the server accepts MLflow's webhook.
     """
     paths = {**_prediction_paths(card), **inference_paths(card), **_probe_paths()}
     if has_hook:
@@ -41,7 +41,7 @@ def openapi(card: Card, settings: Settings, has_hook: bool) -> Json:
 
 
 def example(card: Card) -> Json:
-    """An observation that the policy takes."""
+    """Returns an example of a valid observation."""
     return {name: array[0].tolist() for name, array in card.observation_spec.example(1).items()}
 
 
@@ -99,7 +99,7 @@ def _schemas(card: Card, settings: Settings) -> Json:
 
 
 def _detail(card: Card) -> Json:
-    """What a row is told of how its action came about."""
+    """The schema of a row's `details`: the raw action and its distribution."""
     bounds = zip(card.action.raw, *(bound.tolist() for bound in card.action.bounds), strict=True)
     raw = {
         name: {"type": "number", "minimum": low, "maximum": high, "description": scale_words(card.action, name)}

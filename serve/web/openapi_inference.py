@@ -1,4 +1,4 @@
-"""The part of the OpenAPI document that is the Open Inference Protocol."""
+"""The part of the OpenAPI document that describes the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serve.web.openapi_shapes import ASKED, Json, array_of, body, fields, json_c
 
 
 def inference_schemas(card: Card, settings: Settings) -> Json:
-    """Requests and answers with tensors as JSON."""
+    """The schemas of requests and responses with tensors as JSON."""
     specs = card.observation_spec
     tensors = [_tensor(spec) for spec in specs]
     example = [
@@ -50,7 +50,7 @@ def _tensor(spec: ArraySpec) -> Json:
 
 
 def inference_paths(card: Card) -> Json:
-    """The protocol's routes."""
+    """The paths of the protocol's routes."""
     model = f"/v2/models/{card.name}"
     told = {"200": {"description": "told", "content": {"application/json": {"schema": {"type": "object"}}}}}
 

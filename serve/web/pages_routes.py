@@ -1,4 +1,4 @@
-"""Pages for people: what drives, and the API to be read and tried. Nothing is fetched from elsewhere."""
+"""HTML pages: the status of the server, and the API to read and to try. They load nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = (
     ("/pages/pages.css", "pages.css", "text/css"),
 )
 POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-"""Content-Security-Policy: no script but our files, no other host."""
+"""Content-Security-Policy: only this server's scripts, and no other host."""
 
 
 def add_pages(app: Flask, slot: Slot, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""What is asked for and is not there: said on the event loop, since a stranger may ask for a lot of it."""
+"""Answers requests for unknown paths on the event loop, which is cheap: a stranger may send a lot of them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Routes:
         self._match = app.url_map.bind("localhost").match
 
     def refusal(self, head: Head) -> ApiError | None:
-        """Why a request is refused whatever it says: there is no such path. Other methods are for the app to refuse."""
-        if head.method == "OPTIONS":  # may be a browser's preflight, of any path
+        """Returns a 404 error for an unknown path, else None; the app itself refuses wrong methods."""
+        if head.method == "OPTIONS":  # may be a browser's preflight for any path
             return None
         try:
             self._match(unquote(head.path), head.method)

@@ -1,4 +1,4 @@
-"""MLflow's webhook, which says that something in the registry has changed. A hint: the registry is asked what."""
+"""MLflow's webhook, which reports changes in the registry. It is only a hint to poll the registry at once."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import Protocol
 from serve.errors import ApiError
 
 MAX_AGE_S = 300
-"""Between the time in a delivery and the clock here."""
+"""Most seconds between a delivery's timestamp and this machine's clock."""
 MAX_DELIVERIES = 4096
-"""Ids that are remembered; a delivery is too old to come again before as many others came."""
+"""Most delivery ids that are remembered: a delivery expires before that many others have come."""
 
 
 class Headers(Protocol):
-    """Of a request."""
+    """The headers of a request."""
 
     def get(self, key: str, default: str) -> str: ...
 
 
 class Hook:
-    """Checks deliveries by their signature, their time, and whether they have come before."""
+    """Checks a delivery's signature and time, and whether it has come before."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()
@@ -37,11 +37,11 @@ class Hook:
         """Whether a delivery is genuine and new; False for one that came before.
 
         Args:
-            headers: X-MLflow-Delivery-Id, X-MLflow-Timestamp and X-MLflow-Signature count.
-            body: as it came.
+            headers: X-MLflow-Delivery-Id, X-MLflow-Timestamp and X-MLflow-Signature are read.
+            body: as received.
 
         Raises:
-            ApiError: unauthorized: it is not signed with our secret, or not now.
+            ApiError: unauthorized: it is not signed with our secret, or its time is not recent.
         """
         delivery, stamp = headers.get("X-MLflow-Delivery-Id", ""), headers.get("X-MLflow-Timestamp", "")
         signed = hmac.new(self._secret, f"{delivery}.{stamp}.".encode() + body, hashlib.sha256).digest()

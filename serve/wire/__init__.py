@@ -1,1 +1,1 @@
-"""HTTP on a connection."""
+"""HTTP/1.1 on the connections of the event loop."""

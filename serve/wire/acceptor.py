@@ -1,4 +1,4 @@
-"""Accepts connections for one worker; where another worker holds fewer, that one goes first."""
+"""Accepts connections for one worker, but leaves them to another worker that holds fewer."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from serve.wire.connection import Connection
 from serve.wire.connection_counts import ConnectionCounts
 
 POLITE_S = 0.002
-"""How long a connection is left to others. A worker that is deciding is back in less."""
+"""Seconds for which a connection is left to others. A worker that runs a forward is back in less."""
 SHY_S = 0.1
-"""The same of a worker that is not ready yet, or was told to stop, while others can answer better."""
+"""The same for a worker that is not ready yet, or is stopping, while others can answer."""
 FULL_S = 0.01
-"""Between two tries while the process has as many open files as it may."""
+"""Seconds between two tries while the process has as many open files as it may."""
 SPARE_FILES = 32
-"""Of those that the process may open: left for what is no connection, and, of few, an eighth."""
+"""Open files reserved for what is not a connection; an eighth of all if few are allowed."""
 MAX_AT_ONCE = 2
-"""To set up a connection takes longer than to answer a request: others wait for no more than so many."""
+"""Most connections accepted in one go: setting one up takes longer than answering a request, and requests wait."""
 SEND_BUFFER = 256 * 1024
-"""Bytes of answers that the kernel keeps for a client; by itself it would keep megabytes for one that never reads."""
+"""Bytes of responses that the kernel buffers per client; by default that is megabytes for one that never reads."""
 PLENTY = 2**31
 """More connections than any worker holds."""
 MADE_ROOM = 32
-"""Connections that are ended at once when there is no room for a new one."""
+"""Most connections that are closed at once when there is no room for a new one."""
 SAID_S = 1.0
-"""Between two lines in the log that say so."""
+"""Seconds between two log lines about such closed connections."""
 _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 log = logging.getLogger("serve")
@@ -42,7 +42,7 @@ class Acceptor:
     """Takes connections from listening sockets.
 
     Attributes:
-        connections: that are open.
+        connections: open connections.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Acceptor:
     ) -> None:
         self._loop, self._listeners, self.connections = loop, listeners, connections
         self._coming: dict[Connection, asyncio.Task[None]] = {}
-        self._said, self._ended = 0.0, 0  # of connections ended to make room, in the log and since
+        self._said, self._ended = 0.0, 0  # when closed connections were logged last; closed since then
 
     def start(
         self,
@@ -66,11 +66,11 @@ class Acceptor:
         Args:
             connect: makes the protocol of a connection.
             tls: None for plain text.
-            handshake_s: seconds in which a TLS handshake has to be over.
-            shares: where workers tell how many connections they hold.
-            place: this worker's in it.
-            slot: once it is ready, this worker takes its share of connections; before only where no other worker is,
-                and while it drains what others leave.
+            handshake_s: most seconds for a TLS handshake.
+            shares: the table of how many connections each worker holds.
+            place: this worker's place in the table.
+            slot: once it is ready, this worker takes its share of connections; before that only if no other worker
+                does, and while it drains only what others leave.
         """
         self._connect, self._tls, self._handshake_s = connect, tls, handshake_s
         self._shares, self._place, self._slot = shares, place, slot
@@ -82,18 +82,18 @@ class Acceptor:
 
     @property
     def held(self) -> int:
-        """Connections, with those that are being set up."""
+        """Number of connections, including those that are being set up."""
         return len(self.connections) + sum(each not in self.connections for each in self._coming)
 
     def tell(self) -> None:
-        """Says how many connections this worker holds. To be called when one ends, and now and then."""
+        """Updates the table with how many connections this worker holds; to be called when one ends, and regularly."""
         if self._is_eager:
             self._shares.hold(self._place, self.held)
         else:
             self._shares.leave(self._place)
 
     def stop(self) -> None:
-        """Takes what waits in the listen queues and closes them at once: what comes then is refused, never reset."""
+        """Accepts what waits in the listen queues, and closes these: later clients are refused, and none is reset."""
         for listener in self._listeners:
             self._loop.remove_reader(listener)
             while self._take_one(listener):
@@ -103,7 +103,7 @@ class Acceptor:
 
     @property
     def _is_eager(self) -> bool:
-        """Whether it has something to serve, and goes on doing so."""
+        """Whether this worker is ready, and not stopping."""
         return self._slot.ready and not self._slot.draining
 
     def _leaves_it(self) -> bool:
@@ -123,13 +123,13 @@ class Acceptor:
         self._loop.call_later(seconds, self._go_on, listener)
 
     def _go_on(self, listener: socket.socket) -> None:
-        if listener.fileno() >= 0:  # it is not closed meanwhile
+        if listener.fileno() >= 0:  # not closed meanwhile
             self._loop.add_reader(listener, self._look, listener)
             if self._slot.ready or not self._leaves_it():
                 self._take_one(listener)
 
     def _take_one(self, listener: socket.socket) -> bool:
-        """Whether there was one."""
+        """Accepts one connection; returns whether there was one."""
         try:
             accepted, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -155,7 +155,7 @@ class Acceptor:
             await self._loop.connect_accepted_socket(
                 lambda: connection, accepted, ssl=self._tls, ssl_handshake_timeout=limit
             )
-        except OSError as error:  # no handshake, or not in time; or it went away meanwhile
+        except OSError as error:  # a failed or late handshake, or the client is gone
             log.debug("a connection came to nothing: %s", error)
             accepted.close()
         finally:
@@ -163,7 +163,7 @@ class Acceptor:
             self.tell()
 
     def _make_room(self) -> None:
-        """Ends those that are slow for longest; only where none is, the one that is idle for longest."""
+        """Closes the connections that were slow for longest; if none is slow, the one that was idle for longest."""
         ended = sorted((each for each in self.connections if each.is_slow), key=lambda each: each.deadline)[:MADE_ROOM]
         if not ended:
             ended = sorted((each for each in self.connections if each.is_idle), key=lambda each: each.deadline)[:1]

@@ -1,4 +1,4 @@
-"""The body of a request: so many bytes, or chunks. Each collector gives back what belongs to the next request."""
+"""The body of a request, of known length or in chunks. Both classes hand back bytes that follow the body."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import re
 from serve.errors import ApiError
 
 FREE_CHUNKS, MIN_CHUNK = 1000, 256
-"""So many chunks may be of any size; of more, so many bytes are asked for on the average. To read one costs a
-microsecond or two, and megabytes in chunks of a few bytes would keep everyone waiting."""
+"""A body may have FREE_CHUNKS chunks of any size, and one more for each MIN_CHUNK bytes. Reading a chunk costs a
+microsecond or two, and megabytes in chunks of a few bytes would delay all other requests."""
 MAX_TRAILERS = 100
 MAX_LINE = 256
-"""Bytes of the line before a chunk, extensions included, and of a line after the last."""
+"""Most bytes of the size line before a chunk, extensions included, and of a trailer line after the last chunk."""
 _BROKEN = ApiError("bad_request", "the body is not framed as HTTP says")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 
 
 class FixedBody:
-    """A body of a length that is known."""
+    """A body of a known length."""
 
     def __init__(self, length: int) -> None:
         self._left = length
         self._parts: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes | None:
-        """Takes what came; returns what is left over when the body is whole, else None."""
+        """Takes received bytes; returns those left over when the body is whole, else None."""
         if len(data) >= self._left:
             self._parts.append(data[: self._left])
             rest, self._left = data[self._left :], 0
@@ -45,7 +45,7 @@ class ChunkedBody:
         self._limit = limit
         self._parts: list[bytes] = []
         self._size = self._lines = self._trailers = 0
-        self._left: int | None = None  # bytes of this chunk that are still to come; None before its line
+        self._left: int | None = None  # bytes of this chunk still to come; None before its size line
         self._ended = False  # the last chunk's line was read: trailers follow
         self._line = b""
 
@@ -53,7 +53,7 @@ class ChunkedBody:
         """As `FixedBody.feed`.
 
         Raises:
-            ApiError: bad_request: that is not how chunks look; body_too_large.
+            ApiError: bad_request: the chunks are malformed; body_too_large.
         """
         data, self._line = self._line + data, b""
         at = 0
@@ -78,24 +78,24 @@ class ChunkedBody:
 
     def _wait(self, rest: bytes) -> bytes | None:
         if len(rest) > MAX_LINE:
-            raise _BROKEN.with_traceback(None)  # or it would grow with each raise
+            raise _BROKEN.with_traceback(None)  # shared: else its traceback grows with each raise
         self._line = rest
         return None
 
     def _read_line(self, line: bytes) -> None:
-        """The line before a chunk, or a trailer, which nobody asked for and nobody reads."""
+        """Reads the size line before a chunk, or skips a trailer, which is not used."""
         self._lines += 1
         self._trailers += self._ended
         too_many = self._lines > FREE_CHUNKS + self._size // MIN_CHUNK or self._trailers > MAX_TRAILERS
         if len(line) > MAX_LINE or too_many or not line.endswith(b"\r\n"):
-            raise _BROKEN.with_traceback(None)  # or it would grow with each raise
+            raise _BROKEN.with_traceback(None)  # shared: else its traceback grows with each raise
         if not self._ended:
             self._begin_chunk(line[:-2])
 
     def _begin_chunk(self, line: bytes) -> None:
         found = _SIZE.fullmatch(line)
         if found is None:
-            raise _BROKEN.with_traceback(None)  # or it would grow with each raise
+            raise _BROKEN.with_traceback(None)  # shared: else its traceback grows with each raise
         size = int(found[1], 16)
         self._size += size
         if self._size > self._limit:

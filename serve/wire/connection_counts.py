@@ -1,7 +1,8 @@
 """How many connections each worker holds: a table in memory that the workers of one server share.
 
-Whoever accepts first gets a connection, and an event loop that is awake accepts many at once; so two connections often
-fall to one of two workers while the other core idles. With the table, a worker lets those accept that hold fewer.
+The first worker to accept gets a connection, and an event loop that is awake accepts many at once; so two connections
+often go to one of two workers while the other core idles. By the table, a worker leaves a connection to those that
+hold fewer.
 """
 
 from __future__ import annotations
@@ -11,39 +12,39 @@ import mmap
 import numpy as np
 
 PLACES = 512
-"""Twice the most workers: after SIGHUP the old ones are still leaving while the new ones start."""
+"""Twice the most workers: after SIGHUP the old ones are still stopping while the new ones start."""
 _FREE, _QUIET = -2, -1
 
 
 class ConnectionCounts:
-    """The table. To be made before workers are forked; places are given and taken back by their parent alone."""
+    """The table. To be made before workers are forked; only their parent gives places and takes them back."""
 
     def __init__(self) -> None:
         self._held = np.frombuffer(mmap.mmap(-1, 8 * PLACES), np.int64)  # anonymous memory: children share it
         self._held[:] = _FREE
 
     def give_place(self) -> int:
-        """A place for a new worker, which counts for nothing until `hold` is called."""
+        """Returns a place for a new worker, which is ignored until `hold` is called."""
         place = int(np.flatnonzero(self._held == _FREE)[0])
         self.leave(place)
         return place
 
     def take_back(self, place: int) -> None:
-        """Its worker is gone."""
+        """Frees the place of a worker that has ended."""
         self._held[place] = _FREE
 
     def hold(self, place: int, connections: int) -> None:
-        """The worker there takes connections, and holds so many."""
+        """Notes that the worker takes connections, and how many it holds."""
         self._held[place] = connections
 
     def leave(self, place: int) -> None:
-        """The worker there takes none."""
+        """Notes that the worker takes no connections."""
         self._held[place] = _QUIET
 
     def others_hold_less(self, connections: int) -> bool:
-        """Whether a worker that takes connections holds fewer than so many."""
+        """Whether any worker that takes connections holds fewer than `connections`."""
         return bool(((self._held >= 0) & (self._held < connections)).any())
 
 
 SHARES = ConnectionCounts()
-"""Of this server: made in the master process."""
+"""The table of this server, made in the master process."""

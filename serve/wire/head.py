@@ -1,7 +1,7 @@
-"""The head of a request: read by httptools, and held to what the standard leaves no doubt about.
+"""The head of a request: read by httptools, and refused if the standard allows more than one reading of it.
 
-Two readers that understand one head differently can be played against each other (request smuggling), so
-what has more than one reading is refused: two lengths, a length beside a coding, bare line feeds, folded lines.
+If a proxy and a server read one head differently, an attacker can exploit that (request smuggling). So these are
+refused: two lengths, a length beside a transfer coding, bare line feeds, folded lines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import httptools
 from serve.errors import ApiError
 
 MAX_BYTES = 32 * 1024
-"""Of a head: request line and headers together."""
+"""Most bytes of a head: request line and headers together."""
 MAX_HEADERS = 100
 
 _ONCE = ("host", "content-length", "transfer-encoding", "content-type", "content-encoding", "authorization", "expect")
@@ -25,16 +25,16 @@ _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a request says of itself.
+    """The head of a request.
 
     Attributes:
         method: such as POST.
-        target: as it came, ASCII.
-        path: of the target, percent-encoded as it came.
-        query: what stands after `?`.
-        headers: names in lower case; a name that came more than once has its values joined by commas.
+        target: as received, ASCII.
+        path: of the target, percent-encoded as received.
+        query: the part after `?`.
+        headers: names in lower case; the values of a repeated name are joined by commas.
         minor: 1 for HTTP/1.1, 0 for HTTP/1.0.
-        keep_alive: whether the client wants to ask again on this connection.
+        keep_alive: whether the client wants to keep the connection open.
         length: bytes of the body; 0 where there is none or it comes in chunks.
         chunked: whether the body comes in chunks.
         wants_continue: whether the client waits for `100 Continue`.
@@ -53,7 +53,7 @@ class Head:
 
 
 class _Collector:
-    """What httptools calls with the parts of a head."""
+    """Collects the parts of a head; httptools calls its methods."""
 
     def __init__(self) -> None:
         self.target = b""
@@ -80,7 +80,7 @@ def read_head(data: bytes) -> Head:
     found = _Collector()
     parser = httptools.HttpRequestParser(found)
     try:
-        with contextlib.suppress(httptools.HttpParserUpgrade):  # an offer that may be ignored; the head is read whole
+        with contextlib.suppress(httptools.HttpParserUpgrade):  # an offer that may be ignored: the head is complete
             parser.feed_data(data)
         version, method = parser.get_http_version(), parser.get_method().decode("ascii")
         target = found.target.decode("ascii")

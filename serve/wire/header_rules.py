@@ -1,4 +1,4 @@
-"""What a request's headers may say: each rule, and its words where it is broken."""
+"""The rules for a request's headers, and the errors for breaking them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from serve.settings import Settings
 from serve.wire.head import Head
 
 OPEN_PATHS = ("/healthz", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready")
-"""Answered without POLICY_API_KEY: whoever probes a server has none."""
+"""Paths that need no API key, since probes have none."""
 
 
 METRICS_PATH = "/metrics"
 
 
 HOOK_PATH = "/hooks/mlflow"
-"""Its key is the signature of what is delivered."""
+"""Needs no API key: its deliveries are signed."""
 
 
 READ_HEADERS = (
     "Content-Type, Content-Encoding, Authorization, Inference-Header-Content-Length, "
     "X-Request-Id, X-Request-Budget-Ms, traceparent, tracestate"
 )
-"""Of a request: what a page of a configured origin may send."""
+"""The request headers that a page of a configured origin may send."""
 
 
 EXPOSED_HEADERS = "X-Request-Id, X-Policy-Version, X-Policy-Digest, Inference-Header-Content-Length, Retry-After"
-"""Of an answer: what it may read."""
+"""The response headers that such a page may read."""
 
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -50,7 +50,7 @@ _LENGTH = re.compile(r"\d{1,12}", re.ASCII)
 
 
 def cors_headers(origin: str, settings: Settings) -> bytes:
-    """What lets the pages of an origin read an answer, for origins that are configured."""
+    """Returns the headers that let the pages of a configured origin read a response; none for another origin."""
     if origin not in settings.origins:
         return b""
     return (
@@ -59,9 +59,10 @@ def cors_headers(origin: str, settings: Settings) -> bytes:
 
 
 def check_host(path: str, given: str, allowed: frozenset[str] | None) -> None:
-    """Raises ApiError when Host names another server. Who names none is no browser.
+    """Raises ApiError when Host names another server. A request without Host passes: browsers always send one.
 
-    Metrics are asked of a pod by its address, which nobody can list beforehand, and DNS rebinding comes by a name.
+    /metrics may be requested by any IP address: the addresses of pods can't be listed beforehand, and DNS rebinding
+    needs a name.
     """
     name = _PORT.sub("", given).rstrip(".").lower()
     if allowed is not None and name and name not in allowed and path not in OPEN_PATHS:
@@ -79,7 +80,7 @@ def _is_address(name: str) -> bool:
 
 
 def check_key(path: str, given: str, settings: Settings) -> None:
-    """Raises ApiError when a path needs the server's key and Authorization does not bring it."""
+    """Raises ApiError when a path needs the server's key and Authorization does not carry it."""
     if path in OPEN_PATHS or (settings.webhook_secret and path == HOOK_PATH):
         return
     scheme, _, token = given.partition(" ")
@@ -89,7 +90,7 @@ def check_key(path: str, given: str, settings: Settings) -> None:
 
 
 def check_media_type(text: str, endpoint: Endpoint) -> str:
-    """The media type of a body, in lower case; raises ApiError when the door does not take it."""
+    """Returns the media type of a body, in lower case; raises ApiError when the endpoint does not accept it."""
     media_type, *parameters = (part.strip().lower() for part in text.split(";"))
     charsets = [value.strip('"') for key, _, value in (p.partition("=") for p in parameters) if key == "charset"]
     if media_type not in endpoint.media_types or set(charsets) - {"utf-8", "us-ascii"}:
@@ -98,7 +99,7 @@ def check_media_type(text: str, endpoint: Endpoint) -> str:
 
 
 def check_encoding(text: str) -> bool:
-    """Whether a body is compressed; raises ApiError for every coding but gzip, and for two of them."""
+    """Whether a body is compressed; raises ApiError for any coding except gzip, and for more than one."""
     if text.lower() in ("", "identity"):
         return False
     if text.lower() in ("gzip", "x-gzip"):
@@ -107,21 +108,21 @@ def check_encoding(text: str) -> bool:
 
 
 def read_budget(text: str | None) -> float | None:
-    """X-Request-Budget-Ms; raises ApiError when it is no number."""
+    """Reads X-Request-Budget-Ms; raises ApiError when it is not a number."""
     if text is not None and not _BUDGET.fullmatch(text):
         raise ApiError("bad_request", "expected a number of milliseconds", "X-Request-Budget-Ms")
     return None if text is None else float(text)
 
 
 def read_json_bytes(text: str | None) -> int | None:
-    """Inference-Header-Content-Length; raises ApiError when it is no number."""
+    """Reads Inference-Header-Content-Length; raises ApiError when it is not a number."""
     if text is not None and not _LENGTH.fullmatch(text):
         raise ApiError("bad_request", "expected a number of bytes", "Inference-Header-Content-Length")
     return None if text is None else int(text)
 
 
 def read_request_id(headers: dict[str, str]) -> str | None:
-    """X-Request-Id, or the trace id of a W3C traceparent; None where there is none that a log can hold."""
+    """Returns X-Request-Id, or the trace id of a W3C traceparent; None where neither is present and valid."""
     given = headers.get("x-request-id", "")
     if _REQUEST_ID.fullmatch(given):
         return given
@@ -130,5 +131,5 @@ def read_request_id(headers: dict[str, str]) -> str | None:
 
 
 def decoded_path(head: Head) -> str:
-    """The path as the Flask app wants it: percent-decoded, bytes as latin-1."""
+    """Returns the path as the Flask app expects it: percent-decoded, bytes as latin-1."""
     return unquote(head.path, encoding="latin-1")

@@ -1,4 +1,4 @@
-"""A large body of a length that is known: received where it stays, and not copied on the event loop."""
+"""A large body of a known length: received straight into its final buffer, and not copied on the event loop."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Callable
 import numpy as np
 
 LARGE_BYTES = 64 * 1024
-"""From this size on it is worth it."""
+"""Bodies of this size or more are received in this way."""
 MAPPED_BYTES = 4 * 1024 * 1024
-"""From this size on memory comes from the kernel, and goes back to it with the request."""
+"""From this size on the buffer is mapped from the kernel, and returned to it with the request."""
 _MAX_AT_ONCE = 256 * 1024
 _HUGE_PAGES_FROM = 2 * 1024 * 1024
-"""A huge page is asked for when as much has come: before, a client that sends one byte would cost one."""
+"""Huge pages are requested when this much has come: earlier, a client that sends one byte would cost a huge page."""
 
 
 class LargeBody:
-    """Memory that takes what arrives. None of it is in use before something is written there."""
+    """A buffer that takes what arrives. The system provides its memory only as it is written."""
 
     def __init__(self, length: int) -> None:
         self._mapped = None
@@ -28,24 +28,24 @@ class LargeBody:
         self._got = 0
 
     def feed(self, data: bytes) -> bytes | None:
-        """Takes what came; returns what is left over when the body is whole, else None."""
+        """Takes received bytes; returns those left over when the body is whole, else None."""
         taken = min(len(data), len(self._room) - self._got)
         self._room[self._got : self._got + taken] = data[:taken]
         return data[taken:] if self.took(taken) else None
 
     def space(self) -> memoryview:
-        """Where the next bytes belong; not empty before the body is whole."""
+        """Where the next bytes are to be written; never empty before the body is whole."""
         return self._room[self._got : self._got + _MAX_AT_ONCE]
 
     def took(self, count: int) -> bool:
-        """So many bytes were written there; whether the body is whole."""
+        """Counts bytes written to `space`; returns whether the body is whole."""
         before, self._got = self._got, self._got + count
         if self._mapped is not None and before < _HUGE_PAGES_FROM <= self._got:
             self._mapped.madvise(mmap.MADV_HUGEPAGE)
         return self._got == len(self._room)
 
     def whole(self) -> memoryview:
-        """The body, which may be written to."""
+        """The body, as a writable view."""
         return self._room
 
 
@@ -53,7 +53,7 @@ class BodyReceiver(asyncio.BufferedProtocol):
     """Takes the place of a connection's protocol while a large body arrives."""
 
     def __init__(self, connection: asyncio.Protocol, body: LargeBody, filled: Callable[[int], None]) -> None:
-        """Args: the connection, which is told all the rest; what to fill; what to call with how many bytes came."""
+        """`filled` is called with the number of bytes received; `connection` gets all other events."""
         self._connection, self._body, self._filled = connection, body, filled
 
     def get_buffer(self, sizehint: int) -> memoryview:

@@ -1,4 +1,4 @@
-"""Writing to a connection while the thread of its event loop is held up and can't, TLS or not."""
+"""Writes to a connection, with TLS or without, while the thread of its event loop is blocked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class TlsContext(ssl.SSLContext):
-    """Keeps, as `outgoing` of each connection's SSLObject, where that leaves what is to be sent."""
+    """Stores the outgoing buffer of each connection as `outgoing` of its SSLObject."""
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *rest: Any, **named: Any) -> ssl.SSLObject:
         made = super().wrap_bio(incoming, outgoing, *rest, **named)
@@ -21,21 +21,21 @@ class TlsContext(ssl.SSLContext):
 
 
 def tls_context(certfile: str, keyfile: str) -> ssl.SSLContext:
-    """For a server with that certificate chain and private key, both files of PEM."""
+    """Returns the TLS context of a server, from a certificate chain and its private key, both PEM files."""
     context = TlsContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certfile, keyfile)
     return context
 
 
 def end_outside(transport: asyncio.Transport, last: Callable[[], bytes]) -> None:
-    """Sends a last answer, where nothing of an earlier one waits to be sent; else ends the connection without it.
+    """Sends a last response if no earlier one waits to be sent; else closes the connection without it.
 
-    To be called while the loop's thread can't touch the transport. What a TLS transport passed on to the kernel's
-    queue in this turn of the loop can't be seen; the client would refuse a record that overtook it.
+    To be called while the event loop's thread can't touch the transport. What a TLS transport passed on to the kernel's
+    queue in this iteration of the event loop can't be seen; the client would refuse a TLS record that overtook it.
 
     Args:
         transport: of the connection; nothing may be written to it afterwards.
-        last: makes the answer.
+        last: builds the response.
     """
     sock = transport.get_extra_info("socket")
     if sock is None or transport.is_closing():
@@ -49,6 +49,6 @@ def end_outside(transport: asyncio.Transport, last: Callable[[], bytes]) -> None
                 data = tls.outgoing.read()
             if os.write(sock.fileno(), data) == len(data):
                 return
-        # The kernel sends what it has been given.
+        # The kernel still sends what it already has.
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as ours:
         ours.shutdown(socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""What a head asks for, worked out once: cars send the same head over and over."""
+"""Parses what a head asks for, and caches the result: cars send the same head over and over."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from serve.wire.header_rules import (
 )
 
 MAX_REMEMBERED, MAX_REMEMBERED_BYTES = 1024, 1024
-"""Heads, and bytes of each."""
+"""Most cached heads, and most bytes of each."""
 
 INFER_PATH = re.compile(
     r"/v2/models/(?P<name>[A-Za-z0-9._-]{1,128})(/versions/(?P<version>[A-Za-z0-9.+-]{1,128}))?/infer", re.ASCII
 )
 
 RefuseUnknown = Callable[[Head], ApiError | None]
-"""Why a path that is no prediction's is refused whatever else is asked; None where it is the app's to answer."""
+"""Returns the error for an unknown path, or None for one that the Flask app answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedHead:
-    """A head, and what follows from it.
+    """A head, and what it asks for.
 
     Attributes:
         head: as it was read.
         endpoint: for a prediction; None for everything that the Flask app answers.
-        refusal: why it is refused whatever its body says.
-        version: that it asks for; None for what drives.
-        name: of the policy that it asks for; None where the path names none.
+        refusal: the error that it gets whatever its body says, or None.
+        version: the requested version; None for the active policy.
+        name: the name of the requested policy; None where the path names none.
         media_type: of the body, in lower case.
         gzip: whether the body is compressed.
-        json_bytes: of the body, where tensors follow.
+        json_bytes: how many bytes of the body are JSON, if tensors follow.
         request_id: that the client gave, or None.
-        budget_ms: that the client gave in a header, or the server's own.
-        extra: headers that every answer carries.
+        budget_ms: the smaller of the client's header and the server's setting; None if there is neither.
+        extra: headers that every response to it carries.
     """
 
     head: Head
@@ -65,12 +65,12 @@ class ParsedHead:
     extra: bytes = b""
 
     def explain(self, error: ApiError, request_id: str) -> dict[str, Any]:
-        """The body of an error, in the shape of what was asked for."""
+        """Returns the body of an error in the format of the endpoint."""
         return (self.endpoint.explain if self.endpoint else explainer(unquote(self.head.path)))(error, request_id)
 
 
 class HeadParser:
-    """Reads heads, and remembers those that it has seen: the same bytes mean the same."""
+    """Parses heads, and caches the results by their bytes."""
 
     def __init__(self, settings: Settings, refuse_unknown: RefuseUnknown) -> None:
         self._settings, self._refuse_unknown = settings, refuse_unknown
@@ -78,10 +78,10 @@ class HeadParser:
         self.known = self._known.get
 
     def parse(self, data: bytes) -> ParsedHead:
-        """Reads a whole head.
+        """Parses a whole head.
 
         Raises:
-            ApiError: it is not framed as HTTP says; the connection can't go on.
+            ApiError: it is malformed; the connection has to be closed.
         """
         found = self._known.get(data)
         if found is not None:
@@ -95,7 +95,7 @@ class HeadParser:
 
 
 def parse_head(head: Head, settings: Settings, refuse_unknown: RefuseUnknown) -> ParsedHead:
-    """Works out what a head asks for."""
+    """Determines what a head asks for."""
     endpoint, version, name = _endpoint(head)
     request_id = read_request_id(head.headers)
     extra = cors_headers(head.headers.get("origin", ""), settings)
@@ -124,7 +124,7 @@ def parse_head(head: Head, settings: Settings, refuse_unknown: RefuseUnknown) ->
 def _endpoint(head: Head) -> tuple[Endpoint | None, str | None, str | None]:
     if head.method != "POST":
         return None, None, None
-    path = unquote(head.path)  # as Flask reads it: no other spelling may lead a prediction past the turn
+    path = unquote(head.path)  # as Flask reads it: no other spelling may bypass the batching
     inference = INFER_PATH.fullmatch(path)
     if inference is not None:
         return INFERENCE, inference["version"], inference["name"]

@@ -1,4 +1,4 @@
-"""One request that is being answered, and who answers it."""
+"""One request that is being answered, and the interface of what answers it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ ConnectionT = TypeVar("ConnectionT", contravariant=True)
 
 
 class Peer(Protocol):
-    """The connection that a request came on."""
+    """The connection on which a request came."""
 
     pending: deque[Request]
     gone: bool
     transport: asyncio.Transport
 
     def give_back(self, size: int) -> None:
-        """So many bytes of a body are not held any more."""
+        """Releases `size` bytes of a body."""
 
     def flush(self) -> None:
-        """Sends the answers that are there, in order."""
+        """Sends the responses that are ready, in order."""
 
     def refused_for_load(self) -> None:
-        """The request that was read last found the server full."""
+        """Notes that the last request read was refused because the server is full."""
 
     def cut(self) -> None:
-        """Ends it: what it was answered last has gone out by another way."""
+        """Closes it, since its last response was sent outside the event loop."""
 
 
 class Request:
@@ -41,28 +41,28 @@ class Request:
 
     def __init__(self, connection: Peer, parsed: ParsedHead | None, body: Body, received: float, held: int = 0) -> None:
         self.connection, self.parsed, self.body, self.received = connection, parsed, body, received
-        self.held = held  # bytes of the server's that are free again once this is answered
-        self.outside = False  # whether it was answered, or its connection ended, while the event loop could not
+        self.held = held  # bytes of its body in memory, released once this is answered
+        self.outside = False  # whether the watchdog answered it or closed its connection
         self.keep_alive = parsed is not None and parsed.head.keep_alive
         self.request_id = ""
         self.reply: bytes | None = None
 
     def answer(self, reply: bytes) -> None:
-        """Sends the whole answer as soon as those before it are sent. A second answer is dropped."""
+        """Sends the whole response as soon as those before it are sent. A second response is dropped."""
         if self.reply is None:
             self.reply = reply
             self.release()
             self.connection.flush()
 
     def release(self) -> None:
-        """Its body is not needed any more."""
+        """Releases the memory of its body."""
         if self.held:
             self.connection.give_back(self.held)
             self.held = 0
 
 
 class Receiver(Protocol[ConnectionT]):
-    """Who answers requests."""
+    """What answers the requests of connections: the Dispatcher."""
 
     head_parser: HeadParser
     draining: bool
@@ -72,19 +72,19 @@ class Receiver(Protocol[ConnectionT]):
     held_bytes: int
 
     def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
-        """Calls it when the others had their turn, and no earlier than in so many seconds."""
+        """Calls it in a later iteration of the event loop, at least `seconds` from now."""
 
     def opened(self, connection: ConnectionT) -> None:
-        """Somebody connected."""
+        """Adds a connection."""
 
     def closed(self, connection: ConnectionT) -> None:
-        """A connection is over."""
+        """Removes a connection that has closed."""
 
     def limit_of(self, parsed: ParsedHead) -> int:
-        """Most bytes that the body of such a request can need."""
+        """Returns the most bytes that the body of such a request can need."""
 
     def take(self, request: Request) -> None:
         """Answers a request, now or later."""
 
     def refuse(self, request: Request, error: ApiError) -> None:
-        """Answers a request that can't be taken."""
+        """Answers a request with an error."""

@@ -1,4 +1,4 @@
-"""Answers as bytes, head and all."""
+"""Encodes whole responses: head and body."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class ResponseWriter:
-    """Writes the answers of one worker; `second` is to be called once a second."""
+    """Encodes the responses of one worker; `second` is to be called once a second."""
 
     def __init__(self) -> None:
         self._id = secrets.token_hex(8) + "%012x"
@@ -28,16 +28,16 @@ class ResponseWriter:
         self.second()
 
     def new_id(self) -> str:
-        """An id for a request that came without: unlike any other."""
+        """Returns a unique id for a request that came without one."""
         return self._id % next(self._numbers)
 
     def second(self) -> None:
-        """A new Date."""
+        """Updates the Date header."""
         self._date = formatdate(usegmt=True).encode()
         self._heads.clear()
 
     def success(self, serving: Serving, answer: Answer, request_id: str, keep_alive: bool, extra: bytes = b"") -> bytes:
-        """200 with what the policy does."""
+        """Encodes a response with status 200 and the policy's actions."""
         head = self._heads.get(serving.digest)
         if head is None:
             head = self._heads[serving.digest] = b"HTTP/1.1 200 OK\r\nDate: %b\r\n%b" % (self._date, policy(serving))
@@ -59,7 +59,7 @@ class ResponseWriter:
         extra: bytes = b"",
         to_head: bool = False,
     ) -> bytes:
-        """An error in the shape of what was asked for; without its body for HEAD."""
+        """Encodes an error in the format of the endpoint; without its body for HEAD."""
         headers = b"Content-Type: application/json\r\nX-Request-Id: %b\r\n" % request_id.encode() + extra
         if serving is not None:
             headers += policy(serving)
@@ -71,7 +71,7 @@ class ResponseWriter:
         return self.raw(error.status, headers, b"" if to_head else body, keep_alive, len(body))
 
     def raw(self, status: int, headers: bytes, body: bytes, keep_alive: bool, length_of: int | None = None) -> bytes:
-        """Any answer; `length_of` for HEAD, whose answer has the length of a body that it lacks."""
+        """Encodes any response; `length_of` is the length of the body that a response to HEAD omits."""
         size = len(body) if length_of is None else length_of
         length = b"" if status in (204, 304) else b"Content-Length: %d\r\n" % size
         close = b"" if keep_alive else b"Connection: close\r\n"
@@ -81,5 +81,5 @@ class ResponseWriter:
 
 
 def policy(serving: Serving) -> bytes:
-    """The headers that name what answers."""
+    """The headers that name the policy that answers."""
     return f"X-Policy-Version: {serving.version}\r\nX-Policy-Digest: {serving.digest}\r\n".encode()
