@@ -65,7 +65,7 @@ def leave_without(program: str, error: ModuleNotFoundError, extra: str) -> NoRet
 
 
 def _unforeseen(error: Exception) -> str:
-    return f"stopped by an error that nobody foresaw, {type(error).__name__}: {one_line(error)} (--debug shows where)"
+    return f"stopped by an unexpected error, {type(error).__name__}: {one_line(error)} (--debug shows where)"
 
 
 def _told(error: Exception) -> str:

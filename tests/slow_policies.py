@@ -16,7 +16,7 @@ from benchmarks.wrk import http_request
 from carla_mlflow.artifact.golden import read_golden
 
 HANGS_AT, SLOW_AT = 3.125, 3.25
-"""Values of the first field at which the policy does not come to an end, or takes its time."""
+"""Values of the first field at which the policy does not finish, or takes its time."""
 
 
 class Laborious(torch.nn.Module):

@@ -56,7 +56,7 @@ def load_graph(artifact: Artifact, backend: str, device: str, trusted: Sequence[
     if [array.tobytes() for array in given] != before:
         raise ArtifactError("the graph writes into the observations that it is given")
     if not all(np.allclose(one, two, equal_nan=True) for one, two in zip(answers, again, strict=True)):
-        raise ArtifactError("the graph answers the same observation otherwise when it is asked again")
+        raise ArtifactError("the graph gives another result for the same observation the second time")
     return LoadedGraph(loaded, features)
 
 

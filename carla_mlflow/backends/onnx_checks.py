@@ -84,7 +84,7 @@ def _check_loops(graph: Any, numbers: dict[str, float], rounds: float, scans: in
             inner *= max(numbers.get(node.input[0] if node.input else "", np.inf), 1.0)
         if inner > MAX_TRIPS or nested > MAX_SCANS:
             raise ArtifactError(
-                f"model.onnx: a loop whose end is not in sight: expected a fixed number of rounds, at most "
+                f"model.onnx: a loop that may not end: expected a fixed number of rounds, at most "
                 f"{MAX_TRIPS:,} of nested loops together, and at most {MAX_SCANS} nested {' or '.join(sorted(SCANS))}"
             )
         for attribute in node.attribute:

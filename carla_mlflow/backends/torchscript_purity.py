@@ -54,9 +54,7 @@ def _check_memory(graph: Any, inputs: list[Any]) -> None:
     if tuples and any(aliases.has_writers(value) for value in inputs):
         written.append("a tensor in a tuple or a list")
     if written:
-        raise ArtifactError(
-            f"model.pt: changes its own numbers when it is asked ({written[0]}): a policy has no memory"
-        )
+        raise ArtifactError(f"model.pt: changes its own numbers when it runs ({written[0]}): a policy has no memory")
 
 
 def _check_training(node: Any) -> None:
@@ -78,7 +76,7 @@ def _check_loops(block: Any, inputs: set[str], rounds: int, scans: int) -> None:
         nested = scans + (node.kind() == "prim::Loop" and trips == 1)
         if trips is None or rounds * trips > MAX_TRIPS or nested > MAX_SCANS:
             raise ArtifactError(
-                f"model.pt: a loop whose end is not in sight: expected a fixed number of rounds, or the size of an "
+                f"model.pt: a loop that may not end: expected a fixed number of rounds, or the size of an "
                 f"observation, at most {MAX_TRIPS:,} in all, and at most {MAX_SCANS} nested over a size"
             )
         for inner in node.blocks():

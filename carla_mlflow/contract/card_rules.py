@@ -56,7 +56,7 @@ def find_problems(card: CardFields) -> list[str]:
     if len(card.observation) > MAX_FIELDS:
         found.append(f"observation: {len(card.observation)} fields; at most {MAX_FIELDS}, and vectors for more")
     taken = {"features", *card.action.outputs()} & set(card.observation) if card.action.head in PARAMETERS else ()
-    found += [f"observation.{name}: is the name of something that the graph itself has" for name in taken]
+    found += [f"observation.{name}: this name is used inside the graph; choose another one" for name in taken]
     found += check_action(card.action)
     for name, file in card.files.items():
         if not re.fullmatch(_FILE, name) or name == CARD_NAME:
@@ -81,7 +81,7 @@ def check_tolerance(parity: Parity) -> list[str]:
     """What is wrong with the tolerances, in words."""
     if 0 <= parity.atol <= MAX_TOLERANCE and 0 <= parity.rtol <= MAX_TOLERANCE:
         return []
-    return [f"parity: atol and rtol must lie in [0, {MAX_TOLERANCE:g}]: beyond lies another policy"]
+    return [f"parity: atol and rtol must lie in [0, {MAX_TOLERANCE:g}]: larger ones would let another policy pass"]
 
 
 def check_action(action: ActionCard) -> list[str]:

@@ -79,7 +79,7 @@ def step_due(old: Artifact, new: Artifact) -> tuple[Step, str]:
     if contract:
         return "major", "the contract changed: " + "; ".join(map(str, contract))
     if old.card.weights != new.card.weights:
-        return "minor", "the weights are others"
+        return "minor", "the weights differ"
     if old.card.content != new.card.content and not act_alike(old, new):
         return "minor", "the same weights act differently: the network is another"
     return "patch", "; ".join(map(str, other_changes(old.card, new.card))) or "nothing changed"

@@ -38,7 +38,11 @@ def verify(path: Path, digest: str | None, device: str = "cpu", trusted: Sequenc
     artifact = open_artifact(path, digest)
     size = sum(len(data) for data in artifact.files.values())
     yield f"artifact     {artifact.card.name} {artifact.card.version}, format {artifact.card.format}"
-    pin = "as pinned" if digest else "unpinned: nothing outside says that it should be this one"
+    pin = (
+        "as pinned"
+        if digest
+        else "unpinned: no digest was given, so nothing outside this folder confirms that it is the right one"
+    )
     yield f"digest       {artifact.digest}, {pin}"
     yield f"files        {', '.join(artifact.files)}: {size / 1e3:.0f} kB, as the card says"
     for text in unstated_scales(artifact.card.action):

@@ -113,7 +113,9 @@ def read_drives(table: bytes) -> Drives:
     except (ValueError, RecursionError) as error:  # msgspec's own are ValueErrors too
         raise RegistryError(f"episodes.json: {error}") from error
     if not {"off_road", "success"} & set(read.columns):
-        raise RegistryError("episodes.json: has neither off_road nor success, so nothing tells what failed")
+        raise RegistryError(
+            "episodes.json: has neither the column off_road nor success, so it is unknown which episodes failed"
+        )
     drives: dict[str, dict[int, EpisodeRow]] = {}
     for row in rows:
         if not math.isfinite(row.reward):

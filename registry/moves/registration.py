@@ -184,7 +184,7 @@ class _Due:
             demanded, words = self.known.get(other) or self._compare(other, is_before=other == old)
             if not is_step_enough(old, new, demanded):
                 where = f"from {old}" if other == old else f"before {new}"
-                return f"too small a step {where}: {demanded} is due, as {words}"
+                return f"too small a version step {where}: {demanded} is due, as {words}"
         return None
 
     def _compare(self, other: str, is_before: bool) -> tuple[Step, str]:

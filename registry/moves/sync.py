@@ -194,7 +194,7 @@ def commit(
             check_expected(expect, state.holder(move.to), move.to)
             raise RefusedError(
                 f"{move.to} is held by {state.holder(move.to) or 'none'}, not by {move.displaced or 'none'}: "
-                "someone has moved it meanwhile; look, and move again"
+                "somebody moved it meanwhile; look at the history, then try again"
             )
         entry = append(store, state.name, state.entries, move)
         if entry is not None:

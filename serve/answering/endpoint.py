@@ -113,7 +113,7 @@ def _encode_invocations(serving: Serving, _: PredictRequest, answered: BatchSlic
 
 def _decode_inference(serving: Serving, asked: EncodedRequest) -> PredictRequest:
     if asked.media_type == BINARY and asked.json_bytes is None:
-        raise ApiError("bad_request", "is missing beside tensors in bytes", "Inference-Header-Content-Length")
+        raise ApiError("bad_request", "is required with binary tensors", "Inference-Header-Content-Length")
     return serving.inference.decode(asked.body, asked.json_bytes)
 
 

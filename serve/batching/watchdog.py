@@ -42,7 +42,7 @@ class Watchdog(threading.Thread):
             time.sleep(LOOK_S)
             with self._micro_batcher.lock:
                 if self._micro_batcher.running is not None and self._look(*self._micro_batcher.running):
-                    log.critical("a forward has not come to an end within %g s: this worker ends", self._timeout_s)
+                    log.critical("a forward does not finish within %g s: this worker ends", self._timeout_s)
                     logging.shutdown()
                     withdraw()
                     os._exit(EXIT_CODE)
@@ -57,7 +57,7 @@ class Watchdog(threading.Thread):
             if now >= prediction.ends:
                 self._answer(prediction, partial(too_late, prediction.serving))
             elif hangs:
-                self._answer(prediction, lambda: ApiError("internal", "the policy does not come to an end"))
+                self._answer(prediction, lambda: ApiError("internal", "the policy does not finish"))
         return hangs
 
     def _answer(self, prediction: PendingPrediction, error: Callable[[], ApiError]) -> None:

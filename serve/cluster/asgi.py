@@ -86,7 +86,7 @@ class AsgiServer:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise ApiError("bad_request", "the request ended before its end")
+                raise ApiError("bad_request", "the request is incomplete")
             part = message.get("body", b"")
             size += len(part)
             if size > limit:

@@ -49,7 +49,9 @@ class FollowerProcess:
             self._ended = now
             add_up(self._status_file.parent / METRICS, self._process.pid)
             self._wait_s = min(self._wait_s * 2, MAX_WAIT_S) if now - self._began < MAX_WAIT_S else FIRST_WAIT_S
-            log.error("the follower ended; what is served goes on. It is started again in %.1f s", self._wait_s)
+            log.error(
+                "the follower process ended; the served versions stay. It is started again in %.1f s", self._wait_s
+            )
         elif now - self._ended >= self._wait_s:
             self._ended = None
             self._process = self._start()

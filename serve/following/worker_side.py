@@ -125,7 +125,7 @@ class Following:
 
     def _take(self, index: int, wanted: Status, serving: Serving) -> None:
         if not agree(self._slot.folder, index, wanted, serving.card.contract):
-            text = "observes or acts otherwise than what is served (another contract); a restart of the server takes it"
+            text = "has another contract than the served version; restart the server to serve it"
             self._refuse(index, wanted, Failure(text, "contract", float("inf")))
             return
         replaced = self._slot.servings[index]

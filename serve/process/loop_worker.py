@@ -145,7 +145,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         """Stops this process, which has a hung thread, so that gunicorn replaces it."""
         if not self._exit_code:
             self._exit_code = EXIT_CODE
-            self.log.critical("a forward has not come to an end: this worker ends")
+            self.log.critical("a forward does not finish: this worker ends")
             self._dispatcher.draining = True
             self._stop_accepting(REPLACED_S)
 

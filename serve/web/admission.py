@@ -61,9 +61,11 @@ def route_of_request() -> str:
 def _check_framing(headers: dict[str, str]) -> None:
     """Refuses framing that gunicorn lets pass."""
     if headers.get("transfer-encoding", "chunked").lower() != "chunked":
-        raise ApiError("bad_request", "the body is framed in more than one way, or in one that is not taken here")
+        raise ApiError(
+            "bad_request", "the length of the body is given in more than one way, or in a way that is not supported"
+        )
     if "host" not in headers and request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
-        raise ApiError("bad_request", "the header host is missing or no host")
+        raise ApiError("bad_request", "the header Host is missing or invalid")
 
 
 def _preflight() -> Response:

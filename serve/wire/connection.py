@@ -1,4 +1,4 @@
-"""One connection: bytes in, requests out, answers back in the order in which they were asked for."""
+"""One connection: reads requests from its bytes, and writes the responses in the order of the requests."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from serve.wire.parsed_head import ParsedHead
 from serve.wire.request import Receiver, Request
 
 MAX_PIPELINED = 64
-"""Requests of one connection that wait for their answers; more are read when some are answered."""
+"""Requests of one connection that may wait for responses; further ones are read when some have been answered."""
 MAX_PER_TURN = 8
-"""Requests that are read off one connection before the others get their turn."""
+"""Requests that are read from one connection before other connections are served."""
 REST_S = 0.05
-"""How long what was sent behind a request that found the server full waits: who sends fifty at once gets the first
-refusal at once, and does not take everyone's time with the others."""
+"""How long requests wait that were sent behind one that found the server full, seconds: a client that pipelines fifty
+gets the first refusal at once, and the others do not cost other clients time."""
 SMALL_BYTES = 16 * 1024
 MAX_HELD = 4
-"""Bodies of the largest size that may be in memory at once, from their first byte to their answer. Those of up to
+"""How many bodies of the largest size may be in memory at once, from their first byte to their response. Bodies of up to
 SMALL_BYTES are not counted."""
 KEEP_ALIVE_S = 75.0
-"""How long a connection on which nothing is asked stays open."""
+"""How long an idle connection stays open."""
 LINGER_S = 1.0
-"""How long what still comes is read and dropped after an error, so that the client gets to read it."""
+"""How long further bytes are read and dropped after an error, so that the client can read the response."""
 
 
 class State(Enum):
@@ -56,9 +56,9 @@ class Connection(asyncio.Protocol):
     """Reads requests off one connection.
 
     Attributes:
-        pending: requests whose answers have not gone out.
-        deadline: when it is to be ended, by `time.monotonic`.
-        gone: whether nobody hears its answers any more.
+        pending: requests whose responses have not been written.
+        deadline: when the connection is ended, by `time.monotonic`.
+        gone: whether the client has disconnected.
     """
 
     def __init__(self, server: Receiver[Connection]) -> None:
@@ -89,16 +89,16 @@ class Connection(asyncio.Protocol):
         self._state, self.gone = CLOSING, True
 
     def eof_received(self) -> bool:
-        """Half a request is none. Answers that are on their way still go out."""
+        """Drops an incomplete request; responses to complete ones are still written."""
         if self._body is not None or self._rest:
-            self._fail(ApiError("bad_request", "the request ended before its end"))
+            self._fail(ApiError("bad_request", "the request is incomplete"))
         elif self.pending:
             self.pending[-1].keep_alive = False
             return True
         return bool(self.pending)
 
     def pause_writing(self) -> None:
-        """The client does not read: nothing more is read of it, for so long and no longer."""
+        """The client does not read its responses: no request is read either, and a deadline begins."""
         self._flow.writes_are_full = True
         self._flow.pause()
         self.deadline = time.monotonic() + self.server.body_timeout_s
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
             data = rest
 
     def _holds_up(self, turn: int, data: bytes) -> bool:
-        """Whether what came waits: then it is kept, and reading goes on later."""
+        """Whether nothing may be read for now; then the data is kept, and reading goes on later."""
         flow = self._flow
         flow.rests = flow.found_full and bool(data)
         is_full = flow.writes_are_full or len(self.pending) >= MAX_PIPELINED
@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def _fill(self) -> None:
-        """Has the rest of a large body received where it belongs."""
+        """Receives the rest of a large body directly into its buffer."""
         if isinstance(self._body, LargeBody):
             self._state = LARGE_BODY
             self.transport.set_protocol(BodyReceiver(self, self._body, self._filled))
@@ -234,14 +234,14 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _hold(self, size: int) -> None:
-        """Counts bytes of a body; raises ApiError when the bodies of all connections fill what there is."""
+        """Counts bytes of a body; raises ApiError when the bodies of all connections together are too large."""
         self._held += size
         self.server.held_bytes += size
         if self._held > SMALL_BYTES and self.server.held_bytes > MAX_HELD * self.server.max_body_bytes:
             raise ApiError("overloaded", "too many large requests at once; try again soon")
 
     def give_back(self, size: int) -> None:
-        """So many bytes of a body are not held any more."""
+        """Frees so many bytes of a body."""
         self.server.held_bytes -= size
 
     def _release(self) -> None:
@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
             self.server.take(request)
 
     def _fail(self, error: ApiError) -> None:
-        """Answers what can't be read, and ends the connection: where the next request begins is unknown."""
+        """Answers an unreadable request with an error, and ends the connection: the next request's start is unknown."""
         request = Request(self, self._parsed, b"", self._since or time.perf_counter())
         request.keep_alive = False
         self._stop_filling()
@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
         self.server.refuse(request, error)
 
     def refused_for_load(self) -> None:
-        """The request that was read last found the server full."""
+        """Notes that the latest request was refused because the server was full."""
         self._flow.found_full = True
 
     def _wake(self) -> None:
@@ -291,7 +291,7 @@ class Connection(asyncio.Protocol):
     # Answering.
 
     def flush(self) -> None:
-        """Sends the answers that are there, in order."""
+        """Writes the responses that are ready, in order."""
         pending, transport = self.pending, self.transport
         while pending and (reply := pending[0].reply) is not None:
             request = pending.popleft()
@@ -310,7 +310,7 @@ class Connection(asyncio.Protocol):
             self._go_on()
 
     def _end(self) -> None:
-        """Closes, so that the client gets to read the answer although it may still be sending."""
+        """Closes the connection in a way that lets the client read the response while it may still be sending."""
         self._state = CLOSING
         self.pending.clear()
         if self.transport.can_write_eof():
@@ -321,24 +321,24 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def cut(self) -> None:
-        """Ends it: what it was answered last has gone out by another way."""
+        """Ends the connection, whose last response was written by other means."""
         self._state = CLOSING
         self.pending.clear()
         self.transport.close()
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing was asked, not even by half."""
+        """Whether no request is open, not even a part of one."""
         return not self.pending and self._state is HEAD and not self._rest
 
     @property
     def is_slow(self) -> bool:
-        """Whether its client sent half a request, does not read its answers, or never asked anything."""
+        """Whether its client sent part of a request, does not read its responses, or has never sent a request."""
         receives = not self.pending and (self._body is not None or bool(self._rest))
         return self._flow.writes_are_full or receives or (self.is_idle and not self._asked)
 
     def expire(self) -> None:
-        """The deadline is over: who is idle goes quietly, who sends slowly is told, who never reads is cut."""
+        """Ends the connection at its deadline: idle ones without a response, slow requests with an error."""
         self.deadline = float("inf")
         if self._state is CLOSING or self._flow.is_paused:
             self.transport.abort()

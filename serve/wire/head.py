@@ -106,14 +106,16 @@ def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
 def _checked(method: str, target: str, headers: dict[str, str], minor: int) -> Head:
     host = headers.get("host")
     if (host is None and minor) or not _HOST.fullmatch(host or ""):
-        raise ApiError("bad_request", "the header host is missing or no host")
+        raise ApiError("bad_request", "the header Host is missing or invalid")
     if not target.startswith("/"):
-        raise ApiError("bad_request", "the target is no path")
+        raise ApiError("bad_request", "the request target is not a path")
     coding, length = headers.get("transfer-encoding"), headers.get("content-length")
     if coding is not None and (length is not None or coding.lower() != "chunked" or not minor):
-        raise ApiError("bad_request", "the body is framed in more than one way, or in one that is not taken here")
+        raise ApiError(
+            "bad_request", "the length of the body is given in more than one way, or in a way that is not supported"
+        )
     if length is not None and not _LENGTH.fullmatch(length):
-        raise ApiError("bad_request", "content-length is no number")
+        raise ApiError("bad_request", "Content-Length is not a number")
     path, _, query = target.partition("?")
     wishes = [word.strip() for word in headers.get("connection", "").lower().split(",")]
     keep_alive = bool(minor) and "close" not in wishes  # HTTP/1.0 has no keep-alive that every proxy understands

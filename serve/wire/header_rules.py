@@ -68,7 +68,10 @@ def check_host(path: str, given: str, allowed: frozenset[str] | None) -> None:
     if allowed is not None and name and name not in allowed and path not in OPEN_PATHS:
         if path == METRICS_PATH and _is_address(name):
             return
-        raise ApiError("host_not_allowed", "this server has another name; --allowed-hosts says which it hears")
+        raise ApiError(
+            "host_not_allowed",
+            "this server does not answer to that host name; --allowed-hosts lists the names it answers to",
+        )
 
 
 def _is_address(name: str) -> bool:

@@ -37,7 +37,7 @@ def raising(error: BaseException) -> Callable[[argparse.Namespace], int | None]:
         (
             KeyError("lost"),
             REFUSED,
-            "a-command: stopped by an error that nobody foresaw, KeyError: 'lost' (--debug shows where)\n",
+            "a-command: stopped by an unexpected error, KeyError: 'lost' (--debug shows where)\n",
         ),
         (
             ModuleNotFoundError("No module named 'torch'", name="torch"),
@@ -47,7 +47,7 @@ def raising(error: BaseException) -> Callable[[argparse.Namespace], int | None]:
         (
             ModuleNotFoundError("No module named 'my_lab'", name="my_lab"),
             REFUSED,
-            "a-command: stopped by an error that nobody foresaw, ModuleNotFoundError: No module named 'my_lab' "
+            "a-command: stopped by an unexpected error, ModuleNotFoundError: No module named 'my_lab' "
             "(--debug shows where)\n",
         ),
     ],

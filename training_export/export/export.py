@@ -82,7 +82,7 @@ def export_policy(
     weights = weights_hash(trained.graph)
     asked = ask(trained, specs, parity)
     if weights_hash(trained.graph) != weights:
-        raise ExportError("the network changes its own buffers when it is asked: a served policy can't have a memory")
+        raise ExportError("the network changes its own buffers when it runs: a served policy can't have a memory")
     graphs, left_out = _graphs(trained, specs)
     others = {"golden.npz": asked.golden.to_bytes()}
     if trained.preprocessor is not None:

@@ -97,11 +97,11 @@ def branching(*inner: onnx.NodeProto) -> onnx.NodeProto:
 @pytest.mark.parametrize(
     ("node", "number", "complaint"),
     [
-        (looping(), np.int64(1 << 62), "a loop whose end is not in sight"),
-        (looping(looping()), np.int64(101), "a loop whose end is not in sight"),
-        (looping(branching(looping(scanning(looping())))), np.int64(22), "a loop whose end is not in sight"),
-        (scanning(scanning(scanning(scanning()))), np.int64(1), "a loop whose end is not in sight"),
-        (looping(trips="raw"), np.int64(1), "a loop whose end is not in sight"),
+        (looping(), np.int64(1 << 62), "a loop that may not end"),
+        (looping(looping()), np.int64(101), "a loop that may not end"),
+        (looping(branching(looping(scanning(looping())))), np.int64(22), "a loop that may not end"),
+        (scanning(scanning(scanning(scanning()))), np.int64(1), "a loop that may not end"),
+        (looping(trips="raw"), np.int64(1), "a loop that may not end"),
         (helper.make_node("ConstantOfShape", ["many"], ["big"]), np.array([1 << 40]), "ConstantOfShape makes a tensor"),
         (helper.make_node("Expand", ["raw", "many"], ["big"]), np.array([1 << 20, 1 << 20]), "Expand makes a tensor"),
     ],
@@ -121,7 +121,7 @@ def test_a_number_of_the_same_name_elsewhere_does_not_hide_a_loop_whose_rounds_a
     model.graph.node.append(branching(constant, looping()))
     checked_model(model.SerializeToString())
     model.graph.node.append(branching(*computed))
-    with pytest.raises(ArtifactError, match=r"a loop whose end is not in sight"):
+    with pytest.raises(ArtifactError, match=r"a loop that may not end"):
         checked_model(model.SerializeToString())
 
 

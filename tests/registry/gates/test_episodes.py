@@ -29,7 +29,7 @@ def test_an_episode_without_success_failed():
     read = read_drives(json.dumps({"columns": columns, "data": data}).encode())
     assert [row.failed for row in read["policy"]] == [False, True, True]
     bare = json.dumps({"columns": columns[:4], "data": [["policy", 0, 1.0, False]]}).encode()
-    with pytest.raises(RegistryError, match="has neither off_road nor success"):
+    with pytest.raises(RegistryError, match="has neither the column off_road nor success"):
         read_drives(bare)
 
 
