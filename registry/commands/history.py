@@ -87,7 +87,7 @@ def _check(options: argparse.Namespace, every: list[Entry]) -> int:
     found = problems(entries, options.head, {entry.number for entry in every})
     text = "\n".join(found) or f"whole: {len(entries)} entries, head {entries[-1].hash if entries else 'none'}"
     if not found and options.head is None:
-        text += "\nkeep this head elsewhere and pass it as --head: only that shows whether the journal was cut off at its end"
+        text += "\nkeep this head elsewhere and pass it as --head: only that shows if the journal was cut off"
     show(options, text, {"problems": found, "entries": len(entries)})
     return REFUSED if found else DONE
 

@@ -28,8 +28,8 @@ REST_S = 0.05
 gets the first refusal at once, and the others do not cost other clients time."""
 SMALL_BYTES = 16 * 1024
 MAX_HELD = 4
-"""How many bodies of the largest size may be in memory at once, from their first byte to their response. Bodies of up to
-SMALL_BYTES are not counted."""
+"""How many bodies of the largest size may be in memory at once, from their first byte to their response. Bodies
+of up to SMALL_BYTES are not counted."""
 KEEP_ALIVE_S = 75.0
 """How long an idle connection stays open."""
 LINGER_S = 1.0
