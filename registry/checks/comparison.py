@@ -1,4 +1,4 @@
-"""carla-registry diff: two policies side by side, and how far their actions differ."""
+"""Two policies side by side: how far their actions differ, and so which version step is due (`step_due`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changed between two policies, in words, and the smallest version step that it demands. Pure.
+"""What changed between two cards, in words, and which version step each change demands. Pure.
 
 major: the observation or action contract changed, so a car's code has to change. minor: the weights changed, or the
 network that uses them. patch: anything else, such as packaging, description or metrics.

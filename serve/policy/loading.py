@@ -18,7 +18,7 @@ from carla_mlflow.escaping import one_line
 from carla_mlflow.inference.engine import Engine
 from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec
-from serve.codecs.scoring import ScoringCodec
+from serve.codecs.invocations import ScoringCodec
 from serve.policy.agreed_backend import load_agreed
 from serve.policy.serving import Serving
 from serve.run_folder import Kind, kind_of

@@ -11,7 +11,7 @@ from carla_mlflow.contract.card import Card
 from carla_mlflow.inference.engine import Engine
 from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec
-from serve.codecs.scoring import ScoringCodec
+from serve.codecs.invocations import ScoringCodec
 
 if TYPE_CHECKING:
     from carla_mlflow.inference.result_cache import ResultCache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import SpecError
 
 Arrays = dict[str, NDArray[Any]]
+
+
+def columns_read(kept: Iterable[str], specs: ObservationSpec) -> list[str]:
+    """The columns that are read: those to be copied into the output, then one per field of the observation."""
+    return [*dict.fromkeys((*kept, *specs.names))]
 
 
 def observations_in(specs: ObservationSpec, batch: pa.RecordBatch) -> Arrays:

@@ -21,6 +21,7 @@ from carla_mlflow.artifact.artifact import Artifact, open_artifact
 from carla_mlflow.errors import RefusedError, SpecError
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.preprocessing.skops_file import operators_types
+from serve.score.columns import columns_read
 from serve.score.files import opened, result_schema, row_groups
 from serve.score.run import PART_ROWS, PIECE_ROWS, Scorer
 
@@ -98,7 +99,7 @@ def score_on_ray(artifact: Artifact, options: argparse.Namespace, kept: tuple[st
     sources = sorted(options.input.rglob("*.parquet")) if options.input.is_dir() else [options.input]
     if not sources:
         raise RefusedError(f"{options.input}: holds no file that ends in .parquet")
-    columns = [*kept, *artifact.card.observation_spec.names]
+    columns = columns_read(kept, artifact.card.observation_spec)
     rows_there = sum(_rows(source, columns) for source in sources)
     partial = options.output.resolve().with_name(f".{options.output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -20,7 +20,7 @@ from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.errors import SpecError
 from carla_mlflow.inference.engine import Engine
 from serve.cores import usable_cores
-from serve.score.columns import observations_in
+from serve.score.columns import columns_read, observations_in
 from serve.score.files import opened, result_schema
 
 PART_BYTES, PART_ROWS = 64 * 1024 * 1024, 65_536
@@ -54,7 +54,7 @@ class Scorer:
     @property
     def columns(self) -> list[str]:
         """The columns that are read from the input."""
-        return [*dict.fromkeys((*self._kept, *self._engine.specs.names))]
+        return columns_read(self._kept, self._engine.specs)
 
     def score(self, batch: pa.RecordBatch, first: int = 0) -> pa.RecordBatch:
         """Returns the kept columns, and throttle, brake and steer of every row.
@@ -147,8 +147,8 @@ def _begin(parts: Path, of: About) -> None:
 
 def _scored(scorer: Scorer, batch: pa.RecordBatch, before: int, pool: ThreadPoolExecutor) -> pa.Table:
     starts = range(0, len(batch), PIECE_ROWS)
-    chunked_executor = pool.map(lambda start: scorer.score(batch.slice(start, PIECE_ROWS), before + start), starts)
-    return pa.Table.from_batches(list(chunked_executor))
+    parts = pool.map(lambda start: scorer.score(batch.slice(start, PIECE_ROWS), before + start), starts)
+    return pa.Table.from_batches(list(parts))
 
 
 def _write(path: Path, table: pa.Table) -> None:

@@ -49,8 +49,8 @@ def admit(settings: Settings, slot: Slot) -> Response | None:
 
 
 def _limit(settings: Settings, slot: Slot) -> int:
-    doors = {endpoint.route: endpoint for endpoint in (PREDICT, INVOCATIONS, INFERENCE)}
-    return body_limit(slot.servings, doors.get(route_of_request()), settings.max_body_bytes)
+    endpoints = {endpoint.route: endpoint for endpoint in (PREDICT, INVOCATIONS, INFERENCE)}
+    return body_limit(slot.servings, endpoints.get(route_of_request()), settings.max_body_bytes)
 
 
 def route_of_request() -> str:

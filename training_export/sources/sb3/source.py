@@ -19,7 +19,7 @@ from training_export.sources.draft import ActionDraft, CardDraft, complete
 from training_export.sources.sb3.answer import Answer
 from training_export.sources.sb3.archive import identify, load_model
 from training_export.sources.sb3.networks import network_of
-from training_export.sources.sb3.statistics import (
+from training_export.sources.sb3.vec_normalize import (
     CHOOSE,
     USUAL_CLIP,
     check_alone,

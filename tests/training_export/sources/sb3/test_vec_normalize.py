@@ -13,7 +13,7 @@ from tests_support import run_command
 
 from carla_mlflow.errors import ExportError
 from training_export.sources.sb3.source import from_sb3
-from training_export.sources.sb3.statistics import read_statistics, statistics_beside
+from training_export.sources.sb3.vec_normalize import read_statistics, statistics_beside
 
 
 @pytest.fixture(scope="module")
