@@ -127,7 +127,8 @@ def test_the_core_imports_itself_by_relative_imports_only():
     [
         ("import carla_mlflow", ["mlflow", "flask", "sklearn", "torch", "pandas", "numpy"]),
         ("from carla_mlflow import PolicyClient", ["mlflow", "flask", "sklearn", "torch", "pandas"]),
-        ("import serve.__main__", ["mlflow", "sklearn", "torch", "pandas"]),
+        ("import serve.__main__", ["mlflow", "sklearn", "torch", "pandas", "prometheus_client"]),
+        ("import serve.cluster.node", ["prometheus_client"]),
         ("import serve.web.app", ["mlflow", "sklearn", "torch", "pandas"]),
     ],
 )

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from carla_mlflow.contract.figures import with_new_names
 from registry.gates.margins import MIN_EPISODES
 from training_export.racetrack.conditions import Conditions
-from training_export.racetrack.driving import with_new_names
 
 ROOT = Path(__file__).parent.parent
 

@@ -125,7 +125,7 @@ def tell(figures: Mapping[str, Figures], reward_margin: float | None) -> None:
 
 
 def _compare_with_card(measured: dict[str, Any], said: dict[str, Any] | None) -> int:
-    from training_export.racetrack.driving import with_new_names
+    from carla_mlflow.contract.figures import with_new_names
 
     conditions = ("env", "traffic", "duration_s", "first_seed", "episodes")
     said = with_new_names(said or {})

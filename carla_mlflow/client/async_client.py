@@ -15,7 +15,7 @@ from ..contract.observations import collect
 from ..errors import ServerError
 from .attempt import FAILED, Attempt, OverBudget, failure
 from .client import TIMEOUT_S
-from .wire import Headers, Remote
+from .wire import Headers, Remote, check_budget
 
 
 class AsyncPolicyClient:
@@ -66,10 +66,13 @@ class AsyncPolicyClient:
         seed: int | None = None,
         budget_ms: float | None = None,
     ) -> Actions:
-        """As `PolicyClient.act`."""
+        """As `PolicyClient.act`. A client that is not connected connects first, in `timeout_s` whatever the budget is.
+
+        Only then is the fallback known, which a first answer that comes too late is.
+        """
         began = time.monotonic()
-        if not self._remote.is_connected:
-            await self.connect()
+        check_budget(budget_ms)
+        await self.connect()
         arrays = collect(self.card.observation_spec, observations)
         rows = len(next(iter(arrays.values())))
         headers, body = self._remote.request(arrays, deterministic, seed, budget_ms)

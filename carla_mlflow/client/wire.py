@@ -106,8 +106,7 @@ class Remote:
         self, arrays: Mapping[str, NDArray[Any]], deterministic: bool, seed: int | None, budget_ms: float | None
     ) -> tuple[Headers, bytes]:
         """Headers and body of a request for actions."""
-        if budget_ms is not None and not 0 <= budget_ms < math.inf:
-            raise SpecError("budget_ms", f"expected milliseconds, got {budget_ms}")
+        check_budget(budget_ms)
         inputs, tensors = [], []
         for spec in self.card.observation_spec:
             data = np.ascontiguousarray(arrays[spec.name]).astype(np.dtype(spec.dtype).newbyteorder("<"), copy=False)
@@ -160,6 +159,12 @@ class Remote:
         row = [action.fallback.throttle, action.fallback.brake, action.fallback.steer]
         control = np.tile(np.array(row, dtype=np.float32), (rows, 1))
         return Actions(control, np.empty((0, len(action.raw)), np.float32), fallback=True)
+
+
+def check_budget(budget_ms: float | None) -> None:
+    """Raises SpecError unless it is a number of milliseconds, or None."""
+    if budget_ms is not None and not 0 <= budget_ms < math.inf:
+        raise SpecError("budget_ms", f"expected milliseconds, got {budget_ms}")
 
 
 def _difference(expected: Card, found: Card) -> str:

@@ -32,7 +32,7 @@ def bundle_code(folder: Path) -> tuple[Path, Path]:
     Returns:
         The copied package, for MLflow's `code_paths`, and the models-from-code file that imports it.
     """
-    sources = sorted(PACKAGE.rglob("*.py"))
+    sources = sorted(source for source in PACKAGE.rglob("*.py") if source.parent.name != "testing")
     digest = hashlib.sha256()
     for source in sources:
         data = source.read_bytes()

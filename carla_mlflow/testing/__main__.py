@@ -18,7 +18,7 @@ import msgspec
 
 from ..artifact.artifact import open_artifact
 from ..cli import DONE, REFUSED, add_debug, positive, run_command
-from ..errors import CarlaMlflowError
+from ..errors import CarlaMlflowError, UnreachableError
 from ..escaping import one_line
 
 EXAMPLE = """\
@@ -57,6 +57,8 @@ def _run(options: argparse.Namespace) -> int:
         try:
             call()
             problem = None
+        except UnreachableError:
+            raise
         except (AssertionError, CarlaMlflowError) as error:
             problem = one_line(error)
         results.append({"check": check, "on": on, "problem": problem, "s": round(time.perf_counter() - began, 2)})

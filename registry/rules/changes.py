@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from carla_mlflow.contract.card import Card
+from carla_mlflow.contract.figures import with_new_names
 from carla_mlflow.escaping import escaped
 
 Step = Literal["major", "minor", "patch"]
@@ -57,6 +58,8 @@ def _outside_the_contract(card: Card) -> dict[str, Any]:
         for name, field in document["observation"].items()
     }
     action = {key: value for key, value in document["action"].items() if key not in contract["action"]}
+    if isinstance(driven := document["metrics"].get("closed_loop"), dict):
+        document["metrics"] = {**document["metrics"], "closed_loop": with_new_names(driven)}
     hidden = {"content", "version", "files"}
     return {k: v for k, v in document.items() if k not in hidden} | {"observation": fields, "action": action}
 

@@ -73,6 +73,6 @@ class JournalEntries(RegistryClient):
             self._ask(self._client.delete_model_version_tag, name + JOURNAL, str(number), writer)
 
     def _create_journal(self, name: str) -> None:
-        text = f"The history of {name}: an one version per entry. Read it with carla-registry history {name}."
+        text = f"The history of {name}: one version per entry. Read it with carla-registry history {name}."
         with contextlib.suppress(RegistryError, UnreachableError):  # another process created it at the same moment
             self._ask(self._client.create_registered_model, name + JOURNAL, description=text)

@@ -6,14 +6,10 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from serve.errors import ApiError
 from serve.policy.serving import Serving
 from serve.run_folder import Followed, Refused, Served, WorkerState, note_start, worker_file, write_file
-
-if TYPE_CHECKING:
-    pass
 
 
 class Slot:

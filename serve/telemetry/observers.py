@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from serve.settings import Settings
 from serve.telemetry.request_record import RequestRecord
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("serve.request")
 

@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._parsed: ParsedHead | None = None  # of the request whose body is being read
         self._body: FixedBody | LargeBody | ChunkedBody | None = None
         self._state = HEAD
+        self._flow = FlowControl()
         self._since = 0.0
         self._held = 0
         self._asked = False  # whether a whole request has come
@@ -79,7 +80,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
-        self._flow = FlowControl(self.transport)
+        self._flow.transport = self.transport
         self.server.opened(self)
         self.deadline = time.monotonic() + KEEP_ALIVE_S
 
@@ -168,7 +169,8 @@ class Connection(asyncio.Protocol):
             self.transport.set_protocol(BodyReceiver(self, self._body, self._filled))
 
     def _filled(self, count: int) -> None:
-        assert isinstance(self._body, LargeBody)
+        if not isinstance(self._body, LargeBody):  # the connection ends
+            return
         try:
             self._hold(count)
         except ApiError as error:
@@ -266,11 +268,15 @@ class Connection(asyncio.Protocol):
         """Answers an unreadable request with an error, and ends the connection: the next request's start is unknown."""
         request = Request(self, self._parsed, b"", self._since or time.perf_counter())
         request.keep_alive = False
+        self._stop_reading()
+        self.pending.append(request)
+        self.server.refuse(request, error)
+
+    def _stop_reading(self) -> None:
+        """Drops what has come of the next request, and what still comes."""
         self._stop_filling()
         self._parsed, self._body, self._rest, self._state = None, None, b"", CLOSING
         self._release()
-        self.pending.append(request)
-        self.server.refuse(request, error)
 
     def refused_for_load(self) -> None:
         """Notes that the latest request was refused because the server was full."""
@@ -311,7 +317,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """Closes the connection in a way that lets the client read the response while it may still be sending."""
-        self._state = CLOSING
+        self._stop_reading()
         self.pending.clear()
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -322,7 +328,7 @@ class Connection(asyncio.Protocol):
 
     def cut(self) -> None:
         """Ends the connection, whose last response was written by other means."""
-        self._state = CLOSING
+        self._stop_reading()
         self.pending.clear()
         self.transport.close()
 

@@ -9,16 +9,18 @@ class FlowControl:
     """Pauses and resumes reading from one client.
 
     Attributes:
+        transport: of the connection, once there is one.
         is_paused: nothing is read for now.
         writes_are_full: the client does not read its responses.
         found_full: the request that was read last found the server full.
         rests: because of that, the next ones wait for a moment.
     """
 
-    __slots__ = ("_transport", "found_full", "is_paused", "rests", "writes_are_full")
+    __slots__ = ("found_full", "is_paused", "rests", "transport", "writes_are_full")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
         self.is_paused = False
         self.writes_are_full = False
         self.found_full = False
@@ -28,13 +30,13 @@ class FlowControl:
         """Stops reading until `resume`."""
         if not self.is_paused:
             self.is_paused = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def resume(self) -> None:
         """Reads again."""
         if self.is_paused:
             self.is_paused = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     @property
     def may_resume(self) -> bool:

@@ -96,15 +96,6 @@ def drive_episodes(driver: Driver, seeds: Iterable[int], traffic: int, duration_
         env.close()
 
 
-RENAMED = {"whole_rate": "success_rate", "steer_jerk_mean": "steer_acceleration_mean"}
-"""Names of figures in cards and MLflow runs of earlier releases → their names now."""
-
-
-def with_new_names(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """A card's figures under their present names, whichever release wrote the card."""
-    return {RENAMED.get(name, name): value for name, value in figures.items()}
-
-
 def summarise(episodes: list[Episode]) -> dict[str, float | int]:
     """Means and rates over episodes, rounded for people, with the same keys wherever they are shown."""
     count = len(episodes)

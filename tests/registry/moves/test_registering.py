@@ -56,7 +56,7 @@ def test_other_weights_demand_a_minor_step(store: Store, tmp_path: Path):
         RefusedError, match=r"1\.2\.4 is too small a version step from 1\.2\.3: minor is due, as the weights"
     ):
         register(store, str(second.path), cache_folder())
-    with pytest.raises(RefusedError, match=r"--bump patch is too small a step"):
+    with pytest.raises(RefusedError, match=r"--bump patch is too small a version step"):
         register(store, str(second.path), cache_folder(), bump="patch")
     assert auto(store, str(second.path)) == ("1.3.0", True)
 

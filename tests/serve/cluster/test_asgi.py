@@ -16,10 +16,23 @@ from serve.settings import Settings
 from serve.web.app import create_app
 
 
-async def status(settings: Settings, folder: Path, path: str, headers: list[tuple[bytes, bytes]]) -> int:
-    async def receive() -> MutableMapping[str, Any]:
-        return {"type": "http.request", "body": b"{}"}
+async def overloaded(folder: Path) -> tuple[list[int], int]:
+    """The statuses that two predictions get behind one that is in flight, and how many are in flight then."""
+    settings = Settings(max_inflight=1)
+    slot = Slot(folder)
+    dispatcher = Dispatcher(asyncio.get_running_loop(), create_app(settings, slot), slot, settings)
+    dispatcher.in_flight = 1
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [(b"content-type", b"application/json")]}
+    found = [(await AsgiServer(dispatcher).answer(scope, receive))[0] for _ in range(2)]
+    dispatcher.stop()
+    return found, dispatcher.in_flight
 
+
+async def receive() -> MutableMapping[str, Any]:
+    return {"type": "http.request", "body": b"{}"}
+
+
+async def status(settings: Settings, folder: Path, path: str, headers: list[tuple[bytes, bytes]]) -> int:
     slot = Slot(folder)
     dispatcher = Dispatcher(asyncio.get_running_loop(), create_app(settings, slot), slot, settings)
     scope = {"type": "http", "method": "POST" if path == "/predict" else "GET", "path": path, "headers": headers}
@@ -50,3 +63,7 @@ def test_behind_another_server_any_host_is_heard_unless_it_is_said_which(
     assert asyncio.run(status(settings, tmp_path, "/predict", headers)) == expected
     assert asyncio.run(status(settings, tmp_path, "/v2", headers)) == (200 if expected == 503 else 421)
     assert asyncio.run(status(settings, tmp_path, "/healthz", headers)) == 200
+
+
+def test_behind_another_server_too_many_requests_are_refused_and_none_stays_counted(tmp_path: Path):
+    assert asyncio.run(overloaded(tmp_path)) == ([429, 429], 1)

@@ -186,7 +186,7 @@ def test_more_callers_bring_more_replicas_which_go_when_they_go(deployed: Deploy
     from serve.ray_app import policy
 
     def replicas() -> int:
-        return serve.run_folder().applications["small"].deployments["policy"].replica_states.get("RUNNING", 0)
+        return serve.status().applications["small"].deployments["policy"].replica_states.get("RUNNING", 0)
 
     def wait_for(count: int) -> float:
         began = time.monotonic()

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -16,6 +17,7 @@ from serve.settings import Settings
 from serve.web.app import create_app
 from serve.web.unknown_routes import Routes
 from serve.wire.connection import MAX_PIPELINED, Connection
+from serve.wire.large_body import LARGE_BYTES
 from serve.wire.parsed_head import HeadParser, ParsedHead
 from serve.wire.request import Request
 
@@ -42,7 +44,7 @@ class Busy:
         pass
 
     def limit_of(self, parsed: ParsedHead) -> int:
-        return 1000
+        return self.max_body_bytes
 
     def take(self, request: Request) -> None:
         self.taken.append(request)
@@ -77,3 +79,33 @@ def test_a_connection_is_read_no_further_than_its_limit_however_its_requests_com
         ahead, after = runner.run(ask(Busy(tmp_path), packets))
     assert ahead <= MAX_PIPELINED
     assert after == 3 * MAX_PIPELINED
+
+
+async def end_during_a_body(server: Busy) -> tuple[bytes, int, int]:
+    """What a client reads whose connection ends while its next, large, body arrives; requests taken, bytes still held."""
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: Connection(server), ours)
+        theirs.sendall(GET + head % (2 * LARGE_BYTES) + b" " * LARGE_BYTES)
+        while server.held_bytes < LARGE_BYTES:
+            await asyncio.sleep(0.001)
+        server.taken[0].keep_alive = False
+        server.taken[0].answer(b"the last")
+        theirs.sendall(b" " * LARGE_BYTES + GET)
+        theirs.setblocking(False)
+        answer = await loop.sock_recv(theirs, 100) + await loop.sock_recv(theirs, 100)
+        await asyncio.sleep(0.02)
+        return answer, len(server.taken), server.held_bytes
+
+
+def test_what_still_arrives_after_the_last_response_is_dropped_large_bodies_too(tmp_path: Path):
+    server = Busy(tmp_path)
+    server.max_body_bytes = 4 * LARGE_BYTES
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        problems: list[dict[str, Any]] = []
+        runner.get_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+        assert runner.run(end_during_a_body(server)) == (b"the last", 1, 0)
+    assert problems == []

@@ -9,7 +9,7 @@ from films import assert_shows_a_drive
 from tests_support import Server, run_command
 
 from carla_mlflow import open_artifact
-from training_export.racetrack.driving import with_new_names
+from carla_mlflow.contract.figures import with_new_names
 
 pytestmark = pytest.mark.slow
 
