@@ -145,10 +145,10 @@ def test_an_application_that_comes_after_another_takes_a_new_contract(started: A
 def test_an_application_keeps_its_contract_until_it_is_deployed_anew(started: Any, registry: Registry):
     application = started("kept")
     registry.point("kept", registry.publish(of_other_contract(registry.artifacts[1], "9.6.0")))
-    until_true(lambda: application.warns("another contract"), 60)
+    until_true(lambda: application.warns("another contract"), 180)
     assert application.versions() == {"1.0.0"}
     application.deploy()
-    until_true(lambda: application.versions() == {"9.6.0"}, 60)
+    until_true(lambda: application.versions() == {"9.6.0"}, 180)
 
 
 def test_what_replaces_killed_replicas_keeps_the_contract_and_is_counted(
@@ -158,11 +158,11 @@ def test_what_replaces_killed_replicas_keeps_the_contract_and_is_counted(
     application = started("replaced")
     [folder] = cluster.folders() - others
     registry.point("replaced", registry.publish(of_other_contract(registry.artifacts[1], "9.7.0")))
-    until_true(lambda: application.warns("another contract"), 60)
+    until_true(lambda: application.warns("another contract"), 180)
     before = {process.pid for process in application.replicas()}
     application.kill()
-    until_true(lambda: len({process.pid for process in application.replicas()} - before) == REPLICAS, 60)
-    until_true(lambda: application.versions() == {"1.0.0"}, 60)
+    until_true(lambda: len({process.pid for process in application.replicas()} - before) == REPLICAS, 180)
+    until_true(lambda: application.versions() == {"1.0.0"}, 180)
     until_true(lambda: ready_workers(folder) == len(worker_states(folder)) == REPLICAS)
 
 
@@ -170,12 +170,12 @@ def test_a_node_that_comes_later_serves_no_other_contract(started: Any, registry
     other = cluster.add_node()
     application = started("wide", num_cpus=1)
     registry.point("wide", registry.publish(of_other_contract(registry.artifacts[1], "9.9.0")))
-    until_true(lambda: application.warns("another contract"), 60)
+    until_true(lambda: application.warns("another contract"), 180)
     before = cluster.folders()
     cluster.nodes.remove_node(other)
     other = cluster.add_node()
-    until_true(lambda: kinds_refused(cluster.folders() - before) == {"contract"}, 60)
-    until_true(lambda: application.versions() == {"1.0.0"}, 60)
+    until_true(lambda: kinds_refused(cluster.folders() - before) == {"contract"}, 180)
+    until_true(lambda: application.versions() == {"1.0.0"}, 180)
     cluster.nodes.remove_node(other)
 
 
@@ -188,7 +188,7 @@ def test_a_version_that_kills_who_loads_it_kills_no_replica_and_is_said_to(start
     application = started("crash")
     before = {process.pid for process in application.replicas()}
     registry.point("crash", registry.publish(crashing(registry.artifacts[1], "9.8.0")))
-    until_true(lambda: application.warns("killed the process that tried (SIGSEGV)"), 60)
+    until_true(lambda: application.warns("killed the process that tried (SIGSEGV)"), 180)
     assert application.versions() == {"1.0.0"}
     assert {process.pid for process in application.replicas()} == before
 
