@@ -82,7 +82,7 @@ def test_a_connection_is_read_no_further_than_its_limit_however_its_requests_com
 
 
 async def end_during_a_body(server: Busy) -> tuple[bytes, int, int]:
-    """What a client reads whose connection ends while its next, large, body arrives; requests taken, bytes still held."""
+    """What a client reads whose connection ends while a large body arrives; requests taken, and bytes still held."""
     head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
