@@ -92,7 +92,9 @@ def test_values_that_training_never_saw_are_counted(start_server: Callable[..., 
     assert metric(server, "policy_out_of_range_total", field="steering") == 0
 
 
-def test_counters_are_there_at_zero_before_their_first_event(server: Server):
+def test_counters_are_there_at_zero_before_their_first_event(start_server: Callable[..., Server], example: Path):
+    server = start_server("--model", str(example))
+    server.wait_ready()
     for name, labels in (
         ("policy_fallbacks_total", {"reason": "deadline_exceeded"}),
         ("policy_refusals_total", {"reason": "parity"}),
