@@ -64,7 +64,8 @@ def _run(options: argparse.Namespace) -> int:
         results.append({"check": check, "on": on, "problem": problem, "s": round(time.perf_counter() - began, 2)})
         if not options.json:
             print(f"{'ok    ' if problem is None else 'FAILED'}  {check}{f' ({on})' if on else ''}", flush=True)
-            print(f"        {problem}\n" if problem else "", end="")
+            if problem is not None:
+                print(f"        {problem}")
     failed = sum(result["problem"] is not None for result in results)
     if options.json:
         print(msgspec.json.encode({"failed": failed, "checks": results, "figures": figures}).decode())
@@ -105,7 +106,7 @@ def _of_a_server(options: argparse.Namespace, figures: dict[str, Any]) -> Calls:
 
 
 def _sentence(check: Callable[..., None]) -> str:
-    return check.__name__.replace("_", " ").replace("cards", "card's").replace("callers", "caller's")
+    return check.__name__.replace("_", " ")
 
 
 if __name__ == "__main__":

@@ -122,14 +122,14 @@ def reversed_and_read_only_arrays_mean_the_same(subject: Subject) -> None:
     expect(subject.bits(range(subject.count), frozen) == subject.alone, "read-only arrays give other bits")
 
 
-def the_callers_arrays_are_left_as_they_were(subject: Subject) -> None:
+def arrays_of_the_caller_are_left_as_they_were(subject: Subject) -> None:
     before = {name: array.tobytes() for name, array in subject.observations.items()}
     subject.engine.act(subject.observations)
     after = {name: array.tobytes() for name, array in subject.observations.items()}
     expect(before == after, "the arrays that it was asked with have changed")
 
 
-def another_policys_answers_are_told_apart(subject: Subject) -> None:
+def golden_rows_of_another_policy_are_told_apart(subject: Subject) -> None:
     golden, card = subject.engine.golden, subject.artifact.card
     golden.raw[3, 0] += 0.01 if golden.raw[3, 0] <= 0 else -0.01
     files = {name: subject.artifact.files[name] for name in card.files} | {card.parity.file: golden.to_bytes()}
@@ -191,7 +191,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     a_wrong_shape_dtype_or_name_is_refused,
     lists_and_arrays_of_any_layout_mean_the_same,
     reversed_and_read_only_arrays_mean_the_same,
-    the_callers_arrays_are_left_as_they_were,
-    another_policys_answers_are_told_apart,
+    arrays_of_the_caller_are_left_as_they_were,
+    golden_rows_of_another_policy_are_told_apart,
     the_pin_is_the_digest_of_the_card,
 )
