@@ -15,6 +15,7 @@ from tests_support import EXAMPLE, ROOT, missing
 
 from benchmarks.baseline import LESS, MORE, Figure, add_baseline, conclude
 from benchmarks.free_port import free_port
+from benchmarks.good_load import GoodLoad
 from benchmarks.hostile.rows import ROWS
 from benchmarks.peers import peers
 from benchmarks.serving_policies import from_v2, to_v2
@@ -106,3 +107,9 @@ def test_figures_are_held_against_those_of_an_earlier_run(tmp_path: Path, capsys
     assert conclude({"new": Figure(1.0, LESS)}, parser.parse_args(against)) == 1  # nothing was compared
     with pytest.raises(SystemExit):
         parser.parse_args(["--worse-by", "ten"])
+
+
+def test_a_good_load_whose_process_dies_says_so_instead_of_waiting_for_it(tmp_path: Path):
+    load = GoodLoad(free_port(), [tmp_path / "nothing"], connections=1, pause_s=0.0)
+    with pytest.raises(RuntimeError, match="the good load ended with exit code 1"):
+        load.__enter__()
