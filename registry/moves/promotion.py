@@ -93,7 +93,7 @@ def promote(
         RefusedError: the move is not allowed, `expect` does not hold, or a gate failed; lists every shortfall.
     """
     state = _state(store, reference.name, options)
-    return PendingMove(store, store.resolve(reference), "promote", to, options).judged(state, cache, evaluate)
+    return PendingMove(store, store.resolve(reference), "promote", to, options).make(state, cache, evaluate)
 
 
 def rollback(
@@ -110,7 +110,7 @@ def rollback(
     if not earlier:
         raise RefusedError(f"{name}: no version held {stage} before that could take it again")
     moving = PendingMove(store, state.version(earlier[-1]), "rollback", stage, options)
-    return moving.judged(state, cache, evaluate)
+    return moving.make(state, cache, evaluate)
 
 
 def archive(store: Store, reference: Reference, options: MoveOptions) -> MoveResult:
@@ -122,7 +122,7 @@ def archive(store: Store, reference: Reference, options: MoveOptions) -> MoveRes
     state = _state(store, reference.name, options)
     moving = PendingMove(store, store.resolve(reference), "archive", ARCHIVED, options)
     moving.check(state)
-    return moving.written(state, GateResult())
+    return moving.write(state, GateResult())
 
 
 def _state(store: Store, name: str, options: MoveOptions) -> RegistryState:
@@ -153,7 +153,7 @@ class PendingMove:
         for alias in moved:
             check_protected(tags, alias, whoami())
 
-    def judged(self, state: RegistryState, cache: Path, evaluate: EvaluateGates) -> MoveResult:
+    def make(self, state: RegistryState, cache: Path, evaluate: EvaluateGates) -> MoveResult:
         """Evaluates the gates, then makes the move."""
         check_expected(self.options.expect, state.holder(self.to), self.to)
         self.check(state)
@@ -163,9 +163,9 @@ class PendingMove:
         if result.shortfalls and not (self.options.force or self.options.dry_run):
             what = f"{self.version.name} {self.version.semver} does not go to {self.to}"
             raise RefusedError(what, tuple(result.shortfalls))
-        return self.written(state, result)
+        return self.write(state, result)
 
-    def written(self, state: RegistryState, result: GateResult) -> MoveResult:
+    def write(self, state: RegistryState, result: GateResult) -> MoveResult:
         """Journals the move and carries it out; in a dry run, only says what it would be."""
         displaced = state.holder(self.to)
         findings = [str(finding) for finding in result.findings]

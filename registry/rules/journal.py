@@ -202,7 +202,7 @@ def say(entry: Entry) -> str:
     why = f"  “{_word(move.why)}”" if move.why else ""
     for how in (ALLOWED, OVERRULED):
         gates = dict.fromkeys(
-            _word(text[len(how) :].partition(":")[0]) for text in let_pass(move) if text[: len(how)] == how
+            _word(text[len(how) :].partition(":")[0]) for text in let_pass(move) if text.startswith(how)
         )
         why += f"  {how}{', '.join(gates)}" if gates else ""
     return f"{entry.number:>4}  {when}  {seen}{verb}{what}  by {_word(move.who)}{why}"
