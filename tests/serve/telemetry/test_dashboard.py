@@ -38,11 +38,21 @@ class Prometheus:
     """A running one."""
 
     def __init__(self, port: int) -> None:
-        self._url = f"http://127.0.0.1:{port}/api/v1/query?"
+        self._url = f"http://127.0.0.1:{port}"
+
+    def wait_ready(self) -> None:
+        """Return once it answers queries: it listens before it has read its storage, and answers 503 until then."""
+        ends = time.monotonic() + 60
+        while time.monotonic() < ends:
+            with contextlib.suppress(httpcore.NetworkError):
+                if httpcore.request("GET", f"{self._url}/-/ready").status == 200:
+                    return
+            time.sleep(0.1)
+        raise AssertionError("Prometheus did not become ready")
 
     def ask(self, query: str) -> list[Any]:
         """An instant query's result; fails when Prometheus does not take it."""
-        answer = httpcore.request("GET", self._url + urllib.parse.urlencode({"query": query}))
+        answer = httpcore.request("GET", f"{self._url}/api/v1/query?{urllib.parse.urlencode({'query': query})}")
         document = msgspec.json.decode(answer.content)
         assert document["status"] == "success", (query, document)
         return document["data"]["result"]
@@ -63,7 +73,9 @@ def scraping(server: Server, folder: Path) -> Iterator[Prometheus]:
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
     try:
-        yield Prometheus(port)
+        prometheus = Prometheus(port)
+        prometheus.wait_ready()
+        yield prometheus
     finally:
         process.terminate()
         process.wait(20)
@@ -73,10 +85,9 @@ def scraped(prometheus: Prometheus, query: str, enough: Callable[[list[Any]], bo
     """A query's result, once it is enough."""
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
-        with contextlib.suppress(httpcore.NetworkError):  # it is still starting
-            found = prometheus.ask(query)
-            if enough(found):
-                return found
+        found = prometheus.ask(query)
+        if enough(found):
+            return found
         time.sleep(0.3)
     raise AssertionError(f"{query}: {found}")
 
