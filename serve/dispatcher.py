@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 
@@ -11,21 +10,20 @@ from flask import Flask
 
 from serve.answering.endpoint import EncodedRequest, body_limit
 from serve.answering.forward import BatchSlice
-from serve.answering.single import timing_ms
 from serve.batching.busy_poll import BusyPoll
 from serve.batching.chunked_executor import ChunkedExecutor
 from serve.batching.micro_batcher import MicroBatcher
 from serve.batching.pending_prediction import Outcomes, PendingPrediction
+from serve.batching.watchdog import Watchdog
 from serve.errors import ApiError, from_core
 from serve.policy.serving import Serving
 from serve.policy.slot import Slot, find_serving
 from serve.settings import Settings
 from serve.telemetry import metrics
-from serve.telemetry.observers import OBSERVERS, tell
-from serve.telemetry.request_record import RequestRecord
 from serve.web.bridge import Bridge
 from serve.web.unknown_routes import Routes
 from serve.wire.connection import Connection
+from serve.wire.finish import finish
 from serve.wire.parsed_head import HeadParser, ParsedHead
 from serve.wire.request import Request
 from serve.wire.response_writer import ResponseWriter
@@ -62,8 +60,14 @@ class Dispatcher:
         self.response_writer = ResponseWriter()
         outcomes = Outcomes(self._send, self._refuse, self._forget)
         self.micro_batcher = MicroBatcher(loop, outcomes, BusyPoll(loop, settings.busy_poll_us / 1e6))
-        self.chunked_executor = ChunkedExecutor(loop, outcomes, settings.forward_timeout_s)
+        self.chunked_executor = ChunkedExecutor(loop, outcomes)
         self.bridge = Bridge(app, loop, self.response_writer)
+        timeout_s = settings.forward_timeout_s
+        self._watchdog = Watchdog(loop, self.micro_batcher, self.chunked_executor, self._explain, timeout_s)
+
+    def start(self) -> None:
+        """Starts the thread that detects forwards that hang."""
+        self._watchdog.start()
 
     # Called by connections.
 
@@ -125,36 +129,31 @@ class Dispatcher:
         except ApiError as error:
             self._refuse(request, error, None)
             return
-        asked = EncodedRequest(request.body, parsed.media_type, parsed.json_bytes)
-        prediction = PendingPrediction(request, parsed.endpoint, serving, asked, self.max_body_bytes)
+        limit = body_limit([serving], parsed.endpoint, self.max_body_bytes) if parsed.gzip else None
+        encoded = EncodedRequest(request.body, parsed.media_type, parsed.json_bytes, limit)
+        prediction = PendingPrediction(request, parsed.endpoint, serving, encoded)
         size = len(request.body)
         text = size if parsed.json_bytes is None else parsed.json_bytes
         takes_long = serving.is_slow or size > (LARGE_GZIP if parsed.gzip else LARGE) or text > LARGE_TEXT
         (self.chunked_executor if takes_long else self.micro_batcher).add(prediction)
 
-    def _forget(self, prediction: PendingPrediction, status: int) -> None:
+    def _forget(self, prediction: PendingPrediction, status: int | None) -> None:
         self.in_flight -= 1
         prediction.wire.release()
-        metrics.BUFFER.answered(prediction.endpoint.route, status, prediction.serving.version)
+        if status is not None:
+            metrics.BUFFER.answered(prediction.endpoint.route, status, prediction.serving.version)
 
-    def _send(self, prediction: PendingPrediction, answered: BatchSlice, started: float) -> None:
-        request, serving, wire = prediction.request, prediction.serving, prediction.wire
-        assert request is not None
-        now = time.perf_counter()
+    def _send(self, prediction: PendingPrediction, answered: BatchSlice) -> None:
+        serving, wire = prediction.serving, prediction.wire
         try:
-            answer = prediction.endpoint.encode(
-                serving, request, answered, timing_ms(wire.received, started, now, answered)
-            )
+            answer = prediction.encode(answered)
         except Exception as error:  # the boundary: the other requests of the batch are still answered
             self._refuse(wire, error, serving)
             return
         extra = wire.parsed.extra if wire.parsed else b""
         self.in_flight -= 1
         wire.answer(self.response_writer.success(serving, answer, wire.request_id, wire.keep_alive, extra))
-        queue_s, total_s = started - wire.received, now - wire.received
-        metrics.BUFFER.answered(prediction.endpoint.route, 200, serving.version, queue_s, total_s, prediction.decode_s)
-        if OBSERVERS:
-            tell(request_record(wire, 200, serving, now, started, answered))
+        finish(wire, prediction.endpoint.route, 200, serving.version, prediction)
 
     def _refuse(self, request: Request, error: Exception, serving: Serving | None) -> None:
         known = from_core(error)
@@ -170,11 +169,14 @@ class Dispatcher:
             known, explain, serving, request.request_id, request.keep_alive, extra, to_head
         )
         request.answer(reply)
-        version, now = serving.version if serving else "", time.perf_counter()
-        total_s = now - request.received if endpoint else None
-        metrics.BUFFER.answered(endpoint.route if endpoint else "other", known.status, version, None, total_s)
-        if OBSERVERS:
-            tell(request_record(request, known.status, serving, now))
+        route, version = endpoint.route if endpoint else "other", serving.version if serving else ""
+        finish(request, route, known.status, version)
+
+    def _explain(self, prediction: PendingPrediction, error: ApiError) -> bytes:
+        wire = prediction.wire
+        return self.response_writer.error(
+            error, prediction.endpoint.explain, prediction.serving, wire.request_id, keep_alive=False
+        )
 
     def _bridged(self, request: Request, reply: bytes) -> None:
         self.in_flight -= 1
@@ -184,23 +186,3 @@ class Dispatcher:
         """Stops the threads; no further requests are answered."""
         self.chunked_executor.stop()
         self.bridge.stop()
-
-
-def request_record(
-    request: Request,
-    status: int,
-    serving: Serving | None,
-    ended: float,
-    started: float | None = None,
-    answered: BatchSlice | None = None,
-) -> RequestRecord:
-    """Builds the record of a request that the event loop answered."""
-    parsed = request.parsed
-    route = parsed.endpoint.route if parsed and parsed.endpoint else "other"
-    method, headers = (parsed.head.method, parsed.head.headers) if parsed else ("", {})
-    version = serving.version if serving else ""
-    asked = RequestRecord(method, route, status, version, request.request_id, headers, request.received, ended, started)
-    if answered is None:
-        return asked
-    rows = answered.stop - answered.start
-    return asked._replace(inference_ms=answered.batch.actions.inference_ms, rows=rows)

@@ -82,6 +82,13 @@ class ApiError(Exception):
     def status(self) -> int:
         return STATUS[self.code]
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that the code asks for."""
+        if self.code in ("not_ready", "overloaded"):
+            return {"Retry-After": str(RETRY_AFTER_S)}
+        return {"WWW-Authenticate": "Bearer"} if self.code == "unauthorized" else {}
+
     def body(self, request_id: str) -> dict[str, Any]:
         """The error body of all routes except /invocations and /v2."""
         details = {"code": self.code, "message": self.message, "request_id": request_id}

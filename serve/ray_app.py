@@ -110,6 +110,7 @@ class Replica:
         node.start()
         app = create_app(settings, slot)
         self._dispatcher = Dispatcher(asyncio.get_running_loop(), app, slot, settings)
+        self._dispatcher.start()
         self._server = AsgiServer(self._dispatcher)
         start_filling(slot, settings, node.status_file)
         await self._until_ready()
@@ -132,7 +133,6 @@ class Replica:
         while True:
             await asyncio.sleep(0.1)
             self._dispatcher.response_writer.second()
-            self._dispatcher.chunked_executor.look()
             metrics.BUFFER.flush()
             metrics.IN_FLIGHT.set(self._dispatcher.in_flight)
 

@@ -28,11 +28,13 @@ class EncodedRequest(msgspec.Struct, frozen=True, gc=False):
         body: as received, or decompressed.
         media_type: in lower case, without parameters.
         json_bytes: how many bytes of the body are JSON, if tensors follow; None if the head does not say.
+        gzip_limit: the most bytes of the body once it is decompressed; None where it is not compressed.
     """
 
     body: Body
     media_type: str
     json_bytes: int | None = None
+    gzip_limit: int | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -92,9 +94,9 @@ def _most_bytes(serving: Serving, route: str) -> int:
     return serving.inference.most_bytes if route == INFERENCE.route else serving.predict.most_bytes
 
 
-def _decode_predict(serving: Serving, asked: EncodedRequest) -> PredictRequest:
-    check_size(asked.body, serving.predict.most_bytes)
-    return serving.predict.decode(bytes(asked.body))
+def _decode_predict(serving: Serving, encoded: EncodedRequest) -> PredictRequest:
+    check_size(encoded.body, serving.predict.most_bytes)
+    return serving.predict.decode(bytes(encoded.body))
 
 
 def _encode_predict(serving: Serving, request: PredictRequest, answered: BatchSlice, timing_ms: bytes) -> Answer:
@@ -102,19 +104,21 @@ def _encode_predict(serving: Serving, request: PredictRequest, answered: BatchSl
     return Answer(serving.predict.encode(answered.objects(), request, actions, timing_ms))
 
 
-def _decode_invocations(serving: Serving, asked: EncodedRequest) -> PredictRequest:
-    check_size(asked.body, serving.predict.most_bytes)
-    return (serving.scoring.decode_csv if asked.media_type == CSV else serving.scoring.decode_json)(bytes(asked.body))
+def _decode_invocations(serving: Serving, encoded: EncodedRequest) -> PredictRequest:
+    check_size(encoded.body, serving.predict.most_bytes)
+    return (serving.scoring.decode_csv if encoded.media_type == CSV else serving.scoring.decode_json)(
+        bytes(encoded.body)
+    )
 
 
 def _encode_invocations(serving: Serving, _: PredictRequest, answered: BatchSlice, __: bytes) -> Answer:
     return Answer(serving.scoring.encode(answered.objects(np.float64)))  # MLflow writes the float32 as a double
 
 
-def _decode_inference(serving: Serving, asked: EncodedRequest) -> PredictRequest:
-    if asked.media_type == BINARY and asked.json_bytes is None:
+def _decode_inference(serving: Serving, encoded: EncodedRequest) -> PredictRequest:
+    if encoded.media_type == BINARY and encoded.json_bytes is None:
         raise ApiError("bad_request", "is required with binary tensors", "Inference-Header-Content-Length")
-    return serving.inference.decode(asked.body, asked.json_bytes)
+    return serving.inference.decode(encoded.body, encoded.json_bytes)
 
 
 def _encode_inference(serving: Serving, request: PredictRequest, answered: BatchSlice, _: bytes) -> Answer:
@@ -129,3 +133,6 @@ INFERENCE = Endpoint(
 """A missing media type means JSON: the protocol does not require one, and tritonclient sends none with JSON."""
 PREDICT = Endpoint("/predict", (JSON,), _decode_predict, _encode_predict, ApiError.body)
 INVOCATIONS = Endpoint("/invocations", (JSON, CSV), _decode_invocations, _encode_invocations, ApiError.mlflow_body)
+
+PREDICTION_ROUTES = (PREDICT.route, INVOCATIONS.route, INFERENCE.route)
+"""Names in metrics."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from carla_mlflow.contract.actions import Actions
-from serve.answering.single import too_late
+from serve.answering.prediction import too_late
 from serve.batching.chunked_job import PIECE_MS, ChunkedJob
 from serve.batching.micro_batcher import CLIENT_GONE
 from serve.batching.pending_prediction import Outcomes, PendingPrediction
@@ -38,8 +38,8 @@ class ChunkedExecutor:
         hangs: whether that has happened.
     """
 
-    def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes, timeout_s: float) -> None:
-        self._loop, self._outcomes, self._timeout_s = loop, outcomes, timeout_s
+    def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes) -> None:
+        self._loop, self._outcomes = loop, outcomes
         self._threads = usable_cores()
         self._waiting: SimpleQueue[tuple[int, ChunkedJob, int, int] | None] = SimpleQueue()
         self._pool: list[threading.Thread] = []
@@ -60,7 +60,7 @@ class ChunkedExecutor:
         if self.hangs:
             self._give_up(job, _replaced())
             return
-        is_small = len(prediction.asked.body) <= SMALL_BYTES or prediction.asked.json_bytes is not None
+        is_small = len(prediction.encoded.body) <= SMALL_BYTES or prediction.encoded.json_bytes is not None
         if is_small and parsed is not None and not parsed.gzip:
             try:
                 prediction.decode()
@@ -126,7 +126,7 @@ class ChunkedExecutor:
         done: Actions | Exception | None = None
         try:
             if not job.over:
-                job.started = job.started or time.perf_counter()
+                job.prediction.started = job.prediction.started or time.perf_counter()
                 done = job.run(start, stop)
         except Exception as problem:  # the boundary: the error affects only this request
             done = problem
@@ -153,7 +153,7 @@ class ChunkedExecutor:
         elif job.is_whole:
             answered = job.whole()
             job.end()
-            self._outcomes.send(job.prediction, answered, job.started)
+            self._outcomes.send(job.prediction, answered)
         elif start == 0:  # just decoded: it may have more rows and a shorter budget than was known
             self._keep_time(job)
             if job.has_more and job not in self._jobs:
@@ -163,9 +163,13 @@ class ChunkedExecutor:
         job.end()
         self._outcomes.refuse(job.prediction.wire, error, job.prediction.serving)
 
-    def look(self) -> None:
-        """Detects hung forwards; to be called often."""
-        limit = time.monotonic() - self._timeout_s
+    @property
+    def oldest(self) -> float:
+        """When the oldest chunk that is still running began, by `time.monotonic`; may be read from any thread."""
+        return min(list(self._since.values()), default=float("inf"))
+
+    def give_up_older_than(self, limit: float) -> None:
+        """Answers the predictions whose chunks began before `limit` and so hang, and those that wait for a thread."""
         hanging = [self._handed[number][0] for number, since in list(self._since.items()) if since < limit]
         for job in hanging:
             if not job.over:

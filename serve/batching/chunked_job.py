@@ -22,14 +22,12 @@ class ChunkedJob:
     """A prediction and its progress.
 
     Attributes:
-        started: when its first chunk began, by `time.perf_counter`; 0 before.
         over: whether it is answered, or needs no response.
         clock: the timer that answers it when its budget is over.
     """
 
     def __init__(self, prediction: PendingPrediction) -> None:
         self.prediction = prediction
-        self.started = 0.0
         self.over = False
         self.clock: TimerHandle | None = None
         self._request: PredictRequest | None = None  # with arrays, once all rows are checked

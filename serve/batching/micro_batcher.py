@@ -9,15 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Sequence
 
-from serve.answering.forward import BatchSlice, act_together
-from serve.answering.single import too_late
+from serve.answering.prediction import forward
 from serve.batching.busy_poll import BusyPoll
 from serve.batching.pending_prediction import Outcomes, PendingPrediction
 from serve.batching.yielding import Yielding
-from serve.errors import STATUS
-from serve.policy.serving import Serving
 
 MAX_ROWS = 1024
 MAX_TURN_BYTES = 1024 * 1024
@@ -75,7 +71,7 @@ class MicroBatcher:
         """Takes what waits; of large bodies only some, so that the event loop serves other connections in between."""
         waiting, size = self._waiting, 0
         for number, prediction in enumerate(waiting):
-            size += len(prediction.asked.body)
+            size += len(prediction.encoded.body)
             if size > MAX_TURN_BYTES and number:
                 self._waiting = waiting[number:]
                 self._loop.call_soon(self._run)
@@ -84,40 +80,22 @@ class MicroBatcher:
         return waiting
 
     def _answer(self, group: list[PendingPrediction]) -> None:
-        started = time.perf_counter()
-        serving = group[0].serving
-        late = [prediction for prediction in group if started >= prediction.ends]
-        if late:
-            group = [prediction for prediction in group if started < prediction.ends]
-            for prediction in late:
-                self._outcomes.refuse(prediction.wire, too_late(serving), serving)
-            if not group:
-                return
         with self.lock:
             self.running = time.monotonic(), group
         try:
-            answers = _act(serving, group)
+            answers = forward(group)
         finally:
             with self.lock:  # from here on the watchdog answers none of these any more
                 self.running = None
-        now, outcomes = time.perf_counter(), self._outcomes
+        outcomes = self._outcomes
         for prediction, answered in zip(group, answers, strict=True):
             if prediction.wire.outside:
                 prediction.wire.connection.cut()
-                outcomes.forget(prediction, STATUS["deadline_exceeded"])
-            elif now >= prediction.ends:
-                outcomes.refuse(prediction.wire, too_late(serving), serving)
+                outcomes.forget(prediction, None)
             elif isinstance(answered, Exception):
-                outcomes.refuse(prediction.wire, answered, serving)
+                outcomes.refuse(prediction.wire, answered, prediction.serving)
             else:
-                outcomes.send(prediction, answered, started)
-
-
-def _act(serving: Serving, group: Sequence[PendingPrediction]) -> Sequence[BatchSlice | Exception]:
-    try:
-        return act_together(serving, [prediction.request for prediction in group if prediction.request is not None])
-    except Exception as error:  # a forward that raises: an error of the server
-        return [error] * len(group)
+                outcomes.send(prediction, answered)
 
 
 def _parts(group: list[PendingPrediction]) -> list[list[PendingPrediction]]:

@@ -30,6 +30,7 @@ class Exchange(Connection):
 
     def __init__(self, server: Dispatcher, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server)
+        self.transport = asyncio.Transport()  # has no socket: the watchdog can't answer outside the event loop here
         self.answer: asyncio.Future[bytes] = loop.create_future()
 
     def flush(self) -> None:

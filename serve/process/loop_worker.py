@@ -19,10 +19,8 @@ from typing import Any
 import uvloop
 from gunicorn.workers.base import Worker
 
-from serve.batching.pending_prediction import PendingPrediction
-from serve.batching.watchdog import EXIT_CODE, Watchdog
+from serve.batching.watchdog import EXIT_CODE
 from serve.dispatcher import Dispatcher
-from serve.errors import ApiError
 from serve.following.attempts import withdraw
 from serve.settings import SWITCH_S
 from serve.telemetry import metrics
@@ -82,7 +80,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         self._stopped = asyncio.Event()
         self._dispatcher = dispatcher = Dispatcher(loop, self.wsgi, slot, settings)
         dispatcher.chunked_executor.on_hang = self._replace
-        Watchdog(dispatcher.micro_batcher, self._explain, settings.forward_timeout_s).start()
+        dispatcher.start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._told_to_stop, number)
         tls = tls_context(settings.certfile, settings.keyfile) if settings.certfile else None
@@ -113,7 +111,6 @@ class LoopWorker(Worker):  # type: ignore[misc]
         for connection in [c for c in self._dispatcher.connections if c.deadline < now]:
             connection.expire()
         self._acceptor.tell()
-        self._dispatcher.chunked_executor.look()
         metrics.BUFFER.flush()
         metrics.IN_FLIGHT.set(self._dispatcher.in_flight)
 
@@ -148,12 +145,6 @@ class LoopWorker(Worker):  # type: ignore[misc]
             self.log.critical("a forward does not finish: this worker ends")
             self._dispatcher.draining = True
             self._stop_accepting(REPLACED_S)
-
-    def _explain(self, prediction: PendingPrediction, error: ApiError) -> bytes:
-        wire = prediction.wire
-        return self._dispatcher.response_writer.error(
-            error, prediction.endpoint.explain, prediction.serving, wire.request_id, False
-        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handles a stop signal that comes before the event loop runs."""

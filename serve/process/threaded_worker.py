@@ -25,7 +25,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from serve.errors import STATUS, ApiError, Code
 from serve.settings import SWITCH_S
 from serve.telemetry import metrics
-from serve.web.admission import HOST_IS_OURS, UNFRAMED
+from serve.web.admission import OWN_LISTENER, UNFRAMED
 from serve.wire.connection_counts import SHARES
 
 COUNT_S = 0.1
@@ -66,7 +66,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
 
         def closing(environ: dict[str, Any], start_response: Any) -> Any:
             """Makes gunicorn close the connection after an unframed request; WSGI itself has no means for that."""
-            environ[HOST_IS_OURS] = True
+            environ[OWN_LISTENER] = True
             answer = app(environ, start_response)
             if UNFRAMED in environ:
                 start_response.__self__.force_close()

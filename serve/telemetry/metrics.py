@@ -60,6 +60,7 @@ IN_FLIGHT = Gauge("policy_in_flight", "Requests that are being answered.", multi
 BUFFER = MetricsBuffer(
     TallyMetrics(
         REQUESTS,
+        FALLBACKS.labels("deadline_exceeded"),
         ACTIONS,
         SATURATED,
         OUT_OF_RANGE,

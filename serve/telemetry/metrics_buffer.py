@@ -17,6 +17,7 @@ from prometheus_client import Counter, Histogram
 
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
+from serve.errors import STATUS
 from serve.telemetry.last_minute import Counts, LastMinute
 
 MAX_ROWS, MAX_BATCHES, MAX_ANSWERS = 512, 128, 512
@@ -65,6 +66,7 @@ class Metrics(NamedTuple):
     """The metrics that the counts are flushed to."""
 
     requests: Counter
+    late: Counter
     actions: Counter
     saturated: Counter
     out_of_range: Counter
@@ -114,6 +116,8 @@ class MetricsBuffer:
             self._count()
             for labels, count in self._requests.items():
                 self._metrics.requests.labels(*labels).inc(count)
+                if labels[1] == STATUS["deadline_exceeded"]:
+                    self._metrics.late.inc(count)
             self._requests.clear()
             for version, rows in self._actions.items():
                 self._metrics.actions.labels(version).inc(rows)

@@ -28,13 +28,13 @@ def start_observers(settings: Settings) -> None:
         OBSERVERS.append(Spans().add)
 
 
-def tell(record: RequestRecord) -> None:
+def notify(record: RequestRecord) -> None:
     """Passes a record to each observer; logs the error of one that fails."""
     for observe in OBSERVERS:
         try:
             observe(record)
         except Exception:  # the boundary
-            log.exception("request %s could not be told of", record.request_id)
+            log.exception("an observer failed at request %s", record.request_id)
 
 
 def write_refusal(record: RequestRecord) -> None:

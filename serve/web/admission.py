@@ -1,56 +1,70 @@
-"""Checks every request before a route of the Flask app sees it: framing, size, host, key, content coding.
+"""What happens to every request before a route of the Flask app sees it: its head is parsed and its body read.
 
-The event loop's worker has already made these checks; under gthread they are made only here.
+The event loop's worker has parsed the head already. Under gthread, or another WSGI server, the same parser gets the
+head that the server read.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
+from urllib.parse import quote
 
 from flask import Response, g, request
 from gunicorn.http.errors import ParseException
 
-from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, body_limit
+from serve.answering.endpoint import INFERENCE, body_limit
 from serve.codecs.gzip_body import inflate
 from serve.errors import ApiError
 from serve.policy.slot import Slot
 from serve.settings import Settings
-from serve.wire.header_rules import READ_HEADERS, check_encoding, check_host, check_key, read_request_id
+from serve.wire.head import Head
+from serve.wire.header_rules import READ_HEADERS
+from serve.wire.parsed_head import ParsedHead, parse_head
+from serve.wire.request import Request
 
 UNFRAMED = "serve.unframed"
 """Key set in the WSGI environment of a request whose end is unknown, so that its connection must be closed."""
-HOST_IS_OURS = "serve.host"
-"""Key in the WSGI environment: False if Host is already checked, True if it came to this server's own listener."""
-PREDICTIONS = (PREDICT.route, INVOCATIONS.route, INFERENCE.route)
+OWN_LISTENER = "serve.own_listener"
+"""Key set in the WSGI environment of a request that came to this server's own listener: its Host is checked."""
+WIRE_REQUEST = "serve.request"
+"""Key in the WSGI environment: the `wire.request.Request` that came over the event loop, admitted there."""
 _ROUTES = {"infer": INFERENCE.route, "infer_version": INFERENCE.route}
 
 
 def admit(settings: Settings, slot: Slot) -> Response | None:
-    """Reads the body into `g.body`; returns the response to a browser's preflight, None for any other request."""
-    g.received = time.perf_counter()
+    """Sets what `g` holds of a request: `parsed`, `request_id`, `received` and `body`.
+
+    Returns the response to a browser's preflight, None for any other request.
+    """
+    wire: Request | None = request.environ.get(WIRE_REQUEST)
+    if wire is not None:
+        g.parsed, g.request_id, g.received, g.body = wire.parsed, wire.request_id, wire.received, bytes(wire.body)
+    else:
+        g.received = time.perf_counter()
+        is_checked = settings.allowed_hosts or OWN_LISTENER in request.environ
+        g.parsed = parse_head(_head(), settings, lambda _: None, settings.hosts if is_checked else None)
+        g.request_id = g.parsed.request_id or uuid.uuid4().hex
+        g.body = _read_body(g.parsed, _limit(slot, settings))
+    if g.parsed.refusal is not None:
+        raise g.parsed.refusal.with_traceback(None)  # one that is raised often would grow
+    if g.parsed.gzip:
+        g.body = inflate(g.body, _limit(slot, settings))
+    return _preflight() if g.parsed.is_preflight else None
+
+
+def _limit(slot: Slot, settings: Settings) -> int:
+    return body_limit(slot.servings, g.parsed.endpoint, settings.max_body_bytes)
+
+
+def _head() -> Head:
+    """The head of a request as a WSGI server has read it."""
     headers = {name.lower(): value for name, value in request.headers.items()}
-    g.request_id = read_request_id(headers) or uuid.uuid4().hex
-    try:
-        limit = _limit(settings, slot)
-        g.body = _read_body(limit)
-        _check_framing(headers)
-    except ApiError:
-        request.environ[UNFRAMED] = True
-        raise
-    if request.environ.get(HOST_IS_OURS, bool(settings.allowed_hosts)):
-        check_host(request.path, headers.get("host", ""), settings.hosts)
-    preflight = request.method == "OPTIONS" and headers.get("origin", "") in settings.origins
-    if settings.api_key and not preflight:
-        check_key(request.path, headers.get("authorization", ""), settings)
-    if check_encoding(headers.get("content-encoding", "")):
-        g.body = inflate(g.body, limit)
-    return _preflight() if preflight else None
-
-
-def _limit(settings: Settings, slot: Slot) -> int:
-    endpoints = {endpoint.route: endpoint for endpoint in (PREDICT, INVOCATIONS, INFERENCE)}
-    return body_limit(slot.servings, endpoints.get(route_of_request()), settings.max_body_bytes)
+    query = request.environ.get("QUERY_STRING", "")
+    minor = 0 if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else 1
+    chunked = "transfer-encoding" in headers
+    path, length = quote(request.path), request.content_length or 0
+    return Head(request.method, f"{path}?{query}", path, query, headers, minor, True, length, chunked, False)
 
 
 def route_of_request() -> str:
@@ -58,13 +72,13 @@ def route_of_request() -> str:
     return _ROUTES.get(request.url_rule.endpoint, request.url_rule.rule) if request.url_rule else "other"
 
 
-def _check_framing(headers: dict[str, str]) -> None:
+def _check_framing(head: Head) -> None:
     """Refuses framing that gunicorn lets pass."""
-    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+    if head.headers.get("transfer-encoding", "chunked").lower() != "chunked":
         raise ApiError(
             "bad_request", "the length of the body is given in more than one way, or in a way that is not supported"
         )
-    if "host" not in headers and request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
+    if head.minor and "host" not in head.headers:
         raise ApiError("bad_request", "the header Host is missing or invalid")
 
 
@@ -76,21 +90,30 @@ def _preflight() -> Response:
     return response
 
 
-def _read_body(limit: int) -> bytes:
+def _read_body(parsed: ParsedHead, limit: int) -> bytes:
     """Reads the whole body, also of a request that will be refused.
 
     gunicorn discards what is left unread, and with it the first bytes of the next request, which then waits forever.
     """
-    length = request.content_length
-    if length is not None and length > limit:
+    try:
+        body = _read_to_end(parsed.head, limit)
+        _check_framing(parsed.head)
+    except ApiError:
+        request.environ[UNFRAMED] = True
+        raise
+    return body
+
+
+def _read_to_end(head: Head, limit: int) -> bytes:
+    if head.length > limit:
         raise ApiError("body_too_large", f"at most {limit} bytes")
     try:
         # Not through Flask, which silently truncates a chunked body at its limit.
-        body: bytes = request.environ["wsgi.input"].read(limit + 1 if length is None else length)
+        body: bytes = request.environ["wsgi.input"].read(limit + 1 if head.chunked else head.length)
     except (ParseException, OSError) as error:  # gunicorn's errors of chunked bodies are OSErrors
         raise ApiError("bad_request", "the body is not framed as HTTP says") from error
     if len(body) > limit:
         raise ApiError("body_too_large", f"at most {limit} bytes")
-    if length is not None and len(body) != length:
+    if not head.chunked and len(body) != head.length:
         raise ApiError("bad_request", "the body ended before its Content-Length")
     return body

@@ -17,22 +17,22 @@ from werkzeug.exceptions import HTTPException
 from carla_mlflow import __version__
 from carla_mlflow.build import git_sha
 from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, EncodedRequest, Endpoint, explainer
-from serve.answering.single import answer_single
-from serve.errors import RETRY_AFTER_S, ApiError, from_core, from_status
+from serve.answering.prediction import Prediction, answer
+from serve.errors import ApiError, from_core, from_status
 from serve.policy.readiness import check_ready
 from serve.policy.serving import Serving
 from serve.policy.slot import Slot, find_serving
 from serve.settings import Settings
 from serve.telemetry import metrics
-from serve.telemetry.observers import OBSERVERS, tell
-from serve.telemetry.request_record import RequestRecord
-from serve.web.admission import PREDICTIONS, admit, route_of_request
+from serve.web.admission import admit, route_of_request
 from serve.web.inference_routes import add_inference
 from serve.web.initial_series import count_from_zero
 from serve.web.metadata import describe, warnings_of
 from serve.web.pages_routes import add_pages
 from serve.web.webhook import Hook
-from serve.wire.header_rules import HOOK_PATH, check_media_type, cors_headers, read_budget, read_json_bytes
+from serve.wire.finish import finish
+from serve.wire.header_rules import HOOK_PATH
+from serve.wire.parsed_head import ParsedHead
 
 log = logging.getLogger("serve")
 
@@ -49,41 +49,30 @@ def create_app(settings: Settings, slot: Slot) -> Flask:
     app.url_map.merge_slashes = False  # a path with // gets a 404, not a redirect to what Host says
     app.extensions.update(slot=slot, settings=settings)
     app.before_request(lambda: admit(settings, slot))
-    app.after_request(lambda response: _finish(response, slot, settings))
+    app.after_request(lambda response: _finish(response, slot))
     app.register_error_handler(Exception, _explain)
-    _add_predictions(app, settings, slot)
+    _add_predictions(app, slot)
     _add_probes(app, slot)
     _add_metadata(app, settings, slot)
     _add_metrics(app, slot)
     add_pages(app, slot, settings)
-    add_inference(app, slot, functools.partial(_predict, slot, settings, INFERENCE))
+    add_inference(app, slot, functools.partial(_predict, slot, INFERENCE))
     if settings.webhook_secret:
         _add_hook(app, Hook(settings.webhook_secret), slot)
     return app
 
 
-def _finish(response: Response, slot: Slot, settings: Settings) -> Response:
+def _finish(response: Response, slot: Slot) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     serving = g.get("serving") or slot.serving
     if serving:
         response.headers["X-Policy-Version"] = serving.version
         response.headers["X-Policy-Digest"] = serving.digest
-    for line in cors_headers(request.headers.get("Origin", ""), settings).decode().splitlines():
+    for line in (g.parsed.extra if g.get("parsed") else b"").decode().splitlines():
         name, _, value = line.partition(": ")
         response.headers[name] = value
-    route = route_of_request()
-    version, now = serving.version if serving else "", time.perf_counter()
-    status, total_s, alone = response.status_code, now - g.received if route in PREDICTIONS else None, g.get("alone")
-    if alone is None:
-        metrics.BUFFER.answered(route, status, version, None, total_s)
-    else:
-        metrics.BUFFER.answered(route, status, version, alone.started - g.received, total_s, alone.decode_s)
-    if OBSERVERS:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        told = RequestRecord(request.method, route, status, version, g.request_id, headers, g.received, now)
-        if alone is not None:
-            told = told._replace(started=alone.started, inference_ms=alone.inference_ms, rows=alone.rows)
-        tell(told)
+    version = serving.version if serving else ""
+    finish(g, route_of_request(), response.status_code, version, g.get("answered"))
     return response
 
 
@@ -93,8 +82,7 @@ def _explain(error: Exception) -> Response:
         log.error("request %s failed", g.request_id, exc_info=error, extra={"request_id": g.request_id})
     body = explainer(request.path)(known, g.request_id)
     response = _json(msgspec.json.encode(body), known.status)
-    if known.code in {"not_ready", "overloaded"}:
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    response.headers.update(known.headers)
     if isinstance(error, HTTPException) and known.code == "method_not_allowed":
         response.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
     return response
@@ -112,26 +100,21 @@ def _ready(slot: Slot) -> Serving:
     return serving
 
 
-def _add_predictions(app: Flask, settings: Settings, slot: Slot) -> None:
+def _add_predictions(app: Flask, slot: Slot) -> None:
     for endpoint in (PREDICT, INVOCATIONS):
-        app.add_url_rule(
-            endpoint.route, endpoint.route, functools.partial(_predict, slot, settings, endpoint), methods=["POST"]
-        )
+        app.add_url_rule(endpoint.route, endpoint.route, functools.partial(_predict, slot, endpoint), methods=["POST"])
 
 
-def _predict(
-    slot: Slot, settings: Settings, endpoint: Endpoint, version: str | None = None, name: str | None = None
-) -> Response:
-    g.serving = serving = find_serving(slot, version or request.args.get("version"), name)
-    media_type = check_media_type(request.headers.get("Content-Type", ""), endpoint)
-    json_bytes = read_json_bytes(request.headers.get("Inference-Header-Content-Length"))
-    budgets = [settings.budget_ms or None, read_budget(request.headers.get("X-Request-Budget-Ms"))]
-    budget = min((budget for budget in budgets if budget is not None), default=None)
-    g.alone = answer_single(endpoint, serving, EncodedRequest(g.body, media_type, json_bytes), g.received, budget)
-    answer = g.alone.answer
-    response = Response(answer.body, content_type=answer.media_type)
-    if answer.json_bytes is not None:
-        response.headers["Inference-Header-Content-Length"] = str(answer.json_bytes)
+def _predict(slot: Slot, endpoint: Endpoint, **_of_path: str) -> Response:
+    parsed: ParsedHead = g.parsed  # it has the version and the name, too
+    g.serving = serving = find_serving(slot, parsed.version, parsed.name)
+    encoded = EncodedRequest(g.body, parsed.media_type, parsed.json_bytes)
+    prediction = Prediction(endpoint, serving, encoded, g.received, parsed.budget_ms)
+    made = answer(prediction)
+    g.answered = prediction
+    response = Response(made.body, content_type=made.media_type)
+    if made.json_bytes is not None:
+        response.headers["Inference-Header-Content-Length"] = str(made.json_bytes)
     return response
 
 

@@ -11,8 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flask import Flask
+from werkzeug.datastructures import Headers
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from serve.errors import from_core
+from serve.web.admission import WIRE_REQUEST
 from serve.wire.header_rules import decoded_path
 from serve.wire.request import Request
 from serve.wire.response_writer import ResponseWriter
@@ -23,6 +26,7 @@ MAX_WAITING = 256
 
 log = logging.getLogger("serve")
 
+_FRAMING = ("content-length", "transfer-encoding")
 _DROPPED = {"connection", "content-length", "transfer-encoding", "date", "server"}
 
 
@@ -61,14 +65,7 @@ class Bridge:
         self._pool.submit(run)
 
     def _run(self, request: Request) -> bytes:
-        status, headers = "500 Internal Server Error", list[tuple[str, str]]()
-
-        def start_response(given: str, pairs: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], None]:
-            nonlocal status, headers
-            status, headers = given, pairs
-            return lambda _: None
-
-        result = self._app(environ(request), start_response)
+        result, status, headers = run_wsgi_app(self._app, environ(request))
         try:
             body = b"".join(result)
         finally:
@@ -77,7 +74,7 @@ class Bridge:
         lines = [f"{name}: {value}\r\n" for name, value in headers if name.lower() not in _DROPPED]
         length = None
         if request.parsed is not None and request.parsed.head.method == "HEAD":
-            length, body = int(dict(headers).get("Content-Length", len(body))), b""
+            length, body = int(headers.get("Content-Length", len(body))), b""
         return self._response_writer.raw(
             int(status[:3]), "".join(lines).encode("latin-1"), body, request.keep_alive, length
         )
@@ -91,29 +88,23 @@ def environ(request: Request) -> dict[str, Any]:
     """Builds a WSGI environment (PEP 3333) that trusts neither Host nor the headers of a proxy."""
     assert request.parsed is not None
     head = request.parsed.head
-    headers = {
-        "HTTP_" + name.upper().replace("-", "_"): value
-        for name, value in head.headers.items()
-        if "_" not in name and name not in ("content-type", "content-length", "transfer-encoding")
-    }
-    return headers | {
-        "REQUEST_METHOD": head.method,
-        "SCRIPT_NAME": "",
+    named = {name: value for name, value in head.headers.items() if "_" not in name and name not in _FRAMING}
+    builder = EnvironBuilder(
+        method=head.method,
+        query_string=head.query,
+        headers=Headers(named | {"x-request-id": request.request_id, "host": "localhost"}),
+        input_stream=io.BytesIO(request.body),
+        errors_stream=sys.stderr,
+        multithread=True,
+        multiprocess=True,
+    )
+    found = builder.get_environ()
+    builder.close()
+    return found | {
         "PATH_INFO": decoded_path(head),
-        "QUERY_STRING": head.query,
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80",
+        "REQUEST_URI": head.target,
+        "RAW_URI": head.target,
         "SERVER_PROTOCOL": f"HTTP/1.{head.minor}",
-        "CONTENT_TYPE": head.headers.get("content-type", ""),
         "CONTENT_LENGTH": str(len(request.body)),
-        "HTTP_X_REQUEST_ID": request.request_id,
-        "HTTP_HOST": "localhost",
-        "serve.host": False,  # Host was checked with the head
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(request.body),
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
+        WIRE_REQUEST: request,
     }

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import get_args
 
 from carla_mlflow.contract.control import CONTROL_NAMES
+from serve.answering.endpoint import PREDICTION_ROUTES
 from serve.errors import STATUS
 from serve.policy.slot import Slot
 from serve.run_folder import Kind
 from serve.telemetry import metrics
-from serve.web.admission import PREDICTIONS
 
 CODES = sorted({200, *STATUS.values()})
 
@@ -20,7 +20,6 @@ def count_from_zero(slot: Slot) -> None:
         metrics.SATURATED.labels(name)
     for kind in get_args(Kind):
         metrics.REFUSED.labels(kind)
-    metrics.FALLBACKS.labels("deadline_exceeded")
     for serving in slot.servings:
         if serving is None:
             continue
@@ -31,6 +30,6 @@ def count_from_zero(slot: Slot) -> None:
         if serving.cache is not None:
             metrics.CACHED.labels("hit")
             metrics.CACHED.labels("miss")
-        for route in PREDICTIONS:
+        for route in PREDICTION_ROUTES:
             for code in CODES:
                 metrics.REQUESTS.labels(route, code, serving.version)

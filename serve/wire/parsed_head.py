@@ -64,6 +64,11 @@ class ParsedHead:
     budget_ms: float | None = None
     extra: bytes = b""
 
+    @property
+    def is_preflight(self) -> bool:
+        """Whether a browser asks for a page of a configured origin what it may send."""
+        return self.head.method == "OPTIONS" and bool(self.extra)
+
     def explain(self, error: ApiError, request_id: str) -> dict[str, Any]:
         """Returns the body of an error in the format of the endpoint."""
         return (self.endpoint.explain if self.endpoint else explainer(unquote(self.head.path)))(error, request_id)
@@ -86,7 +91,7 @@ class HeadParser:
         found = self._known.get(data)
         if found is not None:
             return found
-        parsed = parse_head(read_head(data), self._settings, self._refuse_unknown)
+        parsed = parse_head(read_head(data), self._settings, self._refuse_unknown, self._settings.hosts)
         if len(data) <= MAX_REMEMBERED_BYTES and parsed.request_id is None:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
@@ -94,13 +99,15 @@ class HeadParser:
         return parsed
 
 
-def parse_head(head: Head, settings: Settings, refuse_unknown: RefuseUnknown) -> ParsedHead:
-    """Determines what a head asks for."""
+def parse_head(
+    head: Head, settings: Settings, refuse_unknown: RefuseUnknown, hosts: frozenset[str] | None
+) -> ParsedHead:
+    """Determines what a head asks for, and whether it is refused; `hosts` are the allowed values of Host."""
     endpoint, version, name = _endpoint(head)
     request_id = read_request_id(head.headers)
     extra = cors_headers(head.headers.get("origin", ""), settings)
     try:
-        check_host(head.path, head.headers.get("host", ""), settings.hosts)
+        check_host(head.path, head.headers.get("host", ""), hosts)
         if settings.api_key and not (head.method == "OPTIONS" and extra):  # a preflight carries no key
             check_key(head.path, head.headers.get("authorization", ""), settings)
         if head.length > settings.max_body_bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from serve.answering.endpoint import Answer
-from serve.errors import RETRY_AFTER_S, ApiError
+from serve.errors import ApiError
 from serve.policy.serving import Serving
 
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -63,10 +63,7 @@ class ResponseWriter:
         headers = b"Content-Type: application/json\r\nX-Request-Id: %b\r\n" % request_id.encode() + extra
         if serving is not None:
             headers += policy(serving)
-        if error.code in ("not_ready", "overloaded"):
-            headers += b"Retry-After: %d\r\n" % RETRY_AFTER_S
-        if error.code == "unauthorized":
-            headers += b"WWW-Authenticate: Bearer\r\n"
+        headers += "".join(f"{name}: {value}\r\n" for name, value in error.headers.items()).encode()
         body = msgspec.json.encode(explain(error, request_id))
         return self.raw(error.status, headers, b"" if to_head else body, keep_alive, len(body))
 

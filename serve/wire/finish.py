@@ -1,0 +1,63 @@
+"""What is recorded about every answered request: the counts of the metrics, and a record for the observers."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from serve.answering.endpoint import PREDICTION_ROUTES
+from serve.answering.prediction import Prediction
+from serve.telemetry import metrics
+from serve.telemetry.observers import OBSERVERS, notify
+from serve.telemetry.request_record import RequestRecord
+from serve.wire.parsed_head import ParsedHead
+
+
+class Received(Protocol):
+    """A request as far as its record needs it: `wire.request.Request`, or Flask's `g`.
+
+    Attributes:
+        parsed: its head; None where that could not be read.
+        request_id: as in its response.
+        received: when its first byte was read, by `time.perf_counter`.
+    """
+
+    parsed: ParsedHead | None
+    request_id: str
+    received: float
+
+
+def finish(request: Received, route: str, status: int, version: str, prediction: Prediction | None = None) -> None:
+    """Counts a request that is answered, and passes its record to the observers.
+
+    Args:
+        request: the request.
+        route: its name in metrics.
+        status: of the response.
+        version: of the policy; empty while there is none.
+        prediction: if it was answered with actions.
+    """
+    if prediction is None:
+        now = time.perf_counter()
+        total_s = now - request.received if route in PREDICTION_ROUTES else None
+        metrics.BUFFER.answered(route, status, version, None, total_s)
+    else:
+        now, received = prediction.ended, request.received
+        metrics.BUFFER.answered(
+            route, status, version, prediction.started - received, now - received, prediction.decode_s
+        )
+    if OBSERVERS:
+        notify(_record(request, route, status, version, prediction, now))
+
+
+def _record(
+    request: Received, route: str, status: int, version: str, prediction: Prediction | None, ended: float
+) -> RequestRecord:
+    parsed = request.parsed
+    method, headers = (parsed.head.method, parsed.head.headers) if parsed else ("", {})
+    record = RequestRecord(method, route, status, version, request.request_id, headers, request.received, ended)
+    if prediction is None or prediction.request is None:
+        return record
+    return record._replace(
+        started=prediction.started, inference_ms=prediction.inference_ms, rows=prediction.request.count
+    )
