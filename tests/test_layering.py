@@ -44,7 +44,7 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("__main__", "__init__"),
     ],
     "serve": [
-        ("errors", "settings", "run_folder", "folder_lock", "cores", "baked", "probe"),
+        ("errors", "limits", "settings", "run_folder", "folder_lock", "cores", "baked", "probe"),
         ("flags", "codecs", "telemetry", "bake"),
         ("policy",),
         ("answering", "following", "score"),

@@ -14,10 +14,9 @@ from serve.codecs.carla import PredictRequest
 from serve.codecs.inference import InferRequest
 from serve.codecs.options import Body, check_size
 from serve.errors import ApiError
+from serve.limits import OTHER_BODY_BYTES
 from serve.policy.serving import Serving
 
-OTHER_BYTES = 1024 * 1024
-"""Most bytes of a body that is not a prediction: webhooks are small."""
 JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
 
 
@@ -86,7 +85,7 @@ def body_limit(servings: Iterable[Serving | None], endpoint: Endpoint | None, mo
         most: the configured limit.
     """
     if endpoint is None:
-        return min(most, OTHER_BYTES)
+        return min(most, OTHER_BODY_BYTES)
     return min(most, max((_most_bytes(serving, endpoint.route) for serving in servings if serving), default=most))
 
 

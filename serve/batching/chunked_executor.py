@@ -26,7 +26,7 @@ AHEAD_MS = 2 * PIECE_MS
 """Milliseconds of work handed to each thread: its chunk and the next, so that it need not wait for the event loop."""
 STOP_S = 1.0
 """Seconds to wait for each thread: one in native code would crash the exiting interpreter. A hung thread is left."""
-SMALL_BYTES = 64 * 1024
+DECODED_AT_ONCE_BYTES = 64 * 1024
 """Bodies up to this size are decoded at once, so that their budget is known. Binary tensors cost little at any size."""
 
 
@@ -60,7 +60,7 @@ class ChunkedExecutor:
         if self.hangs:
             self._give_up(job, _replaced())
             return
-        is_small = len(prediction.encoded.body) <= SMALL_BYTES or prediction.encoded.json_bytes is not None
+        is_small = len(prediction.encoded.body) <= DECODED_AT_ONCE_BYTES or prediction.encoded.json_bytes is not None
         if is_small and parsed is not None and not parsed.gzip:
             try:
                 prediction.decode()

@@ -14,10 +14,8 @@ from serve.answering.prediction import forward
 from serve.batching.busy_poll import BusyPoll
 from serve.batching.pending_prediction import Outcomes, PendingPrediction
 from serve.batching.yielding import Yielding
+from serve.limits import MAX_BATCH_ROWS, MAX_TURN_BYTES
 
-MAX_ROWS = 1024
-MAX_TURN_BYTES = 1024 * 1024
-"""Most bytes of bodies that are decoded in one iteration of the event loop: a few milliseconds."""
 CLIENT_GONE = 499
 """The status counted for a request whose client is gone, as in nginx."""
 
@@ -99,11 +97,11 @@ class MicroBatcher:
 
 
 def _parts(group: list[PendingPrediction]) -> list[list[PendingPrediction]]:
-    """Splits a group at MAX_ROWS rows, so that no forward blocks the event loop for long."""
+    """Splits a group at MAX_BATCH_ROWS rows, so that no forward blocks the event loop for long."""
     parts, rows = [list[PendingPrediction]()], 0
     for prediction in group:
         count = prediction.request.count if prediction.request is not None else 0
-        if parts[-1] and rows + count > MAX_ROWS:
+        if parts[-1] and rows + count > MAX_BATCH_ROWS:
             parts.append([])
             rows = 0
         parts[-1].append(prediction)

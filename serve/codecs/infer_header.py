@@ -15,9 +15,9 @@ from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
 from serve.codecs.options import check_budget, check_seed
 from serve.errors import ApiError
+from serve.limits import MAX_ID
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
-MAX_ID = 256
 """Most characters of a request's id."""
 STRINGS_A_TENSOR = 8
 """Most strings of one tensor: name, shape, datatype, data and parameters, and the values of some."""

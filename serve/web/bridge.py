@@ -15,14 +15,13 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from serve.errors import from_core
+from serve.limits import MAX_FLASK_REQUESTS
 from serve.web.admission import WIRE_REQUEST
 from serve.wire.header_rules import decoded_path
 from serve.wire.request import Request
 from serve.wire.response_writer import ResponseWriter
 
 THREADS = 2
-MAX_WAITING = 256
-"""Most requests that wait for a thread or run in one."""
 
 log = logging.getLogger("serve")
 
@@ -40,7 +39,7 @@ class Bridge:
 
     @property
     def is_full(self) -> bool:
-        return self.waiting >= MAX_WAITING
+        return self.waiting >= MAX_FLASK_REQUESTS
 
     def take(self, request: Request, done: Callable[[Request, bytes], None]) -> None:
         """Has the app answer a request, then calls `done` with the response on the event loop."""

@@ -12,11 +12,7 @@ from collections import OrderedDict
 from typing import Protocol
 
 from serve.errors import ApiError
-
-MAX_AGE_S = 300
-"""Most seconds between a delivery's timestamp and this machine's clock."""
-MAX_DELIVERIES = 4096
-"""Most delivery ids that are remembered: a delivery expires before that many others have come."""
+from serve.limits import MAX_HOOK_AGE_S, MAX_HOOK_DELIVERIES
 
 
 class Headers(Protocol):
@@ -49,12 +45,12 @@ class Hook:
         given = headers.get("X-MLflow-Signature", "").encode()
         if not hmac.compare_digest(expected, given):
             raise ApiError("unauthorized", "the delivery is not signed with this server's secret")
-        if not re.fullmatch(r"\d{1,12}", stamp, re.ASCII) or abs(time.time() - int(stamp)) > MAX_AGE_S:
-            raise ApiError("unauthorized", f"the delivery is not from the last {MAX_AGE_S} s")
+        if not re.fullmatch(r"\d{1,12}", stamp, re.ASCII) or abs(time.time() - int(stamp)) > MAX_HOOK_AGE_S:
+            raise ApiError("unauthorized", f"the delivery is not from the last {MAX_HOOK_AGE_S} s")
         with self._lock:
             if delivery in self._seen:
                 return False
             self._seen[delivery] = None
-            if len(self._seen) > MAX_DELIVERIES:
+            if len(self._seen) > MAX_HOOK_DELIVERIES:
                 self._seen.popitem(last=False)
             return True

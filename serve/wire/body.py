@@ -5,13 +5,8 @@ from __future__ import annotations
 import re
 
 from serve.errors import ApiError
+from serve.limits import FREE_CHUNKS, MAX_CHUNK_LINE, MAX_TRAILERS, MIN_CHUNK
 
-FREE_CHUNKS, MIN_CHUNK = 1000, 256
-"""A body may have FREE_CHUNKS chunks of any size, and one more for each MIN_CHUNK bytes. Reading a chunk costs a
-microsecond or two, and megabytes in chunks of a few bytes would delay all other requests."""
-MAX_TRAILERS = 100
-MAX_LINE = 256
-"""Most bytes of the size line before a chunk, extensions included, and of a trailer line after the last chunk."""
 _BROKEN = ApiError("bad_request", "the body is not framed as HTTP says")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 
@@ -77,7 +72,7 @@ class ChunkedBody:
             self._read_line(line)
 
     def _wait(self, rest: bytes) -> bytes | None:
-        if len(rest) > MAX_LINE:
+        if len(rest) > MAX_CHUNK_LINE:
             raise _BROKEN.with_traceback(None)  # shared: else its traceback grows with each raise
         self._line = rest
         return None
@@ -87,7 +82,7 @@ class ChunkedBody:
         self._lines += 1
         self._trailers += self._ended
         too_many = self._lines > FREE_CHUNKS + self._size // MIN_CHUNK or self._trailers > MAX_TRAILERS
-        if len(line) > MAX_LINE or too_many or not line.endswith(b"\r\n"):
+        if len(line) > MAX_CHUNK_LINE or too_many or not line.endswith(b"\r\n"):
             raise _BROKEN.with_traceback(None)  # shared: else its traceback grows with each raise
         if not self._ended:
             self._begin_chunk(line[:-2])

@@ -7,49 +7,16 @@ import itertools
 import random
 import time
 from collections import deque
-from enum import Enum, auto
 from typing import cast
 
 from serve.codecs.options import Body
 from serve.errors import ApiError
-from serve.wire.body import ChunkedBody, FixedBody
+from serve.limits import KEEP_ALIVE_S, LINGER_S, MAX_PER_TURN, MAX_PIPELINED, REST_S, SMALL_BODY_BYTES
 from serve.wire.flow_control import FlowControl
-from serve.wire.head import MAX_BYTES
-from serve.wire.large_body import LARGE_BYTES, BodyReceiver, LargeBody
+from serve.wire.incoming import BODY, CLOSING, HEAD, LARGE_BODY, IncomingRequest
+from serve.wire.large_body import BodyReceiver, LargeBody
 from serve.wire.parsed_head import ParsedHead
 from serve.wire.request import Receiver, Request
-
-MAX_PIPELINED = 64
-"""Requests of one connection that may wait for responses; further ones are read when some have been answered."""
-MAX_PER_TURN = 8
-"""Requests that are read from one connection before other connections are served."""
-REST_S = 0.05
-"""How long requests wait that were sent behind one that found the server full, seconds: a client that pipelines fifty
-gets the first refusal at once, and the others do not cost other clients time."""
-SMALL_BYTES = 16 * 1024
-MAX_HELD = 4
-"""How many bodies of the largest size may be in memory at once, from their first byte to their response. Bodies
-of up to SMALL_BYTES are not counted."""
-KEEP_ALIVE_S = 75.0
-"""How long an idle connection stays open."""
-LINGER_S = 1.0
-"""How long further bytes are read and dropped after an error, so that the client can read the response."""
-
-
-class State(Enum):
-    """What a connection expects next."""
-
-    HEAD = auto()
-    """The head of a request, or the rest of it."""
-    BODY = auto()
-    """The rest of a body."""
-    LARGE_BODY = auto()
-    """The rest of a body that is received where it stays."""
-    CLOSING = auto()
-    """Nothing: what still comes is dropped."""
-
-
-HEAD, BODY, LARGE_BODY, CLOSING = State  # read at every packet, and an Enum's attribute takes longer than a name
 
 
 class Connection(asyncio.Protocol):
@@ -66,15 +33,9 @@ class Connection(asyncio.Protocol):
         self.pending: deque[Request] = deque()
         self.deadline = float("inf")
         self.gone = False
-        self._rest = b""  # the beginning of a head, or what waits while nothing is read
-        self._skipped = False  # an empty line before the head that is being read
-        self._parsed: ParsedHead | None = None  # of the request whose body is being read
-        self._body: FixedBody | LargeBody | ChunkedBody | None = None
-        self._state = HEAD
+        self._incoming = IncomingRequest(server)
         self._flow = FlowControl()
-        self._since = 0.0
-        self._held = 0
-        self._asked = False  # whether a whole request has come
+        self._was_used = False  # whether a complete request has come
 
     # What the event loop calls.
 
@@ -86,12 +47,12 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.server.closed(self)
-        self._release()
-        self._state, self.gone = CLOSING, True
+        self._incoming.release()
+        self._incoming.state, self.gone = CLOSING, True
 
     def eof_received(self) -> bool:
         """Drops an incomplete request; responses to complete ones are still written."""
-        if self._body is not None or self._rest:
+        if self._incoming.has_begun:
             self._fail(ApiError("bad_request", "the request is incomplete"))
         elif self.pending:
             self.pending[-1].keep_alive = False
@@ -106,24 +67,23 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._flow.writes_are_full = False
-        self.deadline = float("inf")
-        if self._body is not None or self._rest:
-            self.deadline = time.monotonic() + self.server.body_timeout_s
+        self.deadline = time.monotonic() + self.server.body_timeout_s if self._incoming.has_begun else float("inf")
         self.flush()
 
     def data_received(self, data: bytes) -> None:
-        flow = self._flow
+        flow, incoming = self._flow, self._incoming
         flow.found_full = False
-        waits = self._state is CLOSING or flow.writes_are_full or len(self.pending) >= MAX_PIPELINED
-        if self._state is HEAD and not self._rest and not waits:
+        waits = incoming.state is CLOSING or flow.writes_are_full or len(self.pending) >= MAX_PIPELINED
+        if incoming.state is HEAD and not incoming.rest and not waits:
             end = data.find(b"\r\n\r\n") + 4
             parsed = self.server.head_parser.known(data[:end])
-            if parsed is not None and len(data) == end + parsed.head.length <= SMALL_BYTES and not parsed.head.chunked:
+            is_whole = parsed is not None and len(data) == end + parsed.head.length <= SMALL_BODY_BYTES
+            if parsed is not None and is_whole and not parsed.head.chunked:
                 # The common case: one whole request with a head that was seen before.
-                self._skipped = False
+                incoming.skipped = False
                 self._complete(parsed, data[end:], time.perf_counter())
                 return
-        if self._state is not CLOSING:
+        if incoming.state is not CLOSING:
             try:
                 self._read(data)
             except ApiError as error:
@@ -132,127 +92,90 @@ class Connection(asyncio.Protocol):
     # Reading.
 
     def _read(self, data: bytes) -> None:
+        incoming = self._incoming
         for turn in itertools.count():
-            if self._state is CLOSING or self._holds_up(turn, data):
+            if incoming.state is CLOSING or self._must_wait(turn, data):
                 return
-            if self._state is HEAD:
-                data = self._read_head(data) if data else data
-            if self._body is None:
+            if incoming.state is HEAD and data:
+                data = self._read_head(data)
+            if incoming.body is None:
                 return
-            rest = self._body.feed(data)
-            self._hold(len(data) - len(rest or b""))
+            rest = incoming.body.feed(data)
+            incoming.hold(len(data) - len(rest or b""))
             if rest is None:
-                self._fill()
+                self._receive_large()
                 return
-            self._complete(*self._take_whole())
+            self._complete(*incoming.take())
             data = rest
 
-    def _holds_up(self, turn: int, data: bytes) -> bool:
+    def _read_head(self, data: bytes) -> bytes:
+        incoming, now = self._incoming, time.monotonic()
+        if not incoming.rest:
+            self.deadline = now + self.server.header_timeout_s
+        data = incoming.read_head(data)
+        if incoming.parsed is not None:
+            incoming.expect_body()
+            self.deadline = now + self.server.body_timeout_s
+            if incoming.parsed.head.wants_continue and not self.pending:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif not incoming.rest:  # an empty line
+            self.deadline = float("inf") if self.pending else now + KEEP_ALIVE_S
+        return data
+
+    def _must_wait(self, turn: int, data: bytes) -> bool:
         """Whether nothing may be read for now; then the data is kept, and reading goes on later."""
         flow = self._flow
         flow.rests = flow.found_full and bool(data)
         is_full = flow.writes_are_full or len(self.pending) >= MAX_PIPELINED
         if not (flow.rests or is_full or (turn >= MAX_PER_TURN and data)):
             return False
-        self._rest += data
+        self._incoming.rest += data
         flow.pause()
         if flow.rests:
-            self.server.later(self._wake, REST_S * random.uniform(0.5, 1.5))  # not all at the same moment
+            self.server.later(self._end_rest, REST_S * random.uniform(0.5, 1.5))  # not all at the same moment
         elif not flow.writes_are_full and not self.pending:  # else the next response goes on
             self.server.later(self._go_on)
         return True
 
-    def _fill(self) -> None:
-        """Receives the rest of a large body directly into its buffer."""
-        if isinstance(self._body, LargeBody):
-            self._state = LARGE_BODY
-            self.transport.set_protocol(BodyReceiver(self, self._body, self._filled))
+    def _end_rest(self) -> None:
+        self._flow.rests = False
+        self._go_on()
 
-    def _filled(self, count: int) -> None:
-        if not isinstance(self._body, LargeBody):  # the connection ends
+    def _go_on(self) -> None:
+        if self._incoming.state is CLOSING or not self._flow.may_resume:
+            return
+        self._flow.resume()
+        data, self._incoming.rest = self._incoming.rest, b""
+        if data:
+            self.data_received(data)
+
+    def _receive_large(self) -> None:
+        """Receives the rest of a large body directly into its buffer."""
+        if isinstance(self._incoming.body, LargeBody):
+            self._incoming.state = LARGE_BODY
+            self.transport.set_protocol(BodyReceiver(self, self._incoming.body, self._received_large))
+
+    def _received_large(self, count: int) -> None:
+        incoming = self._incoming
+        if not isinstance(incoming.body, LargeBody):  # the connection ends
             return
         try:
-            self._hold(count)
+            incoming.hold(count)
         except ApiError as error:
             self._fail(error)
             return
-        if self._body.took(count):
-            self._stop_filling()
-            self._complete(*self._take_whole())
+        if incoming.body.took(count):
+            self._end_large()
+            self._complete(*incoming.take())
 
-    def _stop_filling(self) -> None:
-        if self._state is LARGE_BODY:
-            self._state = BODY
+    def _end_large(self) -> None:
+        if self._incoming.state is LARGE_BODY:
+            self._incoming.state = BODY
             self.transport.set_protocol(self)
-
-    def _take_whole(self) -> tuple[ParsedHead, Body, float, int]:
-        assert self._parsed is not None
-        assert self._body is not None
-        parsed, body = self._parsed, self._body.whole()
-        self._parsed, self._body, self._state = None, None, HEAD
-        if len(body) <= SMALL_BYTES:
-            self._release()
-        held, self._held = self._held, 0
-        return parsed, body, self._since, held
-
-    def _read_head(self, data: bytes) -> bytes:
-        """Takes a head off the data, if it is whole, and expects its body; what is left."""
-        if not self._rest:
-            self._since = time.perf_counter()
-            self.deadline = time.monotonic() + self.server.header_timeout_s
-        data, self._rest = self._rest + data, b""
-        if data.startswith(b"\r\n") and not self._skipped:  # RFC 9112, 2.2: one empty line before a request is ignored
-            data, self._skipped = data[2:], True
-            if not data:
-                self.deadline = float("inf") if self.pending else time.monotonic() + KEEP_ALIVE_S
-                return b""
-        if data[:1] in (b"\r", b"\n") and (data != b"\r" or self._skipped):
-            raise ApiError("bad_request", "a line of the head does not end as HTTP says")
-        end = data.find(b"\r\n\r\n") + 4
-        if len(data if end == 3 else data[:end]) > MAX_BYTES:
-            raise ApiError("headers_too_large", f"at most {MAX_BYTES} bytes")
-        if end == 3:
-            if data.count(b"\n") != data.count(b"\r\n"):
-                raise ApiError("bad_request", "a line of the head does not end as HTTP says")
-            self._rest = data
-            return b""
-        self._expect_body(self.server.head_parser.parse(data[:end]))
-        return data[end:]
-
-    def _expect_body(self, parsed: ParsedHead) -> None:
-        head, self._parsed, self._skipped = parsed.head, parsed, False
-        if parsed.refusal is not None and (head.length or head.chunked):
-            raise parsed.refusal.with_traceback(None)  # the body would be read for nothing; raised often, it would grow
-        limit = self.server.limit_of(parsed)
-        if head.length > limit:
-            raise ApiError("body_too_large", f"at most {limit} bytes")
-        self._state = BODY
-        if head.chunked:
-            self._body = ChunkedBody(limit)
-        else:
-            self._body = (LargeBody if head.length >= LARGE_BYTES else FixedBody)(head.length)
-        self.deadline = time.monotonic() + self.server.body_timeout_s
-        if head.wants_continue and not self.pending:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _hold(self, size: int) -> None:
-        """Counts bytes of a body; raises ApiError when the bodies of all connections together are too large."""
-        self._held += size
-        self.server.held_bytes += size
-        if self._held > SMALL_BYTES and self.server.held_bytes > MAX_HELD * self.server.max_body_bytes:
-            raise ApiError("overloaded", "too many large requests at once; try again soon")
-
-    def give_back(self, size: int) -> None:
-        """Frees so many bytes of a body."""
-        self.server.held_bytes -= size
-
-    def _release(self) -> None:
-        self.server.held_bytes -= self._held
-        self._held = 0
 
     def _complete(self, parsed: ParsedHead, body: Body, received: float, held: int = 0) -> None:
         request = Request(self, parsed, body, received, held)
-        self._asked = True
+        self._was_used = True
         if self.server.draining:
             if self.pending and self.pending[-1].parsed is not None:  # it is not the last one after all
                 self.pending[-1].keep_alive = self.pending[-1].parsed.head.keep_alive
@@ -266,35 +189,25 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, error: ApiError) -> None:
         """Answers an unreadable request with an error, and ends the connection: the next request's start is unknown."""
-        request = Request(self, self._parsed, b"", self._since or time.perf_counter())
+        request = Request(self, self._incoming.parsed, b"", self._incoming.since or time.perf_counter())
         request.keep_alive = False
         self._stop_reading()
         self.pending.append(request)
         self.server.refuse(request, error)
 
     def _stop_reading(self) -> None:
-        """Drops what has come of the next request, and what still comes."""
-        self._stop_filling()
-        self._parsed, self._body, self._rest, self._state = None, None, b"", CLOSING
-        self._release()
+        self._end_large()
+        self._incoming.drop()
+
+    # What the server calls.
+
+    def give_back(self, size: int) -> None:
+        """Frees so many bytes of a body."""
+        self.server.held_bytes -= size
 
     def refused_for_load(self) -> None:
         """Notes that the latest request was refused because the server was full."""
         self._flow.found_full = True
-
-    def _wake(self) -> None:
-        self._flow.rests = False
-        self._go_on()
-
-    def _go_on(self) -> None:
-        if self._state is CLOSING or not self._flow.may_resume:
-            return
-        self._flow.resume()
-        data, self._rest = self._rest, b""
-        if data:
-            self.data_received(data)
-
-    # Answering.
 
     def flush(self) -> None:
         """Writes the responses that are ready, in order."""
@@ -307,10 +220,10 @@ class Connection(asyncio.Protocol):
             if not request.keep_alive:
                 self._end()
                 return
-        flow = self._flow
-        if self._state is CLOSING or flow.writes_are_full or transport.is_closing():
+        flow, incoming = self._flow, self._incoming
+        if incoming.state is CLOSING or flow.writes_are_full or transport.is_closing():
             return
-        if not pending and self._body is None and not self._rest:
+        if not pending and not incoming.has_begun:
             self.deadline = time.monotonic() + KEEP_ALIVE_S
         if flow.is_paused and len(pending) < MAX_PER_TURN:
             self._go_on()
@@ -335,21 +248,21 @@ class Connection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether no request is open, not even a part of one."""
-        return not self.pending and self._state is HEAD and not self._rest
+        return not self.pending and self._incoming.state is HEAD and not self._incoming.rest
 
     @property
     def is_slow(self) -> bool:
         """Whether its client sent part of a request, does not read its responses, or has never sent a request."""
-        receives = not self.pending and (self._body is not None or bool(self._rest))
-        return self._flow.writes_are_full or receives or (self.is_idle and not self._asked)
+        receives = not self.pending and self._incoming.has_begun
+        return self._flow.writes_are_full or receives or (self.is_idle and not self._was_used)
 
     def expire(self) -> None:
         """Ends the connection at its deadline: idle ones without a response, slow requests with an error."""
         self.deadline = float("inf")
-        if self._state is CLOSING or self._flow.is_paused:
+        if self._incoming.state is CLOSING or self._flow.is_paused:
             self.transport.abort()
-        elif self._body is not None or self._rest:
+        elif self._incoming.has_begun:
             self._fail(ApiError("request_timeout", "the request did not come whole in time"))
         else:
-            self._state = CLOSING
+            self._incoming.state = CLOSING
             self.transport.close()

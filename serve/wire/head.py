@@ -13,10 +13,7 @@ from dataclasses import dataclass
 import httptools
 
 from serve.errors import ApiError
-
-MAX_BYTES = 32 * 1024
-"""Most bytes of a head: request line and headers together."""
-MAX_HEADERS = 100
+from serve.limits import MAX_HEADERS
 
 _ONCE = ("host", "content-length", "transfer-encoding", "content-type", "content-encoding", "authorization", "expect")
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)

@@ -61,15 +61,23 @@ class Request:
             self.held = 0
 
 
-class Receiver(Protocol[ConnectionT]):
-    """What answers the requests of connections: the Dispatcher."""
+class Bounds(Protocol):
+    """What a connection has to know of the server in order to read a request."""
 
     head_parser: HeadParser
-    draining: bool
     max_body_bytes: int
+    held_bytes: int
+
+    def limit_of(self, parsed: ParsedHead) -> int:
+        """Returns the most bytes that the body of such a request can need."""
+
+
+class Receiver(Bounds, Protocol[ConnectionT]):
+    """What answers the requests of connections: the Dispatcher."""
+
+    draining: bool
     header_timeout_s: float
     body_timeout_s: float
-    held_bytes: int
 
     def later(self, call: Callable[[], None], seconds: float = 0.0) -> None:
         """Calls it in a later iteration of the event loop, at least `seconds` from now."""
@@ -79,9 +87,6 @@ class Receiver(Protocol[ConnectionT]):
 
     def closed(self, connection: ConnectionT) -> None:
         """Removes a connection that has closed."""
-
-    def limit_of(self, parsed: ParsedHead) -> int:
-        """Returns the most bytes that the body of such a request can need."""
 
     def take(self, request: Request) -> None:
         """Answers a request, now or later."""

@@ -18,7 +18,8 @@ from benchmarks.free_port import free_port
 from benchmarks.mlflow_server import MlflowServer
 from benchmarks.two_policies import NAME
 from serve.errors import ApiError
-from serve.web.webhook import MAX_DELIVERIES, Hook
+from serve.limits import MAX_HOOK_DELIVERIES
+from serve.web.webhook import Hook
 
 pytestmark = [pytest.mark.xdist_group("following"), pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
 
@@ -38,9 +39,9 @@ def test_a_delivery_is_news_once():
     assert hook.is_news(signed("a"), BODY)
     assert not hook.is_news(signed("a"), BODY)
     assert hook.is_news(signed("b"), BODY)
-    for number in range(MAX_DELIVERIES + 10):
+    for number in range(MAX_HOOK_DELIVERIES + 10):
         assert hook.is_news(signed(f"n{number}"), BODY)
-    assert len(hook._seen) == MAX_DELIVERIES
+    assert len(hook._seen) == MAX_HOOK_DELIVERIES
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from tests_support import Server
 
 from benchmarks.hostile import framing
 from benchmarks.hostile.framing import bare, chunk, chunked, smuggling
+from serve.limits import REST_S
 from serve.settings import Settings
-from serve.wire.connection import REST_S
 
 BODY = b'{"observations":[{"speed":6,"steering":0,"sensors":[1,1,1,1,1,1,1,1,1,1,1,1]}]}'
 JSON = b"Content-Type: application/json\r\n"

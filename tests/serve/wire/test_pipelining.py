@@ -12,11 +12,12 @@ import pytest
 import uvloop
 
 from serve.errors import ApiError
+from serve.limits import MAX_PIPELINED
 from serve.policy.slot import Slot
 from serve.settings import Settings
 from serve.web.app import create_app
 from serve.web.unknown_routes import Routes
-from serve.wire.connection import MAX_PIPELINED, Connection
+from serve.wire.connection import Connection
 from serve.wire.large_body import LARGE_BYTES
 from serve.wire.parsed_head import HeadParser, ParsedHead
 from serve.wire.request import Request

@@ -23,9 +23,8 @@ from tests_support import Server
 from benchmarks.two_policies import rows_of
 from benchmarks.wrk import http_request
 from carla_mlflow import Engine
+from serve.limits import MAX_BATCH_ROWS
 
-MAX_ROWS = 1024
-"""In one forward: what comes behind so many has its own."""
 ROUNDS = 10
 ENDS = (ConnectionResetError, ssl.SSLError)
 """Of a connection; the second where a record stands in another one's place."""
@@ -41,7 +40,7 @@ class Asked(NamedTuple):
 
 def large(engine: Engine, seed: int) -> Asked:
     """A request whose answer is several times as long as itself, and fills a forward."""
-    return asked(engine, np.random.default_rng(seed).integers(-5, 6, (MAX_ROWS, 16)), details=True)
+    return asked(engine, np.random.default_rng(seed).integers(-5, 6, (MAX_BATCH_ROWS, 16)), details=True)
 
 
 def late(engine: Engine) -> Asked:

@@ -1,0 +1,50 @@
+"""The fixed limits of what a client may do; those that a user can set are in `settings`.
+
+Each has its name and its value here only. What exceeds one gets a 4xx or waits; it never costs other clients.
+"""
+
+from __future__ import annotations
+
+MAX_HEAD_BYTES = 32 * 1024
+"""Most bytes of a head: request line and headers together."""
+MAX_HEADERS = 100
+
+OTHER_BODY_BYTES = 1024 * 1024
+"""Most bytes of a body that is not a prediction: webhooks are small."""
+SMALL_BODY_BYTES = 16 * 1024
+"""Bodies of up to this size do not count for MAX_HELD_BODIES."""
+MAX_HELD_BODIES = 4
+"""How many bodies of the largest size may be in memory at once, from their first byte to their response."""
+
+FREE_CHUNKS, MIN_CHUNK = 1000, 256
+"""A chunked body may have FREE_CHUNKS chunks of any size, and one more for each MIN_CHUNK bytes. Reading a chunk costs
+a microsecond or two, and megabytes in chunks of a few bytes would delay all other requests."""
+MAX_CHUNK_LINE = 256
+"""Most bytes of the size line before a chunk, extensions included, and of a trailer line after the last chunk."""
+MAX_TRAILERS = 100
+
+MAX_PIPELINED = 64
+"""Requests of one connection that may wait for responses; further ones are read when some have been answered."""
+MAX_PER_TURN = 8
+"""Requests that are read from one connection before other connections are served."""
+REST_S = 0.05
+"""How long requests wait that were sent behind one that found the server full, seconds: a client that pipelines fifty
+gets the first refusal at once, and the others do not cost other clients time."""
+KEEP_ALIVE_S = 75.0
+"""How long an idle connection stays open."""
+LINGER_S = 1.0
+"""How long further bytes are read and dropped after an error, so that the client can read the response."""
+
+MAX_BATCH_ROWS = 1024
+"""Most observations in one forward on the event loop."""
+MAX_TURN_BYTES = 1024 * 1024
+"""Most bytes of bodies that are decoded in one iteration of the event loop: a few milliseconds."""
+MAX_FLASK_REQUESTS = 256
+"""Most requests that wait for a thread of the Flask app or run in one."""
+
+MAX_HOOK_AGE_S = 300
+"""Most seconds between the timestamp of a webhook's delivery and this machine's clock."""
+MAX_HOOK_DELIVERIES = 4096
+"""Most delivery ids that are remembered: a delivery expires before that many others have come."""
+MAX_ID = 256
+"""Most characters of the id of a request in the Open Inference Protocol."""
