@@ -6,19 +6,19 @@ it refuses is decoded again by a slow one, whose errors name row and field.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.actions import Actions
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.observations import from_rows
-from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
-from serve.codecs.columns import Base64, Column, from_base64
+from serve.codecs.columns import Column, from_base64
 from serve.codecs.options import check_budget, check_seed, row_strings, text_bytes
+from serve.codecs.request_type import request_type
 from serve.errors import ApiError
 
 OPTIONS = ("deterministic", "seed", "budget_ms", "details")
@@ -66,7 +66,7 @@ class PredictCodec:
         self._names_a_row = len(self._specs)
         self._raw_names = tuple(card.action.raw)
         self._max_rows = max_rows
-        self._decoder = msgspec.json.Decoder(_request_type(self._specs))
+        self._decoder = msgspec.json.Decoder(request_type(self._specs, max_rows))
 
     def decode(self, body: bytes) -> PredictRequest:
         """Decodes a request.
@@ -179,27 +179,3 @@ class PredictCodec:
             }
             for index, row in enumerate(raw)
         ]
-
-
-def _request_type(specs: ObservationSpec) -> type[Any]:
-    observation = msgspec.defstruct(
-        "Observation", [(spec.name, _type_of(spec.shape)) for spec in specs], forbid_unknown_fields=True, gc=False
-    )
-    return msgspec.defstruct(
-        "Request",
-        [
-            ("observations", list[observation]),  # type: ignore[valid-type]
-            ("deterministic", bool | None | UnsetType, UNSET),
-            ("seed", Annotated[int, Meta(ge=0)] | None | UnsetType, UNSET),
-            ("budget_ms", Annotated[float, Meta(ge=0)] | None | UnsetType, UNSET),
-            ("details", bool | None | UnsetType, UNSET),
-        ],
-        forbid_unknown_fields=True,
-    )
-
-
-def _type_of(shape: tuple[int, ...]) -> Any:
-    kind: Any = float
-    for size in reversed(shape):
-        kind = Annotated[list[kind], Meta(min_length=size, max_length=size)]
-    return kind | Base64 if len(shape) > 1 else kind

@@ -6,7 +6,7 @@ import base64
 import math
 import struct
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from carla_mlflow.errors import SpecError
 class Base64(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """An array as base64 text: its bytes in little-endian and C order."""
 
-    base64: str
+    base64: Annotated[str, msgspec.Meta(extra_json_schema={"contentEncoding": "base64"})]
 
 
 def from_base64(spec: ArraySpec, text: Any, field: str) -> NDArray[Any]:

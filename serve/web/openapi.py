@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from carla_mlflow import __version__
-from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, scale_words
 from carla_mlflow.inference.sampling import MAX_SEED
+from serve.codecs.request_type import NAME, request_type
 from serve.errors import STATUS
 from serve.settings import Settings
 from serve.web.openapi_inference import inference_paths, inference_schemas
@@ -45,35 +47,14 @@ def example(card: Card) -> Json:
     return {name: array[0].tolist() for name, array in card.observation_spec.example(1).items()}
 
 
-def value_schema(spec: ArraySpec) -> Json:
-    """The JSON Schema of one field of one observation."""
-    number: Json = {"type": "integer" if spec.dtype == "uint8" else "number"}
-    open_low, open_high = spec.is_open
-    number |= {} if open_low.any() else {"minimum": float(spec.lows.min())}
-    number |= {} if open_high.any() else {"maximum": float(spec.highs.max())}
-    schema = number
-    for size in reversed(spec.shape):
-        schema = array_of(schema, size, size)
-    schema = {**schema, "description": f"{spec.dtype}, {spec.unit}"}
-    if len(spec.shape) > 1:
-        text = fields({"base64": {"type": "string", "contentEncoding": "base64"}}, "base64")
-        return {"oneOf": [schema, text]}
-    return schema
-
-
 def _schemas(card: Card, settings: Settings) -> Json:
     specs = card.observation_spec
     bounds = zip(CONTROL_NAMES, CONTROL_LOW.tolist(), CONTROL_HIGH.tolist(), strict=True)
     action = {name: {"type": "number", "minimum": low, "maximum": high} for name, low, high in bounds}
-    observation = fields({spec.name: value_schema(spec) for spec in specs}, *specs.names)
+    request = request_type(specs, settings.max_batch)
+    _, decoded = msgspec.json.schema_components([request], ref_template="#/components/schemas/{name}")
+    decoded[NAME]["examples"] = [{"observations": [example(card)]}]
     seed = {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_SEED}
-    options = {
-        "deterministic": {"type": ["boolean", "null"], "default": True},
-        "seed": seed,
-        "budget_ms": {"type": ["number", "null"], "minimum": 0},
-        "details": {"type": ["boolean", "null"], "default": False},
-    }
-    prediction = {"observations": array_of(ref("Observation"), 1, settings.max_batch), **options}
     answer = {
         "actions": array_of(ref("Action")),
         "version": {"type": "string"},
@@ -87,10 +68,9 @@ def _schemas(card: Card, settings: Settings) -> Json:
     error["code"] = {"type": "string", "enum": list(STATUS)}  # type: ignore[dict-item]
     mlflow_error = {name: {"type": "string"} for name in ("error_code", "message", "code", "request_id")}
     return {
-        "Observation": observation,
+        **decoded,
         "Action": fields(action, *CONTROL_NAMES),
-        "Question": {**fields(prediction, "observations"), "examples": [{"observations": [example(card)]}]},
-        "Answer": fields(answer, "actions", "version", "digest", "deterministic", "timing_ms"),
+        "PredictResponse": fields(answer, "actions", "version", "digest", "deterministic", "timing_ms"),
         "Error": fields({"error": fields(error, "code", "message", "request_id"), "fallback": ref("Action")}, "error"),
         "MlflowError": fields({**mlflow_error, "fallback": ref("Action")}, *mlflow_error),
         "Rows": array_of(ref("Observation"), 1, settings.max_batch),
@@ -118,8 +98,8 @@ def _prediction_paths(card: Card) -> Json:
         "name": "version", "in": "query", "required": False, "schema": {"type": "string", "enum": [card.version]},
         "description": "a version that is served beside what drives (--also)",
     }  # fmt: skip
-    predict = operation("what the policy does", {"200": body("Answer")}, *ASKED)
-    predict |= {"requestBody": json_content("Question"), "parameters": [version, budget]}
+    predict = operation("what the policy does", {"200": body("PredictResponse")}, *ASKED)
+    predict |= {"requestBody": json_content(NAME), "parameters": [version, budget]}
     forms = [
         fields({name: ref("Rows"), "params": ref("Params")}, name)
         for name in ("dataframe_records", "instances", "inputs")

@@ -35,8 +35,8 @@ def inference_schemas(card: Card, settings: Settings) -> Json:
     error = {name: {"type": "string"} for name in ("error", "code", "request_id")}
     description = f"one observation of many, up to {settings.max_batch}; tensors may follow as bytes instead"
     return {
-        "InferQuestion": {**infer, "examples": [{"inputs": example}], "description": description},
-        "InferAnswer": fields(answer, "model_name", "model_version", "outputs"),
+        "InferRequest": {**infer, "examples": [{"inputs": example}], "description": description},
+        "InferResponse": fields(answer, "model_name", "model_version", "outputs"),
         "InferError": fields({**error, "fallback": ref("Action")}, "error", "code", "request_id"),
     }
 
@@ -58,8 +58,8 @@ def inference_paths(card: Card) -> Json:
         return {"get": operation(summary, told, *codes, error="InferError")}
 
     outputs = ", ".join(CONTROL_NAMES)
-    infer = operation(f"{outputs} as tensors", {"200": body("InferAnswer")}, *ASKED, error="InferError")
-    infer["requestBody"] = json_content("InferQuestion")
+    infer = operation(f"{outputs} as tensors", {"200": body("InferResponse")}, *ASKED, error="InferError")
+    infer["requestBody"] = json_content("InferRequest")
     return {
         "/v2": describe("the server"),
         "/v2/health/live": describe("whether it is alive"),

@@ -36,7 +36,7 @@ function show(api) {
     element("summary", name, box);
     element("pre", JSON.stringify(schema, null, 2), box);
   }
-  place("question").value = JSON.stringify(api.components.schemas.Question.examples[0], null, 1);
+  place("question").value = JSON.stringify(api.components.schemas.PredictRequest.examples[0], null, 1);
 }
 
 async function ask() {

@@ -69,7 +69,7 @@ function plot(minute) {
 
 async function ask() {
   const api = await (await fetch("/openapi.json")).json();
-  const body = JSON.stringify(api.components.schemas.Question.examples[0]);
+  const body = JSON.stringify(api.components.schemas.PredictRequest.examples[0]);
   const began = performance.now();
   const answer = await fetch("/predict", { method: "POST", headers: { "Content-Type": "application/json" }, body });
   const took = performance.now() - began;

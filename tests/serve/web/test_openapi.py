@@ -9,7 +9,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from msgspec.structs import replace
@@ -18,8 +20,9 @@ from tests_support import EXAMPLE, Server, missing
 
 from benchmarks.networks import small_view
 from carla_mlflow import ArraySpec, open_artifact
+from serve.codecs.request_type import value_type
 from serve.settings import Settings
-from serve.web.openapi import openapi, value_schema
+from serve.web.openapi import openapi
 from training_export.export.export import export_policy
 
 
@@ -27,9 +30,9 @@ def test_the_documents_examples_are_answered(server: Server):
     document = server.get("/openapi.json").json
     assert document["info"]["title"] == "racetrack-policy 0.1.0"
     schemas = document["components"]["schemas"]
-    assert server.post("/predict", schemas["Question"]["examples"][0]).status == 200
+    assert server.post("/predict", schemas["PredictRequest"]["examples"][0]).status == 200
     infer = next(path for path in document["paths"] if path.endswith("/infer"))
-    assert server.post(infer, schemas["InferQuestion"]["examples"][0]).status == 200
+    assert server.post(infer, schemas["InferRequest"]["examples"][0]).status == 200
     content = document["paths"]["/invocations"]["post"]["requestBody"]["content"]["application/json"]
     assert server.post("/invocations", content["example"]).status == 200
     for path, methods in document["paths"].items():
@@ -44,13 +47,18 @@ def test_every_bound_of_the_card_stands_in_the_document(example: Path):
     speed = fields["Observation"]["properties"]["speed"]
     assert (speed["minimum"], speed["maximum"]) == (0.0, 60.0)
     assert fields["Observation"]["properties"]["sensors"]["minItems"] == 12
-    assert fields["Question"]["properties"]["observations"]["maxItems"] == 7
+    assert fields["PredictRequest"]["properties"]["observations"]["maxItems"] == 7
+
+
+def schema_of(spec: ArraySpec) -> dict[str, Any]:
+    """How the document describes a field."""
+    return msgspec.json.schema(value_type(spec))
 
 
 def test_an_open_bound_is_none_in_the_document():
-    half = value_schema(ArraySpec("x", "float32", (2,), (0.0, None), 5.0))["items"]
+    half = schema_of(ArraySpec("x", "float32", (2,), (0.0, None), 5.0))["items"]
     assert half == {"type": "number", "maximum": 5.0}
-    speed = value_schema(ArraySpec("speed", "float32", (), 0.0, None))
+    speed = schema_of(ArraySpec("speed", "float32", (), 0.0, None))
     assert (speed["minimum"], "maximum" in speed) == (0.0, False)
 
 
@@ -59,7 +67,7 @@ def test_the_document_says_what_a_raw_action_means(example: Path):
     raw = {"steer": (-0.3, 0.3), "acceleration": (-3.0, 3.0)}
     action = replace(card.action, raw=raw, full_throttle=3.0, full_brake=-8.0, full_right=-1.0)
     schemas = openapi(replace(card, action=action), Settings(), False)["components"]["schemas"]
-    told = schemas["Answer"]["properties"]["details"]["items"]["properties"]["raw"]["properties"]
+    told = schemas["PredictResponse"]["properties"]["details"]["items"]["properties"]["raw"]["properties"]
     assert told["acceleration"]["description"] == "full throttle at 3, full brake at -8"
     assert told["steer"]["description"] == "full right at -1"
     assert told["steer"]["minimum"] == np.float32(-0.3)  # as the answer has it
@@ -67,9 +75,12 @@ def test_the_document_says_what_a_raw_action_means(example: Path):
 
 def test_an_image_may_come_as_base64():
     card = export_policy(small_view(), "viewer", "1.0.0", "").artifact.card
-    lists, text = openapi(card, Settings(), False)["components"]["schemas"]["Observation"]["properties"]["bev"]["oneOf"]
-    assert lists["items"]["items"]["items"] == {"type": "integer", "minimum": 0.0, "maximum": 255.0}
-    assert text["required"] == ["base64"]
+    schemas = openapi(card, Settings(), False)["components"]["schemas"]
+    lists, text = schemas["Observation"]["properties"]["bev"]["anyOf"]
+    pixel = {"type": "number", "multipleOf": 1, "minimum": 0.0, "maximum": 255.0}
+    assert lists["items"]["items"]["items"] == pixel
+    assert text == {"$ref": "#/components/schemas/Base64"}
+    assert schemas["Base64"]["properties"]["base64"]["contentEncoding"] == "base64"
 
 
 @pytest.mark.slow
@@ -115,7 +126,7 @@ def test_the_document_is_read_and_tried_in_a_browser_without_another_host(server
     page.click("#ask")
     expect(page.locator("#answer")).to_contain_text("throttle")
     answer = json.loads(page.text_content("#answer") or "")
-    prediction = server.get("/openapi.json").json["components"]["schemas"]["Question"]["examples"][0]
+    prediction = server.get("/openapi.json").json["components"]["schemas"]["PredictRequest"]["examples"][0]
     assert answer["actions"] == server.post("/predict", prediction).json["actions"]
     assert all(url.startswith((server.url, "data:")) for url in asked)
 

@@ -1,0 +1,56 @@
+"""The type of a request to /predict, made from a card: the decoder checks by it, and OpenAPI describes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from carla_mlflow.contract.array_spec import ArraySpec
+from carla_mlflow.contract.specs import ObservationSpec
+from carla_mlflow.inference.sampling import MAX_SEED
+from serve.codecs.columns import Base64
+
+NAME = "PredictRequest"
+
+
+def request_type(specs: ObservationSpec, max_rows: int) -> type[Any]:
+    """Returns a msgspec type.
+
+    What it describes beyond what it checks is checked later, with errors that name row and field: the bounds of values,
+    the number of observations, and the largest seed.
+    """
+    observation = msgspec.defstruct(
+        "Observation", [(spec.name, value_type(spec)) for spec in specs], forbid_unknown_fields=True, gc=False
+    )
+    rows = Meta(extra_json_schema={"minItems": 1, "maxItems": max_rows})
+    return msgspec.defstruct(
+        NAME,
+        [
+            ("observations", Annotated[list[observation], rows]),  # type: ignore[valid-type]
+            ("deterministic", _flag(True), UNSET),
+            ("seed", Annotated[int, Meta(ge=0, extra_json_schema={"maximum": MAX_SEED})] | None | UnsetType, UNSET),
+            ("budget_ms", Annotated[float, Meta(ge=0)] | None | UnsetType, UNSET),
+            ("details", _flag(False), UNSET),
+        ],
+        forbid_unknown_fields=True,
+    )
+
+
+def value_type(spec: ArraySpec) -> Any:
+    """Returns the type of one field of one observation: a number, nested lists, or the base64 text of an array."""
+    open_low, open_high = spec.is_open
+    described: dict[str, Any] = {"multipleOf": 1} if spec.dtype == "uint8" else {}
+    described |= {} if open_low.any() else {"minimum": float(spec.lows.min())}
+    described |= {} if open_high.any() else {"maximum": float(spec.highs.max())}
+    kind: Any = Annotated[float, Meta(extra_json_schema=described)]
+    for size in reversed(spec.shape):
+        kind = Annotated[list[kind], Meta(min_length=size, max_length=size)]
+    if len(spec.shape) > 1:
+        kind = kind | Base64
+    return Annotated[kind, Meta(description=f"{spec.dtype}, {spec.unit}")]
+
+
+def _flag(default: bool) -> Any:
+    return Annotated[bool | None, Meta(extra_json_schema={"default": default})] | UnsetType
