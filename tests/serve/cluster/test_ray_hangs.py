@@ -1,0 +1,71 @@
+"""Under Ray, a replica whose forward hangs comes to an end, and Ray starts another."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpcore
+import msgspec
+import pytest
+from slow_policies import HANGS_AT, laborious
+
+from benchmarks.free_port import free_port
+
+ray = pytest.importorskip("ray")
+mark = pytest.mark
+pytestmark = [mark.filterwarnings("ignore"), mark.cluster, mark.slow, mark.timeout(600), mark.xdist_group("ray")]
+JSON = {"Host": "localhost", "Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where Ray's proxy answers, on a cluster of one node."""
+    from ray import cluster_utils, serve
+
+    before, port = dict(os.environ), free_port()
+    os.environ["RAY_TMPDIR"] = tempfile.gettempdir()  # a short path, since its sockets lie there
+    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
+    nodes = cluster_utils.Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        ray.init(address=nodes.address, log_to_driver=False)
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+        nodes.shutdown()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def ask(url: str, value: float, **fields: Any) -> tuple[int, bytes]:
+    body = msgspec.json.encode({"observations": [{"state": [value, *[0.5] * 15]}], **fields})
+    answer = httpcore.request("POST", f"{url}/predict", headers=JSON, content=body)
+    return answer.status, answer.content
+
+
+@pytest.mark.parametrize("rounds", [0, 1], ids=["on the loop", "off the loop"])
+def test_a_replica_whose_forward_hangs_is_replaced(url: str, tmp_path: Path, rounds: int):
+    from ray import serve
+
+    from serve.ray_app import policy
+
+    folder, name = laborious(tmp_path, rounds), f"hangs-{rounds}"
+    arguments = {"model": str(folder), "forward_timeout_s": 2, "min_replicas": 1, "max_replicas": 1, "num_cpus": 0.5}
+    serve.run(policy(arguments), name=name, route_prefix=f"/{name}")
+    try:
+        status, before = ask(f"{url}/{name}", 0.5)
+        assert status == 200
+        assert ask(f"{url}/{name}", HANGS_AT)[0] >= 500
+        ends = time.monotonic() + 120
+        while (found := ask(f"{url}/{name}", 0.5))[0] != 200:
+            assert time.monotonic() < ends, found
+            time.sleep(0.2)
+        assert msgspec.json.decode(found[1])["actions"] == msgspec.json.decode(before)["actions"]
+    finally:
+        serve.delete(name)
