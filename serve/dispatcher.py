@@ -42,7 +42,7 @@ class Dispatcher:
         in_flight: requests that are not answered yet.
         held_bytes: bytes of large bodies in memory.
         draining: whether each connection closes after its next response.
-        hears_any_host: whether `allowed_hosts` is not configured.
+        accepts_any_host: whether `allowed_hosts` is not configured.
         on_closed: called when a connection has closed.
     """
 
@@ -54,7 +54,7 @@ class Dispatcher:
         self.in_flight = 0
         self.held_bytes = 0
         self.draining = False
-        self.hears_any_host = not settings.allowed_hosts
+        self.accepts_any_host = not settings.allowed_hosts
         self.max_body_bytes = settings.max_body_bytes
         self.header_timeout_s, self.body_timeout_s = settings.header_timeout_s, settings.body_timeout_s
         self.response_writer = ResponseWriter()

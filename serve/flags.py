@@ -64,12 +64,12 @@ def unknown_variables(environment: Mapping[str, str]) -> str | None:
     settings = [f.name.upper() for f in fields(Settings)]
     settings += [f"{f.name.upper()}_FILE" for f in fields(Settings) if "secret" in f.metadata]
     known = {BAKED, STATUS_FILE, SERVER_PID, HINT_FD, *(PREFIX + name for name in settings)}
-    told = []
+    unknown = []
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known and not _OF_A_SERVICE.fullmatch(name):
             near = difflib.get_close_matches(name.removeprefix(PREFIX), settings, n=1)
-            told.append(f"{name!r} is no setting" + (f" (is {PREFIX}{near[0]} meant?)" if near else ""))
-    return "; ".join(told) or None
+            unknown.append(f"{name!r} is no setting" + (f" (is {PREFIX}{near[0]} meant?)" if near else ""))
+    return "; ".join(unknown) or None
 
 
 def with_baked(environment: Mapping[str, str]) -> dict[str, str]:

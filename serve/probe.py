@@ -20,8 +20,8 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m serve.probe", description=__doc__.partition("\n\n")[2])
     parser.add_argument("--path", default="/readyz", help="path to request (default /readyz)")
     options = parser.parse_args()
-    told = os.environ.get("POLICY_PORT", "")
-    port = int(told) if told.isdigit() else PORT  # Kubernetes sets tcp://… for a Service named `policy`
+    configured = os.environ.get("POLICY_PORT", "")
+    port = int(configured) if configured.isdigit() else PORT  # Kubernetes sets tcp://… for a Service named `policy`
     connection = _connection(port)
     try:
         connection.request("GET", options.path)

@@ -106,7 +106,7 @@ class Replica:
 
         node = Node(settings, folder)
         self._slot = slot = Slot(folder, settings.references)
-        slot.look_now = node.look_now
+        slot.poll_now = node.poll_now
         node.start()
         app = create_app(settings, slot)
         self._dispatcher = Dispatcher(asyncio.get_running_loop(), app, slot, settings)
@@ -121,7 +121,7 @@ class Replica:
         began, ends = time.time(), time.monotonic() + READY_S
         while not self._slot.ready:
             followed = self._slot.followed
-            if followed.refusal and (followed.looked_at or 0.0) > began:  # not one that an earlier process got
+            if followed.refusal and (followed.polled_at or 0.0) > began:  # not one that an earlier process got
                 raise RuntimeError(followed.refusal)
             if time.monotonic() > ends:
                 raise RuntimeError(f"not ready: {self._slot.waits_for}")

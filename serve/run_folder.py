@@ -82,7 +82,7 @@ class Followed(msgspec.Struct, frozen=True):
     Attributes:
         answers: one per reference: `--model` first, then `--also`.
         registry: ok or unreachable.
-        looked_at: when the registry answered last, seconds since 1970.
+        polled_at: when the registry answered last, seconds since 1970.
         refused: versions that the follower refused.
         refusal: the registry's error in full when it refused `--model`; the server prints it and ends.
         done: whether polling has ended, because no reference can change any more or because of `refusal`.
@@ -90,7 +90,7 @@ class Followed(msgspec.Struct, frozen=True):
 
     answers: tuple[Status, ...] = ()
     registry: str = "ok"
-    looked_at: float | None = None
+    polled_at: float | None = None
     refused: tuple[Refused, ...] = ()
     refusal: str | None = None
     done: bool = False

@@ -96,9 +96,9 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
         half = len(requests) // 2  # bisection: a few steps separate the faulty requests
         return act_together(serving, requests[:half]) + act_together(serving, requests[half:])
     watched = serving.predict.watched
-    looked_at = {spec.name: observations[spec.name] for spec in watched}
+    watched_values = {spec.name: observations[spec.name] for spec in watched}
     metrics.BUFFER.acted(
-        ForwardRecord(serving.version, actions.inference_ms / 1e3, watched, looked_at, actions.control)
+        ForwardRecord(serving.version, actions.inference_ms / 1e3, watched, watched_values, actions.control)
     )
     if serving.cache is not None:
         metrics.count_cache(serving.cache)

@@ -21,7 +21,7 @@ class BusyPoll:
     def __init__(self, loop: AbstractEventLoop, seconds: float) -> None:
         self._loop, self._seconds = loop, seconds
         self._until = 0.0
-        self._looking = False
+        self._is_polling = False
         self._misses = 0
         self._rest = 0 if seconds else -1
 
@@ -31,17 +31,17 @@ class BusyPoll:
             self._rest -= self._rest > 0
             return
         self._until = time.perf_counter() + self._seconds
-        if self._looking:
+        if self._is_polling:
             self._misses = 0
         else:
-            self._looking = True
-            self._loop.call_soon(self._look)
+            self._is_polling = True
+            self._loop.call_soon(self._poll)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         if time.perf_counter() < self._until:
-            self._loop.call_soon(self._look)
+            self._loop.call_soon(self._poll)
             return
-        self._looking = False
+        self._is_polling = False
         self._misses += 1
         if self._misses >= MAX_MISSES:
             self._misses, self._rest = 0, REST_TURNS

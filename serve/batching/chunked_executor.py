@@ -16,13 +16,13 @@ from queue import SimpleQueue
 
 from carla_mlflow.contract.actions import Actions
 from serve.answering.prediction import too_late
-from serve.batching.chunked_job import PIECE_MS, ChunkedJob
+from serve.batching.chunked_job import CHUNK_MS, ChunkedJob
 from serve.batching.micro_batcher import CLIENT_GONE
 from serve.batching.pending_prediction import Outcomes, PendingPrediction
 from serve.cores import usable_cores
 from serve.errors import ApiError
 
-AHEAD_MS = 2 * PIECE_MS
+AHEAD_MS = 2 * CHUNK_MS
 """Milliseconds of work handed to each thread: its chunk and the next, so that it need not wait for the event loop."""
 STOP_S = 1.0
 """Seconds to wait for each thread: one in native code would crash the exiting interpreter. A hung thread is left."""
@@ -94,7 +94,7 @@ class ChunkedExecutor:
             if time.perf_counter() >= job.prediction.ends:
                 self._late(job)
                 continue
-            start, stop = job.next_piece()
+            start, stop = job.next_chunk()
             if job.has_more:
                 self._jobs.append(job)
             self._number += 1
@@ -114,13 +114,13 @@ class ChunkedExecutor:
             self._pool[-1].start()
 
     def _go(self) -> None:
-        while (piece := self._waiting.get()) is not None:
+        while (chunk := self._waiting.get()) is not None:
             if self._stopped:
                 return
-            self._since[piece[0]] = time.monotonic()
+            self._since[chunk[0]] = time.monotonic()
             with contextlib.suppress(RuntimeError):  # the event loop is closed: no client waits
-                self._work(*piece)
-            del piece  # else its request stays in memory until the next chunk
+                self._work(*chunk)
+            del chunk  # else its request stays in memory until the next chunk
 
     def _work(self, number: int, job: ChunkedJob, start: int, stop: int) -> None:
         done: Actions | Exception | None = None
@@ -150,8 +150,8 @@ class ChunkedExecutor:
         job.add(start, done)
         if time.perf_counter() >= job.prediction.ends:
             self._give_up(job, too_late(job.prediction.serving))
-        elif job.is_whole:
-            answered = job.whole()
+        elif job.is_complete:
+            answered = job.joined()
             job.end()
             self._outcomes.send(job.prediction, answered)
         elif start == 0:  # just decoded: it may have more rows and a shorter budget than was known

@@ -14,7 +14,7 @@ from serve.answering.forward import BatchActions, BatchSlice, act_together, obse
 from serve.batching.pending_prediction import PendingPrediction
 from serve.codecs.carla import PredictRequest
 
-PIECE_MS = 3.0
+CHUNK_MS = 3.0
 """Approximate duration of a chunk, milliseconds."""
 
 
@@ -40,14 +40,14 @@ class ChunkedJob:
         return self._request is not None and self._next_row < self._request.count
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every row is answered."""
         return self._request is not None and self._done_rows == self._request.count
 
-    def next_piece(self) -> tuple[int, int]:
+    def next_chunk(self) -> tuple[int, int]:
         """Returns the next chunk: its first row, and one past its last."""
         start = self._next_row
-        stop = start + max(1, round(PIECE_MS / self.prediction.serving.row_ms))
+        stop = start + max(1, round(CHUNK_MS / self.prediction.serving.row_ms))
         known = self._request or self.prediction.request  # None before the body is decoded
         self._next_row = stop if known is None else min(stop, known.count)
         return start, self._next_row
@@ -58,8 +58,8 @@ class ChunkedJob:
             self._request = self._checked()
             self._next_row = stop = min(stop, self._request.count)
         arrays = {name: array[start:stop] for name, array in self._request.observations.items()}
-        piece = msgspec.structs.replace(self._request, observations=arrays)
-        [answered] = act_together(self.prediction.serving, [piece])
+        chunk = msgspec.structs.replace(self._request, observations=arrays)
+        [answered] = act_together(self.prediction.serving, [chunk])
         if isinstance(answered, SpecError):  # its row is counted in the chunk; all rows were checked
             raise RuntimeError("a row that was checked is refused") from answered
         if isinstance(answered, Exception):
@@ -78,7 +78,7 @@ class ChunkedJob:
         seed = request.seed if request.deterministic else checked_seed(request.seed)
         return msgspec.structs.replace(request, observations=arrays, rows=None, seed=seed)
 
-    def whole(self) -> BatchSlice:
+    def joined(self) -> BatchSlice:
         """Joins the actions of all chunks."""
         parts = [self._answers[start] for start in sorted(self._answers)]
         first = parts[0]

@@ -65,7 +65,8 @@ class AsgiServer:
         request = Request(exchange, None, b"", received)
         exchange.pending.append(request)
         try:
-            request.parsed = parsed = self._dispatcher.head_parser.parse(_head(scope, self._dispatcher.hears_any_host))
+            head = _head(scope, self._dispatcher.accepts_any_host)
+            request.parsed = parsed = self._dispatcher.head_parser.parse(head)
             request.keep_alive = True
             request.body = await self._body(parsed, receive)
         except ApiError as error:

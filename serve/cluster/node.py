@@ -25,7 +25,7 @@ from serve.run_folder import FOLLOW_FILE, METRICS, RUN_FOLDER, worker_file
 from serve.settings import Settings
 from serve.telemetry.last_minute import minute_file
 
-LOOK_S = 0.5
+INTERVAL_S = 0.5
 
 _in_use: list[IO[str]] = []
 
@@ -43,11 +43,11 @@ def meeting_folder(settings: Settings, node: str, deployed: str) -> Path:
         node: the cluster's name of this machine.
         deployed: id of the deployment.
     """
-    told = msgspec.json.encode([settings.to_environment(), os.environ.get("MLFLOW_TRACKING_URI")])
+    configured = msgspec.json.encode([settings.to_environment(), os.environ.get("MLFLOW_TRACKING_URI")])
     temporary = Path(tempfile.gettempdir())
-    alike = f"{RUN_FOLDER}{os.getuid()}-{hashlib.sha256(told).hexdigest()[:16]}"
-    folder = temporary / f"{alike}-{deployed}-{node[:16]}"
-    for left in temporary.glob(f"{alike}*"):
+    prefix = f"{RUN_FOLDER}{os.getuid()}-{hashlib.sha256(configured).hexdigest()[:16]}"
+    folder = temporary / f"{prefix}-{deployed}-{node[:16]}"
+    for left in temporary.glob(f"{prefix}*"):
         if left != folder:
             remove_unused(left)
     folder.mkdir(exist_ok=True, mode=0o700)
@@ -75,10 +75,10 @@ class Node:
         """Starts the thread that runs the follower, as soon as no other process of this machine does."""
         self._thread.start()
 
-    def look_now(self) -> None:
+    def poll_now(self) -> None:
         """Makes the follower poll at once if this process runs it; if not, the next regular poll finds changes."""
         if self._follower is not None:
-            self._follower.look_now()
+            self._follower.poll_now()
 
     def _run(self) -> None:
         with open(self._folder / "follower.lock", "a") as lock:
@@ -86,7 +86,7 @@ class Node:
             if not self._settings.is_folder:
                 self._follower = FollowerProcess(self._settings, self.status_file)
             while True:
-                time.sleep(LOOK_S)
+                time.sleep(INTERVAL_S)
                 self._forget_the_dead()
                 if self._follower is not None:
                     self._follower.keep_alive()

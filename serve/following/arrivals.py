@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TEMPORARY = "cache"
 """Subfolder of the server's run folder for artifacts when the cache can't be written."""
-TOLD_S = 10.0
+LOGGED_FROM_S = 10.0
 """Seconds after which the progress of a running arrival is reported."""
 MAX_GIVEN_UP = 8
 """Most downloads that were given up and whose threads still run; with more, the follower is restarted."""
@@ -59,7 +59,7 @@ class Arrival:
         self.outcome: Artifact | Failure | Exception | None = None
         self._version, self._settings = version, settings
         self._cache, self._temporary = cache_folder(settings), folder / TEMPORARY
-        self._began = self._heard = time.monotonic()
+        self._began = self._grew_at = time.monotonic()
         self._bytes, self._is_here = 0, False
         self._thread = threading.Thread(target=self._run, args=(store, folder, done), name="arrival", daemon=True)
         self._thread.start()
@@ -96,14 +96,14 @@ class Arrival:
             return False
         now, here = time.monotonic(), fetched_bytes(self._cache, self._version.digest)
         if here != self._bytes:
-            self._bytes, self._heard = here, now
-        return now - self._heard > self._settings.fetch_timeout_s
+            self._bytes, self._grew_at = here, now
+        return now - self._grew_at > self._settings.fetch_timeout_s
 
     @property
     def progress(self) -> str | None:
         """A message about the progress of an arrival that takes long, else None."""
         seconds = time.monotonic() - self._began
-        if seconds < TOLD_S:
+        if seconds < LOGGED_FROM_S:
             return None
         doing = "is being tried" if self._is_here else f"is being fetched: {self._bytes / MB:.1f} MB"
         return f"{self._version.semver} {doing} after {seconds:.0f} s"

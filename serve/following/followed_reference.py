@@ -41,7 +41,7 @@ class FollowedReference:
         self,
         settings: Settings,
         text: str,
-        told: Status,
+        before: Status,
         refusals: Refusals,
         arrivals: Arrivals,
         folder: Path,
@@ -52,7 +52,7 @@ class FollowedReference:
         Args:
             settings: of the server.
             text: the reference.
-            told: what a follower before this one wrote.
+            before: what a follower before this one wrote.
             refusals: of this process.
             arrivals: the versions that are being fetched.
             folder: the server's run folder.
@@ -61,15 +61,15 @@ class FollowedReference:
         self._settings, self._text, self._folder = settings, text, folder
         self._refusals, self._arrivals, self._path_of = refusals, arrivals, path_of
         self._pin = settings.digest if text == settings.model else ""
-        self.answer = told
+        self.answer = before
         self.refusal: str | None = None
         self.is_settled = False
         self._warned = self._unusable = ""
         self._other: str | None = None
-        if self._is_immutable() and not told.path and (remembered := self._remembered()):
+        if self._is_immutable() and not before.path and (remembered := self._remembered()):
             self.answer, self.is_settled = remembered, bool(self._pin)
 
-    def ask(self, store: Store) -> None:
+    def resolve(self, store: Store) -> None:
         """Asks the registry; a new version is fetched in the background, and passed to the workers once it is here.
 
         Raises:

@@ -38,7 +38,7 @@ MIN_WAIT_S = 0.1
 """Least seconds from the end of one poll to the next."""
 MAX_WAIT_S = 30.0
 """Most seconds between two polls while the registry does not answer; `poll_s` if that is longer."""
-MAX_ASKED = 32
+MAX_CALLS = 32
 """Most calls to the registry that still run after their deadline; with more, this process is restarted."""
 
 log = logging.getLogger("serve.follow")
@@ -52,30 +52,30 @@ class Follower:
         self._status_file = status_file
         self._store: Store | None = None
         self._refusals = Refusals()
-        self._done, self._tell_done = os.pipe()
-        os.set_blocking(self._tell_done, False)
+        self._done, self._done_writer = os.pipe()
+        os.set_blocking(self._done_writer, False)
         self._arrivals = Arrivals(settings, status_file.parent, self._arrived)
         before = read_file(status_file, Followed) or Followed()  # of a follower that was killed
-        self._looked_at = before.looked_at
+        self._polled_at = before.polled_at
         self._wait_s = settings.poll_s
         self._answers = True
-        told = before.answers or (Status(),) * len(settings.references)
+        answers_before = before.answers or (Status(),) * len(settings.references)
         self._references = [
             FollowedReference(
                 settings, text or "", answer, self._refusals, self._arrivals, status_file.parent, self._path_of
             )
-            for text, answer in zip(settings.references, told, strict=True)
+            for text, answer in zip(settings.references, answers_before, strict=True)
         ]
 
-    def look(self) -> Followed:
+    def poll(self) -> Followed:
         """Polls every reference that may have changed, and writes the results for the workers."""
         waiting = [reference for reference in self._references if not reference.is_settled]
-        error = self._ask(waiting)
+        error = self._resolve(waiting)
         answered = error is None
         if error is not None and self._answers:  # once per outage, not once per poll
             log.warning("%s: %s", self._settings.model, one_line(error))
         if waiting and answered:
-            self._looked_at = time.time()
+            self._polled_at = time.time()
         self._arrivals.tidy({reference.answer.wanted for reference in self._references})
         poll_s, self._answers = self._settings.poll_s, answered
         self._wait_s = poll_s if answered else max(poll_s, min(self._wait_s * 2, MAX_WAIT_S))
@@ -83,7 +83,7 @@ class Follower:
         followed = Followed(
             answers=tuple(reference.answer for reference in self._references),
             registry="ok" if answered else "unreachable",
-            looked_at=self._looked_at,
+            polled_at=self._polled_at,
             refused=self._refusals.listed(),
             refusal=first.refusal,
             done=first.refusal is not None or all(reference.is_settled for reference in self._references),
@@ -93,14 +93,14 @@ class Follower:
 
     def _arrived(self) -> None:
         with contextlib.suppress(BlockingIOError):  # the pipe is full of earlier signals
-            os.write(self._tell_done, b"!")
+            os.write(self._done_writer, b"!")
 
     @property
     def is_worn_out(self) -> bool:
         """Whether so many threads of this process hang that it should be restarted."""
-        return self._arrivals.too_many_given_up or sum(t.name == "registry" for t in threading.enumerate()) > MAX_ASKED
+        return self._arrivals.too_many_given_up or sum(t.name == "registry" for t in threading.enumerate()) > MAX_CALLS
 
-    def _ask(self, waiting: list[FollowedReference]) -> Exception | None:
+    def _resolve(self, waiting: list[FollowedReference]) -> Exception | None:
         """Asks about each reference; returns the first error, or None.
 
         After an error the other references are still asked, unless DEADLINE_S have passed by then.
@@ -115,7 +115,7 @@ class Follower:
                 from registry.store.store import Store
 
                 self._store = self._store or Store(DEADLINE_S)
-                reference.ask(self._store)
+                reference.resolve(self._store)
             except Exception as error:  # whatever MLflow raises when a registry is down, full or wrong
                 failed = failed or error  # the first one describes the outage
                 reference.not_answered()
@@ -138,10 +138,10 @@ class Follower:
         spread = random.uniform(0.8, 1.0) if is_late else 1.0  # spreads the servers that wait for the registry
         ends = max(began + self._wait_s * spread, time.monotonic() + MIN_WAIT_S)
         while os.getppid() == server and (left := ends - time.monotonic()) > 0:
-            heard = select.select([hints, self._done], [], [], min(left, 1.0))[0]
-            for pipe in heard:
+            readable = select.select([hints, self._done], [], [], min(left, 1.0))[0]
+            for pipe in readable:
                 os.read(pipe, 65536)
-            if heard or self._arrivals.any_silent:
+            if readable or self._arrivals.any_silent:
                 return
 
 
@@ -155,7 +155,7 @@ def main() -> int:
     follower = Follower(settings, Path(os.environ[STATUS_FILE]))
     while os.getppid() == server and not follower.is_worn_out:
         began = time.monotonic()
-        followed = follower.look()
+        followed = follower.poll()
         if followed.refusal and os.getppid() == server:
             os.kill(server, signal.SIGTERM)  # nothing will ever be served: the server prints why and ends
         if followed.done:

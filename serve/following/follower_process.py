@@ -33,7 +33,7 @@ class FollowerProcess:
         self._ended: float | None = None
         self._process = self._start()
 
-    def look_now(self) -> None:
+    def poll_now(self) -> None:
         """Makes the follower poll the registry at once; can be called in any process of the server."""
         with contextlib.suppress(BlockingIOError):  # the pipe is full of earlier hints
             os.write(self._hint, b"!")

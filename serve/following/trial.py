@@ -155,11 +155,11 @@ def crash(known: Record, wait_s: float) -> Failure:
 
 def _try(path: Path, digest: str | None, settings: Settings, folder: Path, watch: Watch) -> None:
     arguments = [str(path), digest or "", str(folder)]
-    for told in lines_of("serve.following.trial", arguments, settings.to_environment(), watch):
-        if "holds" in told:
-            watch.begins(told["holds"])
-        if "failure" in told:
-            raise StoppedError(Failure(*told["failure"]))
+    for message in lines_of("serve.following.trial", arguments, settings.to_environment(), watch):
+        if "holds" in message:
+            watch.begins(message["holds"])
+        if "failure" in message:
+            raise StoppedError(Failure(*message["failure"]))
 
 
 def _how(settings: Settings) -> str:

@@ -18,7 +18,7 @@ from serve.run_folder import Followed, Status, read_file
 from serve.settings import Settings
 from serve.telemetry import metrics
 
-LOOK_S = 0.025
+INTERVAL_S = 0.025
 """Seconds between two checks whether the follower's file has changed."""
 HINDERED_S = 1.0
 """Seconds between two tries after an error of this machine, such as a full disk."""
@@ -41,7 +41,7 @@ class Following:
     def run(self) -> None:
         """Runs forever."""
         while True:
-            time.sleep(LOOK_S if self.try_step() else HINDERED_S)
+            time.sleep(INTERVAL_S if self.try_step() else HINDERED_S)
 
     def try_step(self) -> bool:
         """Runs `step`; returns False after an error of this machine, such as a full disk. What is served stays."""

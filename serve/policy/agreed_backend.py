@@ -38,12 +38,12 @@ def load_agreed(artifact: Artifact, settings: Settings, folder: Path) -> tuple[E
     """
     if settings.backend != "auto":
         return Engine(artifact, settings.device, settings.backend, settings.trusted), {}
-    told = folder / f"backend-{artifact.digest.removeprefix('sha256:')}.json"
+    path = folder / f"backend-{artifact.digest.removeprefix('sha256:')}.json"
     with open(folder / "backend.lock", "a") as lock:  # one measures while the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)
-        choice = read_file(told, Choice)
+        choice = read_file(path, Choice)
         if choice is not None:
             return Engine(artifact, settings.device, choice.backend, settings.trusted), choice.figures
         engine, figures = load_fastest(artifact, settings.device, settings.trusted)
-        write_file(told, Choice(engine.backend, figures))
+        write_file(path, Choice(engine.backend, figures))
         return engine, figures

@@ -24,7 +24,7 @@ class Slot:
         workers: number of processes that serve the same.
         draining: whether the worker was told to stop.
         place: of this worker among the server's workers; its replacement takes it over.
-        look_now: makes the follower poll the registry at once.
+        poll_now: makes the follower poll the registry at once.
     """
 
     def __init__(self, folder: Path, references: tuple[str | None, ...] = (None,), workers: int = 1) -> None:
@@ -44,8 +44,8 @@ class Slot:
         self.workers = workers
         self.draining = False
         self.place = 0
-        self.look_now: Callable[[], None] = lambda: None
-        self._told: WorkerState | None = None
+        self.poll_now: Callable[[], None] = lambda: None
+        self._written: WorkerState | None = None
 
     @property
     def serving(self) -> Serving | None:
@@ -90,9 +90,9 @@ class Slot:
         """Writes what this worker serves and refused, for the server's other processes, when that has changed."""
         self.ready = self.ready or self._has_everything({each.digest for each in refused})
         state = WorkerState(self.served(), refused, self.ready, self.place)
-        if state != self._told:
+        if state != self._written:
             write_file(worker_file(self.folder, os.getpid()), state)
-            self._told = state
+            self._written = state
             note_start(self.folder, self.workers)
 
     def _has_everything(self, refused: set[str]) -> bool:

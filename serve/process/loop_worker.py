@@ -82,12 +82,12 @@ class LoopWorker(Worker):  # type: ignore[misc]
         dispatcher.chunked_executor.on_hang = self._replace
         dispatcher.start()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            loop.add_signal_handler(number, self._told_to_stop, number)
+            loop.add_signal_handler(number, self._on_stop_signal, number)
         tls = tls_context(settings.certfile, settings.keyfile) if settings.certfile else None
         listeners = [listener.sock for listener in self.sockets]
         self._acceptor = Acceptor(loop, listeners, dispatcher.connections)
         self._acceptor.start(self._connect, tls, settings.header_timeout_s, SHARES, self.place, slot)
-        dispatcher.on_closed = self._acceptor.tell
+        dispatcher.on_closed = self._acceptor.publish
         self._sweep(time.monotonic())
         await self._stopped.wait()
         dispatcher.stop()
@@ -110,18 +110,18 @@ class LoopWorker(Worker):  # type: ignore[misc]
         self._loop.call_later(SWEEP_S, self._sweep, second)
         for connection in [c for c in self._dispatcher.connections if c.deadline < now]:
             connection.expire()
-        self._acceptor.tell()
+        self._acceptor.publish()
         metrics.BUFFER.flush()
         metrics.IN_FLIGHT.set(self._dispatcher.in_flight)
 
     # Stopping.
 
-    def _told_to_stop(self, number: int) -> None:
+    def _on_stop_signal(self, number: int) -> None:
         if number != signal.SIGTERM:
             self._stopped.set()
         elif not self._slot.draining:
             self._slot.draining = self._dispatcher.draining = True
-            self._acceptor.tell()
+            self._acceptor.publish()
             self._loop.call_later(self._settings.drain_s, self._stop_accepting, self._settings.grace_s)
 
     def _stop_accepting(self, grace_s: float) -> None:

@@ -44,7 +44,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
         self._in_use, self._follower = in_use, follower
         self._slot = Slot(folder, settings.references, settings.workers)
         if follower is not None:
-            self._slot.look_now = follower.look_now
+            self._slot.poll_now = follower.poll_now
         super().__init__()
 
     def run(self) -> None:

@@ -72,12 +72,12 @@ def _score_here(artifact: Artifact, options: argparse.Namespace, kept: tuple[str
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with tqdm(total=count_rows(options.input), unit="row", unit_scale=True, disable=None) as bar:
 
-        def told(rows: int, known: bool) -> None:
+        def report(rows: int, known: bool) -> None:
             bar.set_postfix_str("of an earlier run" if known else "")
             bar.update(rows)
 
         run = about(engine, options.input, kept, options.skip_invalid)
-        return score_file(Scorer(engine, kept, options.skip_invalid), run, options.output, told)
+        return score_file(Scorer(engine, kept, options.skip_invalid), run, options.output, report)
 
 
 def find_artifact(model: str, digest: str | None) -> Artifact:

@@ -65,10 +65,10 @@ class RayScorer:
         for values in zip(*(batch[name] for name in Part._fields), strict=True):
             part = Part(int(values[0]), str(values[1]), [int(group) for group in values[2]], int(values[3]))
             try:
-                told = self._score(part), "", ""
+                result = self._score(part), "", ""
             except SpecError as error:
-                told = 0, f"{part.source}: {error.field}", error.problem
-            for name, value in zip(found, told, strict=True):
+                result = 0, f"{part.source}: {error.field}", error.problem
+            for name, value in zip(found, result, strict=True):
                 found[name].append(value)
         return found
 

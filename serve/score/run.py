@@ -104,14 +104,14 @@ def count_rows(source: Path) -> int:
         return int(file.metadata.num_rows)
 
 
-def score_file(scorer: Scorer, of: About, output: Path, told: Callable[[int, bool], None]) -> int:
+def score_file(scorer: Scorer, of: About, output: Path, report: Callable[[int, bool], None]) -> int:
     """Scores a file, and renames the result into place; returns its number of rows.
 
     Args:
         scorer: the policy.
         of: the run, which names the file.
         output: the file to write; its parts are kept beside it until the end.
-        told: called with the number of rows of each part that is done, and whether an earlier run did it.
+        report: called with the number of rows of each part that is done, and whether an earlier run did it.
 
     Raises:
         SpecError: a row does not fit; names it by its index in the file.
@@ -129,7 +129,7 @@ def score_file(scorer: Scorer, of: About, output: Path, told: Callable[[int, boo
                 _write(part, _scored(scorer, batch, rows, pool))
             rows += len(batch)
             files.append(part)
-            told(len(batch), known)
+            report(len(batch), known)
     _join(files, output, schema)
     shutil.rmtree(parts)
     return rows

@@ -127,7 +127,7 @@ class ServerState(Collector):
             yield GaugeMetricFamily(
                 "policy_registry_answered_timestamp_seconds",
                 "When the registry answered last.",
-                followed.looked_at or 0.0,
+                followed.polled_at or 0.0,
             )
 
 

@@ -84,7 +84,7 @@ class MetricsBuffer:
         self._answers: list[tuple[tuple[str, int, str], float | None, float | None, float | None]] = []
         self._actions: Numbers[str] = Numbers()
         self._requests: Numbers[tuple[str, int, str]] = Numbers()
-        self._seen: list[ForwardRecord] = []
+        self._forwards: list[ForwardRecord] = []
         self._rows = 0
 
     def answered(
@@ -99,21 +99,21 @@ class MetricsBuffer:
         """Counts one response; for a prediction also the seconds that it waited, took in total, and took to decode."""
         self._answers.append(((route, code, version), queue_s, total_s, decode_s))  # atomic: no lock is needed
 
-    def acted(self, seen: ForwardRecord) -> None:
+    def acted(self, record: ForwardRecord) -> None:
         """Counts one forward."""
         with self._lock:
-            self._seen.append(seen)
-            self._rows += len(seen.control)
-            if self._rows > MAX_ROWS or len(self._seen) > MAX_BATCHES:
-                self._look()
+            self._forwards.append(record)
+            self._rows += len(record.control)
+            if self._rows > MAX_ROWS or len(self._forwards) > MAX_BATCHES:
+                self._count_forwards()
             if len(self._answers) > MAX_ANSWERS:
-                self._count()
+                self._count_answers()
 
     def flush(self) -> None:
         """Flushes everything to prometheus_client."""
         with self._lock:
-            self._look()
-            self._count()
+            self._count_forwards()
+            self._count_answers()
             for labels, count in self._requests.items():
                 self._metrics.requests.labels(*labels).inc(count)
                 if labels[1] == STATUS["deadline_exceeded"]:
@@ -134,7 +134,7 @@ class MetricsBuffer:
         with self._lock:
             return self._minute.read()
 
-    def _count(self) -> None:
+    def _count_answers(self) -> None:
         answers = self._answers[:]  # a copy: other threads may append
         del self._answers[: len(answers)]
         self._requests.update([answer[0] for answer in answers])
@@ -142,24 +142,24 @@ class MetricsBuffer:
             seconds = [answer[column] for answer in answers if answer[column] is not None]
             self._metrics.parts[part].add(np.array(seconds, dtype=np.float64))
 
-    def _look(self) -> None:
+    def _count_forwards(self) -> None:
         """Counts the policy's actions, and the observations outside the range that it is used to."""
-        seen, self._seen, self._rows = self._seen, [], 0
-        if not seen:
+        forwards, self._forwards, self._rows = self._forwards, [], 0
+        if not forwards:
             return
-        for batch in seen:
+        for batch in forwards:
             self._actions[batch.version] += len(batch.control)
-        self._metrics.rows.add(np.array([len(batch.control) for batch in seen]))
-        self._metrics.parts["inference"].add(np.array([batch.inference_s for batch in seen]))
-        control = np.concatenate([batch.control for batch in seen])
+        self._metrics.rows.add(np.array([len(batch.control) for batch in forwards]))
+        self._metrics.parts["inference"].add(np.array([batch.inference_s for batch in forwards]))
+        control = np.concatenate([batch.control for batch in forwards])
         at_bound = ((control >= CONTROL_HIGH) | ((control <= CONTROL_LOW) & (CONTROL_LOW < 0))).sum(axis=0)
         for column, name in enumerate(CONTROL_NAMES):
             self._metrics.dimensions[column].add(control[:, column])
             self._metrics.saturated.labels(name).inc(int(at_bound[column]))
-        for specs in {id(batch.specs): batch.specs for batch in seen}.values():
-            alike = [batch.observations for batch in seen if batch.specs is specs]
+        for specs in {id(batch.specs): batch.specs for batch in forwards}.values():
+            of_these = [batch.observations for batch in forwards if batch.specs is specs]
             for spec in specs:
-                values = np.concatenate([observations[spec.name] for observations in alike])
+                values = np.concatenate([observations[spec.name] for observations in of_these])
                 low, high = spec.usual
                 outside = (values < low) | (values > high)
                 self._metrics.out_of_range.labels(spec.name).inc(int(outside.sum()))

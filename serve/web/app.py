@@ -169,16 +169,16 @@ def _add_metadata(app: Flask, settings: Settings, slot: Slot) -> None:
 
 def _add_metrics(app: Flask, slot: Slot) -> None:
     @app.get("/metrics")
-    def tell_metrics() -> Response:
+    def metrics_page() -> Response:
         count_from_zero(slot)
         return Response(metrics.render(slot.folder), content_type=metrics.CONTENT_TYPE)
 
 
 def _add_hook(app: Flask, hook: Hook, slot: Slot) -> None:
     @app.post(HOOK_PATH)
-    def hear() -> dict[str, Any]:
+    def receive_hook() -> dict[str, Any]:
         if hook.is_news(request.headers, g.body):
-            slot.look_now()
+            slot.poll_now()
         return {}
 
 

@@ -26,7 +26,7 @@ def openapi(card: Card, settings: Settings, has_hook: bool) -> Json:
     """
     paths = {**_prediction_paths(card), **inference_paths(card), **_probe_paths()}
     if has_hook:
-        paths[HOOK_PATH] = {"post": operation("MLflow's signed webhook", {"200": _object("heard")}, "unauthorized")}
+        paths[HOOK_PATH] = {"post": operation("MLflow's signed webhook", {"200": _object("received")}, "unauthorized")}
     document: Json = {
         "openapi": "3.1.0",
         "info": {"title": f"{card.name} {card.version}", "version": __version__, "description": card.description},

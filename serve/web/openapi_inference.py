@@ -52,10 +52,12 @@ def _tensor(spec: ArraySpec) -> Json:
 def inference_paths(card: Card) -> Json:
     """The paths of the protocol's routes."""
     model = f"/v2/models/{card.name}"
-    told = {"200": {"description": "told", "content": {"application/json": {"schema": {"type": "object"}}}}}
+    described = {
+        "200": {"description": "as the protocol says", "content": {"application/json": {"schema": {"type": "object"}}}}
+    }
 
     def describe(summary: str, *codes: Code) -> Json:
-        return {"get": operation(summary, told, *codes, error="InferError")}
+        return {"get": operation(summary, described, *codes, error="InferError")}
 
     outputs = ", ".join(CONTROL_NAMES)
     infer = operation(f"{outputs} as tensors", {"200": body("InferResponse")}, *ASKED, error="InferError")

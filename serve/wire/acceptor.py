@@ -15,9 +15,9 @@ from serve.policy.slot import Slot
 from serve.wire.connection import Connection
 from serve.wire.connection_counts import ConnectionCounts
 
-POLITE_S = 0.002
+LEFT_TO_OTHERS_S = 0.002
 """Seconds for which a connection is left to others. A worker that runs a forward is back in less."""
-SHY_S = 0.1
+NOT_READY_S = 0.1
 """The same for a worker that is not ready yet, or is stopping, while others can answer."""
 FULL_S = 0.01
 """Seconds between two tries while the process has as many open files as it may."""
@@ -31,7 +31,7 @@ PLENTY = 2**31
 """More connections than any worker holds."""
 MADE_ROOM = 32
 """Most connections that are closed at once when there is no room for a new one."""
-SAID_S = 1.0
+LOG_INTERVAL_S = 1.0
 """Seconds between two log lines about such closed connections."""
 _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -50,7 +50,7 @@ class Acceptor:
     ) -> None:
         self._loop, self._listeners, self.connections = loop, listeners, connections
         self._coming: dict[Connection, asyncio.Task[None]] = {}
-        self._said, self._ended = 0.0, 0  # when closed connections were logged last; closed since then
+        self._logged_at, self._ended = 0.0, 0  # when closed connections were logged last; closed since then
 
     def start(
         self,
@@ -74,20 +74,20 @@ class Acceptor:
         """
         self._connect, self._tls, self._handshake_s = connect, tls, handshake_s
         self._shares, self._place, self._slot = shares, place, slot
-        self.tell()
+        self.publish()
         for listener in self._listeners:
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # accepted sockets inherit it
-            self._loop.add_reader(listener, self._look, listener)
+            self._loop.add_reader(listener, self._accept, listener)
 
     @property
     def held(self) -> int:
         """Number of connections, including those that are being set up."""
         return len(self.connections) + sum(each not in self.connections for each in self._coming)
 
-    def tell(self) -> None:
+    def publish(self) -> None:
         """Updates the table with how many connections this worker holds; to be called when one ends, and regularly."""
-        if self._is_eager:
+        if self._takes_its_share:
             self._shares.hold(self._place, self.held)
         else:
             self._shares.leave(self._place)
@@ -102,18 +102,18 @@ class Acceptor:
             listener.close()
 
     @property
-    def _is_eager(self) -> bool:
+    def _takes_its_share(self) -> bool:
         """Whether this worker is ready, and not stopping."""
         return self._slot.ready and not self._slot.draining
 
-    def _leaves_it(self) -> bool:
+    def _others_should(self) -> bool:
         """Whether another worker should take the next connection."""
-        return self._shares.others_hold_less(self.held if self._is_eager else PLENTY)
+        return self._shares.others_hold_less(self.held if self._takes_its_share else PLENTY)
 
-    def _look(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         for _ in range(MAX_AT_ONCE):
-            if self._leaves_it():
-                self._pause(listener, POLITE_S if self._is_eager else SHY_S)
+            if self._others_should():
+                self._pause(listener, LEFT_TO_OTHERS_S if self._takes_its_share else NOT_READY_S)
                 return
             if not self._take_one(listener):
                 return
@@ -124,8 +124,8 @@ class Acceptor:
 
     def _go_on(self, listener: socket.socket) -> None:
         if listener.fileno() >= 0:  # not closed meanwhile
-            self._loop.add_reader(listener, self._look, listener)
-            if self._slot.ready or not self._leaves_it():
+            self._loop.add_reader(listener, self._accept, listener)
+            if self._slot.ready or not self._others_should():
                 self._take_one(listener)
 
     def _take_one(self, listener: socket.socket) -> bool:
@@ -146,7 +146,7 @@ class Acceptor:
         accepted.setblocking(False)
         connection = self._connect()
         self._coming[connection] = self._loop.create_task(self._set_up(connection, accepted))
-        self.tell()
+        self.publish()
         return True
 
     async def _set_up(self, connection: Connection, accepted: socket.socket) -> None:
@@ -160,7 +160,7 @@ class Acceptor:
             accepted.close()
         finally:
             del self._coming[connection]
-            self.tell()
+            self.publish()
 
     def _make_room(self) -> None:
         """Closes the connections that were slow for longest; if none is slow, the one that was idle for longest."""
@@ -170,6 +170,6 @@ class Acceptor:
         for connection in ended:
             connection.transport.abort()
         self._ended += len(ended)
-        if (now := time.monotonic()) - self._said > SAID_S:
+        if (now := time.monotonic()) - self._logged_at > LOG_INTERVAL_S:
             log.error("no room for another connection: ended %d that were slow or idle", self._ended)
-            self._said, self._ended = now, 0
+            self._logged_at, self._ended = now, 0

@@ -46,7 +46,7 @@ def look_until(follower: Follower, happened: Callable[[Followed], object]) -> Fo
     seen: list[Followed] = []
 
     def is_so() -> bool:
-        seen.append(follower.look())
+        seen.append(follower.poll())
         assert seen[-1].registry == "ok"
         return bool(happened(seen[-1]))
 
@@ -88,7 +88,7 @@ def test_a_reference_that_gets_no_answer_keeps_no_other_from_its_own(registry, a
         look_until(follower, all_here)
         proxy.silent_about = aliases[0]
         registry.point(aliases[1], "1")
-        followed = follower.look()
+        followed = follower.poll()
         assert followed.registry == "unreachable"
         assert "does not answer; serving the last verified version" in followed.answers[0].warning
         assert (followed.answers[1].version, followed.answers[1].warning) == ("1.0.0", None)
@@ -99,11 +99,11 @@ def test_what_one_reference_has_the_others_have_at_once(registry, aliases, tmp_p
     registry.point(second, "1")
     follower = follower_of(tmp_path, first, second)
     look_until(follower, lambda followed: any(answer.path for answer in followed.answers))
-    assert all_here(follower.look())  # both of one arrival
+    assert all_here(follower.poll())  # both of one arrival
     registry.point(second, "2")
     look_until(follower, all_here)
     registry.point(first, "2")
-    assert all_here(follower.look())  # nothing is fetched or tried again
+    assert all_here(follower.poll())  # nothing is fetched or tried again
 
 
 def test_every_reference_on_a_version_that_is_refused_has_the_reason(registry, aliases, tmp_path):
@@ -112,7 +112,7 @@ def test_every_reference_on_a_version_that_is_refused_has_the_reason(registry, a
         registry.point(alias, number)
     follower = follower_of(tmp_path, *aliases)
     look_until(follower, lambda followed: followed.refused)
-    followed = follower.look()
+    followed = follower.poll()
     assert [answer.reason for answer in followed.answers] == [followed.refused[0].reason] * 2
 
 
@@ -133,7 +133,7 @@ def test_what_nobody_wants_any_more_is_forgotten_when_it_is_silent_or_here(regis
         look_until(follower, lambda _: follower._arrivals.get(digest))
         registry.point(alias, "1")
         until_true(lambda: follower._arrivals.get(digest).outcome, 60)
-        follower.look()
+        follower.poll()
         assert follower._arrivals.get(digest) is None
 
 
@@ -154,12 +154,12 @@ def test_an_outage_is_said_once_however_often_one_looks_and_the_next_one_again(
         said(caplog)
         for _outage in range(2):
             proxy.mood = "500"
-            looks = [follower.look() for _ in range(4)]
+            looks = [follower.poll() for _ in range(4)]
             assert [followed.registry for followed in looks] == ["unreachable"] * 4
             [line] = said(caplog)
             assert line.startswith(f"{NAME}@{aliases[0]}: ")
             proxy.mood = "pass"
-            assert follower.look().registry == "ok"
+            assert follower.poll().registry == "ok"
             assert said(caplog) == []
 
 
@@ -172,11 +172,11 @@ def test_a_reference_that_the_registry_no_longer_knows_is_said_once_a_change_in_
     said(caplog)
     for _change in range(2):
         mlflow.MlflowClient().delete_registered_model_alias(NAME, alias)
-        looks = [follower.look() for _ in range(4)]
+        looks = [follower.poll() for _ in range(4)]
         assert said(caplog) == [f"{NAME}@{alias}: the registry no longer knows it"]
         assert {followed.answers[0].version for followed in looks} == {"1.0.0"}
         registry.point(alias, "1")
-        assert follower.look().answers[0].warning is None
+        assert follower.poll().answers[0].warning is None
         assert said(caplog) == []
 
 
@@ -192,7 +192,7 @@ def test_a_damaged_copy_that_an_outage_keeps_from_being_fetched_again_is_said_on
         proxy.mood = "500"
         (tmp_path / "next").mkdir()
         follower = follower_of(tmp_path / "next", aliases[0])
-        assert [follower.look().answers[0].path for _ in range(4)] == [None] * 4
+        assert [follower.poll().answers[0].path for _ in range(4)] == [None] * 4
         [line] = said(caplog, "ERROR")
         assert line.startswith("the cached copy can't be used: model.onnx")
         proxy.mood = "pass"
