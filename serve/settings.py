@@ -16,6 +16,19 @@ PREFIX = "POLICY_"
 SWITCH_S = 0.0005
 """Seconds after which Python switches threads; its default of 5 ms is as long as fifty responses."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+RANGES = {
+    "port": (0, 65535),
+    "workers": (1, 256),
+    "max_batch": (1, 1_000_000),
+    "max_body_bytes": (1, 1024 * MIB),
+    "result_cache": (0, 10_000_000),
+    "max_inflight": (1, 1_000_000),
+    "budget_ms": (0, 1e9),
+    "busy_poll_us": (0, 10_000),
+    "drain_s": (0, 600),
+}
+POSITIVE_S = ("poll_s", "fetch_timeout_s", "load_timeout_s", "forward_timeout_s", "header_timeout_s", "body_timeout_s")
+"""Settings in seconds that may be any number above 0 and up to an hour."""
 CHOICES = {
     "backend": ("card", "torchscript", "onnx", "auto"),
     "worker_class": ("loop", "gthread"),
@@ -152,20 +165,9 @@ class Settings:
     def problems(self) -> list[str]:
         """Returns a message for each invalid setting."""
         found = [] if self.model else ["model: say what to serve: --model FOLDER or --model NAME@production"]
-        for name, low, high in (
-            ("port", 0, 65535),
-            ("workers", 1, 256),
-            ("max_batch", 1, 1_000_000),
-            ("max_body_bytes", 1, 1024 * MIB),
-            ("result_cache", 0, 10_000_000),
-            ("max_inflight", 1, 1_000_000),
-            ("budget_ms", 0, 1e9),
-            ("busy_poll_us", 0, 10_000),
-        ):
+        for name, (low, high) in RANGES.items():
             if not low <= getattr(self, name) <= high:
                 found.append(f"{name}: {getattr(self, name)} is outside {low} to {high}")
-        if not 0 <= self.drain_s <= 600:
-            found.append(f"drain_s: {self.drain_s} is outside 0 to 600")
         if self.digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", self.digest):
             found.append(f"digest: {self.digest!r}: expected sha256: and 64 hex digits")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
@@ -175,14 +177,7 @@ class Settings:
                 found.append(f"trust_types: {name!r}: expected full names of types, such as my_pkg.features.Clipper")
         if not self.host:
             found.append("host: is empty; 0.0.0.0 listens on every address")
-        for name in (
-            "poll_s",
-            "fetch_timeout_s",
-            "load_timeout_s",
-            "forward_timeout_s",
-            "header_timeout_s",
-            "body_timeout_s",
-        ):
+        for name in POSITIVE_S:
             if not 0 < getattr(self, name) <= 3600:
                 found.append(f"{name}: {getattr(self, name)} is not more than 0 and at most 3600")
         found += self._problems_of_references() + self._problems_of_access()

@@ -146,7 +146,7 @@ class FollowedReference:
         """Warns if an immutable reference was served as another artifact before."""
         before = recall(self._settings, self._text) if self._is_immutable() else None
         if before is not None and before.digest != digest:
-            self._other = f"{self._text}: was {before.digest} when it was served last; the registry was made anew"
+            self._other = f"{self._text}: was {before.digest} when it was served last; the registry was recreated"
             log.warning("%s", self._other)
 
     def _has(self, answer: Status) -> None:

@@ -42,7 +42,11 @@ def add_up(folder: Path, pid: int) -> None:
                     _add(own, folder / f"{kind}_ended.db")
             mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
     except (OSError, ValueError, RuntimeError, struct.error) as error:  # the last two: a truncated file
-        log.warning("the counters of process %d stay in files of their own: %s", pid, one_line(error))
+        log.warning(
+            "the counters of process %d could not be added to those of ended processes, and stay in its own files: %s",
+            pid,
+            one_line(error),
+        )
 
 
 def _add(own: Path, all_ended: Path) -> None:

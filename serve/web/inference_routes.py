@@ -24,10 +24,6 @@ def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> Non
         infer: answers a prediction request, given a policy's name and perhaps a version.
     """
 
-    def find(name: str, version: str | None = None) -> Serving:
-        g.serving = serving = find_serving(slot, version, name)
-        return serving
-
     @app.get("/v2")
     def server() -> dict[str, Any]:
         return {"name": "carla-serve", "version": __version__, "extensions": ["binary_tensor_data"]}
@@ -43,6 +39,16 @@ def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> Non
         check_ready(slot)
         return {"ready": True}
 
+    _add_models(app, slot)
+    app.add_url_rule("/v2/models/<name>/infer", "infer", infer, methods=["POST"])
+    app.add_url_rule("/v2/models/<name>/versions/<version>/infer", "infer_version", infer, methods=["POST"])
+
+
+def _add_models(app: Flask, slot: Slot) -> None:
+    def find(name: str, version: str | None = None) -> Serving:
+        g.serving = serving = find_serving(slot, version, name)
+        return serving
+
     @app.get("/v2/models/<name>")
     @app.get("/v2/models/<name>/versions/<version>")
     def model(name: str, version: str | None = None) -> dict[str, Any]:
@@ -54,9 +60,6 @@ def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> Non
         found = find(name, version)
         check_ready(slot)
         return {"name": found.card.name, "ready": True}
-
-    app.add_url_rule("/v2/models/<name>/infer", "infer", infer, methods=["POST"])
-    app.add_url_rule("/v2/models/<name>/versions/<version>/infer", "infer_version", infer, methods=["POST"])
 
 
 def describe_model(serving: Serving, slot: Slot) -> dict[str, Any]:

@@ -346,7 +346,7 @@ def test_an_exact_version_of_a_registry_that_was_made_anew_is_followed_and_said(
     until(lambda: second.get("/metadata").json["digest"] == anew.digest, second)
     until(lambda: follower(second) is None, second)  # one answer was enough
     [warning] = warnings(second)
-    assert warning.endswith(f"was {registry.artifacts[0].digest} when it was served last; the registry was made anew")
+    assert warning.endswith(f"was {registry.artifacts[0].digest} when it was served last; the registry was recreated")
     assert second.stop() == 0
     third = start_server("--model", f"{NAME}@1.0.0")
     third.wait_ready()
