@@ -10,7 +10,7 @@ import threading
 import time
 from asyncio import AbstractEventLoop
 
-from serve.answering.prediction import forward
+from serve.answering.prediction import forward, too_late
 from serve.batching.busy_poll import BusyPoll
 from serve.batching.pending_prediction import Outcomes, PendingPrediction
 from serve.batching.yielding import Yielding
@@ -78,6 +78,14 @@ class MicroBatcher:
         return waiting
 
     def _answer(self, group: list[PendingPrediction]) -> None:
+        now, serving = time.perf_counter(), group[0].serving
+        late = [prediction for prediction in group if now >= prediction.ends]
+        if late:  # answered now: during a forward the watchdog would answer them, and end their connections
+            group = [prediction for prediction in group if now < prediction.ends]
+            for prediction in late:
+                self._outcomes.refuse(prediction.wire, too_late(serving), serving)
+            if not group:
+                return
         with self.lock:
             self.running = time.monotonic(), group
         try:

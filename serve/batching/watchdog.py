@@ -64,9 +64,12 @@ class Watchdog(threading.Thread):
         hangs = time.monotonic() - since > self._timeout_s
         now = time.perf_counter()
         for prediction in group:
-            first = next(iter(prediction.wire.connection.pending), None)
+            connection = prediction.wire.connection
+            first = next(iter(connection.pending), None)
             if prediction.wire.outside or first is not prediction.wire:
                 continue  # answered, gone, or behind another request of its connection
+            if connection.transport.get_extra_info("socket") is None:
+                continue  # closed, or of an ASGI server: the event loop answers, if it can
             if now >= prediction.ends:
                 self._answer(prediction, too_late(prediction.serving))
             elif hangs:

@@ -50,7 +50,11 @@ SATURATED = Counter("policy_saturated_total", "Actions that are full pedal or fu
 OUT_OF_RANGE = Counter(
     "policy_out_of_range_total", "Values outside what training saw, or the inner 99 % of the bounds.", ("field",)
 )
-FALLBACKS = Counter("policy_fallbacks_total", "Answers that were the card's fallback.", ("reason",))
+FALLBACKS = Counter(
+    "policy_fallbacks_total",
+    "Predictions that got the card's fallback instead of an action, or whose connection was closed.",
+    ("reason",),
+)
 SWAPS = Counter("policy_swaps_total", "Times that a worker began to serve another version.")
 REFUSED = Counter("policy_refusals_total", "Times that a version was refused.", ("reason",))
 UNUSABLE = Counter("policy_unusable_actions_total", "Requests for which a policy gave no usable action.", ("version",))

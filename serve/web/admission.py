@@ -58,13 +58,15 @@ def _limit(slot: Slot, settings: Settings) -> int:
 
 
 def _head() -> Head:
-    """The head of a request as a WSGI server has read it."""
+    """The head of a request as a WSGI server has read it; a body without a length is read to its end."""
     headers = {name.lower(): value for name, value in request.headers.items()}
     query = request.environ.get("QUERY_STRING", "")
-    minor = 0 if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else 1
-    chunked = "transfer-encoding" in headers
-    path, length = quote(request.path), request.content_length or 0
-    return Head(request.method, f"{path}?{query}", path, query, headers, minor, True, length, chunked, False)
+    minor = 1 if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" else 0
+    path, length = quote(request.path), request.content_length
+    return Head(
+        request.method, f"{path}?{query}", path, query, headers, minor, keep_alive=True, length=length or 0,
+        chunked=length is None, wants_continue=False,
+    )  # fmt: skip
 
 
 def route_of_request() -> str:

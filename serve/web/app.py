@@ -46,7 +46,7 @@ The parity check is limited to the same time."""
 def create_app(settings: Settings, slot: Slot) -> Flask:
     """Builds the app, which serves the policies that are in the slot at the time of each request."""
     app = Flask("serve", static_folder=None)
-    app.url_map.merge_slashes = False  # a path with // gets a 404, not a redirect to what Host says
+    app.url_map.merge_slashes = False  # a path with // inside gets a 404, not a redirect to what Host says
     app.extensions.update(slot=slot, settings=settings)
     app.before_request(lambda: admit(settings, slot))
     app.after_request(lambda response: _finish(response, slot))
@@ -107,6 +107,8 @@ def _add_predictions(app: Flask, slot: Slot) -> None:
 
 def _predict(slot: Slot, endpoint: Endpoint, **_of_path: str) -> Response:
     parsed: ParsedHead = g.parsed  # it has the version and the name, too
+    if parsed.endpoint is not endpoint:  # else the active policy would answer for another
+        raise from_status(404)
     g.serving = serving = find_serving(slot, parsed.version, parsed.name)
     encoded = EncodedRequest(g.body, parsed.media_type, parsed.json_bytes)
     prediction = Prediction(endpoint, serving, encoded, g.received, parsed.budget_ms)

@@ -26,9 +26,8 @@ from serve.wire.header_rules import (
 MAX_REMEMBERED, MAX_REMEMBERED_BYTES = 1024, 1024
 """Most cached heads, and most bytes of each."""
 
-INFER_PATH = re.compile(
-    r"/v2/models/(?P<name>[A-Za-z0-9._-]{1,128})(/versions/(?P<version>[A-Za-z0-9.+-]{1,128}))?/infer", re.ASCII
-)
+INFER_PATH = re.compile(r"/v2/models/(?P<name>[^/]+)(/versions/(?P<version>[^/]+))?/infer")
+"""What Flask's routes match: an unknown name, however spelled, is refused by `find_serving`."""
 
 RefuseUnknown = Callable[[Head], ApiError | None]
 """Returns the error for an unknown path, or None for one that the Flask app answers."""
@@ -131,7 +130,7 @@ def parse_head(
 def _endpoint(head: Head) -> tuple[Endpoint | None, str | None, str | None]:
     if head.method != "POST":
         return None, None, None
-    path = unquote(head.path)  # as Flask reads it: no other spelling may bypass the batching
+    path = "/" + unquote(head.path).lstrip("/")  # as Flask reads it: no other spelling may bypass the batching
     inference = INFER_PATH.fullmatch(path)
     if inference is not None:
         return INFERENCE, inference["version"], inference["name"]

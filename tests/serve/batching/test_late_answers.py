@@ -76,3 +76,32 @@ def test_over_tls_a_late_request_is_answered_at_its_budget_and_counted_once(
     assert msgspec.json.decode(body)["fallback"]
     assert metric(server, "policy_fallbacks_total", reason="deadline_exceeded") == 1
     assert metric(server, "policy_requests_total", route="/predict", code="504") == 1
+
+
+def answers_of(raw: socket.socket, count: int) -> bytes:
+    """What came, once it holds so many heads with their bodies."""
+    found = b""
+    while found.count(b"HTTP/1.1") < count or not found.endswith(b"}"):
+        part = raw.recv(65536)
+        assert part, found
+        found += part
+    return found
+
+
+def test_a_prediction_that_is_late_before_a_forward_keeps_its_connection_while_others_wait_for_it(
+    start_server: Callable[..., Server], tmp_path: Path
+):
+    server = start_server("--model", str(laborious(tmp_path, 0)))
+    server.wait_ready()
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    first, late, slow = (socket.create_connection(address, timeout=20) for _ in range(3))
+    with first, late, slow:
+        first.sendall(predict_bytes(SLOW_AT))  # holds the event loop up, so that it reads the next two together
+        late.sendall(predict_bytes(0.5, budget_ms=0))
+        slow.sendall(predict_bytes(SLOW_AT))
+        assert [answers_of(raw, 1)[9:12] for raw in (first, slow)] == [b"200", b"200"]
+        answer = answers_of(late, 1)
+        assert answer.startswith(b"HTTP/1.1 504 ")
+        assert b"Connection: close" not in answer
+        late.sendall(predict_bytes(0.5))
+        assert answers_of(late, 1).startswith(b"HTTP/1.1 200 ")

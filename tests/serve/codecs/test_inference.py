@@ -295,3 +295,22 @@ def test_whatever_json_comes_is_read_or_refused(engine: Engine, document: Any, w
     codec = InferenceCodec(engine.card, engine.digest, 16)
     with contextlib.suppress(ApiError, SpecError):
         assert codec.decode(msgspec.json.encode(changed(where, document)), None).count == 2
+
+
+@pytest.mark.parametrize("name", ["a~b", "a%20b", "%FF", "a%C3%A9", f"{NAME}%0A", "x" * 200, f"{NAME}/versions/1~2"])
+def test_a_name_or_version_that_nobody_serves_is_refused_however_it_is_spelled(any_server: Server, name: str):
+    body = {"inputs": [{"name": "speed", "shape": [1], "datatype": "FP32", "data": [1.0]}]}
+    answer = any_server.post(f"/v2/models/{name}/infer", body)
+    assert (answer.status, answer.json["code"]) == (404, "version_not_found")
+
+
+@pytest.mark.parametrize("headers", [{"X-Request-Budget-Ms": "0"}, {"Content-Type": "text/xml"}])
+@pytest.mark.parametrize("path", ["/predict", "//predict", "/%70redict", f"//v2/models/{NAME}/infer"])
+def test_another_spelling_of_a_path_gets_past_no_rule(any_server: Server, path: str, headers: dict[str, str]):
+    row = {"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}
+    body = msgspec.json.encode({"observations": [row]})
+    answer = any_server.send("POST", path, body, {"Content-Type": "application/json", **headers})
+    if "Content-Type" in headers:
+        assert answer.status == 415
+    else:
+        assert answer.status == (400 if "infer" in path else 504)  # the other body is refused first
