@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,9 +46,30 @@ def copy(example: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(example, tmp_path / "copy"))
 
 
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file that holds MLflow's tables and nothing in them: all of its migrations take seconds, a copy none."""
+    import sqlalchemy
+    from mlflow.store.db.utils import _initialize_tables  # a client would enter an experiment with its folder, too
+
+    file = tmp_path_factory.mktemp("tables") / "mlflow.db"
+    engine = sqlalchemy.create_engine(f"sqlite:///{file}")
+    with warnings.catch_warnings(action="ignore"):  # MLflow's own
+        _initialize_tables(engine)
+    engine.dispose()
+    return file
+
+
 @pytest.fixture
-def mlflow_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def mlflow_home(new_home: Path, tables: Path) -> Path:
     """An empty SQLite store and artifact folder, the working folder of this test and of its processes."""
+    shutil.copy(tables, new_home)
+    return new_home
+
+
+@pytest.fixture
+def new_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The same before anybody used MLflow there: whoever comes first makes the tables."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
@@ -116,6 +138,8 @@ def start_mlflow(
     def start(kind: str) -> MlflowServer:
         database = request.getfixturevalue("postgres").new_database() if kind == "postgres" else None
         folder = tmp_path_factory.mktemp(f"mlflow-{kind}")
+        if kind != "postgres":
+            shutil.copy(request.getfixturevalue("tables"), folder)
         server = MlflowServer(folder, database, with_password=kind == "basic-auth")
         started.append(server)
         return server

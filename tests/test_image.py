@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import subprocess
 import threading
 import time
@@ -17,7 +18,7 @@ import numpy as np
 import podman_images as engine
 import pytest
 from podman_images import BAKED, IMAGE, podman, running
-from tests_support import EXAMPLE, example_as, run_command
+from tests_support import EXAMPLE, example_as, registry_here
 
 from benchmarks.free_port import free_port
 from benchmarks.mlflow_server import MlflowServer
@@ -41,53 +42,59 @@ def image() -> None:
 
 @pytest.fixture
 def name() -> str:
+    return new_name()
+
+
+def new_name() -> str:
     return f"policy-{secrets.token_hex(4)}"
 
 
-def test_a_baked_policy_is_pinned_and_gives_the_engines_bits(name: str):
-    with running(BAKED, name, free_port()) as container:
-        container.wait_ready()
-        assert container.ask("/readyz").json == {"ready": True, "warnings": []}
-        answer = container.ask("/predict", {"observations": [ROW]})
-        wanted = Engine.open(EXAMPLE, device="cpu").act([ROW]).control[0]
-        assert answer.json["digest"] == DIGEST
-        assert [np.float32(answer.json["actions"][0][key]) for key in CONTROL_NAMES] == wanted.tolist()
+@pytest.fixture(scope="module")
+def baked(image: None) -> Iterator[tuple[engine.Container, float]]:
+    """One that only answers, shared by those that only ask it; the seconds that it took to be ready."""
+    with running(BAKED, new_name(), free_port()) as container:
+        yield container, container.wait_ready()
 
 
-def test_its_size_and_its_start_are_told(name: str, capsys: pytest.CaptureFixture[str]):
+Baked = tuple[engine.Container, float]
+
+
+def test_a_baked_policy_is_pinned_and_gives_the_engines_bits(baked: Baked):
+    container, _ = baked
+    assert container.ask("/readyz").json == {"ready": True, "warnings": []}
+    answer = container.ask("/predict", {"observations": [ROW]})
+    wanted = Engine.open(EXAMPLE, device="cpu").act([ROW]).control[0]
+    assert answer.json["digest"] == DIGEST
+    assert [np.float32(answer.json["actions"][0][key]) for key in CONTROL_NAMES] == wanted.tolist()
+
+
+def test_its_size_and_its_start_are_told(baked: Baked, capsys: pytest.CaptureFixture[str]):
     size, base = (json.loads(podman("inspect", each))[0]["Size"] / 1e6 for each in (BAKED, engine.BASE))
-    with running(BAKED, name, free_port()) as container:
-        seconds = container.wait_ready()
     with capsys.disabled():
-        print(f"\nimage: {size:.0f} MB, its base {base:.0f}; ready {seconds:.1f} s after podman run")
+        print(f"\nimage: {size:.0f} MB, its base {base:.0f}; ready {baked[1]:.1f} s after podman run")
 
 
-def test_it_holds_no_compiler_no_pip_and_nothing_that_it_may_write(name: str):
-    with running(BAKED, name, free_port()) as container:
-        container.wait_ready()
-        for program in ("gcc", "cc", "pip", "curl"):
-            assert podman("exec", name, "sh", "-c", f"command -v {program} || echo none") == "none"
-        assert podman("exec", name, "id", "-u") == "10001"
-        for path in ("/", "/opt/policy", "/policy", "/etc"):
-            assert "no" in podman("exec", name, "sh", "-c", f"touch {path}/x 2>/dev/null && echo yes || echo no")
+def test_it_holds_no_compiler_no_pip_and_nothing_that_it_may_write(baked: Baked):
+    name = baked[0].name
+    for program in ("gcc", "cc", "pip", "curl"):
+        assert podman("exec", name, "sh", "-c", f"command -v {program} || echo none") == "none"
+    assert podman("exec", name, "id", "-u") == "10001"
+    for path in ("/", "/opt/policy", "/policy", "/etc"):
+        assert "no" in podman("exec", name, "sh", "-c", f"touch {path}/x 2>/dev/null && echo yes || echo no")
 
 
-def test_its_labels_and_healthz_say_the_same_version_and_commit(name: str):
-    with running(BAKED, name, free_port()) as container:
-        container.wait_ready()
-        alive = container.ask("/healthz").json
-        labels = json.loads(podman("inspect", BAKED))[0]["Labels"]
-        assert alive["git_sha"] == labels["org.opencontainers.image.revision"] != "unknown"
-        assert alive["service_version"] == labels["org.opencontainers.image.version"] == __version__
+def test_its_labels_and_healthz_say_the_same_version_and_commit(baked: Baked):
+    alive = baked[0].ask("/healthz").json
+    labels = json.loads(podman("inspect", BAKED))[0]["Labels"]
+    assert alive["git_sha"] == labels["org.opencontainers.image.revision"] != "unknown"
+    assert alive["service_version"] == labels["org.opencontainers.image.version"] == __version__
 
 
-def test_its_health_check_needs_no_curl_and_tells_ready_from_not(name: str):
+def test_its_health_check_needs_no_curl_and_tells_ready_from_not(baked: Baked, name: str):
     [image] = json.loads(podman("inspect", IMAGE))
     check = image["Healthcheck"]["Test"]  # podman's place for it
     assert check[:1] == ["CMD"]
-    with running(BAKED, name, free_port()) as container:
-        container.wait_ready()
-        podman("exec", name, *check[1:])
+    podman("exec", baked[0].name, *check[1:])
     with running(BAKED, name + "-wrong", free_port(), flags=WRONG_PIN) as container:
         container.wait_for(lambda: container.ask("/healthz").status == 200)
         assert subprocess.run(["podman", "exec", container.name, *check[1:]], capture_output=True).returncode == 1
@@ -148,7 +155,8 @@ def test_a_worker_over_the_memory_limit_is_killed_and_comes_back(name: str):
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[MlflowServer]:
+def registry(tmp_path: Path, tables: Path) -> Iterator[MlflowServer]:
+    shutil.copy(tables, tmp_path)
     server = MlflowServer(tmp_path)
     yield server
     server.kill()
@@ -158,12 +166,12 @@ def test_it_follows_a_promotion_on_a_registry_outside(name: str, registry: Mlflo
     env = {"MLFLOW_TRACKING_URI": registry.uri, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     for version in ("0.1.0", "0.2.0"):
         folder = EXAMPLE if version == "0.1.0" else example_as(tmp_path, version)
-        done = run_command("carla-registry", "register", str(folder), "--name", "mine", env=env)
+        done = registry_here("register", str(folder), "--name", "mine", env=env)
         assert done.code == 0, done.err
 
     def to_production(version: str) -> None:
         command = ("promote", f"mine@{version}", "--to", "production", "--force", "--reason", "a test")
-        done = run_command("carla-registry", *command, env=env)
+        done = registry_here(*command, env=env)
         assert done.code == 0, done.err
 
     to_production("0.1.0")

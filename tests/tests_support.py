@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,6 +40,29 @@ def run_command(*arguments: str, timeout: float = 120, env: dict[str, str] | Non
         [str(path), *rest], capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def registry_here(*arguments: str, env: dict[str, str] | None = None) -> Finished:
+    """Runs carla-registry in this process: MLflow, whose import is most of what a process costs, is here already.
+
+    For what a command says and does. What a process may do besides is another test's: the noise of its imports, what it
+    asks on a terminal, how it is ended.
+    """
+    from registry.__main__ import main
+
+    out, err, before = io.StringIO(), io.StringIO(), dict(os.environ)
+    os.environ.update(env or {})
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MLflow's own, which are no errors in a process either
+            code = main(arguments)
+    except SystemExit as ended:  # argparse's
+        code = int(ended.code or 0)
+    finally:
+        os.environ.update(before)
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+    return Finished(code, out.getvalue(), err.getvalue())
 
 
 @dataclass

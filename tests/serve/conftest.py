@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,9 @@ from benchmarks.two_policies import Questions, small_policy, write
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory, tables: Path) -> Iterator[MlflowServer]:
     """`mlflow server` on SQLite."""
-    server = MlflowServer(tmp_path_factory.mktemp("mlflow-server"))
+    server = MlflowServer(Path(shutil.copy(tables, tmp_path_factory.mktemp("mlflow-server"))).parent)
     yield server
     server.kill()
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 
 import pytest
+from tests_support import EXAMPLE
 
 from benchmarks.architectures import ARCHITECTURES
 from carla_mlflow import Engine, open_artifact
@@ -25,6 +26,11 @@ def exported(name: str) -> Export:
 def subject_of(name: str, backend: str, device: str) -> Subject:
     artifact = exported(name).artifact
     return Subject(Engine(artifact, device, backend), artifact)
+
+
+@functools.cache
+def subject_of_the_example(backend: str, device: str) -> Subject:
+    return Subject(Engine(open_artifact(EXAMPLE), device, backend), open_artifact(EXAMPLE))
 
 
 def each_architecture() -> pytest.MarkDecorator:
@@ -49,7 +55,5 @@ def test_exported_equals_trained_on_a_thousand_observations(name: str):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_example_holds(check: Callable[[Subject], None], backend: str, example, request):
-    check(
-        Subject(Engine(open_artifact(example), request.config.getoption("--device"), backend), open_artifact(example))
-    )
+def test_the_example_holds(check: Callable[[Subject], None], backend: str, request):
+    check(subject_of_the_example(backend, request.config.getoption("--device")))

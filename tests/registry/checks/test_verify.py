@@ -19,7 +19,7 @@ from forging import Canary, with_files, write
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tests_support import run_command
+from tests_support import registry_here, run_command
 
 from carla_mlflow import Artifact, Engine, open_artifact
 from carla_mlflow.artifact.artifact import seal, sha256
@@ -79,7 +79,7 @@ NOT_SKOPS = [lambda canary: pickle.dumps(Canary(canary)), lambda canary: b"PK\x0
 def test_verify_refuses_a_preprocessor_that_is_no_skops_file(artifact: Artifact, tmp_path: Path, make: Callable):
     canary = tmp_path / "canary"
     folder = write(with_files(artifact, preprocessor_skops=make(canary)), tmp_path / "forged")
-    done = run_command("carla-registry", "verify", str(folder))
+    done = registry_here("verify", str(folder))
     assert done.code == 1
     assert "preprocessor.skops: not a skops file" in done.err
     assert not canary.exists()
@@ -92,7 +92,7 @@ class Homemade(StandardScaler):
 def test_verify_refuses_untrusted_types_in_the_preprocessor(artifact: Artifact, tmp_path: Path):
     data = skops.io.dumps(Homemade().fit(np.zeros((2, 14))))
     folder = write(with_files(artifact, preprocessor_skops=data), tmp_path / "forged")
-    done = run_command("carla-registry", "verify", str(folder))
+    done = registry_here("verify", str(folder))
     assert done.code == 1
     assert "Homemade" in done.err
     assert "--trust-types" in done.err
@@ -133,10 +133,10 @@ def test_verify_says_what_holds_and_what_does_not(example: Path, copy: Path, art
     assert done.code == 0, done.err
     for line in ("as pinned", "torchscript", "onnx", "StandardScaler, in the graph", "weights", "all of it holds"):
         assert line in done.out
-    assert "unpinned" in run_command("carla-registry", "verify", str(example)).out
-    done = run_command("carla-registry", "verify", str(example), "--digest", sha256(b"another"))
+    assert "unpinned" in registry_here("verify", str(example)).out
+    done = registry_here("verify", str(example), "--digest", sha256(b"another"))
     assert (done.code, "was pinned" in done.err) == (1, True)
     (copy / "model.onnx").write_bytes(artifact.files["model.onnx"] + b"\0")
-    done = run_command("carla-registry", "verify", str(copy))
+    done = registry_here("verify", str(copy))
     assert (done.code, "model.onnx: its bytes differ" in done.err) == (1, True)
-    assert run_command("carla-registry", "verify", "/nowhere").code == 1
+    assert registry_here("verify", "/nowhere").code == 1

@@ -14,7 +14,7 @@ import mlflow
 import msgspec
 import pytest
 from registry_policies import NAME, at_another_rate, cache_folder, changed, registered, to_production
-from tests_support import run_command
+from tests_support import registry_here, run_command
 
 from registry.moves.sync import sync
 from registry.store.cache import fetch_to_cache
@@ -38,27 +38,26 @@ def test_the_history_is_told_for_people_and_for_machines(store: Store):
     assert done.code == 0, done.err
     assert "promote: 0.2.0 → production (was 0.1.0)" in done.out
     assert "“brakes earlier”" in done.out
-    found = json.loads(run_command("carla-registry", "history", NAME, "--json").out)
+    found = json.loads(registry_here("history", NAME, "--json").out)
     assert [entry["kind"] for entry in found["entries"]] == ["register", "register", "promote", "promote"]
     assert f"head {found['head']}" in done.out
     then = datetime.fromtimestamp(between).isoformat()
-    assert "production: 0.1.0" in run_command("carla-registry", "history", NAME, "--at", then).out
+    assert "production: 0.1.0" in registry_here("history", NAME, "--at", then).out
     assert (
-        "no version held staging or production then"
-        in run_command("carla-registry", "history", NAME, "--at", "2020-01-01T00:00").out
+        "no version held staging or production then" in registry_here("history", NAME, "--at", "2020-01-01T00:00").out
     )
-    assert run_command("carla-registry", "history", NAME, "--at", "yesterday").code == 2
+    assert registry_here("history", NAME, "--at", "yesterday").code == 2
 
 
 def test_what_people_typed_moves_no_cursor_and_forges_no_line(store: Store, tmp_path: Path):
     typed = "fine\n   9  promote: 6.6.6 \x1b[1A![](http://127.0.0.1/seen)`"
     to_production(store, "0.2.0", reason=typed)
-    told = run_command("carla-registry", "history", NAME)
+    told = registry_here("history", NAME)
     assert len(told.out.splitlines()) == 5
-    assert json.loads(run_command("carla-registry", "history", NAME, "--json").out)["entries"][-1]["why"] == typed
+    assert json.loads(registry_here("history", NAME, "--json").out)["entries"][-1]["why"] == typed
     other = changed(tmp_path, "0.3.0", description=typed)
-    difference = run_command("carla-registry", "diff", f"{NAME}@0.1.0", other)
-    refused = run_command("carla-registry", "resolve", f"{NAME}@{typed}")
+    difference = registry_here("diff", f"{NAME}@0.1.0", other)
+    refused = registry_here("resolve", f"{NAME}@{typed}")
     assert (difference.code, refused.code) == (0, 1)
     for text in (told.out, difference.out, refused.err):
         assert r"\x1b[1A" in text
@@ -69,18 +68,18 @@ def test_what_people_typed_moves_no_cursor_and_forges_no_line(store: Store, tmp_
 
 def test_a_journal_that_was_tampered_with_in_mlflow_does_not_pass_the_check(store: Store):
     head = sync(store, NAME).entries[-1].hash
-    done = run_command("carla-registry", "history", NAME, "--check", "--head", head)
+    done = registry_here("history", NAME, "--check", "--head", head)
     assert (done.code, done.out.startswith("whole: 3 entries")) == (0, True)
     client, journal = mlflow.MlflowClient(), f"{NAME}.journal"
     forged = client.get_model_version(journal, "2").tags["entry"].replace("0.2.0", "6.6.6")
     client.set_model_version_tag(journal, "2", "entry", forged)
-    done = run_command("carla-registry", "history", NAME, "--check")
+    done = registry_here("history", NAME, "--check")
     assert (done.code, "entry 2 was edited" in done.out) == (1, True)
     client.delete_model_version(journal, "2")
-    done = run_command("carla-registry", "history", NAME, "--check")
+    done = registry_here("history", NAME, "--check")
     assert (done.code, "entry 2, before entry 3, was removed" in done.out) == (1, True)
     client.delete_model_version(journal, "3")
-    done = run_command("carla-registry", "history", NAME, "--check", "--head", head)
+    done = registry_here("history", NAME, "--check", "--head", head)
     assert (done.code, "cut off at the end" in done.out) == (1, True)
     to_production(store, "0.2.0")  # and whatever happened to the journal, a policy can still be moved
 
@@ -88,26 +87,26 @@ def test_a_journal_that_was_tampered_with_in_mlflow_does_not_pass_the_check(stor
 @pytest.mark.parametrize("number", ["1", "3"])
 def test_an_entry_that_nobody_can_read_is_told_and_stops_nothing(store: Store, number: str):
     mlflow.MlflowClient().set_model_version_tag(f"{NAME}.journal", number, "entry", "nonsense")
-    done = run_command("carla-registry", "history", NAME)
+    done = registry_here("history", NAME)
     assert (done.code, f"{number}  can't be read: it was edited" in done.out) == (0, True), done.err
-    found = json.loads(run_command("carla-registry", "history", NAME, "--json").out)["entries"]
+    found = json.loads(registry_here("history", NAME, "--json").out)["entries"]
     assert "can't be read" in found[int(number) - 1]["problem"]
     to_production(store, "0.2.0")
     assert store.holders(NAME) == sync(store, NAME).holders.aliases == {"production": "0.2.0"}
-    assert run_command("carla-registry", "history", NAME, "--check").code == 1
+    assert registry_here("history", NAME, "--check").code == 1
 
 
 def test_a_history_outlives_its_policy(store: Store):
     mlflow.MlflowClient().delete_registered_model(NAME)
-    done = run_command("carla-registry", "history", NAME)
+    done = registry_here("history", NAME)
     assert (done.code, "0.1.0 → production" in done.out) == (0, True), done.err
     assert "is no longer in the registry" in done.err
-    assert run_command("carla-registry", "history", "nobody").code == 1
+    assert registry_here("history", "nobody").code == 1
 
 
 def test_the_journal_is_no_policy(store: Store):
     assert store.names() == [NAME]
-    assert f"{NAME}.journal" not in run_command("carla-registry", "list").out
+    assert f"{NAME}.journal" not in registry_here("list").out
 
 
 def test_watch_journals_a_move_in_the_ui_while_it_runs(store: Store):
@@ -131,7 +130,7 @@ def test_diff_says_what_changed_and_which_step_is_due(store: Store, tmp_path: Pa
     assert done.code == 0, done.err
     for part in ("action.rate_hz: 10.0 → 20.0", "description: 0.1.0 → other words", "steer 0", "step       major"):
         assert part in done.out
-    found = json.loads(run_command("carla-registry", "diff", f"{NAME}@0.1.0", f"{NAME}@0.2.0", "--json").out)
+    found = json.loads(registry_here("diff", f"{NAME}@0.1.0", f"{NAME}@0.2.0", "--json").out)
     assert (found["contract"], found["step"]) == ([], "patch")
 
 
@@ -139,37 +138,32 @@ def test_show_tells_all_of_a_version(store: Store):
     done = run_command("carla-registry", "show", f"{NAME}@production")
     assert done.code == 0
     assert "sha256:" in done.out
-    assert json.loads(run_command("carla-registry", "show", f"{NAME}@production", "--json").out)["semver"] == "0.1.0"
+    assert json.loads(registry_here("show", f"{NAME}@production", "--json").out)["semver"] == "0.1.0"
 
 
 def test_rollback_and_archive_are_commands_with_reasons(store: Store):
-    assert (
-        run_command(
-            "carla-registry", "promote", f"{NAME}@0.2.0", "--to", "production", "--force", "--reason", "a test"
-        ).code
-        == 0
-    )
+    assert registry_here("promote", f"{NAME}@0.2.0", "--to", "production", "--force", "--reason", "a test").code == 0
     done = run_command("carla-registry", "rollback", NAME, "--reason", "swerves", "--json")
     assert done.code == 0, done.err
     told = json.loads(done.out)
     assert (told["version"]["semver"], told["from"], told["to"]) == ("0.1.0", "0.2.0", "production")
-    assert run_command("carla-registry", "archive", f"{NAME}@0.2.0", "--dry-run").code == 0
+    assert registry_here("archive", f"{NAME}@0.2.0", "--dry-run").code == 0
     assert "archived racetrack-policy 0.2.0" in run_command("carla-registry", "archive", f"{NAME}@0.2.0").out
-    refused = run_command("carla-registry", "archive", f"{NAME}@0.1.0")
+    refused = registry_here("archive", f"{NAME}@0.1.0")
     assert (refused.code, "0.1.0 is in production" in refused.err) == (1, True)
 
 
 def test_a_dry_run_of_a_forced_move_says_what_the_move_does(store: Store):
     forced = ("promote", f"{NAME}@0.2.0", "--to", "production", "--force", "--reason", "a test")
-    tried = run_command("carla-registry", *forced, "--dry-run")
+    tried = registry_here(*forced, "--dry-run")
     assert (tried.code, "would be promoted: " in tried.out, "refused" in tried.out) == (0, True, False), tried.err
-    assert run_command("carla-registry", *forced[:-3], "--dry-run").code == 1
-    done = run_command("carla-registry", *forced)
+    assert registry_here(*forced[:-3], "--dry-run").code == 1
+    done = registry_here(*forced)
     assert done.code == 0
     assert [line for line in done.out.splitlines() if "overruled" in line] == [
         line for line in tried.out.splitlines() if "overruled" in line
     ]
-    told = run_command("carla-registry", "history", NAME).out
+    told = registry_here("history", NAME).out
     assert "“a test”  overruled: evidence" in told
     assert f"      overruled: evidence: {NAME}@0.2.0 was not evaluated" in told
 
@@ -180,7 +174,7 @@ def test_gc_leaves_what_is_being_written_and_takes_what_a_killed_process_left(ml
         folder.mkdir(parents=True)
     os.utime(old, (0, 0))
     (young.parent / ".DS_Store").touch()  # no artifact, and nobody's business
-    assert run_command("carla-registry", "gc", "--yes").code == 0
+    assert registry_here("gc", "--yes").code == 0
     assert (young.exists(), old.exists()) == (True, False)
 
 
@@ -191,8 +185,8 @@ def test_gc_removes_what_no_server_remembers_and_asks_first(store: Store):
     done = run_command("carla-registry", "gc")
     assert (done.code, "nothing removed" in done.err) == (1, True)
     assert forgotten.exists()
-    done = run_command("carla-registry", "gc", "--yes")
+    done = registry_here("gc", "--yes")
     assert done.code == 0, done.err
     assert (kept.exists(), forgotten.exists()) == (True, False)
     assert forgotten.name[:12] in done.out
-    assert "nothing to remove" in run_command("carla-registry", "gc").out
+    assert "nothing to remove" in registry_here("gc").out

@@ -42,7 +42,14 @@ def killing(function: Callable[..., Any], after: bool) -> Callable[..., Any]:
     return killed
 
 
-def die_at(step: str, after: bool, command: Callable[..., Any], *arguments: Any) -> None:
+FORKS = multiprocessing.get_context("forkserver")
+"""A process of its own that has imported what moves take, and no database open; whoever is to die is forked from it."""
+FORKS.set_forkserver_preload(["registry.moves.promotion", "registry.moves.registration", "registry.moves.judge"])
+
+
+def die_at(step: str, after: bool, environment: dict[str, str], command: Callable[..., Any], *arguments: Any) -> None:
+    os.environ.clear()  # the other process's
+    os.environ.update(environment)
     place, _, name = step.rpartition(".")
     setattr(resolve_name(place), name, killing(resolve_name(step), after))
     command(*arguments)
@@ -50,8 +57,7 @@ def die_at(step: str, after: bool, command: Callable[..., Any], *arguments: Any)
 
 def killed_at(step: str, after: bool, command: Callable[..., Any], *arguments: Any) -> None:
     """Runs a command in a process that is killed when it first calls `step`, a function's full name."""
-    spawn = multiprocessing.get_context("spawn")
-    process = spawn.Process(target=die_at, args=(step, after, command, *arguments))
+    process = FORKS.Process(target=die_at, args=(step, after, dict(os.environ), command, *arguments))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

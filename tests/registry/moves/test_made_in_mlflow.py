@@ -8,7 +8,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from registry_policies import NAME, cache_folder, changed, enter, example, registered, to_production
-from tests_support import run_command
+from tests_support import registry_here
 
 from carla_mlflow.artifact.artifact import open_artifact
 from carla_mlflow.errors import NotFoundError, NotOursError
@@ -39,12 +39,12 @@ def test_a_version_registered_in_mlflows_own_way_is_told_and_one_command_makes_i
     by_hand("byhand")
     mlflow.MlflowClient().set_registered_model_alias("byhand", "production", "1")
     for reference in ("byhand@production", "byhand/1", "byhand@^0.1", "byhand@0.1.0", "byhand/Production"):
-        done = run_command("carla-registry", "resolve", reference) if reference == "byhand/1" else None
+        done = registry_here("resolve", reference) if reference == "byhand/1" else None
         with pytest.raises(NotFoundError, match=r"without a semantic version and digest.*register models:/byhand/1$"):
             store.resolve(parse_reference(reference))
         assert done is None or (done.code, done.err.count("register models:/byhand/1")) == (1, 1)
-    assert "carla-registry register models:/byhand/1" in run_command("carla-registry", "list").out
-    done = run_command("carla-registry", "register", "models:/byhand/1")
+    assert "carla-registry register models:/byhand/1" in registry_here("list").out
+    done = registry_here("register", "models:/byhand/1")
     assert (done.code, done.out.startswith("registered byhand 0.1.0")) == (0, True), done.err
     assert store.resolve(parse_reference("byhand@production")).digest == example().digest
     assert len(mlflow.MlflowClient().search_model_versions("name = 'byhand'")) == 1  # where it stands
@@ -91,11 +91,11 @@ def test_a_model_whose_name_no_reference_can_mean_is_told_with_the_command_that_
     (version,) = registered(store, tmp_path, "0.1.0")
     mlflow.MlflowClient().copy_model_version(version.uri, "my cars")
     assert by_hand("my cars", changed(tmp_path, "0.2.0")) == "2"
-    *_, lacking, nameless = run_command("carla-registry", "list").out.splitlines()
+    *_, lacking, nameless = registry_here("list").out.splitlines()
     assert lacking.endswith("carla-registry register 'models:/my cars/2' --name NAME")
     assert nameless.endswith("carla-registry register 'models:/my cars/1' --name NAME")
     for told in (nameless, lacking):
-        done = run_command(*shlex.split(told[told.index("carla-registry") :].replace("NAME", "cars")))
+        done = registry_here(*shlex.split(told.rpartition("carla-registry")[2].replace("NAME", "cars")))
         assert done.code == 0, done.err
     assert store.resolve(parse_reference("cars@0.1.0")).digest == version.digest
     assert store.resolve(parse_reference("cars@0.2.0")).semver == "0.2.0"

@@ -14,8 +14,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_ui import set_alias, set_stage
 from playwright.sync_api import Page
-from registry_policies import enter, to_stage
-from tests_support import Server, example_as
+from registry_policies import changed, enter, to_stage
+from tests_support import Server
 
 from benchmarks.mlflow_server import MlflowServer
 from registry.rules.reference import parse_reference
@@ -55,8 +55,8 @@ def policy(mlflow_server: MlflowServer, mlflow_home: Path, tmp_path: Path, monke
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
     name = f"lane-keeper-{uuid.uuid4().hex[:4]}"
     store = Store()
-    first, _ = enter(store, str(example_as(tmp_path, "0.1.0")), name)
-    enter(store, str(example_as(tmp_path, "0.2.0")), name)
+    first, _ = enter(store, changed(tmp_path, "0.1.0"), name)
+    enter(store, changed(tmp_path, "0.2.0"), name)
     to_stage(store, f"{name}@{first.semver}", "production")
     assert MlflowClient().get_model_version(name, "1").current_stage == "Production"
     return Policy(mlflow_server, name)

@@ -16,7 +16,7 @@ from following_support import until
 from mlflow_ui import promote_model, register_model, set_alias
 from playwright.sync_api import Page
 from registry_policies import enter, to_stage
-from tests_support import Server, run_command
+from tests_support import Server, registry_here
 
 from benchmarks.mlflow_server import MlflowServer
 from benchmarks.two_policies import Questions, small_policy, write
@@ -81,7 +81,7 @@ def cars(mlflow_server: MlflowServer, mlflow_home: Path, tmp_path: Path, monkeyp
 
 
 def told(*arguments: str) -> str:
-    done = run_command("carla-registry", *arguments)
+    done = registry_here(*arguments)
     assert done.code == 0, done.err
     return done.out
 
@@ -147,7 +147,7 @@ def test_a_server_goes_on_and_tells_the_command_where_the_alias_goes_to_what_the
     until(lambda: command in server.get("/readyz").body.decode(), server)
     assert server.get("/readyz").status == 200
     assert driving(server) == "1.0.0"
-    done = run_command(*shlex.split(command))
+    done = registry_here(*shlex.split(command)[1:])
     assert done.code == 0, done.err
     until(lambda: driving(server) == "1.1.0", server)
     assert command not in server.get("/readyz").body.decode()
@@ -166,7 +166,7 @@ def test_what_the_button_registered_is_told_with_what_it_lacks_and_drives_after_
         line = text.strip().splitlines()[-1]
         assert f"version 1 of {cars.name} without a semantic version and digest" in line
         assert line.endswith(command)
-    done = run_command(*shlex.split(command))
+    done = registry_here(*shlex.split(command)[1:])
     assert done.code == 0, done.err
     server = start_server("--model", f"{cars.name}@production")
     server.wait_ready()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from tests_support import run_command
+from tests_support import registry_here, run_command
 
 from benchmarks.mlflow_server import MlflowServer
 
@@ -36,7 +37,8 @@ def test_who_is_not_known_is_refused_in_one_line(
     guarded: MlflowServer, mlflow_home: Path, example: Path, credentials: tuple[str, str], command: list[str]
 ):
     command = [str(example) if word == "EXAMPLE" else word for word in command]
-    done = run_command("carla-registry", *command, env=login(guarded, *credentials))
+    run = partial(run_command, "carla-registry") if command == ["list"] else registry_here
+    done = run(*command, env=login(guarded, *credentials))
     assert done.code == 1, done.err
     [line] = done.err.strip().splitlines()
     assert "not authenticated" in line
@@ -51,14 +53,14 @@ def test_who_may_only_read_can_resolve_but_not_promote(
 
     for variable, value in guarded.client.items():
         monkeypatch.setenv(variable, value)
-    assert run_command("carla-registry", "register", str(example)).code == 0
+    assert registry_here("register", str(example)).code == 0
     AuthServiceClient(guarded.uri).create_user("reader", "reads-and-nothing-more")
     reader = login(guarded, "reader", "reads-and-nothing-more")
-    assert run_command("carla-registry", "resolve", f"{NAME}@0.1.0", env=reader).code == 0
+    assert registry_here("resolve", f"{NAME}@0.1.0", env=reader).code == 0
     done = run_command(
         "carla-registry", "promote", f"{NAME}@0.1.0", "--to", "production", "--force", "--reason", "a test", env=reader
     )
     assert done.code == 1, done.err
     [line] = done.err.strip().splitlines()
     assert "Permission denied" in line
-    assert "production" not in run_command("carla-registry", "list").out
+    assert "production" not in registry_here("list").out

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from registry_policies import enter, to_stage
-from tests_support import Finished, example_as, run_command
+from registry_policies import changed, enter, to_stage
+from tests_support import registry_here
 
 from benchmarks.mlflow_server import MlflowServer
 from carla_mlflow import open_artifact
@@ -48,7 +48,7 @@ def registry(mlflow_server: MlflowServer, mlflow_home: Path, monkeypatch: pytest
 
 
 def carla_registry(*arguments: str) -> dict:
-    done: Finished = run_command("carla-registry", *arguments, "--json")
+    done = registry_here(*arguments, "--json")
     assert done.code == 0, done.err
     return json.loads(done.out)
 
@@ -71,7 +71,7 @@ def test_the_commands_take_a_policy_from_a_folder_to_production(registry: Mlflow
 def test_every_kind_of_reference_means_the_same_over_http(registry: MlflowServer, name: str, tmp_path: Path):
     store = Store()
     for version in ("0.1.0", "0.1.3", "0.2.0", "1.0.0-rc.1"):
-        enter(store, str(example_as(tmp_path, version)), name)
+        enter(store, changed(tmp_path, version), name)
     to_stage(store, f"{name}@0.1.3", "production")
     to_stage(store, f"{name}@0.2.0", "staging")
     wanted = {

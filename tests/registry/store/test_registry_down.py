@@ -10,7 +10,7 @@ import pytest
 from lying_server import answering
 from real_postgres import running_postgres
 from registry_policies import enter
-from tests_support import Finished, run_command
+from tests_support import Finished, registry_here, run_command
 
 from benchmarks.mlflow_server import MlflowServer
 from carla_mlflow.errors import UnreachableError
@@ -21,8 +21,14 @@ NAME = "racetrack-policy"
 LOGIN_PAGE = b"<!doctype html>\n<html><body>\n<form action=/login>Sign in</form>\n</body></html>\n"
 
 
-def registry_command(*arguments: str, uri: str) -> Finished:
-    return run_command("carla-registry", *arguments, env={"MLFLOW_TRACKING_URI": uri})
+ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+BRIEFLY = {**ONCE, "MLFLOW_HTTP_REQUEST_TIMEOUT": "1"}
+"""As a user may set it: where nobody answers, MLflow's client is asked three times for five seconds otherwise."""
+
+
+def registry_command(*arguments: str, uri: str, **settings: str) -> Finished:
+    """In this process, with these settings."""
+    return registry_here(*arguments, env={"MLFLOW_TRACKING_URI": uri, **settings})
 
 
 def check_unreachable(done: Finished, uri: str) -> None:
@@ -46,10 +52,15 @@ def stopped(server: MlflowServer) -> Iterator[MlflowServer]:
     server.signal(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("command", [["list"], ["resolve", f"{NAME}@production"], ["register", "EXAMPLE"]])
+def test_a_stopped_registry_is_unreachable_without_any_setting(stopped: MlflowServer, mlflow_home: Path):
+    done = run_command("carla-registry", "list", env={"MLFLOW_TRACKING_URI": stopped.uri})
+    check_unreachable(done, stopped.uri)
+
+
+@pytest.mark.parametrize("command", [["resolve", f"{NAME}@production"], ["register", "EXAMPLE"]])
 def test_a_stopped_registry_is_unreachable(stopped: MlflowServer, mlflow_home: Path, example: Path, command: list[str]):
     command = [str(example) if word == "EXAMPLE" else word for word in command]
-    check_unreachable(registry_command(*command, uri=stopped.uri), stopped.uri)
+    check_unreachable(registry_command(*command, uri=stopped.uri, **BRIEFLY), stopped.uri)
 
 
 def test_a_registry_that_was_stopped_answers_when_it_goes_on(server: MlflowServer, mlflow_home: Path):
@@ -70,11 +81,13 @@ def test_a_store_asks_no_longer_than_its_deadline(server: MlflowServer, mlflow_h
 
 
 def test_a_registry_that_stops_before_a_download_does_not_hold_it_for_ever(
-    server: MlflowServer, mlflow_home: Path, example: Path, tmp_path: Path, set_uri: Callable
+    server: MlflowServer, mlflow_home: Path, example: Path, tmp_path: Path, set_uri: Callable, monkeypatch
 ):
     set_uri(server.uri)
     store = Store()
     version, _ = enter(store, str(example))
+    for name, value in BRIEFLY.items():
+        monkeypatch.setenv(name, value)
     server.signal(signal.SIGSTOP)
     try:
         with pytest.raises(UnreachableError):  # at all, before this test's own limit
@@ -86,13 +99,14 @@ def test_a_registry_that_stops_before_a_download_does_not_hold_it_for_ever(
 
 
 def test_a_killed_registry_is_unreachable_and_knows_everything_when_it_is_back(
-    start_mlflow: Callable[..., MlflowServer], mlflow_home: Path, example: Path
+    server: MlflowServer, mlflow_home: Path, example: Path
 ):
-    server = start_mlflow("sqlite")
     assert registry_command("register", str(example), uri=server.uri).code == 0
     server.kill()
-    check_unreachable(registry_command("resolve", f"{NAME}@0.1.0", uri=server.uri), server.uri)
-    server.start()
+    try:
+        check_unreachable(registry_command("resolve", f"{NAME}@0.1.0", uri=server.uri, **ONCE), server.uri)
+    finally:
+        server.start()
     assert registry_command("resolve", f"{NAME}@0.1.0", uri=server.uri).code == 0
 
 
@@ -105,7 +119,7 @@ def test_a_registry_whose_postgres_is_gone_is_unreachable(mlflow_home: Path):
             assert registry_command("list", uri=server.uri).code == 0
             cluster.process.send_signal(signal.SIGQUIT)
             cluster.process.wait(20)
-            check_unreachable(registry_command("list", uri=server.uri), server.uri)
+            check_unreachable(registry_command("list", uri=server.uri, **ONCE), server.uri)
         finally:
             server.kill()
 
@@ -118,7 +132,7 @@ def test_a_registry_whose_postgres_hangs_is_unreachable(mlflow_home: Path):
         try:
             assert registry_command("list", uri=server.uri).code == 0
             cluster.signal(signal.SIGSTOP)
-            check_unreachable(registry_command("list", uri=server.uri), server.uri)
+            check_unreachable(registry_command("list", uri=server.uri, **BRIEFLY), server.uri)
         finally:
             server.kill()
             cluster.signal(signal.SIGCONT)
@@ -140,7 +154,7 @@ def test_a_registry_whose_postgres_hangs_is_unreachable(mlflow_home: Path):
 @pytest.mark.parametrize("command", [["list"], ["resolve", f"{NAME}@production"]], ids=lambda words: words[0])
 def test_what_is_no_registrys_answer_is_no_answer(mlflow_home: Path, status: int, body: bytes, command: list[str]):
     with answering(status, body) as uri:
-        check_unreachable(registry_command(*command, uri=uri), uri)
+        check_unreachable(registry_command(*command, uri=uri, **ONCE), uri)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from following_support import (
     workers,
 )
 from registry_proxy import RegistryProxy
-from tests_support import Server, run_command
+from tests_support import Server, registry_here
 
 from benchmarks.bad_policies import crashing
 from benchmarks.dripping import DrippingRegistry
@@ -61,6 +61,14 @@ def start(start_server: Start, alias: str, *flags: str) -> Server:
     server.wait_ready()
     until(all_serve, server)
     return server
+
+
+def start_impatient(start_server: Start, alias: str, timeout_s: int = 5) -> Server:
+    """Its follower asks the registry once and not three times, so that an outage is seen at once."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        patched.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout_s))
+        return start(start_server, alias)
 
 
 def all_serve() -> bool:
@@ -131,7 +139,7 @@ def test_what_may_not_drive_never_does_and_the_reason_is_told(start_server, regi
         assert (told["version"], told["digest"], told["reason"]) == (version, refused.digest, refused.reason)
         assert 1 <= metric(server, "policy_refusals_total", reason=kind) <= 6
         assert str(tmp_path) not in refused.reason
-        done = run_command("carla-registry", "watch", NAME, "--once", "--server", server.url)
+        done = registry_here("watch", NAME, "--once", "--server", server.url)
         assert done.code == 0, done.err
         assert mlflow.MlflowClient().get_model_version(NAME, number).tags["refused"] == refused.reason
         # What is good is taken at once, whatever is being refused.
@@ -226,7 +234,7 @@ def ask(server: Server, registry: Registry) -> str:
 
 
 def test_a_registry_that_is_stopped_or_killed_changes_nothing_until_it_is_back(start_server, registry, alias):
-    server = start(start_server, alias)
+    server = start_impatient(start_server, alias, timeout_s=2)
     for end, begin, number, version in (
         (lambda: registry.server.signal(signal.SIGSTOP), lambda: registry.server.signal(signal.SIGCONT), "2", "1.1.0"),
         (registry.server.kill, registry.server.start, "1", "1.0.0"),
@@ -248,7 +256,7 @@ def test_a_registry_that_is_stopped_or_killed_changes_nothing_until_it_is_back(s
 def test_a_registry_that_errs_or_lies_changes_nothing(start_server, registry, alias, monkeypatch):
     with RegistryProxy(registry.server.uri) as proxy:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
-        server = start(start_server, alias)
+        server = start_impatient(start_server, alias)
         for mood in ("500", "html", "empty", "lie"):
             with SteadyLoad(server.url, registry.questions, 2, PAUSE_S) as record:
                 proxy.mood = mood

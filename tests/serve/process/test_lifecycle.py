@@ -14,8 +14,9 @@ from pathlib import Path
 import httpcore
 import msgspec
 import pytest
-from following_support import until
-from tests_support import Server, run_command
+from following_support import Registry, until
+from registry_proxy import RegistryProxy
+from tests_support import Server, registry_here, run_command
 
 from benchmarks.bad_policies import crashing
 from benchmarks.free_port import free_port
@@ -191,57 +192,60 @@ def test_a_refused_body_does_not_swallow_the_next_request(start_server: Start, e
             assert read_answer(raw).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_reference_is_resolved_fetched_and_served(start_server: Start, mlflow_home: Path, example: Path):
-    assert run_command("carla-registry", "register", str(example)).code == 0
-    assert (
-        run_command(
-            "carla-registry", "promote", f"{NAME}@0.1.0", "--to", "production", "--force", "--reason", "a test"
-        ).code
-        == 0
-    )
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+@pytest.mark.xdist_group("following")  # which has a registry already
+def test_a_reference_is_resolved_fetched_and_served(
+    start_server: Start, registry: Registry, example: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert registry_here("register", str(example)).code == 0
+    promoted = ("promote", f"{NAME}@0.1.0", "--to", "production", "--force", "--reason", "a test")
+    assert registry_here(*promoted).code == 0
+    shutil.rmtree(default_cache(), ignore_errors=True)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # an outage is seen at once
+    with RegistryProxy(registry.server.uri) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
+        check_that_production_is_served(start_server)
+        # The registry goes away: the last verified answer for the reference serves, and says so.
+        proxy.mood = "500"
+        again = start_server("--model", f"{NAME}@production")
+        again.wait_ready()
+        assert again.get("/metadata").json["registry"] == "unreachable"
+        assert "does not answer" in again.get("/readyz").json["warnings"][0]
+        # Also where a semantic version is meant, which may not have been served here before.
+        exact = start_server("--model", f"{NAME}@0.1.0", "--poll-s", "0.5")
+        exact.wait_alive()
+        wait_for_reason(exact, "does not answer")  # it has not been served here under this name before
+        # But never another policy than the one that is pinned, and never a damaged copy.
+        pinned = start_server("--model", f"{NAME}@production", "--digest", "sha256:" + "0" * 64)
+        [cached] = (default_cache() / "artifacts").iterdir()
+        pinned.wait_alive()
+        wait_for_reason(pinned, "does not answer")
+        flip_byte(cached / "model.pt", 100)
+        damaged = start_server("--model", f"{NAME}@production", "--poll-s", "0.5")
+        damaged.wait_alive()
+        wait_for_reason(damaged, "does not answer")
+        # The registry comes back, and with it a whole copy.
+        proxy.mood = "pass"
+        damaged.wait_ready()
+        exact.wait_ready()
+        assert pinned.get("/readyz").status == 503
+        assert exact.stop() == 0
+        proxy.mood = "500"
+        exact = start_server("--model", f"{NAME}@0.1.0", "--poll-s", "0.5")
+        exact.wait_ready()  # at once, and it says that nobody could be asked whether it still means the same
+        assert exact.get("/metadata").json["digest"] == open_artifact(example).digest
+        wait_for_warning(exact, "does not answer; serving the last verified version")
+
+
+def check_that_production_is_served(start_server: Start) -> None:
     server = start_server("--model", f"{NAME}@production")
     server.wait_ready()
     metadata = server.get("/metadata").json
-    assert (metadata["following"], metadata["stage"], metadata["registry"]) == (
-        f"{NAME}@production",
-        "production",
-        "ok",
-    )
-    assert metadata["pin"] == "pinned"
+    told = (metadata["following"], metadata["stage"], metadata["registry"], metadata["pin"])
+    assert told == (f"{NAME}@production", "production", "ok", "pinned")
     assert server.get("/readyz").json["warnings"] == []
     assert server.post("/predict", {"observations": [ROW]}).status == 200
     assert server.stop() == 0
-    # The registry goes away: the last verified answer for the reference serves, and says so.
-    (mlflow_home / "mlflow.db").rename(mlflow_home / "away")
-    (mlflow_home / "mlflow.db").mkdir()
-    again = start_server("--model", f"{NAME}@production")
-    again.wait_ready()
-    assert again.get("/metadata").json["registry"] == "unreachable"
-    assert "does not answer" in again.get("/readyz").json["warnings"][0]
-    # Also where a semantic version is meant, which may not have been served here before.
-    exact = start_server("--model", f"{NAME}@0.1.0", "--poll-s", "0.5")
-    exact.wait_alive()
-    wait_for_reason(exact, "does not answer")  # it has not been served here under this name before
-    # But never another policy than the one that is pinned, and never a damaged copy.
-    pinned = start_server("--model", f"{NAME}@production", "--digest", "sha256:" + "0" * 64)
-    [cached] = (default_cache() / "artifacts").iterdir()
-    pinned.wait_alive()
-    wait_for_reason(pinned, "does not answer")
-    flip_byte(cached / "model.pt", 100)
-    damaged = start_server("--model", f"{NAME}@production", "--poll-s", "0.5")
-    damaged.wait_alive()
-    wait_for_reason(damaged, "does not answer")
-    # The registry comes back, and with it a whole copy.
-    (mlflow_home / "mlflow.db").rmdir()
-    (mlflow_home / "away").rename(mlflow_home / "mlflow.db")
-    damaged.wait_ready()
-    exact.wait_ready()
-    assert pinned.get("/readyz").status == 503
-    assert (exact.stop(), (mlflow_home / "mlflow.db").rename(mlflow_home / "away"))[0] == 0
-    exact = start_server("--model", f"{NAME}@0.1.0", "--poll-s", "0.5")
-    exact.wait_ready()  # at once, and it says that nobody could be asked whether it still means the same
-    assert exact.get("/metadata").json["digest"] == open_artifact(example).digest
-    wait_for_warning(exact, "does not answer; serving the last verified version")
 
 
 def wait_for_warning(server: Server, warning: str, limit_s: float = 30) -> None:
@@ -283,7 +287,7 @@ def test_what_the_registry_does_not_know_ends_the_server_with_one_line(
     mlflow_home: Path, example: Path, reference: str
 ):
     if not reference.startswith("nobody"):
-        assert run_command("carla-registry", "register", str(example)).code == 0
+        assert registry_here("register", str(example)).code == 0
     done = run_command(
         "carla-serve", "--model", reference, "--port", str(free_port()), "--log-level", "error", timeout=60
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests_support import EXAMPLE, missing, run_command
+from tests_support import EXAMPLE, missing, registry_here
 
 from carla_mlflow import Engine
 
@@ -35,11 +35,12 @@ spark.stop()
 """
 
 
-def test_a_spark_udf_gives_the_engines_actions(tmp_path: Path):
+def test_a_spark_udf_gives_the_engines_actions(tmp_path: Path, tables: Path):
     if shutil.which("java") is None:
         missing("java", "openjdk-17-jre-headless")
+    shutil.copy(tables, tmp_path)
     env = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = run_command("carla-registry", "register", str(EXAMPLE), "--name", "mine", env=env)
+    done = registry_here("register", str(EXAMPLE), "--name", "mine", env=env)
     assert done.code == 0, done.err
     engine = Engine.open(EXAMPLE, device="cpu")
     rng = np.random.default_rng(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 import torch
 from conftest import servers
 from scoring_bodies import JSON, bodies, columns, rows_of
-from tests_support import EXAMPLE, Server, run_command
+from tests_support import EXAMPLE, Server, registry_here
 from torch import nn
 
 from benchmarks.free_port import free_port
@@ -75,9 +76,12 @@ class Pair(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=POLICIES)
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, str]]:
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tables: Path
+) -> Iterator[tuple[str, Path, str]]:
     """`mlflow models serve` of a registered policy, as the README starts it; the policy's folder; its kind."""
     home = tmp_path_factory.mktemp("home")
+    shutil.copy(tables, home)
     folder = POLICIES[request.param](home / "policy")
     env = {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db", "XDG_CACHE_HOME": str(home / "cache")}
     for command in (
@@ -92,7 +96,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             "a test",
         ],
     ):
-        done = run_command("carla-registry", *command, env=env)
+        done = registry_here(*command, env=env)
         assert done.code == 0, done.err
     with mlflow_serving(home, env) as url:
         yield url, folder, request.param
