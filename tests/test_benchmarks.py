@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import shutil
 import socket
 import subprocess
@@ -84,6 +85,15 @@ def test_a_short_soak_finds_its_own_count_in_the_metrics():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "equal the clients' own" in done.stdout, done.stdout + done.stderr
     assert "UNEXPECTED" not in done.stdout
+
+
+def test_the_readme_lists_every_command_and_nothing_else():
+    folder = ROOT / "benchmarks"
+    programs = [*folder.glob("*.py"), *folder.glob("*/__main__.py")]
+    there = {path.parent.name if path.stem == "__main__" else path.stem for path in programs if path.stem != "__init__"}
+    moved = {path.stem for path in folder.glob("*.py") if path.read_text().startswith('"""Moved to ')}
+    listed = re.findall(r"^\| `(\w+)` \|", (folder / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(there - moved)
 
 
 FIRST = b"HTTP/1.1 200 OK\r\nX-Name: Value\r\nContent-Length: 5\r\n\r\nfirst"
