@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -156,6 +157,17 @@ def test_a_server_is_stopped_with_the_processes_that_it_started(tmp_path: Path):
         started = psutil.Process(int(child.read_text()))
     assert server.process.returncode is not None
     started.wait(10)
+
+
+def test_a_benchmark_that_is_ended_stops_its_server():
+    command = [sys.executable, "-u", "-m", "benchmarks.soak", str(EXAMPLE), "--requests", "1000000"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as soak:
+        assert soak.stdout is not None
+        assert b"resident" in soak.stdout.readline()
+        [server] = [each for each in psutil.Process(soak.pid).children() if "carla-serve" in " ".join(each.cmdline())]
+        soak.terminate()
+        assert soak.wait(60) == 128 + signal.SIGTERM
+    assert not server.is_running()
 
 
 def test_a_table_is_aligned_and_leaves_out_what_is_not_there(capsys):
