@@ -1,1 +1,1 @@
-"""Commands that measure and print what the documentation claims."""
+"""Commands that measure and print what the documentation claims; README.md says which question each answers."""

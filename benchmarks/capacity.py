@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.command_line import parser_of
+from benchmarks.support.command_line import parser_of
+from benchmarks.support.percentiles import median, p99
+from benchmarks.support.table import Column, Table
 
 SECONDS = 20.0
 """Simulated time."""
@@ -22,6 +24,9 @@ BYTES = {"JSON": (520, 490), "/v2 binary": (760, 620), "image, /v2": (138_900, 6
 """Bytes of a request with one observation, and of its response, heads included."""
 FRAMING = 1.05
 """The factor that TCP and TLS add, roughly."""
+
+TIMES = (Column("p50 ms", 9, ".2f"), Column("p99 ms", 9, ".2f"))
+WORKERS = Table("", 0, (Column("cars", 8, ","), Column("load", 8, ".0%"), *TIMES, Column("a turn", 9, ".1f")))
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,7 @@ def simulate(cars: int, hz: float, fixed_us: float, each_us: float, jitter: floa
         busy, turns, first = busy + took, turns + 1, stop
         if now > 2 * SECONDS:  # it can't catch up any more
             return Turned(1.0, math.inf, math.inf, math.inf)
-    p50, p99 = np.percentile(waits * 1e3, (50, 99))
-    return Turned(busy / SECONDS, float(p50), float(p99), len(asked) / turns)
+    return Turned(busy / SECONDS, 1e3 * median(waits), 1e3 * p99(waits), len(asked) / turns)
 
 
 def most_cars(hz: float, fixed_us: float, each_us: float, limit_ms: float, spare: float) -> int:
@@ -107,11 +111,11 @@ def main() -> None:
 def print_worker(options: argparse.Namespace) -> None:
     """Prints how the time to the response grows as a worker gets more cars."""
     print(f"one worker, cars that ask {options.hz:g}/s; a turn takes {options.fixed_us:g} + {options.each_us:g} n µs")
-    print(f"{'cars':>8}{'load':>8}{'p50 ms':>9}{'p99 ms':>9}{'a turn':>9}")
+    WORKERS.print_heading()
     full = int(1e6 / options.each_us / options.hz)
     for share in (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 1.05):
         seen = simulate(int(full * share), options.hz, options.fixed_us, options.each_us)
-        print(f"{int(full * share):>8,}{seen.busy:>8.0%}{seen.p50_ms:>9.2f}{seen.p99_ms:>9.2f}{seen.rows:>9.1f}")
+        WORKERS.print_row("", int(full * share), seen.busy, seen.p50_ms, seen.p99_ms, seen.rows)
 
 
 def print_fleet(options: argparse.Namespace, what: str, each_us: float) -> int:

@@ -11,15 +11,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.baseline import LESS, Figure, Figures, add_baseline, conclude
-from benchmarks.command_line import parser_of
-from benchmarks.networks import NETWORKS
+from benchmarks.policies.networks import NETWORKS
+from benchmarks.speed.baseline import LESS, Figure, Figures, add_baseline, conclude
+from benchmarks.support.command_line import parser_of
+from benchmarks.support.percentiles import median
+from benchmarks.support.table import Column, Table
 from carla_mlflow import Artifact, Engine, open_artifact
 from carla_mlflow.inference.backend_choice import load_fastest
 from training_export.export.export import export_policy
@@ -27,6 +31,19 @@ from training_export.export.export import export_policy
 ROWS = (1, 8, 32, 256)
 SECONDS = 1.0
 ROUNDS = 5
+STAGES = ("check_ms", "inference_ms", "control_ms")
+COLUMNS = (
+    Column("rows", 5),
+    Column("raw µs", 11, ".1f"),
+    Column("strict", 11, ".1f"),
+    Column("+µs", 8, ".1f"),
+    Column("×raw", 7, ".2f"),
+    Column("free", 11, ".1f"),
+    Column("×raw", 7, ".2f"),
+    Column("strict/free", 13, ".2f"),
+)
+TABLE = Table("", 12, COLUMNS)
+Batch = dict[str, NDArray[Any]]
 
 
 def medians_us(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
@@ -44,7 +61,7 @@ def medians_us(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
                 timings[name].append((now - began) * 1e6)
                 if now > ends:
                     break
-    return {name: float(np.median(values)) for name, values in timings.items()}
+    return {name: median(values) for name, values in timings.items()}
 
 
 def report(label: str, artifact: Artifact) -> Figures:
@@ -57,40 +74,40 @@ def report(label: str, artifact: Artifact) -> Figures:
     free = {name: Engine(artifact, "cpu", name, strict=False) for name in artifact.backends}
     chosen = load_fastest(artifact, "cpu")[0].backend
     print(f"\n{label}; the card's backend is {artifact.card.backend}, auto chooses {chosen}")
-    print(
-        f"{'':12}{'rows':>5}{'raw µs':>11}{'strict':>11}{'+µs':>8}{'×raw':>7}{'free':>11}{'×raw':>7}{'strict/free':>13}"
-    )
+    TABLE.print_heading()
     for rows in ROWS:
-        part = {name: array[:rows] for name, array in batch.items()}
-        inputs = list(part.values())
-        calls: dict[str, Callable[[], Any]] = {}
-        for name in artifact.backends:
-            calls[f"raw {name}"] = lambda e=strict[name], i=inputs: e.backend_call(i)  # type: ignore[misc]
-            calls[f"strict {name}"] = lambda e=strict[name], p=part: e.act(p)  # type: ignore[misc]
-            calls[f"free {name}"] = lambda e=free[name], p=part: e.act(p)  # type: ignore[misc]
-        took = medians_us(calls)
+        took = medians_us(calls_of(strict, free, {name: array[:rows] for name, array in batch.items()}))
         figures |= {f"{label}, {rows} rows, {call}, µs": Figure(us, LESS) for call, us in took.items()}
         for name in artifact.backends:
             raw, act, whole = (took[f"{kind} {name}"] for kind in ("raw", "strict", "free"))
-            print(
-                f"{name:12}{rows:>5}{raw:>11.1f}{act:>11.1f}{act - raw:>8.1f}{act / raw:>7.2f}{whole:>11.1f}"
-                f"{whole / raw:>7.2f}{act / whole:>13.2f}"
-            )
-        best = min(took[f"strict {name}"] for name in artifact.backends)
-        print(f"{'auto':12}{rows:>5}{'':>11}{took[f'strict {chosen}']:>11.1f}   × the faster: ", end="")
-        print(f"{took[f'strict {chosen}'] / best:.2f}")
+            TABLE.print_row(name, rows, raw, act, act - raw, act / raw, whole, whole / raw, act / whole)
+        best, auto = min(took[f"strict {name}"] for name in artifact.backends), took[f"strict {chosen}"]
+        TABLE.print_row("auto", rows, "", auto, note=f"   × the faster: {auto / best:.2f}")
     for name, engine in strict.items():
-        stages = [engine.act({k: v[:1] for k, v in batch.items()}) for _ in range(200)]
-        parts = {k: 1e3 * float(np.median([getattr(a, k) for a in stages])) for k in STAGES}
-        print(f"{name}: one row, µs: " + ", ".join(f"{k.removesuffix('_ms')} {us:.1f}" for k, us in parts.items()))
+        print(f"{name}: one row, µs: {_stages(engine, batch)}")
         print(f"{name}: tiles of the same bits: {engine.tile_rows}; {_dependent(engine, batch)}")
     return figures
 
 
-STAGES = ("check_ms", "inference_ms", "control_ms")
+def calls_of(strict: dict[str, Engine], free: dict[str, Engine], batch: Batch) -> dict[str, Callable[[], Any]]:
+    """What is measured on one batch, each by its name: every backend bare, strict and free."""
+    inputs = list(batch.values())
+    calls: dict[str, Callable[[], Any]] = {}
+    for name in strict:
+        calls[f"raw {name}"] = partial(strict[name].backend_call, inputs)
+        calls[f"strict {name}"] = partial(strict[name].act, batch)
+        calls[f"free {name}"] = partial(free[name].act, batch)
+    return calls
 
 
-def _dependent(engine: Engine, batch: dict[str, Any]) -> str:
+def _stages(engine: Engine, batch: Batch) -> str:
+    """The median microseconds of each stage of a decision for one row, in words."""
+    decisions = [engine.act({name: array[:1] for name, array in batch.items()}) for _ in range(200)]
+    took = {stage: 1e3 * median([getattr(each, stage) for each in decisions]) for stage in STAGES}
+    return ", ".join(f"{stage.removesuffix('_ms')} {us:.1f}" for stage, us in took.items())
+
+
+def _dependent(engine: Engine, batch: Batch) -> str:
     """How many rows' bits depend on their batch, free and strict, in words."""
     rows = 32 if engine.specs.has_image else max(ROWS)
     ones = [{name: array[i : i + 1] for name, array in batch.items()} for i in range(rows)]

@@ -1,12 +1,3 @@
-"""Finds a free port."""
+"""Moved to benchmarks.support.free_port; the tests still import it from here."""
 
-from __future__ import annotations
-
-import socket
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from benchmarks.support.free_port import free_port as free_port

@@ -7,19 +7,15 @@ policies mostly fail together, and equal outcomes on a seed cost nothing.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import cache
-
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.command_line import parser_of
-from benchmarks.drawn_rewards import REWARDS, WHOLE_REWARD, Array, Draw, independently
-from registry.gates.intervals import mean_bound, rate_bound, sign_chance
+from benchmarks.correctness.chances import at_most, chance, chance_of, independent, not_worse, safer, unproven
+from benchmarks.correctness.drawn_rewards import REWARDS, WHOLE_REWARD, Array, Draw, independently
+from benchmarks.support.command_line import parser_of
+from benchmarks.support.table import Column, Table
+from registry.gates.intervals import mean_bound
 from registry.gates.margins import MIN_EPISODES, RATE_MARGIN, REWARD_MARGIN, SAFER_MARGIN
-from registry.gates.not_worse import DOUBT
 
 EPISODES = (20, 60, 100, 200, 400)
 FAILING = (0.0, 0.01, 0.02, 0.05, 0.1)
@@ -30,7 +26,7 @@ DIFFERENCES = (
     ("better", -0.1),
 )
 TRIALS, AT_ONCE = 1000, 250
-Outcomes = NDArray[np.bool_]
+COLUMNS = tuple(Column(str(episodes), 7, ".1f") for episodes in EPISODES)
 
 
 def main() -> None:
@@ -40,16 +36,16 @@ def main() -> None:
     for said, more in DIFFERENCES[:3]:
         for failing in FAILING:
             label = f"{said}: {failing:.0%} → {failing + more:.0%}"
-            _row(label, [chance_of(n, *_independent(failing, failing + more)) for n in EPISODES])
+            _row(label, [chance_of(n, *independent(failing, failing + more)) for n in EPISODES])
     _row("the margin, all that the champion fails in in common", [chance_of(n, RATE_MARGIN, 0.0) for n in EPISODES])
     for failing in FAILING[1:]:
         worst = [max(chance_of(n, a + RATE_MARGIN, a) for a in np.linspace(0, failing, 21)) for n in EPISODES]
         _row(f"the margin, {failing:.0%} → {failing + 0.05:.0%}, as many in common as is hardest", worst)
-    _row("a gate that refuses what is proven worse: 10 → 20 %", [_chance(_unproven(n), 0.18, 0.08) for n in EPISODES])
+    _row("a gate that refuses what is proven worse: 10 → 20 %", [chance(unproven(n), 0.18, 0.08) for n in EPISODES])
     _heading("SAFER BEYOND DOUBT, also of the first champion: enumerated")
     for champion, candidate in ((0.02, 0.02), (0.1, 0.1), (0.1, 0.02), (0.5, 0.1), (1.0, 1.0), (1.0, 0.5), (1.0, 0.1)):
         label = f"{'no difference' if champion == candidate else 'better'}: {champion:.0%} → {candidate:.0%}"
-        _row(label, [_chance(_better(n), *_independent(champion, candidate)) for n in EPISODES])
+        _row(label, [chance(safer(n), *independent(champion, candidate)) for n in EPISODES])
     _heading(f"REWARD: {TRIALS:,} draws of each")
     for label, draw in REWARDS.items():
         _row(label, [_passing_rewards(draw, n, label) for n in EPISODES])
@@ -60,75 +56,18 @@ def main() -> None:
         for failing in FAILING if more >= 0 else FAILING[-1:]:
             label = f"{said}: {failing:.0%} → {failing + more:.0%}"
             _row(label, [_passing_all(failing, failing + more, n, label) for n in EPISODES])
-    _heading("LATENCY: p99 of 500 decisions, enumerated", [])
+    _heading("LATENCY: p99 of 500 decisions, enumerated", ())
     for share in (0.005, 0.01, 0.02, 0.04):
-        _row(f"{share:.1%} of decisions over the bar", [_at_most(5, 500, share)])
+        _row(f"{share:.1%} of decisions over the bar", [at_most(5, 500, share)])
 
 
-def _heading(text: str, columns: tuple[int, ...] | list[int] = EPISODES) -> None:
-    print(f"\n{text:60}" + "".join(f"{n:>7}" for n in columns))
+def _heading(text: str, columns: tuple[Column, ...] = COLUMNS) -> None:
+    print()
+    Table(text, 60, columns).print_heading()
 
 
 def _row(label: str, chances: list[float]) -> None:
-    print(f"{label:60}" + "".join(f"{100 * chance:7.1f}" for chance in chances), flush=True)
-
-
-def _independent(champion: float, candidate: float) -> tuple[float, float]:
-    """The shares of episodes in which only the candidate fails, and in which only the champion fails."""
-    return candidate * (1 - champion), champion * (1 - candidate)
-
-
-def chance_of(episodes: int, worse: float, better: float) -> float:
-    """The chance that a candidate passes the gate for failures.
-
-    Args:
-        episodes: the number of pairs.
-        worse: the share of episodes in which only the candidate fails.
-        better: the share in which only the champion fails.
-    """
-    return _chance(_not_worse(episodes), worse, better)
-
-
-@cache
-def _not_worse(episodes: int) -> Outcomes:
-    """Which outcomes pass, by [only the candidate failed, only the champion failed]; more of the first never helps."""
-    return _outcomes(episodes, lambda worse, better: rate_bound(worse, better, episodes) <= RATE_MARGIN)
-
-
-@cache
-def _unproven(episodes: int) -> Outcomes:
-    return _outcomes(episodes, lambda worse, better: rate_bound(better, worse, episodes) >= 0)
-
-
-@cache
-def _better(episodes: int) -> Outcomes:
-    return _outcomes(episodes, lambda worse, better: sign_chance(worse, better) <= DOUBT)
-
-
-def _outcomes(episodes: int, passes: Callable[[int, int], bool]) -> Outcomes:
-    found, worse = np.zeros((episodes + 1, episodes + 1), dtype=bool), 0
-    for better in range(episodes + 1):  # the more often only the champion failed, the more `worse` may be
-        while worse <= episodes - better and passes(worse, better):
-            worse += 1
-        worse = min(worse, episodes - better + 1)
-        found[:worse, better] = True
-    return found
-
-
-def _chance(passing: Outcomes, worse: float, better: float) -> float:
-    """The chance of any of the passing outcomes, by the trinomial distribution."""
-    episodes = len(passing) - 1
-    w, b = np.nonzero(passing)
-    logs = np.array([math.lgamma(count + 1) for count in range(episodes + 1)])
-    counts, shares = (w, b, episodes - w - b), (worse, better, 1 - worse - better)
-    terms = logs[episodes] - sum(logs[count] for count in counts)
-    for count, share in zip(counts, shares, strict=True):
-        terms = terms + (count * math.log(share) if share > 1e-12 else np.where(count > 0, -np.inf, 0.0))
-    return float(np.exp(terms).sum())
-
-
-def _at_most(count: int, of: int, share: float) -> float:
-    return sum(math.comb(of, k) * share**k * (1 - share) ** (of - k) for k in range(count + 1))
+    Table("", 60, COLUMNS).print_row(label, *(100 * chance for chance in chances))
 
 
 def _passing_rewards(draw: Draw, episodes: int, label: str, margin: float = REWARD_MARGIN) -> float:
@@ -153,9 +92,9 @@ def _passing_all(champion: float, candidate: float, episodes: int, label: str) -
             WHOLE_REWARD * np.where(off, rng.random(shape), 1.0) + rng.normal(0, 2, shape) for off in failed
         )
         outcome = (failed[1] & ~failed[0]).sum(axis=1), (failed[0] & ~failed[1]).sum(axis=1)
-        margin = np.where(_better(episodes)[outcome], SAFER_MARGIN, REWARD_MARGIN)
+        margin = np.where(safer(episodes)[outcome], SAFER_MARGIN, REWARD_MARGIN)
         earned = _worst_reward(theirs, mine) <= margin * theirs.mean(axis=1)
-        passed += int((_not_worse(episodes)[outcome] & earned).sum())
+        passed += int((not_worse(episodes)[outcome] & earned).sum())
     return passed / TRIALS
 
 

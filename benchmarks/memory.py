@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
 from tqdm import tqdm
 
-from benchmarks.command_line import EXAMPLE, parser_of
+from benchmarks.support.command_line import add_artifact, parser_of
 from carla_mlflow import Engine, open_artifact
 
 CALLS, LOOKS = 200_000, 40
@@ -19,7 +18,7 @@ MAX_ROWS = 300
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("artifact", type=Path, nargs="?", default=EXAMPLE, help=f"folder (default {EXAMPLE})")
+    add_artifact(parser)
     artifact = open_artifact(parser.parse_args().artifact)
     process = psutil.Process()
     for backend in artifact.backends:

@@ -10,22 +10,18 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-import httpcore
-import numpy as np
-import psutil
 from tqdm import tqdm
 
-from benchmarks.command_line import parser_of
-from benchmarks.free_port import free_port
-from benchmarks.mlflow_server import MlflowServer
-from benchmarks.steady_load import Record, SteadyLoad
-from benchmarks.two_policies import NAME, Questions, small_policy, write
+from benchmarks.policies.two_policies import NAME, Questions, small_policy, write
+from benchmarks.support.command_line import add_workers, parser_of
+from benchmarks.support.mlflow_server import MlflowServer
+from benchmarks.support.our_server import OurServer
+from benchmarks.support.percentiles import median, p99
+from benchmarks.support.steady_load import Record, SteadyLoad
 
 SETTLE_S = 8.0
 
@@ -34,7 +30,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--moves", type=int, default=100)
     parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=2)
+    add_workers(parser, 2)
     parser.add_argument("--poll-s", type=float, default=5.0)
     parser.add_argument("--no-hook", action="store_true", help="follow by polling only, without MLflow's webhook")
     parser.add_argument("--store", help="MLflow's database, such as postgresql+psycopg2://… (default: SQLite)")
@@ -57,8 +53,10 @@ def measure(options: argparse.Namespace, registry: MlflowServer, home: Path) -> 
     from registry.store.cache import default_cache
     from registry.store.store import Store
 
-    client, secret, port = mlflow.MlflowClient(), secrets.token_hex(16), free_port()
-    url = f"http://127.0.0.1:{port}"
+    client, secret = mlflow.MlflowClient(), secrets.token_hex(16)
+    flags = ["--model", f"{NAME}@production", "--workers", str(options.workers), "--poll-s", str(options.poll_s)]
+    server = OurServer(*flags, environment={"POLICY_WEBHOOK_SECRET": secret}, folder=home, is_quiet=False)
+    url = f"http://127.0.0.1:{server.port}"
     if not options.no_hook:  # first, as MLflow caches for a minute that there is no webhook
         events = ["model_version_alias.created"]
         client.create_webhook(name="carla-serve", url=f"{url}/hooks/mlflow", events=events, secret=secret)
@@ -66,13 +64,7 @@ def measure(options: argparse.Namespace, registry: MlflowServer, home: Path) -> 
     for artifact in artifacts:
         register(Store(), str(write(artifact, home / "policies")), default_cache())
     client.set_registered_model_alias(NAME, "production", "1")
-    flags = ["--port", str(port), "--workers", str(options.workers), "--poll-s", str(options.poll_s)]
-    command = [str(Path(sys.executable).parent / "carla-serve"), "--model", f"{NAME}@production", *flags]
-    server = subprocess.Popen(
-        [*command, "--log-level", "error"], env={**os.environ, "POLICY_WEBHOOK_SECRET": secret}, cwd=home
-    )
-    try:
-        wait_ready(url)
+    with server:
         time.sleep(2)  # until every worker is ready
         with SteadyLoad(url, Questions(artifacts), options.connections) as record:
             time.sleep(SETTLE_S)
@@ -81,9 +73,6 @@ def measure(options: argparse.Namespace, registry: MlflowServer, home: Path) -> 
             time.sleep(SETTLE_S)
             after = workers_memory(server)
         report(options, record, waits, before, after)
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def move(client, record: Record, number: int, options: argparse.Namespace) -> float:
@@ -103,15 +92,15 @@ def move(client, record: Record, number: int, options: argparse.Namespace) -> fl
 
 def report(options, record: Record, waits: list[float], before: list[int], after: list[int]) -> None:
     """Prints the figures."""
-    seconds = np.array([came - sent for sent, came, _ in record.answers]) * 1e3
+    took = [1e3 * (came - sent) for sent, came, _ in record.answers]
     how = f"polling every {options.poll_s:g} s" + ("" if options.no_hook else ", and MLflow's webhook")
     print(f"{options.moves} moves of an alias, {options.connections} connections, {options.workers} workers, {how}")
     print(f"requests               {len(record.answers) + len(record.failed):,}, failed {len(record.failed)}")
     print(f"answers that mix       {len(record.wrong)}")
-    print(f"last old answer, s     median {np.median(waits):.2f}, p99 {np.quantile(waits, 0.99):.2f}, ", end="")
+    print(f"last old answer, s     median {median(waits):.2f}, p99 {p99(waits):.2f}, ", end="")
     print(f"longest {max(waits):.2f} after the move")
-    print(f"answered within, ms    p50 {np.median(seconds):.1f}, p99 {np.quantile(seconds, 0.99):.1f}, ", end="")
-    print(f"longest {seconds.max():.0f}")
+    print(f"answered within, ms    p50 {median(took):.1f}, p99 {p99(took):.1f}, ", end="")
+    print(f"longest {max(took):.0f}")
     print(
         "workers' memory, MB    "
         + ", ".join(f"{b / 1e6:.1f} → {a / 1e6:.1f}" for b, a in zip(before, after, strict=False))
@@ -120,22 +109,9 @@ def report(options, record: Record, waits: list[float], before: list[int], after
         print(f"failed: {failure}")
 
 
-def workers_memory(server: subprocess.Popen[bytes]) -> list[int]:
+def workers_memory(server: OurServer) -> list[int]:
     """Resident bytes of each worker."""
-    children = psutil.Process(server.pid).children()
-    return [child.memory_info().rss for child in children if "serve.following.follower" not in child.cmdline()]
-
-
-def wait_ready(url: str) -> None:
-    ends = time.monotonic() + 60
-    while time.monotonic() < ends:
-        try:
-            if httpcore.request("GET", f"{url}/readyz").status == 200:
-                return
-        except (httpcore.NetworkError, httpcore.ProtocolError):
-            pass
-        time.sleep(0.1)
-    raise TimeoutError("the policy server does not get ready")
+    return [worker.memory_info().rss for worker in server.workers()]
 
 
 if __name__ == "__main__":

@@ -18,11 +18,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.command_line import EXAMPLE, parser_of
+from benchmarks.support.command_line import EXAMPLE, parser_of
+from benchmarks.support.processes import pss_mb
+from benchmarks.support.server import BIN
+from benchmarks.support.table import Column, Table
 from carla_mlflow import Engine
 from carla_mlflow.contract.control import CONTROL_NAMES
 
@@ -37,8 +39,8 @@ act = mlflow.pyfunc.spark_udf(spark, uri, result_type=kinds, env_manager="local"
 rows = spark.read.parquet(source)
 rows.withColumn("action", act(struct("speed", "steering", "sensors"))).select("row", "action.*").write.parquet(output)
 """
-
-
+COLUMNS = (Column("rows", 12, ","), Column("seconds", 10, ".1f"), Column("rows/s", 12, ",.0f"), Column("MB", 8, ".0f"))
+TABLE = Table("", 14, COLUMNS)
 ONE_MACHINE = "serve score"
 MACHINES = (2, 4, 8, 16, 32, 64)
 
@@ -49,7 +51,7 @@ def main() -> int:
     parser.add_argument("--spark", action="store_true", help="also score by Spark (needs Java 17)")
     parser.add_argument("--ray", action="store_true", help="also score by Ray Data, on this machine")
     options = parser.parse_args()
-    print(f"{'':14}{'rows':>12}{'seconds':>10}{'rows/s':>12}{'MB':>8}   same bits")
+    TABLE.print_heading("   same bits")
     took: dict[str, list[float]] = {}
     sizes = [options.rows // 10, options.rows]
     failed = False
@@ -76,7 +78,7 @@ def score(rows: int, options, folder: Path, took: dict[str, list[float]]) -> boo
         took.setdefault(name, []).append(seconds)
         same = actions(folder / name) == wanted.tobytes()
         failed |= not same
-        print(f"{name:14}{rows:>12,}{seconds:>10.1f}{rows / seconds:>12,.0f}{peak:>8.0f}   {same}", flush=True)
+        TABLE.print_row(name, rows, seconds, rows / seconds, peak, note=f"   {same}")
     return failed
 
 
@@ -104,7 +106,7 @@ def ways(options, folder: Path):
         yield "Ray Data", [*score, "--output", str(folder / "Ray Data"), "--ray", "local"], {"RAY_DEDUP_LOGS": "0"}
     if options.spark:
         env = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "POLICY_CACHE_DIR": str(folder / "cache")}
-        register = [str(Path(sys.executable).parent / "carla-registry"), "register", str(EXAMPLE), "--name", "mine"]
+        register = [str(BIN / "carla-registry"), "register", str(EXAMPLE), "--name", "mine"]
         subprocess.run(register, env={**os.environ, **env}, check=True, capture_output=True)
         env |= {"PYSPARK_PYTHON": sys.executable}
         yield "Spark UDF", [sys.executable, "-c", SPARK, "models:/mine/1", source, str(folder / "Spark UDF")], env
@@ -119,13 +121,7 @@ def run(command: list[str], environment: dict[str, str]) -> float:
 
     def watch() -> None:
         while process.poll() is None:
-            found = 0.0
-            for each in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-                try:
-                    found += each.memory_full_info().pss / 1e6
-                except psutil.Error:
-                    continue
-            most[0] = max(most[0], found)
+            most[0] = max(most[0], sum(pss_mb(process.pid)))
             time.sleep(0.05)
 
     watcher = threading.Thread(target=watch, daemon=True)

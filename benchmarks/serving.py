@@ -14,6 +14,7 @@ Our server runs as `carla-serve --model FOLDER --workers N`, otherwise with defa
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -22,14 +23,16 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.baseline import Figures, add_baseline, conclude
-from benchmarks.command_line import parser_of
-from benchmarks.forwards import ROWS, forwards
-from benchmarks.peers import peers
-from benchmarks.serving_policies import KINDS, MAX_ROWS, Asked, asked
-from benchmarks.serving_systems import AlreadyRunning, Floor, Ours, System, memory_mb
-from benchmarks.serving_table import Ratio, Row, figures_of, print_forwards, print_ratios, print_table, ratios
-from benchmarks.wrk import load, write_requests
+from benchmarks.policies.serving_policies import KINDS, MAX_ROWS, Asked, asked
+from benchmarks.speed.baseline import Figures, add_baseline, conclude
+from benchmarks.speed.forwards import ROWS, forwards
+from benchmarks.speed.peers import peers
+from benchmarks.speed.ratios import Ratio, print_ratios, ratios
+from benchmarks.speed.rows import Row, figures_of, print_forwards, print_table
+from benchmarks.speed.systems import DOORS, AlreadyRunning, Floor, Ours, System
+from benchmarks.speed.wrk import load, write_requests
+from benchmarks.support.command_line import add_workers, parser_of
+from benchmarks.support.processes import pss_mb
 
 LOADS = {"c1": (1, 1), "c16": (16, 1), "c64": (64, 1), "b256": (2, MAX_ROWS)}
 WARM_UP_S = 1
@@ -46,9 +49,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=3, help="length of each load (default 3)")
     parser.add_argument("--rounds", type=int, default=3)
     cores = os.cpu_count() or 1
-    parser.add_argument(
-        "--workers", type=int, default=cores, help=f"processes of carla-serve (default {cores}, the cores)"
-    )
+    add_workers(parser, cores, note=", the cores")
     parser.add_argument("--only", choices=sorted(KINDS))
     parser.add_argument("--running", type=int, metavar="PORT", help="measure the server that runs there, and no other")
     add_baseline(parser)
@@ -59,7 +60,7 @@ def main() -> int:
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as scratch:
         if options.running:
-            rows = rounds(options, [AlreadyRunning(options.running, door) for door in ("json", "v2")], Path(scratch))
+            rows = rounds(options, [AlreadyRunning(options.running, door) for door in DOORS], Path(scratch))
             print_table(f"port {options.running}", rows)
             return conclude(figures_of("running", rows), options)
         for kind in [options.only] if options.only else KINDS:
@@ -103,7 +104,7 @@ def measure(options: argparse.Namespace, kind: str, folder: Path, figures: Figur
 
 def systems_of(options: argparse.Namespace, policy: Asked, folder: Path) -> list[System]:
     """The systems to measure: the empty C server, ours on each endpoint, and the peers."""
-    found: list[System] = [Ours(policy, door, options.workers) for door in ("json", "v2")]
+    found: list[System] = [Ours(policy, door, options.workers) for door in DOORS]
     if policy.kind == "image":
         found = found[1:]  # nobody sends images as numbers in JSON
     else:
@@ -132,9 +133,9 @@ def one_round(system: System, row: Row, seconds: int, folder: Path) -> None:
                 length = max(seconds, SLOW_S) if slow else seconds
                 row.loads[name].append(load(running.port, files[rows], connections, length))
             if running.pid is not None:
-                whole, heaviest = memory_mb(running.pid)
-                row.whole_mb.append(whole)
-                row.heaviest_mb.append(heaviest)
+                sizes = pss_mb(running.pid)
+                row.whole_mb.append(sum(sizes))
+                row.heaviest_mb.append(max(sizes, default=math.nan))
     except RuntimeError as error:
         row.problem = str(error)
 

@@ -11,23 +11,25 @@ import multiprocessing
 import time
 from collections import Counter
 from multiprocessing.sharedctypes import Synchronized
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.command_line import EXAMPLE, parser_of
-from benchmarks.our_server import OurServer
-from benchmarks.soak_requests import Asker, Kind, counted, kinds, route_of
+from benchmarks.resources.soak_requests import Asker, Kind, counted, kinds, route_of
+from benchmarks.support.command_line import add_artifact, add_workers, parser_of
+from benchmarks.support.our_server import OurServer
+from benchmarks.support.table import Column, Table
 
 LOOKS = 20
+COUNTS = Table("", 28, (Column("", 5), Column("", 12, ",")))
+"""Kind of request, status, how many."""
 
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("artifact", type=Path, nargs="?", default=EXAMPLE, help=f"folder (default {EXAMPLE})")
+    add_artifact(parser)
     parser.add_argument("--requests", type=int, default=1_000_000)
-    parser.add_argument("--workers", type=int, default=1, help="processes of carla-serve (default 1)")
+    add_workers(parser, 1)
     parser.add_argument("--clients", type=int, default=2, help="client processes (default 2)")
     parser.add_argument("--connections", type=int, default=8, help="connections of each client (default 8)")
     options = parser.parse_args()
@@ -115,7 +117,7 @@ def compare(seen: Counter[tuple[str, int]], before: Counter, after: Counter, req
     ours: Counter[tuple[str, int]] = Counter()
     for (name, status), count in sorted(seen.items()):
         wanted = by_name[name].status
-        print(f"{name:28}{status:>5}{count:>12,}" + ("" if status == wanted else f"   UNEXPECTED, not {wanted}"))
+        COUNTS.print_row(name, status, count, note="" if status == wanted else f"   UNEXPECTED, not {wanted}")
         ours[route_of(by_name[name].path, status), status] += count
     ours["/metrics", 200] += 1  # the GET before the first request
     server = after - before

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.command_line import EXAMPLE, parser_of
+from benchmarks.support.command_line import add_artifact, parser_of
+from benchmarks.support.table import Column, Table
 from carla_mlflow import Artifact, open_artifact
 from carla_mlflow.artifact.golden import read_golden
 from carla_mlflow.backends.loading import load_backend
@@ -26,6 +27,8 @@ from carla_mlflow.preprocessing.skops_file import load_preprocessor
 
 FLIPS = 600
 TIMEOUT_S = 20
+OUTCOMES = ("refused", "crashed", "same answers", "other answers")
+TABLE = Table("", 22, (*(Column(name, len(name) + 2) for name in OUTCOMES), Column("|", 3), Column("loaded", 8)))
 
 
 def flipped(data: bytes, bit: int) -> bytes:
@@ -66,7 +69,7 @@ def _outcomes(artifact: Artifact, name: str, bits: list[int], found: Any) -> Non
 
 def without_digest(artifact: Artifact, name: str, bits: list[int]) -> dict[str, int]:
     """Outcome → how many flips have it when the file's own reader loads them."""
-    counts = {"refused": 0, "same answers": 0, "other answers": 0, "crashed": 0}
+    counts = dict.fromkeys(OUTCOMES, 0)
     context = multiprocessing.get_context("spawn")
     left = list(bits)
     with tqdm(total=len(bits), desc=name, leave=False, disable=None) as bar:
@@ -110,19 +113,15 @@ def with_digest(artifact: Artifact, name: str, bits: list[int]) -> int:
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("artifact", type=Path, nargs="?", default=EXAMPLE, help=f"folder (default {EXAMPLE})")
+    add_artifact(parser)
     artifact = open_artifact(parser.parse_args().artifact)
     print(f"{FLIPS} single-bit flips a file; without our digests, by the file's own reader | with: loaded")
-    print(f"{'':22}{'refused':>9}{'crashed':>9}{'same answers':>14}{'other answers':>15}  |{'loaded':>8}")
+    TABLE.print_heading()
     for name, data in artifact.files.items():
         size = len(data) * 8
         bits = np.random.default_rng(0).choice(size, FLIPS, replace=size < FLIPS).tolist()
         bare, pinned = without_digest(artifact, name, bits), with_digest(artifact, name, bits)
-        print(
-            f"{name:22}{bare['refused']:>9}{bare['crashed']:>9}{bare['same answers']:>14}{bare['other answers']:>15}"
-            f"  |{pinned:>8}",
-            flush=True,
-        )
+        TABLE.print_row(name, *(bare[outcome] for outcome in OUTCOMES), "|", pinned)
 
 
 if __name__ == "__main__":

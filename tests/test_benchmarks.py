@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from tests_support import EXAMPLE, ROOT, missing
 
-from benchmarks.baseline import LESS, MORE, Figure, add_baseline, conclude
-from benchmarks.free_port import free_port
-from benchmarks.good_load import GoodLoad
 from benchmarks.hostile.rows import ROWS
-from benchmarks.peers import peers
-from benchmarks.serving_policies import from_v2, to_v2
-from benchmarks.serving_systems import started
-from benchmarks.serving_table import Row, ratios
-from benchmarks.wrk import Found, ask, http_request
+from benchmarks.speed.baseline import LESS, MORE, Figure, add_baseline, conclude
+from benchmarks.speed.peers import peers
+from benchmarks.speed.ratios import ratios
+from benchmarks.speed.rows import Row
+from benchmarks.speed.wrk import Found
+from benchmarks.support.connection import Connection, ask
+from benchmarks.support.encoding import from_v2, to_v2
+from benchmarks.support.free_port import free_port
+from benchmarks.support.good_load import GoodLoad
+from benchmarks.support.percentiles import median, p99
+from benchmarks.support.requests import get_request, http_request
+from benchmarks.support.responses import ResponseReader
+from benchmarks.support.server import Server
+from benchmarks.support.table import Column, Table
 
 
 def test_the_floor_answers_every_request_however_it_is_cut(tmp_path: Path):
     compiler = shutil.which("cc") or missing("a C compiler", "gcc")
     program, port = tmp_path / "floor", free_port()
-    subprocess.run([compiler, "-Wall", "-Werror", "-o", program, ROOT / "benchmarks" / "floor.c"], check=True)
+    subprocess.run([compiler, "-Wall", "-Werror", "-o", program, ROOT / "benchmarks" / "speed" / "floor.c"], check=True)
     request = http_request("/predict", b"x" * 20, "application/json")
-    with started([str(program), str(port)], port, request), socket.create_connection(("127.0.0.1", port)) as client:
-        answer = ask(port, request)[2]
+    with Server([str(program), str(port)], port, request), socket.create_connection(("127.0.0.1", port)) as client:
+        answer = ask(port, request).body
         stream = request * 3 + b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
         for place in range(0, len(stream), 7):
             client.sendall(stream[place : place + 7])
@@ -75,6 +86,107 @@ def test_a_short_soak_finds_its_own_count_in_the_metrics():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "equal the clients' own" in done.stdout, done.stdout + done.stderr
     assert "UNEXPECTED" not in done.stdout
+
+
+def test_the_readme_lists_every_command_and_nothing_else():
+    folder = ROOT / "benchmarks"
+    programs = [*folder.glob("*.py"), *folder.glob("*/__main__.py")]
+    there = {path.parent.name if path.stem == "__main__" else path.stem for path in programs if path.stem != "__init__"}
+    moved = {path.stem for path in folder.glob("*.py") if path.read_text().startswith('"""Moved to ')}
+    listed = re.findall(r"^\| `(\w+)` \|", (folder / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(there - moved)
+
+
+FIRST = b"HTTP/1.1 200 OK\r\nX-Name: Value\r\nContent-Length: 5\r\n\r\nfirst"
+SECOND = b"HTTP/1.1 503 Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+def test_responses_are_read_however_they_are_cut():
+    sent = b"HTTP/1.1 100 Continue\r\n\r\n" + FIRST + FIRST.replace(b"first", b"other") + SECOND
+    for size in (1, 7, len(sent)):
+        reader = ResponseReader()
+        for place in range(0, len(sent), size):
+            reader.feed(sent[place : place + size])
+        reader.end()
+        found = [(each.status, each.body, each.closes) for each in reader.found]
+        assert found == [(200, b"first", False), (200, b"other", False), (503, b"", True)]
+        assert reader.found[1].headers == {"x-name": "Value", "content-length": "5"}
+
+
+@pytest.mark.parametrize("cut", [1, 20, len(FIRST) - 1])
+def test_a_response_that_ends_early_is_an_error(cut: int):
+    reader = ResponseReader()
+    reader.feed(FIRST[:cut])
+    with pytest.raises(ConnectionError):
+        reader.end()
+
+
+def test_what_is_no_http_is_an_error():
+    with pytest.raises(ValueError, match="no HTTP response"):
+        ResponseReader().feed(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+
+def test_a_connection_is_opened_again_after_the_server_has_closed_it():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            for response in (SECOND, FIRST):
+                with listening.accept()[0] as accepted:
+                    accepted.recv(65536)
+                    accepted.sendall(response)
+
+        threading.Thread(target=answer, daemon=True).start()
+        with Connection(listening.getsockname()[1], timeout_s=10) as connection:
+            assert [connection.ask(get_request("/")).status for _ in range(2)] == [503, 200]
+            with pytest.raises(ConnectionError):
+                connection.receive()
+
+
+def test_a_server_that_ends_before_it_answers_is_not_waited_for():
+    port = free_port()
+    with pytest.raises(RuntimeError, match="ended with exit code 3"):
+        Server(["sh", "-c", "exit 3"], port, get_request("/")).start()
+
+
+def test_a_server_is_stopped_with_the_processes_that_it_started(tmp_path: Path):
+    port, child = free_port(), tmp_path / "child"
+    script = f"sleep 1000 & echo $! > {child}; exec {sys.executable} -m http.server {port} --bind 127.0.0.1"
+    with Server(["sh", "-c", script], port, get_request("/")) as server:
+        assert server.first.status == 200
+        assert 0 < server.started_s < 60
+        started = psutil.Process(int(child.read_text()))
+    assert server.process.returncode is not None
+    started.wait(10)
+
+
+def test_a_benchmark_that_is_ended_stops_its_server():
+    command = [sys.executable, "-u", "-m", "benchmarks.soak", str(EXAMPLE), "--requests", "1000000"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as soak:
+        assert soak.stdout is not None
+        assert b"resident" in soak.stdout.readline()
+        [server] = [each for each in psutil.Process(soak.pid).children() if "carla-serve" in " ".join(each.cmdline())]
+        soak.terminate()
+        assert soak.wait(60) == 128 + signal.SIGTERM
+    assert not server.is_running()
+
+
+def test_a_table_is_aligned_and_leaves_out_what_is_not_there(capsys):
+    table = Table("name", 6, (Column("rows", 7, ","), Column("ms", 8, ".1f")))
+    table.print_heading(note="   why")
+    table.print_row("one", 12345, 1.25)
+    table.print_row("two", "-", math.nan, note="   note")
+    table.print_row("three", note="left out")
+    assert capsys.readouterr().out.splitlines() == [
+        "name     rows      ms   why",
+        "one    12,345     1.2",
+        "two         -       –   note",
+        "three left out",
+    ]
+
+
+def test_a_percentile_of_nothing_is_not_a_number():
+    assert (median([1.0, 2.0, 3.0]), p99([float(n) for n in range(101)])) == (2.0, 99.0)
+    assert math.isnan(p99([]))
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ rose. Exits with 1 when anything was mishandled or a good request failed.
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import threading
 import time
@@ -21,19 +20,31 @@ from contextlib import ExitStack
 import psutil
 from tqdm import tqdm
 
-from benchmarks.command_line import EXAMPLE, parser_of
-from benchmarks.good_load import GoodLoad
 from benchmarks.hostile.rows import ROWS, Attack
 from benchmarks.hostile.saying import Tally
 from benchmarks.hostile.slow import TIMEOUT_S
 from benchmarks.hostile.values import Bodies
-from benchmarks.our_server import OurServer
+from benchmarks.support.command_line import EXAMPLE, parser_of
+from benchmarks.support.good_load import GoodLoad
+from benchmarks.support.our_server import OurServer
+from benchmarks.support.percentiles import median
+from benchmarks.support.table import Column, Table
 from carla_mlflow import open_artifact
 
 MIN_S = 4.0
 """A row is repeated for this long, as the good load's p99 would otherwise rest on too few requests."""
 MIN_PRIORITY = 19
 """The attack's nice value, the lowest priority."""
+COLUMNS = (
+    Column("tried", 7, ","),
+    Column("wrong", 6),
+    Column("good: asked", 14, ","),
+    Column("failed", 7),
+    Column("p99 ms before", 16, ".1f"),
+    Column("beside", 7, ".1f"),
+    Column("MB", 6, "+.0f"),
+)
+TABLE = Table("row", 50, COLUMNS)
 QUIET_S, GOOD_CLIENTS, GOOD_PAUSE_S = 3.0, 4, 0.01
 
 
@@ -50,11 +61,11 @@ def main() -> int:
     options = parser.parse_args()
     wanted = options.only or [name for name in ROWS if name != "slow" or not options.quick]
     good = Bodies(open_artifact(EXAMPLE))
-    print(f"{'row':50}{'tried':>7}{'wrong':>6}   good: asked failed   p99 ms before beside   MB   answers")
+    TABLE.print_heading("   answers")
     failed, figures = False, list[tuple[str, float, float]]()
     for name in wanted:
         if options.worker_class == "gthread" and name in ("slow", "overload"):
-            print(f"{ROWS[name][0]:50}  not tried: gthread has no answer to it (docs/adr/0011)")
+            TABLE.print_row(ROWS[name][0], note="  not tried: gthread has no answer to it (docs/adr/0011)")
             continue
         wrong, *p99s = one_row(name, options, good)
         failed |= wrong
@@ -68,7 +79,7 @@ def tell_doubled(figures: list[tuple[str, float, float]]) -> None:
 
     The quiet p99 is the median over all rows, as one row's three quiet seconds hold only a dozen requests above it.
     """
-    quiet = statistics.median(before for _, before, _ in figures)
+    quiet = median([before for _, before, _ in figures])
     doubled = [f"{name} ({beside:.1f})" for name, _, beside in figures if beside > 2 * quiet]
     print(f"p99 of good requests before the rows, median: {quiet:.1f} ms; more than twice that beside: ", end="")
     print(", ".join(doubled) or "none")
@@ -103,10 +114,8 @@ def one_row(name: str, options, good: Bodies) -> tuple[bool, float, float]:
     bad = [each for each in load.asked if each.outcome not in ("right", *(["failed"] if name == "overload" else []))]
     quiet, beside = load.p99_ms(began, start), load.p99_ms(start, ended)
     counts = " ".join(f"{status or 'ended'}:{count}" for status, count in sorted(tally.statuses.items()))
-    print(
-        f"{what:50}{tally.tried:>7,}{len(tally.problems):>6}{len(load.asked):>14,}{len(bad):>7}"
-        f"{quiet:>16.1f}{beside:>7.1f}{risen:>+6.0f}   {counts}"
-    )
+    found = (tally.tried, len(tally.problems), len(load.asked), len(bad), quiet, beside, risen)
+    TABLE.print_row(what, *found, note=f"   {counts}")
     for text in [*tally.problems[:8], *{each.text or each.outcome for each in bad[:4]}]:
         print(f"    {text[:300]}")
     sys.stdout.flush()

@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from benchmarks.hostile.saying import Reply
-from benchmarks.wrk import http_request
+from benchmarks.support.encoding import from_json
+from benchmarks.support.requests import http_request
+from benchmarks.support.responses import Response
 from carla_mlflow import Artifact, Engine
 from carla_mlflow.errors import SpecError
 
@@ -42,18 +42,14 @@ class Reference:
     def __init__(self, artifact: Artifact) -> None:
         self._engine = Engine(artifact, "cpu")
 
-    def problem(self, body: bytes, reply: Reply) -> str | None:
+    def problem(self, body: bytes, response: Response) -> str | None:
         """What is wrong with a response; None when nothing is."""
         wanted = self._wanted(body)
-        if reply.status == 200:
+        if response.status == 200:
             if wanted is None:
                 return "answered what is no request"
-            given = [
-                [row[name] for name in ("throttle", "brake", "steer")]
-                for row in msgspec.json.decode(reply.body)["actions"]
-            ]
-            return None if np.array(given, np.float32).tobytes() == wanted.tobytes() else "a wrong answer"
-        return f"{reply.status}: refused what is right" if wanted is not None else None
+            return None if from_json(response.body).tobytes() == wanted.tobytes() else "a wrong answer"
+        return f"{response.status}: refused what is right" if wanted is not None else None
 
     def _wanted(self, body: bytes) -> np.ndarray | None:
         try:

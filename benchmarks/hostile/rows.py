@@ -9,14 +9,24 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from benchmarks.command_line import EXAMPLE
 from benchmarks.hostile import bodies, framing, mutations, slow, values
-from benchmarks.hostile.saying import Case, Kept, Tally, judge, judge_one, say
+from benchmarks.hostile.saying import LATEST_S, Case, Tally, judge, judge_one, say
+from benchmarks.support.command_line import EXAMPLE
+from benchmarks.support.connection import Connection
+from benchmarks.support.requests import http_request
+from benchmarks.support.responses import Response
 from carla_mlflow import open_artifact
 
 MAX_PER_SECOND = 500
 """The attack's rate limit: it shares two cores with the server, which is what is measured."""
 NO_FAULT = frozenset({200, 400, 404, 405, 408, 411, 413, 414, 415, 417, 422, 431, 501, 504, 505})
+Judge = Callable[[Case, Response], str | None]
+"""A case and its response → what is wrong, or None."""
+
+
+def _bytes(case: Case) -> bytes:
+    assert isinstance(case.sent, bytes)
+    return case.sent
 
 
 @dataclass
@@ -35,25 +45,24 @@ class Attack:
         """Sends each case on its own connection."""
         for case in cases:
             try:
-                replies = say(self.port, case.sent, case.closes)
-                status, problem = replies[0].status if replies else 0, judge(case, replies)
+                responses = say(self.port, case.sent, case.closes)
+                status, problem = responses[0].status if responses else 0, judge(case, responses)
             except (OSError, ValueError) as error:
                 status, problem = 0, repr(error)
             self._count(case.name, status, problem)
 
-    def kept(self, cases: Iterable[Case]) -> None:
-        """Sends the cases on one connection, reopened when the server closes it."""
-        asking = Kept(self.port)
-        for case in cases:
-            try:
-                assert isinstance(case.sent, bytes)
-                reply = asking.ask(case.sent)
-                status, problem = reply.status, judge_one(reply, case.allowed)
-            except (OSError, ValueError) as error:
-                status, problem = 0, repr(error)
-                asking.end()
-            self._count(case.name, status, problem)
-        asking.end()
+    def kept(self, cases: Iterable[Case], problem_of: Judge = lambda case, response: None) -> None:
+        """Sends the cases on one connection, reopened when the server closes it; `problem_of` judges as well."""
+        with Connection(self.port, LATEST_S) as connection:
+            for case in cases:
+                status, problem = 0, None
+                try:
+                    response = connection.ask(_bytes(case))
+                    status, problem = response.status, judge_one(response, case.allowed) or problem_of(case, response)
+                except (OSError, ValueError) as error:
+                    problem = repr(error)
+                    connection.close()
+                self._count(case.name, status, problem)
 
     def _count(self, name: str, status: int, problem: str | None) -> None:
         self.tally.add(status, f"{name}: {problem}" if problem else None)
@@ -100,17 +109,10 @@ def reflected(attack: Attack) -> None:
 
 
 def mutated(attack: Attack) -> None:
-    reference, asking = mutations.Reference(open_artifact(EXAMPLE)), Kept(attack.port)
-    for body in mutations.bodies(attack.good.good, attack.mutations, 1):
-        status, problem = 0, None
-        try:
-            reply = asking.ask(values.http_request("/predict", body, "application/json"))
-            status, problem = reply.status, judge_one(reply, NO_FAULT) or reference.problem(body, reply)
-        except (OSError, ValueError) as error:
-            problem = repr(error)
-            asking.end()
-        attack._count(repr(body[:80]), status, problem)
-    asking.end()
+    reference = mutations.Reference(open_artifact(EXAMPLE))
+    changed = mutations.bodies(attack.good.good, attack.mutations, 1)
+    cases = (Case(repr(body[:80]), http_request("/predict", body, "application/json"), NO_FAULT) for body in changed)
+    attack.kept(cases, lambda case, response: reference.problem(_bytes(case).partition(b"\r\n\r\n")[2], response))
     heads = mutations.heads(attack.good.good, attack.mutations // 4, 2)
     attack.alone(Case(repr(head[:120]), head, NO_FAULT, may_end=True) for head in heads)
 

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 
 import msgspec
 
-from benchmarks.hostile.framing import JSON, chunk, chunked, post
-from benchmarks.hostile.saying import Case, Kept, Reply, Tally, judge_one
-from benchmarks.slow_clients import ask_unread, hold, long_answer, open_connections
-from benchmarks.wrk import http_request
+from benchmarks.failures.slow_clients import UNFINISHED_HEAD, ask_unread, hold, long_answer, open_connections
+from benchmarks.hostile.framing import chunk, chunked, post
+from benchmarks.hostile.saying import LATEST_S, Case, Tally, judge_one
+from benchmarks.support.connection import Connection
+from benchmarks.support.requests import http_request
 
 CLIENTS, HOLD_S = 100, 8.0
 TIMEOUT_S = 2
 """The attacked server's timeouts for heads and bodies, in seconds."""
-HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n" + JSON
 
 
 def dripping(port: int, good: bytes, tally: Tally) -> None:
     """Heads, bodies and chunks that come a byte every half second, or stop: the server has to close each connection."""
     for begins, drips in (
-        (b"", HEAD),
+        (b"", UNFINISHED_HEAD),
         (b"GET /healthz HTTP/1.1\r\nHo", b""),
         (post(b"", length=b"1000"), b" " * 1000),
         (post(good)[:-5], b""),
@@ -61,15 +60,14 @@ def too_many(port: int, good: bytes, tally: Tally) -> None:
 
     def ask() -> None:
         requests = [http_request("/predict", good, "application/json", **{"X-Request-Id": f"n{i}"}) for i in range(50)]
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-            connection.sendall(b"".join(requests))
-            reader = connection.makefile("rb")
+        with Connection(port, timeout_s=30) as connection:
+            connection.send(b"".join(requests))
             for number in range(50):
-                reply = _read(reader)
-                problem = judge_one(reply, frozenset({200, 429}))
-                if reply.headers.get("x-request-id") != f"n{number}":
+                response = connection.receive()
+                problem = judge_one(response, frozenset({200, 429}))
+                if response.headers.get("x-request-id") != f"n{number}":
                     problem = "an answer out of order"
-                found.append((reply.status, [problem] if problem else []))
+                found.append((response.status, [problem] if problem else []))
 
     threads = [threading.Thread(target=ask) for _ in range(100)]
     for thread in threads:
@@ -82,39 +80,30 @@ def too_many(port: int, good: bytes, tally: Tally) -> None:
         tally.add(0, "no answer")
 
 
-def _read(reader) -> Reply:
-    status = int(reader.readline().split()[1])
-    headers = {}
-    while line := reader.readline().decode("latin-1").strip():
-        name, _, value = line.partition(": ")
-        headers[name.lower()] = value
-    return Reply(status, headers, reader.read(int(headers.get("content-length", 0))))
-
-
 def budgets(port: int, good: bytes, tally: Tally) -> None:
     """Time budgets: one that is over gets the fallback, an invalid one is refused, any other gets an action."""
-    document, asking = json.loads(good), Kept(port)
+    document, connection = json.loads(good), Connection(port, LATEST_S)
     for value, status in ((0, 504), (1e-9, 504), (1e9, 200), (10**300, 200), (60_000, 200)):
         body = msgspec.json.encode(document | {"budget_ms": msgspec.Raw(str(value).encode())})
-        _budget(asking, http_request("/predict", body, "application/json"), status, tally)
+        _budget(connection, http_request("/predict", body, "application/json"), status, tally)
     for text, status in (("0", 504), ("0.000001", 504), ("60000", 200), ("999999999", 200), ("-1", 400), ("a", 400),
                          ("1e3", 400), ("NaN", 400), ("Infinity", 400),
                          ("9" * 40, 400), ("1,2", 400), ("", 400)):  # fmt: skip
         request = http_request("/predict", good, "application/json", **{"X-Request-Budget-Ms": text})
-        _budget(asking, request, status, tally)
-    asking.end()
+        _budget(connection, request, status, tally)
+    connection.close()
 
 
-def _budget(asking: Kept, request: bytes, status: int, tally: Tally) -> None:
-    reply = asking.ask(request)
-    problem = judge_one(reply, frozenset({status}))
+def _budget(connection: Connection, request: bytes, status: int, tally: Tally) -> None:
+    response = connection.ask(request)
+    problem = judge_one(response, frozenset({status}))
     if (
         status == 504
         and not problem
-        and set(msgspec.json.decode(reply.body)["fallback"]) != {"throttle", "brake", "steer"}
+        and set(msgspec.json.decode(response.body)["fallback"]) != {"throttle", "brake", "steer"}
     ):
         problem = "504 without the fallback"
-    tally.add(reply.status, problem)
+    tally.add(response.status, problem)
 
 
 def media_types(good: bytes) -> Iterator[Case]:

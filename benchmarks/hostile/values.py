@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.hostile.saying import MARK, Case
-from benchmarks.two_policies import rows_of
-from benchmarks.wrk import http_request
+from benchmarks.support.encoding import infer_path, rows_of
+from benchmarks.support.requests import http_request
 from carla_mlflow import Artifact
 
 REFUSED = frozenset({400, 422})
@@ -44,7 +44,7 @@ class Bodies:
         self._specs = specs
         self.batch = {spec.name: spec.sample(rng, rows) for spec in specs}
         self.rows = rows_of(self.batch)
-        self.infer = f"/v2/models/{artifact.card.name}/infer"
+        self.infer = infer_path(artifact.card.name)
         self.good = json.dumps({"observations": self.rows}).encode()
 
     def documents(self, rows: list[Any]) -> Iterator[tuple[str, Any]]:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.serving_systems import Running, System
-from benchmarks.wrk import http_request
+from benchmarks.speed.systems import Running, System
+from benchmarks.support.requests import http_request
 
 KINDS = {"mlp": "w1", "image": "w2"}
 

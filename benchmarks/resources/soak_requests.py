@@ -1,10 +1,8 @@
-"""The mixed requests of `benchmarks.soak`, a fast client that sends them, and a reader of the server's counts."""
+"""The mixed requests of `benchmarks.soak`, a client that sends them, and a reader of the server's counts."""
 
 from __future__ import annotations
 
 import contextlib
-import re
-import socket
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +11,9 @@ import msgspec
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.serving_policies import to_v2
-from benchmarks.wrk import ask, http_request
+from benchmarks.support.connection import Connection, ask
+from benchmarks.support.encoding import infer_path, infer_request, rows_of
+from benchmarks.support.requests import get_request, http_request
 from carla_mlflow import open_artifact
 
 NOT_A_ROUTE = "no such route or method"
@@ -42,8 +41,7 @@ def kinds(folder: Path, port: int) -> list[Kind]:
     specs, rng = artifact.card.observation_spec, np.random.default_rng(0)
 
     def rows(count: int) -> list[dict]:
-        batch = {spec.name: spec.sample(rng, count) for spec in specs}
-        return [{name: array[row].tolist() for name, array in batch.items()} for row in range(count)]
+        return rows_of({spec.name: spec.sample(rng, count) for spec in specs})
 
     first = rows(1)[0]
     name = next(iter(first))
@@ -65,14 +63,11 @@ def kinds(folder: Path, port: int) -> list[Kind]:
             _get(path, weight)
             for path, weight in (("/readyz", 2), ("/healthz", 1), ("/metadata", 0.5), ("/metrics", 0.2))
         ),
-        Kind("GET /predict", 1, "/predict", 405, b"GET /predict HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        _get("/predict", 1, 405),
     ]
-    if ask(port, b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")[0] == 200:
-        body, header = to_v2({spec.name: spec.sample(rng, 4) for spec in specs})
-        path = f"/v2/models/{artifact.card.name}/infer"
-        headers = {"Inference-Header-Content-Length": str(header)}
-        request = http_request(path, body, "application/octet-stream", **headers)
-        found.append(Kind("/v2 binary, 4 rows", 10, path, 200, request))
+    if ask(port, get_request("/v2/health/live")).status == 200:
+        request = infer_request(artifact.card.name, {spec.name: spec.sample(rng, 4) for spec in specs})
+        found.append(Kind("/v2 binary, 4 rows", 10, infer_path(artifact.card.name), 200, request))
     return found
 
 
@@ -81,8 +76,8 @@ def _post(name: str, weight: float, path: str, status: int, document: object, me
     return Kind(name, weight, path, status, http_request(path, body, media))
 
 
-def _get(path: str, weight: float) -> Kind:
-    return Kind(f"GET {path}", weight, path, 200, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+def _get(path: str, weight: float, status: int = 200) -> Kind:
+    return Kind(f"GET {path}", weight, path, status, get_request(path))
 
 
 def route_of(path: str, status: int) -> str:
@@ -94,9 +89,8 @@ def route_of(path: str, status: int) -> str:
 
 def counted(port: int) -> Counter[tuple[str, int]]:
     """(route, status) → policy_requests_total of the server's /metrics."""
-    request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     found: Counter[tuple[str, int]] = Counter()
-    for family in text_string_to_metric_families(ask(port, request)[2].decode()):
+    for family in text_string_to_metric_families(ask(port, get_request("/metrics")).body.decode()):
         for sample in family.samples:
             if sample.name == "policy_requests_total":
                 code = int(sample.labels["code"])
@@ -105,46 +99,18 @@ def counted(port: int) -> Counter[tuple[str, int]]:
 
 
 class Asker:
-    """One connection, opened again when needed, that sends prepared bytes and parses only a response's framing."""
+    """A connection whose failures are counted instead of raised."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
-        self._socket: socket.socket | None = None
+        self._connection = Connection(port, timeout_s=30)
 
     def send(self, request: bytes) -> None:
-        with contextlib.suppress(OSError):
-            if self._socket is None:
-                self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=30)
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.sendall(request)
+        with contextlib.suppress(OSError):  # `receive` tells
+            self._connection.send(request)
 
     def receive(self) -> int:
         """The response's status; 0 when there is none."""
         try:
-            status, closes = self._read()
-        except (OSError, ValueError, AttributeError):
-            status, closes = 0, True
-        if closes:
-            if self._socket is not None:
-                self._socket.close()
-            self._socket = None
-        return status
-
-    def _read(self) -> tuple[int, bool]:
-        received = self._more()
-        while (end := received.find(b"\r\n\r\n")) < 0:
-            received += self._more()
-        head = received[:end].lower()
-        length = re.search(rb"\r\ncontent-length: *(\d+)", head)
-        missing = end + 4 + int(length[1] if length else 0) - len(received)
-        while missing > 0:
-            missing -= len(self._more())
-        return int(head[9:12]), b"\r\nconnection: close" in head
-
-    def _more(self) -> bytes:
-        if self._socket is None:
-            raise ValueError("not connected")
-        part = self._socket.recv(1 << 18)
-        if not part:
-            raise ValueError("the connection ended before the answer")
-        return part
+            return self._connection.receive().status
+        except (OSError, ValueError):
+            return 0

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import msgspec
-import numpy as np
 import torch
 
-from benchmarks.two_policies import small_policy, write
-from carla_mlflow.artifact.artifact import seal
-from carla_mlflow.artifact.golden import read_golden
+from benchmarks.policies.bad_policies import scripted, with_graph
+from benchmarks.policies.two_policies import small_policy, write
 
 HANGS_AT = 3.125
 """The value, anywhere in `state`, at which the policy hangs."""
@@ -36,11 +32,9 @@ class Hanging(torch.nn.Module):
 
 def hanging_policy(folder: Path) -> Path:
     """Writes the policy's artifact below `folder`, with golden actions of its own."""
-    original = small_policy("1.0.0", 1)
-    files = {name: original.files[name] for name in original.card.files}
-    golden, network, graph = read_golden(files["golden.npz"], original.card), Hanging().eval(), io.BytesIO()
-    torch.jit.save(torch.jit.script(network), graph)
-    golden.raw[:] = network(torch.from_numpy(golden.observations["state"])).detach().numpy()
-    golden.action[:] = np.clip(golden.raw, [0, 0, -1], [1, 1, 1])
-    card = msgspec.structs.replace(original.card, backend="torchscript")
-    return write(seal(card, files | {"model.pt": graph.getvalue(), "golden.npz": golden.to_bytes()}), folder)
+    network = Hanging()
+    graph = scripted(network)
+    hanging = with_graph(
+        small_policy("1.0.0", 1), "1.0.0", graph, lambda state: network(torch.from_numpy(state)).detach().numpy()
+    )
+    return write(hanging, folder)

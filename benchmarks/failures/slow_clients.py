@@ -9,19 +9,26 @@ import time
 
 import msgspec
 
-from benchmarks.wrk import http_request
+from benchmarks.support.requests import http_request
 
 DRIP_S = 0.5
 OPEN_S = 20.0
 SPARE_FILES = 500
+UNFINISHED_HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+def allow_all_files() -> int:
+    """Lets this process open as many files as it may; returns how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def open_connections(port: int, count: int, receive_buffer: int = 0) -> list[socket.socket]:
     """Opens up to `count` connections, as many as this process may and the server accepts within OPEN_S."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most = allow_all_files() - SPARE_FILES
     opened, ends = [], time.monotonic() + OPEN_S
-    while len(opened) < min(count, hard - SPARE_FILES) and time.monotonic() < ends:
+    while len(opened) < min(count, most) and time.monotonic() < ends:
         connection = socket.socket()
         if receive_buffer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
-import select
-import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -14,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from benchmarks.steady_load import exchange
-from benchmarks.two_policies import Questions
+from benchmarks.policies.two_policies import Questions
+from benchmarks.support.connection import Connection
+from benchmarks.support.percentiles import p99
+from benchmarks.support.requests import http_request
 from carla_mlflow import open_artifact
 
 LATE_S = 5.0
@@ -87,8 +85,7 @@ class GoodLoad:
 
     def p99_ms(self, begins: float, ends: float) -> float:
         """The p99, in milliseconds, from request to outcome of those sent from `begins` to `ends`; NaN for none."""
-        took = [each.ended - each.sent for each in self.asked if begins <= each.sent < ends]
-        return 1e3 * float(np.quantile(took, 0.99)) if took else float("nan")
+        return 1e3 * p99([each.ended - each.sent for each in self.asked if begins <= each.sent < ends])
 
 
 def _ask_on_connections(
@@ -111,34 +108,28 @@ def _ask_on_connections(
 def _ask(
     port: int, questions: Questions, index: int, pause_s: float, keep: bool, stop: Event, asked: list[Asked]
 ) -> None:
-    connection: socket.socket | None = None
+    connection = Connection(port, LATE_S)
+    requests = [http_request("/predict", body, "application/json") for body in questions.bodies]
     while not stop.is_set():
         time.sleep(pause_s)
-        index = (index + 1) % len(questions.bodies)
-        sent, outcome, text, closes = time.monotonic(), "refused", "", True
-        anew = connection is not None and _was_closed(connection)
+        index = (index + 1) % len(requests)
+        sent, outcome, text = time.monotonic(), "refused", ""
+        anew = connection.was_ended()
         try:
-            if connection is not None and anew:
+            if anew:
                 connection.close()
-                connection = None
-            connection = connection or socket.create_connection(("127.0.0.1", port), timeout=LATE_S)
+            connection.open()
             outcome = "dropped"
-            status, body, closes = exchange(connection, "/predict", questions.bodies[index])
-            outcome, text = "failed", f"{status} {body[:200]!r}"
-            if status == 200:
-                outcome = "right" if questions.is_right(index, msgspec.json.decode(body)) else "wrong"
+            response = connection.ask(requests[index])
+            outcome, text = "failed", f"{response.status} {response.body[:200]!r}"
+            if response.status == 200:
+                outcome = "right" if questions.is_right(index, msgspec.json.decode(response.body)) else "wrong"
         except TimeoutError:
             outcome = "late"
         except (OSError, ValueError) as error:
             text = repr(error)
         asked.append(Asked(sent, time.monotonic(), outcome, "" if outcome == "right" else text, anew))
-        if closes or not keep:
-            with contextlib.suppress(OSError, AttributeError):
-                connection.close()  # type: ignore[union-attr]
-            connection = None
-            time.sleep(0.01 if outcome == "refused" else 0)
-
-
-def _was_closed(connection: socket.socket) -> bool:
-    """Whether the server ended it between two requests, which every HTTP client checks before it sends the next."""
-    return bool(select.select([connection], [], [], 0)[0])
+        if not keep:
+            connection.close()
+        time.sleep(0.01 if outcome == "refused" else 0)
+    connection.close()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.serving_policies import MAX_ROWS, Asked
+from benchmarks.policies.serving_policies import MAX_ROWS, Asked
 
 ROWS = (1, 2, 8, 32, MAX_ROWS)
 
@@ -19,7 +21,7 @@ def forwards(asked: Asked, threads: int, seconds: float) -> dict[int, float]:
     return {rows: _rate(asked, inputs[rows], rows, threads, seconds / len(ROWS)) for rows in ROWS}
 
 
-def _rate(asked: Asked, inputs: list, rows: int, threads: int, seconds: float) -> float:
+def _rate(asked: Asked, inputs: list[NDArray[Any]], rows: int, threads: int, seconds: float) -> float:
     call, counts = asked.engine.backend_call, [0] * threads
     call(inputs)
     ends = time.perf_counter() + seconds

@@ -1,0 +1,1 @@
+"""Parts of `benchmarks.gates`: how often a decision is wrong."""

@@ -1,0 +1,1 @@
+"""Untrained policies that the benchmarks and the tests serve."""
