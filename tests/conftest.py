@@ -17,8 +17,8 @@ import pytest
 from real_postgres import Postgres, running_postgres
 from tests_support import EXAMPLE, Server, own_cache
 
-from benchmarks.free_port import free_port
-from benchmarks.mlflow_server import MlflowServer
+from benchmarks.support.free_port import free_port
+from benchmarks.support.mlflow_server import MlflowServer
 
 # As in a server's worker: one thread. Two test processes with two threads each take turns on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

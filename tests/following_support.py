@@ -15,9 +15,9 @@ import torch
 from forging import script, with_files
 from tests_support import Server
 
-from benchmarks.bad_policies import publish
-from benchmarks.mlflow_server import MlflowServer
-from benchmarks.two_policies import NAME, Questions
+from benchmarks.policies.bad_policies import publish
+from benchmarks.policies.two_policies import NAME, Questions
+from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow import Artifact
 from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.artifact.golden import read_golden

@@ -12,8 +12,8 @@ import torch
 from following_support import again
 from forging import script, with_files
 
-from benchmarks.two_policies import small_policy, write
-from benchmarks.wrk import http_request
+from benchmarks.policies.two_policies import small_policy, write
+from benchmarks.support.requests import http_request
 from carla_mlflow import Artifact
 from carla_mlflow.artifact.golden import read_golden
 

@@ -92,9 +92,8 @@ def test_the_readme_lists_every_command_and_nothing_else():
     folder = ROOT / "benchmarks"
     programs = [*folder.glob("*.py"), *folder.glob("*/__main__.py")]
     there = {path.parent.name if path.stem == "__main__" else path.stem for path in programs if path.stem != "__init__"}
-    moved = {path.stem for path in folder.glob("*.py") if path.read_text().startswith('"""Moved to ')}
     listed = re.findall(r"^\| `(\w+)` \|", (folder / "README.md").read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted(there - moved)
+    assert sorted(listed) == sorted(there)
 
 
 FIRST = b"HTTP/1.1 200 OK\r\nX-Name: Value\r\nContent-Length: 5\r\n\r\nfirst"

@@ -25,7 +25,7 @@ from podman_images import CONFINED, IMAGE, LIMITS, RUNTIME, build, make_base, ne
 from real_postgres import Postgres
 from tests_support import EXAMPLE, ROOT, missing, run_command
 
-from benchmarks.free_port import free_port
+from benchmarks.support.free_port import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgres]
 SERVICES = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]

@@ -20,8 +20,8 @@ import pytest
 from podman_images import BAKED, IMAGE, podman, running
 from tests_support import EXAMPLE, example_as, registry_here
 
-from benchmarks.free_port import free_port
-from benchmarks.mlflow_server import MlflowServer
+from benchmarks.support.free_port import free_port
+from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow import Engine, __version__, open_artifact
 from carla_mlflow.contract.control import CONTROL_NAMES
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from tests_support import EXAMPLE, Server, missing
 
-from benchmarks.free_port import free_port
+from benchmarks.support.free_port import free_port
 
 BIN = Path(sys.executable).parent
 ACT = """

@@ -18,7 +18,7 @@ import pytest
 from readme_commands import ELSEWHERE, readme_commands
 from tests_support import ROOT
 
-from benchmarks.free_port import free_port
+from benchmarks.support.free_port import free_port
 
 SHORTER = {
     "--total-timesteps 100000": "--total-timesteps 2000",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import registry_policies
 
-from benchmarks.mlflow_server import MlflowServer
+from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow import write_artifact
 
 if TYPE_CHECKING:

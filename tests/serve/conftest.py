@@ -13,8 +13,8 @@ import pytest
 from following_support import Registry
 from tests_support import own_cache
 
-from benchmarks.mlflow_server import MlflowServer
-from benchmarks.two_policies import Questions, small_policy, write
+from benchmarks.policies.two_policies import Questions, small_policy, write
+from benchmarks.support.mlflow_server import MlflowServer
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from odd_server import answering_oddly
 from tests_support import Server
 
-from benchmarks.free_port import free_port
+from benchmarks.support.free_port import free_port
 from carla_mlflow import (
     Actions,
     AsyncPolicyClient,

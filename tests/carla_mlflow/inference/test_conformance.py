@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from tests_support import EXAMPLE
 
-from benchmarks.architectures import ARCHITECTURES
+from benchmarks.policies.architectures import ARCHITECTURES
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.testing import CHECKS, Subject
 from training_export.export.export import Export, export_policy

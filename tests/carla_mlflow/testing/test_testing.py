@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests_support import Server, run_command
 
-from benchmarks.two_policies import small_policy, write
+from benchmarks.policies.two_policies import small_policy, write
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.testing import CHECKS, Subject
 from carla_mlflow.testing.subject import FailedError

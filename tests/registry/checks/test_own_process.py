@@ -13,8 +13,8 @@ import pytest
 from following_support import hanging, out_of_parity, until_true
 from tests_support import run_command
 
-from benchmarks.bad_policies import crashing
-from benchmarks.two_policies import small_policy, write
+from benchmarks.policies.bad_policies import crashing
+from benchmarks.policies.two_policies import small_policy, write
 from carla_mlflow import open_artifact
 from carla_mlflow.errors import CrashError, ParityError
 from carla_mlflow.own_process import lines_of

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tests_support import registry_here, run_command
 
-from benchmarks.free_port import free_port
-from benchmarks.mlflow_server import MlflowServer
+from benchmarks.support.free_port import free_port
+from benchmarks.support.mlflow_server import MlflowServer
 
 NAME = "racetrack-policy"
 PROMOTE = ["promote", f"{NAME}@0.1.0", "--to", "production", "--force", "--reason", "a test"]

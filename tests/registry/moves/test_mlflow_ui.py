@@ -17,7 +17,7 @@ from playwright.sync_api import Page
 from registry_policies import changed, enter, to_stage
 from tests_support import Server
 
-from benchmarks.mlflow_server import MlflowServer
+from benchmarks.support.mlflow_server import MlflowServer
 from registry.rules.reference import parse_reference
 from registry.store.store import Store
 

@@ -18,8 +18,8 @@ from playwright.sync_api import Page
 from registry_policies import enter, to_stage
 from tests_support import Server, registry_here
 
-from benchmarks.mlflow_server import MlflowServer
-from benchmarks.two_policies import Questions, small_policy, write
+from benchmarks.policies.two_policies import Questions, small_policy, write
+from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow import Artifact
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run

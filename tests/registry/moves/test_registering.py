@@ -13,7 +13,7 @@ import torch
 from registry_policies import NAME, at_another_rate, cache_folder, changed, example
 from torch import nn
 
-from benchmarks.networks import mlp
+from benchmarks.policies.networks import mlp
 from carla_mlflow import write_artifact
 from carla_mlflow.contract.card_sections import Seen
 from carla_mlflow.errors import IntegrityError, RefusedError

@@ -13,7 +13,7 @@ import mlflow
 import pytest
 from tests_support import run_command
 
-from benchmarks.free_port import free_port
+from benchmarks.support.free_port import free_port
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.errors import UnreachableError
 from registry.checks.latency import measure_here

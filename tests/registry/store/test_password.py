@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests_support import registry_here, run_command
 
-from benchmarks.mlflow_server import MlflowServer
+from benchmarks.support.mlflow_server import MlflowServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("basic-auth"), pytest.mark.filterwarnings("ignore")]
 NAME = "racetrack-policy"

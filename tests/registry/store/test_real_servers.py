@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from registry_policies import changed, enter, to_stage
 from tests_support import registry_here
 
-from benchmarks.mlflow_server import MlflowServer
+from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow import open_artifact
 from carla_mlflow.errors import IntegrityError, NotFoundError
 from registry.rules.reference import parse_reference

@@ -12,7 +12,7 @@ from real_postgres import running_postgres
 from registry_policies import enter
 from tests_support import Finished, registry_here, run_command
 
-from benchmarks.mlflow_server import MlflowServer
+from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow.errors import UnreachableError
 from registry.store.store import Store
 

@@ -16,8 +16,8 @@ import msgspec
 import pytest
 from tests_support import EXAMPLE, Server, example_as, registry_here, run_command
 
-from benchmarks.free_port import free_port
-from benchmarks.mlflow_server import MlflowServer
+from benchmarks.support.free_port import free_port
+from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow import Engine, open_artifact
 
 ray = pytest.importorskip("ray")

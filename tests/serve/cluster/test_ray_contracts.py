@@ -16,9 +16,9 @@ import psutil
 import pytest
 from following_support import Registry, of_other_contract, until_true
 
-from benchmarks.bad_policies import crashing
-from benchmarks.free_port import free_port
-from benchmarks.two_policies import NAME
+from benchmarks.policies.bad_policies import crashing
+from benchmarks.policies.two_policies import NAME
+from benchmarks.support.free_port import free_port
 from serve.run_folder import RUN_FOLDER, ready_workers, worker_states
 
 ray = pytest.importorskip("ray")

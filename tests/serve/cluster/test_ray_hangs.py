@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from slow_policies import HANGS_AT, laborious
 
-from benchmarks.free_port import free_port
+from benchmarks.support.free_port import free_port
 
 ray = pytest.importorskip("ray")
 mark = pytest.mark

@@ -14,8 +14,8 @@ import tritonclient.http as triton
 from conftest import servers
 from tests_support import Answer, Server
 
-from benchmarks.networks import small_view
-from benchmarks.two_policies import write
+from benchmarks.policies.networks import small_view
+from benchmarks.policies.two_policies import write
 from carla_mlflow import Engine
 from training_export.export.export import export_policy
 

@@ -9,7 +9,7 @@ import pytest
 from following_support import Registry, metric, served, until
 from tests_support import Server, run_command
 
-from benchmarks.two_policies import NAME
+from benchmarks.policies.two_policies import NAME
 from serve.flags import settings_from_environment
 from serve.settings import Settings
 

@@ -14,7 +14,7 @@ from following_support import until
 from registry_policies import changed, enter, to_stage
 from tests_support import EXAMPLE, Server, run_command
 
-from benchmarks.fault_settings import OWN_DISK
+from benchmarks.failures.settings import OWN_DISK
 from carla_mlflow.errors import CacheError
 from registry.store.cache import default_cache
 from registry.store.store import Store

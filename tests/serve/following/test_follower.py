@@ -11,8 +11,8 @@ import pytest
 from following_support import Registry, out_of_parity, until_true
 from registry_proxy import RegistryProxy
 
-from benchmarks.dripping import DrippingRegistry
-from benchmarks.two_policies import NAME
+from benchmarks.failures.dripping import DrippingRegistry
+from benchmarks.policies.two_policies import NAME
 from registry.store.cache import default_cache, partial_folders
 from serve.following.follower import Follower
 from serve.following.last_served import remember

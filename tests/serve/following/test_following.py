@@ -30,10 +30,10 @@ from following_support import (
 from registry_proxy import RegistryProxy
 from tests_support import Server, registry_here
 
-from benchmarks.bad_policies import crashing
-from benchmarks.dripping import DrippingRegistry
-from benchmarks.steady_load import SteadyLoad
-from benchmarks.two_policies import NAME, Questions
+from benchmarks.failures.dripping import DrippingRegistry
+from benchmarks.policies.bad_policies import crashing
+from benchmarks.policies.two_policies import NAME, Questions
+from benchmarks.support.steady_load import SteadyLoad
 from carla_mlflow import Artifact
 from registry.store.cache import default_cache
 from serve.following.attempts import Attempts

@@ -18,8 +18,8 @@ import psutil
 import pytest
 from following_support import hanging, until_true
 
-from benchmarks.bad_policies import crashing, too_large
-from benchmarks.two_policies import small_policy, write
+from benchmarks.policies.bad_policies import crashing, too_large
+from benchmarks.policies.two_policies import small_policy, write
 from serve.following.attempts import Attempts, Record
 from serve.following.memory_left import memory_left
 from serve.following.startup import fill_from_folder

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from tests_support import Server, run_command
 
-from benchmarks.architectures import ARCHITECTURES
-from benchmarks.networks import small_view
+from benchmarks.policies.architectures import ARCHITECTURES
+from benchmarks.policies.networks import small_view
 from carla_mlflow import Engine, write_artifact
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run

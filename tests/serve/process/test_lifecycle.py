@@ -18,10 +18,10 @@ from following_support import Registry, until
 from registry_proxy import RegistryProxy
 from tests_support import Server, registry_here, run_command
 
-from benchmarks.bad_policies import crashing
-from benchmarks.free_port import free_port
-from benchmarks.two_policies import small_policy, write
-from benchmarks.wrk import http_request
+from benchmarks.policies.bad_policies import crashing
+from benchmarks.policies.two_policies import small_policy, write
+from benchmarks.support.free_port import free_port
+from benchmarks.support.requests import http_request
 from carla_mlflow import open_artifact
 from registry.store.cache import default_cache
 

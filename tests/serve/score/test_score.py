@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests_support import EXAMPLE, Finished, run_command
 
-from benchmarks.networks import small_view
-from benchmarks.two_policies import write
+from benchmarks.policies.networks import small_view
+from benchmarks.policies.two_policies import write
 from carla_mlflow import Engine, open_artifact
 from training_export.export.export import export_policy
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from tests_support import ROOT, Server, missing
 
-from benchmarks.free_port import free_port
+from benchmarks.support.free_port import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from following_support import until
 from otlp_collector import collecting
 from tests_support import Server, run_command
 
-from benchmarks.free_port import free_port
+from benchmarks.support.free_port import free_port
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"

@@ -23,9 +23,9 @@ from scoring_bodies import JSON, bodies, columns, rows_of
 from tests_support import EXAMPLE, Server, registry_here
 from torch import nn
 
-from benchmarks.free_port import free_port
-from benchmarks.networks import FULL_BRAKE, UNIT, small_view
-from benchmarks.two_policies import write
+from benchmarks.policies.networks import FULL_BRAKE, UNIT, small_view
+from benchmarks.policies.two_policies import write
+from benchmarks.support.free_port import free_port
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.contract.card_sections import ActionCard, FieldCard
 from carla_mlflow.contract.control import CONTROL_NAMES

@@ -14,9 +14,9 @@ import pytest
 from following_support import Registry, served, until
 from tests_support import Server, run_command
 
-from benchmarks.free_port import free_port
-from benchmarks.mlflow_server import MlflowServer
-from benchmarks.two_policies import NAME
+from benchmarks.policies.two_policies import NAME
+from benchmarks.support.free_port import free_port
+from benchmarks.support.mlflow_server import MlflowServer
 from serve.errors import ApiError
 from serve.limits import MAX_HOOK_DELIVERIES
 from serve.web.webhook import Hook

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from playwright.sync_api import Page, expect, sync_playwright
 from tests_support import EXAMPLE, Server, missing
 
-from benchmarks.networks import small_view
+from benchmarks.policies.networks import small_view
 from carla_mlflow import ArraySpec, open_artifact
 from serve.codecs.request_type import value_type
 from serve.settings import Settings

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from tests_support import Server
 
-from benchmarks.half_sent import HalfSentHeads
-from benchmarks.wrk import http_request
+from benchmarks.failures.half_sent import HalfSentHeads
+from benchmarks.support.requests import http_request
 
 Start = Callable[..., Server]
 BODY = b'{"observations":[{"speed":6,"steering":0,"sensors":[1,1,1,1,1,1,1,1,1,1,1,1]}]}'

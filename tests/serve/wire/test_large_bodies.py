@@ -17,10 +17,10 @@ import pytest
 from conftest import servers
 from tests_support import Server
 
-from benchmarks.networks import small_view
-from benchmarks.serving_policies import from_v2, to_v2
-from benchmarks.two_policies import write
-from benchmarks.wrk import http_request
+from benchmarks.policies.networks import small_view
+from benchmarks.policies.two_policies import write
+from benchmarks.support.encoding import from_v2, to_v2
+from benchmarks.support.requests import http_request
 from carla_mlflow import Engine
 from serve.wire.large_body import LARGE_BYTES, MAPPED_BYTES
 from training_export.export.export import export_policy

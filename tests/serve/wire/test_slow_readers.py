@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from slow_policies import SLOW_AT, laborious
 from tests_support import Server
 
-from benchmarks.two_policies import rows_of
-from benchmarks.wrk import http_request
+from benchmarks.support.encoding import rows_of
+from benchmarks.support.requests import http_request
 from carla_mlflow import Engine
 from serve.limits import MAX_BATCH_ROWS
 
