@@ -75,7 +75,7 @@ def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
     episodes = run_episodes(engine_driver(engine), conditions, f"{card.name} {card.version}")
     drives = drive_beside(episodes, conditions)
     print(f"{_seeds(conditions)}, traffic {conditions.traffic}, {conditions.duration_s:g} s")
-    tell({driver: summarise(driven) for driver, driven in drives.items()}, options.reward_margin)
+    print_figures({driver: summarise(driven) for driver, driven in drives.items()}, options.reward_margin)
     if options.gif:
         film(engine_driver(engine), conditions.first_seed, conditions, options.gif)
         print(f"film: {options.gif}")
@@ -97,13 +97,13 @@ def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
     own, outcome = open_own_env(options.env, options.env_config), Outcome(options.success_key, options.collision_key)
     driven = evaluate_own(engine, own, conditions, outcome, options.baseline)
     print(f"{_seeds(conditions)} in {own.name}: {own.version}")
-    tell({driver: summarise(episodes) for driver, episodes in driven.drives.items()}, options.reward_margin)
+    print_figures({driver: summarise(episodes) for driver, episodes in driven.drives.items()}, options.reward_margin)
     if driven.fallbacks:
         print(f"fallback  {driven.fallbacks:,} times, as the policy refused what it saw; first: {driven.reason}")
     if options.log:
-        asked = {name: getattr(options, name) for name in ("env_config", "baseline", "reward_margin")}
+        flags = {name: getattr(options, name) for name in ("env_config", "baseline", "reward_margin")}
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
-            log_own(engine, own, driven, conditions, outcome, asked)
+            log_own(engine, own, driven, conditions, outcome, flags)
         print(f"MLflow run {run_id}: figures, episodes.json")
     return DONE
 
@@ -112,7 +112,7 @@ def _seeds(conditions: Conditions) -> str:
     return f"{conditions.episodes} seeds from {conditions.first_seed}"
 
 
-def tell(figures: Mapping[str, Figures], reward_margin: float | None) -> None:
+def print_figures(figures: Mapping[str, Figures], reward_margin: float | None) -> None:
     """Prints the figures, and a note if they can't give a reward margin."""
     from training_export.evaluation.evidence_run import table
 
@@ -124,14 +124,14 @@ def tell(figures: Mapping[str, Figures], reward_margin: float | None) -> None:
         )
 
 
-def _compare_with_card(measured: dict[str, Any], said: dict[str, Any] | None) -> int:
+def _compare_with_card(measured: dict[str, Any], stated: dict[str, Any] | None) -> int:
     from carla_mlflow.contract.figures import with_new_names
 
     conditions = ("env", "traffic", "duration_s", "first_seed", "episodes")
-    said = with_new_names(said or {})
-    if not said or any(said.get(key) != measured[key] for key in conditions):
+    stated = with_new_names(stated or {})
+    if not stated or any(stated.get(key) != measured[key] for key in conditions):
         return DONE
-    different = {key: (said.get(key), value) for key, value in measured.items() if said.get(key) != value}
+    different = {key: (stated.get(key), value) for key, value in measured.items() if stated.get(key) != value}
     if not different:
         print("the card's figures: reproduced")
         return DONE

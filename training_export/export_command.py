@@ -14,9 +14,9 @@ from training_export.racetrack.conditions import Conditions
 
 if TYPE_CHECKING:
     from carla_mlflow.artifact.artifact import Artifact
-    from training_export.export.compared import Asked
+    from training_export.export.compared import ReferenceAnswers
     from training_export.export.export import Export
-    from training_export.sources.source import Given
+    from training_export.sources.source import SourceOptions
     from training_export.sources.trained import TrainedPolicy
 
 EPILOG = """\
@@ -45,7 +45,7 @@ def export(options: argparse.Namespace) -> int:
     progress("loading")
     from training_export.sources.source import open_source
 
-    opened = open_source(_given(options))
+    opened = open_source(_source_options(options))
     from training_export.export.export import export_policy
 
     draft, trained = opened.draft, opened.trained
@@ -54,10 +54,10 @@ def export(options: argparse.Namespace) -> int:
     if trained.assumed:
         print(f"assumed   {trained.assumed}")
     stated = None if draft.parity is None else draft.parity.parity
-    _tell_unknown(trained)
+    _print_unknown(trained)
     exported = export_policy(trained, name, version, options.description or draft.description, stated)
-    _tell_noise(exported.asked, stated is not None)
-    _tell(exported, trained)
+    _print_noise(exported.reference, stated is not None)
+    _print_comparison(exported, trained)
     artifact = _measured(exported, trained, options.episodes)
     if options.dry_run:
         print(f"dry run   nothing written; it would be {name} {version} {artifact.digest}")
@@ -74,12 +74,12 @@ def export(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _given(options: argparse.Namespace) -> Given:
+def _source_options(options: argparse.Namespace) -> SourceOptions:
     from carla_mlflow.preprocessing.skops_file import operators_types
-    from training_export.sources.source import Given
+    from training_export.sources.source import SourceOptions
 
     types = operators_types(options.trust_types)
-    return Given(
+    return SourceOptions(
         options.source,
         options.card,
         options.preprocessor,
@@ -90,8 +90,8 @@ def _given(options: argparse.Namespace) -> Given:
     )
 
 
-def _tell_noise(asked: Asked, stated: bool) -> None:
-    parity, left, noise = asked.parity, asked.left_out, asked.noise.largest
+def _print_noise(reference: ReferenceAnswers, stated: bool) -> None:
+    parity, left, noise = reference.parity, reference.left_out, reference.noise.largest
     print(f"noise     asked row by row, or in float64, the trained policy differs from itself by {noise:.1e}")
     who = "as the card states" if stated else "4 times its noise and at least 1e-06"
     print(
@@ -102,7 +102,7 @@ def _tell_noise(asked: Asked, stated: bool) -> None:
         print(f"left out  {left} observations whose best two choices are nearer to each other than that")
 
 
-def _tell(exported: Export, trained: TrainedPolicy) -> None:
+def _print_comparison(exported: Export, trained: TrainedPolicy) -> None:
     for backend, difference in exported.differences.items():
         print(
             f"compared  {exported.rows:,} observations with the trained policy: largest difference {difference:.1e} "
@@ -118,7 +118,7 @@ def _tell(exported: Export, trained: TrainedPolicy) -> None:
         print(f"measured  {backend}: {times}{chosen}")
 
 
-def _tell_unknown(trained: TrainedPolicy) -> None:
+def _print_unknown(trained: TrainedPolicy) -> None:
     from carla_mlflow.contract.array_spec import UNSEEN
     from training_export.sources.seen import unknown
 

@@ -81,7 +81,7 @@ def open_artifact(path: str | Path, digest: str | None = None) -> Artifact:
     path = Path(path)
     if not path.is_dir():
         raise ArtifactError(f"{path}: there is no such folder")
-    _refuse_strange_entries(path)
+    _refuse_all_but_plain_files(path)
     card_bytes = _read(path, CARD_NAME)
     actual = sha256(card_bytes)
     if digest is not None and actual != digest:
@@ -101,7 +101,7 @@ def open_artifact(path: str | Path, digest: str | None = None) -> Artifact:
     return Artifact(path, card, actual, digest is not None, files)
 
 
-def _refuse_strange_entries(path: Path) -> None:
+def _refuse_all_but_plain_files(path: Path) -> None:
     for entry in sorted(path.iterdir()):
         mode = entry.lstat().st_mode
         if not stat.S_ISREG(mode):

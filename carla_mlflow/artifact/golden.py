@@ -83,7 +83,7 @@ def read_golden(data: bytes, card: Card) -> Golden:
         raise ArtifactError(
             f"{name}: {rows} observations; at least {fewest} are needed to tell one policy from another"
         )
-    _check_kinds(observations, rows, card, name)
+    _check_variety(observations, rows, card, name)
     widths = {**card.action.outputs(), "action": 3}
     answers = {"raw": golden.raw, **golden.distribution, "action": golden.action}
     for label, array in answers.items():
@@ -93,7 +93,7 @@ def read_golden(data: bytes, card: Card) -> Golden:
     return golden
 
 
-def _check_kinds(observations: Mapping[str, Array], rows: int, card: Card, name: str) -> None:
+def _check_variety(observations: Mapping[str, Array], rows: int, card: Card, name: str) -> None:
     """Refuses observations that mostly repeat, which show nothing, unless the spec allows only few different ones."""
     different = len({b"".join(array[row].tobytes() for array in observations.values()) for row in range(rows)})
     choices = 0.0  # bits

@@ -23,14 +23,14 @@ class Attempt:
     def __init__(self) -> None:
         self._opened = self._answered = False
 
-    def hear(self, event: str, info: dict[str, Any]) -> None:
+    def record(self, event: str, info: dict[str, Any]) -> None:
         """Records one event."""
         self._opened = self._opened or event == "connection.connect_tcp.started"
         self._answered = self._answered or event == "http11.receive_response_headers.complete"
 
-    async def hear_async(self, event: str, info: dict[str, Any]) -> None:
+    async def record_async(self, event: str, info: dict[str, Any]) -> None:
         """Records one event."""
-        self.hear(event, info)
+        self.record(event, info)
 
     def may_repeat(self, error: Exception) -> bool:
         """Whether the request was lost because the server had already closed the kept-alive connection."""

@@ -53,7 +53,7 @@ class Remote:
         if api_key:
             self.headers.append((b"Authorization", f"Bearer {api_key}".encode()))
 
-    def learn(self, status: int, body: bytes) -> None:
+    def read_metadata(self, status: int, body: bytes) -> None:
         """Reads the response to GET /metadata.
 
         Raises:
@@ -83,7 +83,7 @@ class Remote:
         return hasattr(self, "card")
 
     @property
-    def is_known(self) -> bool:
+    def has_current_card(self) -> bool:
         """Whether `card` is of the policy behind the latest response."""
         return self.digest == self._card_digest
 

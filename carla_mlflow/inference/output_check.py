@@ -10,7 +10,7 @@ from ..contract.heads import POSITIVE
 from ..errors import ActionError
 
 
-class Usable:
+class OutputCheck:
     """Checks a graph's outputs, side by side as in the engine, against their limits."""
 
     def __init__(self, action: ActionCard) -> None:

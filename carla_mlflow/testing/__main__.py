@@ -70,8 +70,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(msgspec.json.encode({"failed": failed, "checks": results, "figures": figures}).decode())
     else:
-        told = ", ".join(f"{name} {value}" for name, value in figures.items())
-        print(f"{len(results) - failed} of {len(results)} held" + (f"; {told}" if told else ""))
+        measured = ", ".join(f"{name} {value}" for name, value in figures.items())
+        print(f"{len(results) - failed} of {len(results)} held" + (f"; {measured}" if measured else ""))
     return REFUSED if failed else DONE
 
 

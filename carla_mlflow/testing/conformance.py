@@ -31,14 +31,14 @@ def a_row_gets_the_same_bits_under_concurrent_load(subject: Subject) -> None:
     wrong: list[list[int]] = []
     wanted = subject.alone
 
-    def ask(seed: int) -> None:
+    def act_repeatedly(seed: int) -> None:
         rng = np.random.default_rng(seed)
         for _ in range(4 if subject.engine.specs.has_image else 60):
             rows = rng.integers(0, subject.count, rng.integers(1, 12)).tolist()
             if subject.bits(rows) != [wanted[row] for row in rows]:
                 wrong.append(rows)
 
-    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+    threads = [threading.Thread(target=act_repeatedly, args=(seed,)) for seed in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -117,8 +117,8 @@ def reversed_and_read_only_arrays_mean_the_same(subject: Subject) -> None:
     for index, wanted in enumerate(subject.alone[-1:-5:-1]):
         part = {name: array[index : index + 1] for name, array in last.items()}
         expect(subject.bits([0], part) == [wanted], "a row of a reversed array gives other bits")
-    whole = subject.observations.items()
-    frozen = {name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) for name, array in whole}
+    observations = subject.observations.items()
+    frozen = {name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) for name, array in observations}
     expect(subject.bits(range(subject.count), frozen) == subject.alone, "read-only arrays give other bits")
 
 

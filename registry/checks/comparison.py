@@ -54,7 +54,7 @@ class Comparison:
     step: Step
 
 
-def find(text: str, cache: Path) -> Artifact:
+def open_policy(text: str, cache: Path) -> Artifact:
     """Opens the artifact that a folder or a reference names."""
     if Path(text).is_dir() or text.startswith((".", "/")):
         return open_artifact(Path(text))
@@ -103,14 +103,14 @@ def _actions(old: Artifact, new: Artifact) -> list[Difference]:
     found = []
     for engine in engines:
         observations = engine.golden.observations
-        apart = np.abs(np.subtract(*(asked.act(observations).control.astype(np.float64) for asked in engines)))
+        apart = np.abs(np.subtract(*(each.act(observations).control.astype(np.float64) for each in engines)))
         title = f"{len(apart)} golden observations of {engine.card.version}"
         largest = dict(zip(CONTROL_NAMES, map(float, apart.max(axis=0)), strict=True))
         found.append(Difference(title, largest, dict(zip(CONTROL_NAMES, map(float, apart.mean(axis=0)), strict=True))))
     return found
 
 
-def say(comparison: Comparison) -> str:
+def format_comparison(comparison: Comparison) -> str:
     """Formats the comparison for a person."""
     lines = [f"{comparison.old} → {comparison.new}"]
     lines += [f"contract   {text}" for text in comparison.contract] or ["contract   the same"]

@@ -56,13 +56,13 @@ def migrate(options: argparse.Namespace) -> int:
 def diff(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from registry.checks.comparison import compare, find, say
+    from registry.checks.comparison import compare, format_comparison, open_policy
     from registry.commands.printing import show
     from registry.store.cache import default_cache
 
     cache = default_cache()
-    comparison = compare(find(options.old, cache), find(options.new, cache))
-    show(options, say(comparison), asdict(comparison))
+    comparison = compare(open_policy(options.old, cache), open_policy(options.new, cache))
+    show(options, format_comparison(comparison), asdict(comparison))
     return DONE
 
 

@@ -10,7 +10,7 @@ from registry.gates.margins import Margins
 from registry.gates.not_worse import COLLISIONS, FAILURES, REWARD, Measure, compare, reward_bar
 
 
-def judge_driving(
+def evaluate_driving(
     mine: Evidence, theirs: Evidence | None, champion: str, margins: Margins
 ) -> Iterator[tuple[bool, str]]:
     """Yields for each bar whether it is passed, and the figures in words.
@@ -22,11 +22,13 @@ def judge_driving(
         margins: the policy's margins.
     """
     tries = "once" if mine.evaluations == 1 else f"{mine.evaluations} times"
-    for passed, text in _first(mine, margins) if theirs is None else _next(mine, theirs, champion, margins):
+    for passed, text in (
+        _against_baseline(mine, margins) if theirs is None else _against_champion(mine, theirs, champion, margins)
+    ):
         yield passed, text if passed else f"{text}; this artifact was evaluated {tries}"
 
 
-def _next(mine: Evidence, theirs: Evidence, who: str, margins: Margins) -> Iterator[tuple[bool, str]]:
+def _against_champion(mine: Evidence, theirs: Evidence, who: str, margins: Margins) -> Iterator[tuple[bool, str]]:
     failures, reward = _measures(mine, margins)
     measures = (replace(COLLISIONS, margin=margins.driving), failures, reward)
     *safe, earned = compare(mine.drives[POLICY], theirs.drives[POLICY], measures, _least_reward(mine, theirs))
@@ -37,7 +39,7 @@ def _next(mine: Evidence, theirs: Evidence, who: str, margins: Margins) -> Itera
     yield bar.is_not_worse, wider + bar.say(who)
 
 
-def _first(mine: Evidence, margins: Margins) -> Iterator[tuple[bool, str]]:
+def _against_baseline(mine: Evidence, margins: Margins) -> Iterator[tuple[bool, str]]:
     """Compares with the baseline in failures and reward, not in collisions: it fails before it meets other cars."""
     baseline = mine.baseline
     assert baseline is not None  # the evidence gate passed

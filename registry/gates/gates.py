@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from carla_mlflow.contract.card import Card
-from registry.gates.driving import judge_driving
+from registry.gates.driving import evaluate_driving
 from registry.gates.episodes import BASELINES, POLICY, Evidence, differing
 from registry.gates.evaluate_command import evaluate_command
 from registry.gates.margins import DEFAULT, Margins
@@ -115,10 +115,10 @@ def _contract(candidate: Candidate, champion: Champion, allow_breaking: bool) ->
     if not champion.contract_changes:
         yield Finding("contract", True, f"as of {champion.reference}")
     for change in champion.contract_changes:
-        told = (
+        note = (
             "allowed" if allow_breaking else f"differs from {champion.reference}; --allow-breaking when cars are ready"
         )
-        yield Finding("contract", allow_breaking, f"{change} ({told})")
+        yield Finding("contract", allow_breaking, f"{change} ({note})")
 
 
 def _latency(candidate: Candidate) -> Iterator[Finding]:
@@ -126,11 +126,11 @@ def _latency(candidate: Candidate) -> Iterator[Finding]:
         return  # the integrity gate says why
     budget = LATENCY_SHARE * 1e3 / candidate.card.action.rate_hz
     allowed = f"{budget:.4g} ms allowed ({LATENCY_SHARE:.0%} of the period at {candidate.card.action.rate_hz:g} Hz)"
-    said = card_decision_ms(candidate.card)
-    if said is None:
+    stated = card_decision_ms(candidate.card)
+    if stated is None:
         yield Finding("latency", False, "the card has no metrics.latency_ms.cpu.p99; export the policy again")
     else:
-        yield Finding("latency", said <= budget, f"p99 {said:.4g} ms as the card says, {allowed}")
+        yield Finding("latency", stated <= budget, f"p99 {stated:.4g} ms as the card says, {allowed}")
     if candidate.decision_ms is not None:
         here = candidate.decision_ms
         yield Finding("latency", here <= budget, f"p99 {here:.4g} ms on this machine, {allowed}")
@@ -147,14 +147,14 @@ def card_decision_ms(card: Card) -> float | None:
 
 def _evidence(candidate: Candidate, champion: Champion | None) -> Iterator[Finding]:
     mine, theirs = candidate.evidence, champion.evidence if champion else None
-    yield _enough(candidate, candidate.reference, mine, theirs, needs_baseline=champion is None)
+    yield _enough_episodes(candidate, candidate.reference, mine, theirs, needs_baseline=champion is None)
     if champion is not None:
-        yield _enough(candidate, champion.reference, theirs, mine)
+        yield _enough_episodes(candidate, champion.reference, theirs, mine)
     if champion is not None and mine and theirs and not mine.problem and not theirs.problem:
         yield from _same_conditions(candidate, mine, champion, theirs)
 
 
-def _enough(
+def _enough_episodes(
     candidate: Candidate,
     reference: str,
     evidence: Evidence | None,
@@ -208,5 +208,5 @@ def _driving(candidate: Candidate, champion: Champion | None) -> Iterator[Findin
         return
     assert candidate.evidence is not None  # the evidence gate passed
     theirs, who = (champion.evidence, champion.reference) if champion else (None, "")
-    for passed, text in judge_driving(candidate.evidence, theirs, who, candidate.margins):
+    for passed, text in evaluate_driving(candidate.evidence, theirs, who, candidate.margins):
         yield Finding("driving", passed, text)

@@ -138,25 +138,29 @@ class Compared:
             few, many = (half, many) if self._bound(half) > self.margin else (few, half)
         return 10 * int(np.ceil(many * self.episodes / 10))
 
-    def say(self, who: str) -> str:
-        """Says whether it is not worse; `who` is the other's name."""
+    def say(self, other_name: str) -> str:
+        """Says whether it is not worse; `other_name` names the other."""
         more = "less" if self.measure.relative else "more"
         worst, allowed = max(self.worst, 0.0), self.margin
         most, within = (f"{v:.3g}" if self.measure.relative else f"{100 * v:.2g}%" for v in (worst, allowed))
         end = "" if self.is_not_worse else self._hint()
-        return f"{self.figures(who)}: at most {most} {more} with {CONFIDENCE:.0%} confidence, {within} allowed{end}"
+        return (
+            f"{self.figures(other_name)}: at most {most} {more} with {CONFIDENCE:.0%} confidence, {within} allowed{end}"
+        )
 
-    def say_better(self, who: str) -> str:
-        """Says whether it is better; `who` is the other's name."""
+    def say_better(self, other_name: str) -> str:
+        """Says whether it is better; `other_name` names the other."""
         better = "more" if self.measure.relative else "fewer"
-        return f"{self.figures(who)}: " + (f"{better} beyond doubt" if self.is_better else f"not shown to be {better}")
+        return f"{self.figures(other_name)}: " + (
+            f"{better} beyond doubt" if self.is_better else f"not shown to be {better}"
+        )
 
-    def figures(self, who: str) -> str:
-        """Both policies' figures in words; `who` is the other's name."""
+    def figures(self, other_name: str) -> str:
+        """Both policies' figures in words; `other_name` names the other."""
         if self.measure.relative:
-            return f"{self.measure.name} {0.0 - self.challenger:.4g} an episode, of {who} {0.0 - self.other:.4g}"
+            return f"{self.measure.name} {0.0 - self.challenger:.4g} an episode, of {other_name} {0.0 - self.other:.4g}"
         counts = [round(mean * self.episodes) for mean in (self.challenger, self.other)]
-        return f"{self.measure.name} in {counts[0]} of {self.episodes} episodes, of {who} in {counts[1]}"
+        return f"{self.measure.name} in {counts[0]} of {self.episodes} episodes, of {other_name} in {counts[1]}"
 
     def _hint(self) -> str:
         if not self.margin:

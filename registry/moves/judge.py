@@ -31,7 +31,7 @@ FOR_PRODUCTION = frozenset({"evidence", "driving"})
 FOR_ROLLBACK = frozenset({"integrity", "contract"})
 """A version that drove before does not have to show again how well; it must be unchanged, and fit the cars' code."""
 
-Seek = Callable[[str, Evidence | None], Evidence | None]
+FindEvidence = Callable[[str, Evidence | None], Evidence | None]
 """Digest, and evidence whose conditions are preferred → what `find_evidence` returns."""
 
 
@@ -43,22 +43,22 @@ def promotion_gates(to: str, allow_breaking: bool = False) -> EvaluateGates:
         allow_breaking: whether the contract may differ from that of the version in production.
     """
 
-    def judged(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
+    def evaluate(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
         progress(f"integrity, parity and latency of {version.name} {version.semver} on this machine")
         measured = measure_here(lambda: fetch_to_cache(store, version, cache), operators_types())
         artifact = measured.artifact
         card = artifact.card if artifact and not measured.problem else None
-        seek: Seek = find_evidence if to == PRODUCTION else _no_evidence
-        evidence = seek(version.digest, None)
+        find: FindEvidence = find_evidence if to == PRODUCTION else _no_evidence
+        evidence = find(version.digest, None)
         margins = read_margins(store.model_tags(version.name))
         candidate = Candidate(_reference(version), measured.problem, card, measured.decision_ms, evidence, margins)
-        champion = _champion(store, state, artifact, lambda digest: seek(digest, evidence), cache)
+        champion = _champion(store, state, artifact, lambda digest: find(digest, evidence), cache)
         findings = evaluate_gates(candidate, champion, allow_breaking)
-        asked = [found for found in findings if to == PRODUCTION or found.gate not in FOR_PRODUCTION]
-        judged_by = (f"{MARGINS}{margins}",) if to == PRODUCTION else ()
-        return GateResult(asked, _links(evidence, champion) + judged_by + _allowed(champion, allow_breaking))
+        counted = [found for found in findings if to == PRODUCTION or found.gate not in FOR_PRODUCTION]
+        margins_used = (f"{MARGINS}{margins}",) if to == PRODUCTION else ()
+        return GateResult(counted, _links(evidence, champion) + margins_used + _allowed(champion, allow_breaking))
 
-    return judged
+    return evaluate
 
 
 def rollback_gates(allow_breaking: bool = False) -> EvaluateGates:
@@ -68,7 +68,7 @@ def rollback_gates(allow_breaking: bool = False) -> EvaluateGates:
         allow_breaking: whether the contract may differ from that of the version in production.
     """
 
-    def judged(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
+    def evaluate(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
         progress(f"integrity and parity of {version.name} {version.semver} on this machine")
         artifact, problem = None, None
         try:
@@ -80,10 +80,10 @@ def rollback_gates(allow_breaking: bool = False) -> EvaluateGates:
         candidate = Candidate(_reference(version), problem, card, None, None)
         champion = _champion(store, state, artifact, lambda digest: None, cache)
         findings = evaluate_gates(candidate, champion, allow_breaking)
-        asked = [found for found in findings if found.gate in FOR_ROLLBACK]
-        return GateResult(asked, _allowed(champion, allow_breaking))
+        counted = [found for found in findings if found.gate in FOR_ROLLBACK]
+        return GateResult(counted, _allowed(champion, allow_breaking))
 
-    return judged
+    return evaluate
 
 
 def _no_evidence(_: str, __: Evidence | None) -> None:

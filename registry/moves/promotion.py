@@ -105,12 +105,12 @@ def rollback(
         RefusedError: no version can take it back, `expect` does not hold, or a gate failed; lists every shortfall.
     """
     state = _state(store, name, options)
-    able = {version.semver for version in state.versions} - state.holders.archived - {state.holder(stage)}
-    earlier = [version for version in state.holders.before.get(stage, ()) if version in able]
+    eligible = {version.semver for version in state.versions} - state.holders.archived - {state.holder(stage)}
+    earlier = [version for version in state.holders.before.get(stage, ()) if version in eligible]
     if not earlier:
         raise RefusedError(f"{name}: no version held {stage} before that could take it again")
-    moving = PendingMove(store, state.version(earlier[-1]), "rollback", stage, options)
-    return moving.make(state, cache, evaluate)
+    pending = PendingMove(store, state.version(earlier[-1]), "rollback", stage, options)
+    return pending.make(state, cache, evaluate)
 
 
 def archive(store: Store, reference: Reference, options: MoveOptions) -> MoveResult:
@@ -120,9 +120,9 @@ def archive(store: Store, reference: Reference, options: MoveOptions) -> MoveRes
         RefusedError: it is archived already, or in production without `force`.
     """
     state = _state(store, reference.name, options)
-    moving = PendingMove(store, store.resolve(reference), "archive", ARCHIVED, options)
-    moving.check(state)
-    return moving.write(state, GateResult())
+    pending = PendingMove(store, store.resolve(reference), "archive", ARCHIVED, options)
+    pending.check(state)
+    return pending.write(state, GateResult())
 
 
 def _state(store: Store, name: str, options: MoveOptions) -> RegistryState:

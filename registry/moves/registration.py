@@ -39,7 +39,7 @@ from registry.store.store import Store
 
 ATTEMPTS = 100
 """How many claims may fail; each fails because another process succeeded."""
-NOBODY_YET = Holders({}, frozenset(), {})
+NO_HOLDERS = Holders({}, frozenset(), {})
 
 
 def register(
@@ -64,7 +64,7 @@ def register(
         ArtifactError: it is damaged, its card names other weights than its graph has, or it does not act here as the
             trained policy did.
     """
-    source, theirs = expand_latest(source), _registered(store, source)
+    source, theirs = expand_latest(source), _registered_version(store, source)
     if theirs is not None:
         source = f"models:/{theirs.name}/{theirs.value}"
     is_uri = source.startswith(("runs:/", "models:/"))
@@ -78,13 +78,13 @@ def register(
     for text in unstated_scales(artifact.card.action):
         warn(text)
     for _ in range(ATTEMPTS):
-        state = _look(store, name)
-        known = _find(state, artifact, bump)
+        state = _current_state(store, name)
+        known = _registered_as(state, artifact, bump)
         if known:
             if number is not None and number != known.number and known.digest == artifact.digest:
                 store.adopt(name, number, _tags(artifact))  # the same artifact under another number
             return known, False
-        versioned = _versioned(store, state, artifact, cache, bump)
+        versioned = _with_version(store, state, artifact, cache, bump)
         if _claim(store, state, versioned.card):
             if versioned is not artifact:  # with another version in its card it is another artifact
                 return _create(store, name, versioned)
@@ -92,7 +92,7 @@ def register(
     raise RefusedError(f"{name}: others register faster than a version can be claimed; try again")
 
 
-def _registered(store: Store, source: str) -> Reference | None:
+def _registered_version(store: Store, source: str) -> Reference | None:
     """The registered version that a source names, by MLflow's number; None when it names no registered version."""
     if not source.startswith("models:/"):
         return None
@@ -103,14 +103,14 @@ def _registered(store: Store, source: str) -> Reference | None:
     return Reference(reference.name, "number", store.number_of(reference))
 
 
-def _look(store: Store, name: str) -> RegistryState:
+def _current_state(store: Store, name: str) -> RegistryState:
     try:
         return sync(store, name)
     except NotFoundError:
-        return RegistryState(name, chain(store.journal(name)), NOBODY_YET, [])
+        return RegistryState(name, chain(store.journal(name)), NO_HOLDERS, [])
 
 
-def _find(state: RegistryState, artifact: Artifact, bump: str | None) -> PolicyVersion | None:
+def _registered_as(state: RegistryState, artifact: Artifact, bump: str | None) -> PolicyVersion | None:
     """The version that this artifact is registered as, or None; with a bump, the version in its card is ignored."""
     identity = identity_of(artifact.card)
     for version in state.versions:
@@ -126,7 +126,7 @@ def _claims(state: RegistryState) -> dict[str, str]:
     return claimed | {version.semver: version.identity or version.digest for version in state.versions}
 
 
-def _versioned(store: Store, state: RegistryState, artifact: Artifact, cache: Path, bump: str | None) -> Artifact:
+def _with_version(store: Store, state: RegistryState, artifact: Artifact, cache: Path, bump: str | None) -> Artifact:
     """The artifact with the version that it is to have; raises RefusedError when it may not have it."""
     card, taken = artifact.card, _claims(state)
     if bump is None:
@@ -149,10 +149,10 @@ def _bumped(store: Store, state: RegistryState, artifact: Artifact, cache: Path,
     taken = ordered(_claims(state))
     if not taken:
         return artifact.card.version
-    due = _Due(store, state, artifact, cache)
+    required = _RequiredSteps(store, state, artifact, cache)
     for step in STEPS if bump == "auto" else (bump,):
         version = next_version(taken[-1], step)  # type: ignore[arg-type]
-        short = due.shortfall(version)
+        short = required.shortfall(version)
         if short is None:
             return version
     raise RefusedError(f"--bump {bump} is {short}")
@@ -160,14 +160,14 @@ def _bumped(store: Store, state: RegistryState, artifact: Artifact, cache: Path,
 
 def _check_step(store: Store, state: RegistryState, artifact: Artifact, cache: Path) -> None:
     version = artifact.card.version
-    short = _Due(store, state, artifact, cache).shortfall(version)
+    short = _RequiredSteps(store, state, artifact, cache).shortfall(version)
     if short is not None:
         raise RefusedError(f"{version} is {short}; export with another --version, or register with --bump auto")
 
 
 @dataclass(frozen=True)
-class _Due:
-    """The version steps that are due between an artifact and the registered versions next to it."""
+class _RequiredSteps:
+    """The version steps that are required between an artifact and the registered versions next to it."""
 
     store: Store
     state: RegistryState
@@ -184,7 +184,7 @@ class _Due:
             demanded, words = self.known.get(other) or self._compare(other, is_before=other == old)
             if not is_step_enough(old, new, demanded):
                 where = f"from {old}" if other == old else f"before {new}"
-                return f"too small a version step {where}: {demanded} is due, as {words}"
+                return f"too small a version step {where}: a {demanded} step is required, as {words}"
         return None
 
     def _compare(self, other: str, is_before: bool) -> tuple[Step, str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError, UnreachableError
-from registry.moves.apply import carry_out, is_unfinished, late_writes, take_back
+from registry.moves.apply import carry_out, is_unfinished, late_writes, revert
 from registry.rules.journal import Entry, Move, chain, next_link, say
 from registry.rules.lifecycle import ALIASED, ARCHIVED, CANDIDATE, check_expected
 from registry.rules.listing import Listed
@@ -52,7 +52,9 @@ class RegistryState:
     def is_current(self, store: Store) -> bool:
         """Whether nothing has been moved since it was read."""
         after = self.entries[-1].number if self.entries else 0
-        return self.found is not None and not store.journal(self.name, after) and store.is_as(self.name, self.found)
+        return (
+            self.found is not None and not store.journal(self.name, after) and store.is_unchanged(self.name, self.found)
+        )
 
     def holder(self, alias: str) -> str | None:
         return self.holders.aliases.get(alias)
@@ -115,12 +117,12 @@ def sync(store: Store, name: str, notify: Callable[[Entry], None] = lambda _: No
         found = store.listed(name)
         versions = found.versions
         seen = seen_moves(journal, found.holders, versions)
-        _say_void(store, name, every, entries)
+        _mark_lost_entries(store, name, every, entries)
         late = late_writes(entries, found, time.time())
         if late:
-            take_back(store, name, entries, late)
-        elif moves := _untold(journal, entries, found, seen):
-            _enter(store, name, entries, moves, notify)
+            revert(store, name, entries, late)
+        elif moves := _unrecorded_moves(journal, entries, found, seen):
+            _record(store, name, entries, moves, notify)
         elif any(version.shown != journal.stage(version.semver) for version in versions):
             store.mirror_stages(name, journal.archived)  # somebody edited the tag, which only displays the stage
         else:
@@ -128,15 +130,17 @@ def sync(store: Store, name: str, notify: Callable[[Entry], None] = lambda _: No
     raise RefusedError(f"{name}: moved by others faster than it can be read; look again")
 
 
-def _say_void(store: Store, name: str, every: Sequence[Entry], kept: Sequence[Entry]) -> None:
+def _mark_lost_entries(store: Store, name: str, every: Sequence[Entry], kept: Sequence[Entry]) -> None:
     """Marks lost entries as void for processes that died first; unmarked, they could count after a removal."""
     counted = {entry.number for entry in kept}
     for entry in every:
         if entry.link and not (entry.is_void or entry.is_foreign or entry.number in counted):
-            store.say_void(name, entry.number)
+            store.mark_void(name, entry.number)
 
 
-def _untold(journal: Holders, entries: Sequence[Entry], found: Listed, seen: Sequence[SeenMove]) -> list[Move]:
+def _unrecorded_moves(
+    journal: Holders, entries: Sequence[Entry], found: Listed, seen: Sequence[SeenMove]
+) -> list[Move]:
     """Moves that no entry records: versions that MLflow copied from another model, then what people moved in its UI.
 
     MLflow's copy of an archived version carries the tag, and so counts as archived too.
@@ -151,7 +155,7 @@ def _untold(journal: Holders, entries: Sequence[Entry], found: Listed, seen: Seq
     return moves
 
 
-def _enter(
+def _record(
     store: Store, name: str, entries: list[Entry], moves: Sequence[Move], notify: Callable[[Entry], None]
 ) -> None:
     """Enters everything done in MLflow before mirroring any of it, as mirroring overwrites the traces."""
@@ -215,7 +219,7 @@ def append(store: Store, name: str, entries: list[Entry], move: Move) -> Entry |
         if entry.number == number:
             return entry
     with contextlib.suppress(RegistryError, UnreachableError):  # void even without the mark
-        store.say_void(name, number)
+        store.mark_void(name, number)
     return None
 
 

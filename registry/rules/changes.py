@@ -27,7 +27,7 @@ class Change:
     new: Any
 
     def __str__(self) -> str:
-        return escaped(f"{self.place}: {_said(self.old)} → {_said(self.new)}")
+        return escaped(f"{self.place}: {_value_text(self.old)} → {_value_text(self.new)}")
 
 
 ABSENT = object()
@@ -78,7 +78,7 @@ def _differences(place: str, old: Any, new: Any) -> Iterator[Change]:
         yield Change(place.rstrip("."), old, new)
 
 
-def _said(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value is ABSENT:
         return "none"
     text = str(value)

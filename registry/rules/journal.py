@@ -19,7 +19,7 @@ from carla_mlflow.errors import RegistryError
 from carla_mlflow.escaping import escaped
 
 Kind = Literal["register", "promote", "rollback", "archive", "seen"]
-NOBODY = "sha256:" + "0" * 64
+NO_PREVIOUS_HASH = "sha256:" + "0" * 64
 """The previous hash of the first entry."""
 MAX_TEXT = 1000
 """The longest reason, in characters: an MLflow tag holds a few thousand."""
@@ -144,7 +144,7 @@ def chain(entries: Iterable[Entry]) -> list[Entry]:
 
 def next_link(entries: Sequence[Entry], move: Move) -> Link:
     """The link that appends a move to a chain."""
-    return Link(move, entries[-1].number, entries[-1].hash) if entries else Link(move, 0, NOBODY)
+    return Link(move, entries[-1].number, entries[-1].hash) if entries else Link(move, 0, NO_PREVIOUS_HASH)
 
 
 def problems(entries: Sequence[Entry], head: str | None = None, numbers: Collection[int] = ()) -> list[str]:
@@ -158,27 +158,27 @@ def problems(entries: Sequence[Entry], head: str | None = None, numbers: Collect
             was removed.
     """
     found: list[str] = []
-    told: set[int] = set()
-    number, previous = 0, NOBODY
+    reported: set[int] = set()
+    number, previous = 0, NO_PREVIOUS_HASH
     for entry in entries:
         if entry.link is None or entry.hash != entry.stored_hash:
             found.append(f"entry {entry.number} was edited: its text does not have the hash that stands beside it")
         elif entry.link.after != number:
             found.append(f"entry {entry.link.after}, before entry {entry.number}, was removed")
-            told.add(entry.link.after)
+            reported.add(entry.link.after)
         elif entry.link.previous != previous:
             found.append(
                 f"entry {number or 'before the first'} was edited: entry {entry.number} knew another hash of it"
             )
         number, previous = entry.number, entry.hash
-    gone = sorted(set(range(1, max(numbers, default=0))) - set(numbers) - told)
+    gone = sorted(set(range(1, max(numbers, default=0))) - set(numbers) - reported)
     found += [f"entry {number} was removed" for number in gone]
     if head is not None and head not in {entry.hash for entry in entries}:
         found.append(f"no entry has the hash {head}: entries were cut off at the end, or the chain was written anew")
     return found
 
 
-def let_pass(move: Move) -> list[str]:
+def waived(move: Move) -> list[str]:
     """The parts of a move's evidence that `--force` or `--allow-breaking` let pass, as stored."""
     return [text for text in move.evidence if text.startswith((OVERRULED, ALLOWED))]
 
@@ -202,7 +202,7 @@ def say(entry: Entry) -> str:
     why = f"  “{_word(move.why)}”" if move.why else ""
     for how in (ALLOWED, OVERRULED):
         gates = dict.fromkeys(
-            _word(text[len(how) :].partition(":")[0]) for text in let_pass(move) if text.startswith(how)
+            _word(text[len(how) :].partition(":")[0]) for text in waived(move) if text.startswith(how)
         )
         why += f"  {how}{', '.join(gates)}" if gates else ""
     return f"{entry.number:>4}  {when}  {seen}{verb}{what}  by {_word(move.who)}{why}"

@@ -109,7 +109,7 @@ def fetched_bytes(cache: Path, digest: str) -> int:
     return found
 
 
-def forgotten(cache: Path) -> list[Path]:
+def unreferenced(cache: Path) -> list[Path]:
     """Cached artifacts that no server would start from, as none of the remembered references names them.
 
     A folder that is being written is not included; one left half-written by a killed process is, after an hour.

@@ -55,7 +55,7 @@ class Store(JournalEntries):
         model = self._model(name)
         return replace(listed(self._raw_versions(name), model.aliases), updated=model.updated)
 
-    def is_as(self, name: str, found: Listed) -> bool:
+    def is_unchanged(self, name: str, found: Listed) -> bool:
         """Whether all aliases and versions are still as in `found`; an edited tag is not noticed."""
         model = self._model(name)
         return (model.aliases, model.updated) == (found.aliases, found.updated)
@@ -71,33 +71,35 @@ class Store(JournalEntries):
         if reference.kind == "version":
             found = self.find(name, value)
         elif reference.kind == "alias":
-            found = self._ours(self._client.get_model_version_by_alias, name, value)
+            found = self._fetch_policy_version(self._client.get_model_version_by_alias, name, value)
         elif reference.kind == "number":
-            found = self._ours(self._client.get_model_version, name, value)
+            found = self._fetch_policy_version(self._client.get_model_version, name, value)
         else:
-            found = self._chosen(reference)
+            found = self._resolve_by_listing(reference)
         if found is None:
             raise missing(reference, self.listed(reference.name))
         return found
 
-    def _ours(self, get: Callable[[str, str], ModelVersion], name: str, which: str) -> PolicyVersion | None:
+    def _fetch_policy_version(
+        self, get: Callable[[str, str], ModelVersion], name: str, which: str
+    ) -> PolicyVersion | None:
         """The policy version of one of MLflow's; None when that does not exist, or has no semantic version."""
         try:
-            version = self._ask(get, name, which)
+            version = self._call(get, name, which)
         except (NotFoundError, RefusedError):  # MLflow refuses an alias that no version holds
             return None
-        return self._same(name, version.tags.get("semver", "")).known.get(str(version.version))
+        return self._with_semver(name, version.tags.get("semver", "")).known.get(str(version.version))
 
-    def _same(self, name: str, semver: str) -> Listed:
+    def _with_semver(self, name: str, semver: str) -> Listed:
         """MLflow's versions with this semantic version; its copying may make several."""
         versions = self._raw_versions(name, semver)
         if len(versions) == 1:  # its own aliases cost less to read than the registered model's
             number = str(versions[0].version)
-            held = self._ask(self._client.get_model_version, name, number).aliases
+            held = self._call(self._client.get_model_version, name, number).aliases
             return listed(versions, dict.fromkeys(held, number))
         return listed(versions, self._model(name).aliases if versions else {})
 
-    def _chosen(self, reference: Reference) -> PolicyVersion | None:
+    def _resolve_by_listing(self, reference: Reference) -> PolicyVersion | None:
         """The version that a range or a legacy stage means; all versions are read only when something has changed."""
         model = self._model(reference.name)
         known = self._choices.get(reference)
@@ -109,12 +111,14 @@ class Store(JournalEntries):
     def holders(self, name: str) -> dict[str, str]:
         """Staging and production → the semantic version that holds it; `MLflow version N` when that has none."""
         held = {alias: number for alias, number in self._model(name).aliases.items() if alias in ALIASED}
-        known = {number: self._ours(self._client.get_model_version, name, number) for number in held.values()}
+        known = {
+            number: self._fetch_policy_version(self._client.get_model_version, name, number) for number in held.values()
+        }
         return Listed([], {number: v for number, v in known.items() if v}, [], held).holders
 
     def find(self, name: str, semver: str) -> PolicyVersion | None:
         """The version with this semantic version; None when there is none."""
-        return next(iter(self._same(name, semver).versions), None)
+        return next(iter(self._with_semver(name, semver).versions), None)
 
     def number_of(self, reference: Reference) -> str:
         """MLflow's number of the version that a reference means, with or without a semantic version.
@@ -141,20 +145,20 @@ class Store(JournalEntries):
     def create_version(self, name: str, uri: str, tags: dict[str, str]) -> PolicyVersion:
         """Registers a logged model, and the policy's name when it is new."""
         with contextlib.redirect_stderr(io.StringIO()):  # MLflow prints what our own command says better
-            version = self._ask(mlflow.register_model, uri, name, tags=tags)
+            version = self._call(mlflow.register_model, uri, name, tags=tags)
         return policy_version(version)
 
     def delete_version(self, name: str, number: str) -> None:
         """Deletes a version that lost a race for its semantic version."""
-        self._ask(self._client.delete_model_version, name, number)
+        self._call(self._client.delete_model_version, name, number)
 
     def set_alias(self, version: PolicyVersion, alias: str) -> None:
         """Gives the alias to a version; `mirror_stages` updates the stages."""
-        self._ask(self._client.set_registered_model_alias, version.name, alias, version.number)
+        self._call(self._client.set_registered_model_alias, version.name, alias, version.number)
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Removes the alias from the version that holds it."""
-        self._ask(self._client.delete_registered_model_alias, name, alias)
+        self._call(self._client.delete_registered_model_alias, name, alias)
 
     def tag(self, version: PolicyVersion, key: str, value: str) -> None:
         """Writes a tag that people see on the version's page."""
@@ -162,7 +166,7 @@ class Store(JournalEntries):
 
     def model_tags(self, name: str) -> dict[str, str]:
         """The tags of the policy itself."""
-        return dict(self._ask(self._client.get_registered_model, name).tags)
+        return dict(self._call(self._client.get_registered_model, name).tags)
 
     def mirror_stages(self, name: str, archived: Collection[str] = (), only: Collection[str] | None = None) -> None:
         """Brings the tag and legacy stage of each version in line with the aliases, which are authoritative.
@@ -173,7 +177,10 @@ class Store(JournalEntries):
             only: the versions to mirror, as `holders` names them; None for all.
         """
         model = self._model(name)
-        versions = self._raw_versions(name) if only is None else [v for o in only for v in self._called(name, o)]
+        if only is None:
+            versions = self._raw_versions(name)
+        else:
+            versions = [version for holder in only for version in self._versions_named(name, holder)]
         found = listed(versions, model.aliases)
         for version in versions:
             number = str(version.version)
@@ -186,14 +193,14 @@ class Store(JournalEntries):
             if version.current_stage != LEGACY[stage]:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated; MLflow's UI shows them
-                    self._ask(self._client.transition_model_version_stage, name, number, LEGACY[stage])
+                    self._call(self._client.transition_model_version_stage, name, number, LEGACY[stage])
 
-    def _called(self, name: str, holder: str) -> list[ModelVersion]:
+    def _versions_named(self, name: str, holder: str) -> list[ModelVersion]:
         """MLflow's versions that a name from `holders` stands for."""
         if not holder.startswith(UNKNOWN):
             return self._raw_versions(name, holder)
         try:
-            return [self._ask(self._client.get_model_version, name, holder.removeprefix(UNKNOWN))]
+            return [self._call(self._client.get_model_version, name, holder.removeprefix(UNKNOWN))]
         except NotFoundError:
             return []
 

@@ -51,7 +51,7 @@ def open_own_env(name: str, config: Path | None) -> OwnEnv:
     if is_function(name):
         made = call(name, lambda: load_function(name)(**arguments))
     else:
-        _say(name)
+        _announce(name)
         try:
             made = call(name, lambda: gymnasium.make(name, **arguments))
         except DrivingError as error:
@@ -76,7 +76,7 @@ def load_function(name: str) -> Callable[..., Any]:
     where, _, function = name.rpartition(":")
     if not Path(where).is_file():
         raise DrivingError(f"{name}: there is no file {where!r}; expected FILE.py:FUNCTION of your own")
-    _say(where)
+    _announce(where)
     found = call(name, lambda: getattr(import_code(where), function))
     if not callable(found):
         raise DrivingError(f"{name}: is a {type(found).__name__}; expected a function")
@@ -93,7 +93,7 @@ def call(what: str, function: Callable[[], Any]) -> Any:
         raise DrivingError(f"{what}: raised {type(error).__name__}: {one_line(error)}") from error
 
 
-def _say(what: str) -> None:
+def _announce(what: str) -> None:
     print(f"running the code of {what}, which may do whatever you may", file=sys.stderr, flush=True)
 
 

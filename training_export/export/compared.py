@@ -54,7 +54,7 @@ def _rows_at_once(specs: ObservationSpec) -> int:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReferenceAnswers:
     """The trained policy's answers.
 
     Attributes:
@@ -82,7 +82,7 @@ class Asked:
         return sum(len(rows) for rows in self.decided) - self.rows
 
 
-def ask(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = None) -> Asked:
+def reference_answers(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = None) -> ReferenceAnswers:
     """Runs the trained policy on `compared_batches`, and measures its noise.
 
     Args:
@@ -120,15 +120,15 @@ def ask(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = 
             "choices farther apart than rounding moves them: it decides by chance. Was it trained, and are the "
             "observation's bounds those of what it saw?"
         )
-    return Asked(answers, decisions, _join(golden), noise, parity)
+    return ReferenceAnswers(answers, decisions, _join(golden), noise, parity)
 
 
-def compare(engine: Engine, trained: TrainedPolicy, asked: Asked) -> float:
+def compare(engine: Engine, trained: TrainedPolicy, reference: ReferenceAnswers) -> float:
     """The largest difference of an engine from the trained policy; raises ParityError beyond the tolerance."""
     batches = compared_batches(engine.specs, trained.driving)
-    each = zip(batches, asked.answers, asked.decided, strict=True)
+    each = zip(batches, reference.answers, reference.decided, strict=True)
     found = 0.0
-    for batch, answer, rows in tqdm(each, f"comparing {engine.backend}", len(asked.answers), **_QUIET):
+    for batch, answer, rows in tqdm(each, f"comparing {engine.backend}", len(reference.answers), **_QUIET):
         if rows.any():
             found = max(found, engine.compare(_pick(replace(answer, observations=batch), np.flatnonzero(rows))))
     return found

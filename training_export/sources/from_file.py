@@ -74,7 +74,7 @@ def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) 
     def answer(observations: Arrays) -> Golden:
         inputs, features = prepared.inputs(specs, observations)
         try:
-            outputs = _asked(network, batch, inputs)
+            outputs = _run(network, batch, inputs)
         except RuntimeError as error:
             raise ExportError(f"{path.name}: does not take the card's observations: {error}") from error
         return golden_of(action, observations, outputs, features)
@@ -94,7 +94,7 @@ def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) 
     )
 
 
-def _asked(network: OnnxBackend, batch: int, inputs: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
+def _run(network: OnnxBackend, batch: int, inputs: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
     """Runs a network on rows; with a fixed batch size, row by row, each repeated to fill the batch."""
     if not batch:
         return [np.asarray(output) for output in network(inputs)]

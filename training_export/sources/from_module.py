@@ -67,7 +67,7 @@ def from_network(
 
     def answer(observations: Arrays) -> Golden:
         inputs, features = prepared.inputs(specs, observations)
-        return golden_of(action, observations, _ask(source, module, inputs, action.outputs()), features)
+        return golden_of(action, observations, _run(source, module, inputs, action.outputs()), features)
 
     answer(example)  # refuses a module that doesn't fit its card before anything is exported
     inputs = tuple(torch.from_numpy(array.copy()) for array in prepared.inputs(specs, example)[0])
@@ -103,7 +103,7 @@ def _takes_dict(module: nn.Module, example: Arrays) -> bool:
     with torch.no_grad():
         try:
             module(*tensors.values())
-        except Exception:  # the author's code may raise anything; `_ask` reports it
+        except Exception:  # the author's code may raise anything; `_run` reports it
             try:
                 module(tensors)
             except Exception:
@@ -116,7 +116,7 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _ask(
+def _run(
     source: str, module: nn.Module, inputs: list[NDArray[Any]], outputs: dict[str, int]
 ) -> list[NDArray[np.float32]]:
     try:

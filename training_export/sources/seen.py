@@ -78,10 +78,10 @@ def with_seen(section: Section, *ranges: Mapping[str, Range]) -> Section:
     """
     found = dict(section)
     for spec in observation_spec(section):
-        told = [each[spec.name] for each in ranges if spec.name in each]
-        if told and spec.dtype == "float32" and section[spec.name].seen is UNSET:
-            low = np.minimum.reduce([np.broadcast_to(one, spec.shape) for one, _ in told])
-            high = np.maximum.reduce([np.broadcast_to(two, spec.shape) for _, two in told])
+        known = [each[spec.name] for each in ranges if spec.name in each]
+        if known and spec.dtype == "float32" and section[spec.name].seen is UNSET:
+            low = np.minimum.reduce([np.broadcast_to(one, spec.shape) for one, _ in known])
+            high = np.maximum.reduce([np.broadcast_to(two, spec.shape) for _, two in known])
             low, high = np.clip(low, spec.lows, spec.highs), np.clip(high, spec.lows, spec.highs)
             seen = Seen(_as_written(low, np.min), _as_written(high, np.max))
             found[spec.name] = msgspec.structs.replace(section[spec.name], seen=seen)

@@ -108,7 +108,7 @@ def late(store: Store, tmp_path: Path) -> Store:
     """A process wrote an alias late, and died before it took that back."""
     registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0")
     to_production(store, "0.1.0")
-    killed_at("registry.moves.apply._give_way", False, promote_late)
+    killed_at("registry.moves.apply._restore_newer", False, promote_late)
     assert store.holders(NAME)["production"] == "0.2.0"
     return store
 

@@ -25,7 +25,7 @@ from registry.gates.gates import Finding
 from registry.moves.promotion import GateResult, MoveOptions, archive, promote
 from registry.moves.registration import register
 from registry.moves.sync import sync
-from registry.rules.journal import NOBODY, problems, say
+from registry.rules.journal import NO_PREVIOUS_HASH, problems, say
 from registry.rules.reference import parse_reference
 from registry.rules.replay import at
 from registry.store.cache import cached_path, fetch_to_cache
@@ -59,7 +59,7 @@ def test_each_move_is_an_entry_that_says_who_when_from_to_and_why(store, tmp_pat
     assert (move.kind, move.version, move.displaced, move.to) == ("promote", "0.2.0", "0.1.0", "production")
     assert (move.who, move.why) == ("ann", "brakes earlier")
     assert began <= move.when <= time.time()
-    assert entries[0].link.previous == NOBODY
+    assert entries[0].link.previous == NO_PREVIOUS_HASH
     assert problems(entries) == []
 
 

@@ -29,7 +29,7 @@ from training_export.graphs.onnx_export import to_onnx_model
 from training_export.graphs.onnx_file import OnnxFile
 from training_export.sources.draft import ActionDraft, complete
 from training_export.sources.from_module import import_code
-from training_export.sources.source import Given, open_source
+from training_export.sources.source import SourceOptions, open_source
 
 OLD, SPEC = ROOT / "tests/data/v1.2.0", ROOT / "tests/data/v1.2.0-spec.yaml"
 OBSERVATION = """
@@ -93,7 +93,7 @@ def write_card(head: str) -> None:
 
 
 def export(source: str, **given) -> Export:
-    opened = open_source(Given(source, **({"card": Path("card.yaml")} | given)))
+    opened = open_source(SourceOptions(source, **({"card": Path("card.yaml")} | given)))
     exported = export_policy(opened.trained, "mine", "1.0.0", "")
     print(opened.kind, {name: f"{value:.1e}" for name, value in exported.differences.items()})
     return exported
@@ -366,9 +366,9 @@ COLUMNS = ColumnTransformer([("speed", StandardScaler(), [0]), ("rest", MinMaxSc
 
 def test_a_preprocessor_that_lies_beside_a_network_and_is_not_named_is_told(author: Path):
     torch.jit.save(torch.jit.script(module("Named")), "network.pt")
-    assert open_source(Given("network.pt", Path("card.yaml"))).trained.assumed == ""
+    assert open_source(SourceOptions("network.pt", Path("card.yaml"))).trained.assumed == ""
     Path("my_preprocessor.pkl").touch()
-    assumed = open_source(Given("network.pt", Path("card.yaml"))).trained.assumed
+    assumed = open_source(SourceOptions("network.pt", Path("card.yaml"))).trained.assumed
     assert assumed.startswith("observations as they are: my_preprocessor.pkl lies beside it; --preprocessor FILE")
 
 

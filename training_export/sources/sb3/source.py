@@ -22,8 +22,8 @@ from training_export.sources.sb3.networks import network_of
 from training_export.sources.sb3.vec_normalize import (
     CHOOSE,
     USUAL_CLIP,
-    check_alone,
-    check_remembered,
+    check_last_observation,
+    check_without_statistics,
     normalisers_of,
     read_statistics,
 )
@@ -36,7 +36,7 @@ Section = dict[str, FieldCard]
 
 
 def from_sb3(
-    path: Path, draft: CardDraft, vecnormalize: Path | None, trust_pickle: bool, alone: bool = False
+    path: Path, draft: CardDraft, vecnormalize: Path | None, trust_pickle: bool, no_vecnormalize: bool = False
 ) -> TrainedPolicy:
     """Reads model.zip, which unpickles it: only if the user trusts it.
 
@@ -45,7 +45,7 @@ def from_sb3(
         draft: the author's card; the action section is needed, the observation section overrides the space's bounds.
         vecnormalize: the file from `VecNormalize.save`, or None.
         trust_pickle: whether both may be unpickled.
-        alone: whether the user says that there was no VecNormalize.
+        no_vecnormalize: whether the user says that there was no VecNormalize.
 
     Raises:
         ExportError: it is something else, is not trusted, can't be loaded, or can't become a graph.
@@ -53,7 +53,9 @@ def from_sb3(
     """
     settings, facts = identify(path)
     algorithm = facts["algorithm"]
-    assumed = check_alone(path, algorithm, settings) if vecnormalize is None and not alone else ""
+    assumed = (
+        check_without_statistics(path, algorithm, settings) if vecnormalize is None and not no_vecnormalize else ""
+    )
     model = load_model(path, facts, trust_pickle)
     space = model.observation_space
     boxes = _boxes(path.name, space)
@@ -62,9 +64,9 @@ def from_sb3(
     if vecnormalize is not None:
         statistics = read_statistics(vecnormalize, trust_pickle)
         normalisers = normalisers_of(vecnormalize.name, statistics, space, boxes)
-        check_remembered(path, algorithm, settings, vecnormalize, statistics)
+        check_last_observation(path, algorithm, settings, vecnormalize, statistics)
         hidden = _hidden(statistics.clip_obs, {name: boxes[name] for name in normalisers})
-    elif not alone and (images := _hidden(USUAL_CLIP, boxes)):
+    elif not no_vecnormalize and (images := _hidden(USUAL_CLIP, boxes)):
         raise ExportError(f"{path.name}: observes {', '.join(images)} as VecNormalize leaves an image; {CHOOSE}")
     section = with_seen(_observation(space, boxes, draft.observation, hidden), _seen(statistics, normalisers))
     action = _action(model, algorithm, draft.action)

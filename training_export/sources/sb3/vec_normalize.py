@@ -26,11 +26,11 @@ ON_POLICY = ("PPO", "A2C")
 CHOOSE = "--vecnormalize FILE gives the statistics, --no-vecnormalize says that observations were not normalised"
 USUAL_CLIP = 10.0
 """VecNormalize's default clip range, in standard deviations."""
-REMEMBERED_WITHIN = 0.1
+LAST_OBSERVATION_WITHIN = 0.1
 """Standard deviations: statistics saved some steps after the zip differ by less, those of another policy by more."""
 
 
-def check_alone(path: Path, algorithm: str, settings: Mapping[str, Any]) -> str:
+def check_without_statistics(path: Path, algorithm: str, settings: Mapping[str, Any]) -> str:
     """What is assumed about a zip that comes without statistics, in words; unpickles nothing.
 
     Raises:
@@ -83,7 +83,7 @@ def read_statistics(path: Path, trusted: bool) -> VecNormalize:
     return found
 
 
-def check_remembered(
+def check_last_observation(
     path: Path, algorithm: str, settings: Mapping[str, Any], given: Path, statistics: VecNormalize
 ) -> None:
     """Checks that a trusted zip was trained with these statistics, as far as the zip shows it.
@@ -108,7 +108,7 @@ def check_remembered(
         apart = max(float(np.abs(np.asarray(one, dtype=np.float64) - other).max()) for one, other in pairs)
     except Exception:  # another version's pickle may be unreadable or not fit: then it shows nothing
         return
-    if not apart <= REMEMBERED_WITHIN:
+    if not apart <= LAST_OBSERVATION_WITHIN:
         raise ExportError(
             f"{path.name}: {given.name} does not make what the policy last saw of the observation from before it "
             f"({apart:.2g} standard deviations apart): it is another policy's, or this one had none (--no-vecnormalize)"

@@ -33,7 +33,7 @@ def test_a_zip_that_shows_a_vecnormalize_is_refused_without_its_statistics(train
         ExportError, match=r"^model\.zip: was trained behind VecNormalize.*--vecnormalize FILE.*--no-vec"
     ):
         from_sb3(path, given.draft, None, trust_pickle=True)
-    assert from_sb3(path, given.draft, None, trust_pickle=True, alone=True).assumed == ""
+    assert from_sb3(path, given.draft, None, trust_pickle=True, no_vecnormalize=True).assumed == ""
     assert from_sb3(path, given.draft, given.vecnormalize, trust_pickle=True).assumed == ""
 
 
@@ -60,7 +60,7 @@ def test_statistics_that_lie_beside_a_zip_are_not_passed_over(trained: Trainer, 
     with pytest.raises(ExportError, match=rf"{place} lies beside it: is it this policy's\? --vecnormalize FILE"):
         from_sb3(path, given.draft, None, trust_pickle=True)
     assert from_sb3(path, given.draft, tmp_path / place, trust_pickle=True).assumed == ""
-    assert from_sb3(path, given.draft, None, trust_pickle=True, alone=True).assumed == ""
+    assert from_sb3(path, given.draft, None, trust_pickle=True, no_vecnormalize=True).assumed == ""
 
 
 def test_what_a_checkpoint_callback_saved_is_found_too_and_that_of_the_zips_own_name_first(tmp_path: Path):
