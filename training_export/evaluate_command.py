@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, REFUSED, USAGE, add_debug, natural, positive
+from carla_mlflow.cli import DONE, REFUSED, USAGE, add_debug
+from training_export.evaluation.flags import add_conditions, add_margin, racetrack_conditions
 from training_export.racetrack.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -140,13 +141,6 @@ def _compare_with_card(measured: dict[str, Any], stated: dict[str, Any] | None) 
     return REFUSED
 
 
-def racetrack_conditions(options: argparse.Namespace, training: dict[str, Any]) -> Conditions:
-    """The conditions from the flags; by default, traffic as in training and episodes of the usual length."""
-    traffic = training.get("traffic", 0) if options.traffic is None else options.traffic
-    duration = Conditions.duration_s if options.duration is None else options.duration
-    return Conditions(options.episodes, options.first_seed, traffic, duration)
-
-
 def add_evaluate_command(commands: Any) -> None:
     command = commands.add_parser(
         "evaluate",
@@ -174,29 +168,3 @@ def add_evaluate_command(commands: Any) -> None:
     add_conditions(command, Conditions.episodes)
     command.set_defaults(run=evaluate)
     add_debug(command)
-
-
-def add_margin(command: argparse.ArgumentParser) -> None:
-    """Adds the flag of an absolute reward margin."""
-    command.add_argument(
-        "--reward-margin",
-        type=positive(float),
-        metavar="R",
-        help="a version is as good with up to R less reward per episode (default: 5%% of the champion's)",
-    )
-
-
-def add_conditions(command: argparse.ArgumentParser, episodes: int) -> None:
-    """Adds the flags of the conditions under which a policy drives; see `racetrack_conditions`."""
-    command.add_argument("--episodes", type=positive(int), default=episodes, help="one per seed (default %(default)s)")
-    command.add_argument(
-        "--first-seed",
-        type=natural,
-        default=Conditions.first_seed,
-        help="the seed of the first episode (default %(default)s, which training never sees)",
-    )
-    command.add_argument("--traffic", type=natural, help="the most other cars (default: as the policy was trained)")
-    command.add_argument(
-        "--duration", type=positive(float), help=f"seconds per episode (default {Conditions.duration_s})"
-    )
-    command.add_argument("--gif", type=Path, help="film the first episode into this file")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from carla_mlflow.cli import DONE, add_debug
-from training_export.evaluate_command import add_margin, print_figures
+from training_export.evaluate_command import print_figures
+from training_export.evaluation.flags import add_margin
 
 
 def log_evidence(options: argparse.Namespace) -> int:

@@ -37,6 +37,11 @@ class Golden:
     action: Array
     features: Array | None = None
 
+    @property
+    def answers(self) -> dict[str, Array]:
+        """Raw actions, controls and the head's parameters, by name, as a graph's are compared with them."""
+        return {"raw": self.raw, "action": self.action} | self.distribution
+
     def first(self, rows: int) -> Golden:
         """The first `rows` rows, without `features`."""
         observations = {name: array[:rows] for name, array in self.observations.items()}

@@ -15,7 +15,8 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from ..artifact.artifact import Artifact, new_folder, sync_file, write_artifact, write_synced
+from ..artifact.artifact import Artifact, write_artifact
+from ..artifact.folder import new_folder, sync_file, write_synced
 from ..contract.specs import ObservationSpec
 from ..errors import NotFoundError, UnreachableError
 from .code_bundle import bundle_code, importable

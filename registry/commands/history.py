@@ -33,7 +33,8 @@ def _url(text: str) -> str:
 
 
 def history(options: argparse.Namespace) -> int:
-    from registry.rules.journal import problems, say
+    from registry.rules.chain import problems
+    from registry.rules.journal import say
     from registry.rules.replay import at
     from registry.store.store import Store
 
@@ -68,7 +69,7 @@ def _waivers(entry: Entry) -> list[str]:
 def _entries(store: Store, name: str) -> list[Entry]:
     """The journal after entering what was moved in MLflow's UI; as it stands when the policy itself was deleted."""
     from registry.moves.sync import sync
-    from registry.rules.journal import chain
+    from registry.rules.chain import chain
 
     try:
         return sync(store, name).entries
@@ -81,7 +82,7 @@ def _entries(store: Store, name: str) -> list[Entry]:
 
 
 def _check(options: argparse.Namespace, every: list[Entry]) -> int:
-    from registry.rules.journal import chain, problems
+    from registry.rules.chain import chain, problems
 
     entries = chain(every)
     found = problems(entries, options.head, {entry.number for entry in every})

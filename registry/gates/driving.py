@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from registry.gates.episodes import BASELINES, POLICY, Evidence
 from registry.gates.margins import Margins
-from registry.gates.not_worse import COLLISIONS, FAILURES, REWARD, Measure, compare, reward_bar
+from registry.gates.measures import COLLISIONS, FAILURES, REWARD, Measure
+from registry.gates.not_worse import compare, reward_bar
 
 
 def evaluate_driving(

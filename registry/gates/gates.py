@@ -13,69 +13,16 @@ evidence that passed. docs/adr/0009 gives the reasons.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
 
 from carla_mlflow.contract.card import Card
+from registry.gates.candidate import Candidate, Champion, Finding
 from registry.gates.driving import evaluate_driving
-from registry.gates.episodes import BASELINES, POLICY, Evidence, differing
-from registry.gates.evaluate_command import evaluate_command
-from registry.gates.margins import DEFAULT, Margins
-
-Gate = Literal["integrity", "contract", "latency", "evidence", "driving"]
+from registry.gates.evidence_gate import evidence_findings
 
 LATENCY_SHARE = 0.25
 """The share of the control period 1/rate_hz that p99 of a decision may take. The rest is for sensors, network, queue
 and actuators, and a decision that takes twice as long still comes within half of the period."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is known of the version that wants to drive.
-
-    Attributes:
-        reference: name@version, as a person types it.
-        problem: why it can't be loaded or verified, or is not in parity, on this machine; None when all of it holds.
-        card: None when there is a problem.
-        decision_ms: p99 of a decision on this machine; None when there is a problem, or it was not measured.
-        evidence: the newest; None when there is none.
-        margins: the policy's margins.
-    """
-
-    reference: str
-    problem: str | None
-    card: Card | None
-    decision_ms: float | None
-    evidence: Evidence | None
-    margins: Margins = DEFAULT
-
-
-@dataclass(frozen=True)
-class Champion:
-    """What is known of the version that drives now.
-
-    Attributes:
-        reference: name@version.
-        contract_changes: from its contract to the candidate's, in words; None when either can't be read.
-        evidence: the newest under the candidate's conditions, else the newest; None when there is none.
-    """
-
-    reference: str
-    contract_changes: Sequence[str] | None
-    evidence: Evidence | None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a gate found: whether its bar is passed, and why, in words."""
-
-    gate: Gate
-    passed: bool
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.gate}: {self.text}"
 
 
 def evaluate_gates(candidate: Candidate, champion: Champion | None, allow_breaking: bool = False) -> list[Finding]:
@@ -90,15 +37,10 @@ def evaluate_gates(candidate: Candidate, champion: Champion | None, allow_breaki
     if champion is not None:
         found += _contract(candidate, champion, allow_breaking)
     found += _latency(candidate)
-    evidence = [*_evidence(candidate, champion)]
+    evidence = [*evidence_findings(candidate, champion)]
     if all(finding.passed for finding in evidence):
         evidence += _driving(candidate, champion)
     return found + evidence
-
-
-def shortfalls(findings: Sequence[Finding]) -> tuple[str, ...]:
-    """The findings that did not pass, in words, as `RefusedError` takes them; empty when all passed."""
-    return tuple(str(finding) for finding in findings if not finding.passed)
 
 
 def _integrity(candidate: Candidate) -> Finding:
@@ -143,63 +85,6 @@ def card_decision_ms(card: Card) -> float | None:
         value = value.get(key) if isinstance(value, dict) else None
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
     return float(value) if usable else None  # type: ignore[arg-type]  # a number when usable
-
-
-def _evidence(candidate: Candidate, champion: Champion | None) -> Iterator[Finding]:
-    mine, theirs = candidate.evidence, champion.evidence if champion else None
-    yield _enough_episodes(candidate, candidate.reference, mine, theirs, needs_baseline=champion is None)
-    if champion is not None:
-        yield _enough_episodes(candidate, champion.reference, theirs, mine)
-    if champion is not None and mine and theirs and not mine.problem and not theirs.problem:
-        yield from _same_conditions(candidate, mine, champion, theirs)
-
-
-def _enough_episodes(
-    candidate: Candidate,
-    reference: str,
-    evidence: Evidence | None,
-    like: Evidence | None,
-    needs_baseline: bool = False,
-) -> Finding:
-    """Whether there is readable evidence of enough episodes, and of a baseline when one is needed."""
-    least = candidate.margins.episodes
-    if evidence is None:
-        text = f"{reference} was not evaluated: {evaluate_command(reference, candidate.card, like, least)}"
-        return Finding("evidence", False, text)
-    where = f"run {evidence.run_id}"
-    if evidence.problem:
-        return Finding("evidence", False, f"{where} of {reference}: {evidence.problem}")
-    seeds = [row.seed for row in evidence.drives.get(POLICY, ())]
-    if len(seeds) < least:
-        again = evaluate_command(reference, candidate.card, like or evidence, least)
-        text = f"{where} of {reference} has {len(seeds)} episodes; at least {least} are needed: {again}"
-        return Finding("evidence", False, text)
-    baseline = evidence.baseline
-    if needs_baseline and baseline is None:
-        text = f"no driver beside the policy, which the first champion has to be better than: {', '.join(BASELINES)}"
-        return Finding("evidence", False, f"{where} of {reference}: {text}")
-    if needs_baseline and baseline and [row.seed for row in evidence.drives[baseline]] != seeds:
-        return Finding("evidence", False, f"{where} of {reference}: {baseline} drove other seeds than the policy")
-    newest = "" if evidence.evaluations == 1 else f", of {evidence.evaluations} evaluations"
-    return Finding("evidence", True, f"{reference}: {len(seeds)} episodes in {evidence.source}{newest}")
-
-
-def _same_conditions(candidate: Candidate, mine: Evidence, champion: Champion, theirs: Evidence) -> Iterator[Finding]:
-    differ = [
-        f"{key} {theirs.conditions.get(key)} → {mine.conditions.get(key)}"
-        for key in differing(mine.conditions, theirs.conditions)
-    ]
-    seeds = [[row.seed for row in evidence.drives.get(POLICY, ())] for evidence in (mine, theirs)]
-    if not differ and seeds[0] != seeds[1]:
-        differ = ["the seeds"]
-    if differ:
-        least = candidate.margins.episodes
-        again = evaluate_command(champion.reference, candidate.card, mine, least)
-        if mine.conditions.get("env_version") != theirs.conditions.get("env_version"):
-            # the environment that the candidate drove in may be gone
-            again += f" && {evaluate_command(candidate.reference, candidate.card, mine, least)}"
-        text = f"{champion.reference} was driven under other conditions than {candidate.reference}"
-        yield Finding("evidence", False, f"{text} ({', '.join(differ)}): {again}")
 
 
 def _driving(candidate: Candidate, champion: Champion | None) -> Iterator[Finding]:

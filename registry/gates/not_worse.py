@@ -17,7 +17,7 @@ trial. docs/adr/0009 has the error rates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,7 +25,8 @@ import numpy as np
 
 from registry.gates.episodes import EpisodeRow
 from registry.gates.intervals import CONFIDENCE, mean_bound, rate_bound, sign_chance
-from registry.gates.margins import RATE_MARGIN, REWARD_MARGIN, SAFER_MARGIN
+from registry.gates.margins import SAFER_MARGIN
+from registry.gates.measures import Measure
 
 DOUBT = (1 - CONFIDENCE) / 2
 """The chance that an equal policy seems better: half of 5 %, as both collisions and failures are tested."""
@@ -33,30 +34,6 @@ MAX_EPISODES = 10_000
 """The most episodes that a refusal suggests driving."""
 _UNLUCKY = 0.8416
 """The 80 % quantile of the normal distribution: bad luck, in standard errors, not exceeded in four cases of five."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What is compared: a loss per episode, so that more is worse.
-
-    Attributes:
-        name: in words.
-        loss: the loss of an episode; 0 or 1 unless `relative`.
-        margin: how much worse the mean loss may be; when `relative`, as a share of the other's mean reward.
-        relative: whether the loss has a scale of its own, as reward has.
-        own_margin: how much worse it may be on that scale; replaces the share when not None.
-    """
-
-    name: str
-    loss: Callable[[EpisodeRow], float]
-    margin: float
-    relative: bool = False
-    own_margin: float | None = None
-
-
-COLLISIONS = Measure("collisions", lambda row: float(row.collision), RATE_MARGIN)
-FAILURES = Measure("collisions or off road", lambda row: float(row.failed), RATE_MARGIN)
-REWARD = Measure("reward", lambda row: -row.reward, REWARD_MARGIN, relative=True)
 
 
 @dataclass(frozen=True)

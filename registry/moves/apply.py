@@ -12,7 +12,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from registry.rules.journal import WRITER, Entry, Move, chain, run_links
+from registry.rules.chain import chain
+from registry.rules.journal import WRITER, Entry, Move, run_links
 from registry.rules.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT
 from registry.rules.listing import Listed
 from registry.rules.replay import holders

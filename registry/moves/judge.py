@@ -11,11 +11,12 @@ from carla_mlflow.errors import ArtifactError, NotFoundError
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.checks.latency import measure_here
 from registry.checks.verify import verify_apart
+from registry.gates.candidate import Candidate, Champion
 from registry.gates.episodes import Evidence
-from registry.gates.gates import Candidate, Champion, evaluate_gates
+from registry.gates.gates import evaluate_gates
 from registry.gates.margins import read_margins
 from registry.moves.promotion import EvaluateGates, GateResult
-from registry.moves.sync import RegistryState
+from registry.moves.state import RegistryState
 from registry.rules.changes import contract_changes
 from registry.rules.journal import ALLOWED, MARGINS, MAX_TEXT
 from registry.rules.lifecycle import PRODUCTION

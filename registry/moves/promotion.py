@@ -9,8 +9,10 @@ from pathlib import Path
 
 from carla_mlflow.cli import progress
 from carla_mlflow.errors import RefusedError
-from registry.gates.gates import Finding, shortfalls
-from registry.moves.sync import RegistryState, commit, read_state, sync, whoami
+from registry.gates.candidate import Finding, shortfalls
+from registry.moves.append import whoami
+from registry.moves.state import RegistryState, read_state
+from registry.moves.sync import commit, sync
 from registry.rules.journal import MAX_TEXT, OVERRULED, Kind, Move
 from registry.rules.lifecycle import ARCHIVED, check_archive, check_expected, check_promotion, check_protected
 from registry.rules.policy_version import PolicyVersion

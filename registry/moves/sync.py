@@ -6,22 +6,19 @@ not happen.
 
 from __future__ import annotations
 
-import contextlib
-import getpass
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 import msgspec
 
-from carla_mlflow.errors import NotFoundError, RefusedError, RegistryError, UnreachableError
+from carla_mlflow.errors import RefusedError
+from registry.moves.append import append, whoami
 from registry.moves.apply import carry_out, is_unfinished, late_writes, revert
-from registry.rules.journal import Entry, Move, chain, next_link, say
+from registry.moves.state import RegistryState
+from registry.rules.chain import chain
+from registry.rules.journal import Entry, Move
 from registry.rules.lifecycle import ALIASED, ARCHIVED, CANDIDATE, check_expected
 from registry.rules.listing import Listed
-from registry.rules.policy_version import PolicyVersion
 from registry.rules.replay import Holders, holders
 from registry.rules.ui_moves import SeenMove, seen_moves
 from registry.store.store import Store
@@ -29,71 +26,6 @@ from registry.store.store import Store
 MADE_IN_MLFLOW = "found in MLflow; no entry told of it"
 ATTEMPTS = 100
 """How many tries may fail before the command gives up; each fails because another process succeeded."""
-
-
-@dataclass(frozen=True)
-class RegistryState:
-    """A policy's registry as read at one moment.
-
-    Attributes:
-        name: the policy's name.
-        entries: the journal's chain.
-        holders: which version holds what; after `sync`, the journal and MLflow agree.
-        versions: oldest first.
-        found: what MLflow listed; None when the policy is not registered yet, and from `read_state`.
-    """
-
-    name: str
-    entries: list[Entry]
-    holders: Holders
-    versions: list[PolicyVersion]
-    found: Listed | None = None
-
-    def is_current(self, store: Store) -> bool:
-        """Whether nothing has been moved since it was read."""
-        after = self.entries[-1].number if self.entries else 0
-        return (
-            self.found is not None and not store.journal(self.name, after) and store.is_unchanged(self.name, self.found)
-        )
-
-    def holder(self, alias: str) -> str | None:
-        return self.holders.aliases.get(alias)
-
-    def stage(self, semver: str) -> str:
-        """A version's stage in the journal, whatever its tags say."""
-        return self.holders.stage(semver)
-
-    def version(self, semver: str) -> PolicyVersion:
-        """The version with that semantic version; raises NotFoundError when it was deleted."""
-        for version in self.versions:
-            if version.semver == semver:
-                return version
-        raise NotFoundError(f"{self.name}: {semver} is no longer there")
-
-
-def whoami() -> str:
-    """The person or account that moves: MLflow's user name, else user@host."""
-    return os.environ.get("MLFLOW_TRACKING_USERNAME") or f"{_user()}@{platform.node() or 'localhost'}"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have no name
-        return str(os.getuid())
-
-
-def read_state(store: Store, name: str) -> RegistryState:
-    """Reads a policy's registry and writes nothing; where the journal differs, MLflow's aliases are taken.
-
-    Raises:
-        NotFoundError: there is no such policy.
-    """
-    entries = chain(store.journal(name))
-    journal, found = holders(entries), store.listed(name)
-    if seen_moves(journal, found.holders, found.versions):
-        journal = replace(journal, aliases=found.holders)
-    return RegistryState(name, entries, journal, found.versions)
 
 
 def sync(store: Store, name: str, notify: Callable[[Entry], None] = lambda _: None) -> RegistryState:
@@ -205,25 +137,3 @@ def commit(
             carry_out(store, state.name, [*state.entries, entry])
             return entry
     raise RefusedError(f"{state.name}: moved by others faster than it can be read; try again")
-
-
-def append(store: Store, name: str, entries: list[Entry], move: Move) -> Entry | None:
-    """Writes an entry and returns it; None when another entry with the same predecessor was written first."""
-    if entries:
-        move = _not_before(move, entries[-1])
-    link = next_link(entries, move)
-    text = say(Entry(0, link, link.to_bytes().decode(), link.hash, False)).split(maxsplit=1)[1]
-    shown = f"`{text.replace('`', chr(39))}`"  # MLflow's page renders Markdown, images and links included
-    number = store.append(name, link, shown)
-    for entry in chain([*entries, *store.journal(name, link.after)]):
-        if entry.number == number:
-            return entry
-    with contextlib.suppress(RegistryError, UnreachableError):  # void even without the mark
-        store.mark_void(name, number)
-    return None
-
-
-def _not_before(move: Move, last: Entry) -> Move:
-    """The move, dated no earlier than the entry before it, as a clock may have been set back."""
-    when = max(move.when, last.link.move.when if last.link else 0.0)
-    return msgspec.structs.replace(move, when=when)

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carla_mlflow.artifact.artifact import PARTIAL, Artifact, open_artifact
+from carla_mlflow.artifact.artifact import Artifact, open_artifact
+from carla_mlflow.artifact.folder import PARTIAL
 from carla_mlflow.errors import ArtifactError, CacheError, IntegrityError
 
 if TYPE_CHECKING:  # a server that starts from its cache does not import mlflow

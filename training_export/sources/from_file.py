@@ -17,11 +17,12 @@ from carla_mlflow.backends.torchscript_archive import checked_archive
 from carla_mlflow.backends.torchscript_ops import check_operations
 from carla_mlflow.backends.torchscript_purity import check_purity
 from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from training_export.graphs.onnx_file import OnnxFile, output_names
 from training_export.sources.draft import CardDraft, complete
 from training_export.sources.from_module import from_network
-from training_export.sources.preprocessed import Prepare, no_preprocessor
+from training_export.sources.preprocessed import Prepare, Preprocessed, no_preprocessor
 from training_export.sources.seen import of_scaler, with_seen
 from training_export.sources.trained import Arrays, TrainedPolicy, golden_of
 
@@ -58,17 +59,10 @@ def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) 
         ArtifactError: it is not ONNX, or has external data or operators of other domains.
     """
     section, action = _sections(path, draft)
+    prepared = prepare(observation_spec(section))
+    section = with_seen(section, of_scaler(prepared.transformer, observation_spec(section)))
     specs = observation_spec(section)
-    prepared = prepare(specs)
-    section = with_seen(section, of_scaler(prepared.transformer, specs))
-    specs = observation_spec(section)
-    if prepared.module is not None:
-        raise ExportError(
-            f"{path.name}: a preprocessor can't be put into an ONNX file's graph; export the network from torch, "
-            "or put the preprocessing into the file"
-        )
-    file = OnnxFile(checked_model(path.read_bytes()), specs.names if prepared.transformer is None else ("features",))
-    file = file.narrowed(output_names(action))
+    file = _onnx_file(path, prepared, specs, action)
     network, batch = file.load(), file.batch
 
     def answer(observations: Arrays) -> Golden:
@@ -92,6 +86,16 @@ def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) 
         trusted=prepared.trusted,
         training=draft.training,
     )
+
+
+def _onnx_file(path: Path, prepared: Preprocessed, specs: ObservationSpec, action: ActionCard) -> OnnxFile:
+    if prepared.module is not None:
+        raise ExportError(
+            f"{path.name}: a preprocessor can't be put into an ONNX file's graph; export the network from torch, "
+            "or put the preprocessing into the file"
+        )
+    inputs = specs.names if prepared.transformer is None else ("features",)
+    return OnnxFile(checked_model(path.read_bytes()), inputs).narrowed(output_names(action))
 
 
 def _run(network: OnnxBackend, batch: int, inputs: list[NDArray[Any]]) -> list[NDArray[np.float32]]:

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from carla_mlflow import Card, Engine, open_artifact, write_artifact
-from carla_mlflow.artifact.artifact import new_folder, seal
+from carla_mlflow.artifact.artifact import seal
+from carla_mlflow.artifact.folder import new_folder
 from carla_mlflow.errors import ArtifactError, CardError, IntegrityError, ParityError
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from carla_mlflow import open_artifact
 from carla_mlflow.contract.card import Card
+from registry.gates.candidate import Candidate, Champion, shortfalls
 from registry.gates.episodes import EpisodeRow, Evidence
-from registry.gates.gates import Candidate, Champion, evaluate_gates, shortfalls
+from registry.gates.gates import evaluate_gates
 from registry.gates.margins import Margins, read_margins
 
 CONDITIONS = {

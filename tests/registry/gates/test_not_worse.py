@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from benchmarks.gates import chance_of
 from registry.gates.episodes import EpisodeRow
-from registry.gates.not_worse import COLLISIONS, FAILURES, REWARD, Compared, compare, reward_bar
+from registry.gates.measures import COLLISIONS, FAILURES, REWARD
+from registry.gates.not_worse import Compared, compare, reward_bar
 
 ALL = (COLLISIONS, FAILURES, REWARD)
 

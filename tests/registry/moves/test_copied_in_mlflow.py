@@ -13,7 +13,7 @@ from carla_mlflow.errors import NotFoundError
 from registry.moves.promotion import MoveOptions, archive
 from registry.moves.registration import register
 from registry.moves.sync import sync
-from registry.rules.journal import problems
+from registry.rules.chain import problems
 from registry.rules.reference import parse_reference
 from registry.store.cache import fetch_to_cache
 from registry.store.store import Store

@@ -15,10 +15,10 @@ import pytest
 from mlflow import MlflowClient
 from registry_policies import NAME, cache_folder, changed, registered, to_production
 
-from carla_mlflow.artifact.artifact import PARTIAL
+from carla_mlflow.artifact.folder import PARTIAL
 from registry.moves.registration import register
 from registry.moves.sync import sync
-from registry.rules.journal import problems
+from registry.rules.chain import problems
 from registry.store.cache import cached_path, fetch_to_cache
 from registry.store.store import Store
 

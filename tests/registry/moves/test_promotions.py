@@ -21,11 +21,12 @@ from registry_policies import (
 )
 
 from carla_mlflow.errors import NotFoundError, RefusedError
-from registry.gates.gates import Finding
+from registry.gates.candidate import Finding
 from registry.moves.promotion import GateResult, MoveOptions, archive, promote
 from registry.moves.registration import register
 from registry.moves.sync import sync
-from registry.rules.journal import NO_PREVIOUS_HASH, problems, say
+from registry.rules.chain import NO_PREVIOUS_HASH, problems
+from registry.rules.journal import say
 from registry.rules.reference import parse_reference
 from registry.rules.replay import at
 from registry.store.cache import cached_path, fetch_to_cache

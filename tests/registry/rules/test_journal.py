@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carla_mlflow.errors import RegistryError
-from registry.rules.journal import Entry, Move, chain, next_link, problems, read_entry, say
+from registry.rules.chain import chain, next_link, problems
+from registry.rules.journal import Entry, Move, read_entry, say
 from registry.rules.replay import at, holders
 
 

@@ -84,14 +84,14 @@ def read_statistics(path: Path, trusted: bool) -> VecNormalize:
 
 
 def check_last_observation(
-    path: Path, algorithm: str, settings: Mapping[str, Any], given: Path, statistics: VecNormalize
+    path: Path, algorithm: str, settings: Mapping[str, Any], given: Path, statistics: VecNormalize | None
 ) -> None:
     """Checks that a trusted zip was trained with these statistics, as far as the zip shows it.
 
     Raises:
         ExportError: the zip shows that it was not.
     """
-    if not statistics.norm_obs or settings.get("_last_obs") is None:
+    if statistics is None or not statistics.norm_obs or settings.get("_last_obs") is None:
         return
     if algorithm in ON_POLICY:
         if settings.get("_last_original_obs") is None:
