@@ -23,6 +23,7 @@ from . import errors
 from .errors import ArtifactError, CarlaMlflowError, CrashError, DeviceError
 
 POLL_S = 0.01
+"""Seconds without output after which `watch` is called."""
 PARENT = "CARLA_PARENT_PID"
 """The environment variable with the parent's process id, for the child."""
 _PR_SET_PDEATHSIG = 1
@@ -39,7 +40,7 @@ def values_of(
         module: one whose main program calls `write_values`.
         arguments: of its command line.
         environment: variables in addition to this process's own.
-        watch: called with the child's pid every POLL_S seconds without output; an exception from it ends the child.
+        watch: called with the child's pid after every POLL_S without output; an exception from it ends the child.
 
     Raises:
         CrashError: the child died before it was done.

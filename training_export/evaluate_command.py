@@ -51,7 +51,8 @@ def _usage(options: argparse.Namespace) -> str | None:
     ours = {"--traffic": options.traffic, "--duration": options.duration, "--gif": options.gif}
     given = [flag for flag, value in (ours if options.env else own).items() if value is not None]
     if given:
-        return f"{given[0]} is {'of the racetrack, not of --env' if options.env else 'of an environment: --env ID'}"
+        where = "the racetrack, not for --env" if options.env else "an environment of your own: --env ID"
+        return f"{given[0]} is for {where}"
     if options.env and options.success_key is None and options.collision_key is None:
         return "--env needs --success-key, --collision-key or both: what in `info` says how an episode went"
     return None
@@ -100,7 +101,7 @@ def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
     print(f"{_seeds(conditions)} in {own.name}: {own.version}")
     print_figures({driver: summarise(episodes) for driver, episodes in driven.drives.items()}, options.reward_margin)
     if driven.fallbacks:
-        print(f"fallback  {driven.fallbacks:,} times, as the policy refused what it saw; first: {driven.reason}")
+        print(f"fallback  {driven.fallbacks:,} times, as the policy refused or failed; first: {driven.reason}")
     if options.log:
         flags = {name: getattr(options, name) for name in ("env_config", "baseline", "reward_margin")}
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
@@ -120,8 +121,8 @@ def print_figures(figures: Mapping[str, Figures], reward_margin: float | None) -
     print(table(figures))
     if reward_margin is None and figures["policy"]["reward_mean"] <= 0:
         print(
-            "its mean reward is not above 0, so no share of it can be the margin by which another version may earn "
-            "less: --reward-margin says how much that is, per episode"
+            "the policy's mean reward is not above 0, so no share of it can be the reward margin of later versions; "
+            "--reward-margin states how much less reward per episode they may earn"
         )
 
 

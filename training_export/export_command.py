@@ -37,7 +37,7 @@ exit codes: 0 done, 1 refused, 2 usage, 3 registry unreachable
 
 def export(options: argparse.Namespace) -> int:
     if not options.output and not options.log and not options.dry_run:
-        print("carla-export: say where to: --output DIR, --log, or both (or --dry-run)", file=sys.stderr)
+        print("carla-export: nowhere to write to: pass --output DIR, --log or both (or --dry-run)", file=sys.stderr)
         return USAGE
     if options.output and options.output.exists():
         raise ExportError(f"{options.output}: already exists; remove it or write elsewhere")

@@ -51,11 +51,11 @@ class Artifact:
         return tuple(file.backend for file in self.card.files.values() if file.backend is not None)
 
     def file_of_backend(self, backend: str) -> bytes:
-        """The graph for `torchscript` or `onnx`."""
+        """The bytes of the graph for the backend `torchscript` or `onnx`."""
         for name, file in self.card.files.items():
             if file.backend == backend:
                 return self.files[name]
-        raise ArtifactError(f"{self.path}: has no graph for the backend {backend}")
+        raise ArtifactError(f"{self.path}: has no graph for the backend {backend}, only for {', '.join(self.backends)}")
 
 
 def sha256(data: bytes) -> str:

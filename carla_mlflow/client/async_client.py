@@ -56,7 +56,7 @@ class AsyncPolicyClient:
     @property
     def _connected(self) -> Remote:
         if not self._remote.is_connected:
-            raise ServerError(f"{self._remote.url}: not asked yet; `await policy.connect()` first")
+            raise ServerError(f"{self._remote.url}: not connected yet; `await policy.connect()` first")
         return self._remote
 
     async def act(
@@ -66,9 +66,9 @@ class AsyncPolicyClient:
         seed: int | None = None,
         budget_ms: float | None = None,
     ) -> Actions:
-        """As `PolicyClient.act`. A client that is not connected connects first, in `timeout_s` whatever the budget is.
+        """As `PolicyClient.act`. A client that is not connected connects first, which `budget_ms` does not limit.
 
-        Only then is the fallback known, which a first answer that comes too late is.
+        Only then is the card's fallback known, so connecting has `timeout_s`.
         """
         began = time.monotonic()
         check_budget(budget_ms)

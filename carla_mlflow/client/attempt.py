@@ -46,7 +46,7 @@ def failure(url: str, error: Exception, budget_ends: float | None) -> Exception:
 
 
 class TimedBackend(httpcore.NetworkBackend):
-    """Sockets with one deadline for a whole call, not one for each of its steps.
+    """Sockets with one deadline for all steps of a call, instead of a timeout for each.
 
     Attributes:
         ends: the call's deadline, by `time.monotonic`.
@@ -70,7 +70,7 @@ class TimedBackend(httpcore.NetworkBackend):
 
 
 class TimedStream(httpcore.NetworkStream):
-    """One connection."""
+    """One connection of a TimedBackend."""
 
     def __init__(self, backend: TimedBackend, stream: httpcore.NetworkStream) -> None:
         self._backend, self._stream = backend, stream

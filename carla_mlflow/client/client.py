@@ -29,9 +29,9 @@ class PolicyClient:
 
         Args:
             url: such as `http://127.0.0.1:8080`.
-            timeout_s: limit of a whole call, unless its budget is shorter.
+            timeout_s: limit of one call, seconds, unless its budget is shorter.
             api_key: the server's POLICY_API_KEY.
-            expected: the card whose contract the caller was built for; None for that of the policy served now.
+            expected: the card whose contract the caller was built for; None takes the card of the policy served now.
 
         Raises:
             UnreachableError: no server answers there.

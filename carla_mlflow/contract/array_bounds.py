@@ -127,8 +127,8 @@ class ArrayBounds:
         values = np.asarray(extreme if given is None else given, dtype=np.float64)
         if not np.isfinite(values).all() or (values < limits.min).any() or (values > limits.max).any():
             raise CardError(
-                f"observation {self.name}: the bound {bound} does not fit {self.dtype}; null says that there is none"
+                f"observation {self.name}: the bound {bound} does not fit {self.dtype}; write null for no bound"
             )
         if self.dtype == "uint8" and (values != np.rint(values)).any():
-            raise CardError(f"observation {self.name}: the bound {bound} is no whole number, which uint8 needs")
+            raise CardError(f"observation {self.name}: the bound {bound} is not a whole number, which uint8 needs")
         return values.astype(self.dtype)

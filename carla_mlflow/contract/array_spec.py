@@ -75,9 +75,10 @@ class ArraySpec(ArrayBounds):
         return np.broadcast_to((low + high) / 2, self.shape).astype(self.dtype)
 
     def sample(self, rng: np.random.Generator, rows: int) -> Array:
-        """Uniform values inside the bounds, shape (rows, *shape); an open side ends where the range in training does.
+        """Uniform values inside the bounds, shape (rows, *shape).
 
-        When that is unknown, it ends 20 from the other bound; with both sides open, they end at -UNSEEN and UNSEEN.
+        On a side without a bound, values end where the range in training ends. When that is unknown, they end 2 UNSEEN
+        from the other bound, or without any bound at -UNSEEN and UNSEEN.
         """
         if self.dtype == "uint8":
             return rng.integers(self.lows, self.highs, (rows, *self.shape), dtype=np.uint8, endpoint=True)

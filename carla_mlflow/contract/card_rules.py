@@ -54,7 +54,9 @@ def find_problems(card: CardFields) -> list[str]:
     if not card.observation:
         problems.append("observation: expected at least one field")
     if len(card.observation) > MAX_FIELDS:
-        problems.append(f"observation: {len(card.observation)} fields; at most {MAX_FIELDS}, and vectors for more")
+        problems.append(
+            f"observation: {len(card.observation)} fields; at most {MAX_FIELDS}, so join some into a vector"
+        )
     taken = {"features", *card.action.outputs()} & set(card.observation) if card.action.head in PARAMETERS else ()
     problems += [f"observation.{name}: this name is used inside the graph; choose another one" for name in taken]
     problems += check_action(card.action)
@@ -114,9 +116,9 @@ def check_action(action: ActionCard) -> list[str]:
 def _check_head(action: ActionCard) -> list[str]:
     problems = []
     if action.deterministic == "mean" and action.head not in MEANS:
-        problems.append(f"action.deterministic: the mean is there for {' and '.join(MEANS)} only")
+        problems.append(f"action.deterministic: `mean` is possible with {' and '.join(MEANS)} only")
     if (action.control == "table") != (action.table is not None):
-        problems.append("action.table: a list of controls is needed for, and only for, control: table")
+        problems.append("action.table: control: table needs a list of controls, any other control has none")
     if action.head == "categorical" and action.control != "table":
         problems.append("action.control: a categorical head needs control: table")
     if action.table is not None:

@@ -107,17 +107,17 @@ def unstated_scales(action: ActionCard) -> list[str]:
     """The raw dimensions with unusual bounds for which the card leaves a key of FULL_KEYS unset, in words."""
     if action.control not in _FROM:
         return []
-    found = []
+    unstated = []
     for name, (low, high) in action.raw.items():
         needed = [key for key, source in zip(FULL_KEYS, _FROM[action.control], strict=True) if source == name]
         missing = [key for key in needed if getattr(action, key) is UNSET]
         if missing and (low, high) != USUAL_BOUNDS[name]:
             usual_low, usual_high = USUAL_BOUNDS[name]
-            found.append(
+            unstated.append(
                 f"action.raw.{name} has the bounds [{low:g}, {high:g}], not [{usual_low:g}, {usual_high:g}], and the "
                 f"card has no {' and no '.join(missing)} to say which raw value means that control"
             )
-    return found
+    return unstated
 
 
 def scale_words(action: ActionCard, name: str) -> str:
@@ -150,7 +150,10 @@ def scale_problems(action: ActionCard) -> Iterator[str]:
     for name, key, value in zip(CONTROL_NAMES[:2], FULL_KEYS, full, strict=False):
         low, high = action.raw[name]
         if (high if value > 0 else -low) <= 0:
-            yield f"action.{key}: {value:g} lies on the other side of 0 than raw.{name}, which then never means any"
+            yield (
+                f"action.{key}: {value:g} lies on the other side of 0 than the bounds of raw.{name}, "
+                f"[{low:g}, {high:g}], so no action could mean any {name}"
+            )
 
 
 def without_defaults(action: ActionCard) -> dict[str, float | UnsetType]:

@@ -38,7 +38,7 @@ class Engine:
     Attributes:
         card: of the artifact.
         digest: of the artifact.
-        pinned: whether the digest was given from outside.
+        pinned: whether the caller gave the digest, so that no other artifact could be loaded.
         device: the chosen device, and why.
         parity_difference: the largest difference from the trained policy on golden.npz.
         unusable_actions: how many batches failed because the policy computed an unusable number.

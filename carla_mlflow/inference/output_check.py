@@ -41,4 +41,4 @@ class OutputCheck:
             raise ActionError(f"row {row}: the policy's {self._names[column]} is not finite or leaves its bounds")
         if self._choices and (columns[0] != np.rint(columns[0])).any():
             row = int(np.argmax(columns[0] != np.rint(columns[0])))
-            raise ActionError(f"row {row}: the policy's choice is no whole number")
+            raise ActionError(f"row {row}: the policy's choice is not a whole number")

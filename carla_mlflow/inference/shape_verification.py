@@ -1,8 +1,8 @@
-"""Bucket verification: which batch shapes give a row the same bits, tested on a sample when the policy is loaded.
+"""Verifies which batch shapes give a row the same bits, on a sample of observations, when the policy is loaded.
 
-No sample can show it for every observation. This one holds observations from driving, the bounds, and every magnitude
-between: a network that saturates far out still gives its usual rows many different answers, and one that mixes rows
-only beyond some value is tested beyond it. A network with few different answers to all of these is run row by row.
+No sample can show it for every observation. This one holds observations from driving, to which a network that saturates
+at large values still gives many different answers, and values of every magnitude up to the bounds, which reveal a
+network that mixes rows only beyond some value. A network with few different answers to all of these is run row by row.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ def verification_sample(specs: ObservationSpec, golden: Observations, far: bool)
 
 def _bits(shape: int, sample: Observations, orders: list[NDArray[np.intp]], run: RunInShape) -> list[bytes] | None:
     """Each row's answer in batches of one shape; None when it depends on the row's position."""
-    found = _answers(run(shape, sample))
+    answers = _answers(run(shape, sample))
     for order in orders if shape > 1 else ():
         shuffled = _answers(run(shape, {name: array[order] for name, array in sample.items()}))
-        if shuffled != [found[row] for row in order]:
+        if shuffled != [answers[row] for row in order]:
             return None
-    return found
+    return answers
 
 
 def _answers(outputs: NDArray[np.float32]) -> list[bytes]:

@@ -85,7 +85,7 @@ def _indices(composite: Any, key: Any) -> list[int]:
         return [int(index) for index in np.arange(composite.n_features_in_)[key]]
     except (IndexError, ValueError) as error:
         raise ExportError(
-            f"the preprocessor {type_name(composite)} selects columns that it has not: {error}"
+            f"the preprocessor {type_name(composite)} selects columns that it does not have: {error}"
         ) from error
 
 
@@ -144,8 +144,8 @@ def _check_one(transformer: Any, width: int | None, place: str) -> None:
     except NotFittedError as error:
         if not _is_stateless(transformer, width):
             raise ExportError(
-                f"the preprocessor {described(transformer, place)} was never fitted; if its fit has nothing to keep, "
-                "its __sklearn_is_fitted__ says so by returning True"
+                f"the preprocessor {described(transformer, place)} was never fitted; if fitting it keeps nothing, let "
+                "its __sklearn_is_fitted__ return True"
             ) from error
     except (AttributeError, TypeError):
         pass  # not a scikit-learn estimator: nothing says what fitting would leave in it

@@ -62,7 +62,7 @@ def every_action_is_finite_and_inside_its_bounds(subject: Subject) -> None:
 def a_sample_depends_on_seed_and_observation_alone(subject: Subject) -> None:
     if subject.engine.card.action.head == "deterministic":
         text = _refusal(subject, subject.take([0]), deterministic=False).problem
-        expect("no distribution" in text, f"a deterministic head was asked for a sample and said {text!r}")
+        expect("no distribution" in text, f"a deterministic head refused to sample with {text!r}")
         return
     how: dict[str, Any] = {"deterministic": False, "seed": 7}
     order = list(range(min(12, subject.count)))
@@ -82,7 +82,7 @@ def anything_outside_the_spec_is_refused_naming_row_field_bound_and_value(subjec
             refusal = _refusal(subject, batch)
             named = refusal.field.startswith(f"observations[{rows[-1]}].{spec.name}")
             expect(named and text in refusal.problem, f"{bad} in {spec.name} was refused as {refusal}")
-    expect(subject.bits(rows) == subject.alone[: len(rows)], "what was refused changed what was asked next")
+    expect(subject.bits(rows) == subject.alone[: len(rows)], "a refused batch changed the answers to the next one")
 
 
 def a_wrong_shape_dtype_or_name_is_refused(subject: Subject) -> None:
@@ -126,7 +126,7 @@ def arrays_of_the_caller_are_left_as_they_were(subject: Subject) -> None:
     before = {name: array.tobytes() for name, array in subject.observations.items()}
     subject.engine.act(subject.observations)
     after = {name: array.tobytes() for name, array in subject.observations.items()}
-    expect(before == after, "the arrays that it was asked with have changed")
+    expect(before == after, "the engine changed the caller's arrays")
 
 
 def golden_rows_of_another_policy_are_told_apart(subject: Subject) -> None:

@@ -67,7 +67,7 @@ class Deployment:
 def what_drives_is_the_artifact(deployment: Deployment) -> None:
     assert deployment.artifact is not None
     there, wanted = deployment.client.digest, deployment.artifact.digest
-    expect(there == wanted, f"{deployment.client.version} with {there} drives there, not {wanted}")
+    expect(there == wanted, f"the server serves {deployment.client.version} with {there}, not {wanted}")
 
 
 def its_golden_rows_are_answered_as_the_trained_policy_did(deployment: Deployment) -> None:

@@ -28,7 +28,7 @@ _timestamp.__name__ = "time (expected such as 2026-11-20T14:02, local unless it 
 def _url(text: str) -> str:
     """An argparse type: a server's URL."""
     if not text.startswith(("http://", "https://")):
-        raise argparse.ArgumentTypeError(f"{text!r} is no URL; expected such as http://localhost:8080")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL; expected such as http://localhost:8080")
     return text
 
 
@@ -44,14 +44,14 @@ def history(options: argparse.Namespace) -> int:
     entries = _entries(store, options.name)
     broken = problems(entries, None, {entry.number for entry in store.journal(options.name)})
     if broken:
-        warn(f"the journal is not whole: {'; '.join(broken)}")
+        warn(f"the journal is not intact: {'; '.join(broken)}")
     if options.at is not None:
         holders, last = at(entries, options.at)
         lines = [escaped(f"{alias}: {version}") for alias, version in sorted(holders.aliases.items())]
         lines = lines or ["no version held staging or production then"]
         since = [f"since entry {say(last).strip()}"] if last else []
-        found = {"at": options.at, "holders": holders.aliases, "entry": _as_json(last), "problems": broken}
-        show(options, "\n".join(lines + since), found)
+        document = {"at": options.at, "holders": holders.aliases, "entry": _as_json(last), "problems": broken}
+        show(options, "\n".join(lines + since), document)
         return DONE
     head = entries[-1].hash if entries else "none"
     lines = [line for entry in entries for line in [say(entry), *_waivers(entry)]]
@@ -85,12 +85,14 @@ def _check(options: argparse.Namespace, every: list[Entry]) -> int:
     from registry.rules.chain import chain, problems
 
     entries = chain(every)
-    found = problems(entries, options.head, {entry.number for entry in every})
-    text = "\n".join(found) or f"whole: {len(entries)} entries, head {entries[-1].hash if entries else 'none'}"
-    if not found and options.head is None:
-        text += "\nkeep this head elsewhere and pass it as --head: only that shows if the journal was cut off"
-    show(options, text, {"problems": found, "entries": len(entries)})
-    return REFUSED if found else DONE
+    broken = problems(entries, options.head, {entry.number for entry in every})
+    text = "\n".join(broken) or f"intact: {len(entries)} entries, head {entries[-1].hash if entries else 'none'}"
+    if not broken and options.head is None:
+        text += (
+            "\nkeep this head elsewhere and pass it as --head: without it, entries cut off at the end are not noticed"
+        )
+    show(options, text, {"problems": broken, "entries": len(entries)})
+    return REFUSED if broken else DONE
 
 
 def _as_json(entry: Entry | None) -> dict[str, Any] | None:

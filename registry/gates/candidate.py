@@ -15,7 +15,7 @@ Gate = Literal["integrity", "contract", "latency", "evidence", "driving"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is known of the version that wants to drive.
+    """What is known of the version that is to be promoted.
 
     Attributes:
         reference: name@version, as a person types it.
@@ -36,7 +36,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Champion:
-    """What is known of the version that drives now.
+    """What is known of the version in production.
 
     Attributes:
         reference: name@version.

@@ -41,8 +41,8 @@ def _enough_episodes(
         return Finding("evidence", False, text)
     baseline = evidence.baseline
     if needs_baseline and baseline is None:
-        text = f"no driver beside the policy, which the first champion has to be better than: {', '.join(BASELINES)}"
-        return Finding("evidence", False, f"{where} of {reference}: {text}")
+        text = f"has no baseline driver, which a first champion has to beat: one of {', '.join(BASELINES)}"
+        return Finding("evidence", False, f"{where} of {reference} {text}")
     if needs_baseline and baseline and [row.seed for row in evidence.drives[baseline]] != seeds:
         return Finding("evidence", False, f"{where} of {reference}: {baseline} drove other seeds than the policy")
     newest = "" if evidence.evaluations == 1 else f", of {evidence.evaluations} evaluations"

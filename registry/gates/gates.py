@@ -29,22 +29,22 @@ def evaluate_gates(candidate: Candidate, champion: Champion | None, allow_breaki
     """The findings of every gate, including those that passed.
 
     Args:
-        candidate: the version that wants to drive.
-        champion: the version that drives now; None when there is none.
+        candidate: the version that is to be promoted.
+        champion: the version in production; None when there is none.
         allow_breaking: whether a different contract passes, because the cars' code is ready for it.
     """
-    found = [_integrity(candidate)]
+    findings = [_integrity(candidate)]
     if champion is not None:
-        found += _contract(candidate, champion, allow_breaking)
-    found += _latency(candidate)
+        findings += _contract(candidate, champion, allow_breaking)
+    findings += _latency(candidate)
     evidence = [*evidence_findings(candidate, champion)]
     if all(finding.passed for finding in evidence):
         evidence += _driving(candidate, champion)
-    return found + evidence
+    return findings + evidence
 
 
 def _integrity(candidate: Candidate) -> Finding:
-    text = candidate.problem or "whole, and acts here as the trained policy did"
+    text = candidate.problem or "unchanged, and acts here as the trained policy did"
     return Finding("integrity", candidate.problem is None, text)
 
 
@@ -55,10 +55,12 @@ def _contract(candidate: Candidate, champion: Champion, allow_breaking: bool) ->
             yield Finding("contract", False, text)
         return
     if not champion.contract_changes:
-        yield Finding("contract", True, f"as of {champion.reference}")
+        yield Finding("contract", True, f"the same as that of {champion.reference}")
     for change in champion.contract_changes:
         note = (
-            "allowed" if allow_breaking else f"differs from {champion.reference}; --allow-breaking when cars are ready"
+            "allowed"
+            if allow_breaking
+            else f"differs from {champion.reference}; --allow-breaking once the cars' code is ready"
         )
         yield Finding("contract", allow_breaking, f"{change} ({note})")
 
@@ -92,6 +94,6 @@ def _driving(candidate: Candidate, champion: Champion | None) -> Iterator[Findin
         yield Finding("driving", False, candidate.margins.problem)
         return
     assert candidate.evidence is not None  # the evidence gate passed
-    theirs, who = (champion.evidence, champion.reference) if champion else (None, "")
-    for passed, text in evaluate_driving(candidate.evidence, theirs, who, candidate.margins):
+    theirs, reference = (champion.evidence, champion.reference) if champion else (None, "")
+    for passed, text in evaluate_driving(candidate.evidence, theirs, reference, candidate.margins):
         yield Finding("driving", passed, text)

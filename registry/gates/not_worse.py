@@ -37,7 +37,7 @@ _UNLUCKY = 0.8416
 
 
 @dataclass(frozen=True)
-class Compared:
+class PairedComparison:
     """One measure of two policies on the same seeds.
 
     Attributes:
@@ -76,7 +76,7 @@ class Compared:
 
     @property
     def is_better(self) -> bool:
-        """Whether it is shown to be better: by the whole interval for reward, else by the exact sign test."""
+        """Whether it is significantly better: in reward if all of the interval is, else by the exact sign test."""
         return self.worst < 0 if self.measure.relative else sign_chance(*self._disagreeing) <= DOUBT
 
     @property
@@ -129,7 +129,7 @@ class Compared:
         """Says whether it is better; `other_name` names the other."""
         better = "more" if self.measure.relative else "fewer"
         return f"{self.figures(other_name)}: " + (
-            f"{better} beyond doubt" if self.is_better else f"not shown to be {better}"
+            f"significantly {better}" if self.is_better else f"not significantly {better}"
         )
 
     def figures(self, other_name: str) -> str:
@@ -141,13 +141,15 @@ class Compared:
 
     def _hint(self) -> str:
         if not self.margin:
-            return "; no share of that is a margin, evaluate with --reward-margin"
+            return (
+                "; the other's mean reward is not above 0, so no share of it is a margin: evaluate with --reward-margin"
+            )
         if self.challenger - self.other >= self.margin:
             return ""
         needed = self.needed()
         if needed is None:
-            return f"; going on like this, {MAX_EPISODES:,} episodes would not show that it is less"
-        return f"; going on like this, {needed:,} episodes would show it in four cases of five"
+            return f"; even {MAX_EPISODES:,} episodes like these would not show that it is within the margin"
+        return f"; {needed:,} episodes like these would show that it is within the margin in four cases of five"
 
 
 def compare(
@@ -155,7 +157,7 @@ def compare(
     other: Sequence[EpisodeRow],
     measures: Sequence[Measure],
     least_reward: float = 0.0,
-) -> list[Compared]:
+) -> list[PairedComparison]:
     """Compares two policies in each measure.
 
     Args:
@@ -175,15 +177,17 @@ def compare(
 
 def _compared(
     measure: Measure, challenger: Sequence[EpisodeRow], other: Sequence[EpisodeRow], least_reward: float
-) -> Compared:
+) -> PairedComparison:
     mine, theirs = (np.array([measure.loss(row) for row in drive]) for drive in (challenger, other))
     # Reward: the challenger gets the least possible where the other earns its mean.
     most = float(-theirs.mean()) - least_reward if measure.relative else 1.0
-    return Compared(measure, float(mine.mean()), float(theirs.mean()), tuple(sorted((mine - theirs).tolist())), most)
+    return PairedComparison(
+        measure, float(mine.mean()), float(theirs.mean()), tuple(sorted((mine - theirs).tolist())), most
+    )
 
 
-def reward_bar(safe: Sequence[Compared], reward: Compared) -> Compared:
+def reward_bar(safe: Sequence[PairedComparison], reward: PairedComparison) -> PairedComparison:
     """The reward comparison, with the wider margin when the policy was shown to be safer."""
-    if reward.measure.own_margin is not None or not any(found.is_better for found in safe):
+    if reward.measure.own_margin is not None or not any(compared.is_better for compared in safe):
         return reward
     return replace(reward, measure=replace(reward.measure, margin=SAFER_MARGIN))

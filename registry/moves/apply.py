@@ -60,7 +60,7 @@ class LateWrites:
 
 
 def late_writes(entries: Sequence[Entry], found: Listed, now: float) -> LateWrites:
-    """Finds late writes: aliases and stages that are as an older entry had them, while an older entry's writer lives.
+    """Finds late writes: aliases and stages as an older entry had them, while a process may still write for one.
 
     Args:
         entries: the journal's chain.
@@ -107,7 +107,7 @@ def _is_alive(began: str, now: float) -> bool:
 
 
 def _reconcile(store: Store, name: str, entries: Sequence[Entry], written: Written, everything: bool) -> None:
-    """Mirrors what was written; when newer entries came meanwhile, lets them win, and repeats."""
+    """Mirrors what was written to stages; replaces it by what newer entries say, until no newer one has come."""
     first = len(entries) - 1
     while True:
         moves = [entry.link.move for entry in entries[first:] if entry.link]
@@ -144,7 +144,7 @@ def _aliases_given_up(move: Move) -> tuple[str, ...]:
 
 
 def _restore_newer(store: Store, name: str, entries: Sequence[Entry], written: Written) -> Written:
-    """Replaces writes that still stand with what newer entries say; returns what it wrote instead."""
+    """Replaces what was written, and not changed since, by what newer entries say; returns what it wrote instead."""
     wanted, held = holders(entries).aliases, store.holders(name)
     given: Written = {}
     for alias, holder in written.items():

@@ -30,7 +30,7 @@ FOR_PRODUCTION = frozenset({"evidence", "driving"})
 
 
 FOR_ROLLBACK = frozenset({"integrity", "contract"})
-"""A version that drove before does not have to show again how well; it must be unchanged, and fit the cars' code."""
+"""A version that drove before needs no new evidence; it must be unchanged, and fit the cars' code."""
 
 FindEvidence = Callable[[str, Evidence | None], Evidence | None]
 """Digest, and evidence whose conditions are preferred → what `find_evidence` returns."""
@@ -55,7 +55,7 @@ def promotion_gates(to: str, allow_breaking: bool = False) -> EvaluateGates:
         candidate = Candidate(_reference(version), measured.problem, card, measured.decision_ms, evidence, margins)
         champion = _champion(store, state, artifact, lambda digest: find(digest, evidence), cache)
         findings = evaluate_gates(candidate, champion, allow_breaking)
-        counted = [found for found in findings if to == PRODUCTION or found.gate not in FOR_PRODUCTION]
+        counted = [finding for finding in findings if to == PRODUCTION or finding.gate not in FOR_PRODUCTION]
         margins_used = (f"{MARGINS}{margins}",) if to == PRODUCTION else ()
         return GateResult(counted, _links(evidence, champion) + margins_used + _allowed(champion, allow_breaking))
 
@@ -81,7 +81,7 @@ def rollback_gates(allow_breaking: bool = False) -> EvaluateGates:
         candidate = Candidate(_reference(version), problem, card, None, None)
         champion = _champion(store, state, artifact, lambda digest: None, cache)
         findings = evaluate_gates(candidate, champion, allow_breaking)
-        counted = [found for found in findings if found.gate in FOR_ROLLBACK]
+        counted = [finding for finding in findings if finding.gate in FOR_ROLLBACK]
         return GateResult(counted, _allowed(champion, allow_breaking))
 
     return evaluate
@@ -119,7 +119,7 @@ def _reference(version: PolicyVersion) -> str:
 
 def _links(evidence: Evidence | None, champion: Champion | None) -> tuple[str, ...]:
     theirs = champion.evidence if champion else None
-    return tuple(found.source for found in (evidence, theirs) if found is not None)
+    return tuple(each.source for each in (evidence, theirs) if each is not None)
 
 
 def _allowed(champion: Champion | None, allow_breaking: bool) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ def rollback(
     eligible = {version.semver for version in state.versions} - state.holders.archived - {state.holder(stage)}
     earlier = [version for version in state.holders.before.get(stage, ()) if version in eligible]
     if not earlier:
-        raise RefusedError(f"{name}: no version held {stage} before that could take it again")
+        raise RefusedError(f"{name}: no earlier version can take {stage} again")
     pending = PendingMove(store, state.version(earlier[-1]), "rollback", stage, options)
     return pending.make(state, cache, evaluate)
 

@@ -1,4 +1,4 @@
-"""Registers an artifact under its card's version, or under the next one that its changes demand.
+"""Registers an artifact under its card's version, or under the next one that its changes require.
 
 A journal entry claims the semantic version before anything is logged to MLflow, so of two processes at the same moment
 the later finds the claim, and leaves nothing behind. A claim left by a process that died is used by the next
@@ -50,14 +50,14 @@ def register(
             has already, `models:/<name>/<number>`, which is tagged in place unless `name` or `bump` changes it.
         cache: the folder that neighbouring versions are fetched to, to compare with.
         name: the policy's name; None takes the registered model's, else the card's.
-        bump: `major`, `minor`, `patch`, or `auto` for the smallest step that the changes demand; the card is then
+        bump: `major`, `minor`, `patch`, or `auto` for the smallest step that the changes require; the card is then
             rewritten with that version. None takes the card's.
 
     Returns:
         The version, and whether it is new: registering the same artifact again returns its version.
 
     Raises:
-        RefusedError: another artifact has that version, or the step to it is smaller than the changes demand.
+        RefusedError: another artifact has that version, or the step to it is smaller than the changes require.
         ArtifactError: it is damaged, its card names other weights than its graph has, or it does not act here as the
             trained policy did.
     """
@@ -78,7 +78,7 @@ def register(
             if versioned is not artifact:  # with another version in its card it is another artifact
                 return _create(store, name, versioned)
             return _create(store, name, artifact, uri, number)
-    raise RefusedError(f"{name}: others register faster than a version can be claimed; try again")
+    raise RefusedError(f"{name}: other processes register faster than a version can be claimed; try again")
 
 
 def _verified(source: str, uri: str | None, name: str | None) -> tuple[Artifact, str]:

@@ -23,7 +23,7 @@ from registry.rules.replay import Holders, holders
 from registry.rules.ui_moves import SeenMove, seen_moves
 from registry.store.store import Store
 
-MADE_IN_MLFLOW = "found in MLflow; no entry told of it"
+MADE_IN_MLFLOW = "found in MLflow without an entry in the journal"
 ATTEMPTS = 100
 """How many tries may fail before the command gives up; each fails because another process succeeded."""
 
@@ -59,11 +59,11 @@ def sync(store: Store, name: str, notify: Callable[[Entry], None] = lambda _: No
             store.mirror_stages(name, journal.archived)  # somebody edited the tag, which only displays the stage
         else:
             return RegistryState(name, entries, journal, versions, found)
-    raise RefusedError(f"{name}: moved by others faster than it can be read; look again")
+    raise RefusedError(f"{name}: other processes move it faster than it can be read; try again")
 
 
 def _mark_lost_entries(store: Store, name: str, every: Sequence[Entry], kept: Sequence[Entry]) -> None:
-    """Marks lost entries as void for processes that died first; unmarked, they could count after a removal."""
+    """Marks entries that lost a race as void, since an unmarked one would count if the winning entry was removed."""
     counted = {entry.number for entry in kept}
     for entry in every:
         if entry.link and not (entry.is_void or entry.is_foreign or entry.number in counted):
@@ -90,7 +90,7 @@ def _unrecorded_moves(
 def _record(
     store: Store, name: str, entries: list[Entry], moves: Sequence[Move], notify: Callable[[Entry], None]
 ) -> None:
-    """Enters everything done in MLflow before mirroring any of it, as mirroring overwrites the traces."""
+    """Journals all moves seen in MLflow before it mirrors any, as mirroring overwrites what shows the others."""
     entered: list[Entry] = []
     for move in moves:
         entry = append(store, name, [*entries, *entered], move)
@@ -130,10 +130,10 @@ def commit(
             check_expected(expect, state.holder(move.to), move.to)
             raise RefusedError(
                 f"{move.to} is held by {state.holder(move.to) or 'none'}, not by {move.displaced or 'none'}: "
-                "somebody moved it meanwhile; look at the history, then try again"
+                "somebody moved it meanwhile; read the history, then try again"
             )
         entry = append(store, state.name, state.entries, move)
         if entry is not None:
             carry_out(store, state.name, [*state.entries, entry])
             return entry
-    raise RefusedError(f"{state.name}: moved by others faster than it can be read; try again")
+    raise RefusedError(f"{state.name}: other processes move it faster than it can be read; try again")

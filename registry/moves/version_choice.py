@@ -80,10 +80,10 @@ class _RequiredSteps:
             if is_step_enough(old, new, "major"):
                 continue
             other = old if new == version else new
-            demanded, words = self.known.get(other) or self._compare(other, is_before=other == old)
-            if not is_step_enough(old, new, demanded):
+            required_step, words = self.known.get(other) or self._compare(other, is_before=other == old)
+            if not is_step_enough(old, new, required_step):
                 where = f"from {old}" if other == old else f"before {new}"
-                return f"too small a version step {where}: a {demanded} step is required, as {words}"
+                return f"too small a version step {where}: a {required_step} step is required, as {words}"
         return None
 
     def _compare(self, other: str, is_before: bool) -> tuple[Step, str]:

@@ -13,8 +13,8 @@ NO_PREVIOUS_HASH = "sha256:" + "0" * 64
 def chain(entries: Iterable[Entry]) -> list[Entry]:
     """The entries that count, in order: without those that lost to another with the same predecessor.
 
-    An unreadable entry, or one whose predecessor is gone, still counts: `problems` reports it. A missing entry may be
-    the one that a void entry lost to, so an entry marked as void stays void there, unless another was written after it.
+    An unreadable entry, or one whose predecessor is gone, still counts: `problems` reports it. Where an entry is
+    missing, one marked as void may have lost to that, so it stays void, unless another entry names it as predecessor.
     """
     every = sorted(entries, key=lambda e: e.number)
     named = {entry.link.after for entry in every if entry.link}
@@ -46,22 +46,23 @@ def problems(entries: Sequence[Entry], head: str | None = None, numbers: Collect
         numbers: the numbers of all stored entries, void ones too. MLflow hands each number out once, so a missing one
             was removed.
     """
-    found: list[str] = []
+    broken: list[str] = []
     reported: set[int] = set()
     number, previous = 0, NO_PREVIOUS_HASH
     for entry in entries:
         if entry.link is None or entry.hash != entry.stored_hash:
-            found.append(f"entry {entry.number} was edited: its text does not have the hash that stands beside it")
+            broken.append(f"entry {entry.number} was edited: its text does not have the hash stored beside it")
         elif entry.link.after != number:
-            found.append(f"entry {entry.link.after}, before entry {entry.number}, was removed")
+            broken.append(f"entry {entry.link.after}, before entry {entry.number}, was removed")
             reported.add(entry.link.after)
         elif entry.link.previous != previous:
-            found.append(
-                f"entry {number or 'before the first'} was edited: entry {entry.number} knew another hash of it"
-            )
+            if number:
+                broken.append(f"entry {number} was edited: entry {entry.number} holds another hash of it")
+            else:
+                broken.append(f"entry {entry.number} was edited: it holds the hash of an entry before the first")
         number, previous = entry.number, entry.hash
     gone = sorted(set(range(1, max(numbers, default=0))) - set(numbers) - reported)
-    found += [f"entry {number} was removed" for number in gone]
+    broken += [f"entry {number} was removed" for number in gone]
     if head is not None and head not in {entry.hash for entry in entries}:
-        found.append(f"no entry has the hash {head}: entries were cut off at the end, or the chain was written anew")
-    return found
+        broken.append(f"no entry has the hash {head}: entries were cut off at the end, or the chain was rewritten")
+    return broken

@@ -1,4 +1,4 @@
-"""What changed between two cards, in words, and which version step each change demands. Pure.
+"""What changed between two cards, in words, and which version step each change requires. Pure.
 
 major: the observation or action contract changed, so a car's code has to change. minor: the weights changed, or the
 network that uses them. patch: anything else, such as packaging, description or metrics.
@@ -36,12 +36,12 @@ ABSENT = object()
 def contract_changes(old: Card, new: Card) -> list[Change]:
     """Changes of what a car's code depends on: names, types, shapes, bounds and order of observations and actions."""
     before, after = old.depended_on(), new.depended_on()
-    found = list(_differences("", before, after))
+    changes = list(_differences("", before, after))
     for section in ("observation", "action.raw"):
         orders = [list(_at(part, section)) for part in (before, after)]
         if sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1]:
-            found.append(Change(f"{section} order", orders[0], orders[1]))
-    return found
+            changes.append(Change(f"{section} order", orders[0], orders[1]))
+    return changes
 
 
 def other_changes(old: Card, new: Card) -> list[Change]:

@@ -88,8 +88,8 @@ def say_others(name: str, numbers: list[str]) -> str:
     """Says that these versions have no semantic version, and how to register the last of them."""
     which = f"version {numbers[0]}" if len(numbers) == 1 else f"versions {', '.join(numbers[-MAX_LISTED:])}"
     return (
-        f"MLflow has {which} of {name} without a semantic version and digest of its own, registered in "
-        f"MLflow's own way; if it holds a policy: {_register(name, numbers[-1])}"
+        f"MLflow has {which} of {name} without a semantic version and digest of its own, since it was registered by "
+        f"MLflow itself; if it holds a policy: {_register(name, numbers[-1])}"
     )
 
 
@@ -98,8 +98,8 @@ def say_unnamed(name: str, versions: list[PolicyVersion]) -> str | None:
     if is_name(name) or not versions:
         return None
     return (
-        f"no reference means a version of {name!r}, which is no policy name ({NAMES}); under one: "
-        f"{_register(name, versions[-1].number)}"
+        f"no reference can name a version of {name!r}, since a policy's name has only {NAMES}; to register it under "
+        f"another name: {_register(name, versions[-1].number)}"
     )
 
 

@@ -102,12 +102,12 @@ def partial_folders(cache: Path, digest: str) -> list[Path]:
 
 def fetched_bytes(cache: Path, digest: str) -> int:
     """How many bytes of an artifact that is being fetched have arrived."""
-    found = 0
+    total = 0
     for folder in partial_folders(cache, digest):
         for path in folder.rglob("*"):
             with contextlib.suppress(OSError):  # moved or removed in the meantime
-                found += path.lstat().st_size if path.is_file() else 0
-    return found
+                total += path.lstat().st_size if path.is_file() else 0
+    return total
 
 
 def unreferenced(cache: Path) -> list[Path]:
@@ -117,5 +117,5 @@ def unreferenced(cache: Path) -> list[Path]:
     """
     remembered = "".join(file.read_text() for file in cache.glob("references/*.json"))
     folders = (path for path in sorted(cache.glob("artifacts/*")) if path.is_dir())
-    found = (path for path in folders if path.name not in remembered)
-    return [path for path in found if path.suffix != PARTIAL or time.time() - path.stat().st_mtime > ABANDONED_S]
+    unnamed = (path for path in folders if path.name not in remembered)
+    return [path for path in unnamed if path.suffix != PARTIAL or time.time() - path.stat().st_mtime > ABANDONED_S]

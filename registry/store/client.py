@@ -66,8 +66,8 @@ class RegistryClient:
         query = f"name = {quoted}" + (f" AND tags.semver = '{semver}'" if semver is not None else "")
         query += f" AND version_number > {after}" if after else ""
         # Ordered by what never changes: a version written while the pages are read would otherwise move between them.
-        found = self._all_pages(self._client.search_model_versions, query, order_by=["version_number ASC"])
-        return sorted(found, key=lambda version: int(version.version))  # int from SQLite, text over HTTP
+        versions = self._all_pages(self._client.search_model_versions, query, order_by=["version_number ASC"])
+        return sorted(versions, key=lambda version: int(version.version))  # int from SQLite, text over HTTP
 
     def _model(self, name: str) -> Model:
         try:
@@ -80,14 +80,14 @@ class RegistryClient:
         return Model(name, aliases, int(model.last_updated_timestamp or 0))
 
     def _all_pages(self, search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
-        found: list[Any] = []
+        items: list[Any] = []
         token = None
         while True:
             page = self._call(search, *arguments, max_results=PAGE, page_token=token, **options)
-            found += page
+            items += page
             token = page.token
             if not token:
-                return found
+                return items
 
     def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return call_with_deadline(self.uri, self._deadline_s, function, *args, **kwargs)

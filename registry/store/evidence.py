@@ -73,11 +73,11 @@ class _UnreadableError(Exception):
 
 
 def _conditions(run: Run) -> dict[str, str]:
-    found = {name: str(run.data.params[name]) for name in PARAMETERS if name in run.data.params}
+    conditions = {name: str(run.data.params[name]) for name in PARAMETERS if name in run.data.params}
     for name, (before, now) in _RENAMED.items():
-        if found.get(name, "").endswith(before):
-            found[name] = found[name].removesuffix(before) + now
-    return found
+        if conditions.get(name, "").endswith(before):
+            conditions[name] = conditions[name].removesuffix(before) + now
+    return conditions
 
 
 def _drives(run_id: str, conditions: Mapping[str, str]) -> Drives:

@@ -68,7 +68,7 @@ class JournalEntries(RegistryClient):
         self._set_tag(name + JOURNAL, str(number), writer, str(time.time()))
 
     def end_writing(self, name: str, number: int, writer: str) -> None:
-        """Removes the tag of a process that is done writing."""
+        """Removes the tag of a process that has finished writing, or died."""
         with contextlib.suppress(NotFoundError):  # another process took it for dead
             self._call(self._client.delete_model_version_tag, name + JOURNAL, str(number), writer)
 

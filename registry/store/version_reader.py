@@ -49,10 +49,10 @@ class VersionReader(JournalEntries):
         model = self._model(name)
         return replace(listed(self._raw_versions(name), model.aliases), updated=model.updated)
 
-    def is_unchanged(self, name: str, found: Listed) -> bool:
-        """Whether all aliases and versions are still as in `found`; an edited tag is not noticed."""
+    def is_unchanged(self, name: str, earlier: Listed) -> bool:
+        """Whether all aliases and versions are still as in `earlier`; an edited tag is not noticed."""
         model = self._model(name)
-        return (model.aliases, model.updated) == (found.aliases, found.updated)
+        return (model.aliases, model.updated) == (earlier.aliases, earlier.updated)
 
     def resolve(self, reference: Reference) -> PolicyVersion:
         """The one version that a reference means now.
@@ -63,16 +63,16 @@ class VersionReader(JournalEntries):
         """
         name, value = reference.name, reference.value
         if reference.kind == "version":
-            found = self.find(name, value)
+            version = self.find(name, value)
         elif reference.kind == "alias":
-            found = self._fetch_policy_version(self._client.get_model_version_by_alias, name, value)
+            version = self._fetch_policy_version(self._client.get_model_version_by_alias, name, value)
         elif reference.kind == "number":
-            found = self._fetch_policy_version(self._client.get_model_version, name, value)
+            version = self._fetch_policy_version(self._client.get_model_version, name, value)
         else:
-            found = self._resolve_by_listing(reference)
-        if found is None:
+            version = self._resolve_by_listing(reference)
+        if version is None:
             raise missing(reference, self.listed(reference.name))
-        return found
+        return version
 
     def _fetch_policy_version(
         self, get: Callable[[str, str], ModelVersion], name: str, which: str

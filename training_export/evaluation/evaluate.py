@@ -37,8 +37,8 @@ def check_racetrack(card: Card) -> None:
     shown = {name: tuple(box.shape) for name, box in Beams.boxes().items()}
     if seen != shown:
         raise DrivingError(
-            f"{card.name} {card.version} sees {_shapes(seen)}, the racetrack shows {_shapes(shown)}; say where it "
-            "drives: evaluate … --env ID, any environment that gymnasium knows, or --env my_env.py:make"
+            f"{card.name} {card.version} sees {_shapes(seen)}, the racetrack shows {_shapes(shown)}; name its own "
+            "environment: evaluate … --env ID, any that gymnasium knows, or --env my_env.py:make"
         )
 
 

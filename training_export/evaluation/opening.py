@@ -17,7 +17,7 @@ from carla_mlflow.preprocessing.skops_file import operators_types
 
 @dataclass(frozen=True)
 class PolicyIdentity:
-    """The policy under evaluation: name, semantic version, and the digest by which the gates find its evidence."""
+    """The evaluated policy: its name, semantic version, and the digest by which the gates find its evidence."""
 
     name: str
     version: str

@@ -69,8 +69,9 @@ def check_seeds(trained_with: object, conditions: Conditions) -> None:
         return
     if trained_with <= conditions.seeds[-1] and trained_with + MAX_ENVIRONMENTS > conditions.first_seed:
         raise DrivingError(
-            f"the policy was trained with seed {trained_with}, from which its environments' seeds are counted: they "
-            f"meet those from {conditions.first_seed} to {conditions.seeds[-1]}; choose others with --first-seed"
+            f"the policy was trained with seed {trained_with}, so its training may have used the seeds up to "
+            f"{trained_with + MAX_ENVIRONMENTS - 1}, among them some of this evaluation's, {conditions.first_seed} to "
+            f"{conditions.seeds[-1]}; choose others with --first-seed"
         )
 
 

@@ -83,7 +83,7 @@ def _episode(row: dict[str, str]) -> OwnEpisode:
 
 
 def _boolean(name: str, text: str | None) -> bool:
-    found = _BOOLEANS.get((text or "").strip().lower())
-    if found is None:
+    value = _BOOLEANS.get((text or "").strip().lower())
+    if value is None:
         raise ValueError(f"{name} {text!a:.40}; expected true or false, 1 or 0")
-    return found
+    return value

@@ -82,7 +82,7 @@ def export_policy(
     weights = weights_hash(trained.graph)
     reference = reference_answers(trained, specs, parity)
     if weights_hash(trained.graph) != weights:
-        raise ExportError("the network changes its own buffers when it runs: a served policy can't have a memory")
+        raise ExportError("the network changes its own buffers when it runs: a served policy keeps no state")
     graphs, left_out = _graphs(trained, specs)
     others = {"golden.npz": reference.golden.to_bytes()}
     if trained.preprocessor is not None:

@@ -11,14 +11,14 @@ from training_export.sources.trained import TrainedPolicy
 
 def print_noise(reference: ReferenceAnswers, stated: bool) -> None:
     parity, left, noise = reference.parity, reference.left_out, reference.noise.largest
-    print(f"noise     asked row by row, or in float64, the trained policy differs from itself by {noise:.1e}")
-    who = "as the card states" if stated else "4 times its noise and at least 1e-06"
+    print(f"noise     run row by row, or in float64, the trained policy's own answers differ by up to {noise:.1e}")
+    source = "as the card states" if stated else "4 times its noise and at least 1e-06"
     print(
-        f"tolerance {parity.atol:.1e} + {parity.rtol:.0e} · |value|, {who}: so far may throttle, brake, steer and what "
-        "they are made of be from the trained policy's, here and wherever it is verified"
+        f"tolerance {parity.atol:.1e} + {parity.rtol:.0e} · |value|, {source}: how far throttle, brake, steer and the "
+        "values they are computed from may differ from the trained policy's, wherever the artifact is verified"
     )
     if left:
-        print(f"left out  {left} observations whose best two choices are nearer to each other than that")
+        print(f"left out  {left} observations whose best two choices differ by less than that")
 
 
 def print_comparison(exported: Export, trained: TrainedPolicy) -> None:
@@ -30,7 +30,10 @@ def print_comparison(exported: Export, trained: TrainedPolicy) -> None:
     for backend, reason in exported.left_out.items():
         print(f"left out  {backend}: {reason}")
     if trained.features is not None:
-        print("features  made outside the graph, from preprocessor.skops, where scikit-learn has to be installed")
+        print(
+            "features  are computed outside the graph, by preprocessor.skops, which needs scikit-learn where the "
+            "policy runs"
+        )
     for backend, figures in exported.figures.items():
         times = ", ".join(f"{rows} rows {ms} ms" for rows, ms in figures.items())
         chosen = "  <- the card's backend" if backend == exported.artifact.card.backend else ""
@@ -41,8 +44,8 @@ def print_unknown(trained: TrainedPolicy) -> None:
     names = unknown(trained.observation)
     if names:
         print(
-            f"compares  {', '.join(names)} between {-UNSEEN:g} and {UNSEEN:g}: without bounds, and nothing says what "
-            "training saw; the card can: observation: … seen: {low: …, high: …}"
+            f"compares  {', '.join(names)} between {-UNSEEN:g} and {UNSEEN:g}: without bounds, and with an unknown "
+            "range in training, which the card can state: observation: … seen: {low: …, high: …}"
         )
 
 

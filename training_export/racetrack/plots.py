@@ -45,7 +45,7 @@ def plot_trajectories(episodes: list[Episode], raster: TrackRaster) -> Figure:
             axes.plot(*path[-1], marker="x", color="tab:red")
     axes.set_xlabel("m")
     axes.set_ylabel("m")
-    axes.set_title(f"{sum(e.succeeded for e in episodes)} of {len(episodes)} episodes whole")
+    axes.set_title(f"{sum(e.succeeded for e in episodes)} of {len(episodes)} episodes without a fault")
     return figure
 
 
@@ -55,7 +55,7 @@ def plot_outcomes(policy: list[Episode], straight_ahead: list[Episode]) -> Figur
     axes = figure.subplots()
     axes.plot([e.seed for e in straight_ahead], [e.reward for e in straight_ahead], "_", color="grey")
     for label, colour, ended in (
-        ("whole", "tab:green", [e for e in policy if e.succeeded]),
+        ("no fault", "tab:green", [e for e in policy if e.succeeded]),
         ("off road", "tab:orange", [e for e in policy if e.off_road and not e.crashed]),
         ("collision", "tab:red", [e for e in policy if e.crashed]),
     ):

@@ -109,11 +109,13 @@ def _run(network: OnnxBackend, batch: int, inputs: list[NDArray[Any]]) -> list[N
 def _check_open(source: str, file: OnnxFile, inputs: list[NDArray[Any]]) -> None:
     remedy = "export it with an open batch axis: torch.onnx.export(…, dynamic_axes={NAME: {0: 'rows'}, …})"
     try:
-        found = file.load(open_batch=True)(inputs)
+        outputs = file.load(open_batch=True)(inputs)
     except (RuntimeError, ArtifactError) as error:
-        raise ExportError(f"{source}: was made for a batch of {file.batch}, also inside: {error}; {remedy}") from error
-    if any(len(output) != len(inputs[0]) for output in found):
-        raise ExportError(f"{source}: was made for a batch of {file.batch}, also inside; {remedy}")
+        raise ExportError(
+            f"{source}: its batch size is fixed at {file.batch}, inside the graph too: {error}; {remedy}"
+        ) from error
+    if any(len(output) != len(inputs[0]) for output in outputs):
+        raise ExportError(f"{source}: its batch size is fixed at {file.batch}, inside the graph too; {remedy}")
 
 
 def _sections(path: Path, draft: CardDraft) -> tuple[dict[str, FieldCard], ActionCard]:

@@ -53,7 +53,9 @@ def draft_of_old(folder: Path, draft: CardDraft) -> CardDraft:
         CardError: the old card is not YAML, or there is no observation section.
     """
     if draft.observation is None:
-        raise CardError(f"{folder.name}: the old layout holds no specs; say them with --observation spec.yaml")
+        raise CardError(
+            f"{folder.name}: the old layout has no observation specs; pass them with --observation spec.yaml"
+        )
     old: Any = read_yaml((folder / CARD).read_bytes()) if (folder / CARD).is_file() else None
     stated = {key: str(old[key]) for key in ("name", "model_name", "version", "description") if _has(old, key)}
     version = stated.get("version", folder.name).removeprefix("v")

@@ -167,7 +167,7 @@ def _note_preprocessor_beside(path: Path, options: SourceOptions, trained: Train
     if options.preprocessor is not None or not beside:
         return trained
     assumed = (
-        f"observations as they are: {', '.join(beside)} lies beside it; --preprocessor FILE puts it before the network"
+        f"no preprocessor, although {', '.join(beside)} lies beside it; --preprocessor FILE puts it before the network"
     )
     return replace(trained, assumed=assumed)
 

@@ -289,7 +289,9 @@ def test_an_onnx_file_for_one_row_with_more_outputs_than_the_head_needs_is_expor
 
 def test_an_onnx_file_that_is_made_for_one_row_inside_is_told_how_to_export_it(author: Path):
     save_fixed(FixedInside().eval(), ["action", "value"])
-    with pytest.raises(ExportError, match=r"network\.onnx: was made for a batch of 1, also inside.*dynamic_axes"):
+    with pytest.raises(
+        ExportError, match=r"network\.onnx: its batch size is fixed at 1, inside the graph too.*dynamic_axes"
+    ):
         export("network.onnx")
 
 
@@ -369,7 +371,7 @@ def test_a_preprocessor_that_lies_beside_a_network_and_is_not_named_is_told(auth
     assert open_source(SourceOptions("network.pt", Path("card.yaml"))).trained.assumed == ""
     Path("my_preprocessor.pkl").touch()
     assumed = open_source(SourceOptions("network.pt", Path("card.yaml"))).trained.assumed
-    assert assumed.startswith("observations as they are: my_preprocessor.pkl lies beside it; --preprocessor FILE")
+    assert assumed.startswith("no preprocessor, although my_preprocessor.pkl lies beside it; --preprocessor FILE")
 
 
 @pytest.mark.parametrize("transformer", [StandardScaler(), make_pipeline(COLUMNS, MinMaxScaler())], ids=["one", "many"])
@@ -455,7 +457,7 @@ def test_an_old_artifact_is_migrated_beside_the_old_one(tmp_path: Path):
 def test_an_old_artifact_needs_its_specs(tmp_path: Path):
     done = run_command("carla-export", str(OLD), "--output", str(tmp_path / "new"), "--trust-pickle")
     assert done.code == 1
-    assert "the old layout holds no specs" in done.err
+    assert "the old layout has no observation specs" in done.err
 
 
 def test_a_pickle_is_not_read_before_it_is_trusted(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""What Stable-Baselines3 itself answers for a policy: the reference for the exported graph."""
+"""The actions that Stable-Baselines3 itself computes for a policy: the reference for the exported graph."""
 
 from __future__ import annotations
 
@@ -68,10 +68,12 @@ class Answer:
             distribution = self._distribution(seen)
         except Exception as error:  # a policy or an extractor of the author's own may raise anything
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            raise ExportError(f"{self.source}: can't be asked what it does: {reason}") from error
+            raise ExportError(
+                f"{self.source}: its predict() fails on observations of its own space: {reason}"
+            ) from error
         if state is not None:
             raise ExportError(
-                f"{self.source}: remembers what it saw (a recurrent policy); a served policy has no memory"
+                f"{self.source}: is a recurrent policy; a served policy keeps no state between observations"
             )
         return np.asarray(chosen, dtype=np.float32).reshape(len(chosen), -1), distribution
 
@@ -83,9 +85,9 @@ class Answer:
         with torch.no_grad():
             if hasattr(policy, "actor"):
                 mean, log_std, more = policy.actor.get_action_dist_params(tensors)
-                found = policy.actor.action_dist.proba_distribution(mean, log_std, **more).distribution
+                distribution = policy.actor.action_dist.proba_distribution(mean, log_std, **more).distribution
             else:
-                found = policy.get_distribution(tensors).distribution
+                distribution = policy.get_distribution(tensors).distribution
         if self.action.head == "categorical":
-            return {"logits": found.logits.numpy()}
-        return {"mean": found.mean.numpy(), "std": found.stddev.numpy()}
+            return {"logits": distribution.logits.numpy()}
+        return {"mean": distribution.mean.numpy(), "std": distribution.stddev.numpy()}

@@ -97,18 +97,18 @@ def identify(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _algorithm(path: Path, settings: dict[str, Any], policy_class: Any) -> str:
     policy = str(policy_class.get("__module__", "") if isinstance(policy_class, dict) else policy_class)
-    found = next(
+    algorithm = next(
         (a for a, (has, not_) in IDENTIFYING_SETTINGS.items() if has <= settings.keys() and not not_ & settings.keys()),
         None,
     )
-    if found is None or policy.startswith("sb3_contrib"):
+    if algorithm is None or policy.startswith("sb3_contrib"):
         raise ExportError(
-            f"{path.name}: saved by none of {', '.join(SUPPORTED)}, which can be exported; "
-            f"its policy class is from {policy}; hand over its network as a torch module (policy.py:build)"
+            f"{path.name}: was saved by none of {', '.join(SUPPORTED)}, the algorithms that can be exported; "
+            f"its policy class is from {policy}; export its network as a torch module (policy.py:build)"
         )
     # Stable-Baselines3's DDPG is its TD3 with the delay and the smoothing of targets turned off.
     plain = settings.get("policy_delay") == 1 and settings.get("target_noise_clip") == 0
-    return "DDPG" if found == "TD3" and plain else found
+    return "DDPG" if algorithm == "TD3" and plain else algorithm
 
 
 def load_model(path: Path, facts: dict[str, Any], trusted: bool) -> Any:

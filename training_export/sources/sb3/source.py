@@ -103,7 +103,7 @@ def _steps_and_seed(model: Any) -> dict[str, int]:
 def _check_images(source: str, boxes: Boxes) -> None:
     images = _hidden(USUAL_CLIP, boxes)
     if images:
-        raise ExportError(f"{source}: observes {', '.join(images)} as VecNormalize leaves an image; {CHOOSE}")
+        raise ExportError(f"{source}: {', '.join(images)} looks like an image after VecNormalize; {CHOOSE}")
 
 
 def _network(source: str, model: Any, names: tuple[str, ...], normalisers: Mapping[str, Normalise]) -> nn.Module:
@@ -111,7 +111,7 @@ def _network(source: str, model: Any, names: tuple[str, ...], normalisers: Mappi
         return network_of(model, names, normalisers).eval()
     except (AttributeError, TypeError) as error:
         raise ExportError(
-            f"{source}: its {type(model.policy).__name__} is not put together as Stable-Baselines3's own: {error}; "
+            f"{source}: its {type(model.policy).__name__} is not built like Stable-Baselines3's own: {error}; "
             "export its network as a torch module (policy.py:build)"
         ) from error
 
@@ -128,8 +128,8 @@ def _seen(normalisation: _Normalisation) -> dict[str, Range]:
     """The ranges in training of the observations that VecNormalize normalises, from its mean and variance."""
     if normalisation.statistics is None or not normalisation.modules:  # it has statistics only of what it normalises
         return {}
-    found: Any = normalisation.statistics.obs_rms
-    fitted = found if isinstance(found, dict) else {SINGLE: found}
+    obs_rms: Any = normalisation.statistics.obs_rms
+    fitted = obs_rms if isinstance(obs_rms, dict) else {SINGLE: obs_rms}
     return {name: of_moments(fitted[name].mean, np.sqrt(fitted[name].var)) for name in normalisation.modules}
 
 
@@ -169,7 +169,7 @@ def _action(model: Any, algorithm: str, draft: ActionDraft | None) -> ActionCard
         if entries != space.n:
             raise CardError(
                 f"action.table: {entries} controls, but the policy chooses among {space.n}; "
-                "it needs control: table with one of them a choice, in the order of the choices"
+                "it needs control: table with one control per choice, in the order of the choices"
             )
     elif bounds is not None:
         # As a person writes them: 0.7 instead of 0.699999988079071, which is the same float32.

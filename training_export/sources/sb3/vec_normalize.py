@@ -1,6 +1,6 @@
 """VecNormalize: whether a Stable-Baselines3 policy was trained with it, and with which statistics.
 
-The statistics are not in model.zip, but the last observation of `learn` is: `_last_original_obs` from before
+The statistics are not in model.zip, but the last observation of `learn` is, twice: `_last_original_obs` from before
 VecNormalize, and `_last_obs` as the policy saw it. PPO and A2C store the first only with a VecNormalize. The others
 always store it (without a VecNormalize, an earlier observation), but the pair shows which statistics were used.
 """
@@ -40,24 +40,24 @@ def check_without_statistics(path: Path, algorithm: str, settings: Mapping[str, 
     if algorithm in ON_POLICY and settings.get("_last_original_obs") is not None:
         where = f" ({beside[0]} lies beside it)" if beside else ""
         raise ExportError(
-            f"{path.name}: was trained behind VecNormalize: it remembers an observation from before it; {CHOOSE}{where}"
+            f"{path.name}: was trained with VecNormalize, as it holds an observation from before it; {CHOOSE}{where}"
         )
     if beside:
         raise ExportError(f"{path.name}: {beside[0]} lies beside it: is it this policy's? {CHOOSE}")
     if algorithm in ON_POLICY:
         return ""
-    return f"no VecNormalize: a zip of {algorithm} does not tell; --vecnormalize FILE if it was trained behind one"
+    return f"no VecNormalize: a zip of {algorithm} does not record one; --vecnormalize FILE if it was trained with one"
 
 
 def statistics_beside(path: Path) -> list[Path]:
     """Files that VecNormalize may have saved beside a zip or one folder below, the folder of the zip's name first."""
-    found = [
+    files = [
         file
         for pattern in ("*.pkl", "*/*.pkl")
         for file in sorted(path.parent.glob(pattern))
         if re.search("vec_?norm", file.name, re.IGNORECASE)
     ]
-    return sorted(found, key=lambda file: file.parent.name != path.stem)
+    return sorted(files, key=lambda file: file.parent.name != path.stem)
 
 
 def read_statistics(path: Path, trusted: bool) -> VecNormalize:
@@ -68,10 +68,10 @@ def read_statistics(path: Path, trusted: bool) -> VecNormalize:
     """
     if not path.is_file():
         raise ExportError(f"{path}: there is no such file")
-    found = read_pickle(path, trusted)
-    if not isinstance(found, VecNormalize):
-        raise ExportError(f"{path.name}: holds a {type(found).__name__}, not what VecNormalize.save writes")
-    state = vars(found)
+    statistics = read_pickle(path, trusted)
+    if not isinstance(statistics, VecNormalize):
+        raise ExportError(f"{path.name}: holds a {type(statistics).__name__}, not what VecNormalize.save writes")
+    state = vars(statistics)
     # Older versions saved fewer attributes, and looking up a missing one never ends. They normalised every key.
     state.setdefault("class_attributes", {})
     needed = ("norm_obs", "clip_obs", "epsilon", *(("obs_rms",) if state.get("norm_obs") else ()))
@@ -80,7 +80,7 @@ def read_statistics(path: Path, trusted: bool) -> VecNormalize:
         raise ExportError(f"{path.name}: holds a VecNormalize without {', '.join(missing)}; save it again")
     running = state.get("obs_rms")
     state.setdefault("norm_obs_keys", list(running) if isinstance(running, dict) else None)
-    return found
+    return statistics
 
 
 def check_last_observation(
@@ -95,9 +95,7 @@ def check_last_observation(
         return
     if algorithm in ON_POLICY:
         if settings.get("_last_original_obs") is None:
-            raise ExportError(
-                f"{path.name}: was not trained behind VecNormalize; leave --vecnormalize {given.name} out"
-            )
+            raise ExportError(f"{path.name}: was not trained with VecNormalize; leave --vecnormalize {given.name} out")
         return
     try:
         before, seen = (
@@ -110,8 +108,9 @@ def check_last_observation(
         return
     if not apart <= LAST_OBSERVATION_WITHIN:
         raise ExportError(
-            f"{path.name}: {given.name} does not make what the policy last saw of the observation from before it "
-            f"({apart:.2g} standard deviations apart): it is another policy's, or this one had none (--no-vecnormalize)"
+            f"{path.name}: the last observation of its training, normalised by {given.name}, differs by {apart:.2g} "
+            "standard deviations from what the policy saw: the statistics are another policy's, or there were none "
+            "(--no-vecnormalize)"
         )
 
 
@@ -123,20 +122,24 @@ def normalisers_of(source: str, statistics: VecNormalize, space: Any, boxes: Map
     """
     if not statistics.norm_obs:
         return {}
-    found: Any = statistics.obs_rms
-    if isinstance(found, dict) != isinstance(space, spaces.Dict):
+    obs_rms: Any = statistics.obs_rms
+    if isinstance(obs_rms, dict) != isinstance(space, spaces.Dict):
         raise ExportError(
-            f"{source}: one of VecNormalize and the policy takes a Dict of observations, the other a Box, as HER put "
-            "them together once: hand over all of it as one torch module (policy.py:build)"
+            f"{source}: one of VecNormalize and the policy takes a Dict of observations, the other a Box, as with "
+            "older versions of HER; export both as one torch module (policy.py:build)"
         )
-    fitted = {key: found[key] for key in statistics.norm_obs_keys or ()} if isinstance(found, dict) else {SINGLE: found}
+    fitted = (
+        {key: obs_rms[key] for key in statistics.norm_obs_keys or ()}
+        if isinstance(obs_rms, dict)
+        else {SINGLE: obs_rms}
+    )
     for name, running in fitted.items():
         shape = boxes[name].shape if name in boxes else None
         if running.mean.shape != shape:
-            taken = f"of shape {list(shape)}" if shape is not None else "without it"
+            taken = f"takes it in shape {list(shape)}" if shape is not None else "does not take it"
             raise ExportError(
-                f"{source}: VecNormalize was fitted on {name} of shape {list(running.mean.shape)}, the policy was "
-                f"trained {taken}; it needs the file that was saved along with this policy"
+                f"{source}: VecNormalize was fitted on {name} of shape {list(running.mean.shape)}, the policy "
+                f"{taken}; pass the file that was saved with this policy"
             )
     epsilon, clip = statistics.epsilon, statistics.clip_obs
     return {name: Normalise(running.mean, running.var, epsilon, clip) for name, running in fitted.items()}
