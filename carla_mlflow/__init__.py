@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .lazy_names import lazy_names
 
-_SET_BEFORE_OTHERS_READ_IT = {
+_EARLY_ENVIRONMENT = {
     # With this, Intel's MKL (inside torch) rounds a row the same way at any position in a batch. Without it, MKL does
     # not on processors with AMX, and each row of a TorchScript policy would need its own forward pass. MKL reads it at
     # its first matrix product.
@@ -24,7 +24,7 @@ _SET_BEFORE_OTHERS_READ_IT = {
 """Environment variables that other libraries read once. They are set here because every program of this project
 imports this package first; a value that the user has set is kept."""
 
-for _name, _value in _SET_BEFORE_OTHERS_READ_IT.items():
+for _name, _value in _EARLY_ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:

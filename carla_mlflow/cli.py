@@ -44,15 +44,13 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     except Exception as error:
         if options.debug:
             raise
-        known = _known(error, time.monotonic() - started)
-        print(
-            f"{parser.prog}: {_missing(error, extra) or (_told(known) if known else _unforeseen(error))}",
-            file=sys.stderr,
-        )
-        return UNREACHABLE if isinstance(known, UnreachableError) else REFUSED
+        expected = _expected(error, time.monotonic() - started)
+        text = _format_expected(expected) if expected else _format_unexpected(error)
+        print(f"{parser.prog}: {_missing_requirement(error, extra) or text}", file=sys.stderr)
+        return UNREACHABLE if isinstance(expected, UnreachableError) else REFUSED
 
 
-def _missing(error: Exception, extra: str) -> str | None:
+def _missing_requirement(error: Exception, extra: str) -> str | None:
     """What to install, when the missing module is a requirement of this package; else None."""
     from .extras import how_to_install
 
@@ -61,21 +59,21 @@ def _missing(error: Exception, extra: str) -> str | None:
 
 def leave_without(program: str, error: ModuleNotFoundError, extra: str) -> NoReturn:
     """Ends a program whose own imports fail, with a line that says what to install."""
-    sys.exit(f"{program}: {_missing(error, extra) or error}")
+    sys.exit(f"{program}: {_missing_requirement(error, extra) or error}")
 
 
-def _unforeseen(error: Exception) -> str:
+def _format_unexpected(error: Exception) -> str:
     return f"stopped by an unexpected error, {type(error).__name__}: {one_line(error)} (--debug shows where)"
 
 
-def _told(error: Exception) -> str:
+def _format_expected(error: Exception) -> str:
     """The error as one line; the reasons of a refusal follow, one per line."""
     if isinstance(error, RefusedError) and error.shortfalls:
         return "\n  refused  ".join(map(escaped, [f"{error.headline}:", *error.shortfalls]))
     return one_line(error)
 
 
-def _known(error: Exception, tried_s: float) -> Exception | None:
+def _expected(error: Exception, tried_s: float) -> Exception | None:
     """The error if it is an expected one, to be shown as one line; None for a bug."""
     if isinstance(error, CarlaMlflowError | OSError):
         return error

@@ -12,7 +12,7 @@ CarlaMlflowError
 ├── CacheError             fetched artifacts can't be stored on this machine: its disk's, or a setting's fault
 ├── ExportError            a trained policy can't be exported as an artifact
 ├── DrivingError           a policy can't be driven in an environment, or a report of its driving can't be read
-├── RegistryError          the registry could not do what was asked
+├── RegistryError          the registry could not carry out a request
 │   ├── NotFoundError      no such model, version, alias or stage
 │   │   └── NotOursError   MLflow has the version, but without semantic version and digest
 │   └── RefusedError       a rule or a gate refused
@@ -100,7 +100,7 @@ class DrivingError(CarlaMlflowError):
 
 
 class RegistryError(CarlaMlflowError):
-    """The registry could not do what was asked."""
+    """The registry could not carry out a request."""
 
 
 class NotFoundError(RegistryError):

@@ -24,10 +24,10 @@ def how_to_install(error: ModuleNotFoundError, extra: str) -> str | None:
     except importlib.metadata.PackageNotFoundError:  # run from a folder, without being installed
         return None
     wanted = _normal(OTHER_NAMES.get(module, module))
-    found = [name for name, distributions in brought.items() if wanted in distributions]
-    if not found:
+    extras = [name for name, distributions in brought.items() if wanted in distributions]
+    if not extras:
         return None
-    chosen = extra if extra in found else min(found, key=lambda name: len(brought[name]))
+    chosen = extra if extra in extras else min(extras, key=lambda name: len(brought[name]))
     return f"needs {module}, which is not installed: pip install '{PACKAGE}[{chosen}]'"
 
 

@@ -22,7 +22,8 @@ import msgspec
 from . import errors
 from .errors import ArtifactError, CarlaMlflowError, CrashError, DeviceError
 
-LOOK_S = 0.01
+POLL_S = 0.01
+"""Seconds without output after which `watch` is called."""
 PARENT = "CARLA_PARENT_PID"
 """The environment variable with the parent's process id, for the child."""
 _PR_SET_PDEATHSIG = 1
@@ -30,16 +31,16 @@ _PR_SET_PDEATHSIG = 1
 Watch = Callable[[int], None]
 
 
-def lines_of(
+def values_of(
     module: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None, watch: Watch | None = None
 ) -> Iterator[Any]:
     """Runs `python -m module arguments…` and yields each value that it writes.
 
     Args:
-        module: one whose main program calls `tell`.
+        module: one whose main program calls `write_values`.
         arguments: of its command line.
         environment: variables in addition to this process's own.
-        watch: called with the child's pid every LOOK_S seconds without output; an exception from it ends the child.
+        watch: called with the child's pid after every POLL_S without output; an exception from it ends the child.
 
     Raises:
         CrashError: the child died before it was done.
@@ -52,19 +53,19 @@ def lines_of(
     done = False
     try:
         for line in _lines(process.stdout.fileno(), process.pid, watch):
-            told = msgspec.json.decode(line)
-            if "error" in told:
-                raise _error(*told["error"])
-            done = "done" in told
+            message = msgspec.json.decode(line)
+            if "error" in message:
+                raise _error(*message["error"])
+            done = "done" in message
             if not done:
-                yield told["value"]
+                yield message["value"]
         code = process.wait()
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
     if not done:
-        raise CrashError(_how(code), code)
+        raise CrashError(_reason_of_exit(code), code)
 
 
 def _lines(descriptor: int, pid: int, watch: Watch | None) -> Iterator[bytes]:
@@ -72,7 +73,7 @@ def _lines(descriptor: int, pid: int, watch: Watch | None) -> Iterator[bytes]:
     text, readable = b"", select.poll()  # not select(), which fails for descriptors from 1,024 on
     readable.register(descriptor, select.POLLIN)
     while True:
-        if watch is not None and not readable.poll(LOOK_S * 1e3):
+        if watch is not None and not readable.poll(POLL_S * 1e3):
             watch(pid)
             continue
         part = os.read(descriptor, 65536)
@@ -87,14 +88,14 @@ def _error(name: str, text: str) -> CarlaMlflowError:
     return kind(text) if issubclass(kind, ArtifactError | DeviceError) else ArtifactError(text)
 
 
-def _how(code: int) -> str:
+def _reason_of_exit(code: int) -> str:
     if code >= 0:
         return f"loading it ended the process that tried (exit code {code})"
     name = signal.Signals(-code).name
     return f"loading it killed the process that tried ({name}{', perhaps out of memory' if name == 'SIGKILL' else ''})"
 
 
-def tell(values: Callable[[], Iterable[Any]]) -> int:
+def write_values(values: Callable[[], Iterable[Any]]) -> int:
     """The main program of a child: writes each value, then `done` or the error; returns the exit code."""
     end_with_parent(signal.SIGKILL, int(os.environ[PARENT]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends this process
@@ -113,8 +114,8 @@ def tell(values: Callable[[], Iterable[Any]]) -> int:
     return 0
 
 
-def _write(descriptor: int, told: dict[str, Any]) -> None:
-    line = msgspec.json.encode(told) + b"\n"
+def _write(descriptor: int, message: dict[str, Any]) -> None:
+    line = msgspec.json.encode(message) + b"\n"
     while line:
         line = line[os.write(descriptor, line) :]
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from registry.moves.judge import promotion_gates, rollback_gates
     from registry.moves.promotion import MoveOptions, MoveResult, archive, promote, rollback
     from registry.moves.registration import register
-    from registry.moves.sync import RegistryState, read_state, sync
+    from registry.moves.state import RegistryState, read_state
+    from registry.moves.sync import sync
     from registry.rules.policy_version import PolicyVersion
     from registry.rules.reference import Reference, parse_reference
     from registry.store.cache import default_cache, fetch_to_cache
@@ -23,7 +24,7 @@ _HOMES = {
     "MoveResult": "moves.promotion",
     "PolicyVersion": "rules.policy_version",
     "Reference": "rules.reference",
-    "RegistryState": "moves.sync",
+    "RegistryState": "moves.state",
     "Store": "store.store",
     "archive": "moves.promotion",
     "default_cache": "store.cache",
@@ -31,7 +32,7 @@ _HOMES = {
     "parse_reference": "rules.reference",
     "promote": "moves.promotion",
     "promotion_gates": "moves.judge",
-    "read_state": "moves.sync",
+    "read_state": "moves.state",
     "register": "moves.registration",
     "rollback": "moves.promotion",
     "rollback_gates": "moves.judge",

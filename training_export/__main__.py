@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from carla_mlflow.cli import DONE, INTERRUPTED, add_debug, natural, positive, run_command
-from training_export.evaluate_command import add_conditions, add_evaluate_command, racetrack_conditions
+from training_export.evaluate_command import add_evaluate_command
+from training_export.evaluation.flags import add_conditions, racetrack_conditions
 from training_export.log_evidence_command import add_log_evidence_command
 
 

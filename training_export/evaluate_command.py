@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, REFUSED, USAGE, add_debug, natural, positive
+from carla_mlflow.cli import DONE, REFUSED, USAGE, add_debug
+from training_export.evaluation.flags import add_conditions, add_margin, racetrack_conditions
 from training_export.racetrack.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def _usage(options: argparse.Namespace) -> str | None:
     ours = {"--traffic": options.traffic, "--duration": options.duration, "--gif": options.gif}
     given = [flag for flag, value in (ours if options.env else own).items() if value is not None]
     if given:
-        return f"{given[0]} is {'of the racetrack, not of --env' if options.env else 'of an environment: --env ID'}"
+        where = "the racetrack, not for --env" if options.env else "an environment of your own: --env ID"
+        return f"{given[0]} is for {where}"
     if options.env and options.success_key is None and options.collision_key is None:
         return "--env needs --success-key, --collision-key or both: what in `info` says how an episode went"
     return None
@@ -75,7 +77,7 @@ def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
     episodes = run_episodes(engine_driver(engine), conditions, f"{card.name} {card.version}")
     drives = drive_beside(episodes, conditions)
     print(f"{_seeds(conditions)}, traffic {conditions.traffic}, {conditions.duration_s:g} s")
-    tell({driver: summarise(driven) for driver, driven in drives.items()}, options.reward_margin)
+    print_figures({driver: summarise(driven) for driver, driven in drives.items()}, options.reward_margin)
     if options.gif:
         film(engine_driver(engine), conditions.first_seed, conditions, options.gif)
         print(f"film: {options.gif}")
@@ -97,13 +99,13 @@ def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
     own, outcome = open_own_env(options.env, options.env_config), Outcome(options.success_key, options.collision_key)
     driven = evaluate_own(engine, own, conditions, outcome, options.baseline)
     print(f"{_seeds(conditions)} in {own.name}: {own.version}")
-    tell({driver: summarise(episodes) for driver, episodes in driven.drives.items()}, options.reward_margin)
+    print_figures({driver: summarise(episodes) for driver, episodes in driven.drives.items()}, options.reward_margin)
     if driven.fallbacks:
-        print(f"fallback  {driven.fallbacks:,} times, as the policy refused what it saw; first: {driven.reason}")
+        print(f"fallback  {driven.fallbacks:,} times, as the policy refused or failed; first: {driven.reason}")
     if options.log:
-        asked = {name: getattr(options, name) for name in ("env_config", "baseline", "reward_margin")}
+        flags = {name: getattr(options, name) for name in ("env_config", "baseline", "reward_margin")}
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
-            log_own(engine, own, driven, conditions, outcome, asked)
+            log_own(engine, own, driven, conditions, outcome, flags)
         print(f"MLflow run {run_id}: figures, episodes.json")
     return DONE
 
@@ -112,39 +114,32 @@ def _seeds(conditions: Conditions) -> str:
     return f"{conditions.episodes} seeds from {conditions.first_seed}"
 
 
-def tell(figures: Mapping[str, Figures], reward_margin: float | None) -> None:
+def print_figures(figures: Mapping[str, Figures], reward_margin: float | None) -> None:
     """Prints the figures, and a note if they can't give a reward margin."""
     from training_export.evaluation.evidence_run import table
 
     print(table(figures))
     if reward_margin is None and figures["policy"]["reward_mean"] <= 0:
         print(
-            "its mean reward is not above 0, so no share of it can be the margin by which another version may earn "
-            "less: --reward-margin says how much that is, per episode"
+            "the policy's mean reward is not above 0, so no share of it can be the reward margin of later versions; "
+            "--reward-margin states how much less reward per episode they may earn"
         )
 
 
-def _compare_with_card(measured: dict[str, Any], said: dict[str, Any] | None) -> int:
+def _compare_with_card(measured: dict[str, Any], stated: dict[str, Any] | None) -> int:
     from carla_mlflow.contract.figures import with_new_names
 
     conditions = ("env", "traffic", "duration_s", "first_seed", "episodes")
-    said = with_new_names(said or {})
-    if not said or any(said.get(key) != measured[key] for key in conditions):
+    stated = with_new_names(stated or {})
+    if not stated or any(stated.get(key) != measured[key] for key in conditions):
         return DONE
-    different = {key: (said.get(key), value) for key, value in measured.items() if said.get(key) != value}
+    different = {key: (stated.get(key), value) for key, value in measured.items() if stated.get(key) != value}
     if not different:
         print("the card's figures: reproduced")
         return DONE
     for key, (was, now) in different.items():
         print(f"{key}: the card says {was}, measured here {now}", file=sys.stderr)
     return REFUSED
-
-
-def racetrack_conditions(options: argparse.Namespace, training: dict[str, Any]) -> Conditions:
-    """The conditions from the flags; by default, traffic as in training and episodes of the usual length."""
-    traffic = training.get("traffic", 0) if options.traffic is None else options.traffic
-    duration = Conditions.duration_s if options.duration is None else options.duration
-    return Conditions(options.episodes, options.first_seed, traffic, duration)
 
 
 def add_evaluate_command(commands: Any) -> None:
@@ -174,29 +169,3 @@ def add_evaluate_command(commands: Any) -> None:
     add_conditions(command, Conditions.episodes)
     command.set_defaults(run=evaluate)
     add_debug(command)
-
-
-def add_margin(command: argparse.ArgumentParser) -> None:
-    """Adds the flag of an absolute reward margin."""
-    command.add_argument(
-        "--reward-margin",
-        type=positive(float),
-        metavar="R",
-        help="a version is as good with up to R less reward per episode (default: 5%% of the champion's)",
-    )
-
-
-def add_conditions(command: argparse.ArgumentParser, episodes: int) -> None:
-    """Adds the flags of the conditions under which a policy drives; see `racetrack_conditions`."""
-    command.add_argument("--episodes", type=positive(int), default=episodes, help="one per seed (default %(default)s)")
-    command.add_argument(
-        "--first-seed",
-        type=natural,
-        default=Conditions.first_seed,
-        help="the seed of the first episode (default %(default)s, which training never sees)",
-    )
-    command.add_argument("--traffic", type=natural, help="the most other cars (default: as the policy was trained)")
-    command.add_argument(
-        "--duration", type=positive(float), help=f"seconds per episode (default {Conditions.duration_s})"
-    )
-    command.add_argument("--gif", type=Path, help="film the first episode into this file")

@@ -14,9 +14,8 @@ from training_export.racetrack.conditions import Conditions
 
 if TYPE_CHECKING:
     from carla_mlflow.artifact.artifact import Artifact
-    from training_export.export.compared import Asked
     from training_export.export.export import Export
-    from training_export.sources.source import Given
+    from training_export.sources.source import SourceOptions
     from training_export.sources.trained import TrainedPolicy
 
 EPILOG = """\
@@ -38,26 +37,27 @@ exit codes: 0 done, 1 refused, 2 usage, 3 registry unreachable
 
 def export(options: argparse.Namespace) -> int:
     if not options.output and not options.log and not options.dry_run:
-        print("carla-export: say where to: --output DIR, --log, or both (or --dry-run)", file=sys.stderr)
+        print("carla-export: nowhere to write to: pass --output DIR, --log or both (or --dry-run)", file=sys.stderr)
         return USAGE
     if options.output and options.output.exists():
         raise ExportError(f"{options.output}: already exists; remove it or write elsewhere")
     progress("loading")
     from training_export.sources.source import open_source
 
-    opened = open_source(_given(options))
+    opened = open_source(_source_options(options))
     from training_export.export.export import export_policy
+    from training_export.export.report import facts, print_comparison, print_noise, print_unknown
 
     draft, trained = opened.draft, opened.trained
     name, version = options.name or draft.name, options.version or draft.version
-    print(f"found     {opened.kind} {options.source}: {_facts(trained)}")
+    print(f"found     {opened.kind} {options.source}: {facts(trained)}")
     if trained.assumed:
         print(f"assumed   {trained.assumed}")
     stated = None if draft.parity is None else draft.parity.parity
-    _tell_unknown(trained)
+    print_unknown(trained)
     exported = export_policy(trained, name, version, options.description or draft.description, stated)
-    _tell_noise(exported.asked, stated is not None)
-    _tell(exported, trained)
+    print_noise(exported.reference, stated is not None)
+    print_comparison(exported, trained)
     artifact = _measured(exported, trained, options.episodes)
     if options.dry_run:
         print(f"dry run   nothing written; it would be {name} {version} {artifact.digest}")
@@ -74,12 +74,12 @@ def export(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _given(options: argparse.Namespace) -> Given:
+def _source_options(options: argparse.Namespace) -> SourceOptions:
     from carla_mlflow.preprocessing.skops_file import operators_types
-    from training_export.sources.source import Given
+    from training_export.sources.source import SourceOptions
 
     types = operators_types(options.trust_types)
-    return Given(
+    return SourceOptions(
         options.source,
         options.card,
         options.preprocessor,
@@ -88,51 +88,6 @@ def _given(options: argparse.Namespace) -> Given:
         options.trust_pickle,
         types,
     )
-
-
-def _tell_noise(asked: Asked, stated: bool) -> None:
-    parity, left, noise = asked.parity, asked.left_out, asked.noise.largest
-    print(f"noise     asked row by row, or in float64, the trained policy differs from itself by {noise:.1e}")
-    who = "as the card states" if stated else "4 times its noise and at least 1e-06"
-    print(
-        f"tolerance {parity.atol:.1e} + {parity.rtol:.0e} · |value|, {who}: so far may throttle, brake, steer and what "
-        "they are made of be from the trained policy's, here and wherever it is verified"
-    )
-    if left:
-        print(f"left out  {left} observations whose best two choices are nearer to each other than that")
-
-
-def _tell(exported: Export, trained: TrainedPolicy) -> None:
-    for backend, difference in exported.differences.items():
-        print(
-            f"compared  {exported.rows:,} observations with the trained policy: largest difference {difference:.1e} "
-            f"in {backend}"
-        )
-    for backend, reason in exported.left_out.items():
-        print(f"left out  {backend}: {reason}")
-    if trained.features is not None:
-        print("features  made outside the graph, from preprocessor.skops, where scikit-learn has to be installed")
-    for backend, figures in exported.figures.items():
-        times = ", ".join(f"{rows} rows {ms} ms" for rows, ms in figures.items())
-        chosen = "  <- the card's backend" if backend == exported.artifact.card.backend else ""
-        print(f"measured  {backend}: {times}{chosen}")
-
-
-def _tell_unknown(trained: TrainedPolicy) -> None:
-    from carla_mlflow.contract.array_spec import UNSEEN
-    from training_export.sources.seen import unknown
-
-    names = unknown(trained.observation)
-    if names:
-        print(
-            f"compares  {', '.join(names)} between {-UNSEEN:g} and {UNSEEN:g}: without bounds, and nothing says what "
-            "training saw; the card can: observation: … seen: {low: …, high: …}"
-        )
-
-
-def _facts(trained: TrainedPolicy) -> str:
-    fields = ", ".join(f"{name} {field.dtype}{field.shape}" for name, field in trained.observation.items())
-    return f"{fields} → {trained.action.head} {list(trained.action.raw)}, {trained.graph.size():,} parameters"
 
 
 def _measured(exported: Export, trained: TrainedPolicy, episodes: int) -> Artifact:
@@ -180,19 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--preprocessor", type=Path, metavar="FILE", help="fitted scikit-learn transformer (.skops, or a pickle)"
     )
-    normalised = parser.add_mutually_exclusive_group()
-    normalised.add_argument("--vecnormalize", type=Path, metavar="FILE", help="VecNormalize's pickle, for model.zip")
-    normalised.add_argument(
-        "--no-vecnormalize", action="store_true", help="model.zip was trained without VecNormalize, despite signs of it"
-    )
-    parser.add_argument(
-        "--trust-pickle", action="store_true", help="read pickles among the sources, which runs the code in them"
-    )
-    parser.add_argument(
-        "--trust-types",
-        metavar="A,B",
-        help="your own types in the preprocessor, such as my_pkg.features.Clipper",
-    )
+    _add_trust_flags(parser)
     parser.add_argument("--name", help="the policy's name (default: the card's, or carla-policy)")
     parser.add_argument("--version", help="semantic version (default: the card's, or 0.1.0)")
     parser.add_argument("--description", default="", help="one line for the card")
@@ -206,6 +149,23 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=export)
     add_debug(parser)
     return parser
+
+
+def _add_trust_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of VecNormalize's statistics, and of what the user trusts."""
+    normalised = parser.add_mutually_exclusive_group()
+    normalised.add_argument("--vecnormalize", type=Path, metavar="FILE", help="VecNormalize's pickle, for model.zip")
+    normalised.add_argument(
+        "--no-vecnormalize", action="store_true", help="model.zip was trained without VecNormalize, despite signs of it"
+    )
+    parser.add_argument(
+        "--trust-pickle", action="store_true", help="read pickles among the sources, which runs the code in them"
+    )
+    parser.add_argument(
+        "--trust-types",
+        metavar="A,B",
+        help="your own types in the preprocessor, such as my_pkg.features.Clipper",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

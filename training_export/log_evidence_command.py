@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from carla_mlflow.cli import DONE, add_debug
-from training_export.evaluate_command import add_margin, tell
+from training_export.evaluate_command import print_figures
+from training_export.evaluation.flags import add_margin
 
 
 def log_evidence(options: argparse.Namespace) -> int:
@@ -26,7 +27,7 @@ def log_evidence(options: argparse.Namespace) -> int:
     parameters = {"env": options.env, "env_version": options.env_version, "reward_margin": options.reward_margin}
     parameters |= {"first_seed": seeds[0], "episodes": len(seeds)}
     print(f"{policy.name} {policy.version} {policy.digest}")
-    tell(figures, options.reward_margin)
+    print_figures(figures, options.reward_margin)
     with logging_run(name=f"evidence {policy.name} {policy.version}") as run_id:
         log_drives(policy, {EVIDENCE_TAG: SELF_REPORTED}, parameters, figures, rows_of(drives))
     print(f"MLflow run {run_id}: {SELF_REPORTED}, as the gates and the journal will say; figures, episodes.json")

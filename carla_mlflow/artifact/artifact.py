@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,11 +25,10 @@ from ..contract.card_sections import FileCard
 from ..contract.strict_yaml import CARD_NAME
 from ..contract.strict_yaml import MAX_BYTES as MAX_CARD_BYTES
 from ..errors import ArtifactError, CardError, IntegrityError
+from .folder import new_folder, write_synced
 
 MAX_FILE_BYTES = 4 << 30
 """The limit of one file. A driving policy's graph has some megabytes; a larger file is not read into memory."""
-PARTIAL = ".partial"
-"""Suffix of the name of a folder that is being written, or that a killed process left behind."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +51,11 @@ class Artifact:
         return tuple(file.backend for file in self.card.files.values() if file.backend is not None)
 
     def file_of_backend(self, backend: str) -> bytes:
-        """The graph for `torchscript` or `onnx`."""
+        """The bytes of the graph for the backend `torchscript` or `onnx`."""
         for name, file in self.card.files.items():
             if file.backend == backend:
                 return self.files[name]
-        raise ArtifactError(f"{self.path}: has no graph for the backend {backend}")
+        raise ArtifactError(f"{self.path}: has no graph for the backend {backend}, only for {', '.join(self.backends)}")
 
 
 def sha256(data: bytes) -> str:
@@ -81,7 +78,7 @@ def open_artifact(path: str | Path, digest: str | None = None) -> Artifact:
     path = Path(path)
     if not path.is_dir():
         raise ArtifactError(f"{path}: there is no such folder")
-    _refuse_strange_entries(path)
+    _refuse_all_but_plain_files(path)
     card_bytes = _read(path, CARD_NAME)
     actual = sha256(card_bytes)
     if digest is not None and actual != digest:
@@ -101,7 +98,7 @@ def open_artifact(path: str | Path, digest: str | None = None) -> Artifact:
     return Artifact(path, card, actual, digest is not None, files)
 
 
-def _refuse_strange_entries(path: Path) -> None:
+def _refuse_all_but_plain_files(path: Path) -> None:
     for entry in sorted(path.iterdir()):
         mode = entry.lstat().st_mode
         if not stat.S_ISREG(mode):
@@ -157,48 +154,3 @@ def write_artifact(path: Path, artifact: Artifact) -> Artifact:
         for name, data in artifact.files.items():
             write_synced(beside / name, data)
     return open_artifact(path, artifact.digest)
-
-
-class new_folder:  # noqa: N801  reads as a function at its call
-    """Context manager: yields a private folder that is renamed to `path`, or removed when the block raises."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
-
-    def __enter__(self) -> Path:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._beside.mkdir(mode=0o700)
-        return self._beside
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                _sync(self._beside)
-                os.rename(self._beside, self._path)
-                _sync(self._path.parent)
-        finally:
-            shutil.rmtree(self._beside, ignore_errors=True)
-
-
-def write_synced(path: Path, data: bytes) -> None:
-    """Writes a file, which survives a power cut once this returns."""
-    with open(path, "xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_file(path: Path) -> None:
-    """Syncs a plain file to disk, which then survives a power cut; anything but a plain file is left alone."""
-    if stat.S_ISREG(path.lstat().st_mode):
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

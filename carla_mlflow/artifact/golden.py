@@ -37,6 +37,11 @@ class Golden:
     action: Array
     features: Array | None = None
 
+    @property
+    def answers(self) -> dict[str, Array]:
+        """Raw actions, controls and the head's parameters, by name, as a graph's are compared with them."""
+        return {"raw": self.raw, "action": self.action} | self.distribution
+
     def first(self, rows: int) -> Golden:
         """The first `rows` rows, without `features`."""
         observations = {name: array[:rows] for name, array in self.observations.items()}
@@ -83,7 +88,7 @@ def read_golden(data: bytes, card: Card) -> Golden:
         raise ArtifactError(
             f"{name}: {rows} observations; at least {fewest} are needed to tell one policy from another"
         )
-    _check_kinds(observations, rows, card, name)
+    _check_variety(observations, rows, card, name)
     widths = {**card.action.outputs(), "action": 3}
     answers = {"raw": golden.raw, **golden.distribution, "action": golden.action}
     for label, array in answers.items():
@@ -93,7 +98,7 @@ def read_golden(data: bytes, card: Card) -> Golden:
     return golden
 
 
-def _check_kinds(observations: Mapping[str, Array], rows: int, card: Card, name: str) -> None:
+def _check_variety(observations: Mapping[str, Array], rows: int, card: Card, name: str) -> None:
     """Refuses observations that mostly repeat, which show nothing, unless the spec allows only few different ones."""
     different = len({b"".join(array[row].tobytes() for array in observations.values()) for row in range(rows)})
     choices = 0.0  # bits
@@ -101,7 +106,9 @@ def _check_kinds(observations: Mapping[str, Array], rows: int, card: Card, name:
         each = np.log2(np.broadcast_to(spec.highs.astype(np.float64) - spec.lows + 1, spec.shape))
         choices += float(each.sum()) if spec.dtype == "uint8" or not each.any() else np.inf
     if different < min(rows, 2 ** min(choices, 32.0)) / 2:
-        raise ArtifactError(f"{name}: only {different} of its {rows} observations differ from each other")
+        raise ArtifactError(
+            f"{name}: only {different} of its {rows} observations differ from each other, fewer than half"
+        )
 
 
 def largest_difference(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> float:

@@ -15,7 +15,7 @@ def check_arrays(archive: zipfile.ZipFile, most_bytes: int) -> None:
 
     Args:
         archive: opened for reading.
-        most_bytes: the limit of all members together, unpacked.
+        most_bytes: the limit of all members together when unpacked.
 
     Raises:
         ValueError: it is too large, holds Python objects, or an array's size differs from its header.
@@ -24,7 +24,7 @@ def check_arrays(archive: zipfile.ZipFile, most_bytes: int) -> None:
     members = archive.infolist()
     size = sum(member.file_size for member in members)
     if size > most_bytes:
-        raise ValueError(f"{size / 1e6:,.0f} MB unpacked; at most {most_bytes / 1e6:,.0f} MB are read")
+        raise ValueError(f"{size / 1e6:,.0f} MB when unpacked; at most {most_bytes / 1e6:,.0f} MB are allowed")
     for member in members:
         if member.filename.endswith(".npy"):
             _check_array(archive, member)
@@ -34,10 +34,10 @@ def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         if version not in _READ_HEADER:
-            raise ValueError(f"{member.filename}: an array in an unknown format")
+            raise ValueError(f"{member.filename}: its .npy format is {version[0]}.{version[1]}; expected 1.0 or 2.0")
         shape, _, dtype = _READ_HEADER[version](file)
         if dtype.hasobject:
             raise ValueError(f"{member.filename}: holds Python objects, which are pickled")
-        promised = math.prod(shape) * dtype.itemsize
-        if file.tell() + promised != member.file_size:
-            raise ValueError(f"{member.filename}: promises {promised:,} bytes of numbers, and holds others")
+        declared, held = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+        if declared != held:
+            raise ValueError(f"{member.filename}: its header declares {declared:,} bytes of numbers, it holds {held:,}")

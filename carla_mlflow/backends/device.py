@@ -23,7 +23,7 @@ def select_device(wanted: str = "auto", backend: str = "torchscript") -> Device:
         DeviceError: a device requested by name is missing. Only `auto` may fall back to the CPU.
     """
     if wanted == "cpu":
-        return Device("cpu", "asked for")
+        return Device("cpu", "requested")
     if not re.fullmatch(r"auto|cuda(:\d+)?", wanted):
         raise DeviceError(f"unknown device {wanted!r}; expected auto, cpu, cuda or cuda:N")
     count, missing = _cuda_devices(backend)
@@ -33,8 +33,8 @@ def select_device(wanted: str = "auto", backend: str = "torchscript") -> Device:
         return Device("cpu", f"auto: {missing}")
     index = int(wanted.partition(":")[2] or 0)
     if index >= count:
-        raise DeviceError(f"{wanted} was asked for, but {missing or f'there are only {count} CUDA device(s)'}")
-    return Device(f"cuda:{index}", "asked for")
+        raise DeviceError(f"{wanted} was requested, but {missing or f'there are only {count} CUDA device(s)'}")
+    return Device(f"cuda:{index}", "requested")
 
 
 def _cuda_devices(backend: str) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Loads an artifact's graph into a backend, and checks that it takes and returns what the card says.
+"""Loads an artifact's graph into a backend, and checks its inputs and outputs against the card.
 
 A backend is imported only for a policy that needs it: a server of an ONNX policy imports no torch.
 """
@@ -26,7 +26,7 @@ class LoadedGraph:
 
 
 def load_graph(artifact: Artifact, backend: str, device: str, trusted: Sequence[str]) -> LoadedGraph:
-    """Loads the graph for a backend and tries it on an example.
+    """Loads the graph for a backend and runs it on example observations.
 
     Args:
         artifact: verified.
@@ -35,28 +35,30 @@ def load_graph(artifact: Artifact, backend: str, device: str, trusted: Sequence[
         trusted: types that preprocessor.skops may hold beyond TRUSTED_TYPES, when it runs outside the graph.
 
     Raises:
-        ArtifactError: there is no graph for that backend, or it does not fit the card.
+        ArtifactError: there is no graph for that backend, or its inputs or outputs are not those of the card.
     """
     specs, outputs = artifact.card.observation_spec, artifact.card.action.outputs()
     features = None if artifact.card.preprocessing.in_graph else _outside_the_graph(artifact, trusted)
     inputs = specs.names if features is None else ("features",)
     loaded = load_backend(backend, artifact.file_of_backend(backend), device, inputs, tuple(outputs))
     example = list(specs.example(EXAMPLE_ROWS).values())
-    given = example if features is None else [features(example)]
-    before = [array.tobytes() for array in given]
+    graph_inputs = example if features is None else [features(example)]
+    before = [array.tobytes() for array in graph_inputs]
     try:
-        answers = [np.array(answer) for answer in loaded(given)]
-        again = loaded(given)
+        answers = [np.array(answer) for answer in loaded(graph_inputs)]
+        again = loaded(graph_inputs)
     except (RuntimeError, AttributeError, TypeError, ValueError, MemoryError) as error:  # the graph may return anything
-        raise ArtifactError(f"the graph does not take or give what the card says: {_last_line(error)}") from error
-    found = [(answer.shape, answer.dtype.name) for answer in answers]
-    if found != [((EXAMPLE_ROWS, width), "float32") for width in outputs.values()]:
-        wanted = ", ".join(f"{name} [{EXAMPLE_ROWS}, {width}]" for name, width in outputs.items())
-        raise ArtifactError(f"the graph returns {found}, but the head needs float32 {wanted}")
-    if [array.tobytes() for array in given] != before:
-        raise ArtifactError("the graph writes into the observations that it is given")
+        raise ArtifactError(
+            f"the graph failed on an example of the card's observations: {_last_line(error)}"
+        ) from error
+    actual = [f"{answer.dtype.name} {list(answer.shape)}" for answer in answers]
+    if actual != [f"float32 [{EXAMPLE_ROWS}, {width}]" for width in outputs.values()]:
+        wanted = ", ".join(f"{name} float32 [{EXAMPLE_ROWS}, {width}]" for name, width in outputs.items())
+        raise ArtifactError(f"the graph returns {', '.join(actual)}, but the card's head needs {wanted}")
+    if [array.tobytes() for array in graph_inputs] != before:
+        raise ArtifactError("the graph overwrites its inputs, which are the caller's observations")
     if not all(np.allclose(one, two, equal_nan=True) for one, two in zip(answers, again, strict=True)):
-        raise ArtifactError("the graph gives another result for the same observation the second time")
+        raise ArtifactError("the graph returns different outputs for the same observations when it runs again")
     return LoadedGraph(loaded, features)
 
 
@@ -71,7 +73,7 @@ def load_backend(name: str, graph: bytes, device: str, inputs: tuple[str, ...], 
         outputs: names: `raw`, then the head's parameters.
 
     Raises:
-        ArtifactError: the bytes are not such a graph, or it contains what a policy may not.
+        ArtifactError: the bytes are not such a graph, or it uses operations that a policy may not use.
     """
     try:
         if name == "torchscript":

@@ -49,12 +49,12 @@ def checked_model(graph: bytes) -> bytes:
     refused = {(n.domain, n.op_type) for n in nodes if n.domain not in DOMAINS or n.op_type in RANDOM}
     unknown = sorted(f"{domain}.{kind}".lstrip(".") for domain, kind in refused)
     if unknown:
-        raise ArtifactError(f"model.onnx: uses operators that a policy may not: {', '.join(unknown)}")
+        raise ArtifactError(f"model.onnx: uses operators that a policy may not use: {', '.join(unknown)}")
     if not nodes:
         raise ArtifactError("model.onnx: not an ONNX model")
     if model.functions:  # each may call others many times, so that a small file grows without end
         raise ArtifactError(f"model.onnx: defines a function of its own, {model.functions[0].name!r}; inline it first")
-    numbers = _whole_numbers(tensors, nodes)
+    numbers = _integer_products(tensors, nodes)
     for node in nodes:
         _check_training(node)
         _check_size(node, numbers)
@@ -65,9 +65,13 @@ def checked_model(graph: bytes) -> bytes:
 
 def _check_training(node: Any) -> None:
     if node.op_type == "Dropout" and len(node.input) > 2:
-        raise ArtifactError("model.onnx: holds a Dropout that may be in training mode, which is chance")
+        raise ArtifactError(
+            "model.onnx: holds a Dropout that may be in training mode, where it drops numbers at random"
+        )
     if node.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in node.attribute):
-        raise ArtifactError("model.onnx: holds a BatchNormalization in training mode, which looks at other rows")
+        raise ArtifactError(
+            "model.onnx: holds a BatchNormalization in training mode, where a row's result depends on the others"
+        )
 
 
 def _check_size(node: Any, numbers: dict[str, float]) -> None:
@@ -84,8 +88,8 @@ def _check_loops(graph: Any, numbers: dict[str, float], rounds: float, scans: in
             inner *= max(numbers.get(node.input[0] if node.input else "", np.inf), 1.0)
         if inner > MAX_TRIPS or nested > MAX_SCANS:
             raise ArtifactError(
-                f"model.onnx: a loop that may not end: expected a fixed number of rounds, at most "
-                f"{MAX_TRIPS:,} of nested loops together, and at most {MAX_SCANS} nested {' or '.join(sorted(SCANS))}"
+                f"model.onnx: a loop that may not end: expected a constant number of iterations, at most "
+                f"{MAX_TRIPS:,} of nested loops multiplied, and at most {MAX_SCANS} nested {' or '.join(sorted(SCANS))}"
             )
         for attribute in node.attribute:
             for body in (attribute.g, *attribute.graphs):
@@ -101,8 +105,8 @@ def _computed(messages: list[Any]) -> set[str]:
     return {name for node in nodes for name in node.output} | {value.name for graph in graphs for value in graph.input}
 
 
-def _whole_numbers(tensors: list[Any], nodes: list[Any]) -> dict[str, float]:
-    """Name → product of the whole numbers that the file has under that name; of several products the largest."""
+def _integer_products(tensors: list[Any], nodes: list[Any]) -> dict[str, float]:
+    """Name → product of the elements of the constant integer tensor of that name; of several tensors the largest."""
     from onnx import TensorProto, numpy_helper
 
     named = [(tensor.name, tensor) for tensor in tensors]

@@ -1,4 +1,4 @@
-"""Checks a TorchScript archive before torch sees a byte of it.
+"""Checks a TorchScript archive before torch reads it.
 
 Loading an archive would run its `__setstate__`, which no policy needs. torch and zipfile may also read different files
 from the same bytes, so the checked contents are written to a new archive, and torch gets that one.
@@ -50,8 +50,10 @@ def _check_members(members: dict[str, zipfile.ZipInfo], count: int) -> None:
     strange = [name for name in members if not _MEMBER.fullmatch(name)]
     roots = {name.partition("/")[0] for name in members}
     if strange or len(roots) != 1 or len({name.lower() for name in members}) != count:
-        said = ", ".join(strange[:3]) or "names that are there twice"
-        raise ArtifactError(f"model.pt: not a TorchScript archive as torch.jit.save writes it: {said}")
+        named = ", ".join(strange[:3]) or "a file name that occurs twice"
+        raise ArtifactError(f"model.pt: not a TorchScript archive as torch.jit.save writes it: {named}")
     packed, unpacked = sum(m.compress_size for m in members.values()), sum(m.file_size for m in members.values())
     if unpacked > MAX_GROWTH * packed:
-        raise ArtifactError(f"model.pt: grows from {packed:,} to {unpacked:,} bytes when it is unpacked")
+        raise ArtifactError(
+            f"model.pt: grows from {packed:,} to {unpacked:,} bytes when it is unpacked, more than {MAX_GROWTH}-fold"
+        )

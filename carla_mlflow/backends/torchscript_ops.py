@@ -41,8 +41,8 @@ def check_operations(module: Any) -> None:
     unknown = sorted({node.kind() for node in all_nodes(module.forward.inlined_graph)} - ALLOWED)
     if unknown:
         raise ArtifactError(
-            f"model.pt: uses operations that a policy may not: {', '.join(unknown)}; "
-            "carla_mlflow/backends/torchscript_ops.py lists those that it may"
+            f"model.pt: uses operations that a policy may not use: {', '.join(unknown)}; "
+            "carla_mlflow/backends/torchscript_ops.py lists those that it may use"
         )
 
 

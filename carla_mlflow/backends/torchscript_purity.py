@@ -54,7 +54,7 @@ def _check_memory(graph: Any, inputs: list[Any]) -> None:
     if tuples and any(aliases.has_writers(value) for value in inputs):
         written.append("a tensor in a tuple or a list")
     if written:
-        raise ArtifactError(f"model.pt: changes its own numbers when it runs ({written[0]}): a policy has no memory")
+        raise ArtifactError(f"model.pt: changes its own tensors when it runs ({written[0]}): a policy keeps no state")
 
 
 def _check_training(node: Any) -> None:
@@ -65,8 +65,8 @@ def _check_training(node: Any) -> None:
     for argument, value in zip(arguments, node.inputs(), strict=False):
         if argument.name in _TRAINING and _constant(value) != _TRAINING[argument.name]:
             raise ArtifactError(
-                f"model.pt: {node.kind()} is in training mode ({argument.name}): it draws by chance, or looks at other "
-                "rows; export the network after .eval()"
+                f"model.pt: {node.kind()} is in training mode ({argument.name}): it draws random numbers, or "
+                "a row's result depends on other rows; export the network after .eval()"
             )
 
 
@@ -76,7 +76,7 @@ def _check_loops(block: Any, inputs: set[str], rounds: int, scans: int) -> None:
         nested = scans + (node.kind() == "prim::Loop" and trips == 1)
         if trips is None or rounds * trips > MAX_TRIPS or nested > MAX_SCANS:
             raise ArtifactError(
-                f"model.pt: a loop that may not end: expected a fixed number of rounds, or the size of an "
+                f"model.pt: a loop that may not end: expected a constant number of iterations, or the size of an "
                 f"observation, at most {MAX_TRIPS:,} in all, and at most {MAX_SCANS} nested over a size"
             )
         for inner in node.blocks():

@@ -1,4 +1,4 @@
-"""The hash of a policy's weights: cards show by it which versions share weights, and `verify` recomputes it."""
+"""The hash of a policy's weights: equal in the cards of versions with equal weights, and recomputed by `verify`."""
 
 from __future__ import annotations
 
@@ -52,9 +52,11 @@ def check_weights(artifact: Artifact) -> None:
         IntegrityError: the graph's weights have another hash than the card says.
         ArtifactError: the graph is invalid.
     """
-    found = hash_arrays(_torchscript(artifact) if "torchscript" in artifact.backends else _onnx(artifact))
-    if found != artifact.card.weights:
-        raise IntegrityError(f"weights: the card says {artifact.card.weights}, but the graph's hash to {found}")
+    actual = hash_arrays(_torchscript(artifact) if "torchscript" in artifact.backends else _onnx(artifact))
+    if actual != artifact.card.weights:
+        raise IntegrityError(
+            f"weights: the card says {artifact.card.weights}, but the hash of the graph's weights is {actual}"
+        )
 
 
 def _torchscript(artifact: Artifact) -> dict[str, NDArray[Any]]:

@@ -56,7 +56,7 @@ class AsyncPolicyClient:
     @property
     def _connected(self) -> Remote:
         if not self._remote.is_connected:
-            raise ServerError(f"{self._remote.url}: not asked yet; `await policy.connect()` first")
+            raise ServerError(f"{self._remote.url}: not connected yet; `await policy.connect()` first")
         return self._remote
 
     async def act(
@@ -66,9 +66,9 @@ class AsyncPolicyClient:
         seed: int | None = None,
         budget_ms: float | None = None,
     ) -> Actions:
-        """As `PolicyClient.act`. A client that is not connected connects first, in `timeout_s` whatever the budget is.
+        """As `PolicyClient.act`. A client that is not connected connects first, which `budget_ms` does not limit.
 
-        Only then is the fallback known, which a first answer that comes too late is.
+        Only then is the card's fallback known, so connecting has `timeout_s`.
         """
         began = time.monotonic()
         check_budget(budget_ms)
@@ -78,10 +78,10 @@ class AsyncPolicyClient:
         headers, body = self._remote.request(arrays, deterministic, seed, budget_ms)
         ends = None if budget_ms is None else began + budget_ms / 1e3
         try:
-            answer = await self._ask("POST", self._remote.path, headers, body, ends)
+            answer = await self._send("POST", self._remote.path, headers, body, ends)
             actions = self._remote.actions(answer.status, answer.headers, answer.content, rows)
-            if not self._remote.is_known:
-                await self._learn(ends)
+            if not self._remote.has_current_card:
+                await self._fetch_card(ends)
         except OverBudget:
             return self._remote.fallback(rows)
         return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
@@ -89,13 +89,13 @@ class AsyncPolicyClient:
     async def connect(self) -> None:
         """Fetches the served policy's card, unless it is known; raises as the constructor of `PolicyClient`."""
         if not self._remote.is_connected:
-            await self._learn()
+            await self._fetch_card()
 
-    async def _learn(self, ends: float | None = None) -> None:
-        answer = await self._ask("GET", "/metadata", self._remote.headers, None, ends)
-        self._remote.learn(answer.status, answer.content)
+    async def _fetch_card(self, ends: float | None = None) -> None:
+        answer = await self._send("GET", "/metadata", self._remote.headers, None, ends)
+        self._remote.read_metadata(answer.status, answer.content)
 
-    async def _ask(
+    async def _send(
         self, method: str, path: str, headers: Headers, body: bytes | None, budget_ends: float | None
     ) -> httpcore.Response:
         left = self._timeout_s
@@ -105,16 +105,18 @@ class AsyncPolicyClient:
                 raise OverBudget
         try:
             async with asyncio.timeout(left):
-                return await self._try(method, self._remote.url + path, headers, body)
+                return await self._send_with_retries(method, self._remote.url + path, headers, body)
         except FAILED as error:  # including TimeoutError
             raise failure(self._remote.url, error, budget_ends) from error
 
-    async def _try(self, method: str, url: str, headers: Headers, body: bytes | None) -> httpcore.Response:
+    async def _send_with_retries(
+        self, method: str, url: str, headers: Headers, body: bytes | None
+    ) -> httpcore.Response:
         while True:  # each iteration finds another kept-alive connection closed, or opens one
             attempt = Attempt()
             try:
                 return await self._pool.request(
-                    method, url, headers=headers, content=body, extensions={"trace": attempt.hear_async}
+                    method, url, headers=headers, content=body, extensions={"trace": attempt.record_async}
                 )
             except FAILED as error:
                 if not attempt.may_repeat(error):

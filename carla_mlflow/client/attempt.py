@@ -23,14 +23,14 @@ class Attempt:
     def __init__(self) -> None:
         self._opened = self._answered = False
 
-    def hear(self, event: str, info: dict[str, Any]) -> None:
+    def record(self, event: str, info: dict[str, Any]) -> None:
         """Records one event."""
         self._opened = self._opened or event == "connection.connect_tcp.started"
         self._answered = self._answered or event == "http11.receive_response_headers.complete"
 
-    async def hear_async(self, event: str, info: dict[str, Any]) -> None:
+    async def record_async(self, event: str, info: dict[str, Any]) -> None:
         """Records one event."""
-        self.hear(event, info)
+        self.record(event, info)
 
     def may_repeat(self, error: Exception) -> bool:
         """Whether the request was lost because the server had already closed the kept-alive connection."""
@@ -46,7 +46,7 @@ def failure(url: str, error: Exception, budget_ends: float | None) -> Exception:
 
 
 class TimedBackend(httpcore.NetworkBackend):
-    """Sockets with one deadline for a whole call, not one for each of its steps.
+    """Sockets with one deadline for all steps of a call, instead of a timeout for each.
 
     Attributes:
         ends: the call's deadline, by `time.monotonic`.
@@ -70,7 +70,7 @@ class TimedBackend(httpcore.NetworkBackend):
 
 
 class TimedStream(httpcore.NetworkStream):
-    """One connection."""
+    """One connection of a TimedBackend."""
 
     def __init__(self, backend: TimedBackend, stream: httpcore.NetworkStream) -> None:
         self._backend, self._stream = backend, stream

@@ -29,9 +29,9 @@ class PolicyClient:
 
         Args:
             url: such as `http://127.0.0.1:8080`.
-            timeout_s: limit of a whole call, unless its budget is shorter.
+            timeout_s: limit of one call, seconds, unless its budget is shorter.
             api_key: the server's POLICY_API_KEY.
-            expected: the card whose contract the caller was built for; None for that of the policy served now.
+            expected: the card whose contract the caller was built for; None takes the card of the policy served now.
 
         Raises:
             UnreachableError: no server answers there.
@@ -43,7 +43,7 @@ class PolicyClient:
         self._backend = TimedBackend()
         self._pool = httpcore.ConnectionPool(max_connections=1, keepalive_expiry=None, network_backend=self._backend)
         try:
-            self._learn()
+            self._fetch_card()
         except BaseException:
             self.close()
             raise
@@ -91,19 +91,19 @@ class PolicyClient:
         headers, body = self._remote.request(arrays, deterministic, seed, budget_ms)
         ends = None if budget_ms is None else began + budget_ms / 1e3
         try:
-            answer = self._ask("POST", self._remote.path, headers, body, ends)
+            answer = self._send("POST", self._remote.path, headers, body, ends)
             actions = self._remote.actions(answer.status, answer.headers, answer.content, rows)
-            if not self._remote.is_known:
-                self._learn(ends)
+            if not self._remote.has_current_card:
+                self._fetch_card(ends)
         except OverBudget:
             return self._remote.fallback(rows)
         return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
 
-    def _learn(self, ends: float | None = None) -> None:
-        answer = self._ask("GET", "/metadata", self._remote.headers, None, ends)
-        self._remote.learn(answer.status, answer.content)
+    def _fetch_card(self, ends: float | None = None) -> None:
+        answer = self._send("GET", "/metadata", self._remote.headers, None, ends)
+        self._remote.read_metadata(answer.status, answer.content)
 
-    def _ask(
+    def _send(
         self, method: str, path: str, headers: Headers, body: bytes | None, budget_ends: float | None
     ) -> httpcore.Response:
         now = time.monotonic()
@@ -115,7 +115,7 @@ class PolicyClient:
             attempt = Attempt()
             try:
                 return self._pool.request(
-                    method, url, headers=headers, content=body, extensions={"trace": attempt.hear}
+                    method, url, headers=headers, content=body, extensions={"trace": attempt.record}
                 )
             except FAILED as error:
                 if last or not attempt.may_repeat(error):

@@ -30,9 +30,9 @@ class Remote:
 
     Attributes:
         url: without a slash at its end.
-        card: of the policy that was served when the server was last asked for its metadata.
+        card: of the policy that was served when the metadata was last fetched.
         version: semantic version of the policy behind the latest response.
-        digest: likewise.
+        digest: the artifact's digest of that policy.
     """
 
     card: Card
@@ -53,7 +53,7 @@ class Remote:
         if api_key:
             self.headers.append((b"Authorization", f"Bearer {api_key}".encode()))
 
-    def learn(self, status: int, body: bytes) -> None:
+    def read_metadata(self, status: int, body: bytes) -> None:
         """Reads the response to GET /metadata.
 
         Raises:
@@ -65,7 +65,7 @@ class Remote:
             card = msgspec.convert(document["card"], Card)
             version, digest = str(document["version"]), str(document["digest"])
         except (msgspec.ValidationError, KeyError, TypeError) as error:
-            raise ServerError(f"{self.url}/metadata: not what a policy server says: {error}") from error
+            raise ServerError(f"{self.url}/metadata: not a policy server's metadata: {error}") from error
         if self._expected is not None and card.contract != self._expected.contract:
             raise ContractError(f"{self.url}: {card.name} {version} {_difference(self._expected, card)}")
         self._expected = self._expected or card
@@ -83,7 +83,7 @@ class Remote:
         return hasattr(self, "card")
 
     @property
-    def is_known(self) -> bool:
+    def has_current_card(self) -> bool:
         """Whether `card` is of the policy behind the latest response."""
         return self.digest == self._card_digest
 
@@ -92,15 +92,15 @@ class Remote:
         try:
             document = msgspec.json.decode(body)
         except msgspec.DecodeError as error:
-            raise ServerError(f"{self.url}{path}: status {status}, and no JSON") from error
+            raise ServerError(f"{self.url}{path}: status {status}, and the body is not JSON") from error
         if status == 200:
             return document
-        found = document if isinstance(document, dict) else {}
-        inner = found.get("error")
+        fields = document if isinstance(document, dict) else {}
+        inner = fields.get("error")
         if isinstance(inner, dict):  # our own format; the protocol's has text and code side by side
             where = f" ({inner['field']})" if inner.get("field") else ""
             raise ServerError(f"{self.url}{path}: {inner.get('message', f'status {status}')}{where}", inner.get("code"))
-        raise ServerError(f"{self.url}{path}: {inner or f'status {status}'}", found.get("code"))
+        raise ServerError(f"{self.url}{path}: {inner or f'status {status}'}", fields.get("code"))
 
     def request(
         self, arrays: Mapping[str, NDArray[Any]], deterministic: bool, seed: int | None, budget_ms: float | None
@@ -136,22 +136,22 @@ class Remote:
         try:
             return self._read(dict((name.lower(), value) for name, value in headers), body, rows)
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ServerError(f"{self.url}{self.path}: not what a policy server answers: {error!r}") from error
+            raise ServerError(f"{self.url}{self.path}: not a policy server's response: {error!r}") from error
 
     def _read(self, headers: dict[bytes, bytes], body: bytes, rows: int) -> Actions:
         at = int(headers[_JSON_BYTES])
         document = msgspec.json.decode(body[:at])
-        found: dict[str, NDArray[np.float32]] = {}
+        tensors: dict[str, NDArray[np.float32]] = {}
         for output in document["outputs"]:
             shape = tuple(output["shape"])
             if shape[0] != rows:
                 raise ValueError(f"{shape[0]} actions for {rows} observations")
-            found[output["name"]] = np.frombuffer(body, "<f4", math.prod(shape), at).reshape(shape)
-            at += found[output["name"]].nbytes
-        control = np.stack([found[name] for name in CONTROL_NAMES], axis=1)
-        distribution = {k.removeprefix("distribution."): v for k, v in found.items() if k.startswith("distribution.")}
+            tensors[output["name"]] = np.frombuffer(body, "<f4", math.prod(shape), at).reshape(shape)
+            at += tensors[output["name"]].nbytes
+        control = np.stack([tensors[name] for name in CONTROL_NAMES], axis=1)
+        distribution = {k.removeprefix("distribution."): v for k, v in tensors.items() if k.startswith("distribution.")}
         self.version, self.digest = str(document["model_version"]), str(document["parameters"]["digest"])
-        return Actions(control, found["raw"], distribution, document["parameters"].get("seed"))
+        return Actions(control, tensors["raw"], distribution, document["parameters"].get("seed"))
 
     def fallback(self, rows: int) -> Actions:
         """The card's fallback: what a car does when no response comes in time."""
@@ -167,12 +167,12 @@ def check_budget(budget_ms: float | None) -> None:
         raise SpecError("budget_ms", f"expected milliseconds, got {budget_ms}")
 
 
-def _difference(expected: Card, found: Card) -> str:
+def _difference(expected: Card, served: Card) -> str:
     """How two contracts differ, in words."""
-    before, after = (card.depended_on()["observation"] for card in (expected, found))
+    before, after = (card.depended_on()["observation"] for card in (expected, served))
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if names:
-        return f"observes otherwise than expected: {', '.join(names)}"
+        return f"has other observations than expected: {', '.join(names)}"
     if list(before) != list(after):
-        return "observes in another order than expected"
-    return "acts otherwise than expected: compare the action sections of the two cards"
+        return "has its observations in another order than expected"
+    return "has other actions than expected: compare the action sections of the two cards"

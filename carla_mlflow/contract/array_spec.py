@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CardError, SpecError
+from ..errors import SpecError
+from .array_bounds import Array, ArrayBounds
 
-Bound = float | tuple[float | None, ...] | None
-Array = NDArray[Any]
-
-MAX_DIMENSIONS, MAX_ELEMENTS = 8, 1 << 24
-"""Limits of one array: far more than a car's sensors give, yet no card alone can exhaust memory with them."""
-
-LARGEST = float(np.finfo(np.float32).max)
 UNSEEN = 10.0
 """Example values of an element that has neither bounds nor `seen` lie between -UNSEEN and UNSEEN."""
-
-EDGE = 0.005
-"""The fraction of the bounds' width, at either end, in which a policy was hardly trained."""
 
 SMALLEST_DECADE, USUAL_DECADE = -3.0, 4.0
 """log10 of magnitudes: half of the rows that `decades` draws lie between these, half reach up to the bound."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-
 
 @dataclass(frozen=True)
-class ArraySpec:
+class ArraySpec(ArrayBounds):
     """Type, shape, bounds and unit of one named array, without the batch axis.
 
     Attributes:
@@ -50,104 +35,6 @@ class ArraySpec:
     Raises:
         CardError: when these contradict each other.
     """
-
-    name: str
-    dtype: Literal["float32", "uint8"]
-    shape: tuple[int, ...]
-    low: Bound = None
-    high: Bound = None
-    unit: str = "1"
-    seen: tuple[float | tuple[float, ...], float | tuple[float, ...]] | None = None
-
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise CardError(f"observation {self.name!r}: a name is a letter or _, then up to 63 letters, digits or _")
-        if any(size < 1 for size in self.shape):
-            raise CardError(f"observation {self.name}: every size in shape {list(self.shape)} must be at least 1")
-        if len(self.shape) > MAX_DIMENSIONS or math.prod(self.shape) > MAX_ELEMENTS:
-            raise CardError(
-                f"observation {self.name}: shape {list(self.shape)[: MAX_DIMENSIONS + 1]} is too large; at most "
-                f"{MAX_DIMENSIONS} axes and {MAX_ELEMENTS:,} elements"
-            )
-        seen_low, seen_high = self.seen or (None, None)
-        named = {"low": self.low, "high": self.high, "seen.low": seen_low, "seen.high": seen_high}
-        for label, bound in named.items():
-            if isinstance(bound, tuple) and (not self.shape or len(bound) != self.shape[-1]):
-                raise CardError(f"observation {self.name}: {label} has {len(bound)} values for {self._width} elements")
-        if not (self.lows <= self.highs).all():
-            raise CardError(f"observation {self.name}: low {self.low} is above high {self.high}")
-        if self.seen is not None and not (self.seen_lows <= self.seen_highs).all():
-            raise CardError(f"observation {self.name}: seen.low {seen_low} is above seen.high {seen_high}")
-
-    @property
-    def _width(self) -> int:
-        return self.shape[-1] if self.shape else 1
-
-    @cached_property
-    def lows(self) -> Array:
-        """Smallest values, shape broadcastable to `shape`, of `dtype`."""
-        return self._bound(self.low, smallest=True)
-
-    @cached_property
-    def highs(self) -> Array:
-        """Largest values, shape broadcastable to `shape`, of `dtype`."""
-        return self._bound(self.high, smallest=False)
-
-    @cached_property
-    def seen_lows(self) -> Array:
-        """Smallest values in training, shaped as `lows`; the bounds when unknown."""
-        return self.lows if self.seen is None else self._bound(self.seen[0], smallest=True)
-
-    @cached_property
-    def seen_highs(self) -> Array:
-        """Largest values in training, shaped as `highs`; the bounds when unknown."""
-        return self.highs if self.seen is None else self._bound(self.seen[1], smallest=False)
-
-    @cached_property
-    def is_open(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which elements have no lower and which no upper bound, each broadcastable to `shape`.
-
-        The largest float32 counts as no bound too: spaces and older cards write it where there is none.
-        """
-        if self.dtype == "uint8":
-            return np.zeros((), bool), np.zeros((), bool)
-        return np.asarray(self.lows <= -LARGEST), np.asarray(self.highs >= LARGEST)
-
-    @cached_property
-    def is_full(self) -> bool:
-        """Whether the bounds allow every value of `dtype`, as for an image's bytes, so that no check is needed."""
-        return self.dtype == "uint8" and bool(self.lows.max() == 0 and self.highs.min() == 255)
-
-    @cached_property
-    def usual(self) -> tuple[Array, Array]:
-        """Smallest and largest value that the policy is used to, float64, each broadcastable to `shape`.
-
-        This is the range in training; when unknown, the bounds less EDGE at either end; without bounds, any value.
-        """
-        if self.seen is not None:
-            return self.seen_lows.astype(np.float64), self.seen_highs.astype(np.float64)
-        low, high = self.lows.astype(np.float64), self.highs.astype(np.float64)
-        margin = EDGE * (high - low)
-        is_open = np.logical_or(*self.is_open)
-        return np.where(is_open, -np.inf, low + margin), np.where(is_open, np.inf, high - margin)
-
-    @property
-    def has_usual(self) -> bool:
-        """Whether any value lies outside `usual`."""
-        return bool(np.isfinite(self.usual[0]).any())
-
-    def _bound(self, bound: Bound, smallest: bool) -> Array:
-        limits = np.finfo(np.float32) if self.dtype == "float32" else np.iinfo(np.uint8)
-        extreme = float(limits.min if smallest else limits.max)
-        given = [extreme if each is None else each for each in bound] if isinstance(bound, tuple) else bound
-        values = np.asarray(extreme if given is None else given, dtype=np.float64)
-        if not np.isfinite(values).all() or (values < limits.min).any() or (values > limits.max).any():
-            raise CardError(
-                f"observation {self.name}: the bound {bound} does not fit {self.dtype}; null says that there is none"
-            )
-        if self.dtype == "uint8" and (values != np.rint(values)).any():
-            raise CardError(f"observation {self.name}: the bound {bound} is no whole number, which uint8 needs")
-        return values.astype(self.dtype)
 
     def validate(self, batch: Array) -> None:
         """Checks one batch.
@@ -188,9 +75,10 @@ class ArraySpec:
         return np.broadcast_to((low + high) / 2, self.shape).astype(self.dtype)
 
     def sample(self, rng: np.random.Generator, rows: int) -> Array:
-        """Uniform values inside the bounds, shape (rows, *shape); an open side ends where the range in training does.
+        """Uniform values inside the bounds, shape (rows, *shape).
 
-        When that is unknown, it ends 20 from the other bound; with both sides open, they end at -UNSEEN and UNSEEN.
+        On a side without a bound, values end where the range in training ends. When that is unknown, they end 2 UNSEEN
+        from the other bound, or without any bound at -UNSEEN and UNSEEN.
         """
         if self.dtype == "uint8":
             return rng.integers(self.lows, self.highs, (rows, *self.shape), dtype=np.uint8, endpoint=True)

@@ -88,5 +88,5 @@ def parse_card(data: bytes) -> Card:
     except CardError as error:
         raise CardError(f"{CARD_NAME}: {error}") from error
     if card.content != content_hash(card):
-        raise CardError(f"{CARD_NAME}: `content` does not fit the rest of the card, which was changed after export")
+        raise CardError(f"{CARD_NAME}: the hash in `content` does not match the card, which was edited after export")
     return card

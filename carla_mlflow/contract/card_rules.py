@@ -40,41 +40,43 @@ MAX_TOLERANCE, MAX_FIELDS = 1e-3, 64
 
 def find_problems(card: CardFields) -> list[str]:
     """What is wrong with a card, in words."""
-    found = []
+    problems = []
     if not re.fullmatch(_NAME, card.name):
-        found.append(f"name {card.name!r}: expected letters, digits, '.', '_' or '-', at most 128")
+        problems.append(f"name {card.name!r}: expected letters, digits, '.', '_' or '-', at most 128")
     if not re.fullmatch(_SEMVER, card.version):
-        found.append(f"version {card.version!r}: expected a semantic version such as 1.4.2")
+        problems.append(f"version {card.version!r}: expected a semantic version such as 1.4.2")
     if card.format < 1:
-        found.append(f"format {card.format}: expected 1 or {FORMAT}")
+        problems.append(f"format {card.format}: expected 1 or {FORMAT}")
     elif card.format == 1:
-        found += [f"{key}: format 1 has no such key or value; it needs format: {FORMAT}" for key in newer_keys(card)]
+        problems += [f"{key}: format 1 has no such key or value; it needs format: {FORMAT}" for key in newer_keys(card)]
     if not card.preprocessing.in_graph and card.preprocessing.source is None:
-        found.append("preprocessing: outside the graph (in_graph: false) it needs a source")
+        problems.append("preprocessing: outside the graph (in_graph: false) it needs a source")
     if not card.observation:
-        found.append("observation: expected at least one field")
+        problems.append("observation: expected at least one field")
     if len(card.observation) > MAX_FIELDS:
-        found.append(f"observation: {len(card.observation)} fields; at most {MAX_FIELDS}, and vectors for more")
+        problems.append(
+            f"observation: {len(card.observation)} fields; at most {MAX_FIELDS}, so join some into a vector"
+        )
     taken = {"features", *card.action.outputs()} & set(card.observation) if card.action.head in PARAMETERS else ()
-    found += [f"observation.{name}: this name is used inside the graph; choose another one" for name in taken]
-    found += check_action(card.action)
+    problems += [f"observation.{name}: this name is used inside the graph; choose another one" for name in taken]
+    problems += check_action(card.action)
     for name, file in card.files.items():
         if not re.fullmatch(_FILE, name) or name == CARD_NAME:
-            found.append(f"files: {name!r} is not a plain file name beside the card, ending in {_ENDINGS}")
+            problems.append(f"files: {name!r} is not a plain file name beside the card, ending in {_ENDINGS}")
         if not re.fullmatch(_SHA256, file.sha256):
-            found.append(f"files: {name}: sha256 must be sha256: and 64 hex digits")
+            problems.append(f"files: {name}: sha256 must be sha256: and 64 hex digits")
     graphs = [file.backend for file in card.files.values() if file.backend is not None]
     if len(set(graphs)) != len(graphs):
-        found.append("files: two graphs for one backend")
+        problems.append("files: two graphs for one backend")
     if not re.fullmatch(_SHA256, card.weights):
-        found.append("weights: expected sha256: and 64 hex digits")
+        problems.append("weights: expected sha256: and 64 hex digits")
     if card.backend not in {file.backend for file in card.files.values()}:
-        found.append(f"backend {card.backend}: no file of that backend is listed")
+        problems.append(f"backend {card.backend}: no file of that backend is listed")
     for label, file_name in (("parity.file", card.parity.file), ("preprocessing.source", card.preprocessing.source)):
         if file_name is not None and file_name not in card.files:
-            found.append(f"{label}: {file_name} is not listed under files")
-    found += check_tolerance(card.parity)
-    return found
+            problems.append(f"{label}: {file_name} is not listed under files")
+    problems += check_tolerance(card.parity)
+    return problems
 
 
 def check_tolerance(parity: Parity) -> list[str]:
@@ -86,42 +88,42 @@ def check_tolerance(parity: Parity) -> list[str]:
 
 def check_action(action: ActionCard) -> list[str]:
     """What is wrong with an action section, in words."""
-    found = []
+    problems = []
     if action.head not in PARAMETERS:
-        found.append(f"action.head {action.head!r}: expected one of {', '.join(PARAMETERS)}")
+        problems.append(f"action.head {action.head!r}: expected one of {', '.join(PARAMETERS)}")
     if action.control not in RAW_NAMES:
-        found.append(f"action.control {action.control!r}: expected one of {', '.join(RAW_NAMES)}")
+        problems.append(f"action.control {action.control!r}: expected one of {', '.join(RAW_NAMES)}")
     elif set(action.raw) != set(RAW_NAMES[action.control]):
-        found.append(f"action.raw: {action.control} needs exactly {', '.join(RAW_NAMES[action.control])}")
+        problems.append(f"action.raw: {action.control} needs exactly {', '.join(RAW_NAMES[action.control])}")
     else:
-        found += scale_problems(action)
-    found += _check_head(action)
+        problems += scale_problems(action)
+    problems += _check_head(action)
     for name, (low, high) in action.raw.items():
         with np.errstate(over="ignore"):
             low32, high32 = np.float32(low), np.float32(high)  # the policy's actions are compared with these
         if not (np.isfinite(low32) and np.isfinite(high32) and low32 < high32):
-            found.append(f"action.raw.{name}: expected finite bounds, low < high")
+            problems.append(f"action.raw.{name}: expected finite bounds, low < high")
     controls = {"fallback": action.fallback} | {f"table[{i}]": c for i, c in enumerate(action.table or ())}
     for label, control in controls.items():
         values = np.array([getattr(control, name) for name in CONTROL_NAMES])
         if not ((values >= CONTROL_LOW) & (values <= CONTROL_HIGH)).all():
-            found.append(f"action.{label}: throttle and brake must lie in [0, 1], steer in [-1, 1]")
+            problems.append(f"action.{label}: throttle and brake must lie in [0, 1], steer in [-1, 1]")
     if not 0 < action.rate_hz < math.inf:
-        found.append("action.rate_hz: expected more than 0")
-    return found
+        problems.append("action.rate_hz: expected more than 0")
+    return problems
 
 
 def _check_head(action: ActionCard) -> list[str]:
-    found = []
+    problems = []
     if action.deterministic == "mean" and action.head not in MEANS:
-        found.append(f"action.deterministic: the mean is there for {' and '.join(MEANS)} only")
+        problems.append(f"action.deterministic: `mean` is possible with {' and '.join(MEANS)} only")
     if (action.control == "table") != (action.table is not None):
-        found.append("action.table: a list of controls is needed for, and only for, control: table")
+        problems.append("action.table: control: table needs a list of controls, any other control has none")
     if action.head == "categorical" and action.control != "table":
-        found.append("action.control: a categorical head needs control: table")
+        problems.append("action.control: a categorical head needs control: table")
     if action.table is not None:
         if action.head not in {"categorical", "deterministic"}:
-            found.append(f"action.head {action.head}: a table needs a categorical or a deterministic head")
+            problems.append(f"action.head {action.head}: a table needs a categorical or a deterministic head")
         if len(action.table) < 2 or action.raw.get("choice") != (0, len(action.table) - 1):
-            found.append("action.raw.choice: expected [0, K - 1] for a table of K controls, at least two")
-    return found
+            problems.append("action.raw.choice: expected [0, K - 1] for a table of K controls, at least two")
+    return problems

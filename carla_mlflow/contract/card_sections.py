@@ -12,7 +12,8 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from .array_spec import LARGEST, ArraySpec, Bound
+from .array_bounds import LARGEST, Bound
+from .array_spec import ArraySpec
 from .heads import PARAMETERS
 from .specs import ObservationSpec
 

@@ -107,17 +107,17 @@ def unstated_scales(action: ActionCard) -> list[str]:
     """The raw dimensions with unusual bounds for which the card leaves a key of FULL_KEYS unset, in words."""
     if action.control not in _FROM:
         return []
-    found = []
+    unstated = []
     for name, (low, high) in action.raw.items():
         needed = [key for key, source in zip(FULL_KEYS, _FROM[action.control], strict=True) if source == name]
         missing = [key for key in needed if getattr(action, key) is UNSET]
         if missing and (low, high) != USUAL_BOUNDS[name]:
             usual_low, usual_high = USUAL_BOUNDS[name]
-            found.append(
+            unstated.append(
                 f"action.raw.{name} has the bounds [{low:g}, {high:g}], not [{usual_low:g}, {usual_high:g}], and the "
                 f"card has no {' and no '.join(missing)} to say which raw value means that control"
             )
-    return found
+    return unstated
 
 
 def scale_words(action: ActionCard, name: str) -> str:
@@ -130,14 +130,14 @@ def scale_words(action: ActionCard, name: str) -> str:
 
 def scale_problems(action: ActionCard) -> Iterator[str]:
     """What is wrong with the card's FULL_KEYS, in words."""
-    said = {key: value for key in FULL_KEYS if not isinstance(value := getattr(action, key), UnsetType)}
+    stated = {key: value for key in FULL_KEYS if not isinstance(value := getattr(action, key), UnsetType)}
     if action.control not in _FROM:
-        yield from (f"action.{key}: control: {action.control} has no raw value to scale" for key in said)
+        yield from (f"action.{key}: control: {action.control} has no raw value to scale" for key in stated)
         return
     with np.errstate(over="ignore"):
-        odd = [key for key, value in said.items() if not np.isfinite(np.float32(value)) or np.float32(value) == 0]
+        odd = [key for key, value in stated.items() if not np.isfinite(np.float32(value)) or np.float32(value) == 0]
     yield from (f"action.{key}: expected a finite float32 other than 0" for key in odd)
-    if odd or not said:
+    if odd or not stated:
         return
     full = _full(action)
     if action.control == "acceleration_steer":
@@ -150,25 +150,28 @@ def scale_problems(action: ActionCard) -> Iterator[str]:
     for name, key, value in zip(CONTROL_NAMES[:2], FULL_KEYS, full, strict=False):
         low, high = action.raw[name]
         if (high if value > 0 else -low) <= 0:
-            yield f"action.{key}: {value:g} lies on the other side of 0 than raw.{name}, which then never means any"
+            yield (
+                f"action.{key}: {value:g} lies on the other side of 0 than the bounds of raw.{name}, "
+                f"[{low:g}, {high:g}], so no action could mean any {name}"
+            )
 
 
 def without_defaults(action: ActionCard) -> dict[str, float | UnsetType]:
     """FULL_KEYS for a card: unset where the bounds are the usual ones and the value is the default."""
-    said = {key: getattr(action, key) for key in FULL_KEYS}
+    stated = {key: getattr(action, key) for key in FULL_KEYS}
     if action.control in _FROM:
         rows = zip(FULL_KEYS, _FROM[action.control], _DEFAULTS[action.control], strict=True)
         for key, name, default in rows:
-            if said[key] == default and tuple(action.raw[name]) == USUAL_BOUNDS[name]:
-                said[key] = UNSET
-    return said
+            if stated[key] == default and tuple(action.raw[name]) == USUAL_BOUNDS[name]:
+                stated[key] = UNSET
+    return stated
 
 
 def _full(action: ActionCard) -> Array:
     """FULL_KEYS with their defaults, float32 (3,)."""
-    said = [getattr(action, key) for key in FULL_KEYS]
+    stated = [getattr(action, key) for key in FULL_KEYS]
     defaults = _DEFAULTS[action.control]
-    return np.array([d if v is UNSET else v for v, d in zip(said, defaults, strict=True)], dtype=np.float32)
+    return np.array([d if v is UNSET else v for v, d in zip(stated, defaults, strict=True)], dtype=np.float32)
 
 
 def _table(action: ActionCard) -> Array:

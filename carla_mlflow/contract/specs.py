@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import SpecError
-from .array_spec import Array, ArraySpec
+from .array_bounds import Array
+from .array_spec import ArraySpec
 
 LARGE = 4096
 """Elements: on a CPU, an array of at least this many is processed no faster in a batch than row by row."""

@@ -16,7 +16,7 @@ def secrets_of_files() -> dict[str, str]:
     Raises:
         RegistryError: such a file can't be read.
     """
-    found = {}
+    secrets = {}
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         path = os.environ.get(f"{name}_FILE")
         if path and name not in os.environ:
@@ -26,8 +26,8 @@ def secrets_of_files() -> dict[str, str]:
             except (OSError, UnicodeDecodeError) as error:
                 raise RegistryError(f"{name}_FILE={path}: can't be read as text: {one_line(error)}") from error
             if secret:
-                found[name] = secret
-    return found
+                secrets[name] = secret
+    return secrets
 
 
 def prepare_mlflow() -> None:

@@ -15,7 +15,8 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from ..artifact.artifact import Artifact, new_folder, sync_file, write_artifact, write_synced
+from ..artifact.artifact import Artifact, write_artifact
+from ..artifact.folder import new_folder, sync_file, write_synced
 from ..contract.specs import ObservationSpec
 from ..errors import NotFoundError, UnreachableError
 from .code_bundle import bundle_code, importable
@@ -104,13 +105,15 @@ def fetch_policy(uri: str, folder: Path) -> Path:
 
     Raises:
         NotFoundError: MLflow has no such model, or it holds no policy artifact.
+        UnreachableError: MLflow does not answer.
+        OSError: the disk is full, or can't be written.
     """
     started, uri = time.monotonic(), expand_latest(uri)
     with new_folder(folder) as beside:
         download = beside / _DOWNLOAD
         download.mkdir()
         try:
-            found = mlflow.artifacts.download_artifacts(f"{uri}/{ARTIFACT_PATH}", dst_path=str(download))
+            downloaded = mlflow.artifacts.download_artifacts(f"{uri}/{ARTIFACT_PATH}", dst_path=str(download))
         except MlflowException as error:
             write_synced(download / ".room", bytes(65536))  # OSError if the disk is full; MLflow's error is only text
             known = translate(error, mlflow.get_tracking_uri(), time.monotonic() - started)
@@ -122,7 +125,7 @@ def fetch_policy(uri: str, folder: Path) -> Path:
             if is_missing and download.exists():
                 raise NotFoundError(_no_policy(uri)) from error
             raise
-        for entry in Path(found).iterdir():
+        for entry in Path(downloaded).iterdir():
             sync_file(entry)
             os.replace(entry, beside / entry.name)
         shutil.rmtree(download)

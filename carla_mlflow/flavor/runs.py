@@ -17,13 +17,14 @@ EXPERIMENT = "carla-mlflow"
 """Where runs are logged unless MLflow's own settings name another experiment."""
 
 
-_CHOSEN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID")
+_RUN_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID")
+"""MLflow's variables that choose a run or an experiment; any of them replaces EXPERIMENT."""
 
 
 @contextmanager
 def logging_run(run_id: str | None = None, name: str | None = None) -> Iterator[str]:
     """An active MLflow run: the one named, the one that `mlflow run` opened, or a new one. Yields its id."""
-    if run_id is None and not any(variable in os.environ for variable in _CHOSEN):
+    if run_id is None and not any(variable in os.environ for variable in _RUN_VARIABLES):
         mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(run_id=run_id, run_name=name if run_id is None else None) as active:
         yield active.info.run_id

@@ -8,9 +8,9 @@ from mlflow.exceptions import MlflowException
 
 from ..errors import NotFoundError, RefusedError, RegistryError, UnreachableError
 
-_SILENCE = re.compile(r"failed with exception|Max retries|error code (404|5\d\d)|valid JSON format|OperationalError")
-_DOWNLOADS = "failures occurred while downloading"
-_SAID_NO = {"RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}
+_NO_ANSWER = re.compile(r"failed with exception|Max retries|error code (404|5\d\d)|valid JSON format|OperationalError")
+_DOWNLOAD_FAILED = "failures occurred while downloading"
+_REFUSED_CODES = {"RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}
 
 
 def translate(error: MlflowException, uri: str, tried_s: float) -> RegistryError | UnreachableError:
@@ -22,10 +22,10 @@ def translate(error: MlflowException, uri: str, tried_s: float) -> RegistryError
         tried_s: how long the call was tried, seconds.
     """
     text = str(error.message).strip().splitlines()[0]
-    if _DOWNLOADS in text:  # only its further lines say why
+    if _DOWNLOAD_FAILED in text:  # only its further lines say why
         text = " ".join(str(error.message).split())
     if error.error_code == "RESOURCE_DOES_NOT_EXIST":
         return NotFoundError(text)
-    if _SILENCE.search(text):
+    if _NO_ANSWER.search(text):
         return UnreachableError(f"{uri}: no answer (tried for {tried_s:.0f} s)")
-    return RefusedError(text) if error.error_code in _SAID_NO else RegistryError(text)
+    return RefusedError(text) if error.error_code in _REFUSED_CODES else RegistryError(text)

@@ -51,14 +51,14 @@ def load_fastest(artifact: Artifact, device: str, trusted: Sequence[str] = ()) -
         ArtifactError: no backend is in parity here; says why for each.
     """
     engines: dict[str, Engine] = {}
-    told: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     for name in artifact.backends:
         try:
             engines[name] = Engine(artifact, device, name, trusted)
         except (CarlaMlflowError, ImportError) as error:
-            told[name] = str(error)
+            report[name] = str(error)
     if not engines:
-        raise ArtifactError("no backend is in parity here: " + "; ".join(f"{n}: {text}" for n, text in told.items()))
+        raise ArtifactError("no backend is in parity here: " + "; ".join(f"{n}: {text}" for n, text in report.items()))
     figures = measure(engines)
-    told |= {name: {f"{rows}_rows_ms": ms for rows, ms in by_rows.items()} for name, by_rows in figures.items()}
-    return engines[fastest(figures, artifact.card.backend)], told
+    report |= {name: {f"{rows}_rows_ms": ms for rows, ms in by_rows.items()} for name, by_rows in figures.items()}
+    return engines[fastest(figures, artifact.card.backend)], report

@@ -2,9 +2,10 @@
 
 A matrix product may round differently for another number of rows, so a row's action would depend on the rows batched
 with it, and with some kernels on its position among them. Here every forward pass has one of a few batch shapes. The
-reference is 8 rows (1 for large images, where a larger batch is no faster on a CPU). A shape is used only if, when the
-policy was loaded, it gave a sample of observations the reference's bits in several orders (see `shape_proof`). Which
-shapes pass depends on the backend's kernels (ONNX Runtime: all; MKL: from 4 rows on). docs/adr/0004 has the figures.
+reference is 8 rows (1 for large images, where a larger batch is no faster on a CPU). When a policy is loaded, each
+shape runs a sample of observations in several orders, and is used only if every row got the reference's bits each time
+(see `shape_verification`). Which shapes pass depends on the backend's kernels (ONNX Runtime: all; MKL: from 4 rows on).
+docs/adr/0004 has the figures.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from ..backends.backend import Arrays, Backend, Features
 from ..contract.specs import ObservationSpec
 from ..errors import SpecError
-from .shape_proof import ROWS, proof_sample, proven_shapes
+from .shape_verification import ROWS, verification_sample, verified_shapes
 from .workspace import Workspace
 
 REFERENCE_ROWS = 8
@@ -37,7 +38,7 @@ class Forward(NamedTuple):
     forward_s: float
 
 
-class Tiles:
+class PaddedRunner:
     """Runs batches of any size through a graph, in verified batch shapes. Safe to call from several threads."""
 
     def __init__(
@@ -62,7 +63,7 @@ class Tiles:
         self._idle: dict[int, list[Workspace]] = {}
         self._use((reference,))
         if not specs.is_large:
-            self._prove(reference, golden)
+            self._verify_shapes(reference, golden)
 
     @property
     def shapes(self) -> tuple[int, ...]:
@@ -119,13 +120,13 @@ class Tiles:
         self._shapes = shapes
         self._plan = functools.lru_cache(maxsize=4096)(functools.partial(plan, shapes))
 
-    def _prove(self, reference: int, golden: Mapping[str, NDArray[Any]]) -> None:
-        sample = proof_sample(self._specs, golden, far=self._features is None)
-        proven = proven_shapes(SHAPES, reference, sample, self._in_tiles)
-        self._idle = {shape: self._idle.get(shape, []) for shape in proven}
-        self._use(proven)
+    def _verify_shapes(self, reference: int, golden: Mapping[str, NDArray[Any]]) -> None:
+        sample = verification_sample(self._specs, golden, far=self._features is None)
+        verified = verified_shapes(SHAPES, reference, sample, self._run_in_shape)
+        self._idle = {shape: self._idle.get(shape, []) for shape in verified}
+        self._use(verified)
 
-    def _in_tiles(self, shape: int, observations: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def _run_in_shape(self, shape: int, observations: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         self._use((shape,))
         for _ in range(WARM_UP_CALLS):
             self.forward({name: array[:shape] for name, array in observations.items()}, shape)
@@ -137,16 +138,16 @@ def plan(shapes: tuple[int, ...], rows: int) -> tuple[int, ...]:
 
     Each is the smallest that holds all rows left, if they fill at least half of it, else the largest that they fill.
     """
-    tiles: list[int] = []
+    planned: list[int] = []
     left = rows
     while left > 0:
         holding = next((shape for shape in shapes if left <= shape <= 2 * left), None)
-        tiles.append(holding or max((shape for shape in shapes if shape <= left), default=shapes[0]))
-        left -= tiles[-1]
-    return tuple(tiles)
+        planned.append(holding or max((shape for shape in shapes if shape <= left), default=shapes[0]))
+        left -= planned[-1]
+    return tuple(planned)
 
 
-class FreeBatch:
+class UnpaddedRunner:
     """Runs every batch unpadded in one call: sometimes faster, but a row's bits then depend on its batch."""
 
     shapes: tuple[int, ...] = ()
@@ -155,7 +156,7 @@ class FreeBatch:
         self._backend, self._specs, self._features = backend, specs, features
 
     def forward(self, arrays: Mapping[str, NDArray[Any]], rows: int) -> Forward:
-        """As `Tiles.forward`."""
+        """As `PaddedRunner.forward`."""
         began = time.perf_counter()
         self._specs.validate(arrays)
         checked = time.perf_counter()

@@ -25,8 +25,8 @@ from ..contract.control import controller
 from ..contract.heads import sample
 from ..contract.observations import as_arrays
 from ..errors import ActionError, SpecError
-from .batch_shapes import WARM_UP_CALLS, FreeBatch, Tiles
-from .output_check import Usable
+from .batch_shapes import WARM_UP_CALLS, PaddedRunner, UnpaddedRunner
+from .output_check import OutputCheck
 from .sampling import checked_seed, row_generators
 
 Float32 = NDArray[np.float32]
@@ -38,7 +38,7 @@ class Engine:
     Attributes:
         card: of the artifact.
         digest: of the artifact.
-        pinned: whether the digest was given from outside.
+        pinned: whether the caller gave the digest, so that no other artifact could be loaded.
         device: the chosen device, and why.
         parity_difference: the largest difference from the trained policy on golden.npz.
         unusable_actions: how many batches failed because the policy computed an unusable number.
@@ -74,19 +74,19 @@ class Engine:
         self.unusable_actions = 0
         self._outputs = self.card.action.outputs()
         self._control = controller(self.card.action)
-        self._usable = Usable(self.card.action)
+        self._output_check = OutputCheck(self.card.action)
         self._fields = [(spec.name, np.dtype(spec.dtype), spec.shape) for spec in self.specs]
         graph = load_graph(artifact, name, self.device.name, trusted)
         self._golden = read_golden(artifact.files[self.card.parity.file], self.card)
         self._backend = graph.backend
-        self._runner: Tiles | FreeBatch = (
-            self._run_in_tiles(graph) if strict else FreeBatch(graph.backend, self.specs, graph.features)
+        self._runner: PaddedRunner | UnpaddedRunner = (
+            self._padded_runner(graph) if strict else UnpaddedRunner(graph.backend, self.specs, graph.features)
         )
         self.parity_difference = self.verify_parity()
 
-    def _run_in_tiles(self, graph: LoadedGraph) -> Tiles:
+    def _padded_runner(self, graph: LoadedGraph) -> PaddedRunner:
         width = sum(self._outputs.values())
-        return Tiles(graph.backend, self.specs, width, graph.features, self._golden.observations)
+        return PaddedRunner(graph.backend, self.specs, width, graph.features, self._golden.observations)
 
     @classmethod
     def open(cls, path: str | Path, digest: str | None = None, **options: Any) -> Engine:
@@ -151,12 +151,10 @@ class Engine:
 
     def compare(self, trained: Golden) -> float:
         """As `verify_parity`, for any answers of the trained policy."""
-        actions = self.act(trained.observations)
+        actions, parity = self.act(trained.observations), self.card.parity
         actual = {"raw": actions.raw, "action": actions.control} | actions.distribution
-        expected = {"raw": trained.raw, "action": trained.action} | trained.distribution
-        parity = self.card.parity
-        check_parity(actual, expected, parity.atol, parity.rtol, f"{self.card.name} {self.card.version}")
-        return largest_difference(actual, expected)
+        check_parity(actual, trained.answers, parity.atol, parity.rtol, f"{self.card.name} {self.card.version}")
+        return largest_difference(actual, trained.answers)
 
     def warm_up(self, rows: int = 1, calls: int = WARM_UP_CALLS) -> list[float]:
         """Acts on the golden observations `calls` times and returns each call's time in milliseconds."""
@@ -210,7 +208,7 @@ class Engine:
 
     def _check(self, numbers: Float32) -> None:
         try:
-            self._usable.check(numbers)
+            self._output_check.check(numbers)
         except ActionError:
             self.unusable_actions += 1
             raise

@@ -10,7 +10,7 @@ from ..contract.heads import POSITIVE
 from ..errors import ActionError
 
 
-class Usable:
+class OutputCheck:
     """Checks a graph's outputs, side by side as in the engine, against their limits."""
 
     def __init__(self, action: ActionCard) -> None:
@@ -41,4 +41,4 @@ class Usable:
             raise ActionError(f"row {row}: the policy's {self._names[column]} is not finite or leaves its bounds")
         if self._choices and (columns[0] != np.rint(columns[0])).any():
             row = int(np.argmax(columns[0] != np.rint(columns[0])))
-            raise ActionError(f"row {row}: the policy's choice is no whole number")
+            raise ActionError(f"row {row}: the policy's choice is not a whole number")

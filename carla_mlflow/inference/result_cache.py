@@ -61,25 +61,25 @@ class ResultCache:
         rows = self._engine.specs.validate(arrays)  # before the lookup: an error has to name the caller's row
         keys = [(seed, self._key(arrays, row)) for row in range(rows)]
         with self._lock:
-            found = [self._known.get(key) for key in keys]
-        missing = [row for row, known in enumerate(found) if known is None]
+            answers = [self._known.get(key) for key in keys]
+        missing = [row for row, known in enumerate(answers) if known is None]
         timing = (0.0, 0.0, 0.0)
         if missing:
-            asked = {name: array[missing] for name, array in arrays.items()}
-            actions = self._engine.act(asked, deterministic, seed)
+            uncached = {name: array[missing] for name, array in arrays.items()}
+            actions = self._engine.act(uncached, deterministic, seed)
             timing = (actions.check_ms, actions.inference_ms, actions.control_ms)
             packed = np.concatenate([actions.control, actions.raw, *actions.distribution.values()], axis=1)
             for row, answer in zip(missing, packed, strict=True):
-                found[row] = answer.copy()
+                answers[row] = answer.copy()
         with self._lock:
             self.hits, self.misses = self.hits + rows - len(missing), self.misses + len(missing)
-            self._known.update({keys[row]: answer for row in missing if (answer := found[row]) is not None})
-        return self._unpack(np.stack([answer for answer in found if answer is not None]), seed, timing)
+            self._known.update({keys[row]: answer for row in missing if (answer := answers[row]) is not None})
+        return self._unpack(np.stack([answer for answer in answers if answer is not None]), seed, timing)
 
     def _key(self, arrays: dict[str, NDArray[Any]], row: int) -> bytes:
         parts = [arrays[name][row].tobytes() for name in self._engine.specs.names]
-        whole = b"".join(parts)
-        return whole if len(whole) <= SHORT_BYTES else hashlib.blake2b(whole, digest_size=32).digest()
+        row_bytes = b"".join(parts)
+        return row_bytes if len(row_bytes) <= SHORT_BYTES else hashlib.blake2b(row_bytes, digest_size=32).digest()
 
     def _unpack(self, packed: Float32, seed: int | None, timing: tuple[float, float, float]) -> Actions:
         control, raw, *parameters = np.split(packed, np.cumsum(self._widths)[:-1], axis=1)

@@ -12,7 +12,7 @@ from ..backends.backend import Arrays, Backend, Features
 from ..contract.array_spec import ArraySpec
 from ..contract.specs import ObservationSpec
 
-LENT_BYTES = 16_384
+ZERO_COPY_BYTES = 16_384
 """An image array of at least this size is read from the caller's memory instead of copied."""
 
 
@@ -41,7 +41,7 @@ class Workspace:
         fields = list(zip(specs, self._views, strict=True))
         self._bounded_images = [(view, spec) for spec, view in fields if spec.dtype == "uint8" and not spec.is_full]
         self._features = features
-        self._fields = [(spec.name, view, features is None and _lendable(spec, rows)) for spec, view in fields]
+        self._fields = [(spec.name, view, features is None and _allows_zero_copy(spec, rows)) for spec, view in fields]
         self._examples = [spec.generate_value() for spec in specs]
         self._used = 0  # rows that hold a caller's observations
         self._reset()
@@ -62,9 +62,9 @@ class Workspace:
         if count < self._used:
             self._reset(count)
         self._used = count
-        for index, (name, view, lendable) in enumerate(self._fields):
+        for index, (name, view, zero_copy) in enumerate(self._fields):
             rows = arrays[name][start:stop]
-            if not lendable:
+            if not zero_copy:
                 view[:count] = rows
             # Only what torch takes: the usual strides (numpy also calls a reversed array of one row contiguous), and
             # writable, since torch warns of read-only arrays.
@@ -104,6 +104,6 @@ def _highs(spec: ArraySpec) -> NDArray[Any]:
     return spec.highs
 
 
-def _lendable(spec: ArraySpec, rows: int) -> bool:
+def _allows_zero_copy(spec: ArraySpec, rows: int) -> bool:
     # Only arrays that the graph converts before it computes, so that their address can't change the bits.
-    return spec.is_full and rows * _size(spec) >= LENT_BYTES
+    return spec.is_full and rows * _size(spec) >= ZERO_COPY_BYTES

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArtifactError
-from .fitted import forget_workers, type_name
+from .fitted import disable_workers, type_name
 
 
 class OutOfGraph:
@@ -22,7 +22,7 @@ class OutOfGraph:
         """
         self._transformer = transformer
         try:
-            forget_workers(transformer)
+            disable_workers(transformer)
             names = getattr(transformer, "feature_names_in_", None)
             self._columns = None if names is None else [str(name) for name in names]
         except Exception as error:  # in a file made by hand, attributes may be anything

@@ -43,7 +43,7 @@ def inside(place: str, composite: Any, name: str) -> str:
     return f"{place or type_name(composite)}.{name}"
 
 
-def is_word(transformer: Any, *words: str) -> bool:
+def is_keyword(transformer: Any, *words: str) -> bool:
     """Whether one of scikit-learn's keywords, such as "drop", stands in place of a transformer."""
     return isinstance(transformer, str) and transformer in words
 
@@ -63,7 +63,7 @@ def branches(composite: Any) -> list[Branch]:
     return [
         Branch(name, transformer, columns, weights.get(name))
         for name, transformer, columns in parts
-        if not is_word(transformer, "drop") and columns != []
+        if not is_keyword(transformer, "drop") and columns != []
     ]
 
 
@@ -85,7 +85,7 @@ def _indices(composite: Any, key: Any) -> list[int]:
         return [int(index) for index in np.arange(composite.n_features_in_)[key]]
     except (IndexError, ValueError) as error:
         raise ExportError(
-            f"the preprocessor {type_name(composite)} selects columns that it has not: {error}"
+            f"the preprocessor {type_name(composite)} selects columns that it does not have: {error}"
         ) from error
 
 
@@ -116,7 +116,7 @@ def _width_after(transformer: Any, width: int | None, place: str) -> int | None:
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import FeatureUnion, Pipeline
 
-    if transformer is None or is_word(transformer, "passthrough"):
+    if transformer is None or is_keyword(transformer, "passthrough"):
         return width
     if type(transformer) is Pipeline:
         for name, step in transformer.steps:
@@ -144,8 +144,8 @@ def _check_one(transformer: Any, width: int | None, place: str) -> None:
     except NotFittedError as error:
         if not _is_stateless(transformer, width):
             raise ExportError(
-                f"the preprocessor {described(transformer, place)} was never fitted; if its fit has nothing to keep, "
-                "its __sklearn_is_fitted__ says so by returning True"
+                f"the preprocessor {described(transformer, place)} was never fitted; if fitting it keeps nothing, let "
+                "its __sklearn_is_fitted__ return True"
             ) from error
     except (AttributeError, TypeError):
         pass  # not a scikit-learn estimator: nothing says what fitting would leave in it
@@ -187,9 +187,9 @@ def _keeps_width(transformer: Any) -> bool:
     return identity or type(transformer) in one_to_one
 
 
-def forget_workers(transformer: Any) -> None:
+def disable_workers(transformer: Any) -> None:
     """Makes a transformer compute in this process: the workers used for fitting would cost seconds on a single row."""
     if getattr(transformer, "n_jobs", None) is not None:
         transformer.n_jobs = None
     for part in nested(transformer):
-        forget_workers(part)
+        disable_workers(part)

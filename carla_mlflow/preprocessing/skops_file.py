@@ -80,7 +80,7 @@ def load_preprocessor(data: bytes, trusted: Sequence[str] = ()) -> Any:
     except Exception as error:  # a boundary: hostile bytes make zipfile, json, skops and numpy raise anything
         raise ArtifactError(f"preprocessor.skops: {_why_unreadable(error)}") from error
     if not transforms:
-        raise ArtifactError(f"preprocessor.skops: holds a {type_name(transformer)}, which transforms nothing")
+        raise ArtifactError(f"preprocessor.skops: holds a {type_name(transformer)}, which has no transform method")
     return transformer
 
 

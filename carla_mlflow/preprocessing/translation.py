@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from ..errors import ExportError
-from .fitted import branches, check_fitted, described, inside, is_word
+from .fitted import branches, check_fitted, described, inside, is_keyword
 from .modules import Elementwise, RowNorm, Select, SideBySide, Translated
 from .modules import Normalise as Normalise
 
@@ -90,7 +90,7 @@ def _program(transformer: Any, width: int, place: str) -> Program:
     from sklearn.preprocessing import Normalizer
 
     kind = type(transformer)
-    if transformer is None or is_word(transformer, "passthrough"):
+    if transformer is None or is_keyword(transformer, "passthrough"):
         return ()
     if kind is Pipeline:
         program: Program = ()

@@ -70,8 +70,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(msgspec.json.encode({"failed": failed, "checks": results, "figures": figures}).decode())
     else:
-        told = ", ".join(f"{name} {value}" for name, value in figures.items())
-        print(f"{len(results) - failed} of {len(results)} held" + (f"; {told}" if told else ""))
+        measured = ", ".join(f"{name} {value}" for name, value in figures.items())
+        print(f"{len(results) - failed} of {len(results)} passed" + (f"; {measured}" if measured else ""))
     return REFUSED if failed else DONE
 
 
@@ -99,7 +99,7 @@ def _of_a_server(options: argparse.Namespace, figures: dict[str, Any]) -> Calls:
         deployment = Deployment(client, url, options.api_key, artifact, options.p99_ms, figures)
         figures |= {"name": client.card.name, "version": client.version, "digest": client.digest}
         if artifact is None:
-            print("without --policy FOLDER it is not compared with what should drive", file=sys.stderr)
+            print("without --policy FOLDER the served policy is not compared with an artifact", file=sys.stderr)
         for check in DEPLOYMENT_CHECKS:
             if artifact is not None or check not in OF_AN_ARTIFACT:
                 yield _sentence(check), "", partial(check, deployment)

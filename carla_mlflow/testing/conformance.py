@@ -31,14 +31,14 @@ def a_row_gets_the_same_bits_under_concurrent_load(subject: Subject) -> None:
     wrong: list[list[int]] = []
     wanted = subject.alone
 
-    def ask(seed: int) -> None:
+    def act_repeatedly(seed: int) -> None:
         rng = np.random.default_rng(seed)
         for _ in range(4 if subject.engine.specs.has_image else 60):
             rows = rng.integers(0, subject.count, rng.integers(1, 12)).tolist()
             if subject.bits(rows) != [wanted[row] for row in rows]:
                 wrong.append(rows)
 
-    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+    threads = [threading.Thread(target=act_repeatedly, args=(seed,)) for seed in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -62,7 +62,7 @@ def every_action_is_finite_and_inside_its_bounds(subject: Subject) -> None:
 def a_sample_depends_on_seed_and_observation_alone(subject: Subject) -> None:
     if subject.engine.card.action.head == "deterministic":
         text = _refusal(subject, subject.take([0]), deterministic=False).problem
-        expect("no distribution" in text, f"a deterministic head was asked for a sample and said {text!r}")
+        expect("no distribution" in text, f"a deterministic head refused to sample with {text!r}")
         return
     how: dict[str, Any] = {"deterministic": False, "seed": 7}
     order = list(range(min(12, subject.count)))
@@ -82,7 +82,7 @@ def anything_outside_the_spec_is_refused_naming_row_field_bound_and_value(subjec
             refusal = _refusal(subject, batch)
             named = refusal.field.startswith(f"observations[{rows[-1]}].{spec.name}")
             expect(named and text in refusal.problem, f"{bad} in {spec.name} was refused as {refusal}")
-    expect(subject.bits(rows) == subject.alone[: len(rows)], "what was refused changed what was asked next")
+    expect(subject.bits(rows) == subject.alone[: len(rows)], "a refused batch changed the answers to the next one")
 
 
 def a_wrong_shape_dtype_or_name_is_refused(subject: Subject) -> None:
@@ -117,8 +117,8 @@ def reversed_and_read_only_arrays_mean_the_same(subject: Subject) -> None:
     for index, wanted in enumerate(subject.alone[-1:-5:-1]):
         part = {name: array[index : index + 1] for name, array in last.items()}
         expect(subject.bits([0], part) == [wanted], "a row of a reversed array gives other bits")
-    whole = subject.observations.items()
-    frozen = {name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) for name, array in whole}
+    observations = subject.observations.items()
+    frozen = {name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) for name, array in observations}
     expect(subject.bits(range(subject.count), frozen) == subject.alone, "read-only arrays give other bits")
 
 
@@ -126,7 +126,7 @@ def arrays_of_the_caller_are_left_as_they_were(subject: Subject) -> None:
     before = {name: array.tobytes() for name, array in subject.observations.items()}
     subject.engine.act(subject.observations)
     after = {name: array.tobytes() for name, array in subject.observations.items()}
-    expect(before == after, "the arrays that it was asked with have changed")
+    expect(before == after, "the engine changed the caller's arrays")
 
 
 def golden_rows_of_another_policy_are_told_apart(subject: Subject) -> None:

@@ -69,7 +69,7 @@ class Subject:
 
     @cached_property
     def alone(self) -> list[bytes]:
-        """The answer to each row when it is asked alone."""
+        """The answer to each row as a batch of its own."""
         return [self.bits([row])[0] for row in range(self.count)]
 
     @property

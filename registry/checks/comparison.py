@@ -1,4 +1,4 @@
-"""Two policies side by side: how far their actions differ, and so which version step is due (`step_due`)."""
+"""Compares two policies: how far their actions differ, and which version step their changes require (`step_due`)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Comparison:
         contract: changes of what a car's code depends on, in words.
         others: changes of files, weights, training and metrics, in words.
         actions: one difference per golden set; empty when the observations differ.
-        step: the version step that the changes demand.
+        step: the version step that the changes require.
     """
 
     old: str
@@ -54,7 +54,7 @@ class Comparison:
     step: Step
 
 
-def find(text: str, cache: Path) -> Artifact:
+def open_policy(text: str, cache: Path) -> Artifact:
     """Opens the artifact that a folder or a reference names."""
     if Path(text).is_dir() or text.startswith((".", "/")):
         return open_artifact(Path(text))
@@ -74,14 +74,14 @@ def compare(old: Artifact, new: Artifact) -> Comparison:
 
 
 def step_due(old: Artifact, new: Artifact) -> tuple[Step, str]:
-    """The smallest version step that the changes demand, and the change that demands it, in words."""
+    """The smallest version step that the changes require, and the change that requires it, in words."""
     contract = contract_changes(old.card, new.card)
     if contract:
         return "major", "the contract changed: " + "; ".join(map(str, contract))
     if old.card.weights != new.card.weights:
         return "minor", "the weights differ"
     if old.card.content != new.card.content and not act_alike(old, new):
-        return "minor", "the same weights act differently: the network is another"
+        return "minor", "the policies act differently with the same weights: the network changed"
     return "patch", "; ".join(map(str, other_changes(old.card, new.card))) or "nothing changed"
 
 
@@ -100,22 +100,24 @@ def act_alike(old: Artifact, new: Artifact) -> bool:
 def _actions(old: Artifact, new: Artifact) -> list[Difference]:
     trusted = operators_types()
     engines = [Engine(artifact, "cpu", trusted=trusted) for artifact in (old, new)]
-    found = []
+    differences = []
     for engine in engines:
         observations = engine.golden.observations
-        apart = np.abs(np.subtract(*(asked.act(observations).control.astype(np.float64) for asked in engines)))
+        apart = np.abs(np.subtract(*(each.act(observations).control.astype(np.float64) for each in engines)))
         title = f"{len(apart)} golden observations of {engine.card.version}"
         largest = dict(zip(CONTROL_NAMES, map(float, apart.max(axis=0)), strict=True))
-        found.append(Difference(title, largest, dict(zip(CONTROL_NAMES, map(float, apart.mean(axis=0)), strict=True))))
-    return found
+        differences.append(
+            Difference(title, largest, dict(zip(CONTROL_NAMES, map(float, apart.mean(axis=0)), strict=True)))
+        )
+    return differences
 
 
-def say(comparison: Comparison) -> str:
+def format_comparison(comparison: Comparison) -> str:
     """Formats the comparison for a person."""
     lines = [f"{comparison.old} → {comparison.new}"]
     lines += [f"contract   {text}" for text in comparison.contract] or ["contract   the same"]
     lines += [f"           {text}" for text in comparison.others]
     for difference in comparison.actions:
         parts = [f"{n} {difference.largest[n]:.3g} (mean {difference.mean[n]:.3g})" for n in CONTROL_NAMES]
-        lines.append(f"actions    on {difference.observations} at most apart: " + ", ".join(parts))
+        lines.append(f"actions    on {difference.observations} the largest difference is: " + ", ".join(parts))
     return "\n".join([*lines, f"step       {comparison.step}"])

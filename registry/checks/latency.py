@@ -14,8 +14,8 @@ from carla_mlflow.artifact.artifact import Artifact, open_artifact
 from carla_mlflow.errors import CarlaMlflowError, NotFoundError, RegistryError, UnreachableError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.inference.engine import Engine
-from carla_mlflow.own_process import lines_of, tell
-from registry.checks.verify import ToLoad
+from carla_mlflow.own_process import values_of, write_values
+from registry.checks.verify import LoadRequest
 
 CALLS, MAX_S = 500, 2.0
 """How many decisions are timed, and for how long at most; a slow network is timed fewer times, at least MIN_CALLS."""
@@ -50,8 +50,8 @@ def measure_here(fetch: Callable[[], Artifact], trusted: Sequence[str] = ()) -> 
     artifact = None
     try:
         artifact = fetch()
-        asked = ToLoad(str(artifact.path), artifact.digest, "cpu", tuple(trusted))
-        [p99] = lines_of("registry.checks.latency", [msgspec.json.encode(asked).decode()])
+        request = LoadRequest(str(artifact.path), artifact.digest, "cpu", tuple(trusted))
+        [p99] = values_of("registry.checks.latency", [msgspec.json.encode(request).decode()])
         return Measured(artifact, None, float(p99))
     except NotFoundError as error:
         return Measured(None, one_line(error), None)
@@ -68,10 +68,10 @@ def decision_ms(engine: Engine) -> float:
     return float(np.percentile(engine.warm_up(calls=calls), 99))
 
 
-def _measure(asked: ToLoad) -> Iterator[float]:
-    engine = Engine(open_artifact(Path(asked.path), asked.digest), asked.device, trusted=asked.trusted)
+def _measure(request: LoadRequest) -> Iterator[float]:
+    engine = Engine(open_artifact(Path(request.path), request.digest), request.device, trusted=request.trusted)
     yield decision_ms(engine)
 
 
 if __name__ == "__main__":
-    sys.exit(tell(lambda: _measure(msgspec.json.decode(sys.argv[1], type=ToLoad))))
+    sys.exit(write_values(lambda: _measure(msgspec.json.decode(sys.argv[1], type=LoadRequest))))

@@ -17,7 +17,7 @@ from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.control import unstated_scales
 from carla_mlflow.errors import ParityError
 from carla_mlflow.inference.engine import Engine
-from carla_mlflow.own_process import lines_of, tell
+from carla_mlflow.own_process import values_of, write_values
 from carla_mlflow.preprocessing.beside_graph import OutOfGraph
 from carla_mlflow.preprocessing.skops_file import load_preprocessor
 
@@ -92,7 +92,7 @@ def _check_features(transformer: Any, golden: Golden, card: Card) -> None:
         )
 
 
-class ToLoad(msgspec.Struct):
+class LoadRequest(msgspec.Struct):
     """The artifact that a child process has to load, as sent to it."""
 
     path: str
@@ -107,13 +107,13 @@ def verify_apart(path: Path, digest: str | None, device: str = "cpu", trusted: S
     Raises:
         CrashError: loading it ended that process.
     """
-    asked = ToLoad(str(path), digest, device, tuple(trusted))
-    yield from lines_of("registry.checks.verify", [msgspec.json.encode(asked).decode()])
+    request = LoadRequest(str(path), digest, device, tuple(trusted))
+    yield from values_of("registry.checks.verify", [msgspec.json.encode(request).decode()])
 
 
-def _verify_here(asked: ToLoad) -> Iterator[str]:
-    return verify(Path(asked.path), asked.digest, asked.device, asked.trusted)
+def _verify_here(request: LoadRequest) -> Iterator[str]:
+    return verify(Path(request.path), request.digest, request.device, request.trusted)
 
 
 if __name__ == "__main__":
-    sys.exit(tell(lambda: _verify_here(msgspec.json.decode(sys.argv[1], type=ToLoad))))
+    sys.exit(write_values(lambda: _verify_here(msgspec.json.decode(sys.argv[1], type=LoadRequest))))

@@ -25,7 +25,7 @@ def verify(options: argparse.Namespace) -> int:
         lines.append(" ".join(line.split()))
         if not options.json:
             print(line, flush=True)
-    print(json.dumps({"verified": True, "found": lines}) if options.json else "verified     all of it holds")
+    print(json.dumps({"verified": True, "found": lines}) if options.json else "verified     every check passed")
     return DONE
 
 
@@ -56,19 +56,21 @@ def migrate(options: argparse.Namespace) -> int:
 def diff(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from registry.checks.comparison import compare, find, say
+    from registry.checks.comparison import compare, format_comparison, open_policy
     from registry.commands.printing import show
     from registry.store.cache import default_cache
 
     cache = default_cache()
-    comparison = compare(find(options.old, cache), find(options.new, cache))
-    show(options, say(comparison), asdict(comparison))
+    comparison = compare(open_policy(options.old, cache), open_policy(options.new, cache))
+    show(options, format_comparison(comparison), asdict(comparison))
     return DONE
 
 
 def add_artifact_commands(commands: Any) -> None:
     """Adds `verify`, `migrate` and `diff`. Args: what `add_subparsers` gave."""
-    command = commands.add_parser("verify", help="bytes, graphs, preprocessor, parity here: exit 0 when all is well")
+    command = commands.add_parser(
+        "verify", help="check an artifact on this machine: bytes, graphs, preprocessor, parity"
+    )
     command.add_argument("source", metavar="PATH|REF", help="artifact folder or reference (carla-policy@production)")
     command.add_argument(
         "--digest", metavar="sha256:…", help="the digest that it must have (default of REF: as registered)"

@@ -13,15 +13,15 @@ from registry.commands.printing import show
 
 
 def gc(options: argparse.Namespace) -> int:
-    from registry.store.cache import default_cache, forgotten
+    from registry.store.cache import default_cache, unreferenced
 
     cache = options.cache_dir or default_cache()
-    entries = forgotten(cache)
+    entries = unreferenced(cache)
     sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in entries}
     total = f"{len(entries)} artifacts, {sum(sizes.values()) / 1e6:.1f} MB"
     if not options.json:
         print("\n".join([f"{path.name[:12]}…  {size / 1e6:8.1f} MB" for path, size in sizes.items()] + [total]))
-    if entries and not options.yes and not _agreed():
+    if entries and not options.yes and not _confirmed():
         print("nothing removed; --yes removes without asking", file=sys.stderr)
         if options.json:
             show(options, "", {"removed": [], "would remove": [path.name for path in entries]})
@@ -33,7 +33,7 @@ def gc(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _agreed() -> bool:
+def _confirmed() -> bool:
     if not sys.stdin.isatty():
         return False
     return input("remove them? [y/N] ").strip().lower() in {"y", "yes"}

@@ -17,23 +17,24 @@ if TYPE_CHECKING:
     from registry.store.store import Store
 
 
-def _point(text: str) -> float:
+def _timestamp(text: str) -> float:
     """An argparse type: ISO 8601, local time unless it has an offset → seconds since 1970."""
     return datetime.fromisoformat(text).timestamp()
 
 
-_point.__name__ = "time (expected such as 2026-11-20T14:02, local unless it ends in +00:00)"
+_timestamp.__name__ = "time (expected such as 2026-11-20T14:02, local unless it ends in +00:00)"
 
 
 def _url(text: str) -> str:
     """An argparse type: a server's URL."""
     if not text.startswith(("http://", "https://")):
-        raise argparse.ArgumentTypeError(f"{text!r} is no URL; expected such as http://localhost:8080")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL; expected such as http://localhost:8080")
     return text
 
 
 def history(options: argparse.Namespace) -> int:
-    from registry.rules.journal import problems, say
+    from registry.rules.chain import problems
+    from registry.rules.journal import say
     from registry.rules.replay import at
     from registry.store.store import Store
 
@@ -43,32 +44,32 @@ def history(options: argparse.Namespace) -> int:
     entries = _entries(store, options.name)
     broken = problems(entries, None, {entry.number for entry in store.journal(options.name)})
     if broken:
-        warn(f"the journal is not whole: {'; '.join(broken)}")
+        warn(f"the journal is not intact: {'; '.join(broken)}")
     if options.at is not None:
         holders, last = at(entries, options.at)
         lines = [escaped(f"{alias}: {version}") for alias, version in sorted(holders.aliases.items())]
         lines = lines or ["no version held staging or production then"]
         since = [f"since entry {say(last).strip()}"] if last else []
-        found = {"at": options.at, "holders": holders.aliases, "entry": _plain(last), "problems": broken}
-        show(options, "\n".join(lines + since), found)
+        document = {"at": options.at, "holders": holders.aliases, "entry": _as_json(last), "problems": broken}
+        show(options, "\n".join(lines + since), document)
         return DONE
     head = entries[-1].hash if entries else "none"
-    lines = [line for entry in entries for line in [say(entry), *_let_pass(entry)]]
+    lines = [line for entry in entries for line in [say(entry), *_waivers(entry)]]
     text = "\n".join([*lines, f"head {head}"])
-    show(options, text, {"entries": [_plain(entry) for entry in entries], "head": head, "problems": broken})
+    show(options, text, {"entries": [_as_json(entry) for entry in entries], "head": head, "problems": broken})
     return DONE
 
 
-def _let_pass(entry: Entry) -> list[str]:
-    from registry.rules.journal import let_pass
+def _waivers(entry: Entry) -> list[str]:
+    from registry.rules.journal import waived
 
-    return [f"      {escaped(text)}" for text in let_pass(entry.link.move)] if entry.link else []
+    return [f"      {escaped(text)}" for text in waived(entry.link.move)] if entry.link else []
 
 
 def _entries(store: Store, name: str) -> list[Entry]:
     """The journal after entering what was moved in MLflow's UI; as it stands when the policy itself was deleted."""
     from registry.moves.sync import sync
-    from registry.rules.journal import chain
+    from registry.rules.chain import chain
 
     try:
         return sync(store, name).entries
@@ -81,18 +82,20 @@ def _entries(store: Store, name: str) -> list[Entry]:
 
 
 def _check(options: argparse.Namespace, every: list[Entry]) -> int:
-    from registry.rules.journal import chain, problems
+    from registry.rules.chain import chain, problems
 
     entries = chain(every)
-    found = problems(entries, options.head, {entry.number for entry in every})
-    text = "\n".join(found) or f"whole: {len(entries)} entries, head {entries[-1].hash if entries else 'none'}"
-    if not found and options.head is None:
-        text += "\nkeep this head elsewhere and pass it as --head: only that shows if the journal was cut off"
-    show(options, text, {"problems": found, "entries": len(entries)})
-    return REFUSED if found else DONE
+    broken = problems(entries, options.head, {entry.number for entry in every})
+    text = "\n".join(broken) or f"intact: {len(entries)} entries, head {entries[-1].hash if entries else 'none'}"
+    if not broken and options.head is None:
+        text += (
+            "\nkeep this head elsewhere and pass it as --head: without it, entries cut off at the end are not noticed"
+        )
+    show(options, text, {"problems": broken, "entries": len(entries)})
+    return REFUSED if broken else DONE
 
 
-def _plain(entry: Entry | None) -> dict[str, Any] | None:
+def _as_json(entry: Entry | None) -> dict[str, Any] | None:
     import msgspec
 
     from registry.rules.journal import say
@@ -110,18 +113,18 @@ def watch(options: argparse.Namespace) -> int:
     from registry.rules.journal import say
     from registry.store.store import Store
 
-    told = ""
+    reported = ""
     while True:
         try:
             store = Store(deadline_s=10.0)
-            state = sync(store, options.name, notify=lambda e: show(options, say(e).strip(), _plain(e)))
+            state = sync(store, options.name, notify=lambda e: show(options, say(e).strip(), _as_json(e)))
             tag_refused(store, state, options.server)
             problem = ""
         except (RegistryError, UnreachableError) as error:
             problem = one_line(error)
-        if problem != told:
+        if problem != reported:
             show(options, problem or "the registry answers again", {"registry": problem or "ok"})
-            told = problem
+            reported = problem
         if options.once:
             return REFUSED if problem else DONE
         time.sleep(options.every)
@@ -131,7 +134,10 @@ def add_history_commands(commands: Any) -> None:
     command = commands.add_parser("history", help="list every move: who, when, from, to, why")
     command.add_argument("name", metavar="NAME")
     command.add_argument(
-        "--at", type=_point, metavar="TIME", help="which version held which stage at a time, such as 2026-11-20T14:02"
+        "--at",
+        type=_timestamp,
+        metavar="TIME",
+        help="which version held which stage at a time, such as 2026-11-20T14:02",
     )
     command.add_argument("--check", action="store_true", help="verify the chain of hashes; exit code 1 if broken")
     command.add_argument("--head", metavar="HASH", help="--check, and that the chain holds this hash, noted earlier")

@@ -21,7 +21,9 @@ def promote(options: argparse.Namespace) -> int:
 
     reference = parse_reference(options.reference)
     gates = promotion_gates(options.to, options.allow_breaking)
-    return _done(options, promote_policy(Store(), reference, options.to, default_cache(), _asked(options), gates))
+    return _done(
+        options, promote_policy(Store(), reference, options.to, default_cache(), _move_options(options), gates)
+    )
 
 
 def rollback(options: argparse.Namespace) -> int:
@@ -31,7 +33,9 @@ def rollback(options: argparse.Namespace) -> int:
     from registry.store.store import Store
 
     gates = rollback_gates(options.allow_breaking)
-    return _done(options, roll_back(Store(), options.name, options.stage, default_cache(), _asked(options), gates))
+    return _done(
+        options, roll_back(Store(), options.name, options.stage, default_cache(), _move_options(options), gates)
+    )
 
 
 def archive(options: argparse.Namespace) -> int:
@@ -39,10 +43,10 @@ def archive(options: argparse.Namespace) -> int:
     from registry.rules.reference import parse_reference
     from registry.store.store import Store
 
-    return _done(options, archive_policy(Store(), parse_reference(options.reference), _asked(options)))
+    return _done(options, archive_policy(Store(), parse_reference(options.reference), _move_options(options)))
 
 
-def _asked(options: argparse.Namespace) -> Any:
+def _move_options(options: argparse.Namespace) -> Any:
     from registry.moves.promotion import MoveOptions
 
     return MoveOptions(getattr(options, "expect", None), options.reason, options.force, options.dry_run)
@@ -76,7 +80,7 @@ def add_move_commands(commands: Any) -> None:
     command.add_argument("reference", metavar="REF", help="the version, such as carla-policy@0.1.0")
     command.add_argument("--to", required=True, choices=("staging", "production"))
     _add_allow_breaking(command)
-    _add_asked(command, "--expect")
+    _add_move_options(command, "--expect")
     command.set_defaults(run=promote, done="promoted")
 
     command = commands.add_parser("rollback", help="give a stage back to the version that held it before")
@@ -88,12 +92,12 @@ def add_move_commands(commands: Any) -> None:
         help="the stage to give back (default production)",
     )
     _add_allow_breaking(command)
-    _add_asked(command, "--expect")
+    _add_move_options(command, "--expect")
     command.set_defaults(run=rollback, done="rolled back to")
 
     command = commands.add_parser("archive", help="take a version out of use; no range matches it any more")
     command.add_argument("reference", metavar="REF")
-    _add_asked(command)
+    _add_move_options(command)
     command.set_defaults(run=archive, done="archived")
 
 
@@ -101,7 +105,7 @@ def _add_allow_breaking(command: argparse.ArgumentParser) -> None:
     command.add_argument("--allow-breaking", action="store_true", help="allow a contract other than the champion's")
 
 
-def _add_asked(command: argparse.ArgumentParser, *more: str) -> None:
+def _add_move_options(command: argparse.ArgumentParser, *more: str) -> None:
     for flag in more:
         command.add_argument(flag, metavar="VERSION", help="refuse unless VERSION (or none) holds the stage now")
     command.add_argument("--reason", default="", help="why, in words; kept in the journal")

@@ -55,16 +55,16 @@ def show_list(options: argparse.Namespace) -> int:
     from registry.rules.listing import say_others, say_unnamed
 
     store = _store()
-    found = {name: store.listed(name) for name in ([options.name] if options.name else store.names())}
-    versions = [version for listed in found.values() for version in listed.versions]
-    others = {name: listed.others for name, listed in found.items() if listed.others}
+    policies = {name: store.listed(name) for name in ([options.name] if options.name else store.names())}
+    versions = [version for listed in policies.values() for version in listed.versions]
+    others = {name: listed.others for name, listed in policies.items() if listed.others}
     rows = [("POLICY", "VERSION", "STAGE", "ALIASES", "MLFLOW", "REGISTERED", "DIGEST")]
     for v in versions:
         row = (v.name, v.semver, v.stage, ",".join(v.aliases) or "-", v.number, clock(v.created), v.digest[:19] + "…")
         rows.append(row)
     lines = [table(rows) if versions else _nothing(store)]
     lines += [say_others(name, numbers) for name, numbers in others.items()]
-    lines += [text for name, listed in found.items() if (text := say_unnamed(name, listed.versions))]
+    lines += [text for name, listed in policies.items() if (text := say_unnamed(name, listed.versions))]
     show(options, "\n".join(lines), {"versions": versions, "others": others})
     return DONE
 
@@ -102,7 +102,7 @@ def add_register(commands: Any) -> None:
     command.add_argument(
         "--bump",
         choices=("auto", "major", "minor", "patch"),
-        help="take the next version instead of the card's; auto: the smallest step that the changes demand",
+        help="take the next version instead of the card's; auto: the smallest step that the changes require",
     )
 
 

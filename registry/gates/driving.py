@@ -1,4 +1,4 @@
-"""The driving gate: no worse than the champion; a first champion has to be better than a baseline. Pure."""
+"""The driving gate: no worse than the champion; without one, better than a baseline driver. Pure."""
 
 from __future__ import annotations
 
@@ -7,59 +7,72 @@ from dataclasses import replace
 
 from registry.gates.episodes import BASELINES, POLICY, Evidence
 from registry.gates.margins import Margins
-from registry.gates.not_worse import COLLISIONS, FAILURES, REWARD, Measure, compare, reward_bar
+from registry.gates.measures import COLLISIONS, FAILURES, REWARD, Measure
+from registry.gates.not_worse import compare, reward_bar
 
 
-def judge_driving(
-    mine: Evidence, theirs: Evidence | None, champion: str, margins: Margins
+def evaluate_driving(
+    candidate: Evidence, champion: Evidence | None, champion_name: str, margins: Margins
 ) -> Iterator[tuple[bool, str]]:
     """Yields for each bar whether it is passed, and the figures in words.
 
     Args:
-        mine: the candidate's evidence.
-        theirs: the champion's, on the same seeds; None compares the candidate with the baseline in its own evidence.
-        champion: the champion's reference.
+        candidate: the candidate's evidence.
+        champion: the champion's, on the same seeds; None compares the candidate with the baseline in its own evidence.
+        champion_name: the champion's reference.
         margins: the policy's margins.
     """
-    tries = "once" if mine.evaluations == 1 else f"{mine.evaluations} times"
-    for passed, text in _first(mine, margins) if theirs is None else _next(mine, theirs, champion, margins):
+    tries = "once" if candidate.evaluations == 1 else f"{candidate.evaluations} times"
+    for passed, text in (
+        _against_baseline(candidate, margins)
+        if champion is None
+        else _against_champion(candidate, champion, champion_name, margins)
+    ):
         yield passed, text if passed else f"{text}; this artifact was evaluated {tries}"
 
 
-def _next(mine: Evidence, theirs: Evidence, who: str, margins: Margins) -> Iterator[tuple[bool, str]]:
-    failures, reward = _measures(mine, margins)
+def _against_champion(
+    candidate: Evidence, champion: Evidence, champion_name: str, margins: Margins
+) -> Iterator[tuple[bool, str]]:
+    failures, reward = _measures(candidate, margins)
     measures = (replace(COLLISIONS, margin=margins.driving), failures, reward)
-    *safe, earned = compare(mine.drives[POLICY], theirs.drives[POLICY], measures, _least_reward(mine, theirs))
-    for found in safe:
-        yield found.is_not_worse, found.say(who)
+    *safe, earned = compare(
+        candidate.drives[POLICY], champion.drives[POLICY], measures, _least_reward(candidate, champion)
+    )
+    for measured in safe:
+        yield measured.is_not_worse, measured.say(champion_name)
     bar = reward_bar(safe, earned)
-    wider = "" if bar is earned else f"safer than {who} beyond doubt, so up to half its reward may go for that: "
-    yield bar.is_not_worse, wider + bar.say(who)
+    widened = (
+        "" if bar is earned else f"significantly safer than {champion_name}, so up to half less reward is allowed: "
+    )
+    yield bar.is_not_worse, widened + bar.say(champion_name)
 
 
-def _first(mine: Evidence, margins: Margins) -> Iterator[tuple[bool, str]]:
+def _against_baseline(candidate: Evidence, margins: Margins) -> Iterator[tuple[bool, str]]:
     """Compares with the baseline in failures and reward, not in collisions: it fails before it meets other cars."""
-    baseline = mine.baseline
+    baseline = candidate.baseline
     assert baseline is not None  # the evidence gate passed
-    drives, who = mine.drives, BASELINES[baseline]
-    failures, earned = compare(drives[POLICY], drives[baseline], _measures(mine, margins), _least_reward(mine))
+    drives, baseline_name = candidate.drives, BASELINES[baseline]
+    failures, earned = compare(
+        drives[POLICY], drives[baseline], _measures(candidate, margins), _least_reward(candidate)
+    )
     if failures.can_be_better:
-        yield failures.is_better, failures.say_better(who)
+        yield failures.is_better, failures.say_better(baseline_name)
     else:
-        yield failures.is_not_worse, failures.say(who)
-    yield earned.is_better, earned.say_better(who)
+        yield failures.is_not_worse, failures.say(baseline_name)
+    yield earned.is_better, earned.say_better(baseline_name)
 
 
-def _measures(mine: Evidence, margins: Margins) -> tuple[Measure, Measure]:
-    by_success = any(row.success is not None for row in mine.drives[POLICY])
+def _measures(candidate: Evidence, margins: Margins) -> tuple[Measure, Measure]:
+    by_success = any(row.success is not None for row in candidate.drives[POLICY])
     name = "collisions or no success" if by_success else FAILURES.name
     # The reward margin is one of the conditions, so the champion's evidence has the same.
-    reward = replace(REWARD, margin=margins.reward, own_margin=mine.reward_margin)
+    reward = replace(REWARD, margin=margins.reward, own_margin=candidate.reward_margin)
     return replace(FAILURES, name=name, margin=margins.driving), reward
 
 
 def _least_reward(*evidence: Evidence) -> float:
-    """The least reward of an unseen episode: 0; with a reward margin, where 0 means nothing, the least seen."""
+    """The least reward assumed possible in an episode: 0, or with an absolute reward margin the least observed."""
     if evidence[0].reward_margin is None:
         return 0.0
-    return min(row.reward for found in evidence for rows in found.drives.values() for row in rows)
+    return min(row.reward for each in evidence for rows in each.drives.values() for row in rows)

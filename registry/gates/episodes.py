@@ -108,7 +108,7 @@ def read_drives(table: bytes) -> Drives:
     try:
         read = msgspec.json.decode(table, type=_Table)
         if any(len(row) != len(read.columns) for row in read.data):
-            raise RegistryError("episodes.json: a row has not as many values as there are columns")
+            raise RegistryError("episodes.json: a row has more or fewer values than there are columns")
         rows = [msgspec.convert(dict(zip(read.columns, row, strict=True)), EpisodeRow) for row in read.data]
     except (ValueError, RecursionError) as error:  # msgspec's own are ValueErrors too
         raise RegistryError(f"episodes.json: {error}") from error

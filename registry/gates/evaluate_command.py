@@ -43,8 +43,8 @@ def evaluate_command(reference: str, card: Card | None, like: Evidence | None = 
         least: how many episodes are needed.
     """
     if like is not None and like.self_reported:
-        told = {"--env": "env", "--env-version": "env_version", "--reward-margin": "reward_margin"}
-        flags = [word for flag, key in told.items() if key in like.conditions for word in (flag, like.conditions[key])]
+        keys = {"--env": "env", "--env-version": "env_version", "--reward-margin": "reward_margin"}
+        flags = [word for flag, key in keys.items() if key in like.conditions for word in (flag, like.conditions[key])]
         return _typed("log-evidence", reference, "episodes.csv", *flags)
     if like is not None:
         given = dict(like.conditions)

@@ -17,7 +17,7 @@ trial. docs/adr/0009 has the error rates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,7 +25,8 @@ import numpy as np
 
 from registry.gates.episodes import EpisodeRow
 from registry.gates.intervals import CONFIDENCE, mean_bound, rate_bound, sign_chance
-from registry.gates.margins import RATE_MARGIN, REWARD_MARGIN, SAFER_MARGIN
+from registry.gates.margins import SAFER_MARGIN
+from registry.gates.measures import Measure
 
 DOUBT = (1 - CONFIDENCE) / 2
 """The chance that an equal policy seems better: half of 5 %, as both collisions and failures are tested."""
@@ -36,31 +37,7 @@ _UNLUCKY = 0.8416
 
 
 @dataclass(frozen=True)
-class Measure:
-    """What is compared: a loss per episode, so that more is worse.
-
-    Attributes:
-        name: in words.
-        loss: the loss of an episode; 0 or 1 unless `relative`.
-        margin: how much worse the mean loss may be; when `relative`, as a share of the other's mean reward.
-        relative: whether the loss has a scale of its own, as reward has.
-        own_margin: how much worse it may be on that scale; replaces the share when not None.
-    """
-
-    name: str
-    loss: Callable[[EpisodeRow], float]
-    margin: float
-    relative: bool = False
-    own_margin: float | None = None
-
-
-COLLISIONS = Measure("collisions", lambda row: float(row.collision), RATE_MARGIN)
-FAILURES = Measure("collisions or off road", lambda row: float(row.failed), RATE_MARGIN)
-REWARD = Measure("reward", lambda row: -row.reward, REWARD_MARGIN, relative=True)
-
-
-@dataclass(frozen=True)
-class Compared:
+class PairedComparison:
     """One measure of two policies on the same seeds.
 
     Attributes:
@@ -99,7 +76,7 @@ class Compared:
 
     @property
     def is_better(self) -> bool:
-        """Whether it is shown to be better: by the whole interval for reward, else by the exact sign test."""
+        """Whether it is significantly better: in reward if all of the interval is, else by the exact sign test."""
         return self.worst < 0 if self.measure.relative else sign_chance(*self._disagreeing) <= DOUBT
 
     @property
@@ -138,35 +115,41 @@ class Compared:
             few, many = (half, many) if self._bound(half) > self.margin else (few, half)
         return 10 * int(np.ceil(many * self.episodes / 10))
 
-    def say(self, who: str) -> str:
-        """Says whether it is not worse; `who` is the other's name."""
+    def say(self, other_name: str) -> str:
+        """Says whether it is not worse; `other_name` names the other."""
         more = "less" if self.measure.relative else "more"
         worst, allowed = max(self.worst, 0.0), self.margin
         most, within = (f"{v:.3g}" if self.measure.relative else f"{100 * v:.2g}%" for v in (worst, allowed))
         end = "" if self.is_not_worse else self._hint()
-        return f"{self.figures(who)}: at most {most} {more} with {CONFIDENCE:.0%} confidence, {within} allowed{end}"
+        return (
+            f"{self.figures(other_name)}: at most {most} {more} with {CONFIDENCE:.0%} confidence, {within} allowed{end}"
+        )
 
-    def say_better(self, who: str) -> str:
-        """Says whether it is better; `who` is the other's name."""
+    def say_better(self, other_name: str) -> str:
+        """Says whether it is better; `other_name` names the other."""
         better = "more" if self.measure.relative else "fewer"
-        return f"{self.figures(who)}: " + (f"{better} beyond doubt" if self.is_better else f"not shown to be {better}")
+        return f"{self.figures(other_name)}: " + (
+            f"significantly {better}" if self.is_better else f"not significantly {better}"
+        )
 
-    def figures(self, who: str) -> str:
-        """Both policies' figures in words; `who` is the other's name."""
+    def figures(self, other_name: str) -> str:
+        """Both policies' figures in words; `other_name` names the other."""
         if self.measure.relative:
-            return f"{self.measure.name} {0.0 - self.challenger:.4g} an episode, of {who} {0.0 - self.other:.4g}"
+            return f"{self.measure.name} {0.0 - self.challenger:.4g} an episode, of {other_name} {0.0 - self.other:.4g}"
         counts = [round(mean * self.episodes) for mean in (self.challenger, self.other)]
-        return f"{self.measure.name} in {counts[0]} of {self.episodes} episodes, of {who} in {counts[1]}"
+        return f"{self.measure.name} in {counts[0]} of {self.episodes} episodes, of {other_name} in {counts[1]}"
 
     def _hint(self) -> str:
         if not self.margin:
-            return "; no share of that is a margin, evaluate with --reward-margin"
+            return (
+                "; the other's mean reward is not above 0, so no share of it is a margin: evaluate with --reward-margin"
+            )
         if self.challenger - self.other >= self.margin:
             return ""
         needed = self.needed()
         if needed is None:
-            return f"; going on like this, {MAX_EPISODES:,} episodes would not show that it is less"
-        return f"; going on like this, {needed:,} episodes would show it in four cases of five"
+            return f"; even {MAX_EPISODES:,} episodes like these would not show that it is within the margin"
+        return f"; {needed:,} episodes like these would show that it is within the margin in four cases of five"
 
 
 def compare(
@@ -174,7 +157,7 @@ def compare(
     other: Sequence[EpisodeRow],
     measures: Sequence[Measure],
     least_reward: float = 0.0,
-) -> list[Compared]:
+) -> list[PairedComparison]:
     """Compares two policies in each measure.
 
     Args:
@@ -194,15 +177,17 @@ def compare(
 
 def _compared(
     measure: Measure, challenger: Sequence[EpisodeRow], other: Sequence[EpisodeRow], least_reward: float
-) -> Compared:
+) -> PairedComparison:
     mine, theirs = (np.array([measure.loss(row) for row in drive]) for drive in (challenger, other))
     # Reward: the challenger gets the least possible where the other earns its mean.
     most = float(-theirs.mean()) - least_reward if measure.relative else 1.0
-    return Compared(measure, float(mine.mean()), float(theirs.mean()), tuple(sorted((mine - theirs).tolist())), most)
+    return PairedComparison(
+        measure, float(mine.mean()), float(theirs.mean()), tuple(sorted((mine - theirs).tolist())), most
+    )
 
 
-def reward_bar(safe: Sequence[Compared], reward: Compared) -> Compared:
+def reward_bar(safe: Sequence[PairedComparison], reward: PairedComparison) -> PairedComparison:
     """The reward comparison, with the wider margin when the policy was shown to be safer."""
-    if reward.measure.own_margin is not None or not any(found.is_better for found in safe):
+    if reward.measure.own_margin is not None or not any(compared.is_better for compared in safe):
         return reward
     return replace(reward, measure=replace(reward.measure, margin=SAFER_MARGIN))

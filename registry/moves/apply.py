@@ -12,7 +12,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from registry.rules.journal import WRITER, Entry, Move, chain, run_links
+from registry.rules.chain import chain
+from registry.rules.journal import WRITER, Entry, Move, run_links
 from registry.rules.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT
 from registry.rules.listing import Listed
 from registry.rules.replay import holders
@@ -37,13 +38,13 @@ def carry_out(store: Store, name: str, entries: Sequence[Entry]) -> None:
     last = entries[-1]
     writer = _begin(store, name, last)
     written = _write_aliases(store, name, last.move)
-    _settle(store, name, entries, written, everything=last.move.kind == "seen")
+    _reconcile(store, name, entries, written, everything=last.move.kind == "seen")
     store.end_writing(name, last.number, writer)
     store.mark_applied(name, last.number)
 
 
 @dataclass(frozen=True)
-class Late:
+class LateWrites:
     """What a process wrote late and did not revert.
 
     Attributes:
@@ -58,8 +59,8 @@ class Late:
         return bool(self.aliases or self.stages)
 
 
-def late_writes(entries: Sequence[Entry], found: Listed, now: float) -> Late:
-    """Finds late writes: aliases and stages that are as an older entry had them, while an older entry's writer lives.
+def late_writes(entries: Sequence[Entry], found: Listed, now: float) -> LateWrites:
+    """Finds late writes: aliases and stages as an older entry had them, while a process may still write for one.
 
     Args:
         entries: the journal's chain.
@@ -70,21 +71,21 @@ def late_writes(entries: Sequence[Entry], found: Listed, now: float) -> Late:
         place for place, entry in enumerate(entries[:-1]) if any(_is_alive(t, now) for t in entry.writers.values())
     ]
     if not begun:
-        return Late({}, [])
+        return LateWrites({}, [])
     past = [holders(entries[:end]) for end in range(begun[0] + 1, len(entries))]
     wanted, held = holders(entries), found.holders
     aliases = {alias: held.get(alias) for alias in ALIASED if held.get(alias) != wanted.aliases.get(alias)}
     stages = {v.semver: STAGES[v.legacy_stage] for v in found.versions}
-    return Late(
+    return LateWrites(
         {alias: holder for alias, holder in aliases.items() if holder in [was.aliases.get(alias) for was in past]},
         [v for v, stage in stages.items() if stage != wanted.stage(v) and stage in [was.stage(v) for was in past]],
     )
 
 
-def take_back(store: Store, name: str, entries: Sequence[Entry], late: Late) -> None:
+def revert(store: Store, name: str, entries: Sequence[Entry], late: LateWrites) -> None:
     """Replaces late writes with what the journal says, for processes that died before they could."""
     writer = _begin(store, name, entries[-1])
-    _settle(store, name, entries, _give_way(store, name, entries, late.aliases), everything=True)
+    _reconcile(store, name, entries, _restore_newer(store, name, entries, late.aliases), everything=True)
     store.end_writing(name, entries[-1].number, writer)
     for entry in entries[:-1]:
         for dead in entry.writers:
@@ -105,8 +106,8 @@ def _is_alive(began: str, now: float) -> bool:
         return False
 
 
-def _settle(store: Store, name: str, entries: Sequence[Entry], written: Written, everything: bool) -> None:
-    """Mirrors what was written; when newer entries came meanwhile, lets them win, and repeats."""
+def _reconcile(store: Store, name: str, entries: Sequence[Entry], written: Written, everything: bool) -> None:
+    """Mirrors what was written to stages; replaces it by what newer entries say, until no newer one has come."""
     first = len(entries) - 1
     while True:
         moves = [entry.link.move for entry in entries[first:] if entry.link]
@@ -116,7 +117,7 @@ def _settle(store: Store, name: str, entries: Sequence[Entry], written: Written,
         if later[-1].number == entries[-1].number:
             return
         entries = later
-        written |= _give_way(store, name, entries, written)
+        written |= _restore_newer(store, name, entries, written)
 
 
 def _write_aliases(store: Store, name: str, move: Move) -> Written:
@@ -126,7 +127,7 @@ def _write_aliases(store: Store, name: str, move: Move) -> Written:
     if version is not None and move.to in ALIASED and held.get(move.to) == move.displaced:
         store.set_alias(version, move.to)
         written[move.to] = move.version
-    for alias in _leaves(move):
+    for alias in _aliases_given_up(move):
         if held.get(alias) == move.version:
             store.delete_alias(name, alias)
             written[alias] = None
@@ -136,14 +137,14 @@ def _write_aliases(store: Store, name: str, move: Move) -> Written:
     return written
 
 
-def _leaves(move: Move) -> tuple[str, ...]:
+def _aliases_given_up(move: Move) -> tuple[str, ...]:
     if move.to in {ARCHIVED, CANDIDATE}:
         return ALIASED
     return (move.to.removeprefix(LEFT),) if move.to.startswith(LEFT) else ()
 
 
-def _give_way(store: Store, name: str, entries: Sequence[Entry], written: Written) -> Written:
-    """Replaces writes that still stand with what newer entries say; returns what it wrote instead."""
+def _restore_newer(store: Store, name: str, entries: Sequence[Entry], written: Written) -> Written:
+    """Replaces what was written, and not changed since, by what newer entries say; returns what it wrote instead."""
     wanted, held = holders(entries).aliases, store.holders(name)
     given: Written = {}
     for alias, holder in written.items():

@@ -11,11 +11,12 @@ from carla_mlflow.errors import ArtifactError, NotFoundError
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.checks.latency import measure_here
 from registry.checks.verify import verify_apart
+from registry.gates.candidate import Candidate, Champion
 from registry.gates.episodes import Evidence
-from registry.gates.gates import Candidate, Champion, evaluate_gates
+from registry.gates.gates import evaluate_gates
 from registry.gates.margins import read_margins
 from registry.moves.promotion import EvaluateGates, GateResult
-from registry.moves.sync import RegistryState
+from registry.moves.state import RegistryState
 from registry.rules.changes import contract_changes
 from registry.rules.journal import ALLOWED, MARGINS, MAX_TEXT
 from registry.rules.lifecycle import PRODUCTION
@@ -29,9 +30,9 @@ FOR_PRODUCTION = frozenset({"evidence", "driving"})
 
 
 FOR_ROLLBACK = frozenset({"integrity", "contract"})
-"""A version that drove before does not have to show again how well; it must be unchanged, and fit the cars' code."""
+"""A version that drove before needs no new evidence; it must be unchanged, and fit the cars' code."""
 
-Seek = Callable[[str, Evidence | None], Evidence | None]
+FindEvidence = Callable[[str, Evidence | None], Evidence | None]
 """Digest, and evidence whose conditions are preferred → what `find_evidence` returns."""
 
 
@@ -43,22 +44,22 @@ def promotion_gates(to: str, allow_breaking: bool = False) -> EvaluateGates:
         allow_breaking: whether the contract may differ from that of the version in production.
     """
 
-    def judged(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
+    def evaluate(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
         progress(f"integrity, parity and latency of {version.name} {version.semver} on this machine")
         measured = measure_here(lambda: fetch_to_cache(store, version, cache), operators_types())
         artifact = measured.artifact
         card = artifact.card if artifact and not measured.problem else None
-        seek: Seek = find_evidence if to == PRODUCTION else _no_evidence
-        evidence = seek(version.digest, None)
+        find: FindEvidence = find_evidence if to == PRODUCTION else _no_evidence
+        evidence = find(version.digest, None)
         margins = read_margins(store.model_tags(version.name))
         candidate = Candidate(_reference(version), measured.problem, card, measured.decision_ms, evidence, margins)
-        champion = _champion(store, state, artifact, lambda digest: seek(digest, evidence), cache)
+        champion = _champion(store, state, artifact, lambda digest: find(digest, evidence), cache)
         findings = evaluate_gates(candidate, champion, allow_breaking)
-        asked = [found for found in findings if to == PRODUCTION or found.gate not in FOR_PRODUCTION]
-        judged_by = (f"{MARGINS}{margins}",) if to == PRODUCTION else ()
-        return GateResult(asked, _links(evidence, champion) + judged_by + _allowed(champion, allow_breaking))
+        counted = [finding for finding in findings if to == PRODUCTION or finding.gate not in FOR_PRODUCTION]
+        margins_used = (f"{MARGINS}{margins}",) if to == PRODUCTION else ()
+        return GateResult(counted, _links(evidence, champion) + margins_used + _allowed(champion, allow_breaking))
 
-    return judged
+    return evaluate
 
 
 def rollback_gates(allow_breaking: bool = False) -> EvaluateGates:
@@ -68,7 +69,7 @@ def rollback_gates(allow_breaking: bool = False) -> EvaluateGates:
         allow_breaking: whether the contract may differ from that of the version in production.
     """
 
-    def judged(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
+    def evaluate(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
         progress(f"integrity and parity of {version.name} {version.semver} on this machine")
         artifact, problem = None, None
         try:
@@ -80,10 +81,10 @@ def rollback_gates(allow_breaking: bool = False) -> EvaluateGates:
         candidate = Candidate(_reference(version), problem, card, None, None)
         champion = _champion(store, state, artifact, lambda digest: None, cache)
         findings = evaluate_gates(candidate, champion, allow_breaking)
-        asked = [found for found in findings if found.gate in FOR_ROLLBACK]
-        return GateResult(asked, _allowed(champion, allow_breaking))
+        counted = [finding for finding in findings if finding.gate in FOR_ROLLBACK]
+        return GateResult(counted, _allowed(champion, allow_breaking))
 
-    return judged
+    return evaluate
 
 
 def _no_evidence(_: str, __: Evidence | None) -> None:
@@ -118,7 +119,7 @@ def _reference(version: PolicyVersion) -> str:
 
 def _links(evidence: Evidence | None, champion: Champion | None) -> tuple[str, ...]:
     theirs = champion.evidence if champion else None
-    return tuple(found.source for found in (evidence, theirs) if found is not None)
+    return tuple(each.source for each in (evidence, theirs) if each is not None)
 
 
 def _allowed(champion: Champion | None, allow_breaking: bool) -> tuple[str, ...]:

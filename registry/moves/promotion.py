@@ -9,8 +9,10 @@ from pathlib import Path
 
 from carla_mlflow.cli import progress
 from carla_mlflow.errors import RefusedError
-from registry.gates.gates import Finding, shortfalls
-from registry.moves.sync import RegistryState, commit, read_state, sync, whoami
+from registry.gates.candidate import Finding, shortfalls
+from registry.moves.append import whoami
+from registry.moves.state import RegistryState, read_state
+from registry.moves.sync import commit, sync
 from registry.rules.journal import MAX_TEXT, OVERRULED, Kind, Move
 from registry.rules.lifecycle import ARCHIVED, check_archive, check_expected, check_promotion, check_protected
 from registry.rules.policy_version import PolicyVersion
@@ -105,12 +107,12 @@ def rollback(
         RefusedError: no version can take it back, `expect` does not hold, or a gate failed; lists every shortfall.
     """
     state = _state(store, name, options)
-    able = {version.semver for version in state.versions} - state.holders.archived - {state.holder(stage)}
-    earlier = [version for version in state.holders.before.get(stage, ()) if version in able]
+    eligible = {version.semver for version in state.versions} - state.holders.archived - {state.holder(stage)}
+    earlier = [version for version in state.holders.before.get(stage, ()) if version in eligible]
     if not earlier:
-        raise RefusedError(f"{name}: no version held {stage} before that could take it again")
-    moving = PendingMove(store, state.version(earlier[-1]), "rollback", stage, options)
-    return moving.make(state, cache, evaluate)
+        raise RefusedError(f"{name}: no earlier version can take {stage} again")
+    pending = PendingMove(store, state.version(earlier[-1]), "rollback", stage, options)
+    return pending.make(state, cache, evaluate)
 
 
 def archive(store: Store, reference: Reference, options: MoveOptions) -> MoveResult:
@@ -120,9 +122,9 @@ def archive(store: Store, reference: Reference, options: MoveOptions) -> MoveRes
         RefusedError: it is archived already, or in production without `force`.
     """
     state = _state(store, reference.name, options)
-    moving = PendingMove(store, store.resolve(reference), "archive", ARCHIVED, options)
-    moving.check(state)
-    return moving.write(state, GateResult())
+    pending = PendingMove(store, store.resolve(reference), "archive", ARCHIVED, options)
+    pending.check(state)
+    return pending.write(state, GateResult())
 
 
 def _state(store: Store, name: str, options: MoveOptions) -> RegistryState:

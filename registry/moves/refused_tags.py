@@ -8,7 +8,7 @@ import httpcore
 import msgspec
 
 from carla_mlflow.escaping import escaped
-from registry.moves.sync import RegistryState
+from registry.moves.state import RegistryState
 from registry.store.store import Store
 
 TAG = "refused"

@@ -1,4 +1,4 @@
-"""What changed between two cards, in words, and which version step each change demands. Pure.
+"""What changed between two cards, in words, and which version step each change requires. Pure.
 
 major: the observation or action contract changed, so a car's code has to change. minor: the weights changed, or the
 network that uses them. patch: anything else, such as packaging, description or metrics.
@@ -27,7 +27,7 @@ class Change:
     new: Any
 
     def __str__(self) -> str:
-        return escaped(f"{self.place}: {_said(self.old)} → {_said(self.new)}")
+        return escaped(f"{self.place}: {_value_text(self.old)} → {_value_text(self.new)}")
 
 
 ABSENT = object()
@@ -36,12 +36,12 @@ ABSENT = object()
 def contract_changes(old: Card, new: Card) -> list[Change]:
     """Changes of what a car's code depends on: names, types, shapes, bounds and order of observations and actions."""
     before, after = old.depended_on(), new.depended_on()
-    found = list(_differences("", before, after))
+    changes = list(_differences("", before, after))
     for section in ("observation", "action.raw"):
         orders = [list(_at(part, section)) for part in (before, after)]
         if sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1]:
-            found.append(Change(f"{section} order", orders[0], orders[1]))
-    return found
+            changes.append(Change(f"{section} order", orders[0], orders[1]))
+    return changes
 
 
 def other_changes(old: Card, new: Card) -> list[Change]:
@@ -78,7 +78,7 @@ def _differences(place: str, old: Any, new: Any) -> Iterator[Change]:
         yield Change(place.rstrip("."), old, new)
 
 
-def _said(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value is ABSENT:
         return "none"
     text = str(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,8 +19,6 @@ from carla_mlflow.errors import RegistryError
 from carla_mlflow.escaping import escaped
 
 Kind = Literal["register", "promote", "rollback", "archive", "seen"]
-NOBODY = "sha256:" + "0" * 64
-"""The previous hash of the first entry."""
 MAX_TEXT = 1000
 """The longest reason, in characters: an MLflow tag holds a few thousand."""
 WRITER = "writing."
@@ -121,64 +119,7 @@ def read_entry(number: int, text: str, stored_hash: str, applied: bool, **marks:
     return Entry(number, link, text, stored_hash, applied, **marks)
 
 
-def chain(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries that count, in order: without those that lost to another with the same predecessor.
-
-    An unreadable entry, or one whose predecessor is gone, still counts: `problems` reports it. A missing entry may be
-    the one that a void entry lost to, so an entry marked as void stays void there, unless another was written after it.
-    """
-    every = sorted(entries, key=lambda e: e.number)
-    named = {entry.link.after for entry in every if entry.link}
-    kept: list[Entry] = []
-    before, is_gap = 0, False
-    for entry in every:
-        is_gap |= entry.number != before + 1
-        before = entry.number
-        is_revived = is_gap and entry.is_void and entry.number not in named
-        last = kept[-1].number if kept else 0
-        if not entry.is_foreign and (entry.link is None or (entry.link.after >= last and not is_revived)):
-            kept.append(entry)
-            is_gap = False
-    return kept
-
-
-def next_link(entries: Sequence[Entry], move: Move) -> Link:
-    """The link that appends a move to a chain."""
-    return Link(move, entries[-1].number, entries[-1].hash) if entries else Link(move, 0, NOBODY)
-
-
-def problems(entries: Sequence[Entry], head: str | None = None, numbers: Collection[int] = ()) -> list[str]:
-    """What is wrong with a chain, in words; empty for an intact one.
-
-    Args:
-        entries: from `chain`.
-        head: the hash of the last entry, noted elsewhere earlier. Without it, entries cut off at the end, or a chain
-            rewritten from its beginning, can't be detected.
-        numbers: the numbers of all stored entries, void ones too. MLflow hands each number out once, so a missing one
-            was removed.
-    """
-    found: list[str] = []
-    told: set[int] = set()
-    number, previous = 0, NOBODY
-    for entry in entries:
-        if entry.link is None or entry.hash != entry.stored_hash:
-            found.append(f"entry {entry.number} was edited: its text does not have the hash that stands beside it")
-        elif entry.link.after != number:
-            found.append(f"entry {entry.link.after}, before entry {entry.number}, was removed")
-            told.add(entry.link.after)
-        elif entry.link.previous != previous:
-            found.append(
-                f"entry {number or 'before the first'} was edited: entry {entry.number} knew another hash of it"
-            )
-        number, previous = entry.number, entry.hash
-    gone = sorted(set(range(1, max(numbers, default=0))) - set(numbers) - told)
-    found += [f"entry {number} was removed" for number in gone]
-    if head is not None and head not in {entry.hash for entry in entries}:
-        found.append(f"no entry has the hash {head}: entries were cut off at the end, or the chain was written anew")
-    return found
-
-
-def let_pass(move: Move) -> list[str]:
+def waived(move: Move) -> list[str]:
     """The parts of a move's evidence that `--force` or `--allow-breaking` let pass, as stored."""
     return [text for text in move.evidence if text.startswith((OVERRULED, ALLOWED))]
 
@@ -202,7 +143,7 @@ def say(entry: Entry) -> str:
     why = f"  “{_word(move.why)}”" if move.why else ""
     for how in (ALLOWED, OVERRULED):
         gates = dict.fromkeys(
-            _word(text[len(how) :].partition(":")[0]) for text in let_pass(move) if text.startswith(how)
+            _word(text[len(how) :].partition(":")[0]) for text in waived(move) if text.startswith(how)
         )
         why += f"  {how}{', '.join(gates)}" if gates else ""
     return f"{entry.number:>4}  {when}  {seen}{verb}{what}  by {_word(move.who)}{why}"

@@ -13,7 +13,7 @@ from registry.rules.policy_version import PolicyVersion, policy_version
 from registry.rules.reference import NAMES, Reference, is_name
 from registry.rules.versions import highest_matching, is_exact
 
-MAX_TOLD = 10
+MAX_LISTED = 10
 """The most versions that a message lists."""
 UNKNOWN = "MLflow version "
 """Prefix of MLflow's number, naming a version that has no semantic version."""
@@ -86,10 +86,10 @@ def choose(reference: Reference, versions: list[PolicyVersion]) -> PolicyVersion
 
 def say_others(name: str, numbers: list[str]) -> str:
     """Says that these versions have no semantic version, and how to register the last of them."""
-    which = f"version {numbers[0]}" if len(numbers) == 1 else f"versions {', '.join(numbers[-MAX_TOLD:])}"
+    which = f"version {numbers[0]}" if len(numbers) == 1 else f"versions {', '.join(numbers[-MAX_LISTED:])}"
     return (
-        f"MLflow has {which} of {name} without a semantic version and digest of its own, registered in "
-        f"MLflow's own way; if it holds a policy: {_register(name, numbers[-1])}"
+        f"MLflow has {which} of {name} without a semantic version and digest of its own, since it was registered by "
+        f"MLflow itself; if it holds a policy: {_register(name, numbers[-1])}"
     )
 
 
@@ -98,8 +98,8 @@ def say_unnamed(name: str, versions: list[PolicyVersion]) -> str | None:
     if is_name(name) or not versions:
         return None
     return (
-        f"no reference means a version of {name!r}, which is no policy name ({NAMES}); under one: "
-        f"{_register(name, versions[-1].number)}"
+        f"no reference can name a version of {name!r}, since a policy's name has only {NAMES}; to register it under "
+        f"another name: {_register(name, versions[-1].number)}"
     )
 
 
@@ -114,9 +114,11 @@ def missing(reference: Reference, found: Listed) -> NotFoundError:
     meant = {"alias": found.aliases.get(reference.value), "number": reference.value}
     if (number := meant.get(reference.kind)) in found.others:
         return NotOursError(str(reference), say_others(reference.name, [str(number)]))
-    told = [f"{v.semver} ({', '.join(v.aliases) or v.stage})" for v in found.versions[-MAX_TOLD:]]
-    if len(found.versions) > MAX_TOLD:
-        told.insert(0, f"{len(found.versions) - MAX_TOLD} older ones")
-    text = f"{reference}: there is no such {reference.kind}; {reference.name} has {', '.join(told) or 'no version'}"
+    described = [f"{v.semver} ({', '.join(v.aliases) or v.stage})" for v in found.versions[-MAX_LISTED:]]
+    if len(found.versions) > MAX_LISTED:
+        described.insert(0, f"{len(found.versions) - MAX_LISTED} older ones")
+    text = (
+        f"{reference}: there is no such {reference.kind}; {reference.name} has {', '.join(described) or 'no version'}"
+    )
     others = f". {say_others(reference.name, found.others)}" if found.others else ""
     return NotFoundError(text + others)

@@ -50,9 +50,9 @@ def check_name(name: str) -> str:
         RefusedError: it holds more than letters, digits, '.', '_' and '-', is too long, or is a journal's.
     """
     if not is_name(name):
-        raise RefusedError(f"{name!r} is no policy name: {NAMES}")
+        raise RefusedError(f"{name!r} is not a policy's name: expected {NAMES}")
     if name.endswith(JOURNAL):
-        raise RefusedError(f"{name!r} is no policy name: what ends in {JOURNAL} is the history of a policy")
+        raise RefusedError(f"{name!r} is not a policy's name: the suffix {JOURNAL} is for a policy's history")
     return name
 
 

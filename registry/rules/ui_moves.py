@@ -15,7 +15,7 @@ from registry.rules.replay import Holders
 STAGES = {legacy: stage for stage, legacy in LEGACY.items()}
 
 SeenMove = tuple[str, str]
-"""Semantic version, and the stage that it was moved to; with the prefix LEFT, one that it left and keeps another."""
+"""Semantic version, and the stage that it was moved to; or LEFT and the alias that it lost while it keeps the other."""
 
 
 def seen_moves(journal: Holders, held: Mapping[str, str], versions: Sequence[PolicyVersion]) -> list[SeenMove]:

@@ -44,8 +44,8 @@ def ordered(versions: Iterable[str]) -> list[str]:
 
 def next_version(version: str, step: Step) -> str:
     """The version one step higher; for a pre-release, its own release when that is a large enough step."""
-    found = Version(version)
-    return str({"major": found.next_major, "minor": found.next_minor, "patch": found.next_patch}[step]())
+    parsed = Version(version)
+    return str({"major": parsed.next_major, "minor": parsed.next_minor, "patch": parsed.next_patch}[step]())
 
 
 def steps_of(version: str, versions: Iterable[str]) -> list[tuple[str, str]]:
@@ -55,18 +55,18 @@ def steps_of(version: str, versions: Iterable[str]) -> list[tuple[str, str]]:
     are the last versions with the next lower and the next higher numbers.
     """
     last: dict[Version, Version] = {}
-    for found in sorted(map(Version, versions)):
-        last[found.truncate()] = found
+    for other in sorted(map(Version, versions)):
+        last[other.truncate()] = other
     own = Version(version).truncate()
     below = [(str(last[numbers]), version) for numbers in last if numbers < own][-1:]
     return below + [(version, str(last[numbers])) for numbers in last if numbers > own][:1]
 
 
-def is_step_enough(old: str, new: str, demanded: Step) -> bool:
-    """Whether the step from one version to a higher one is at least as large as demanded."""
+def is_step_enough(old: str, new: str, required_step: Step) -> bool:
+    """Whether the step from one version to a higher one is at least as large as required_step."""
     one, two = Version(old), Version(new)
     if two.major != one.major:
         taken: Step = "major"
     else:
         taken = "minor" if two.minor != one.minor else "patch"
-    return STEPS.index(taken) >= STEPS.index(demanded)
+    return STEPS.index(taken) >= STEPS.index(required_step)

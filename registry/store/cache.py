@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carla_mlflow.artifact.artifact import PARTIAL, Artifact, open_artifact
+from carla_mlflow.artifact.artifact import Artifact, open_artifact
+from carla_mlflow.artifact.folder import PARTIAL
 from carla_mlflow.errors import ArtifactError, CacheError, IntegrityError
 
 if TYPE_CHECKING:  # a server that starts from its cache does not import mlflow
@@ -101,20 +102,20 @@ def partial_folders(cache: Path, digest: str) -> list[Path]:
 
 def fetched_bytes(cache: Path, digest: str) -> int:
     """How many bytes of an artifact that is being fetched have arrived."""
-    found = 0
+    total = 0
     for folder in partial_folders(cache, digest):
         for path in folder.rglob("*"):
             with contextlib.suppress(OSError):  # moved or removed in the meantime
-                found += path.lstat().st_size if path.is_file() else 0
-    return found
+                total += path.lstat().st_size if path.is_file() else 0
+    return total
 
 
-def forgotten(cache: Path) -> list[Path]:
+def unreferenced(cache: Path) -> list[Path]:
     """Cached artifacts that no server would start from, as none of the remembered references names them.
 
     A folder that is being written is not included; one left half-written by a killed process is, after an hour.
     """
     remembered = "".join(file.read_text() for file in cache.glob("references/*.json"))
     folders = (path for path in sorted(cache.glob("artifacts/*")) if path.is_dir())
-    found = (path for path in folders if path.name not in remembered)
-    return [path for path in found if path.suffix != PARTIAL or time.time() - path.stat().st_mtime > ABANDONED_S]
+    unnamed = (path for path in folders if path.name not in remembered)
+    return [path for path in unnamed if path.suffix != PARTIAL or time.time() - path.stat().st_mtime > ABANDONED_S]

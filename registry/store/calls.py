@@ -53,7 +53,7 @@ def without_password(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
-def ask(uri: str, deadline_s: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+def call_with_deadline(uri: str, deadline_s: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Calls MLflow in a thread, which is abandoned at the deadline, as MLflow itself retries a database for minutes.
 
     Raises:

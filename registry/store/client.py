@@ -12,7 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 from carla_mlflow.errors import NotFoundError, RegistryError
 from registry.rules.reference import JOURNAL
 from registry.rules.versions import is_exact
-from registry.store.calls import ask, one_at_a_time, registry_uri
+from registry.store.calls import call_with_deadline, one_at_a_time, registry_uri
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,7 +45,7 @@ class RegistryClient:
         self.uri = registry_uri()
         self._deadline_s = deadline_s
         with one_at_a_time(self.uri):
-            self._client: MlflowClient = self._ask(MlflowClient)
+            self._client: MlflowClient = self._call(MlflowClient)
 
     def names(self) -> list[str]:
         """The names of all registered policies."""
@@ -54,9 +54,9 @@ class RegistryClient:
 
     def _set_tag(self, name: str, number: str, key: str, value: str) -> None:
         try:
-            self._ask(self._client.set_model_version_tag, name, number, key, value)
+            self._call(self._client.set_model_version_tag, name, number, key, value)
         except RegistryError:  # MLflow fails when two processes set the same new tag at the same moment
-            self._ask(self._client.set_model_version_tag, name, number, key, value)
+            self._call(self._client.set_model_version_tag, name, number, key, value)
 
     def _raw_versions(self, name: str, semver: str | None = None, after: int = 0) -> list[ModelVersion]:
         """MLflow's versions in the order of their numbers: all, those with one semantic version, or above a number."""
@@ -66,12 +66,12 @@ class RegistryClient:
         query = f"name = {quoted}" + (f" AND tags.semver = '{semver}'" if semver is not None else "")
         query += f" AND version_number > {after}" if after else ""
         # Ordered by what never changes: a version written while the pages are read would otherwise move between them.
-        found = self._all_pages(self._client.search_model_versions, query, order_by=["version_number ASC"])
-        return sorted(found, key=lambda version: int(version.version))  # int from SQLite, text over HTTP
+        versions = self._all_pages(self._client.search_model_versions, query, order_by=["version_number ASC"])
+        return sorted(versions, key=lambda version: int(version.version))  # int from SQLite, text over HTTP
 
     def _model(self, name: str) -> Model:
         try:
-            model = self._ask(self._client.get_registered_model, name)
+            model = self._call(self._client.get_registered_model, name)
         except NotFoundError as error:
             known = ", ".join(self.names()) or "none"
             raise NotFoundError(f"{self.uri}: no policy named {name}; registered: {known}") from error
@@ -80,14 +80,14 @@ class RegistryClient:
         return Model(name, aliases, int(model.last_updated_timestamp or 0))
 
     def _all_pages(self, search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
-        found: list[Any] = []
+        items: list[Any] = []
         token = None
         while True:
-            page = self._ask(search, *arguments, max_results=PAGE, page_token=token, **options)
-            found += page
+            page = self._call(search, *arguments, max_results=PAGE, page_token=token, **options)
+            items += page
             token = page.token
             if not token:
-                return found
+                return items
 
-    def _ask(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return ask(self.uri, self._deadline_s, function, *args, **kwargs)
+    def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return call_with_deadline(self.uri, self._deadline_s, function, *args, **kwargs)

@@ -15,7 +15,7 @@ from carla_mlflow.errors import RegistryError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.flavor.runs import EVIDENCE_TAG, SELF_REPORTED, STEP_TAG
 from registry.gates.episodes import PARAMETERS, POLICY, REQUIRED, Drives, Evidence, differing, read_drives
-from registry.store.calls import ask, without_password
+from registry.store.calls import call_with_deadline, without_password
 
 TABLE = "episodes.json"
 MAX_BYTES = 64 << 20
@@ -44,7 +44,7 @@ def find_evidence(digest: str, like: Evidence | None = None, deadline_s: float =
     """
     if not _DIGEST.fullmatch(digest):
         return None  # nothing is pinned, so nothing can have been evaluated
-    return ask(without_password(mlflow.get_tracking_uri()), deadline_s, _find, digest, like)
+    return call_with_deadline(without_password(mlflow.get_tracking_uri()), deadline_s, _find, digest, like)
 
 
 def _find(digest: str, like: Evidence | None) -> Evidence | None:
@@ -73,11 +73,11 @@ class _UnreadableError(Exception):
 
 
 def _conditions(run: Run) -> dict[str, str]:
-    found = {name: str(run.data.params[name]) for name in PARAMETERS if name in run.data.params}
+    conditions = {name: str(run.data.params[name]) for name in PARAMETERS if name in run.data.params}
     for name, (before, now) in _RENAMED.items():
-        if found.get(name, "").endswith(before):
-            found[name] = found[name].removesuffix(before) + now
-    return found
+        if conditions.get(name, "").endswith(before):
+            conditions[name] = conditions[name].removesuffix(before) + now
+    return conditions
 
 
 def _drives(run_id: str, conditions: Mapping[str, str]) -> Drives:

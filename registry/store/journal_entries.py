@@ -45,19 +45,19 @@ class JournalEntries(RegistryClient):
         source = f"{ENTRY}{name}/{link.after}"  # names no files: an entry has none
         create = self._client.create_model_version
         try:
-            made = self._ask(create, name + JOURNAL, source, tags=tags, description=text, await_creation_for=0)
+            made = self._call(create, name + JOURNAL, source, tags=tags, description=text, await_creation_for=0)
         except NotFoundError:
             self._create_journal(name)
-            made = self._ask(create, name + JOURNAL, source, tags=tags, description=text, await_creation_for=0)
+            made = self._call(create, name + JOURNAL, source, tags=tags, description=text, await_creation_for=0)
         return int(made.version)
 
-    def say_void(self, name: str, number: int) -> None:
+    def mark_void(self, name: str, number: int) -> None:
         """Marks an entry, in its description, as one that lost a race and never counted.
 
         It is not deleted, since while MLflow deletes a version others read it without its tags, as if it was edited.
         """
         text = f"{VOID}: another entry was written before it"
-        self._ask(self._client.update_model_version, name + JOURNAL, str(number), description=text)
+        self._call(self._client.update_model_version, name + JOURNAL, str(number), description=text)
 
     def mark_applied(self, name: str, number: int) -> None:
         """Marks an entry's move as carried out."""
@@ -68,11 +68,11 @@ class JournalEntries(RegistryClient):
         self._set_tag(name + JOURNAL, str(number), writer, str(time.time()))
 
     def end_writing(self, name: str, number: int, writer: str) -> None:
-        """Removes the tag of a process that is done writing."""
+        """Removes the tag of a process that has finished writing, or died."""
         with contextlib.suppress(NotFoundError):  # another process took it for dead
-            self._ask(self._client.delete_model_version_tag, name + JOURNAL, str(number), writer)
+            self._call(self._client.delete_model_version_tag, name + JOURNAL, str(number), writer)
 
     def _create_journal(self, name: str) -> None:
         text = f"The history of {name}: one version per entry. Read it with carla-registry history {name}."
         with contextlib.suppress(RegistryError, UnreachableError):  # another process created it at the same moment
-            self._ask(self._client.create_registered_model, name + JOURNAL, description=text)
+            self._call(self._client.create_registered_model, name + JOURNAL, description=text)

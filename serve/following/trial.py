@@ -22,7 +22,7 @@ from carla_mlflow.contract.card import parse_card
 from carla_mlflow.contract.strict_yaml import CARD_NAME
 from carla_mlflow.errors import ArtifactError, CarlaMlflowError, CrashError
 from carla_mlflow.escaping import one_line
-from carla_mlflow.own_process import lines_of, tell
+from carla_mlflow.own_process import values_of, write_values
 from serve.flags import settings_from_environment
 from serve.following.attempts import Attempts, Record
 from serve.following.memory_left import anonymous_memory, memory_left
@@ -155,7 +155,7 @@ def crash(known: Record, wait_s: float) -> Failure:
 
 def _try(path: Path, digest: str | None, settings: Settings, folder: Path, watch: Watch) -> None:
     arguments = [str(path), digest or "", str(folder)]
-    for message in lines_of("serve.following.trial", arguments, settings.to_environment(), watch):
+    for message in values_of("serve.following.trial", arguments, settings.to_environment(), watch):
         if "holds" in message:
             watch.begins(message["holds"])
         if "failure" in message:
@@ -185,4 +185,4 @@ def _load_here(path: Path, digest: str, folder: Path) -> Iterator[dict[str, Any]
 
 
 if __name__ == "__main__":
-    sys.exit(tell(lambda: _load_here(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))))
+    sys.exit(write_values(lambda: _load_here(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))))

@@ -15,7 +15,7 @@ from carla_mlflow.contract.card import Card
 from carla_mlflow.errors import DrivingError
 from carla_mlflow.inference.engine import Engine
 from training_export.evaluation.evidence_run import log_drives
-from training_export.evaluation.opening import Judged
+from training_export.evaluation.opening import PolicyIdentity
 from training_export.racetrack.beams import rasterise
 from training_export.racetrack.conditions import Conditions
 from training_export.racetrack.driving import (
@@ -37,8 +37,8 @@ def check_racetrack(card: Card) -> None:
     shown = {name: tuple(box.shape) for name, box in Beams.boxes().items()}
     if seen != shown:
         raise DrivingError(
-            f"{card.name} {card.version} sees {_shapes(seen)}, the racetrack shows {_shapes(shown)}; say where it "
-            "drives: evaluate … --env ID, any environment that gymnasium knows, or --env my_env.py:make"
+            f"{card.name} {card.version} sees {_shapes(seen)}, the racetrack shows {_shapes(shown)}; name its own "
+            "environment: evaluate … --env ID, any that gymnasium knows, or --env my_env.py:make"
         )
 
 
@@ -105,7 +105,7 @@ def log_evaluation(engine: Engine, drives: Drives, conditions: Conditions, rewar
     are the conditions.
     """
     log_drives(
-        Judged(engine.card.name, engine.card.version, engine.digest),
+        PolicyIdentity(engine.card.name, engine.card.version, engine.digest),
         {"backend": engine.backend, "device": engine.device.name},
         {"env": ENV_ID, "env_version": env_version(), **vars(conditions), "reward_margin": reward_margin},
         {driver: summarise(episodes) for driver, episodes in drives.items()},

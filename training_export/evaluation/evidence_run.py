@@ -8,13 +8,13 @@ from typing import Any
 import mlflow
 
 from carla_mlflow.flavor.runs import STEP_TAG
-from training_export.evaluation.opening import Judged
+from training_export.evaluation.opening import PolicyIdentity
 
 Figures = Mapping[str, float | int]
 
 
 def log_drives(
-    policy: Judged,
+    policy: PolicyIdentity,
     tags: Mapping[str, str],
     parameters: Mapping[str, Any],
     figures: Mapping[str, Figures],
@@ -29,8 +29,8 @@ def log_drives(
         figures: driver → its means and rates.
         rows: of episodes.json, one per episode and driver, all with the same keys, among them `driver` and `seed`.
     """
-    told = {"digest": policy.digest, "semver": policy.version, "policy": policy.name}
-    mlflow.set_tags({STEP_TAG: "evaluate", **told, **tags})
+    identity = {"digest": policy.digest, "semver": policy.version, "policy": policy.name}
+    mlflow.set_tags({STEP_TAG: "evaluate", **identity, **tags})
     mlflow.log_params({key: value for key, value in parameters.items() if value is not None})
     for driver, values in figures.items():
         mlflow.log_metrics({f"{driver}/{key}": float(value) for key, value in values.items()})

@@ -16,8 +16,8 @@ from carla_mlflow.preprocessing.skops_file import operators_types
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The policy under evaluation: name, semantic version, and the digest by which the gates find its evidence."""
+class PolicyIdentity:
+    """The evaluated policy: its name, semantic version, and the digest by which the gates find its evidence."""
 
     name: str
     version: str
@@ -44,18 +44,18 @@ def open_engine(model: str, scratch: Path) -> Engine:
     return Engine.open(folder, version["digest"], trusted=operators_types())
 
 
-def identify(model: str, scratch: Path) -> Judged:
+def identify(model: str, scratch: Path) -> PolicyIdentity:
     """Which policy `model` names, as for `open_engine`; runs nothing, and fetches nothing of a registered version."""
     if not _is_folder(model) and not model.startswith(("runs:/", "models:/")):
         version = _resolve(model)
-        return Judged(version["name"], version["semver"], version["digest"])
+        return PolicyIdentity(version["name"], version["semver"], version["digest"])
     folder = Path(model)
     if not _is_folder(model):
         from carla_mlflow.flavor.model import fetch_policy
 
         folder = fetch_policy(model, scratch / "fetched")
     artifact = open_artifact(folder)
-    return Judged(artifact.card.name, artifact.card.version, artifact.digest)
+    return PolicyIdentity(artifact.card.name, artifact.card.version, artifact.digest)
 
 
 def _is_folder(model: str) -> bool:
@@ -74,7 +74,7 @@ def _resolve(reference: str) -> dict[str, str]:
     command = [sys.executable, "-m", "registry", "resolve", reference, "--json"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != DONE:
-        said = (done.stderr.strip().splitlines() or ["the registry's command failed"])[-1].partition(": ")[2]
-        raise (UnreachableError if done.returncode == UNREACHABLE else RegistryError)(said)
+        message = (done.stderr.strip().splitlines() or ["the registry's command failed"])[-1].partition(": ")[2]
+        raise (UnreachableError if done.returncode == UNREACHABLE else RegistryError)(message)
     version: dict[str, str] = json.loads(done.stdout)
     return version

@@ -82,7 +82,7 @@ def _drive(own: OwnEnv, driver: OwnDriver, seed: int, outcome: Outcome) -> OwnEp
 
 def _parts(where: str, method: str, given: Any, count: int) -> Any:
     if not isinstance(given, tuple) or len(given) != count or not isinstance(given[-1], dict):
-        raise DrivingError(f"{where}: {method}() did not return what gymnasium's does: {count} values, the last a dict")
+        raise DrivingError(f"{where}: {method}() has to return what gymnasium's does: {count} values, the last a dict")
     return given
 
 
@@ -93,8 +93,8 @@ def _number(where: str, what: str, value: Any) -> float:
     return float(array.item())
 
 
-def _absent(where: str, who: str, key: str, info: dict[str, Any]) -> str:
-    return f"{where}: {who} info[{key!r}]; the last has {', '.join(map(ascii, info)) or 'nothing'}"
+def _absent(where: str, what: str, key: str, info: dict[str, Any]) -> str:
+    return f"{where}: {what} info[{key!r}]; the last step has {', '.join(map(ascii, info)) or 'nothing'}"
 
 
 Drives = dict[str, list[OwnEpisode]]

@@ -28,7 +28,7 @@ class OwnEnv:
     Attributes:
         env: ready for its first reset.
         name: as given by the user.
-        version: two policies have met the same episodes only if this is equal.
+        version: identifies the environment's code and arguments; evaluations are compared only if it is equal.
     """
 
     env: gymnasium.Env[Any, Any]
@@ -51,7 +51,7 @@ def open_own_env(name: str, config: Path | None) -> OwnEnv:
     if is_function(name):
         made = call(name, lambda: load_function(name)(**arguments))
     else:
-        _say(name)
+        _announce(name)
         try:
             made = call(name, lambda: gymnasium.make(name, **arguments))
         except DrivingError as error:
@@ -76,34 +76,34 @@ def load_function(name: str) -> Callable[..., Any]:
     where, _, function = name.rpartition(":")
     if not Path(where).is_file():
         raise DrivingError(f"{name}: there is no file {where!r}; expected FILE.py:FUNCTION of your own")
-    _say(where)
-    found = call(name, lambda: getattr(import_code(where), function))
-    if not callable(found):
-        raise DrivingError(f"{name}: is a {type(found).__name__}; expected a function")
-    return found  # type: ignore[no-any-return]  # `callable` checked it
+    _announce(where)
+    loaded = call(name, lambda: getattr(import_code(where), function))
+    if not callable(loaded):
+        raise DrivingError(f"{name}: is a {type(loaded).__name__}; expected a function")
+    return loaded  # type: ignore[no-any-return]  # `callable` checked it
 
 
 def call(what: str, function: Callable[[], Any]) -> Any:
-    """Runs the author's code; any exception becomes a DrivingError that names it as `what`."""
+    """Runs the author's code, which errors call `what`; any exception becomes a DrivingError."""
     try:
         return function()
     except CarlaMlflowError:
         raise
-    except (Exception, SystemExit) as error:  # sys.exit() in that code too, so that it is reported
+    except (Exception, SystemExit) as error:  # SystemExit: its sys.exit() must not end this program
         raise DrivingError(f"{what}: raised {type(error).__name__}: {one_line(error)}") from error
 
 
-def _say(what: str) -> None:
-    print(f"running the code of {what}, which may do whatever you may", file=sys.stderr, flush=True)
+def _announce(what: str) -> None:
+    print(f"running the code of {what}, which has all of your permissions", file=sys.stderr, flush=True)
 
 
 def _arguments(config: Path | None) -> dict[str, Any]:
     if config is None:
         return {}
-    found = read_yaml(config.read_bytes(), str(config))
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    arguments = read_yaml(config.read_bytes(), str(config))
+    if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
         raise DrivingError(f"{config}: expected the environment's keyword arguments, such as `duration: 30`")
-    return found
+    return arguments
 
 
 def _version(name: str, env: gymnasium.Env[Any, Any], arguments: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from carla_mlflow.contract.control import CONTROL_NAMES, inverse_controller
 from carla_mlflow.errors import ActionError, DrivingError, SpecError
 from carla_mlflow.inference.engine import Engine
 from training_export.evaluation.evidence_run import log_drives
-from training_export.evaluation.opening import Judged
+from training_export.evaluation.opening import PolicyIdentity
 from training_export.evaluation.own_driving import Drives, Outcome, OwnDriver, drive_all, rows_of, summarise
 from training_export.evaluation.own_env import OwnEnv, call, load_function
 from training_export.evaluation.own_spaces import actor, observer
@@ -69,13 +69,14 @@ def check_seeds(trained_with: object, conditions: Conditions) -> None:
         return
     if trained_with <= conditions.seeds[-1] and trained_with + MAX_ENVIRONMENTS > conditions.first_seed:
         raise DrivingError(
-            f"the policy was trained with seed {trained_with}, from which its environments' seeds are counted: they "
-            f"meet those from {conditions.first_seed} to {conditions.seeds[-1]}; choose others with --first-seed"
+            f"the policy was trained with seed {trained_with}, so its training may have used the seeds up to "
+            f"{trained_with + MAX_ENVIRONMENTS - 1}, among them some of this evaluation's, {conditions.first_seed} to "
+            f"{conditions.seeds[-1]}; choose others with --first-seed"
         )
 
 
 @dataclass(frozen=True)
-class Driven:
+class EvaluationResult:
     """An evaluation: every driver's episodes, and how often, and why first, the policy's fallback was used."""
 
     drives: Drives
@@ -83,7 +84,9 @@ class Driven:
     reason: str
 
 
-def evaluate_own(engine: Engine, own: OwnEnv, conditions: Conditions, outcome: Outcome, baseline: str | None) -> Driven:
+def evaluate_own(
+    engine: Engine, own: OwnEnv, conditions: Conditions, outcome: Outcome, baseline: str | None
+) -> EvaluationResult:
     """Drives the policy and its baseline on the same seeds; closes the environment."""
     policy = PolicyDriver(engine, own.env)
     other = baseline_driver(baseline, own.env, conditions.first_seed)
@@ -93,15 +96,20 @@ def evaluate_own(engine: Engine, own: OwnEnv, conditions: Conditions, outcome: O
         name: drive_all(own, other, conditions, outcome, name),
     }
     call(own.name, own.env.close)
-    return Driven(drives, policy.fallbacks, policy.reason)
+    return EvaluationResult(drives, policy.fallbacks, policy.reason)
 
 
 def log_own(
-    engine: Engine, own: OwnEnv, driven: Driven, conditions: Conditions, outcome: Outcome, asked: dict[str, Any]
+    engine: Engine,
+    own: OwnEnv,
+    driven: EvaluationResult,
+    conditions: Conditions,
+    outcome: Outcome,
+    flags: dict[str, Any],
 ) -> None:
-    """Logs an evaluation to the active MLflow run; `asked` are the flags needed to repeat it."""
+    """Logs an evaluation to the active MLflow run; `flags` are the flags needed to repeat it."""
     log_drives(
-        Judged(engine.card.name, engine.card.version, engine.digest),
+        PolicyIdentity(engine.card.name, engine.card.version, engine.digest),
         {"backend": engine.backend, "device": engine.device.name},
         {
             "env": own.name,
@@ -111,7 +119,7 @@ def log_own(
             "success_key": outcome.success,
             "collision_key": outcome.collision,
             "fallbacks": driven.fallbacks,
-            **asked,
+            **flags,
         },
         {driver: summarise(episodes) for driver, episodes in driven.drives.items()},
         rows_of(driven.drives),

@@ -15,7 +15,7 @@ from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import DrivingError
 from training_export.sources.spaces import SINGLE
 
-OTHER = "it is another environment than the policy was trained in, or needs the wrappers that it had there"
+OTHER = "use the environment that the policy was trained in, with the same wrappers"
 
 Observe = Callable[[Any], dict[str, NDArray[Any]]]
 """The environment's observation → a batch of one row, by the policy's names."""
@@ -64,8 +64,8 @@ def _row(spec: ArraySpec, value: Any, turned: bool) -> NDArray[Any]:
         array = np.moveaxis(array, 2, 0)
     if array.dtype.kind not in "biuf" or array.shape != spec.shape:
         raise DrivingError(
-            f"observation {spec.name}: the environment gave {array.dtype}{list(array.shape)}, otherwise than its own "
-            "observation space says"
+            f"observation {spec.name}: the environment gave {array.dtype}{list(array.shape)}, which is not in its "
+            "own observation space"
         )
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 can't hold becomes infinite, and is refused
         return np.ascontiguousarray(array[None], dtype=spec.dtype)

@@ -15,7 +15,7 @@ POLICY, BASELINES = "policy", ("baseline", "straight_ahead", "random")
 """Drivers: the policy itself, and those that a first champion is compared with."""
 MAX_BYTES = 16 << 20
 """The limit of the file: some hundred thousand episodes, as many as the gates read."""
-_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 Drives = dict[str, list[OwnEpisode]]
 
@@ -78,12 +78,12 @@ def _episode(row: dict[str, str]) -> OwnEpisode:
         reward = math.nan
     if not math.isfinite(reward):
         raise ValueError(f"reward {row['reward']!a:.40}; expected a finite number")
-    collision, success = (_truth(name, row[name]) for name in ("collision", "success"))
+    collision, success = (_boolean(name, row[name]) for name in ("collision", "success"))
     return OwnEpisode(int(seed), reward=reward, collision=collision, success=success)
 
 
-def _truth(name: str, text: str | None) -> bool:
-    found = _TRUTH.get((text or "").strip().lower())
-    if found is None:
+def _boolean(name: str, text: str | None) -> bool:
+    value = _BOOLEANS.get((text or "").strip().lower())
+    if value is None:
         raise ValueError(f"{name} {text!a:.40}; expected true or false, 1 or 0")
-    return found
+    return value

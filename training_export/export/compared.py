@@ -1,4 +1,4 @@
-"""The observations on which an exported graph is compared with the trained policy, and the golden rows among them."""
+"""Compares an exported graph with the trained policy, on observations of which some become the golden rows."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _rows_at_once(specs: ObservationSpec) -> int:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReferenceAnswers:
     """The trained policy's answers.
 
     Attributes:
@@ -82,7 +82,7 @@ class Asked:
         return sum(len(rows) for rows in self.decided) - self.rows
 
 
-def ask(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = None) -> Asked:
+def reference_answers(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = None) -> ReferenceAnswers:
     """Runs the trained policy on `compared_batches`, and measures its noise.
 
     Args:
@@ -91,7 +91,7 @@ def ask(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = 
         stated: the author's tolerance; None measures one.
 
     Raises:
-        ExportError: it chooses from a table, but its best two choices hardly ever differ by more than its noise.
+        ExportError: it chooses from a table, and its best two choices rarely differ by more than its noise.
     """
     wanted = GOLDEN_IMAGE_ROWS if specs.has_image else GOLDEN_ROWS
     batches = COMPARED_ROWS // _rows_at_once(specs)
@@ -101,7 +101,7 @@ def ask(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = 
     decisions: list[NDArray[np.bool_]] = []
     noise = measure_noise(trained, specs, next(compared_batches(specs, trained.driving)))
     parity = stated or noise.parity
-    shown = tqdm(compared_batches(specs, trained.driving), "asking the trained policy", batches, **_QUIET)
+    shown = tqdm(compared_batches(specs, trained.driving), "running the trained policy", batches, **_QUIET)
     for index, batch in enumerate(shown):
         answer = trained.answer(batch)
         rows = decided(trained, batch, answer, noise, parity)
@@ -116,22 +116,22 @@ def ask(trained: TrainedPolicy, specs: ObservationSpec, stated: Parity | None = 
         decisions.append(rows)
     if taken < wanted:
         raise ExportError(
-            f"in only {sum(int(rows.sum()) for rows in decisions)} of {COMPARED_ROWS:,} observations are its best two "
-            "choices farther apart than rounding moves them: it decides by chance. Was it trained, and are the "
-            "observation's bounds those of what it saw?"
+            f"the policy's choice is clear in only {sum(int(rows.sum()) for rows in decisions)} of {COMPARED_ROWS:,} "
+            "observations: elsewhere rounding alone could change which of its best two choices is taken. Check that it "
+            "was trained, and that the observation's bounds are those of training"
         )
-    return Asked(answers, decisions, _join(golden), noise, parity)
+    return ReferenceAnswers(answers, decisions, _join(golden), noise, parity)
 
 
-def compare(engine: Engine, trained: TrainedPolicy, asked: Asked) -> float:
+def compare(engine: Engine, trained: TrainedPolicy, reference: ReferenceAnswers) -> float:
     """The largest difference of an engine from the trained policy; raises ParityError beyond the tolerance."""
     batches = compared_batches(engine.specs, trained.driving)
-    each = zip(batches, asked.answers, asked.decided, strict=True)
-    found = 0.0
-    for batch, answer, rows in tqdm(each, f"comparing {engine.backend}", len(asked.answers), **_QUIET):
+    each = zip(batches, reference.answers, reference.decided, strict=True)
+    largest = 0.0
+    for batch, answer, rows in tqdm(each, f"comparing {engine.backend}", len(reference.answers), **_QUIET):
         if rows.any():
-            found = max(found, engine.compare(_pick(replace(answer, observations=batch), np.flatnonzero(rows))))
-    return found
+            largest = max(largest, engine.compare(_pick(replace(answer, observations=batch), np.flatnonzero(rows))))
+    return largest
 
 
 def _pick(answers: Golden, rows: NDArray[np.intp]) -> Golden:

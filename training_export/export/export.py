@@ -20,7 +20,7 @@ from carla_mlflow.errors import ArtifactError, ExportError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.inference.backend_choice import Figures, fastest, measure
 from carla_mlflow.inference.engine import Engine
-from training_export.export.compared import Asked, ask, compare
+from training_export.export.compared import ReferenceAnswers, compare, reference_answers
 from training_export.graphs.graph import PolicyGraph, to_torchscript
 from training_export.graphs.onnx_export import to_onnx
 from training_export.graphs.onnx_file import OnnxFile
@@ -42,7 +42,7 @@ class Export:
         differences: backend → the largest difference from the trained policy.
         figures: milliseconds of `act`, by backend and rows.
         left_out: backend → why it is not in the artifact.
-        asked: the trained policy's answers, and how far a graph may differ.
+        reference: the trained policy's answers, and how far a graph may differ.
     """
 
     artifact: Artifact
@@ -50,12 +50,12 @@ class Export:
     differences: dict[str, float]
     figures: Figures
     left_out: dict[str, str]
-    asked: Asked
+    reference: ReferenceAnswers
 
     @property
     def rows(self) -> int:
         """How many observations were compared."""
-        return self.asked.rows
+        return self.reference.rows
 
     @property
     def engine(self) -> Engine:
@@ -80,20 +80,20 @@ def export_policy(
     """
     specs = observation_spec(trained.observation)
     weights = weights_hash(trained.graph)
-    asked = ask(trained, specs, parity)
+    reference = reference_answers(trained, specs, parity)
     if weights_hash(trained.graph) != weights:
-        raise ExportError("the network changes its own buffers when it runs: a served policy can't have a memory")
+        raise ExportError("the network changes its own buffers when it runs: a served policy keeps no state")
     graphs, left_out = _graphs(trained, specs)
-    others = {"golden.npz": asked.golden.to_bytes()}
+    others = {"golden.npz": reference.golden.to_bytes()}
     if trained.preprocessor is not None:
         others["preprocessor.skops"] = trained.preprocessor
-    card = _card(trained, name, version, description, weights, asked.parity)
+    card = _card(trained, name, version, description, weights, reference.parity)
     engines, differences = {}, {}
     for backend in graphs:
         try:
             artifact = _seal(card, {backend: graphs[backend]}, others, backend)
             engines[backend] = Engine(artifact, "cpu", trusted=trained.trusted)
-            differences[backend] = compare(engines[backend], trained, asked)
+            differences[backend] = compare(engines[backend], trained, reference)
         except (ArtifactError, RuntimeError) as error:  # RuntimeError: raised by the backend itself
             engines.pop(backend, None)
             left_out[backend] = f"the exported graph does not act as the trained policy: {one_line(error)}"
@@ -102,7 +102,7 @@ def export_policy(
     with _one_thread():
         figures = measure(engines)
     artifact = _seal(card, {backend: graphs[backend] for backend in engines}, others, fastest(figures))
-    return Export(artifact, engines, differences, figures, left_out, asked)
+    return Export(artifact, engines, differences, figures, left_out, reference)
 
 
 def _card(trained: TrainedPolicy, name: str, version: str, description: str, weights: str, parity: Parity) -> Card:

@@ -75,16 +75,16 @@ def measure_noise(trained: TrainedPolicy, specs: ObservationSpec, batch: Arrays)
     rows = len(batch[specs[0].name])
     count = min(rows, LARGE_ROWS if specs.is_large else SINGLE_ROWS)
     single = np.arange(count) * rows // count
-    whole = single if specs.is_large else np.arange(rows)
-    usual = _asked(trained, batch, whole)
-    alone = [_asked(trained, batch, np.array([row])) for row in single]
-    again = [(single, {name: np.concatenate([one[name] for one in alone]) for name in usual})]
+    compared = single if specs.is_large else np.arange(rows)
+    expected = _answers(trained, batch, compared)
+    alone = [_answers(trained, batch, np.array([row])) for row in single]
+    again = [(single, {name: np.concatenate([one[name] for one in alone]) for name in expected})]
     with contextlib.suppress(Exception), InFloat64():  # type: ignore[no-untyped-call]  # an author's network may require float32
-        again.append((whole, _asked(trained, batch, whole)))
-    largest, excess = 0.0, dict.fromkeys(usual, 0.0)
+        again.append((compared, _answers(trained, batch, compared)))
+    largest, excess = 0.0, dict.fromkeys(expected, 0.0)
     flips = np.zeros(rows, dtype=np.bool_)
     for at, answers in again:
-        wanted = {name: array[np.searchsorted(whole, at)].astype(np.float64) for name, array in usual.items()}
+        wanted = {name: array[np.searchsorted(compared, at)].astype(np.float64) for name, array in expected.items()}
         flips[at] |= (answers.pop("choice") != wanted.pop("choice")).any(axis=1)
         for name, array in answers.items():
             apart = np.nan_to_num(np.abs(array - wanted[name]), nan=0.0, posinf=0.0)
@@ -113,7 +113,7 @@ def rounded(trained: TrainedPolicy, batch: Arrays, answer: Golden) -> dict[str, 
     return {"values": trained.values(batch)}
 
 
-def _asked(trained: TrainedPolicy, batch: Arrays, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+def _answers(trained: TrainedPolicy, batch: Arrays, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
     """`rounded` for some rows, and `choice`, the chosen row of the table (no columns without a table)."""
     picked = {name: array[rows] for name, array in batch.items()}
     answer = trained.answer(picked)

@@ -114,12 +114,12 @@ def script_network(network: nn.Module, examples: tuple[torch.Tensor, ...]) -> nn
 def _can_be_traced(network: nn.Module, examples: tuple[torch.Tensor, ...]) -> bool:
     """Whether a trace is complete: torch warns when Python code uses a tensor's value, which a trace would freeze."""
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
     except Exception:  # the author's code may raise anything
         return False
-    return not any(issubclass(warning.category, TracerWarning) for warning in said)
+    return not any(issubclass(warning.category, TracerWarning) for warning in caught)
 
 
 def _reason(error: Exception) -> str:

@@ -51,12 +51,12 @@ class OnnxFile:
 
     def narrowed(self, wanted: Sequence[str]) -> OnnxFile:
         """The file with only the outputs that a head needs, if it has more; their names have to be the head's."""
-        found = self.outputs()
-        if len(found) <= len(wanted):
+        returned = self.outputs()
+        if len(returned) <= len(wanted):
             return self  # `with_head` refuses too few outputs
-        if not set(wanted) <= set(found):
+        if not set(wanted) <= set(returned):
             raise ExportError(
-                f"the network returns {', '.join(found)}; the card's head needs {len(wanted)} of these, "
+                f"the network returns {', '.join(returned)}; the card's head needs {len(wanted)} of these, "
                 f"{', '.join(wanted)}: name them so, or leave the others out: onnx.utils.extract_model("
                 f"FILE, NEW_FILE, {list(self.inputs)}, NAMES)"
             )
@@ -77,14 +77,14 @@ class OnnxFile:
             ExportError: the two can't be joined.
         """
         names = output_names(action)
-        found = self.outputs()
-        if len(found) != len(names):
-            raise ExportError(f"the network returns {', '.join(found)}; the card's head needs {', '.join(names)}")
+        returned = self.outputs()
+        if len(returned) != len(names):
+            raise ExportError(f"the network returns {', '.join(returned)}; the card's head needs {', '.join(names)}")
         head = to_onnx_model(_Head(action), _example(action, len(names)), names, list(action.outputs()))
         try:
             network = self._network()
             network.ir_version = head.ir_version
-            pairs = [(ONNX_PREFIX + output, name) for output, name in zip(found, names, strict=True)]
+            pairs = [(ONNX_PREFIX + output, name) for output, name in zip(returned, names, strict=True)]
             joined = onnx.compose.merge_models(network, head, io_map=pairs)
         except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
             raise ExportError(f"the head can't be put behind this ONNX network: {error}") from error

@@ -39,7 +39,7 @@ class Episode:
         return sum(self.speeds) / RATE_HZ
 
     @property
-    def whole(self) -> bool:
+    def succeeded(self) -> bool:
         """Whether the car stayed on the road, without a collision, to the end."""
         return not (self.crashed or self.off_road)
 
@@ -101,7 +101,7 @@ def summarise(episodes: list[Episode]) -> dict[str, float | int]:
     count = len(episodes)
     return {
         "episodes": count,
-        "success_rate": round(sum(e.whole for e in episodes) / count, 4),
+        "success_rate": round(sum(e.succeeded for e in episodes) / count, 4),
         "collision_rate": round(sum(e.crashed for e in episodes) / count, 4),
         "off_road_rate": round(sum(e.off_road for e in episodes) / count, 4),
         "reward_mean": round(float(np.mean([e.reward for e in episodes])), 3),

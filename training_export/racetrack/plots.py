@@ -40,12 +40,12 @@ def plot_trajectories(episodes: list[Episode], raster: TrackRaster) -> Figure:
     axes.imshow(raster.road.T, extent=(x, x + width, y + height, y), cmap="Greys", alpha=0.25)
     for episode in episodes:
         path = np.array(episode.positions)
-        axes.plot(path[:, 0], path[:, 1], color="tab:green" if episode.whole else "tab:red", linewidth=1, alpha=0.6)
-        if not episode.whole:
+        axes.plot(path[:, 0], path[:, 1], color="tab:green" if episode.succeeded else "tab:red", linewidth=1, alpha=0.6)
+        if not episode.succeeded:
             axes.plot(*path[-1], marker="x", color="tab:red")
     axes.set_xlabel("m")
     axes.set_ylabel("m")
-    axes.set_title(f"{sum(e.whole for e in episodes)} of {len(episodes)} episodes whole")
+    axes.set_title(f"{sum(e.succeeded for e in episodes)} of {len(episodes)} episodes without a fault")
     return figure
 
 
@@ -55,7 +55,7 @@ def plot_outcomes(policy: list[Episode], straight_ahead: list[Episode]) -> Figur
     axes = figure.subplots()
     axes.plot([e.seed for e in straight_ahead], [e.reward for e in straight_ahead], "_", color="grey")
     for label, colour, ended in (
-        ("whole", "tab:green", [e for e in policy if e.whole]),
+        ("no fault", "tab:green", [e for e in policy if e.succeeded]),
         ("off road", "tab:orange", [e for e in policy if e.off_road and not e.crashed]),
         ("collision", "tab:red", [e for e in policy if e.crashed]),
     ):

@@ -30,8 +30,8 @@ def check_growth(path: Path) -> None:
         unpacked = _unpacked(file, most, MAX_NESTED)
     if unpacked > most:
         raise ExportError(
-            f"{path.name}: {size / 1e6:,.1f} MB would become {unpacked / 1e6:,.0f} MB or more when they are unpacked; "
-            f"at most {most / 1e6:,.0f} MB are taken, and nothing was unpacked. No trainer writes such a file"
+            f"{path.name}: {size / 1e6:,.1f} MB would become {unpacked / 1e6:,.0f} MB or more when unpacked; "
+            f"at most {most / 1e6:,.0f} MB are allowed, so nothing was unpacked. No trainer writes such a file"
         )
 
 

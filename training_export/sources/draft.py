@@ -98,23 +98,9 @@ def complete(
     """
     if draft is None:
         raise CardError("it needs --card FILE with an action section: control, raw names and bounds can't be guessed")
-    if head is not None and draft.head not in {None, head}:
-        raise CardError(f"action.head {draft.head}: the source's own head is {head}")
-    kind = head or draft.head
-    if kind is None:
-        raise CardError("action.head is missing: deterministic, gaussian, squashed_gaussian, beta or categorical")
-    raw = draft.raw
-    if raw is None and draft.table is not None:
-        raw = {"choice": (0.0, len(draft.table) - 1.0)}
-    elif isinstance(raw, list) and bounds is not None and len(raw) == len(bounds):
-        raw = dict(zip(raw, bounds, strict=True))
-    if not isinstance(raw, dict):
-        raise CardError(_raw_missing(raw, bounds))
-    if bounds is not None and list(raw.values()) != bounds:
-        raise CardError(f"action.raw: the bounds {list(raw.values())} are not the source's own, {bounds}")
     action = ActionCard(
-        kind,
-        raw,
+        _head(draft, head),
+        _raw(draft, bounds),
         draft.control,
         draft.rate_hz,
         draft.fallback,
@@ -131,6 +117,30 @@ def complete(
     if unstated:
         raise CardError("; ".join(unstated) + f": {SCALES}")
     return msgspec.structs.replace(action, **without_defaults(action))
+
+
+def _head(draft: ActionDraft, head: str | None) -> str:
+    """The head that the source and the author name; `head` is the source's own, if known."""
+    if head is not None and draft.head not in {None, head}:
+        raise CardError(f"action.head {draft.head}: the source's own head is {head}")
+    named = head or draft.head
+    if named is None:
+        raise CardError("action.head is missing: deterministic, gaussian, squashed_gaussian, beta or categorical")
+    return named
+
+
+def _raw(draft: ActionDraft, bounds: list[tuple[float, float]] | None) -> dict[str, tuple[float, float]]:
+    """The raw dimensions with their bounds; `bounds` are the source's own, if known."""
+    raw = draft.raw
+    if raw is None and draft.table is not None:
+        raw = {"choice": (0.0, len(draft.table) - 1.0)}
+    elif isinstance(raw, list) and bounds is not None and len(raw) == len(bounds):
+        raw = dict(zip(raw, bounds, strict=True))
+    if not isinstance(raw, dict):
+        raise CardError(_raw_missing(raw, bounds))
+    if bounds is not None and list(raw.values()) != bounds:
+        raise CardError(f"action.raw: the bounds {list(raw.values())} are not the source's own, {bounds}")
+    return raw
 
 
 def _raw_missing(raw: list[str] | None, bounds: list[tuple[float, float]] | None) -> str:

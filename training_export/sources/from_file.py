@@ -17,11 +17,12 @@ from carla_mlflow.backends.torchscript_archive import checked_archive
 from carla_mlflow.backends.torchscript_ops import check_operations
 from carla_mlflow.backends.torchscript_purity import check_purity
 from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from training_export.graphs.onnx_file import OnnxFile, output_names
 from training_export.sources.draft import CardDraft, complete
 from training_export.sources.from_module import from_network
-from training_export.sources.preprocessed import Prepare, no_preprocessor
+from training_export.sources.preprocessed import Prepare, Preprocessed, no_preprocessor
 from training_export.sources.seen import of_scaler, with_seen
 from training_export.sources.trained import Arrays, TrainedPolicy, golden_of
 
@@ -58,23 +59,16 @@ def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) 
         ArtifactError: it is not ONNX, or has external data or operators of other domains.
     """
     section, action = _sections(path, draft)
+    prepared = prepare(observation_spec(section))
+    section = with_seen(section, of_scaler(prepared.transformer, observation_spec(section)))
     specs = observation_spec(section)
-    prepared = prepare(specs)
-    section = with_seen(section, of_scaler(prepared.transformer, specs))
-    specs = observation_spec(section)
-    if prepared.module is not None:
-        raise ExportError(
-            f"{path.name}: a preprocessor can't be put into an ONNX file's graph; export the network from torch, "
-            "or put the preprocessing into the file"
-        )
-    file = OnnxFile(checked_model(path.read_bytes()), specs.names if prepared.transformer is None else ("features",))
-    file = file.narrowed(output_names(action))
+    file = _onnx_file(path, prepared, specs, action)
     network, batch = file.load(), file.batch
 
     def answer(observations: Arrays) -> Golden:
         inputs, features = prepared.inputs(specs, observations)
         try:
-            outputs = _asked(network, batch, inputs)
+            outputs = _run(network, batch, inputs)
         except RuntimeError as error:
             raise ExportError(f"{path.name}: does not take the card's observations: {error}") from error
         return golden_of(action, observations, outputs, features)
@@ -94,7 +88,17 @@ def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) 
     )
 
 
-def _asked(network: OnnxBackend, batch: int, inputs: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
+def _onnx_file(path: Path, prepared: Preprocessed, specs: ObservationSpec, action: ActionCard) -> OnnxFile:
+    if prepared.module is not None:
+        raise ExportError(
+            f"{path.name}: a preprocessor can't be put into an ONNX file's graph; export the network from torch, "
+            "or put the preprocessing into the file"
+        )
+    inputs = specs.names if prepared.transformer is None else ("features",)
+    return OnnxFile(checked_model(path.read_bytes()), inputs).narrowed(output_names(action))
+
+
+def _run(network: OnnxBackend, batch: int, inputs: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
     """Runs a network on rows; with a fixed batch size, row by row, each repeated to fill the batch."""
     if not batch:
         return [np.asarray(output) for output in network(inputs)]
@@ -105,11 +109,13 @@ def _asked(network: OnnxBackend, batch: int, inputs: list[NDArray[Any]]) -> list
 def _check_open(source: str, file: OnnxFile, inputs: list[NDArray[Any]]) -> None:
     remedy = "export it with an open batch axis: torch.onnx.export(…, dynamic_axes={NAME: {0: 'rows'}, …})"
     try:
-        found = file.load(open_batch=True)(inputs)
+        outputs = file.load(open_batch=True)(inputs)
     except (RuntimeError, ArtifactError) as error:
-        raise ExportError(f"{source}: was made for a batch of {file.batch}, also inside: {error}; {remedy}") from error
-    if any(len(output) != len(inputs[0]) for output in found):
-        raise ExportError(f"{source}: was made for a batch of {file.batch}, also inside; {remedy}")
+        raise ExportError(
+            f"{source}: its batch size is fixed at {file.batch}, inside the graph too: {error}; {remedy}"
+        ) from error
+    if any(len(output) != len(inputs[0]) for output in outputs):
+        raise ExportError(f"{source}: its batch size is fixed at {file.batch}, inside the graph too; {remedy}")
 
 
 def _sections(path: Path, draft: CardDraft) -> tuple[dict[str, FieldCard], ActionCard]:

@@ -67,7 +67,7 @@ def from_network(
 
     def answer(observations: Arrays) -> Golden:
         inputs, features = prepared.inputs(specs, observations)
-        return golden_of(action, observations, _ask(source, module, inputs, action.outputs()), features)
+        return golden_of(action, observations, _run(source, module, inputs, action.outputs()), features)
 
     answer(example)  # refuses a module that doesn't fit its card before anything is exported
     inputs = tuple(torch.from_numpy(array.copy()) for array in prepared.inputs(specs, example)[0])
@@ -103,7 +103,7 @@ def _takes_dict(module: nn.Module, example: Arrays) -> bool:
     with torch.no_grad():
         try:
             module(*tensors.values())
-        except Exception:  # the author's code may raise anything; `_ask` reports it
+        except Exception:  # the author's code may raise anything; `_run` reports it
             try:
                 module(tensors)
             except Exception:
@@ -116,28 +116,28 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _ask(
+def _run(
     source: str, module: nn.Module, inputs: list[NDArray[Any]], outputs: dict[str, int]
 ) -> list[NDArray[np.float32]]:
     try:
         with torch.no_grad():
-            found = module(*(torch.from_numpy(array.copy()) for array in inputs))
+            returned = module(*(torch.from_numpy(array.copy()) for array in inputs))
     except Exception as error:  # the author's code may raise anything
         raise ExportError(
-            f"{source}: does not take the card's observations: {type(error).__name__}: {_line(error)}; forward() is "
-            "given one tensor each, batch axis first, in the card's order, or one dict of them by name; behind a "
-            "preprocessor one tensor of features"
+            f"{source}: does not take the card's observations: {type(error).__name__}: {_line(error)}; forward() gets "
+            "one tensor per observation, batch axis first, in the card's order, or one dict of them by name; with a "
+            "preprocessor, it gets one tensor of features"
         ) from error
-    found = found if isinstance(found, tuple) else (found,)
+    returned = returned if isinstance(returned, tuple) else (returned,)
     wanted = {name: width for name, width in outputs.items() if name != "raw"} or {"raw": outputs["raw"]}
-    if not all(isinstance(output, torch.Tensor) for output in found):
-        kinds = ", ".join(type(output).__name__ for output in found)
+    if not all(isinstance(output, torch.Tensor) for output in returned):
+        kinds = ", ".join(type(output).__name__ for output in returned)
         raise ExportError(f"{source}: returns {kinds}; expected a tensor, or a tuple of tensors in the head's order")
-    shapes = [tuple(output.shape) for output in found]
+    shapes = [tuple(output.shape) for output in returned]
     if [shape[1:] for shape in shapes] != [(width,) for width in wanted.values()]:
         needed = ", ".join(f"{name} (B, {width})" for name, width in wanted.items())
         raise ExportError(f"the network returns shapes {shapes}; the card's head needs {needed}")
-    return [output.numpy().astype(np.float32) for output in found]
+    return [output.numpy().astype(np.float32) for output in returned]
 
 
 def _build(target: str) -> Built:

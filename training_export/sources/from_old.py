@@ -53,16 +53,18 @@ def draft_of_old(folder: Path, draft: CardDraft) -> CardDraft:
         CardError: the old card is not YAML, or there is no observation section.
     """
     if draft.observation is None:
-        raise CardError(f"{folder.name}: the old layout holds no specs; say them with --observation spec.yaml")
+        raise CardError(
+            f"{folder.name}: the old layout has no observation specs; pass them with --observation spec.yaml"
+        )
     old: Any = read_yaml((folder / CARD).read_bytes()) if (folder / CARD).is_file() else None
-    said = {key: str(old[key]) for key in ("name", "model_name", "version", "description") if _has(old, key)}
-    version = said.get("version", folder.name).removeprefix("v")
+    stated = {key: str(old[key]) for key in ("name", "model_name", "version", "description") if _has(old, key)}
+    version = stated.get("version", folder.name).removeprefix("v")
     return msgspec.structs.replace(
         draft,
         action=draft.action or ACTION,
-        name=re.sub(r"[^A-Za-z0-9._-]+", "-", said.get("name", said.get("model_name", draft.name))),
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", stated.get("name", stated.get("model_name", draft.name))),
         version=version if re.fullmatch(r"\d+\.\d+\.\d+", version) else draft.version,
-        description=draft.description or said.get("description", ""),
+        description=draft.description or stated.get("description", ""),
         training={"migrated_from": folder.name, **draft.training},
     )
 

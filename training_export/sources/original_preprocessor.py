@@ -58,7 +58,7 @@ class Fitted(msgspec.Struct, frozen=True):
     sensor_stats: Statistics = Statistics()
 
 
-class _Written(msgspec.Struct, frozen=True):
+class _SavedJson(msgspec.Struct, frozen=True):
     format_version: int
     type: str
     state: Fitted

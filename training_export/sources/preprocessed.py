@@ -89,7 +89,9 @@ def preprocessed(transformer: Any, specs: ObservationSpec, trusted: tuple[str, .
     """
     images = [spec.name for spec in specs if spec.dtype != "float32" or len(spec.shape) > 1]
     if images:
-        raise ExportError(f"a preprocessor takes flat float32 observations, but {', '.join(images)} is none of these")
+        raise ExportError(
+            f"a preprocessor takes flat float32 observations, but {', '.join(images)} is an image or not float32"
+        )
     width = sum(int(np.prod(spec.shape, dtype=int)) for spec in specs)
     check_fitted(transformer, width)
     data = dump_preprocessor(transformer)

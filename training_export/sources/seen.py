@@ -33,13 +33,13 @@ def of_scaler(transformer: Any, specs: ObservationSpec) -> dict[str, Range]:
     """Observation → its range in training, where a fitted transformer of the flat observation shows it."""
     sizes = [int(np.prod(spec.shape, dtype=int)) for spec in specs]
     low, high = _flat_range(transformer, sum(sizes))
-    found, at = {}, 0
+    ranges, at = {}, 0
     for spec, size in zip(specs, sizes, strict=True):
         one, two = low[at : at + size], high[at : at + size]
         if np.isfinite(one).all() and np.isfinite(two).all():
-            found[spec.name] = one.reshape(spec.shape), two.reshape(spec.shape)
+            ranges[spec.name] = one.reshape(spec.shape), two.reshape(spec.shape)
         at += size
-    return found
+    return ranges
 
 
 def _flat_range(fitted: Any, width: int) -> Range:
@@ -76,25 +76,25 @@ def with_seen(section: Section, *ranges: Mapping[str, Range]) -> Section:
 
     A `seen` of the author's stays; images get none.
     """
-    found = dict(section)
+    completed = dict(section)
     for spec in observation_spec(section):
-        told = [each[spec.name] for each in ranges if spec.name in each]
-        if told and spec.dtype == "float32" and section[spec.name].seen is UNSET:
-            low = np.minimum.reduce([np.broadcast_to(one, spec.shape) for one, _ in told])
-            high = np.maximum.reduce([np.broadcast_to(two, spec.shape) for _, two in told])
+        known = [each[spec.name] for each in ranges if spec.name in each]
+        if known and spec.dtype == "float32" and section[spec.name].seen is UNSET:
+            low = np.minimum.reduce([np.broadcast_to(one, spec.shape) for one, _ in known])
+            high = np.maximum.reduce([np.broadcast_to(two, spec.shape) for _, two in known])
             low, high = np.clip(low, spec.lows, spec.highs), np.clip(high, spec.lows, spec.highs)
             seen = Seen(_as_written(low, np.min), _as_written(high, np.max))
-            found[spec.name] = msgspec.structs.replace(section[spec.name], seen=seen)
-    return found
+            completed[spec.name] = msgspec.structs.replace(section[spec.name], seen=seen)
+    return completed
 
 
 def unknown(section: Section) -> list[str]:
     """Elements that lack a bound and whose range in training is unknown, such as `observation[1]` or `speed`."""
-    found = []
+    elements = []
     for spec in observation_spec(section):
         if spec.seen is None:
             row = np.atleast_1d(np.logical_or(*spec.is_open))
-            found += (
+            elements += (
                 [spec.name]
                 if row.all()
                 else [
@@ -102,7 +102,7 @@ def unknown(section: Section) -> list[str]:
                     for at in np.flatnonzero(row)
                 ]
             )
-    return found
+    return elements
 
 
 def _as_written(values: NDArray[np.float64], reduce: Callable[..., Any]) -> float | list[float]:

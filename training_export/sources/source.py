@@ -1,4 +1,4 @@
-"""Opens the source given to `carla-export`: finds its kind, and reads the TrainedPolicy from it."""
+"""Opens the source options to `carla-export`: finds its kind, and reads the TrainedPolicy from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PREPROCESSOR = re.compile(r".*(preproc|scaler|normali[sz]er)\w*\.(skops|pkl|pic
 
 
 @dataclass(frozen=True)
-class Given:
+class SourceOptions:
     """The user's arguments.
 
     Attributes:
@@ -56,32 +56,32 @@ class Opened:
     run_id: str | None = None
 
 
-def open_source(given: Given) -> Opened:
+def open_source(options: SourceOptions) -> Opened:
     """Opens a source of any kind.
 
     Raises:
         ExportError: it is not a source, or can't become a policy.
         CardError: its card is missing, or does not fit it.
     """
-    draft = read_draft(given.card) if given.card else CardDraft()
-    path = Path(given.source)
-    if given.source.startswith("runs:/"):
-        return _from_run(given.source, draft)
-    if ":" in given.source and not path.exists():
+    draft = read_draft(options.card) if options.card else CardDraft()
+    path = Path(options.source)
+    if options.source.startswith("runs:/"):
+        return _from_run(options.source, draft)
+    if ":" in options.source and not path.exists():
         from training_export.sources.from_module import from_module
 
-        return Opened("torch module", from_module(given.source, draft, _prepare(given)), draft)
+        return Opened("torch module", from_module(options.source, draft, _prepare(options)), draft)
     if path.is_dir():
-        return _from_folder(path, draft, given)
+        return _from_folder(path, draft, options)
     if not path.is_file():
         raise ExportError(f"{path}: there is no such file or folder")
     if path.suffix in _FILES:
-        return _FILES[path.suffix](path, draft, given)
+        return _FILES[path.suffix](path, draft, options)
     raise ExportError(f"{path}: expected .zip (Stable-Baselines3), .pt (TorchScript) or .onnx")
 
 
-def _prepare(given: Given) -> Prepare:
-    path = given.preprocessor
+def _prepare(options: SourceOptions) -> Prepare:
+    path = options.preprocessor
     if path is None:
         return no_preprocessor
 
@@ -89,10 +89,10 @@ def _prepare(given: Given) -> Prepare:
         if not path.is_file():
             raise ExportError(f"{path}: there is no such file")
         if path.suffix == ".skops":
-            transformer = load_preprocessor(path.read_bytes(), given.trust_types)
+            transformer = load_preprocessor(path.read_bytes(), options.trust_types)
         else:
-            transformer = read_pickle(path, given.trust_pickle)
-        return preprocessed(transformer, specs, given.trust_types)
+            transformer = read_pickle(path, options.trust_pickle)
+        return preprocessed(transformer, specs, options.trust_types)
 
     return prepare
 
@@ -115,12 +115,14 @@ def _from_run(source: str, draft: CardDraft) -> Opened:
             raise ExportError(str(error).replace(str(Path(folder)), f"runs:/{run_id}/checkpoint")) from error
 
 
-def _from_folder(path: Path, draft: CardDraft, given: Given) -> Opened:
+def _from_folder(path: Path, draft: CardDraft, options: SourceOptions) -> Opened:
     from training_export.sources.from_old import draft_of_old, from_old, is_old_artifact
 
     if is_old_artifact(path):
         draft = draft_of_old(path, draft)
-        return Opened("artifact of the old layout", from_old(path, draft, given.trust_pickle, given.trust_types), draft)
+        return Opened(
+            "artifact of the old layout", from_old(path, draft, options.trust_pickle, options.trust_types), draft
+        )
     if (path / "model_card.yaml").is_file():
         raise ExportError(f"{path}: already is a policy artifact; register or serve it as it is")
     return _from_checkpoint(path, draft)
@@ -132,43 +134,45 @@ def _from_checkpoint(path: Path, draft: CardDraft) -> Opened:
 
     checkpoint = open_checkpoint(path)
     trained = from_checkpoint(checkpoint)
-    said = draft.description or f"PPO on {trained.training['env']}, {checkpoint.steps:,} steps"
-    return Opened("training checkpoint", trained, msgspec.structs.replace(draft, description=said))
+    description = draft.description or f"PPO on {trained.training['env']}, {checkpoint.steps:,} steps"
+    return Opened("training checkpoint", trained, msgspec.structs.replace(draft, description=description))
 
 
-def _from_sb3(path: Path, draft: CardDraft, given: Given) -> Opened:
+def _from_sb3(path: Path, draft: CardDraft, options: SourceOptions) -> Opened:
     from training_export.sources.sb3.source import from_sb3
 
-    if given.trust_pickle:
-        make_importable(*(file.parent for file in (path, given.card) if file is not None))
-    trained = from_sb3(path, draft, given.vecnormalize, given.trust_pickle, given.no_vecnormalize)
+    if options.trust_pickle:
+        make_importable(*(file.parent for file in (path, options.card) if file is not None))
+    trained = from_sb3(path, draft, options.vecnormalize, options.trust_pickle, options.no_vecnormalize)
     return Opened(f"Stable-Baselines3 {trained.training['algorithm']}", trained, draft)
 
 
-def _from_torchscript(path: Path, draft: CardDraft, given: Given) -> Opened:
+def _from_torchscript(path: Path, draft: CardDraft, options: SourceOptions) -> Opened:
     from training_export.sources.from_file import from_torchscript
 
-    return Opened("TorchScript", _alone(path, given, from_torchscript(path, draft, _prepare(given))), draft)
+    return Opened(
+        "TorchScript", _note_preprocessor_beside(path, options, from_torchscript(path, draft, _prepare(options))), draft
+    )
 
 
-def _from_onnx(path: Path, draft: CardDraft, given: Given) -> Opened:
+def _from_onnx(path: Path, draft: CardDraft, options: SourceOptions) -> Opened:
     from training_export.sources.from_file import from_onnx
 
-    return Opened("ONNX", _alone(path, given, from_onnx(path, draft, _prepare(given))), draft)
+    return Opened("ONNX", _note_preprocessor_beside(path, options, from_onnx(path, draft, _prepare(options))), draft)
 
 
-def _alone(path: Path, given: Given, trained: TrainedPolicy) -> TrainedPolicy:
+def _note_preprocessor_beside(path: Path, options: SourceOptions, trained: TrainedPolicy) -> TrainedPolicy:
     """Records the assumption that a preprocessor which lies beside the network's file is not needed."""
     beside = [file.name for file in sorted(path.parent.iterdir()) if _PREPROCESSOR.fullmatch(file.name)]
-    if given.preprocessor is not None or not beside:
+    if options.preprocessor is not None or not beside:
         return trained
-    said = (
-        f"observations as they are: {', '.join(beside)} lies beside it; --preprocessor FILE puts it before the network"
+    assumed = (
+        f"no preprocessor, although {', '.join(beside)} lies beside it; --preprocessor FILE puts it before the network"
     )
-    return replace(trained, assumed=said)
+    return replace(trained, assumed=assumed)
 
 
-_FILES: dict[str, Callable[[Path, CardDraft, Given], Opened]] = {
+_FILES: dict[str, Callable[[Path, CardDraft, SourceOptions], Opened]] = {
     ".zip": _from_sb3,
     ".pt": _from_torchscript,
     ".pth": _from_torchscript,

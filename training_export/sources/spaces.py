@@ -28,7 +28,7 @@ def observation_of_space(space: Any) -> dict[str, FieldCard]:
     """
     if space is None:
         raise CardError(
-            "nothing says what it observes: it needs --card FILE with an observation section, or gymnasium spaces"
+            "its observations are unknown: it needs --card FILE with an observation section, or gymnasium spaces"
         )
     named = dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
     return {name: _field(name, part) for name, part in named.items()}
@@ -53,7 +53,7 @@ def _bound(name: str, values: Any) -> float | list[float | None] | None:
     if (row == row[0, 0]).all():
         return float(row[0, 0])
     if (row != row[0]).any():
-        raise CardError(f"observation {name}: bounds that differ along several axes need a card")
+        raise CardError(f"observation {name}: its bounds differ along several axes; --card FILE has to state them")
     return [float(value) if abs(value) < limit else None for value in row[0]]
 
 

@@ -35,8 +35,8 @@ def read_pickle(path: Path, trusted: bool) -> Any:
     try:
         return joblib.load(path)
     except Exception as error:  # a pickle can raise anything
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise ExportError(f"{path.name}: can't be unpickled: {said}{missing_code(error)}") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise ExportError(f"{path.name}: can't be unpickled: {reason}{missing_code(error)}") from error
 
 
 def read_pickled(data: bytes) -> Any:

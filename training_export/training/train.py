@@ -136,7 +136,7 @@ def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> b
     if earlier:
         config = TrainingConfig(**{**vars(earlier.config), "total_timesteps": config.total_timesteps})
         if config.total_timesteps <= earlier.steps:
-            raise ExportError(f"{resume}: has {earlier.steps:,} steps already; ask for more with --total-timesteps")
+            raise ExportError(f"{resume}: has {earlier.steps:,} steps already; pass a larger --total-timesteps")
     torch.set_num_threads(1)
     scaler = earlier.preprocessor if earlier else fit_scaler(config.traffic, config.seed)
     mlflow.log_params({**vars(config), "env": ENV_ID, "resumed_at": earlier.steps if earlier else 0})

@@ -71,7 +71,7 @@ def test_onnx_with_external_data_is_refused_wherever_it_hides(artifact: Artifact
 def test_onnx_with_operators_outside_the_standard_or_chance_is_refused(artifact: Artifact, domain, kind, complaint):
     model = onnx.load_model_from_string(artifact.files["model.onnx"])
     model.graph.node.append(helper.make_node(kind, [], ["extra"], domain=domain))
-    with pytest.raises(ArtifactError, match=rf"uses operators that a policy may not: {complaint}"):
+    with pytest.raises(ArtifactError, match=rf"uses operators that a policy may not use: {complaint}"):
         Engine(with_files(artifact, model_onnx=model.SerializeToString()), "cpu", "onnx")
 
 

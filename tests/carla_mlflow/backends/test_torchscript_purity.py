@@ -23,11 +23,11 @@ def loaded(module: nn.Module) -> TorchScriptBackend:
 @pytest.mark.parametrize(
     ("policy", "complaint"),
     [
-        (cases.WritesOut, "a policy has no memory"),
-        (cases.WritesATuple, "a policy has no memory"),
-        (cases.WritesByABranch, "a policy has no memory"),
-        (cases.WritesItsWeights, "a policy has no memory"),
-        (cases.Appends, "a policy has no memory"),
+        (cases.WritesOut, "a policy keeps no state"),
+        (cases.WritesATuple, "a policy keeps no state"),
+        (cases.WritesByABranch, "a policy keeps no state"),
+        (cases.WritesItsWeights, "a policy keeps no state"),
+        (cases.Appends, "a policy keeps no state"),
         (cases.DropsOut, r"aten::dropout is in training mode \(train\)"),
         (cases.AttendsByChance, r"scaled_dot_product_attention is in training mode \(dropout_p\)"),
         (cases.NormalisesByItsBatch, r"batch_norm is in training mode \(training\)"),
@@ -53,7 +53,7 @@ def test_a_number_that_a_trace_holds_on_to_is_a_memory_too():
     buffer = io.BytesIO()
     with torch.no_grad():
         torch.jit.save(torch.jit.trace(Traced().eval(), (torch.zeros(3, 4),), check_trace=False), buffer)
-    with pytest.raises(ArtifactError, match="a policy has no memory"):
+    with pytest.raises(ArtifactError, match="a policy keeps no state"):
         TorchScriptBackend(buffer.getvalue(), "cpu")
 
 

@@ -172,7 +172,7 @@ def test_a_policy_without_a_number_is_refused_and_counted(example: Path):
     artifact = open_artifact(example)
     engine = Engine(artifact, "cpu")
     one = {name: array[:1] for name, array in engine.golden.observations.items()}
-    engine._usable._low[:] = 2.0  # bounds that this policy does not keep
+    engine._output_check._low[:] = 2.0  # bounds that this policy does not keep
     with pytest.raises(ActionError, match="row 0"):
         engine.act(one)
     assert engine.unusable_actions == 1

@@ -85,7 +85,7 @@ class Secret(Clip):
 def test_a_transformer_of_the_authors_own_that_keeps_nothing_is_as_good_as_fitted():
     check_fitted(Clip(), WIDTH)
     check_fitted(make_pipeline(StandardScaler(), Clip(), MinMaxScaler()).fit(FITTED_ON), WIDTH)
-    with pytest.raises(ExportError, match=r"\.Centre.* was never fitted; if its fit has nothing to keep"):
+    with pytest.raises(ExportError, match=r"\.Centre.* was never fitted; if fitting it keeps nothing"):
         check_fitted(Centre(), WIDTH)
     with pytest.raises(ExportError, match=r"\.Secret.* was never fitted"):
         check_fitted(Secret(), WIDTH)

@@ -59,10 +59,10 @@ HUGE = b"\x93NUMPY\x01\x00\x76\x00" + HEADER.ljust(118)
         (archive({"schema.json": "[]"}), "not a skops file"),
         (archive({"schema.json": b"\xff\xfe"}), "not a skops file"),
         (schema({**ITSELF, "content": [ITSELF]}), "not a skops file"),
-        (schema({**ITSELF, "content": []}), "holds a list, which transforms nothing"),
+        (schema({**ITSELF, "content": []}), "holds a list, which has no transform method"),
         (schema({**ITSELF, "content": [CALLED]}), "not trusted: os.system"),
         (schema({**ITSELF, "content": [ARRAY]}, **{"a.npy": OBJECTS.getvalue()}), "holds Python objects"),
-        (schema({**ITSELF, "content": [ARRAY]}, **{"a.npy": HUGE}), "promises .* bytes of numbers"),
+        (schema({**ITSELF, "content": [ARRAY]}, **{"a.npy": HUGE}), "declares .* bytes of numbers"),
         (schema({**ITSELF, "__loader__": "NoSuchNode"}), "not a skops file"),
         (schema({"__class__": "dtype", "__module__": "numpy", "__loader__": "ObjectNode"}), "not a skops file"),
     ],
@@ -81,7 +81,7 @@ def test_a_small_file_that_unpacks_to_a_large_one_is_refused_before_it_is_unpack
         for _ in range(257):
             member.write(bytes(2**20))
     assert len(buffer.getvalue()) < 2**20
-    with pytest.raises(ArtifactError, match="MB unpacked; at most 268 MB are read"):
+    with pytest.raises(ArtifactError, match="MB when unpacked; at most 268 MB are allowed"):
         load_preprocessor(buffer.getvalue())
 
 

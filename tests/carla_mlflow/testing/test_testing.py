@@ -27,19 +27,19 @@ def test_a_sound_artifact_holds_every_check_on_each_of_its_graphs(example: Path)
 def test_a_sound_server_holds_with_its_artifact_and_without(server: Server, example: Path):
     done = run_command(*COMMAND, server.url, "--policy", str(example), "--p99-ms", "10000")
     assert done.code == 0, done.out + done.err
-    assert "7 of 7 held; name racetrack-policy, version 0.1.0" in done.out
+    assert "7 of 7 passed; name racetrack-policy, version 0.1.0" in done.out
     assert "golden_rows 64" in done.out
     done = run_command(*COMMAND, server.url, "--json")
     assert done.code == 0, done.out + done.err
     assert json.loads(done.out)["figures"]["requests"] == 500
-    assert "not compared with what should drive" in done.err
+    assert "not compared with an artifact" in done.err
 
 
 def test_a_server_that_is_too_slow_or_drives_something_else_fails_in_words(server: Server, tmp_path: Path):
     other = write(small_policy("1.0.0", 1), tmp_path)
     done = run_command(*COMMAND, server.url, "--policy", str(other), "--p99-ms", "0.000001")
     assert done.code == 1
-    assert "FAILED  what drives is the artifact\n        0.1.0 with sha256:" in done.out
+    assert "FAILED  what drives is the artifact\n        the server serves 0.1.0 with sha256:" in done.out
     assert "ms of 500 requests, allowed are 1e-06 ms" in done.out
 
 

@@ -17,7 +17,7 @@ from benchmarks.policies.bad_policies import crashing
 from benchmarks.policies.two_policies import small_policy, write
 from carla_mlflow import open_artifact
 from carla_mlflow.errors import CrashError, ParityError
-from carla_mlflow.own_process import lines_of
+from carla_mlflow.own_process import values_of
 from registry.checks.latency import measure_here
 from registry.checks.verify import verify_apart
 
@@ -36,7 +36,7 @@ def test_a_policy_that_crashes_the_parser_is_refused_with_a_line(crasher: Path, 
 
 def test_what_a_policy_is_refused_for_is_told_as_if_it_had_been_loaded_here(example: Path):
     with pytest.raises(CrashError, match=r"ended the process that tried \(exit code 1\)"):
-        list(lines_of("registry.no_such_module", []))
+        list(values_of("registry.no_such_module", []))
     found = list(verify_apart(example, None))
     assert found[0] == "artifact     racetrack-policy 0.1.0, format 1"
 

@@ -95,12 +95,12 @@ def test_the_registry_uri_wins_over_the_tracking_uri(mlflow_home: Path, example:
 
 def test_a_policy_can_not_take_the_name_of_a_journal(mlflow_home: Path, example: Path):
     done = registry_here("register", str(example), "--name", "mine.journal")
-    assert (done.code, "is the history of a policy" in done.err) == (1, True)
+    assert (done.code, "is for a policy's history" in done.err) == (1, True)
 
 
 def test_watch_wants_the_url_of_a_server(mlflow_home: Path):
     done = registry_here("watch", NAME, "--once", "--server", "localhost:8080")
-    assert (done.code, "'localhost:8080' is no URL" in done.err) == (2, True)
+    assert (done.code, "'localhost:8080' is not a URL" in done.err) == (2, True)
 
 
 def test_a_password_in_the_registrys_uri_is_not_told():

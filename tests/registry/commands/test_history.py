@@ -69,7 +69,7 @@ def test_what_people_typed_moves_no_cursor_and_forges_no_line(store: Store, tmp_
 def test_a_journal_that_was_tampered_with_in_mlflow_does_not_pass_the_check(store: Store):
     head = sync(store, NAME).entries[-1].hash
     done = registry_here("history", NAME, "--check", "--head", head)
-    assert (done.code, done.out.startswith("whole: 3 entries")) == (0, True)
+    assert (done.code, done.out.startswith("intact: 3 entries")) == (0, True)
     client, journal = mlflow.MlflowClient(), f"{NAME}.journal"
     forged = client.get_model_version(journal, "2").tags["entry"].replace("0.2.0", "6.6.6")
     client.set_model_version_tag(journal, "2", "entry", forged)

@@ -41,7 +41,7 @@ def test_an_episode_without_success_failed():
         (b"[]", "Expected `object`"),
         (b'{"columns": ["seed"], "data": [[' + b"[" * 100_000, "ecursion"),
         (b"\xff\xfe", "malformed"),
-        (b'{"columns": ["seed"], "data": [[1, 2]]}', "a row has not as many values as there are columns"),
+        (b'{"columns": ["seed"], "data": [[1, 2]]}', "a row has more or fewer values than there are columns"),
         (b'{"columns": ["seed"], "data": [[1]]}', "missing required field `driver`"),
         (table(["policy", 0, None, False, False]), "Expected `float`, got `null` - at `$.reward`"),
         (table(["policy", 0, float("nan"), False, False]), "malformed"),

@@ -11,8 +11,9 @@ import pytest
 
 from carla_mlflow import open_artifact
 from carla_mlflow.contract.card import Card
+from registry.gates.candidate import Candidate, Champion, shortfalls
 from registry.gates.episodes import EpisodeRow, Evidence
-from registry.gates.gates import Candidate, Champion, evaluate_gates, shortfalls
+from registry.gates.gates import evaluate_gates
 from registry.gates.margins import Margins, read_margins
 
 CONDITIONS = {
@@ -78,7 +79,8 @@ def test_each_change_of_the_contract_is_a_shortfall_unless_it_is_allowed(candida
     champion = replace(champion, contract_changes=changes)
     texts = missed(candidate, champion)
     assert texts == tuple(
-        f"contract: {change} (differs from a@0.1.0; --allow-breaking when cars are ready)" for change in changes
+        f"contract: {change} (differs from a@0.1.0; --allow-breaking once the cars' code is ready)"
+        for change in changes
     )
     assert missed(candidate, champion, allow_breaking=True) == ()
 
@@ -162,8 +164,9 @@ def test_a_refusal_says_how_often_the_artifact_was_evaluated_and_how_many_episod
     mine = replace(evidence("c" + "." * 59), evaluations=3)
     texts = missed(replace(candidate, evidence=mine), champion)
     assert texts[0].endswith(
-        "collisions in 1 of 60 episodes, of a@0.1.0 in 0: at most 7.7% more with 95% confidence, 5% allowed; going on "
-        "like this, 240 episodes would show it in four cases of five; this artifact was evaluated 3 times"
+        "collisions in 1 of 60 episodes, of a@0.1.0 in 0: at most 7.7% more with 95% confidence, 5% allowed; 240 "
+        "episodes like these would show that it is within the margin in four cases of five; this artifact was "
+        "evaluated 3 times"
     )
     assert "evidence: a@0.2.0: 60 episodes in runs:/run1, of 3 evaluations" in map(
         str, evaluate_gates(replace(candidate, evidence=mine), champion)
@@ -200,7 +203,7 @@ def test_a_margin_that_cant_be_read_is_a_shortfall(candidate, champion):
 def test_without_a_champion_a_baseline_has_to_be_there_on_the_same_seeds(candidate):
     bare = replace(evidence(), drives={"policy": rows("." * 60)})
     [text] = missed(replace(candidate, evidence=bare), None)
-    assert text.startswith("evidence: run run1 of a@0.2.0: no driver beside the policy, which the first champion has")
+    assert text.startswith("evidence: run run1 of a@0.2.0 has no baseline driver, which a first champion has")
     fewer = replace(evidence(), drives={"policy": rows("." * 60), "random": rows("o" * 59, "random")})
     [text] = missed(replace(candidate, evidence=fewer), None)
     assert text == "evidence: run run1 of a@0.2.0: random drove other seeds than the policy"
@@ -233,13 +236,13 @@ def test_episodes_from_an_own_environment_are_judged_by_success_and_an_absolute_
     texts = missed(
         replace(candidate, evidence=own(reward=-60.0, reward_margin="25")), replace(champion, evidence=theirs)
     )
-    assert "at most 26.6 less with 95% confidence, 25 allowed; going on like this" in texts[0]
+    assert "at most 26.6 less with 95% confidence, 25 allowed; " in texts[0]
 
 
 def test_a_reward_below_zero_has_no_share_that_is_a_margin(candidate, champion):
     [text] = missed(replace(candidate, evidence=own(reward=-52.0)), replace(champion, evidence=own()))
     assert "0 allowed" in text
-    assert "no share of that is a margin, evaluate with --reward-margin; this artifact was" in text
+    assert "so no share of it is a margin: evaluate with --reward-margin; this artifact was" in text
     assert missed(replace(candidate, evidence=own(reward=-48.0)), replace(champion, evidence=own())) == ()
 
 
@@ -313,7 +316,7 @@ def test_collisions_come_before_reward(candidate, champion):
     crasher = replace(champion, evidence=evidence("." * 40 + "c" * 20, "run0", reward=500.0))
     findings = evaluate_gates(candidate, crasher)
     assert shortfalls(findings) == ()
-    assert findings[-1].text.startswith("safer than a@0.1.0 beyond doubt, so up to half its reward may go for that")
+    assert findings[-1].text.startswith("significantly safer than a@0.1.0, so up to half less reward is allowed")
     rich = replace(candidate, evidence=evidence("." * 40 + "c" * 20, reward=5000.0))
     assert [text.partition(" in ")[0] for text in missed(rich, champion)][:1] == ["driving: collisions"]
 
@@ -321,9 +324,7 @@ def test_collisions_come_before_reward(candidate, champion):
 def test_a_car_that_crawls_is_not_let_through_for_its_safety(candidate, champion):
     crasher = replace(champion, evidence=evidence("." * 40 + "c" * 20, "run0"))
     [text] = missed(replace(candidate, evidence=evidence(reward=20.0)), crasher)
-    assert text.startswith(
-        "driving: safer than a@0.1.0 beyond doubt, so up to half its reward may go for that: reward 20"
-    )
+    assert text.startswith("driving: significantly safer than a@0.1.0, so up to half less reward is allowed: reward 20")
 
 
 def test_among_equally_safe_ones_reward_decides(candidate, champion):
@@ -336,8 +337,8 @@ def test_the_first_champion_has_to_be_better_than_driving_straight_ahead(candida
     findings = evaluate_gates(candidate, None)
     assert shortfalls(findings) == ()
     assert [finding.text for finding in findings[-2:]] == [
-        "collisions or off road in 0 of 60 episodes, of driving straight ahead in 60: fewer beyond doubt",
-        "reward 280 an episode, of driving straight ahead 3.5: more beyond doubt",
+        "collisions or off road in 0 of 60 episodes, of driving straight ahead in 60: significantly fewer",
+        "reward 280 an episode, of driving straight ahead 3.5: significantly more",
     ]
     assert missed(replace(candidate, evidence=evidence("." * 30 + "c" * 30)), None) == ()
 
@@ -345,14 +346,14 @@ def test_the_first_champion_has_to_be_better_than_driving_straight_ahead(candida
 def test_the_first_champion_is_not_as_bad_as_driving_straight_ahead(candidate):
     as_bad = evidence("o" * 60, reward=560.0)  # earns more before it leaves the road, each time
     assert missed(replace(candidate, evidence=as_bad), None) == (
-        "driving: collisions or off road in 60 of 60 episodes, of driving straight ahead in 60: not shown to be fewer; "
-        "this artifact was evaluated once",
+        "driving: collisions or off road in 60 of 60 episodes, of driving straight ahead in 60: not significantly "
+        "fewer; this artifact was evaluated once",
     )
     luck = evidence("o" * 55 + "." * 5)
     assert missed(replace(candidate, evidence=luck), None)[0].startswith("driving: collisions or off road in 55 of 60")
     parked = evidence(reward=1.0)
     [text] = missed(replace(candidate, evidence=parked), None)
-    assert text.startswith("driving: reward 1 an episode, of driving straight ahead 3.5: not shown to be more")
+    assert text.startswith("driving: reward 1 an episode, of driving straight ahead 3.5: not significantly more")
 
 
 def test_where_driving_straight_ahead_hardly_fails_the_first_champion_fails_no_more_and_earns_more(candidate):

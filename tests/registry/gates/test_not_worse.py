@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from benchmarks.gates import chance_of
 from registry.gates.episodes import EpisodeRow
-from registry.gates.not_worse import COLLISIONS, FAILURES, REWARD, Compared, compare, reward_bar
+from registry.gates.measures import COLLISIONS, FAILURES, REWARD
+from registry.gates.not_worse import PairedComparison, compare, reward_bar
 
 ALL = (COLLISIONS, FAILURES, REWARD)
 
@@ -23,7 +24,7 @@ def drive(outcomes: str, reward: float = 280.0) -> list[EpisodeRow]:
     ]
 
 
-def compared(mine: list[EpisodeRow], other: list[EpisodeRow]) -> dict[str, Compared]:
+def compared(mine: list[EpisodeRow], other: list[EpisodeRow]) -> dict[str, PairedComparison]:
     return {found.measure.name: found for found in compare(mine, other, ALL)}
 
 
@@ -42,7 +43,7 @@ def test_fewer_show_nothing_though_all_went_alike():
     assert not any(f.is_not_worse for f in found.values())
     assert found["collisions"].say("a@1.0.0") == (
         "collisions in 0 of 20 episodes, of a@1.0.0 in 0: at most 14% more with 95% confidence, 5% allowed; "
-        "going on like this, 60 episodes would show it in four cases of five"
+        "60 episodes like these would show that it is within the margin in four cases of five"
     )
 
 
@@ -84,7 +85,7 @@ def test_few_episodes_with_different_outcomes_show_nothing_and_as_many_as_it_say
     assert not few.is_not_worse
     needed = few.needed()
     assert needed is not None
-    assert f"{needed} episodes would show it in four cases of five" in few.say("x")
+    assert f"{needed} episodes like these would show that it is within the margin in four cases of five" in few.say("x")
     each = round(needed / 60)
     many = compared(drive("c" * each + "." * (needed - each)), drive("." * (needed - each) + "c" * each))
     assert many["collisions"].is_not_worse
@@ -106,7 +107,7 @@ def test_what_was_seen_to_be_worse_by_more_than_the_margin_needs_no_more_episode
     found = compared(drive("." * 50 + "c" * 10), drive("." * 60))
     assert found["collisions"].needed() is None
     assert found["reward"].needed() is None
-    assert "episodes would" not in found["collisions"].say("x")
+    assert "would show" not in found["collisions"].say("x")
 
 
 def test_an_episode_that_was_not_seen_may_lose_all_of_the_reward():

@@ -13,7 +13,7 @@ from carla_mlflow.errors import NotFoundError
 from registry.moves.promotion import MoveOptions, archive
 from registry.moves.registration import register
 from registry.moves.sync import sync
-from registry.rules.journal import problems
+from registry.rules.chain import problems
 from registry.rules.reference import parse_reference
 from registry.store.cache import fetch_to_cache
 from registry.store.store import Store
@@ -33,7 +33,7 @@ def test_a_version_copied_into_another_model_is_journalled_and_served_by_its_dig
         client.copy_model_version(version.uri, "cars")
     standing = sync(store, "cars")
     assert [(e.move.kind, e.move.version) for e in standing.entries] == [("register", "0.1.0"), ("register", "0.2.0")]
-    assert "no entry told of it" in registry_here("history", "cars").out
+    assert "without an entry in the journal" in registry_here("history", "cars").out
     assert problems(standing.entries) == []
     client.set_registered_model_alias("cars", "production", "1")
     resolved = store.resolve(parse_reference("cars@production"))

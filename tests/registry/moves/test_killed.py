@@ -15,10 +15,10 @@ import pytest
 from mlflow import MlflowClient
 from registry_policies import NAME, cache_folder, changed, registered, to_production
 
-from carla_mlflow.artifact.artifact import PARTIAL
+from carla_mlflow.artifact.folder import PARTIAL
 from registry.moves.registration import register
 from registry.moves.sync import sync
-from registry.rules.journal import problems
+from registry.rules.chain import problems
 from registry.store.cache import cached_path, fetch_to_cache
 from registry.store.store import Store
 
@@ -114,7 +114,7 @@ def late(store: Store, tmp_path: Path) -> Store:
     """A process wrote an alias late, and died before it took that back."""
     registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0")
     to_production(store, "0.1.0")
-    killed_at("registry.moves.apply._give_way", False, promote_late)
+    killed_at("registry.moves.apply._restore_newer", False, promote_late)
     assert store.holders(NAME)["production"] == "0.2.0"
     return store
 

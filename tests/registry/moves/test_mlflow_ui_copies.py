@@ -110,10 +110,10 @@ def test_a_copy_made_by_the_button_is_told_by_every_command_like_any_other(cars:
     assert digest in told("resolve", f"{cars.name}@production")
     first, second, _ = told("history", cars.name).splitlines()
     assert "1.0.0 registered" in first
-    assert "no entry told of it" in first
+    assert "without an entry in the journal" in first
     assert "seen in MLflow's UI: 1.0.0 → production" in second
-    assert told("history", cars.name, "--check").startswith("whole: 2 entries")
-    assert told("history", cars.source, "--check").startswith("whole: 3 entries")  # nothing moved where it came from
+    assert told("history", cars.name, "--check").startswith("intact: 2 entries")
+    assert told("history", cars.source, "--check").startswith("intact: 3 entries")  # nothing moved where it came from
 
 
 def test_a_server_follows_an_alias_from_copy_to_copy_and_back(

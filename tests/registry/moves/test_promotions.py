@@ -21,11 +21,12 @@ from registry_policies import (
 )
 
 from carla_mlflow.errors import NotFoundError, RefusedError
-from registry.gates.gates import Finding
+from registry.gates.candidate import Finding
 from registry.moves.promotion import GateResult, MoveOptions, archive, promote
 from registry.moves.registration import register
 from registry.moves.sync import sync
-from registry.rules.journal import NOBODY, problems, say
+from registry.rules.chain import NO_PREVIOUS_HASH, problems
+from registry.rules.journal import say
 from registry.rules.reference import parse_reference
 from registry.rules.replay import at
 from registry.store.cache import cached_path, fetch_to_cache
@@ -59,7 +60,7 @@ def test_each_move_is_an_entry_that_says_who_when_from_to_and_why(store, tmp_pat
     assert (move.kind, move.version, move.displaced, move.to) == ("promote", "0.2.0", "0.1.0", "production")
     assert (move.who, move.why) == ("ann", "brakes earlier")
     assert began <= move.when <= time.time()
-    assert entries[0].link.previous == NOBODY
+    assert entries[0].link.previous == NO_PREVIOUS_HASH
     assert problems(entries) == []
 
 
@@ -80,7 +81,7 @@ def test_a_roll_back_goes_one_step_further_each_time_and_then_says_that_there_is
         "0.1.0",
     ]
     assert production(store) == "0.1.0"
-    with pytest.raises(RefusedError, match="no version held production before"):
+    with pytest.raises(RefusedError, match="no earlier version can take production again"):
         roll_back(store)
 
 
@@ -90,7 +91,7 @@ def test_a_roll_back_passes_over_what_was_archived_meanwhile(store, tmp_path):
         to_production(store, version)
     archive(store, parse_reference(f"{NAME}@0.2.0"), MoveOptions())
     assert roll_back(store).version.semver == "0.1.0"
-    with pytest.raises(RefusedError, match="no version held production before"):
+    with pytest.raises(RefusedError, match="no earlier version can take production again"):
         roll_back(store)
 
 

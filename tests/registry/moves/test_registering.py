@@ -53,7 +53,8 @@ def test_other_weights_demand_a_minor_step(store: Store, tmp_path: Path):
     second = write_artifact(tmp_path / "second", export_policy(trained, "mlp", "1.2.4", "").artifact)
     assert auto(store, str(first.path)) == ("1.2.3", True)
     with pytest.raises(
-        RefusedError, match=r"1\.2\.4 is too small a version step from 1\.2\.3: minor is due, as the weights"
+        RefusedError,
+        match=r"1\.2\.4 is too small a version step from 1\.2\.3: a minor step is required, as the weights",
     ):
         register(store, str(second.path), cache_folder())
     with pytest.raises(RefusedError, match=r"--bump patch is too small a version step"):
@@ -77,7 +78,7 @@ def test_raw_bounds_without_a_meaning_are_warned_of_and_stating_it_is_a_major_st
     assert "warning: action.raw.acceleration has the bounds [-1, 2], not [-1, 1]" in capsys.readouterr().err
     stated = msgspec.structs.replace(wide, full_throttle=1.0, full_brake=-1.0)
     path = changed(tmp_path, "0.5.0", action=stated)
-    with pytest.raises(RefusedError, match=r"major is due.*action\.full_throttle: none → 1\.0"):
+    with pytest.raises(RefusedError, match=r"a major step is required.*action\.full_throttle: none → 1\.0"):
         register(store, path, cache_folder())
     assert auto(store, path) == ("1.0.0", True)
     assert "warning" not in capsys.readouterr().err
@@ -86,7 +87,8 @@ def test_raw_bounds_without_a_meaning_are_warned_of_and_stating_it_is_a_major_st
 def test_a_smaller_step_than_the_contract_demands_is_refused_in_words(store: Store, tmp_path: Path):
     register(store, changed(tmp_path, "1.0.0"), cache_folder())
     with pytest.raises(
-        RefusedError, match=r"1\.1\.0 is too small a version step from 1\.0\.0: major is due.*rate_hz: 10\.0 → 20"
+        RefusedError,
+        match=r"1\.1\.0 is too small a version step from 1\.0\.0: a major step is required.*rate_hz: 10\.0 → 20",
     ):
         register(store, changed(tmp_path, "1.1.0", action=at_another_rate(20.0)), cache_folder())
     version, _ = register(store, changed(tmp_path, "2.0.0", action=at_another_rate(20.0)), cache_folder())
@@ -105,10 +107,12 @@ def test_a_pre_release_opens_no_way_to_another_contract_under_a_patch(store: Sto
     register(store, changed(tmp_path, "1.0.0"), cache_folder())
     register(store, changed(tmp_path, "1.0.1-rc.1", description="announced"), cache_folder())
     other = at_another_rate(20.0)
-    with pytest.raises(RefusedError, match=r"1\.0\.1 is too small a version step from 1\.0\.0: major is due"):
+    with pytest.raises(
+        RefusedError, match=r"1\.0\.1 is too small a version step from 1\.0\.0: a major step is required"
+    ):
         register(store, changed(tmp_path, "1.0.1", action=other), cache_folder())
     with pytest.raises(
-        RefusedError, match=r"1\.0\.0-rc\.9 is too small a version step before 1\.0\.1-rc\.1: major is due"
+        RefusedError, match=r"1\.0\.0-rc\.9 is too small a version step before 1\.0\.1-rc\.1: a major step is required"
     ):
         register(store, changed(tmp_path, "1.0.0-rc.9", action=other), cache_folder())
     assert auto(store, changed(tmp_path, "1.0.1", description="released")) == ("1.0.1", True)

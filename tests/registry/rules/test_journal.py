@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carla_mlflow.errors import RegistryError
-from registry.rules.journal import Entry, Move, chain, next_link, problems, read_entry, say
+from registry.rules.chain import chain, next_link, problems
+from registry.rules.journal import Entry, Move, read_entry, say
 from registry.rules.replay import at, holders
 
 
@@ -48,7 +49,7 @@ def test_an_entry_edited_together_with_its_hash_is_found_by_the_next(place: int)
     link = msgspec.json.decode(entry.text.replace("ann@car", "eve@car"), type=type(entry.link))
     forged = read_entry(entry.number, link.to_bytes().decode(), link.hash, True)
     assert problems([*THREE[:place], forged, *THREE[place + 1 :]]) == [
-        f"entry {entry.number} was edited: entry {entry.number + 1} knew another hash of it"
+        f"entry {entry.number} was edited: entry {entry.number + 1} holds another hash of it"
     ]
 
 

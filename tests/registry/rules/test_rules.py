@@ -70,7 +70,7 @@ def test_what_is_no_reference_is_refused(text: str):
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "a b", "ä", "x" * 129, "-a"])
 def test_what_is_no_name_is_refused(name: str):
-    with pytest.raises(RefusedError, match="is no policy name"):
+    with pytest.raises(RefusedError, match="is not a policy's name"):
         check_name(name)
 
 

@@ -17,8 +17,9 @@ from benchmarks.support.free_port import free_port
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.errors import UnreachableError
 from registry.checks.latency import measure_here
+from registry.gates.candidate import Candidate, Champion, shortfalls
 from registry.gates.episodes import Evidence
-from registry.gates.gates import Candidate, Champion, evaluate_gates, shortfalls
+from registry.gates.gates import evaluate_gates
 from registry.store.evidence import find_evidence
 from training_export.evaluation.evaluate import drive_beside, engine_driver, log_evaluation, run_episodes
 from training_export.racetrack.conditions import Conditions

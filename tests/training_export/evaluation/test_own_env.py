@@ -109,7 +109,7 @@ def test_it_is_said_that_the_authors_code_runs_before_it_does(author: Path, capf
     with pytest.raises(DrivingError, match="AttributeError"):
         open_own_env("loud.py:make", None)
     assert capfd.readouterr().err.splitlines() == [
-        "running the code of loud.py, which may do whatever you may",
+        "running the code of loud.py, which has all of your permissions",
         "hello",
     ]
 
@@ -164,16 +164,16 @@ class Odd(gym.Env[Any, Any]):
     [
         (
             Odd((SEEN, 0.0, True, False, {"is_success": True})),
-            "seed 5: no step has info['crash']; the last has 'is_success'",
+            "seed 5: no step has info['crash']; the last step has 'is_success'",
         ),
         (
             Odd((SEEN, 0.0, True, False, {"crash": False})),
-            "the last step has no info['is_success']; the last has 'crash'",
+            "the last step has no info['is_success']; the last step has 'crash'",
         ),
         (Odd((SEEN, 0.0, True, False, {"crash": "no", "is_success": True})), "info['crash'] is 'no'; expected true"),
         (Odd((SEEN, np.nan, True, False, {"crash": 0, "is_success": 1})), "the reward is nan; expected"),
-        (Odd((SEEN, 0.0, True, {})), "step() did not return what gymnasium's does: 5 values"),
-        (Odd(None, SEEN), "reset() did not return what gymnasium's does: 2 values"),
+        (Odd((SEEN, 0.0, True, {})), "step() has to return what gymnasium's does: 5 values"),
+        (Odd(None, SEEN), "reset() has to return what gymnasium's does: 2 values"),
         (Odd(ValueError("simulator\nlost")), "odd, seed 5: raised ValueError: simulator lost"),
     ],
 )
@@ -216,7 +216,10 @@ def test_a_dict_of_boxes_is_seen_by_name_and_channels_come_first_as_in_training(
 @pytest.mark.parametrize(
     ("space", "complaint"),
     [
-        (gym.spaces.Box(-5, 5, (2,)), "the policy sees speed, the environment gives observation; it is another"),
+        (
+            gym.spaces.Box(-5, 5, (2,)),
+            "the policy sees speed, the environment gives observation; use the environment",
+        ),
         (gym.spaces.Dict({"speed": gym.spaces.Box(0, 60, (2,))}), "gives float32[2], the policy sees float32[]"),
         (gym.spaces.Dict({"speed": gym.spaces.Discrete(3)}), "gives a Discrete, expected a Box"),
     ],

@@ -128,11 +128,11 @@ def test_a_promotion_by_a_report_is_journalled_as_self_reported(mlflow_home: Pat
     ("flags", "complaint"),
     [
         (["--env", "CartPole-v1"], "--env needs --success-key, --collision-key or both"),
-        (["--env", "CartPole-v1", "--success-key", "ok", "--traffic", "3"], "--traffic is of the racetrack"),
-        (["--env", "CartPole-v1", "--success-key", "ok", "--gif", "a.gif"], "--gif is of the racetrack"),
-        (["--success-key", "ok"], "--success-key is of an environment: --env ID"),
-        (["--baseline", "a.py:b"], "--baseline is of an environment: --env ID"),
-        (["--env-config", "a.yaml"], "--env-config is of an environment: --env ID"),
+        (["--env", "CartPole-v1", "--success-key", "ok", "--traffic", "3"], "--traffic is for the racetrack"),
+        (["--env", "CartPole-v1", "--success-key", "ok", "--gif", "a.gif"], "--gif is for the racetrack"),
+        (["--success-key", "ok"], "--success-key is for an environment of your own: --env ID"),
+        (["--baseline", "a.py:b"], "--baseline is for an environment of your own: --env ID"),
+        (["--env-config", "a.yaml"], "--env-config is for an environment of your own: --env ID"),
     ],
 )
 def test_flags_that_do_not_go_together_are_a_mistake_of_usage(example: Path, capsys, flags: list[str], complaint: str):

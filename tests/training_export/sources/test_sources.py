@@ -29,7 +29,7 @@ from training_export.graphs.onnx_export import to_onnx_model
 from training_export.graphs.onnx_file import OnnxFile
 from training_export.sources.draft import ActionDraft, complete
 from training_export.sources.from_module import import_code
-from training_export.sources.source import Given, open_source
+from training_export.sources.source import SourceOptions, open_source
 
 OLD, SPEC = ROOT / "tests/data/v1.2.0", ROOT / "tests/data/v1.2.0-spec.yaml"
 OBSERVATION = """
@@ -93,7 +93,7 @@ def write_card(head: str) -> None:
 
 
 def export(source: str, **given) -> Export:
-    opened = open_source(Given(source, **({"card": Path("card.yaml")} | given)))
+    opened = open_source(SourceOptions(source, **({"card": Path("card.yaml")} | given)))
     exported = export_policy(opened.trained, "mine", "1.0.0", "")
     print(opened.kind, {name: f"{value:.1e}" for name, value in exported.differences.items()})
     return exported
@@ -289,7 +289,9 @@ def test_an_onnx_file_for_one_row_with_more_outputs_than_the_head_needs_is_expor
 
 def test_an_onnx_file_that_is_made_for_one_row_inside_is_told_how_to_export_it(author: Path):
     save_fixed(FixedInside().eval(), ["action", "value"])
-    with pytest.raises(ExportError, match=r"network\.onnx: was made for a batch of 1, also inside.*dynamic_axes"):
+    with pytest.raises(
+        ExportError, match=r"network\.onnx: its batch size is fixed at 1, inside the graph too.*dynamic_axes"
+    ):
         export("network.onnx")
 
 
@@ -366,10 +368,10 @@ COLUMNS = ColumnTransformer([("speed", StandardScaler(), [0]), ("rest", MinMaxSc
 
 def test_a_preprocessor_that_lies_beside_a_network_and_is_not_named_is_told(author: Path):
     torch.jit.save(torch.jit.script(module("Named")), "network.pt")
-    assert open_source(Given("network.pt", Path("card.yaml"))).trained.assumed == ""
+    assert open_source(SourceOptions("network.pt", Path("card.yaml"))).trained.assumed == ""
     Path("my_preprocessor.pkl").touch()
-    assumed = open_source(Given("network.pt", Path("card.yaml"))).trained.assumed
-    assert assumed.startswith("observations as they are: my_preprocessor.pkl lies beside it; --preprocessor FILE")
+    assumed = open_source(SourceOptions("network.pt", Path("card.yaml"))).trained.assumed
+    assert assumed.startswith("no preprocessor, although my_preprocessor.pkl lies beside it; --preprocessor FILE")
 
 
 @pytest.mark.parametrize("transformer", [StandardScaler(), make_pipeline(COLUMNS, MinMaxScaler())], ids=["one", "many"])
@@ -455,7 +457,7 @@ def test_an_old_artifact_is_migrated_beside_the_old_one(tmp_path: Path):
 def test_an_old_artifact_needs_its_specs(tmp_path: Path):
     done = run_command("carla-export", str(OLD), "--output", str(tmp_path / "new"), "--trust-pickle")
     assert done.code == 1
-    assert "the old layout holds no specs" in done.err
+    assert "the old layout has no observation specs" in done.err
 
 
 def test_a_pickle_is_not_read_before_it_is_trusted(tmp_path: Path):

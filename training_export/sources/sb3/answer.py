@@ -1,4 +1,4 @@
-"""What Stable-Baselines3 itself answers for a policy: the reference for the exported graph."""
+"""The actions that Stable-Baselines3 itself computes for a policy: the reference for the exported graph."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Answer:
     def __call__(self, observations: Arrays) -> Golden:
         """Named arrays, each (B, *shape) → SB3's own action and distribution; ExportError for a recurrent policy."""
         rows = len(next(iter(observations.values())))
-        parts = [self._ask({n: a[at : at + ROWS] for n, a in observations.items()}) for at in range(0, rows, ROWS)]
+        parts = [self._predict({n: a[at : at + ROWS] for n, a in observations.items()}) for at in range(0, rows, ROWS)]
         raw = np.concatenate([raw for raw, _ in parts])
         distribution = {name: np.concatenate([found[name] for _, found in parts]) for name in parts[0][1]}
         return Golden(dict(observations), raw, distribution, control_of(self.action, raw))
@@ -61,17 +61,19 @@ class Answer:
         seen: Any = observations[SINGLE] if single else {name: observations[name] for name in space.spaces}
         return seen if self.statistics is None else self.statistics.normalize_obs(seen)
 
-    def _ask(self, observations: Arrays) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+    def _predict(self, observations: Arrays) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
         seen = self._seen(observations)
         try:
             chosen, state = self.model.predict(seen, deterministic=True)
             distribution = self._distribution(seen)
         except Exception as error:  # a policy or an extractor of the author's own may raise anything
-            said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            raise ExportError(f"{self.source}: can't be asked what it does: {said}") from error
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise ExportError(
+                f"{self.source}: its predict() fails on observations of its own space: {reason}"
+            ) from error
         if state is not None:
             raise ExportError(
-                f"{self.source}: remembers what it saw (a recurrent policy); a served policy has no memory"
+                f"{self.source}: is a recurrent policy; a served policy keeps no state between observations"
             )
         return np.asarray(chosen, dtype=np.float32).reshape(len(chosen), -1), distribution
 
@@ -83,9 +85,9 @@ class Answer:
         with torch.no_grad():
             if hasattr(policy, "actor"):
                 mean, log_std, more = policy.actor.get_action_dist_params(tensors)
-                found = policy.actor.action_dist.proba_distribution(mean, log_std, **more).distribution
+                distribution = policy.actor.action_dist.proba_distribution(mean, log_std, **more).distribution
             else:
-                found = policy.get_distribution(tensors).distribution
+                distribution = policy.get_distribution(tensors).distribution
         if self.action.head == "categorical":
-            return {"logits": found.logits.numpy()}
-        return {"mean": found.mean.numpy(), "std": found.stddev.numpy()}
+            return {"logits": distribution.logits.numpy()}
+        return {"mean": distribution.mean.numpy(), "std": distribution.stddev.numpy()}

@@ -31,7 +31,7 @@ SUPPORTED: dict[str, tuple[type[BaseAlgorithm], type]] = {
 }
 """Each algorithm, and the class of policy whose parts we know."""
 
-TELLING: dict[str, tuple[set[str], set[str]]] = {
+IDENTIFYING_SETTINGS: dict[str, tuple[set[str], set[str]]] = {
     "PPO": ({"gae_lambda", "clip_range"}, set()),
     "A2C": ({"gae_lambda", "vf_coef"}, {"clip_range", "batch_size"}),
     "SAC": ({"target_entropy"}, {"top_quantiles_to_drop_per_net", "policy_delay"}),
@@ -97,17 +97,18 @@ def identify(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _algorithm(path: Path, settings: dict[str, Any], policy_class: Any) -> str:
     policy = str(policy_class.get("__module__", "") if isinstance(policy_class, dict) else policy_class)
-    found = next(
-        (a for a, (has, not_) in TELLING.items() if has <= settings.keys() and not not_ & settings.keys()), None
+    algorithm = next(
+        (a for a, (has, not_) in IDENTIFYING_SETTINGS.items() if has <= settings.keys() and not not_ & settings.keys()),
+        None,
     )
-    if found is None or policy.startswith("sb3_contrib"):
+    if algorithm is None or policy.startswith("sb3_contrib"):
         raise ExportError(
-            f"{path.name}: saved by none of {', '.join(SUPPORTED)}, which can be exported; "
-            f"its policy class is from {policy}; hand over its network as a torch module (policy.py:build)"
+            f"{path.name}: was saved by none of {', '.join(SUPPORTED)}, the algorithms that can be exported; "
+            f"its policy class is from {policy}; export its network as a torch module (policy.py:build)"
         )
     # Stable-Baselines3's DDPG is its TD3 with the delay and the smoothing of targets turned off.
     plain = settings.get("policy_delay") == 1 and settings.get("target_noise_clip") == 0
-    return "DDPG" if found == "TD3" and plain else found
+    return "DDPG" if algorithm == "TD3" and plain else algorithm
 
 
 def load_model(path: Path, facts: dict[str, Any], trusted: bool) -> Any:
@@ -124,12 +125,12 @@ def load_model(path: Path, facts: dict[str, Any], trusted: bool) -> Any:
     algorithm = facts["algorithm"]
     demand_trust(path, trusted, f"is a Stable-Baselines3 {algorithm} policy with its spaces and settings pickled")
     kind, policy = SUPPORTED[algorithm]
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             model = kind.load(path, device="cpu", custom_objects=TRAINING_ONLY)
         except Exception as error:  # a pickle can raise anything
-            first = "".join(f"{_line(warning.message)}; then " for warning in said[:1])
+            first = "".join(f"{_line(warning.message)}; then " for warning in caught[:1])
             saved_by = facts["versions"].get("stable-baselines3", "another version")
             raise ExportError(
                 f"{path.name}: can't be loaded: {first}{_reason(error)}; it was saved by Stable-Baselines3 {saved_by} "

@@ -52,8 +52,8 @@ class Features(nn.Module):
         ):
             values = normaliser(array).to(torch.float32)
             ready[name] = values / 255.0 if scaled else values
-        whole = ready[self._names[0]] if self._keys is None else {key: ready[key] for key in self._keys}
-        features: torch.Tensor = self.extractor(whole)
+        ready_observations = ready[self._names[0]] if self._keys is None else {key: ready[key] for key in self._keys}
+        features: torch.Tensor = self.extractor(ready_observations)
         return features
 
 

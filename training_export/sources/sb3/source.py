@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -22,8 +22,8 @@ from training_export.sources.sb3.networks import network_of
 from training_export.sources.sb3.vec_normalize import (
     CHOOSE,
     USUAL_CLIP,
-    check_alone,
-    check_remembered,
+    check_last_observation,
+    check_without_statistics,
     normalisers_of,
     read_statistics,
 )
@@ -35,8 +35,16 @@ Boxes = Mapping[str, Any]
 Section = dict[str, FieldCard]
 
 
+class _Normalisation(NamedTuple):
+    """VecNormalize's statistics, a module per normalised observation, and the images whose own space it hides."""
+
+    statistics: VecNormalize | None = None
+    modules: Mapping[str, Normalise] = {}
+    hidden: Collection[str] = ()
+
+
 def from_sb3(
-    path: Path, draft: CardDraft, vecnormalize: Path | None, trust_pickle: bool, alone: bool = False
+    path: Path, draft: CardDraft, vecnormalize: Path | None, trust_pickle: bool, no_vecnormalize: bool = False
 ) -> TrainedPolicy:
     """Reads model.zip, which unpickles it: only if the user trusts it.
 
@@ -45,7 +53,7 @@ def from_sb3(
         draft: the author's card; the action section is needed, the observation section overrides the space's bounds.
         vecnormalize: the file from `VecNormalize.save`, or None.
         trust_pickle: whether both may be unpickled.
-        alone: whether the user says that there was no VecNormalize.
+        no_vecnormalize: whether the user says that there was no VecNormalize.
 
     Raises:
         ExportError: it is something else, is not trusted, can't be loaded, or can't become a graph.
@@ -53,33 +61,49 @@ def from_sb3(
     """
     settings, facts = identify(path)
     algorithm = facts["algorithm"]
-    assumed = check_alone(path, algorithm, settings) if vecnormalize is None and not alone else ""
+    assumed = ""
+    if vecnormalize is None and not no_vecnormalize:
+        assumed = check_without_statistics(path, algorithm, settings)
     model = load_model(path, facts, trust_pickle)
     space = model.observation_space
     boxes = _boxes(path.name, space)
-    statistics, hidden = None, set[str]()
-    normalisers: dict[str, Normalise] = {}
+    normalisation = _Normalisation()
     if vecnormalize is not None:
-        statistics = read_statistics(vecnormalize, trust_pickle)
-        normalisers = normalisers_of(vecnormalize.name, statistics, space, boxes)
-        check_remembered(path, algorithm, settings, vecnormalize, statistics)
-        hidden = _hidden(statistics.clip_obs, {name: boxes[name] for name in normalisers})
-    elif not alone and (images := _hidden(USUAL_CLIP, boxes)):
-        raise ExportError(f"{path.name}: observes {', '.join(images)} as VecNormalize leaves an image; {CHOOSE}")
-    section = with_seen(_observation(space, boxes, draft.observation, hidden), _seen(statistics, normalisers))
+        normalisation = _read_normalisation(vecnormalize, trust_pickle, space, boxes)
+        check_last_observation(path, algorithm, settings, vecnormalize, normalisation.statistics)
+    elif not no_vecnormalize:
+        _check_images(path.name, boxes)
+    section = with_seen(_observation(space, boxes, draft.observation, normalisation.hidden), _seen(normalisation))
     action = _action(model, algorithm, draft.action)
-    answer = Answer(path.name, model, statistics, action)
+    answer = Answer(path.name, model, normalisation.statistics, action)
     answer(observation_spec(section).example(2))  # refuses what SB3 can't answer before anything is exported
-    seed = {} if model.seed is None else {"seed": int(model.seed)}
     return TrainedPolicy(
-        graph=PolicyGraph(_network(path.name, model, tuple(section), normalisers), action),
+        graph=PolicyGraph(_network(path.name, model, tuple(section), normalisation.modules), action),
         observation=section,
         action=action,
         answer=answer,
         values=answer.values if algorithm == "DQN" else None,
         assumed=assumed,
-        training={**draft.training, **facts, "steps": int(model.num_timesteps), **seed},
+        training={**draft.training, **facts, **_steps_and_seed(model)},
     )
+
+
+def _read_normalisation(path: Path, trusted: bool, space: Any, boxes: Boxes) -> _Normalisation:
+    statistics = read_statistics(path, trusted)
+    modules = normalisers_of(path.name, statistics, space, boxes)
+    hidden = _hidden(statistics.clip_obs, {name: boxes[name] for name in modules})
+    return _Normalisation(statistics, modules, hidden)
+
+
+def _steps_and_seed(model: Any) -> dict[str, int]:
+    steps = {"steps": int(model.num_timesteps)}
+    return steps if model.seed is None else {**steps, "seed": int(model.seed)}
+
+
+def _check_images(source: str, boxes: Boxes) -> None:
+    images = _hidden(USUAL_CLIP, boxes)
+    if images:
+        raise ExportError(f"{source}: {', '.join(images)} looks like an image after VecNormalize; {CHOOSE}")
 
 
 def _network(source: str, model: Any, names: tuple[str, ...], normalisers: Mapping[str, Normalise]) -> nn.Module:
@@ -87,7 +111,7 @@ def _network(source: str, model: Any, names: tuple[str, ...], normalisers: Mappi
         return network_of(model, names, normalisers).eval()
     except (AttributeError, TypeError) as error:
         raise ExportError(
-            f"{source}: its {type(model.policy).__name__} is not put together as Stable-Baselines3's own: {error}; "
+            f"{source}: its {type(model.policy).__name__} is not built like Stable-Baselines3's own: {error}; "
             "export its network as a torch module (policy.py:build)"
         ) from error
 
@@ -100,13 +124,13 @@ def _boxes(source: str, space: Any) -> Boxes:
     return parts
 
 
-def _seen(statistics: VecNormalize | None, normalised: Collection[str]) -> dict[str, Range]:
+def _seen(normalisation: _Normalisation) -> dict[str, Range]:
     """The ranges in training of the observations that VecNormalize normalises, from its mean and variance."""
-    if statistics is None or not normalised:  # without normalised observations there are no statistics
+    if normalisation.statistics is None or not normalisation.modules:  # it has statistics only of what it normalises
         return {}
-    found: Any = statistics.obs_rms
-    fitted = found if isinstance(found, dict) else {SINGLE: found}
-    return {name: of_moments(fitted[name].mean, np.sqrt(fitted[name].var)) for name in normalised}
+    obs_rms: Any = normalisation.statistics.obs_rms
+    fitted = obs_rms if isinstance(obs_rms, dict) else {SINGLE: obs_rms}
+    return {name: of_moments(fitted[name].mean, np.sqrt(fitted[name].var)) for name in normalisation.modules}
 
 
 def _hidden(clip: float, boxes: Boxes) -> set[str]:
@@ -115,7 +139,7 @@ def _hidden(clip: float, boxes: Boxes) -> set[str]:
     return {name for name, box in images.items() if (box.low == -clip).all() and (box.high == clip).all()}
 
 
-def _observation(space: Any, boxes: Boxes, given: Section | None, hidden: set[str]) -> Section:
+def _observation(space: Any, boxes: Boxes, given: Section | None, hidden: Collection[str]) -> Section:
     """The author's section, if it agrees with the policy; without one, the section of the policy's space."""
     if given is None and hidden:
         raise CardError(
@@ -145,7 +169,7 @@ def _action(model: Any, algorithm: str, draft: ActionDraft | None) -> ActionCard
         if entries != space.n:
             raise CardError(
                 f"action.table: {entries} controls, but the policy chooses among {space.n}; "
-                "it needs control: table with one of them a choice, in the order of the choices"
+                "it needs control: table with one control per choice, in the order of the choices"
             )
     elif bounds is not None:
         # As a person writes them: 0.7 instead of 0.699999988079071, which is the same float32.

@@ -1,6 +1,6 @@
 """VecNormalize: whether a Stable-Baselines3 policy was trained with it, and with which statistics.
 
-The statistics are not in model.zip, but the last observation of `learn` is: `_last_original_obs` from before
+The statistics are not in model.zip, but the last observation of `learn` is, twice: `_last_original_obs` from before
 VecNormalize, and `_last_obs` as the policy saw it. PPO and A2C store the first only with a VecNormalize. The others
 always store it (without a VecNormalize, an earlier observation), but the pair shows which statistics were used.
 """
@@ -26,11 +26,11 @@ ON_POLICY = ("PPO", "A2C")
 CHOOSE = "--vecnormalize FILE gives the statistics, --no-vecnormalize says that observations were not normalised"
 USUAL_CLIP = 10.0
 """VecNormalize's default clip range, in standard deviations."""
-REMEMBERED_WITHIN = 0.1
+LAST_OBSERVATION_WITHIN = 0.1
 """Standard deviations: statistics saved some steps after the zip differ by less, those of another policy by more."""
 
 
-def check_alone(path: Path, algorithm: str, settings: Mapping[str, Any]) -> str:
+def check_without_statistics(path: Path, algorithm: str, settings: Mapping[str, Any]) -> str:
     """What is assumed about a zip that comes without statistics, in words; unpickles nothing.
 
     Raises:
@@ -40,24 +40,24 @@ def check_alone(path: Path, algorithm: str, settings: Mapping[str, Any]) -> str:
     if algorithm in ON_POLICY and settings.get("_last_original_obs") is not None:
         where = f" ({beside[0]} lies beside it)" if beside else ""
         raise ExportError(
-            f"{path.name}: was trained behind VecNormalize: it remembers an observation from before it; {CHOOSE}{where}"
+            f"{path.name}: was trained with VecNormalize, as it holds an observation from before it; {CHOOSE}{where}"
         )
     if beside:
         raise ExportError(f"{path.name}: {beside[0]} lies beside it: is it this policy's? {CHOOSE}")
     if algorithm in ON_POLICY:
         return ""
-    return f"no VecNormalize: a zip of {algorithm} does not tell; --vecnormalize FILE if it was trained behind one"
+    return f"no VecNormalize: a zip of {algorithm} does not record one; --vecnormalize FILE if it was trained with one"
 
 
 def statistics_beside(path: Path) -> list[Path]:
     """Files that VecNormalize may have saved beside a zip or one folder below, the folder of the zip's name first."""
-    found = [
+    files = [
         file
         for pattern in ("*.pkl", "*/*.pkl")
         for file in sorted(path.parent.glob(pattern))
         if re.search("vec_?norm", file.name, re.IGNORECASE)
     ]
-    return sorted(found, key=lambda file: file.parent.name != path.stem)
+    return sorted(files, key=lambda file: file.parent.name != path.stem)
 
 
 def read_statistics(path: Path, trusted: bool) -> VecNormalize:
@@ -68,10 +68,10 @@ def read_statistics(path: Path, trusted: bool) -> VecNormalize:
     """
     if not path.is_file():
         raise ExportError(f"{path}: there is no such file")
-    found = read_pickle(path, trusted)
-    if not isinstance(found, VecNormalize):
-        raise ExportError(f"{path.name}: holds a {type(found).__name__}, not what VecNormalize.save writes")
-    state = vars(found)
+    statistics = read_pickle(path, trusted)
+    if not isinstance(statistics, VecNormalize):
+        raise ExportError(f"{path.name}: holds a {type(statistics).__name__}, not what VecNormalize.save writes")
+    state = vars(statistics)
     # Older versions saved fewer attributes, and looking up a missing one never ends. They normalised every key.
     state.setdefault("class_attributes", {})
     needed = ("norm_obs", "clip_obs", "epsilon", *(("obs_rms",) if state.get("norm_obs") else ()))
@@ -80,24 +80,22 @@ def read_statistics(path: Path, trusted: bool) -> VecNormalize:
         raise ExportError(f"{path.name}: holds a VecNormalize without {', '.join(missing)}; save it again")
     running = state.get("obs_rms")
     state.setdefault("norm_obs_keys", list(running) if isinstance(running, dict) else None)
-    return found
+    return statistics
 
 
-def check_remembered(
-    path: Path, algorithm: str, settings: Mapping[str, Any], given: Path, statistics: VecNormalize
+def check_last_observation(
+    path: Path, algorithm: str, settings: Mapping[str, Any], given: Path, statistics: VecNormalize | None
 ) -> None:
     """Checks that a trusted zip was trained with these statistics, as far as the zip shows it.
 
     Raises:
         ExportError: the zip shows that it was not.
     """
-    if not statistics.norm_obs or settings.get("_last_obs") is None:
+    if statistics is None or not statistics.norm_obs or settings.get("_last_obs") is None:
         return
     if algorithm in ON_POLICY:
         if settings.get("_last_original_obs") is None:
-            raise ExportError(
-                f"{path.name}: was not trained behind VecNormalize; leave --vecnormalize {given.name} out"
-            )
+            raise ExportError(f"{path.name}: was not trained with VecNormalize; leave --vecnormalize {given.name} out")
         return
     try:
         before, seen = (
@@ -108,10 +106,11 @@ def check_remembered(
         apart = max(float(np.abs(np.asarray(one, dtype=np.float64) - other).max()) for one, other in pairs)
     except Exception:  # another version's pickle may be unreadable or not fit: then it shows nothing
         return
-    if not apart <= REMEMBERED_WITHIN:
+    if not apart <= LAST_OBSERVATION_WITHIN:
         raise ExportError(
-            f"{path.name}: {given.name} does not make what the policy last saw of the observation from before it "
-            f"({apart:.2g} standard deviations apart): it is another policy's, or this one had none (--no-vecnormalize)"
+            f"{path.name}: the last observation of its training, normalised by {given.name}, differs by {apart:.2g} "
+            "standard deviations from what the policy saw: the statistics are another policy's, or there were none "
+            "(--no-vecnormalize)"
         )
 
 
@@ -123,20 +122,24 @@ def normalisers_of(source: str, statistics: VecNormalize, space: Any, boxes: Map
     """
     if not statistics.norm_obs:
         return {}
-    found: Any = statistics.obs_rms
-    if isinstance(found, dict) != isinstance(space, spaces.Dict):
+    obs_rms: Any = statistics.obs_rms
+    if isinstance(obs_rms, dict) != isinstance(space, spaces.Dict):
         raise ExportError(
-            f"{source}: one of VecNormalize and the policy takes a Dict of observations, the other a Box, as HER put "
-            "them together once: hand over all of it as one torch module (policy.py:build)"
+            f"{source}: one of VecNormalize and the policy takes a Dict of observations, the other a Box, as with "
+            "older versions of HER; export both as one torch module (policy.py:build)"
         )
-    fitted = {key: found[key] for key in statistics.norm_obs_keys or ()} if isinstance(found, dict) else {SINGLE: found}
+    fitted = (
+        {key: obs_rms[key] for key in statistics.norm_obs_keys or ()}
+        if isinstance(obs_rms, dict)
+        else {SINGLE: obs_rms}
+    )
     for name, running in fitted.items():
         shape = boxes[name].shape if name in boxes else None
         if running.mean.shape != shape:
-            taken = f"of shape {list(shape)}" if shape is not None else "without it"
+            taken = f"takes it in shape {list(shape)}" if shape is not None else "does not take it"
             raise ExportError(
-                f"{source}: VecNormalize was fitted on {name} of shape {list(running.mean.shape)}, the policy was "
-                f"trained {taken}; it needs the file that was saved along with this policy"
+                f"{source}: VecNormalize was fitted on {name} of shape {list(running.mean.shape)}, the policy "
+                f"{taken}; pass the file that was saved with this policy"
             )
     epsilon, clip = statistics.epsilon, statistics.clip_obs
     return {name: Normalise(running.mean, running.var, epsilon, clip) for name, running in fitted.items()}

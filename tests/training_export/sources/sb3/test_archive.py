@@ -77,7 +77,7 @@ def test_what_only_training_needs_is_not_made(trained: Trainer, tmp_path: Path):
     path = edited(trained("dqn").path, tmp_path / "model.zip", buffer_size=10**13, learning_rate=schedule)
     found = from_sb3(path, CHOOSE, None, trust_pickle=True)
     assert found.training["algorithm"] == "DQN"
-    assert "a zip of DQN does not tell; --vecnormalize FILE" in found.assumed
+    assert "a zip of DQN does not record one; --vecnormalize FILE" in found.assumed
 
 
 def test_what_stable_baselines3_never_wrote_is_refused(tmp_path: Path):
@@ -113,7 +113,7 @@ def test_observations_that_are_no_boxes_and_policies_with_memory_are_refused(tmp
     path = tmp_path / "model.zip"
     for policy, space, complaint in (
         ("MlpPolicy", MultiBinary(3), "observes observation, a MultiBinary; only Boxes"),
-        (Remembering, VECTOR, "remembers what it saw"),
+        (Remembering, VECTOR, "a recurrent policy"),
     ):
         sb3.A2C(policy, Toy(space, PEDALS), device="cpu").save(path)
         with pytest.raises(ExportError, match=complaint):

@@ -131,7 +131,7 @@ def test_the_card_may_tell_more_of_the_observation_than_its_space_but_nothing_el
         ),
     ):
         with pytest.raises(CardError, match=complaint):
-            from_sb3(given.path, replace(DRIVE, observation=section), None, trust_pickle=True, alone=True)
+            from_sb3(given.path, replace(DRIVE, observation=section), None, trust_pickle=True, no_vecnormalize=True)
 
 
 def test_an_image_that_vecnormalize_hid_needs_a_card(trained: Trainer):
@@ -144,7 +144,7 @@ def test_an_image_that_vecnormalize_hid_needs_a_card(trained: Trainer):
 def test_a_table_has_one_control_for_each_choice(trained: Trainer, name: str):
     for draft, entries in ((ActionDraft("table", table=CHOOSE.action.table[:3]), 3), (DRIVE.action, 0)):
         with pytest.raises(CardError, match=f"action.table: {entries} controls, but the policy chooses among 4"):
-            from_sb3(trained(name).path, CardDraft(draft), None, trust_pickle=True, alone=True)
+            from_sb3(trained(name).path, CardDraft(draft), None, trust_pickle=True, no_vecnormalize=True)
 
 
 def test_without_an_action_section_nothing_is_guessed(trained: Trainer):

@@ -29,17 +29,15 @@ def alone(path: Path, folder: Path) -> Path:
 def test_a_zip_that_shows_a_vecnormalize_is_refused_without_its_statistics(trained: Trainer, tmp_path: Path, name: str):
     given = trained(name)
     path = alone(given.path, tmp_path)
-    with pytest.raises(
-        ExportError, match=r"^model\.zip: was trained behind VecNormalize.*--vecnormalize FILE.*--no-vec"
-    ):
+    with pytest.raises(ExportError, match=r"^model\.zip: was trained with VecNormalize.*--vecnormalize FILE.*--no-vec"):
         from_sb3(path, given.draft, None, trust_pickle=True)
-    assert from_sb3(path, given.draft, None, trust_pickle=True, alone=True).assumed == ""
+    assert from_sb3(path, given.draft, None, trust_pickle=True, no_vecnormalize=True).assumed == ""
     assert from_sb3(path, given.draft, given.vecnormalize, trust_pickle=True).assumed == ""
 
 
 def test_an_image_as_vecnormalize_leaves_it_shows_one_too(trained: Trainer, tmp_path: Path):
     given = trained("dqn-normalised-image")
-    with pytest.raises(ExportError, match="observes observation as VecNormalize leaves an image; --vecnormalize FILE"):
+    with pytest.raises(ExportError, match="observation looks like an image after VecNormalize; --vecnormalize FILE"):
         from_sb3(alone(given.path, tmp_path), given.draft, None, trust_pickle=True)
 
 
@@ -47,7 +45,7 @@ def test_an_image_as_vecnormalize_leaves_it_shows_one_too(trained: Trainer, tmp_
 def test_a_zip_that_does_not_tell_is_said_to_be_taken_without(trained: Trainer, tmp_path: Path, name: str):
     given = trained(name)
     found = from_sb3(alone(given.path, tmp_path), given.draft, None, trust_pickle=True)
-    assert found.assumed.startswith(f"no VecNormalize: a zip of {given.case.algorithm} does not tell")
+    assert found.assumed.startswith(f"no VecNormalize: a zip of {given.case.algorithm} does not record one")
 
 
 @pytest.mark.parametrize("place", ["vecnormalize.pkl", "vec_normalize.pkl", "model/vecnormalize.pkl"])
@@ -60,7 +58,7 @@ def test_statistics_that_lie_beside_a_zip_are_not_passed_over(trained: Trainer, 
     with pytest.raises(ExportError, match=rf"{place} lies beside it: is it this policy's\? --vecnormalize FILE"):
         from_sb3(path, given.draft, None, trust_pickle=True)
     assert from_sb3(path, given.draft, tmp_path / place, trust_pickle=True).assumed == ""
-    assert from_sb3(path, given.draft, None, trust_pickle=True, alone=True).assumed == ""
+    assert from_sb3(path, given.draft, None, trust_pickle=True, no_vecnormalize=True).assumed == ""
 
 
 def test_what_a_checkpoint_callback_saved_is_found_too_and_that_of_the_zips_own_name_first(tmp_path: Path):
@@ -89,9 +87,9 @@ def saved_again(given: Path, to: Path, without: tuple[str, ...] = (), moved: flo
 def test_statistics_that_are_not_what_the_policy_was_trained_behind_are_refused(trained: Trainer, tmp_path: Path):
     sac, ppo = trained("sac"), trained("ppo")
     other = saved_again(sac.vecnormalize, tmp_path / "other.pkl", moved=3.0)
-    with pytest.raises(ExportError, match=r"other\.pkl does not make what the policy last saw.*another policy's"):
+    with pytest.raises(ExportError, match=r"normalised by other\.pkl.*another policy's"):
         from_sb3(sac.path, sac.draft, other, trust_pickle=True)
-    with pytest.raises(ExportError, match=r"was not trained behind VecNormalize; leave --vecnormalize .*\.pkl out"):
+    with pytest.raises(ExportError, match=r"was not trained with VecNormalize; leave --vecnormalize .*\.pkl out"):
         from_sb3(ppo.path, ppo.draft, trained("ppo-float64").vecnormalize, trust_pickle=True)
 
 
@@ -116,5 +114,5 @@ def test_the_command_says_what_it_assumed_and_takes_one_of_the_two_flags(trained
     command = ["carla-export", str(path), "--card", str(tmp_path / "card.yaml"), "--trust-pickle", "--dry-run"]
     done = run_command(*command)
     assert done.code == 0, done.err
-    assert "\nassumed   no VecNormalize: a zip of SAC does not tell" in done.out
+    assert "\nassumed   no VecNormalize: a zip of SAC does not record one" in done.out
     assert run_command(*command, "--no-vecnormalize", "--vecnormalize", "x.pkl").code == 2

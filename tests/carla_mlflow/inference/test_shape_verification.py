@@ -15,7 +15,7 @@ from torch import nn
 from carla_mlflow import Engine, ObservationSpec
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card_sections import FieldCard
-from carla_mlflow.inference.shape_proof import ROWS, proof_sample
+from carla_mlflow.inference.shape_verification import ROWS, verification_sample
 from carla_mlflow.inference.workspace import Workspace
 from training_export.export.export import Export, export_policy
 from training_export.sources.draft import ActionDraft, CardDraft, complete
@@ -103,7 +103,7 @@ def test_mkl_is_asked_for_the_same_bits_before_the_first_product_unless_the_user
 def test_the_sample_holds_every_magnitude_inside_the_bounds():
     specs = ObservationSpec([ArraySpec("x", "float32", (3,)), ArraySpec("y", "uint8", (2,), 5, 9)])
     golden = {"x": np.ones((4, 3), np.float32), "y": np.full((4, 2), 7, np.uint8)}
-    sample = proof_sample(specs, golden, far=True)
+    sample = verification_sample(specs, golden, far=True)
     specs.validate(sample)
     magnitudes = np.log10(np.abs(sample["x"]).max(axis=1))
     assert all(((magnitudes >= low) & (magnitudes < low + 2)).any() for low in range(-3, 37, 2))

@@ -1,8 +1,8 @@
-"""Bucket verification: which batch shapes give a row the same bits, tested on a sample when the policy is loaded.
+"""Verifies which batch shapes give a row the same bits, on a sample of observations, when the policy is loaded.
 
-No sample can show it for every observation. This one holds observations from driving, the bounds, and every magnitude
-between: a network that saturates far out still gives its usual rows many different answers, and one that mixes rows
-only beyond some value is tested beyond it. A network with few different answers to all of these is run row by row.
+No sample can show it for every observation. This one holds observations from driving, to which a network that saturates
+at large values still gives many different answers, and values of every magnitude up to the bounds, which reveal a
+network that mixes rows only beyond some value. A network with few different answers to all of these is run row by row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..contract.specs import ObservationSpec
 
 Observations = Mapping[str, NDArray[Any]]
-InTiles = Callable[[int, Observations], NDArray[np.float32]]
+RunInShape = Callable[[int, Observations], NDArray[np.float32]]
 """(rows of a batch shape, observations) → the graph's outputs, computed in batches of that shape only."""
 
 ROWS, ORDERS = 1024, 3
@@ -24,14 +24,14 @@ MIN_ANSWERS = ROWS // 8
 """The fewest different answers to the sample: equal bits show nothing when all rows get the same answer."""
 
 
-def proven_shapes(shapes: tuple[int, ...], reference: int, sample: Observations, run: InTiles) -> tuple[int, ...]:
+def verified_shapes(shapes: tuple[int, ...], reference: int, sample: Observations, run: RunInShape) -> tuple[int, ...]:
     """The batch shapes that give every row of a sample the reference's bits, at any position in the batch.
 
     Args:
         shapes: to be tried.
         reference: the shape whose bits count as the policy's. If its own bits depend on a row's position, 1 takes its
             place: a single row has no other rows beside it and only one position.
-        sample: from `proof_sample`.
+        sample: from `verification_sample`.
         run: runs the graph.
     """
     rng = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def proven_shapes(shapes: tuple[int, ...], reference: int, sample: Observations,
     return tuple(sorted({reference} | {shape for shape in shapes if _bits(shape, sample, orders, run) == expected}))
 
 
-def proof_sample(specs: ObservationSpec, golden: Observations, far: bool) -> dict[str, NDArray[Any]]:
+def verification_sample(specs: ObservationSpec, golden: Observations, far: bool) -> dict[str, NDArray[Any]]:
     """ROWS observations: a quarter each interpolated between golden ones, uniform, of every magnitude, at the bounds.
 
     Args:
@@ -68,14 +68,14 @@ def proof_sample(specs: ObservationSpec, golden: Observations, far: bool) -> dic
     return sample
 
 
-def _bits(shape: int, sample: Observations, orders: list[NDArray[np.intp]], run: InTiles) -> list[bytes] | None:
+def _bits(shape: int, sample: Observations, orders: list[NDArray[np.intp]], run: RunInShape) -> list[bytes] | None:
     """Each row's answer in batches of one shape; None when it depends on the row's position."""
-    found = _answers(run(shape, sample))
+    answers = _answers(run(shape, sample))
     for order in orders if shape > 1 else ():
         shuffled = _answers(run(shape, {name: array[order] for name, array in sample.items()}))
-        if shuffled != [found[row] for row in order]:
+        if shuffled != [answers[row] for row in order]:
             return None
-    return found
+    return answers
 
 
 def _answers(outputs: NDArray[np.float32]) -> list[bytes]:

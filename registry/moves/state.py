@@ -1,0 +1,67 @@
+"""A policy's registry as read at one moment: its journal, its versions, and which version holds what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from carla_mlflow.errors import NotFoundError
+from registry.rules.chain import chain
+from registry.rules.journal import Entry
+from registry.rules.listing import Listed
+from registry.rules.policy_version import PolicyVersion
+from registry.rules.replay import Holders, holders
+from registry.rules.ui_moves import seen_moves
+from registry.store.store import Store
+
+
+@dataclass(frozen=True)
+class RegistryState:
+    """A policy's registry as read at one moment.
+
+    Attributes:
+        name: the policy's name.
+        entries: the journal's chain.
+        holders: which version holds what; after `sync`, the journal and MLflow agree.
+        versions: oldest first.
+        found: what MLflow listed; None when the policy is not registered yet, and from `read_state`.
+    """
+
+    name: str
+    entries: list[Entry]
+    holders: Holders
+    versions: list[PolicyVersion]
+    found: Listed | None = None
+
+    def is_current(self, store: Store) -> bool:
+        """Whether nothing has been moved since it was read."""
+        after = self.entries[-1].number if self.entries else 0
+        return (
+            self.found is not None and not store.journal(self.name, after) and store.is_unchanged(self.name, self.found)
+        )
+
+    def holder(self, alias: str) -> str | None:
+        return self.holders.aliases.get(alias)
+
+    def stage(self, semver: str) -> str:
+        """A version's stage in the journal, whatever its tags say."""
+        return self.holders.stage(semver)
+
+    def version(self, semver: str) -> PolicyVersion:
+        """The version with that semantic version; raises NotFoundError when it was deleted."""
+        for version in self.versions:
+            if version.semver == semver:
+                return version
+        raise NotFoundError(f"{self.name}: {semver} is no longer there")
+
+
+def read_state(store: Store, name: str) -> RegistryState:
+    """Reads a policy's registry and writes nothing; where the journal differs, MLflow's aliases are taken.
+
+    Raises:
+        NotFoundError: there is no such policy.
+    """
+    entries = chain(store.journal(name))
+    journal, found = holders(entries), store.listed(name)
+    if seen_moves(journal, found.holders, found.versions):
+        journal = replace(journal, aliases=found.holders)
+    return RegistryState(name, entries, journal, found.versions)

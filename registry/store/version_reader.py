@@ -1,0 +1,145 @@
+"""Lists a policy's versions in MLflow's Model Registry, and resolves references to them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from mlflow.entities.model_registry import ModelVersion
+
+from carla_mlflow.errors import NotFoundError, RefusedError
+from registry.rules.lifecycle import ALIASED
+from registry.rules.listing import UNKNOWN, Listed, choose, listed, missing
+from registry.rules.policy_version import PolicyVersion
+from registry.rules.reference import Reference
+from registry.store.client import Model
+from registry.store.journal_entries import JournalEntries
+
+FRESH_S = 60.0
+"""How long a resolved range or legacy stage is kept while the model reports no change, as MLflow does not report an
+edited tag."""
+
+
+class VersionReader(JournalEntries):
+    """Finds versions; `Store` adds what changes them. Every method may raise UnreachableError.
+
+    Args:
+        deadline_s: for one call of the registry.
+    """
+
+    def __init__(self, deadline_s: float = 30.0) -> None:
+        super().__init__(deadline_s)
+        self._choices: dict[Reference, tuple[Model, float, PolicyVersion | None]] = {}
+
+    def versions(self, name: str) -> list[PolicyVersion]:
+        """Every version of a policy that has a semantic version, oldest first; of two with the same, the first.
+
+        Raises:
+            NotFoundError: there is no such policy.
+        """
+        return self.listed(name).versions
+
+    def listed(self, name: str) -> Listed:
+        """Every version of a policy, with and without a semantic version.
+
+        Raises:
+            NotFoundError: there is no such policy.
+        """
+        model = self._model(name)
+        return replace(listed(self._raw_versions(name), model.aliases), updated=model.updated)
+
+    def is_unchanged(self, name: str, earlier: Listed) -> bool:
+        """Whether all aliases and versions are still as in `earlier`; an edited tag is not noticed."""
+        model = self._model(name)
+        return (model.aliases, model.updated) == (earlier.aliases, earlier.updated)
+
+    def resolve(self, reference: Reference) -> PolicyVersion:
+        """The one version that a reference means now.
+
+        Raises:
+            NotFoundError: there is no such version.
+            NotOursError: the version has no semantic version and digest.
+        """
+        name, value = reference.name, reference.value
+        if reference.kind == "version":
+            version = self.find(name, value)
+        elif reference.kind == "alias":
+            version = self._fetch_policy_version(self._client.get_model_version_by_alias, name, value)
+        elif reference.kind == "number":
+            version = self._fetch_policy_version(self._client.get_model_version, name, value)
+        else:
+            version = self._resolve_by_listing(reference)
+        if version is None:
+            raise missing(reference, self.listed(reference.name))
+        return version
+
+    def _fetch_policy_version(
+        self, get: Callable[[str, str], ModelVersion], name: str, which: str
+    ) -> PolicyVersion | None:
+        """The policy version of one of MLflow's; None when that does not exist, or has no semantic version."""
+        try:
+            version = self._call(get, name, which)
+        except (NotFoundError, RefusedError):  # MLflow refuses an alias that no version holds
+            return None
+        return self._with_semver(name, version.tags.get("semver", "")).known.get(str(version.version))
+
+    def _with_semver(self, name: str, semver: str) -> Listed:
+        """MLflow's versions with this semantic version; its copying may make several."""
+        versions = self._raw_versions(name, semver)
+        if len(versions) == 1:  # its own aliases cost less to read than the registered model's
+            number = str(versions[0].version)
+            held = self._call(self._client.get_model_version, name, number).aliases
+            return listed(versions, dict.fromkeys(held, number))
+        return listed(versions, self._model(name).aliases if versions else {})
+
+    def _resolve_by_listing(self, reference: Reference) -> PolicyVersion | None:
+        """The version that a range or a legacy stage means; all versions are read only when something has changed."""
+        model = self._model(reference.name)
+        known = self._choices.get(reference)
+        if known is None or known[0] != model or time.monotonic() > known[1]:
+            chosen = choose(reference, self.listed(reference.name).versions)
+            known = self._choices[reference] = (model, time.monotonic() + FRESH_S, chosen)
+        return known[2]
+
+    def holders(self, name: str) -> dict[str, str]:
+        """Staging and production → the semantic version that holds it; `MLflow version N` when that has none."""
+        held = {alias: number for alias, number in self._model(name).aliases.items() if alias in ALIASED}
+        known = {
+            number: self._fetch_policy_version(self._client.get_model_version, name, number) for number in held.values()
+        }
+        return Listed([], {number: v for number, v in known.items() if v}, [], held).holders
+
+    def find(self, name: str, semver: str) -> PolicyVersion | None:
+        """The version with this semantic version; None when there is none."""
+        return next(iter(self._with_semver(name, semver).versions), None)
+
+    def number_of(self, reference: Reference) -> str:
+        """MLflow's number of the version that a reference means, with or without a semantic version.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        model = self._model(reference.name)
+        if reference.kind == "number":
+            return reference.value
+        if reference.kind == "alias" and reference.value in model.aliases:
+            return model.aliases[reference.value]
+        if reference.kind == "stage":
+            held = [v for v in self._raw_versions(reference.name) if v.current_stage == reference.value]
+            if held:
+                return str(held[-1].version)
+        return self.resolve(reference).number
+
+    def _versions_named(self, name: str, holder: str) -> list[ModelVersion]:
+        """MLflow's versions that a name from `holders` stands for."""
+        if not holder.startswith(UNKNOWN):
+            return self._raw_versions(name, holder)
+        try:
+            return [self._call(self._client.get_model_version, name, holder.removeprefix(UNKNOWN))]
+        except NotFoundError:
+            return []
+
+    def _set_tag(self, name: str, number: str, key: str, value: str) -> None:
+        self._choices.clear()
+        super()._set_tag(name, number, key, value)

@@ -1,0 +1,43 @@
+"""The flags that commands which drive or log a policy share: conditions, and the reward margin."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from carla_mlflow.cli import natural, positive
+from training_export.racetrack.conditions import Conditions
+
+
+def racetrack_conditions(options: argparse.Namespace, training: dict[str, Any]) -> Conditions:
+    """The conditions from the flags; by default, traffic as in training and episodes of the usual length."""
+    traffic = training.get("traffic", 0) if options.traffic is None else options.traffic
+    duration = Conditions.duration_s if options.duration is None else options.duration
+    return Conditions(options.episodes, options.first_seed, traffic, duration)
+
+
+def add_margin(command: argparse.ArgumentParser) -> None:
+    """Adds the flag of an absolute reward margin."""
+    command.add_argument(
+        "--reward-margin",
+        type=positive(float),
+        metavar="R",
+        help="a version is as good with up to R less reward per episode (default: 5%% of the champion's)",
+    )
+
+
+def add_conditions(command: argparse.ArgumentParser, episodes: int) -> None:
+    """Adds the flags of the conditions under which a policy drives; see `racetrack_conditions`."""
+    command.add_argument("--episodes", type=positive(int), default=episodes, help="one per seed (default %(default)s)")
+    command.add_argument(
+        "--first-seed",
+        type=natural,
+        default=Conditions.first_seed,
+        help="the seed of the first episode (default %(default)s, which training never sees)",
+    )
+    command.add_argument("--traffic", type=natural, help="the most other cars (default: as the policy was trained)")
+    command.add_argument(
+        "--duration", type=positive(float), help=f"seconds per episode (default {Conditions.duration_s})"
+    )
+    command.add_argument("--gif", type=Path, help="film the first episode into this file")
