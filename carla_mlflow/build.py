@@ -17,22 +17,28 @@ def git_sha() -> str:
         return written.read_text().strip()
     if not (HERE.parent / ".git").exists():
         return "unknown"
-    try:
-        command = ["git", "-C", str(HERE.parent), "rev-parse", "--short=12", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
+    return _of_checkout(HERE.parent) or "unknown"
 
 
 def git_state() -> str:
-    """The commit, with `+changes` when the work tree differs from it, or `unknown` outside a checkout."""
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True, timeout=5
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, timeout=5
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+    """The commit of the checkout around the current folder, with `+changes` when its files differ, or `unknown`."""
+    here = Path.cwd()
+    commit = _of_checkout(here)
+    if not commit:
         return "unknown"
-    return commit + ("+changes" if changes else "")
+    return commit + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _of_checkout(folder: Path) -> str:
+    return _git(folder, "rev-parse", "--short=12", "HEAD")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """What git prints; empty where it fails or is not installed."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=5
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

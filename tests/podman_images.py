@@ -19,6 +19,7 @@ import msgspec
 from tests_support import ROOT, Answer, missing
 
 from carla_mlflow import __version__
+from carla_mlflow.build import git_sha
 
 BASE = "localhost/python:3.11-slim-bookworm"
 IMAGE, BAKED = "localhost/carla-mlflow", "localhost/racetrack"
@@ -83,12 +84,11 @@ def build(name: str, *arguments: str, folder: Path = ROOT) -> float:
     """Builds a folder's Dockerfile, ours unless told; returns the seconds that took."""
     began = time.monotonic()
     shared = ["-v", f"{wheels()}:{wheels()}:ro"] if wheels().startswith("/") else []
-    sha = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     given = [
         "--build-arg",
         f"BASE_IMAGE={BASE}",
         "--build-arg",
-        f"GIT_SHA={sha.strip()}",
+        f"GIT_SHA={git_sha()}",
         "--build-arg",
         f"VERSION={__version__}",
         *arguments,
