@@ -87,7 +87,7 @@ class CacheError(CarlaMlflowError):
     """
 
     def __init__(self, folder: str, reason: str, is_full: bool = False) -> None:
-        super().__init__(f"{folder}: {reason}; POLICY_CACHE_DIR names another folder for fetched artifacts")
+        super().__init__(f"{folder}: {reason}; set POLICY_CACHE_DIR to another folder")
         self.reason, self.is_full = reason, is_full
 
 

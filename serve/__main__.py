@@ -41,7 +41,8 @@ def _obstacle(settings: Settings) -> str | None:
     except (CacheError, RegistryError) as error:
         return str(error)
     except OSError as error:
-        return f"{settings.host}:{settings.port}: {error.strerror}; choose another --port"
+        address = f"{settings.host}:{settings.port}"
+        return f"can't listen on {address}: {error.strerror}; choose another --port, or a --host of this machine"
     return missing()
 
 

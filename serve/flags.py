@@ -11,6 +11,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+from carla_mlflow.escaping import one_line
 from serve.baked import BAKED, baked
 from serve.run_folder import HINT_FD, SERVER_PID, STATUS_FILE
 from serve.settings import CHOICES, PREFIX, Settings
@@ -45,7 +46,8 @@ def settings_from_environment(environment: Mapping[str, str]) -> Settings:
             try:
                 values[f.name] = _type_of(f)(text)
             except ValueError as error:
-                raise ValueError(f"{PREFIX}{f.name.upper()}={text!r}: expected a {_type_of(f).__name__}") from error
+                kind = "whole number" if _type_of(f) is int else "number"
+                raise ValueError(f"{PREFIX}{f.name.upper()}={text!r}: expected a {kind}") from error
     return Settings(**values)
 
 
@@ -56,7 +58,7 @@ def _from_file(environment: Mapping[str, str], variable: str) -> str | None:
     try:
         return Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{variable}={path!r}: can't be read as text") from error
+        raise ValueError(f"{variable}={path!r}: can't be read as text: {one_line(error)}") from error
 
 
 def unknown_variables(environment: Mapping[str, str]) -> str | None:

@@ -148,4 +148,4 @@ class Replica:
     def check_health(self) -> None:
         """Called by Ray; raises RuntimeError when a forward hangs, so that Ray replaces this process."""
         if self._dispatcher.chunked_executor.hangs:
-            raise RuntimeError("a forward does not finish")
+            raise RuntimeError("a forward pass took longer than forward_timeout_s")

@@ -61,7 +61,7 @@ class Settings:
     backend: str = _setting("card", "card (as measured at export), torchscript, onnx, or auto (the faster here)")
     cache_dir: str = _setting("", "where fetched artifacts are kept (default: the user's cache folder)")
     poll_s: float = _setting(5.0, "seconds between two polls of the registry")
-    fetch_timeout_s: float = _setting(60.0, "seconds without another megabyte after which a download is given up")
+    fetch_timeout_s: float = _setting(60.0, "seconds without new data after which a download is given up")
     load_timeout_s: float = _setting(60.0, "most seconds to load, verify and warm up a policy")
     webhook_secret: str = _secret("secret of MLflow's webhook; the route /hooks/mlflow exists only with it")
     max_batch: int = _setting(1024, "most observations per request")
@@ -79,13 +79,13 @@ class Settings:
     cors_origins: str = _setting("", "origins whose pages may call the server: https://a.example,https://b.example")
     allowed_hosts: str = _setting(
         "",
-        "allowed Host headers: cars.example,10.0.0.7; *: any (default: any; on loopback only its own names)",
+        "allowed Host headers: cars.example,10.0.0.7; *: any (default: any; on a loopback address only its own names)",
     )
     certfile: str = _setting("", "TLS: the certificate chain, PEM")
     keyfile: str = _setting("", "TLS: the private key, PEM")
     drain_s: float = _setting(2.0, "seconds to keep accepting connections after SIGTERM")
     trust_types: str = _setting("", "more types to allow in preprocessor.skops: my_pkg.Clipper,…")
-    result_cache: int = _setting(0, "rows in the cache of exact results; 0: no cache")
+    result_cache: int = _setting(0, "most observations in the result cache; 0: no cache")
     log_level: str = _setting("info", "debug, info, warning or error")
     log_format: str = _setting("text", "text, or json (one object per line)")
     log_requests: str = _setting("none", "which requests to log: none, refused or all")

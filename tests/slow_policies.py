@@ -18,7 +18,7 @@ from carla_mlflow import Artifact
 from carla_mlflow.artifact.golden import read_golden
 
 HANGS_AT, SLOW_AT = 3.125, 3.25
-"""Values of the first field at which the policy does not finish, or takes its time."""
+"""Values of the first field at which the forward pass took longer than --forward-timeout-s, or takes its time."""
 
 
 class Laborious(torch.nn.Module):

@@ -121,8 +121,8 @@ def print_figures(figures: Mapping[str, Figures], reward_margin: float | None) -
     print(table(figures))
     if reward_margin is None and figures["policy"]["reward_mean"] <= 0:
         print(
-            "the policy's mean reward is not above 0, so no share of it can be the reward margin of later versions; "
-            "--reward-margin states how much less reward per episode they may earn"
+            "the policy's mean reward is 0 or less, so that the default margin, a share of it, can't be used for later "
+            "versions: pass --reward-margin R, how much less reward per episode they may earn"
         )
 
 

@@ -17,6 +17,11 @@ SMALLEST_DECADE, USUAL_DECADE = -3.0, 4.0
 """log10 of magnitudes: half of the rows that `decades` draws lie between these, half reach up to the bound."""
 
 
+def rows_of(shape: tuple[int, ...]) -> str:
+    """The shape of any number of rows, in words."""
+    return f"[{', '.join(['rows', *map(str, shape)])}]"
+
+
 @dataclass(frozen=True)
 class ArraySpec(ArrayBounds):
     """Type, shape, bounds and unit of one named array, without the batch axis.
@@ -47,7 +52,7 @@ class ArraySpec(ArrayBounds):
         """
         if batch.shape[1:] != self.shape or batch.ndim != len(self.shape) + 1:
             raise SpecError(
-                f"observations.{self.name}", f"expected shape (B, *{list(self.shape)}), got {list(batch.shape)}"
+                f"observations.{self.name}", f"expected shape {rows_of(self.shape)}, got {list(batch.shape)}"
             )
         if batch.dtype != self.dtype:
             raise SpecError(f"observations.{self.name}", f"expected {self.dtype}, got {batch.dtype}")
@@ -77,8 +82,8 @@ class ArraySpec(ArrayBounds):
     def sample(self, rng: np.random.Generator, rows: int) -> Array:
         """Uniform values inside the bounds, shape (rows, *shape).
 
-        On a side without a bound, values end where the range in training ends. When that is unknown, they end 2 UNSEEN
-        from the other bound, or without any bound at -UNSEEN and UNSEEN.
+        On a side without a bound, values go as far as the range in training; if that is unknown, as far as 2 × UNSEEN
+        from the other bound, and from -UNSEEN to UNSEEN where there is no bound at all.
         """
         if self.dtype == "uint8":
             return rng.integers(self.lows, self.highs, (rows, *self.shape), dtype=np.uint8, endpoint=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SpecError
-from .array_spec import ArraySpec
+from .array_spec import ArraySpec, rows_of
 from .specs import ObservationSpec, check_names
 
 Arrays = dict[str, NDArray[Any]]
@@ -103,9 +103,7 @@ def _convert(spec: ArraySpec, value: Any) -> NDArray[Any]:
     if array.dtype.kind not in "fiu":
         raise SpecError(f"observations.{spec.name}", f"expected an array of numbers, got {array.dtype}")
     if array.shape[1:] != spec.shape or array.ndim != len(spec.shape) + 1:
-        raise SpecError(
-            f"observations.{spec.name}", f"expected shape (B, *{list(spec.shape)}), got {list(array.shape)}"
-        )
+        raise SpecError(f"observations.{spec.name}", f"expected shape {rows_of(spec.shape)}, got {list(array.shape)}")
     return np.ascontiguousarray(array) if array.dtype == spec.dtype else cast(spec, array)
 
 

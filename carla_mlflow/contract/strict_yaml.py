@@ -36,7 +36,13 @@ def read_yaml(data: bytes, where: str = CARD_NAME) -> Any:
         _check_events(data, where)
         return yaml.load(data, Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise CardError(f"{where}: not YAML: {str(error).splitlines()[0]}") from error
+        raise CardError(f"{where}: invalid YAML: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, and in which line; PyYAML's own first line is often only what it was reading."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}: {problem}" if mark and problem else " ".join(str(error).split())
 
 
 def _check_events(data: bytes, where: str) -> None:

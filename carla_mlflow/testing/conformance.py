@@ -20,7 +20,7 @@ def it_acts_as_the_trained_policy_did(subject: Subject) -> None:
     expect(seen == known, f"differs from the golden rows by {seen:g} now, by {known:g} when it was loaded")
 
 
-def a_row_gets_the_same_bits_in_any_company_and_place(subject: Subject) -> None:
+def a_row_gets_the_same_bits_in_any_batch_and_position(subject: Subject) -> None:
     rng = np.random.default_rng(4)
     for size in range(1, subject.count + 1, 3 if subject.engine.specs.has_image else 1):
         rows = rng.integers(0, subject.count, size).tolist()
@@ -183,7 +183,7 @@ def _refusal(subject: Subject, batch: Batch, **how: bool) -> SpecError:
 
 CHECKS: tuple[Callable[[Subject], None], ...] = (
     it_acts_as_the_trained_policy_did,
-    a_row_gets_the_same_bits_in_any_company_and_place,
+    a_row_gets_the_same_bits_in_any_batch_and_position,
     a_row_gets_the_same_bits_under_concurrent_load,
     every_action_is_finite_and_inside_its_bounds,
     a_sample_depends_on_seed_and_observation_alone,

@@ -64,7 +64,7 @@ class Deployment:
             return answer.status, None
 
 
-def what_drives_is_the_artifact(deployment: Deployment) -> None:
+def the_server_serves_the_artifact(deployment: Deployment) -> None:
     assert deployment.artifact is not None
     there, wanted = deployment.client.digest, deployment.artifact.digest
     expect(there == wanted, f"the server serves {deployment.client.version} with {there}, not {wanted}")
@@ -103,7 +103,7 @@ def what_does_not_fit_is_refused_with_the_field_at_fault(deployment: Deployment)
             expect(fits, f"{bad:g} in {spec.name} got status {status}, field {where!r}")
 
 
-def what_is_no_request_is_refused_without_a_5xx(deployment: Deployment) -> None:
+def an_invalid_request_is_refused_without_a_5xx(deployment: Deployment) -> None:
     one = msgspec.json.encode({"observations": [{name: row[0].tolist() for name, row in deployment.rows.items()}]})
     for path, body, wanted in (
         ("/predict", b"{", 400),
@@ -138,12 +138,12 @@ def a_request_of_one_row_is_answered_in_time(deployment: Deployment) -> None:
     expect(allowed is None or p99 <= allowed, f"p99 is {p99:.2f} ms of {REQUESTS} requests, allowed are {allowed} ms")
 
 
-OF_AN_ARTIFACT = (what_drives_is_the_artifact, its_golden_rows_are_answered_as_the_trained_policy_did)
+OF_AN_ARTIFACT = (the_server_serves_the_artifact, its_golden_rows_are_answered_as_the_trained_policy_did)
 DEPLOYMENT_CHECKS: tuple[Callable[[Deployment], None], ...] = (
     *OF_AN_ARTIFACT,
     a_row_gets_the_same_bits_alone_and_in_a_batch,
     what_does_not_fit_is_refused_with_the_field_at_fault,
-    what_is_no_request_is_refused_without_a_5xx,
+    an_invalid_request_is_refused_without_a_5xx,
     a_budget_that_is_over_gets_the_fallback_of_the_card,
     a_request_of_one_row_is_answered_in_time,
 )

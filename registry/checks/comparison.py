@@ -86,7 +86,7 @@ def step_due(old: Artifact, new: Artifact) -> tuple[Step, str]:
 
 
 def act_alike(old: Artifact, new: Artifact) -> bool:
-    """Whether each acts, within its tolerance, as the other's trained policy did on that one's golden observations."""
+    """Whether each policy reproduces the other's golden answers, within its own tolerance."""
     trusted = operators_types()
     one, two = (Engine(artifact, "cpu", trusted=trusted) for artifact in (old, new))
     try:

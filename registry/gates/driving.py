@@ -22,7 +22,9 @@ def evaluate_driving(
         champion_name: the champion's reference.
         margins: the policy's margins.
     """
-    tries = "once" if candidate.evaluations == 1 else f"{candidate.evaluations} times"
+    tries = "once"
+    if candidate.evaluations > 1:
+        tries = f"{candidate.evaluations} times, and repeating that until it passes would weaken the test"
     for passed, text in (
         _against_baseline(candidate, margins)
         if champion is None

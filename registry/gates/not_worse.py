@@ -117,13 +117,13 @@ class PairedComparison:
 
     def say(self, other_name: str) -> str:
         """Says whether it is not worse; `other_name` names the other."""
-        more = "less" if self.measure.relative else "more"
-        worst, allowed = max(self.worst, 0.0), self.margin
-        most, within = (f"{v:.3g}" if self.measure.relative else f"{100 * v:.2g}%" for v in (worst, allowed))
+        worst, margin = max(self.worst, 0.0), self.margin
+        if self.measure.relative:
+            most, allowed = f"{worst:.3g} less", f"{margin:.3g}"
+        else:
+            most, allowed = f"{100 * worst:.2g} percentage points more", f"{100 * margin:.2g}"
         end = "" if self.is_not_worse else self._hint()
-        return (
-            f"{self.figures(other_name)}: at most {most} {more} with {CONFIDENCE:.0%} confidence, {within} allowed{end}"
-        )
+        return f"{self.figures(other_name)}: at most {most} with {CONFIDENCE:.0%} confidence, {allowed} allowed{end}"
 
     def say_better(self, other_name: str) -> str:
         """Says whether it is better; `other_name` names the other."""
@@ -142,14 +142,15 @@ class PairedComparison:
     def _hint(self) -> str:
         if not self.margin:
             return (
-                "; the other's mean reward is not above 0, so no share of it is a margin: evaluate with --reward-margin"
+                "; the other's mean reward is 0 or less, so that the default margin, a share of it, can't be used: "
+                "evaluate it with --reward-margin R"
             )
         if self.challenger - self.other >= self.margin:
             return ""
         needed = self.needed()
         if needed is None:
             return f"; even {MAX_EPISODES:,} episodes like these would not show that it is within the margin"
-        return f"; {needed:,} episodes like these would show that it is within the margin in four cases of five"
+        return f"; with {needed:,} episodes like these it would pass with a probability of 80 %"
 
 
 def compare(

@@ -13,8 +13,8 @@ NO_PREVIOUS_HASH = "sha256:" + "0" * 64
 def chain(entries: Iterable[Entry]) -> list[Entry]:
     """The entries that count, in order: without those that lost to another with the same predecessor.
 
-    An unreadable entry, or one whose predecessor is gone, still counts: `problems` reports it. Where an entry is
-    missing, one marked as void may have lost to that, so it stays void, unless another entry names it as predecessor.
+    An unreadable entry, or one whose predecessor is gone, still counts: `problems` reports it. After a
+    gap, a void entry may have lost to the missing one: it stays void unless another entry names it as its predecessor.
     """
     every = sorted(entries, key=lambda e: e.number)
     named = {entry.link.after for entry in every if entry.link}

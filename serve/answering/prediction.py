@@ -121,6 +121,6 @@ def too_late(serving: Serving) -> ApiError:
     """Returns the error for a request whose budget is over: it carries the card's fallback."""
     return ApiError(
         "deadline_exceeded",
-        "the budget is over; here is the policy's fallback",
+        "no action within the time allowed; `fallback` is what to do instead",
         extra={"fallback": msgspec.to_builtins(serving.card.action.fallback)},
     )

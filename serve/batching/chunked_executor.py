@@ -173,7 +173,7 @@ class ChunkedExecutor:
         hanging = [self._handed[number][0] for number, since in list(self._since.items()) if since < limit]
         for job in hanging:
             if not job.over:
-                self._give_up(job, ApiError("internal", "the policy does not finish"))
+                self._give_up(job, ApiError("internal", "the forward pass took longer than --forward-timeout-s"))
         if hanging and not self.hangs:
             self.hangs = True
             handed = [job for number, (job, _) in self._handed.items() if number not in self._since]

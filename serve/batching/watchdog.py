@@ -73,7 +73,7 @@ class Watchdog(threading.Thread):
             if now >= prediction.ends:
                 self._answer(prediction, too_late(prediction.serving))
             elif hangs:
-                self._answer(prediction, ApiError("internal", "the policy does not finish"))
+                self._answer(prediction, ApiError("internal", "the forward pass took longer than --forward-timeout-s"))
         return hangs
 
     def _answer(self, prediction: PendingPrediction, error: ApiError) -> None:
@@ -82,7 +82,9 @@ class Watchdog(threading.Thread):
         metrics.BUFFER.answered(prediction.endpoint.route, error.status, prediction.serving.version)
 
     def _end_process(self) -> None:
-        log.critical("a forward does not finish within %g s: this worker ends", self._timeout_s)
+        log.critical(
+            "a forward pass took longer than --forward-timeout-s (%g s): this worker is being replaced", self._timeout_s
+        )
         flushing = threading.Thread(target=metrics.BUFFER.flush, daemon=True)  # the hung forward may hold its lock
         flushing.start()
         flushing.join(1.0)

@@ -18,7 +18,7 @@ from serve.errors import ApiError
 from serve.limits import MAX_ID
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
-"""Most characters of a request's id."""
+"""The name of each dtype in the Open Inference Protocol."""
 STRINGS_A_TENSOR = 8
 """Most strings of one tensor: name, shape, datatype, data and parameters, and the values of some."""
 
@@ -86,7 +86,9 @@ class HeaderReader:
             _object(entry, where, ("name", "shape", "datatype", "parameters", "data"))
             spec = self._specs.get(entry.get("name") if isinstance(entry.get("name"), str) else "")
             if spec is None or spec.name in inputs:
-                raise ApiError("bad_request", f"expected each of {', '.join(self._specs)} once", where)
+                raise ApiError(
+                    "bad_request", f"expected the name to be one of {', '.join(self._specs)}, each once", where
+                )
             self._check_input(spec, entry, where)
             inputs[spec.name] = entry
         missing = [name for name in self._specs if name not in inputs]
@@ -111,7 +113,9 @@ class HeaderReader:
             raise ApiError("bad_request", "expected either data or binary_data_size", where)
         expected = math.prod(shape) * np.dtype(spec.dtype).itemsize
         if size is not None and (type(size) is not int or size != expected):
-            raise ApiError("bad_request", f"expected {expected}", f"{where}.parameters.binary_data_size")
+            raise ApiError(
+                "bad_request", f"expected {expected} bytes: shape × datatype", f"{where}.parameters.binary_data_size"
+            )
 
     def _read_outputs(self, document: dict[str, Any], binary: bool) -> tuple[Wanted, ...]:
         if "outputs" not in document:
@@ -121,7 +125,11 @@ class HeaderReader:
             where = f"outputs[{index}]"
             name = _object(entry, where, ("name", "parameters")).get("name")
             if not isinstance(name, str) or name not in self._outputs or name in found:
-                raise ApiError("bad_request", f"expected each of {', '.join(self._outputs)} at most once", where)
+                raise ApiError(
+                    "bad_request",
+                    f"expected the name to be one of {', '.join(self._outputs)}, each at most once",
+                    where,
+                )
             parameters = _object(entry.get("parameters", {}), f"{where}.parameters", ("binary_data",))
             found[name] = Wanted(name, _flag(parameters, f"{where}.parameters.binary_data", binary))
         return tuple(found.values())
@@ -129,13 +137,13 @@ class HeaderReader:
 
 def _object(value: Any, where: str, names: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(value, dict) or not set(value) <= set(names):
-        raise ApiError("bad_request", f"expected an object with {', '.join(names)} at most", where or None)
+        raise ApiError("bad_request", f"expected an object with no other keys than {', '.join(names)}", where or None)
     return value
 
 
 def _list(value: Any, where: str, most: int) -> list[Any]:
     if not isinstance(value, list) or not 1 <= len(value) <= most:
-        raise ApiError("bad_request", f"expected a list of 1 to {most}", where)
+        raise ApiError("bad_request", f"expected a list of 1 to {most} entries", where)
     return value
 
 

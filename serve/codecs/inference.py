@@ -77,7 +77,10 @@ class InferenceCodec:
         read = self._known if json_bytes is not None and start <= MAX_KNOWN else self._read
         header = read(text)
         if start + header.binary_bytes != len(body):
-            raise ApiError("bad_request", "the tensors after the JSON do not have the length that it says")
+            given = len(body) - start
+            raise ApiError(
+                "bad_request", f"expected {header.binary_bytes} bytes of tensors after the JSON, got {given}"
+            )
         arrays = {name: self._array(spec, header, body, start) for name, spec in self._specs.items()}
         return InferRequest(arrays, **header.options, id=header.id, outputs=header.outputs)
 

@@ -148,7 +148,7 @@ def _params(value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not set(value) <= {"deterministic", "seed"}:
-        raise ApiError("bad_request", "params: expected an object with deterministic and seed at most")
+        raise ApiError("bad_request", "params: expected an object with no other keys than deterministic, seed")
     deterministic, seed = value.get("deterministic"), value.get("seed")
     if deterministic is not None and not isinstance(deterministic, bool):
         raise ApiError("bad_request", "expected true or false", "params.deterministic")

@@ -18,8 +18,8 @@ NAME = "PredictRequest"
 def request_type(specs: ObservationSpec, max_rows: int) -> type[Any]:
     """Returns a msgspec type.
 
-    What it describes beyond what it checks is checked later, with errors that name row and field: the bounds of values,
-    the number of observations, and the largest seed.
+    Its JSON Schema is stricter than the decoder: the bounds of values, the number of observations and the largest seed
+    are checked later, by code whose errors name row and field.
     """
     observation = msgspec.defstruct(
         "Observation", [(spec.name, value_type(spec)) for spec in specs], forbid_unknown_fields=True, gc=False

@@ -76,15 +76,15 @@ def _decode_slowly(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise ApiError("bad_json", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, an integer of thousands of digits, nesting too deep
-        raise ApiError("bad_json", "not JSON that can be read here") from error
+        raise ApiError("bad_json", "not UTF-8, nested too deeply, or a number too long") from error
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ApiError("bad_json", f"not JSON: {name} is no JSON value")
+    raise ApiError("bad_json", f"not JSON: {name} is not a JSON value")
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     decoded = dict(pairs)
     if len(decoded) != len(pairs):
-        raise ApiError("bad_json", "an object has the same name twice")
+        raise ApiError("bad_json", "an object has a duplicate key")
     return decoded

@@ -105,8 +105,8 @@ class Arrival:
         seconds = time.monotonic() - self._began
         if seconds < LOGGED_FROM_S:
             return None
-        doing = "is being tried" if self._is_here else f"is being fetched: {self._bytes / MB:.1f} MB"
-        return f"{self._version.semver} {doing} after {seconds:.0f} s"
+        doing = "test load running" if self._is_here else f"downloading, {self._bytes / MB:.1f} MB so far,"
+        return f"{self._version.semver}: {doing} for {seconds:.0f} s"
 
     def give_up(self) -> None:
         """Removes what was fetched, so that a download that resumes after all fails soon."""

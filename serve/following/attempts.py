@@ -24,7 +24,7 @@ from serve.settings import Settings
 
 FIRST_WAIT_S, MAX_WAIT_S = 2.0, 600.0
 """Seconds before an artifact that killed a process is tried again; four times as long after each further death."""
-LEFT = "a process that was loading it came to an end before that"
+LEFT = "a process ended while loading it, perhaps killed for want of memory"
 
 _mine: set[Path] = set()
 """The files of this process's attempts under way."""

@@ -109,7 +109,8 @@ class FollowedReference:
             self._arrived(version, arrival.outcome)
         elif arrival.is_silent:
             self._arrivals.give_up(version.digest)
-            text = f"the download was silent for {self._settings.fetch_timeout_s:g} s and was given up"
+            seconds = f"{self._settings.fetch_timeout_s:g} s (--fetch-timeout-s)"
+            text = f"the download got no data for {seconds} and was given up"
             self._refuse(version, Failure(text, "timeout"))
         else:
             self._waits(version, arrival.progress)
@@ -146,7 +147,8 @@ class FollowedReference:
         """Warns if an immutable reference was served as another artifact before."""
         before = recall(self._settings, self._text) if self._is_immutable() else None
         if before is not None and before.digest != digest:
-            self._other = f"{self._text}: was {before.digest} when it was served last; the registry was recreated"
+            last = f"was {before.digest} when it was served last"
+            self._other = f"{self._text}: is {digest}, but {last}; the registry was recreated"
             log.warning("%s", self._other)
 
     def _has(self, answer: Status) -> None:
@@ -175,7 +177,7 @@ class FollowedReference:
         self._warned = gone
         self._keep(gone)
         if not self.answer.path:
-            self.answer = Status(reason=lack or "the registry has no such policy")
+            self.answer = Status(reason=lack or f"the registry has no {self._text}")
             self.refusal = one_line(error)
 
     def _keep(self, warning: str) -> None:
@@ -194,7 +196,7 @@ class FollowedReference:
             open_artifact(Path(status.path or ""), status.digest)
         except (ArtifactError, OSError) as error:
             if self._unusable != (unusable := one_line(error)):  # once per change, not once per poll
-                log.error("the cached copy can't be used: %s", unusable)
+                log.error("%s: the cached copy can't be used: %s", self._text, unusable)
             self._unusable = unusable
             return None
         return msgspec.structs.replace(status, wanted=status.digest, warning=None, reason=None)

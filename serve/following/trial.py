@@ -75,14 +75,16 @@ class Watch:
             self.needs = max(self.needs, holds - self._base)
         self.check(holds, self.needs)
         if time.monotonic() > self._ends:
-            raise StoppedError(Failure(f"was not loaded and warm within {self._load_timeout_s:g} s", "timeout"))
+            text = f"loading and warming up took longer than --load-timeout-s ({self._load_timeout_s:g} s)"
+            late = f"the process that tries it did not start within {START_S:g} s"
+            raise StoppedError(Failure(text if self._base else late, "timeout"))
 
     def check(self, holds: int, needs: int) -> None:
         """Raises StoppedError when the bytes it holds, or those that all workers need, are more than is left."""
         if max(holds, needs * self._workers) > self._left:
             text = f"{self._workers} × {max(needs, holds // self._workers) / MB:,.0f} MB"
             raise StoppedError(
-                Failure(f"needs {text} or more, and {self._left / MB:,.0f} MB of memory are left", "memory")
+                Failure(f"loading needs {text} or more, and {self._left / MB:,.0f} MB of memory are left", "memory")
             )
 
 

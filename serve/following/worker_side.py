@@ -49,7 +49,7 @@ class Following:
             self.step()
         except OSError as error:
             if self._hindered != error.errno:  # once per change, not once per try
-                log.exception("following failed; trying again")
+                log.exception("what the follower found could not be applied; trying again every second")
             self._hindered = error.errno
             return False
         self._hindered = None

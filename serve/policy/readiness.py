@@ -1,4 +1,4 @@
-"""Whether this server is ready: at its start once all workers are, afterwards while this one is."""
+"""Whether this server is ready: during startup once all workers are; after that each worker answers for itself."""
 
 from __future__ import annotations
 

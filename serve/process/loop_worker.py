@@ -142,7 +142,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
         """Stops this process, which has a hung thread, so that gunicorn replaces it."""
         if not self._exit_code:
             self._exit_code = EXIT_CODE
-            self.log.critical("a forward does not finish: this worker ends")
+            self.log.critical("a forward pass took longer than --forward-timeout-s: this worker is being replaced")
             self._dispatcher.draining = True
             self._stop_accepting(REPLACED_S)
 

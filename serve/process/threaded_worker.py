@@ -31,7 +31,7 @@ from serve.wire.connection_counts import SHARES
 COUNT_S = 0.1
 """Seconds between two flushes of the metrics buffer."""
 _UNREADABLE = {
-    "bad_request": "not HTTP that can be read here",
+    "bad_request": "malformed HTTP",
     "headers_too_large": "the request line or the headers are too large",
     "internal": "internal error; the log has it",
 }

@@ -39,13 +39,12 @@ REQUESTS = Counter("policy_requests_total", "Requests answered.", ("route", "cod
 ACTIONS = Counter("policy_actions_total", "Actions given, one an observation.", ("version",))
 LATENCY = Histogram(
     "policy_latency_seconds",
-    "Of predictions: waiting for the forward, decoding, the forward (one for many requests), from the first byte read "
-    "to the answer.",
+    "Latency of predictions by part: queue, decode, inference (the forward pass, shared by a batch), and total.",
     ("part",),
     buckets=SECONDS,
 )
-BATCH_ROWS = Histogram("policy_batch_rows", "Observations in one forward.", buckets=ROWS)
-ACTION = Histogram("policy_action", "What the policy does.", ("dimension",), buckets=TENTHS)
+BATCH_ROWS = Histogram("policy_batch_rows", "Observations in one forward pass.", buckets=ROWS)
+ACTION = Histogram("policy_action", "Throttle, brake and steer that were given.", ("dimension",), buckets=TENTHS)
 SATURATED = Counter("policy_saturated_total", "Actions that are full pedal or full lock.", ("dimension",))
 OUT_OF_RANGE = Counter(
     "policy_out_of_range_total", "Values outside what training saw, or the inner 99 % of the bounds.", ("field",)
@@ -58,7 +57,7 @@ FALLBACKS = Counter(
 SWAPS = Counter("policy_swaps_total", "Times that a worker began to serve another version.")
 REFUSED = Counter("policy_refusals_total", "Times that a version was refused.", ("reason",))
 UNUSABLE = Counter("policy_unusable_actions_total", "Requests for which a policy gave no usable action.", ("version",))
-CACHED = Counter("policy_result_cache_rows_total", "Rows asked of the result cache.", ("outcome",))
+CACHED = Counter("policy_result_cache_rows_total", "Observations looked up in the result cache.", ("outcome",))
 IN_FLIGHT = Gauge("policy_in_flight", "Requests that are being answered.", multiprocess_mode="livesum")
 
 BUFFER = MetricsBuffer(

@@ -96,9 +96,9 @@ def _prediction_paths(card: Card) -> Json:
     }  # fmt: skip
     version = {
         "name": "version", "in": "query", "required": False, "schema": {"type": "string", "enum": [card.version]},
-        "description": "a version that is served beside what drives (--also)",
+        "description": "a version that is served beside the active one (--also)",
     }  # fmt: skip
-    predict = operation("what the policy does", {"200": body("PredictResponse")}, *ASKED)
+    predict = operation("actions for observations", {"200": body("PredictResponse")}, *ASKED)
     predict |= {"requestBody": json_content(NAME), "parameters": [version, budget]}
     forms = [
         fields({name: ref("Rows"), "params": ref("Params")}, name)
@@ -120,17 +120,21 @@ def _probe_paths() -> Json:
     html = {"200": {"description": "a page", "content": {"text/html": {"schema": {"type": "string"}}}}}
     return {
         "/healthz": {"get": operation("whether the process is alive", {"200": _object("alive")})},
-        "/readyz": {"get": operation("whether a policy drives", {"200": _object("ready")}, "not_ready")},
+        "/readyz": {"get": operation("whether the server is ready", {"200": _object("ready")}, "not_ready")},
         "/metadata": {
-            "get": operation("what drives, and how it came here", {"200": _object("the card and more")}, "not_ready")
+            "get": operation(
+                "the active policy, its source and measurements", {"200": _object("the card and more")}, "not_ready"
+            )
         },
         "/warmup": {
-            "post": operation("parity and timings again", {"200": _object("timings")}, "not_ready", "overloaded")
+            "post": operation(
+                "check parity and measure timings again", {"200": _object("timings")}, "not_ready", "overloaded"
+            )
         },
         "/metrics": {"get": operation("for Prometheus", text)},
         "/openapi.json": {"get": operation("this document", {"200": _object("OpenAPI")}, "not_ready")},
-        "/": {"get": operation("what drives, for people", html)},
-        "/docs": {"get": operation("this document, to be read", html)},
+        "/": {"get": operation("the active policy, as a page", html)},
+        "/docs": {"get": operation("this document, as a page", html)},
     }
 
 

@@ -65,8 +65,8 @@ def inference_paths(card: Card) -> Json:
     return {
         "/v2": describe("the server"),
         "/v2/health/live": describe("whether it is alive"),
-        "/v2/health/ready": describe("whether a policy drives", "not_ready"),
+        "/v2/health/ready": describe("whether the server is ready", "not_ready"),
         model: describe("inputs and outputs", "not_ready"),
-        f"{model}/ready": describe("whether it drives", "not_ready"),
+        f"{model}/ready": describe("whether the model is ready", "not_ready"),
         f"{model}/infer": {"post": infer},
     }

@@ -171,5 +171,8 @@ class Acceptor:
             connection.transport.abort()
         self._ended += len(ended)
         if (now := time.monotonic()) - self._logged_at > LOG_INTERVAL_S:
-            log.error("no room for another connection: ended %d that were slow or idle", self._ended)
+            log.error(
+                "too many open files: closed %d slow or idle connections; raise `ulimit -n` if this goes on",
+                self._ended,
+            )
             self._logged_at, self._ended = now, 0

@@ -7,7 +7,7 @@ import re
 from serve.errors import ApiError
 from serve.limits import FREE_CHUNKS, MAX_CHUNK_LINE, MAX_TRAILERS, MIN_CHUNK
 
-_BROKEN = ApiError("bad_request", "the body is not framed as HTTP says")
+_BROKEN = ApiError("bad_request", "invalid chunked body, or too many chunks or trailers")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 
 

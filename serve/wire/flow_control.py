@@ -12,8 +12,8 @@ class FlowControl:
         transport: of the connection, once there is one.
         is_paused: nothing is read for now.
         writes_are_full: the client does not read its responses.
-        found_full: the request that was read last found the server full.
-        rests: because of that, the next ones wait for a moment.
+        found_full: the request that was read last got 429.
+        rests: because of that, reading pauses for a moment.
     """
 
     __slots__ = ("found_full", "is_paused", "rests", "transport", "writes_are_full")

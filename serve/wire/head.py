@@ -71,7 +71,7 @@ def read_head(data: bytes) -> Head:
     """
     lines = data.count(b"\r\n")
     if data.count(b"\n") != lines or data.count(b"\r") != lines or b"\r\n " in data or b"\r\n\t" in data:
-        raise ApiError("bad_request", "a line of the head does not end as HTTP says")
+        raise ApiError("bad_request", "the lines of the head must end in CRLF and must not be folded")
     if lines - 2 > MAX_HEADERS:
         raise ApiError("headers_too_large", f"at most {MAX_HEADERS} headers")
     found = _Collector()
@@ -82,7 +82,7 @@ def read_head(data: bytes) -> Head:
         version, method = parser.get_http_version(), parser.get_method().decode("ascii")
         target = found.target.decode("ascii")
     except (httptools.HttpParserError, UnicodeDecodeError) as error:
-        raise ApiError("bad_request", "not HTTP that can be read here") from error
+        raise ApiError("bad_request", "malformed HTTP") from error
     if version not in ("1.0", "1.1"):
         raise ApiError("bad_request", "only HTTP/1.1 and HTTP/1.0 are spoken here")
     return _checked(method, target, _headers(found.headers), int(version[-1]))
@@ -94,7 +94,7 @@ def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip(" \t")
         if name in headers:
             if name in _ONCE:
-                raise ApiError("bad_request", f"the header {name} stands twice")
+                raise ApiError("bad_request", f"duplicate header {name}")
             value = f"{headers[name]}, {value}"
         headers[name] = value
     return headers

@@ -73,13 +73,13 @@ class IncomingRequest:
             if not data:
                 return b""
         if data[:1] in (b"\r", b"\n") and (data != b"\r" or self.skipped):
-            raise ApiError("bad_request", "a line of the head does not end as HTTP says")
+            raise ApiError("bad_request", "the lines of the head must end in CRLF and must not be folded")
         end = data.find(b"\r\n\r\n") + 4
         if len(data if end == 3 else data[:end]) > MAX_HEAD_BYTES:
             raise ApiError("headers_too_large", f"at most {MAX_HEAD_BYTES} bytes")
         if end == 3:
             if data.count(b"\n") != data.count(b"\r\n"):
-                raise ApiError("bad_request", "a line of the head does not end as HTTP says")
+                raise ApiError("bad_request", "the lines of the head must end in CRLF and must not be folded")
             self.rest = data
             return b""
         self.parsed, self.skipped = self._bounds.head_parser.parse(data[:end]), False
@@ -114,7 +114,7 @@ class IncomingRequest:
             raise ApiError("overloaded", "too many large requests at once; try again soon")
 
     def release(self) -> None:
-        """Counts them no longer."""
+        """Stops counting the body's bytes."""
         self._bounds.held_bytes -= self._held
         self._held = 0
 

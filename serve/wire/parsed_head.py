@@ -27,7 +27,7 @@ MAX_REMEMBERED, MAX_REMEMBERED_BYTES = 1024, 1024
 """Most cached heads, and most bytes of each."""
 
 INFER_PATH = re.compile(r"/v2/models/(?P<name>[^/]+)(/versions/(?P<version>[^/]+))?/infer")
-"""What Flask's routes match: an unknown name, however spelled, is refused by `find_serving`."""
+"""Matches the same paths as Flask's routes; `find_serving` refuses unknown names and versions."""
 
 RefuseUnknown = Callable[[Head], ApiError | None]
 """Returns the error for an unknown path, or None for one that the Flask app answers."""
@@ -65,7 +65,7 @@ class ParsedHead:
 
     @property
     def is_preflight(self) -> bool:
-        """Whether a browser asks for a page of a configured origin what it may send."""
+        """Whether it is a CORS preflight request from a configured origin."""
         return self.head.method == "OPTIONS" and bool(self.extra)
 
     def explain(self, error: ApiError, request_id: str) -> dict[str, Any]:

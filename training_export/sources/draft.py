@@ -97,7 +97,9 @@ def complete(
         CardError: something is missing, or contradicts the source or itself.
     """
     if draft is None:
-        raise CardError("it needs --card FILE with an action section: control, raw names and bounds can't be guessed")
+        raise CardError(
+            "pass --card FILE with an action section: control, raw names and bounds can't be read from the source"
+        )
     action = ActionCard(
         _head(draft, head),
         _raw(draft, bounds),

@@ -54,7 +54,8 @@ def draft_of_old(folder: Path, draft: CardDraft) -> CardDraft:
     """
     if draft.observation is None:
         raise CardError(
-            f"{folder.name}: the old layout has no observation specs; pass them with --observation spec.yaml"
+            f"{folder.name}: the old layout does not record observation specs: pass a YAML file with an observation "
+            "section (carla-export: --card FILE; carla-registry migrate: --observation FILE)"
         )
     old: Any = read_yaml((folder / CARD).read_bytes()) if (folder / CARD).is_file() else None
     stated = {key: str(old[key]) for key in ("name", "model_name", "version", "description") if _has(old, key)}

@@ -11,21 +11,21 @@ function fact(name, value) {
   place("facts").append(term, text);
 }
 
-async function look() {
+async function refresh() {
   const ready = await (await fetch("/readyz")).json();
   place("ready").className = ready.ready ? "good" : "bad";
   const why = ready.ready ? ready.warnings.join("; ") : ready.error.message;
   place("ready").textContent = (ready.ready ? "ready" : "not ready") + (why ? `: ${why}` : "");
   if (!ready.ready) return;
-  const told = await (await fetch("/metadata")).json();
-  document.title = place("title").textContent = `${told.card.name} ${told.version}`;
+  const served = await (await fetch("/metadata")).json();
+  document.title = place("title").textContent = `${served.card.name} ${served.version}`;
   place("facts").replaceChildren();
-  fact("digest", told.digest);
-  fact("since", told.loaded_at);
-  fact("stage", told.stage ?? "a folder, not a registry");
-  fact("follows", told.following ?? "nothing");
-  fact("backend", `${told.backend} on ${told.device.name}`);
-  plot(told.last_minute);
+  fact("digest", served.digest);
+  fact("loaded at", served.loaded_at);
+  fact("stage", served.stage ?? "none: served from a folder");
+  fact("follows", served.following ?? "nothing: served from a folder");
+  fact("backend", `${served.backend} on ${served.device.name}`);
+  plot(served.last_minute);
 }
 
 // Buckets: pairs of upper bound, null where there is none, and count.
@@ -62,7 +62,7 @@ function plot(minute) {
   bars("latency", minute.latency);
   const [half, most] = [0.5, 0.99].map((share) => quantile(minute.latency, share));
   const within = (bound) => (bound === null ? "more than 5000 ms" : `within ${bound * 1e3} ms`);
-  const text = half === undefined ? "nobody asked" : `half ${within(half)}, 99 % ${within(most)}`;
+  const text = half === undefined ? "no requests" : `half ${within(half)}, 99 % ${within(most)}`;
   place("latency-text").textContent = `latency: ${text}`;
   for (const name of ["throttle", "brake", "steer"]) bars(name, minute[name]);
 }
@@ -74,12 +74,12 @@ async function ask() {
   const answer = await fetch("/predict", { method: "POST", headers: { "Content-Type": "application/json" }, body });
   const took = performance.now() - began;
   place("answer").textContent = JSON.stringify(await answer.json(), null, 1);
-  place("took").textContent = `${answer.status}, ${took.toFixed(1)} ms seen from here`;
+  place("took").textContent = `${answer.status}, ${took.toFixed(1)} ms round trip`;
 }
 
 async function goOn() {
   try {
-    await look();
+    await refresh();
   } catch (error) {
     place("ready").className = "bad";
     place("ready").textContent = `no answer: ${error}`;

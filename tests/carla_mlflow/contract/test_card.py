@@ -126,7 +126,7 @@ def test_a_card_that_contradicts_itself_can_not_be_written(card: Card, sections:
         ("head: gaussian", "head: cauchy", "action.head 'cauchy'"),
         ("model.pt:", "../model.pt:", "not a plain file name"),
         ("brake: 1.0", "brake: 2.0", "action.fallback"),
-        ("format: 1", "format: [", "not YAML"),
+        ("format: 1", "format: [", "invalid YAML: line"),
     ],
 )
 def test_a_card_that_is_wrong_is_refused_with_the_place(card: Card, replace: str, by: str, complaint: str):

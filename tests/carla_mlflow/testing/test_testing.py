@@ -39,7 +39,7 @@ def test_a_server_that_is_too_slow_or_drives_something_else_fails_in_words(serve
     other = write(small_policy("1.0.0", 1), tmp_path)
     done = run_command(*COMMAND, server.url, "--policy", str(other), "--p99-ms", "0.000001")
     assert done.code == 1
-    assert "FAILED  what drives is the artifact\n        the server serves 0.1.0 with sha256:" in done.out
+    assert "FAILED  the server serves the artifact\n        the server serves 0.1.0 with sha256:" in done.out
     assert "ms of 500 requests, allowed are 1e-06 ms" in done.out
 
 

@@ -164,9 +164,9 @@ def test_a_refusal_says_how_often_the_artifact_was_evaluated_and_how_many_episod
     mine = replace(evidence("c" + "." * 59), evaluations=3)
     texts = missed(replace(candidate, evidence=mine), champion)
     assert texts[0].endswith(
-        "collisions in 1 of 60 episodes, of a@0.1.0 in 0: at most 7.7% more with 95% confidence, 5% allowed; 240 "
-        "episodes like these would show that it is within the margin in four cases of five; this artifact was "
-        "evaluated 3 times"
+        "collisions in 1 of 60 episodes, of a@0.1.0 in 0: at most 7.7 percentage points more with 95% "
+        "confidence, 5 allowed; with 240 episodes like these it would pass with a probability of 80 %; this artifact "
+        "was evaluated 3 times, and repeating that until it passes would weaken the test"
     )
     assert "evidence: a@0.2.0: 60 episodes in runs:/run1, of 3 evaluations" in map(
         str, evaluate_gates(replace(candidate, evidence=mine), champion)
@@ -304,7 +304,9 @@ def test_other_seeds_are_a_shortfall_whatever_the_parameters_say(candidate, cham
 
 def test_a_version_that_collides_more_than_the_champion_is_refused(candidate, champion):
     texts = missed(replace(candidate, evidence=evidence("." * 45 + "c" * 15)), champion)
-    assert texts[0].startswith("driving: collisions in 15 of 60 episodes, of a@0.1.0 in 0: at most 36% more")
+    assert texts[0].startswith(
+        "driving: collisions in 15 of 60 episodes, of a@0.1.0 in 0: at most 36 percentage points more"
+    )
     assert [text.partition(" in ")[0] for text in texts[:2]] == [
         "driving: collisions",
         "driving: collisions or off road",

@@ -42,8 +42,9 @@ def test_fewer_show_nothing_though_all_went_alike():
     found = compared(drive("." * 20), drive("." * 20))
     assert not any(f.is_not_worse for f in found.values())
     assert found["collisions"].say("a@1.0.0") == (
-        "collisions in 0 of 20 episodes, of a@1.0.0 in 0: at most 14% more with 95% confidence, 5% allowed; "
-        "60 episodes like these would show that it is within the margin in four cases of five"
+        "collisions in 0 of 20 episodes, of a@1.0.0 in 0: at most 14 percentage points more with 95% "
+        "confidence, 5 allowed; "
+        "with 60 episodes like these it would pass with a probability of 80 %"
     )
 
 
@@ -51,7 +52,8 @@ def test_a_clearly_worse_policy_is_refused_and_the_text_gives_the_figures():
     found = compared(drive("." * 55 + "c" * 5), drive("." * 60))["collisions"]
     assert not found.is_not_worse
     assert found.say("a@1.0.0") == (
-        "collisions in 5 of 60 episodes, of a@1.0.0 in 0: at most 17% more with 95% confidence, 5% allowed"
+        "collisions in 5 of 60 episodes, of a@1.0.0 in 0: at most 17 percentage points more with 95% confidence, "
+        "5 allowed"
     )
 
 
@@ -85,7 +87,7 @@ def test_few_episodes_with_different_outcomes_show_nothing_and_as_many_as_it_say
     assert not few.is_not_worse
     needed = few.needed()
     assert needed is not None
-    assert f"{needed} episodes like these would show that it is within the margin in four cases of five" in few.say("x")
+    assert f"with {needed} episodes like these it would pass with a probability of 80 %" in few.say("x")
     each = round(needed / 60)
     many = compared(drive("c" * each + "." * (needed - each)), drive("." * (needed - each) + "c" * each))
     assert many["collisions"].is_not_worse

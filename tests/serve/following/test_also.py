@@ -61,7 +61,7 @@ def test_what_is_missing_beside_the_default_is_a_warning(start_server: Callable[
     registry.point("main", "1")
     server = start_server("--model", f"{NAME}@main", "--also", f"{NAME}@6.6.6", "--poll-s", "0.5")
     server.wait_ready()
-    missing = [f"{NAME}@6.6.6: the registry has no such policy"]
+    missing = [f"{NAME}@6.6.6: the registry has no {NAME}@6.6.6"]
     until(lambda: server.get("/readyz").json["warnings"] == missing, server)
     assert server.post("/predict?version=6.6.6", registry.questions.bodies[0]).status == 404
 

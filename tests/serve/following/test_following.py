@@ -290,7 +290,7 @@ def test_a_download_that_drips_is_overtaken_by_a_later_promotion_and_by_a_roll_b
             registry.point(alias, other)
             until(lambda: served(server) == {"1.2.0"}, server)
             registry.point(alias, "2")
-            until(lambda: any("1.1.0 is being fetched" in warning for warning in warnings(server)), server)
+            until(lambda: any("1.1.0: downloading" in warning for warning in warnings(server)), server)
             registry.point(alias, "1")
             until(lambda: served(server) == {"1.0.0"}, server)
             registry.point(alias, "2")
@@ -306,7 +306,10 @@ def test_a_download_that_is_silent_is_given_up_and_begun_again(start_server, reg
         registry.point(alias, "2")
         until(lambda: list_refused(run_folder(tmp_path)), server)
         [refused] = list_refused(run_folder(tmp_path))
-        assert (refused.kind, refused.reason) == ("timeout", "the download was silent for 1 s and was given up")
+        assert (refused.kind, refused.reason) == (
+            "timeout",
+            "the download got no data for 1 s (--fetch-timeout-s) and was given up",
+        )
         proxy.drips = None
         until(lambda: served(server) == {"1.1.0"}, server)
         until(lambda: warnings(server) == [], server)
@@ -354,7 +357,9 @@ def test_an_exact_version_of_a_registry_that_was_made_anew_is_followed_and_said(
     until(lambda: second.get("/metadata").json["digest"] == anew.digest, second)
     until(lambda: follower(second) is None, second)  # one answer was enough
     [warning] = warnings(second)
-    assert warning.endswith(f"was {registry.artifacts[0].digest} when it was served last; the registry was recreated")
+    assert warning.endswith(
+        f"but was {registry.artifacts[0].digest} when it was served last; the registry was recreated"
+    )
     assert second.stop() == 0
     third = start_server("--model", f"{NAME}@1.0.0")
     third.wait_ready()

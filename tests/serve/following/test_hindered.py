@@ -43,7 +43,7 @@ def test_what_hinders_a_worker_is_said_once_and_what_it_loaded_is_served_as_soon
         assert list(following._loads.values()) == [loaded]  # not once more
         assert slot.serving is None
         [record] = [record for record in caplog.records if record.levelname == "ERROR"]
-        assert record.getMessage() == "following failed; trying again"
+        assert record.getMessage() == "what the follower found could not be applied; trying again every second"
         caplog.clear()
         (tmp_path / "good.lock").rmdir()
         assert following.try_step()

@@ -92,7 +92,7 @@ def test_a_version_that_hangs_is_ended(settings: Settings, tmp_path: Path):
     short = Settings(**{**vars_of(settings), "load_timeout_s": 1.0})
     before = psutil.Process().children()  # of other tests in this process
     failure = find_failure(write(bad, tmp_path), bad.digest, short, tmp_path)
-    assert failure == Failure("was not loaded and warm within 1 s", "timeout")
+    assert failure == Failure("loading and warming up took longer than --load-timeout-s (1 s)", "timeout")
     assert [child for child in psutil.Process().children() if child not in before] == []
     assert not list((tmp_path / "cache" / "attempts").glob("*.try-*"))
 

@@ -303,7 +303,10 @@ def test_a_port_in_use_is_said(example: Path):
         port = str(taken.getsockname()[1])
         done = run_command("carla-serve", "--model", str(example), "--port", port)
     assert done.code == 1
-    assert done.err == f"carla-serve: 127.0.0.1:{port}: Address already in use; choose another --port\n"
+    assert done.err == (
+        f"carla-serve: can't listen on 127.0.0.1:{port}: Address already in use; "
+        "choose another --port, or a --host of this machine\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_what_is_no_environment_is_said_in_a_line(author: Path, name: str, confi
 
 
 def test_a_config_that_is_no_yaml_is_refused(author: Path):
-    with pytest.raises(CardError, match="not YAML"):
+    with pytest.raises(CardError, match="invalid YAML"):
         open_own_env("my_env.py:make", configured(author, "{a: b"))
 
 

@@ -180,7 +180,7 @@ def test_a_table_has_no_raw_values_to_scale():
 
 
 def test_a_box_of_actions_has_bounds_but_needs_names(author: Path):
-    with pytest.raises(CardError, match="needs --card"):
+    with pytest.raises(CardError, match="pass --card"):
         export("mine.py:build_with_a_box", card=None)
     section = "{head: deterministic, raw: [steer, acceleration], control: acceleration_steer}"
     Path("names.yaml").write_text(f"action: {section}")

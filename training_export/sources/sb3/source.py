@@ -143,7 +143,7 @@ def _observation(space: Any, boxes: Boxes, given: Section | None, hidden: Collec
     """The author's section, if it agrees with the policy; without one, the section of the policy's space."""
     if given is None and hidden:
         raise CardError(
-            f"observation {', '.join(hidden)}: VecNormalize hid whether it was uint8; it needs --card FILE with an "
+            f"observation {', '.join(hidden)}: VecNormalize hid whether it was uint8; pass --card FILE with an "
             "observation section"
         )
     if given is None:

@@ -136,7 +136,7 @@ def test_the_card_may_tell_more_of_the_observation_than_its_space_but_nothing_el
 
 def test_an_image_that_vecnormalize_hid_needs_a_card(trained: Trainer):
     given = trained("ppo-normalised-image")
-    with pytest.raises(CardError, match="VecNormalize hid whether it was uint8; it needs --card"):
+    with pytest.raises(CardError, match="VecNormalize hid whether it was uint8; pass --card"):
         from_sb3(given.path, DRIVE, given.vecnormalize, trust_pickle=True)
 
 
@@ -149,5 +149,5 @@ def test_a_table_has_one_control_for_each_choice(trained: Trainer, name: str):
 
 def test_without_an_action_section_nothing_is_guessed(trained: Trainer):
     for name in ("ppo", "dqn"):
-        with pytest.raises(CardError, match="it needs --card FILE with an action section"):
+        with pytest.raises(CardError, match="pass --card FILE with an action section"):
             from_sb3(trained(name).path, CardDraft(), None, trust_pickle=True)
