@@ -13,11 +13,11 @@ from registry.commands.printing import show
 
 
 def gc(options: argparse.Namespace) -> int:
-    from registry.store.cache import default_cache, unreferenced
+    from registry.store.cache import default_cache, folder_bytes, unreferenced
 
     cache = options.cache_dir or default_cache()
     entries = unreferenced(cache)
-    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in entries}
+    sizes = {path: folder_bytes(path) for path in entries}
     total = f"{len(entries)} artifacts, {sum(sizes.values()) / 1e6:.1f} MB"
     if not options.json:
         print("\n".join([f"{path.name[:12]}…  {size / 1e6:8.1f} MB" for path, size in sizes.items()] + [total]))

@@ -102,11 +102,16 @@ def partial_folders(cache: Path, digest: str) -> list[Path]:
 
 def fetched_bytes(cache: Path, digest: str) -> int:
     """How many bytes of an artifact that is being fetched have arrived."""
+    return sum(folder_bytes(folder) for folder in partial_folders(cache, digest))
+
+
+def folder_bytes(folder: Path) -> int:
+    """The bytes of all files in a folder; what is moved or removed in the meantime does not count."""
     total = 0
-    for folder in partial_folders(cache, digest):
-        for path in folder.rglob("*"):
-            with contextlib.suppress(OSError):  # moved or removed in the meantime
-                total += path.lstat().st_size if path.is_file() else 0
+    for inside, _, names in os.walk(folder):  # which leaves out folders that are gone; rglob raises
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(inside, name)).st_size
     return total
 
 
@@ -118,4 +123,11 @@ def unreferenced(cache: Path) -> list[Path]:
     remembered = "".join(file.read_text() for file in cache.glob("references/*.json"))
     folders = (path for path in sorted(cache.glob("artifacts/*")) if path.is_dir())
     unnamed = (path for path in folders if path.name not in remembered)
-    return [path for path in unnamed if path.suffix != PARTIAL or time.time() - path.stat().st_mtime > ABANDONED_S]
+    return [path for path in unnamed if path.suffix != PARTIAL or _is_abandoned(path)]
+
+
+def _is_abandoned(folder: Path) -> bool:
+    try:
+        return time.time() - folder.stat().st_mtime > ABANDONED_S
+    except FileNotFoundError:  # it has come, under its own name
+        return False
