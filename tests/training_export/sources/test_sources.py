@@ -457,7 +457,7 @@ def test_an_old_artifact_is_migrated_beside_the_old_one(tmp_path: Path):
 def test_an_old_artifact_needs_its_specs(tmp_path: Path):
     done = run_command("carla-export", str(OLD), "--output", str(tmp_path / "new"), "--trust-pickle")
     assert done.code == 1
-    assert "the old layout has no observation specs" in done.err
+    assert "the old layout does not record observation specs" in done.err
 
 
 def test_a_pickle_is_not_read_before_it_is_trusted(tmp_path: Path):
