@@ -6,7 +6,7 @@ CarlaMlflowError
 │   ├── CardError          model_card.yaml is invalid
 │   ├── IntegrityError     bytes differ from the hash in the card, or from the pinned digest
 │   ├── ParityError        the policy here does not act as the trained policy did
-│   └── CrashError         loading the policy crashed the process that tried
+│   └── CrashError         loading the policy crashed the process that loaded it
 ├── ActionError            the policy computed no usable action: the policy's fault
 ├── DeviceError            the requested device is not there
 ├── CacheError             fetched artifacts can't be stored on this machine: its disk's, or a setting's fault
@@ -59,7 +59,7 @@ class ParityError(ArtifactError):
 
 
 class CrashError(ArtifactError):
-    """Loading the policy crashed the process that tried.
+    """Loading the policy crashed the process that loaded it.
 
     Attributes:
         code: the exit code of that process; negative for a signal.

@@ -90,9 +90,9 @@ def _error(name: str, text: str) -> CarlaMlflowError:
 
 def _reason_of_exit(code: int) -> str:
     if code >= 0:
-        return f"loading it ended the process that tried (exit code {code})"
+        return f"the process that loaded it ended (exit code {code})"
     name = signal.Signals(-code).name
-    return f"loading it killed the process that tried ({name}{', perhaps out of memory' if name == 'SIGKILL' else ''})"
+    return f"the process that loaded it was killed ({name}{', perhaps out of memory' if name == 'SIGKILL' else ''})"
 
 
 def write_values(values: Callable[[], Iterable[Any]]) -> int:

@@ -28,8 +28,8 @@ MAX_PIPELINED = 64
 MAX_PER_TURN = 8
 """Requests that are read from one connection before other connections are served."""
 REST_S = 0.05
-"""How long requests wait that were sent behind one that found the server full, seconds: a client that pipelines fifty
-gets the first refusal at once, and the others do not cost other clients time."""
+"""How long a connection is not read after a request on it got 429 and more were waiting behind it, seconds: a client
+that pipelines many does not slow the others."""
 KEEP_ALIVE_S = 75.0
 """How long an idle connection stays open."""
 LINGER_S = 1.0

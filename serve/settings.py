@@ -179,7 +179,7 @@ class Settings:
             found.append("host: is empty; 0.0.0.0 listens on every address")
         for name in POSITIVE_S:
             if not 0 < getattr(self, name) <= 3600:
-                found.append(f"{name}: {getattr(self, name)} is not more than 0 and at most 3600")
+                found.append(f"{name}: {getattr(self, name)} is not above 0, or is above 3600")
         found += self._problems_of_references() + self._problems_of_access()
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:

@@ -117,7 +117,7 @@ class ArrayBounds:
 
     @property
     def has_usual(self) -> bool:
-        """Whether any value lies outside `usual`."""
+        """Whether `usual` limits anything."""
         return bool(np.isfinite(self.usual[0]).any())
 
     def _bound(self, bound: Bound, smallest: bool) -> Array:

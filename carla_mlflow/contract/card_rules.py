@@ -118,7 +118,9 @@ def _check_head(action: ActionCard) -> list[str]:
     if action.deterministic == "mean" and action.head not in MEANS:
         problems.append(f"action.deterministic: `mean` is possible with {' and '.join(MEANS)} only")
     if (action.control == "table") != (action.table is not None):
-        problems.append("action.table: control: table needs a list of controls, any other control has none")
+        problems.append(
+            "action.table: expected a list of controls with `control: table`, and nothing with any other control"
+        )
     if action.head == "categorical" and action.control != "table":
         problems.append("action.control: a categorical head needs control: table")
     if action.table is not None:

@@ -27,14 +27,14 @@ def translate(error: MlflowException, uri: str, tried_s: float) -> RegistryError
     if error.error_code == "RESOURCE_DOES_NOT_EXIST":
         return NotFoundError(text)
     if _NO_ANSWER.search(text):
-        return UnreachableError(f"{uri}: no answer (tried for {tried_s:.0f} s){_what_came(text)}")
+        return UnreachableError(f"{uri}: no answer (tried for {tried_s:.0f} s){_reason(text)}")
     return RefusedError(text) if error.error_code in _REFUSED_CODES else RegistryError(text)
 
 
-def _what_came(text: str) -> str:
-    """What came in place of an answer, if anything did."""
+def _reason(text: str) -> str:
+    """Why what came is no answer, if anything came."""
     if code := re.search(r"error code (\d+)", text):
-        return f"; what came was an error {code[1]}"
+        return f": it answered with HTTP status {code[1]}"
     if "valid JSON format" in text:
-        return "; what came was not JSON: is this an MLflow server?"
-    return "; its database can't be used" if "OperationalError" in text else ""
+        return ": what it sent is not JSON; is this an MLflow server?"
+    return ": its database can't be used" if "OperationalError" in text else ""

@@ -142,8 +142,8 @@ class PairedComparison:
     def _hint(self) -> str:
         if not self.margin:
             return (
-                "; the other's mean reward is 0 or less, so that the default margin, a share of it, can't be used: "
-                "evaluate it with --reward-margin R"
+                "; the champion's mean reward is 0 or less, so that the default margin, a share of it, can't be used: "
+                "evaluate both with --reward-margin R"
             )
         if self.challenger - self.other >= self.margin:
             return ""

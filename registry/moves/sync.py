@@ -59,7 +59,7 @@ def sync(store: Store, name: str, notify: Callable[[Entry], None] = lambda _: No
             store.mirror_stages(name, journal.archived)  # somebody edited the tag, which only displays the stage
         else:
             return RegistryState(name, entries, journal, versions, found)
-    raise RefusedError(f"{name}: other processes move it faster than it can be read; try again")
+    raise RefusedError(f"{name}: other processes keep changing its versions or stages; try again")
 
 
 def _mark_lost_entries(store: Store, name: str, every: Sequence[Entry], kept: Sequence[Entry]) -> None:
@@ -136,4 +136,4 @@ def commit(
         if entry is not None:
             carry_out(store, state.name, [*state.entries, entry])
             return entry
-    raise RefusedError(f"{state.name}: other processes move it faster than it can be read; try again")
+    raise RefusedError(f"{state.name}: other processes keep changing its versions or stages; try again")

@@ -57,9 +57,11 @@ def problems(entries: Sequence[Entry], head: str | None = None, numbers: Collect
             reported.add(entry.link.after)
         elif entry.link.previous != previous:
             if number:
-                broken.append(f"entry {number} was edited: entry {entry.number} holds another hash of it")
+                broken.append(f"entry {number} was edited: its hash is not the one that entry {entry.number} recorded")
             else:
-                broken.append(f"entry {entry.number} was edited: it holds the hash of an entry before the first")
+                broken.append(
+                    f"entry {entry.number} was edited: it is the first entry, but records the hash of an earlier one"
+                )
         number, previous = entry.number, entry.hash
     gone = sorted(set(range(1, max(numbers, default=0))) - set(numbers) - reported)
     broken += [f"entry {number} was removed" for number in gone]

@@ -23,7 +23,7 @@ MAX_BYTES = 64 << 20
 MAX_RUNS = 200
 """The most evaluations of one artifact that are searched for the wanted conditions, newest first."""
 _RENAMED = {"env_version": (", code d6d0fa36", ", revision 1")}
-"""Condition → the old end of its text, when the environment's version was a hash of its files, and the new one."""
+"""Condition → (old ending, new ending): earlier releases ended env_version with a hash of the environment's files."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 

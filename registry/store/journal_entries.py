@@ -40,7 +40,7 @@ class JournalEntries(RegistryClient):
         ]
 
     def append(self, name: str, link: Link, text: str) -> int:
-        """Writes an entry; the number returned shows whether another was written before it (see `journal.chain`)."""
+        """Writes an entry; the number shows whether another was written before it (see `registry.rules.chain`)."""
         tags = {"entry": link.to_bytes().decode(), "hash": link.hash}
         source = f"{ENTRY}{name}/{link.after}"  # names no files: an entry has none
         create = self._client.create_model_version

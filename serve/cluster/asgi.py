@@ -92,7 +92,7 @@ class AsgiServer:
             part = message.get("body", b"")
             size += len(part)
             if size > limit:
-                raise ApiError("body_too_large", f"at most {limit} bytes")
+                raise ApiError("body_too_large", f"the body is larger than {limit} bytes")
             parts.append(part)
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -20,7 +20,7 @@ def inflate(body: Body, limit: int) -> bytes:
     except zlib.error as error:
         raise ApiError("bad_request", "the body is not gzip") from error
     if len(whole) > limit or decoder.unconsumed_tail:
-        raise ApiError("body_too_large", f"at most {limit} bytes")
+        raise ApiError("body_too_large", f"the body is larger than {limit} bytes")
     if not decoder.eof or decoder.unused_data:
         raise ApiError("bad_request", "the body is not one whole gzip member")
     return whole

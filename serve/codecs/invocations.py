@@ -111,7 +111,7 @@ def _from_split(value: Any) -> Rows:
 
 def _from_records(value: Any) -> Rows:
     if not isinstance(value, list):
-        raise ApiError("bad_request", "expected a list of objects, one a row")
+        raise ApiError("bad_request", "dataframe_records: expected a list of objects, one per row")
     return value
 
 
@@ -120,10 +120,11 @@ def _from_inputs(value: Any) -> Rows:
         return value
     if not isinstance(value, dict) or not value or not all(isinstance(column, list) for column in value.values()):
         raise ApiError(
-            "bad_request", "inputs: expected an object of lists, one a field, or a list of objects, or one row's object"
+            "bad_request",
+            "inputs or instances: expected a row's object, a list of these, or an object with one list per field",
         )
     if len({len(column) for column in value.values()}) != 1:
-        raise ApiError("bad_request", "inputs: the lists differ in length")
+        raise ApiError("bad_request", "inputs or instances: the lists differ in length")
     return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
 
 

@@ -30,7 +30,7 @@ def row_strings(specs: ObservationSpec, rows: int) -> int:
 def check_size(text: Body, most: int) -> None:
     """Raises ApiError when a text is longer than a policy's requests can need."""
     if len(text) > most:
-        raise ApiError("body_too_large", f"no request of this policy needs more than {most} bytes of text")
+        raise ApiError("body_too_large", f"the text is larger than {most} bytes, which no request to this policy needs")
 
 
 def check_seed(seed: Any, field: str) -> None:

@@ -37,7 +37,7 @@ def decode(body: bytes, most_strings: int) -> Any:
     """
     found = quotes(body)
     if len(body) > LARGE and found > 2 * most_strings + ESCAPED:
-        raise ApiError("bad_request", "more strings than any request needs")
+        raise ApiError("bad_request", "more names and strings than any request to this policy has")
     try:
         document = _fast.decode(body)
         if found == 2 * _strings(document):

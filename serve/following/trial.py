@@ -76,7 +76,7 @@ class Watch:
         self.check(holds, self.needs)
         if time.monotonic() > self._ends:
             text = f"loading and warming up took longer than --load-timeout-s ({self._load_timeout_s:g} s)"
-            late = f"the process that tries it did not start within {START_S:g} s"
+            late = f"the process for the test load did not start within {START_S:g} s"
             raise StoppedError(Failure(text if self._base else late, "timeout"))
 
     def check(self, holds: int, needs: int) -> None:
@@ -114,7 +114,7 @@ def find_failure(path: Path, digest: str | None, settings: Settings, folder: Pat
         return stopped.failure
     except CrashError as error:
         if error.code in _STOPS:
-            return Failure("the process that tried it was told to stop", "other")
+            return Failure("the process for the test load was told to stop", "other")
         attempts.died(one_line(error))
         known = attempts.read()
         return crash(known, known.wait_s)

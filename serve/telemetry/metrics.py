@@ -47,7 +47,9 @@ BATCH_ROWS = Histogram("policy_batch_rows", "Observations in one forward pass.",
 ACTION = Histogram("policy_action", "Throttle, brake and steer that were given.", ("dimension",), buckets=TENTHS)
 SATURATED = Counter("policy_saturated_total", "Actions that are full pedal or full lock.", ("dimension",))
 OUT_OF_RANGE = Counter(
-    "policy_out_of_range_total", "Values outside what training saw, or the inner 99 % of the bounds.", ("field",)
+    "policy_out_of_range_total",
+    "Values outside the range in training or, where that is unknown, the inner 99 % of the bounds.",
+    ("field",),
 )
 FALLBACKS = Counter(
     "policy_fallbacks_total",
@@ -125,7 +127,7 @@ class ServerState(Collector):
         followed = read_file(self._folder / FOLLOW_FILE, Followed)
         if followed is not None:
             yield GaugeMetricFamily(
-                "policy_registry_up", "Whether the registry answered the last look.", followed.registry == "ok"
+                "policy_registry_up", "Whether the registry answered the last poll.", followed.registry == "ok"
             )
             yield GaugeMetricFamily(
                 "policy_registry_answered_timestamp_seconds",

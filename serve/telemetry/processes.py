@@ -66,7 +66,7 @@ class Processes(Collector):
         for name, what, value in (
             ("resident_memory_bytes", f"{text}; pages that they share count for each.", sum(e.resident for e in every)),
             ("open_fds", f"{text}.", sum(each.files for each in every)),
-            ("max_fds", "That one process may open.", limit),
+            ("max_fds", "Most open files that one process may have.", limit),
             ("start_time_seconds", "When this server was started.", min((e.started for e in every), default=0.0)),
         ):
             yield GaugeMetricFamily(f"process_{name}", what, value)
@@ -74,7 +74,7 @@ class Processes(Collector):
 
     def _of_workers(self, found: dict[int, Figures | None]) -> Iterator[Metric]:
         """Labels each worker by its place, which its replacement takes over."""
-        cpu = CounterMetricFamily("policy_worker_cpu_seconds", "Of one worker.", labels=["worker"])
+        cpu = CounterMetricFamily("policy_worker_cpu_seconds", "CPU time of one worker.", labels=["worker"])
         gauges = {
             name: GaugeMetricFamily(f"policy_worker_{name}", "Of one worker.", labels=["worker"])
             for name in ("resident_memory_bytes", "open_fds", "start_time_seconds")

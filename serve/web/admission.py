@@ -108,14 +108,14 @@ def _read_body(parsed: ParsedHead, limit: int) -> bytes:
 
 def _read_to_end(head: Head, limit: int) -> bytes:
     if head.length > limit:
-        raise ApiError("body_too_large", f"at most {limit} bytes")
+        raise ApiError("body_too_large", f"the body is larger than {limit} bytes")
     try:
         # Not through Flask, which silently truncates a chunked body at its limit.
         body: bytes = request.environ["wsgi.input"].read(limit + 1 if head.chunked else head.length)
     except (ParseException, OSError) as error:  # gunicorn's errors of chunked bodies are OSErrors
         raise ApiError("bad_request", "invalid chunked body, or too many chunks or trailers") from error
     if len(body) > limit:
-        raise ApiError("body_too_large", f"at most {limit} bytes")
+        raise ApiError("body_too_large", f"the body is larger than {limit} bytes")
     if not head.chunked and len(body) != head.length:
         raise ApiError("bad_request", "the body ended before its Content-Length")
     return body

@@ -38,7 +38,7 @@ log = logging.getLogger("serve")
 
 _WARM_UP_ROWS = (1, 8, 32, 256)
 _WARM_UP_CALLS, _WARM_UP_S = 50, 0.25
-"""Most forwards, and seconds, for each number of rows; one whose single forward would take longer is skipped.
+"""Most forward passes, and most seconds, for each number of rows; a number above 1 whose pass takes longer is skipped.
 
 The parity check is limited to the same time."""
 

@@ -94,7 +94,7 @@ class ChunkedBody:
         size = int(found[1], 16)
         self._size += size
         if self._size > self._limit:
-            raise ApiError("body_too_large", f"at most {self._limit} bytes")
+            raise ApiError("body_too_large", f"the body is larger than {self._limit} bytes")
         self._ended, self._left = size == 0, size or None
 
     def whole(self) -> bytes:

@@ -73,7 +73,7 @@ def read_head(data: bytes) -> Head:
     if data.count(b"\n") != lines or data.count(b"\r") != lines or b"\r\n " in data or b"\r\n\t" in data:
         raise ApiError("bad_request", "the lines of the head must end in CRLF and must not be folded")
     if lines - 2 > MAX_HEADERS:
-        raise ApiError("headers_too_large", f"at most {MAX_HEADERS} headers")
+        raise ApiError("headers_too_large", f"more than {MAX_HEADERS} headers")
     found = _Collector()
     parser = httptools.HttpRequestParser(found)
     try:

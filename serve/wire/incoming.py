@@ -76,7 +76,7 @@ class IncomingRequest:
             raise ApiError("bad_request", "the lines of the head must end in CRLF and must not be folded")
         end = data.find(b"\r\n\r\n") + 4
         if len(data if end == 3 else data[:end]) > MAX_HEAD_BYTES:
-            raise ApiError("headers_too_large", f"at most {MAX_HEAD_BYTES} bytes")
+            raise ApiError("headers_too_large", f"the head is larger than {MAX_HEAD_BYTES} bytes")
         if end == 3:
             if data.count(b"\n") != data.count(b"\r\n"):
                 raise ApiError("bad_request", "the lines of the head must end in CRLF and must not be folded")
@@ -98,7 +98,7 @@ class IncomingRequest:
             raise self.parsed.refusal.with_traceback(None)
         limit = self._bounds.limit_of(self.parsed)
         if head.length > limit:
-            raise ApiError("body_too_large", f"at most {limit} bytes")
+            raise ApiError("body_too_large", f"the body is larger than {limit} bytes")
         self.state = BODY
         if head.chunked:
             self.body = ChunkedBody(limit)

@@ -110,7 +110,7 @@ def parse_head(
         if settings.api_key and not (head.method == "OPTIONS" and extra):  # a preflight carries no key
             check_key(head.path, head.headers.get("authorization", ""), settings)
         if head.length > settings.max_body_bytes:
-            raise ApiError("body_too_large", f"at most {settings.max_body_bytes} bytes")
+            raise ApiError("body_too_large", f"the body is larger than {settings.max_body_bytes} bytes")
         media_type, budgets = "", [settings.budget_ms] if settings.budget_ms else []
         if endpoint is not None:
             media_type = check_media_type(head.headers.get("content-type", ""), endpoint)

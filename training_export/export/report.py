@@ -44,8 +44,8 @@ def print_unknown(trained: TrainedPolicy) -> None:
     names = unknown(trained.observation)
     if names:
         print(
-            f"compares  {', '.join(names)} between {-UNSEEN:g} and {UNSEEN:g}: without bounds, and with an unknown "
-            "range in training, which the card can state: observation: … seen: {low: …, high: …}"
+            f"compares  {', '.join(names)} between {-UNSEEN:g} and {UNSEEN:g} only: neither bounds nor the range "
+            "in training are known; state it in the card: observation: … seen: {low: …, high: …}"
         )
 
 

@@ -28,7 +28,7 @@ def observation_of_space(space: Any) -> dict[str, FieldCard]:
     """
     if space is None:
         raise CardError(
-            "its observations are unknown: it needs --card FILE with an observation section, or gymnasium spaces"
+            "the source has no observation space: pass --card FILE with an observation section, or gymnasium spaces"
         )
     named = dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
     return {name: _field(name, part) for name, part in named.items()}

@@ -31,11 +31,11 @@ def crasher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_policy_that_crashes_the_parser_is_refused_with_a_line(crasher: Path, mlflow_home: Path, command: str):
     done = run_command("carla-registry", command, str(crasher))
     assert done.code == 1
-    assert done.err == "carla-registry: loading it killed the process that tried (SIGSEGV)\n"
+    assert done.err == "carla-registry: the process that loaded it was killed (SIGSEGV)\n"
 
 
 def test_what_a_policy_is_refused_for_is_told_as_if_it_had_been_loaded_here(example: Path):
-    with pytest.raises(CrashError, match=r"ended the process that tried \(exit code 1\)"):
+    with pytest.raises(CrashError, match=r"the process that loaded it ended \(exit code 1\)"):
         list(values_of("registry.no_such_module", []))
     found = list(verify_apart(example, None))
     assert found[0] == "artifact     racetrack-policy 0.1.0, format 1"
@@ -61,5 +61,5 @@ def test_a_command_that_is_killed_or_interrupted_leaves_no_process_that_loads(tm
 
 def test_a_version_that_crashes_where_it_is_promoted_is_refused_by_its_gate(crasher: Path):
     found = measure_here(lambda: open_artifact(crasher))
-    assert "loading it killed the process that tried" in (found.problem or "")
+    assert "the process that loaded it was killed" in (found.problem or "")
     assert found.decision_ms is None

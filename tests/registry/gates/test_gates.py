@@ -242,7 +242,7 @@ def test_episodes_from_an_own_environment_are_judged_by_success_and_an_absolute_
 def test_a_reward_below_zero_has_no_share_that_is_a_margin(candidate, champion):
     [text] = missed(replace(candidate, evidence=own(reward=-52.0)), replace(champion, evidence=own()))
     assert "0 allowed" in text
-    assert "can't be used: evaluate it with --reward-margin R; this artifact was" in text
+    assert "can't be used: evaluate both with --reward-margin R; this artifact was" in text
     assert missed(replace(candidate, evidence=own(reward=-48.0)), replace(champion, evidence=own())) == ()
 
 

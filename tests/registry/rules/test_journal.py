@@ -49,7 +49,7 @@ def test_an_entry_edited_together_with_its_hash_is_found_by_the_next(place: int)
     link = msgspec.json.decode(entry.text.replace("ann@car", "eve@car"), type=type(entry.link))
     forged = read_entry(entry.number, link.to_bytes().decode(), link.hash, True)
     assert problems([*THREE[:place], forged, *THREE[place + 1 :]]) == [
-        f"entry {entry.number} was edited: entry {entry.number + 1} holds another hash of it"
+        f"entry {entry.number} was edited: its hash is not the one that entry {entry.number + 1} recorded"
     ]
 
 

@@ -188,7 +188,7 @@ def test_a_version_that_kills_who_loads_it_kills_no_replica_and_is_said_to(start
     application = started("crash")
     before = {process.pid for process in application.replicas()}
     registry.point("crash", registry.publish(crashing(registry.artifacts[1], "9.8.0")))
-    until_true(lambda: application.warns("killed the process that tried (SIGSEGV)"), 180)
+    until_true(lambda: application.warns("the process that loaded it was killed (SIGSEGV)"), 180)
     assert application.versions() == {"1.0.0"}
     assert {process.pid for process in application.replicas()} == before
 

@@ -33,7 +33,7 @@ def test_a_version_beside_the_default_is_asked_by_name(start_server: Callable[..
     unknown = server.post("/predict?version=7.0.0", registry.questions.bodies[0])
     assert unknown.status == 404
     assert unknown.json["error"]["code"] == "version_not_found"
-    assert unknown.json["error"]["message"] == "is not served here; served: 1.0.0, 1.1.0"
+    assert unknown.json["error"]["message"] == "this version is not served here; served: 1.0.0, 1.1.0"
     # Both move: the default to what lies beside it already, the other one away.
     registry.point("main", "2")
     registry.point("beside", "1")

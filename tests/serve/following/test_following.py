@@ -114,7 +114,7 @@ BAD = {
     "integrity": ("9.0.1", corrupted, "model.onnx"),
     "parity": ("9.0.2", lambda r, a, v: r.publish(out_of_parity(a, v)), "the trained policy gave"),
     "timeout": ("9.0.3", lambda r, a, v: r.publish(hanging(a, v)), "not loaded and warm within 3 s"),
-    "crash": ("9.0.5", lambda r, a, v: r.publish(crashing(a, v)), "killed the process that tried (SIGSEGV)"),
+    "crash": ("9.0.5", lambda r, a, v: r.publish(crashing(a, v)), "the process that loaded it was killed (SIGSEGV)"),
     "contract": ("9.0.4", lambda r, a, v: r.publish(of_other_contract(a, v)), "another contract"),
 }
 
@@ -320,7 +320,7 @@ def test_a_fresh_start_with_a_version_that_kills_who_loads_it_says_so_and_lives(
     registry.point(alias, registry.publish(crashing(registry.artifacts[1], "9.2.0")))
     server = start_server("--model", f"{NAME}@{alias}", "--workers", "2", "--poll-s", "0.5")
     server.wait_alive()
-    until(lambda: b"killed the process that tried (SIGSEGV)" in server.get("/readyz").body, server, 90)
+    until(lambda: b"the process that loaded it was killed (SIGSEGV)" in server.get("/readyz").body, server, 90)
     assert server.get("/readyz").json["error"]["code"] == "not_ready"
     assert "was sent SIG" not in server.log.read_text()  # no worker died of it
     registry.point(alias, "1")

@@ -43,7 +43,7 @@ def test_a_version_that_crashes_is_remembered_and_its_waits_grow(settings: Setti
     bad = crashing(GOOD, "2.0.0")
     path = write(bad, tmp_path)
     failure = find_failure(path, bad.digest, settings, tmp_path)
-    assert (failure.kind, failure.reason) == ("crash", "loading it killed the process that tried (SIGSEGV)")
+    assert (failure.kind, failure.reason) == ("crash", "the process that loaded it was killed (SIGSEGV)")
     again = load_carefully(path, bad.digest, settings, tmp_path)  # would kill this process
     assert isinstance(again, Failure)
     assert again.kind == "crash"

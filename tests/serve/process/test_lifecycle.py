@@ -266,7 +266,7 @@ def test_a_folder_whose_policy_kills_its_worker_costs_one_and_is_told(start_serv
     bad = write(crashing(small_policy("1.0.0", 1), "2.0.0"), tmp_path)
     server = start_server("--model", str(bad))
     server.wait_alive()
-    until(lambda: "killed the process that tried (SIGSEGV)" in reason_of(server), server, 90)
+    until(lambda: "the process that loaded it was killed (SIGSEGV)" in reason_of(server), server, 90)
     assert server.log.read_text().count("was sent SIGSEGV") == 1  # the second was no worker
     assert server.get("/healthz").status == 200
     assert server.stop() == 0

@@ -1,8 +1,8 @@
 """VecNormalize: whether a Stable-Baselines3 policy was trained with it, and with which statistics.
 
-The statistics are not in model.zip, but the last observation of `learn` is, twice: `_last_original_obs` from before
-VecNormalize, and `_last_obs` as the policy saw it. PPO and A2C store the first only with a VecNormalize. The others
-always store it (without a VecNormalize, an earlier observation), but the pair shows which statistics were used.
+The statistics are not in model.zip, but the last observation of `learn` is, twice: `_last_obs` as the policy saw it,
+and `_last_original_obs` before VecNormalize. PPO and A2C store the second only with VecNormalize. The other algorithms
+always store it (without VecNormalize it is an older observation), and so they are compared to see which statistics fit.
 """
 
 from __future__ import annotations
