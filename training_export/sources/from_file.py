@@ -120,5 +120,5 @@ def _check_open(source: str, file: OnnxFile, inputs: list[NDArray[Any]]) -> None
 
 def _sections(path: Path, draft: CardDraft) -> tuple[dict[str, FieldCard], ActionCard]:
     if draft.observation is None:
-        raise CardError(f"{path.name}: it needs --card FILE with its observation and action sections")
+        raise CardError(f"{path.name}: pass --card FILE with its observation and action sections")
     return draft.observation, complete(draft.action)

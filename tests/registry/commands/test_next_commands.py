@@ -50,7 +50,7 @@ def test_a_policy_of_an_own_environment_gets_to_production_by_the_commands_that_
     evaluated = paste(evaluate)
     assert evaluated.code == 0, evaluated.err
     assert evaluated.err.startswith("running the code of my_env.py")
-    assert "--reward-margin states how much" in evaluated.out
+    assert "pass --reward-margin R" in evaluated.out
     promoted = run_command("carla-registry", "promote", "mine@0.1.0", "--to", "production")
     assert promoted.code == 0, promoted.err
 

@@ -86,13 +86,13 @@ def test_a_full_cache_is_called_full(registered: Path, tmp_path: Path):
     command = [*OWN_DISK, "20480", str(default_cache()), f"{Path(sys.executable).parent}/carla-registry"]
     done = subprocess.run([*command, "verify", PRODUCTION], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
-    assert f"{default_cache()}: the cache is full (No space left on device); POLICY_CACHE_DIR names" in done.stderr
+    assert f"{default_cache()}: the cache is full (No space left on device); set POLICY_CACHE_DIR" in done.stderr
 
 
 def test_a_command_whose_cache_can_not_be_written_says_what_to_set(registered: Path):
     done = run_command("carla-registry", "verify", PRODUCTION, env={"POLICY_CACHE_DIR": "/dev/null/cache"})
     assert (done.code, done.err.count("\n")) == (1, 1), done.err
-    assert "/dev/null/cache: the cache can't be written (Not a directory); POLICY_CACHE_DIR names" in done.err
+    assert "/dev/null/cache: the cache can't be written (Not a directory); set POLICY_CACHE_DIR" in done.err
 
 
 @pytest.mark.parametrize("relative", ["", "cache"])
@@ -107,5 +107,5 @@ def test_a_user_without_a_home_is_told_to_name_a_cache(monkeypatch: pytest.Monke
     for name in ("POLICY_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 987654)  # whom nobody has entered
-    with pytest.raises(CacheError, match="no home folder; POLICY_CACHE_DIR names another"):
+    with pytest.raises(CacheError, match="no home folder; set POLICY_CACHE_DIR"):
         default_cache()

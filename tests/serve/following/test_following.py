@@ -113,7 +113,11 @@ def corrupted(registry: Registry, artifact: Artifact, version: str) -> str:
 BAD = {
     "integrity": ("9.0.1", corrupted, "model.onnx"),
     "parity": ("9.0.2", lambda r, a, v: r.publish(out_of_parity(a, v)), "the trained policy gave"),
-    "timeout": ("9.0.3", lambda r, a, v: r.publish(hanging(a, v)), "not loaded and warm within 3 s"),
+    "timeout": (
+        "9.0.3",
+        lambda r, a, v: r.publish(hanging(a, v)),
+        "loading and warming up took longer than --load-timeout-s (3 s)",
+    ),
     "crash": ("9.0.5", lambda r, a, v: r.publish(crashing(a, v)), "the process that loaded it was killed (SIGSEGV)"),
     "contract": ("9.0.4", lambda r, a, v: r.publish(of_other_contract(a, v)), "another contract"),
 }

@@ -95,7 +95,7 @@ def test_a_dry_run_writes_nothing(author: Path):
         ("toy.py:fails", ["--card", "card.yaml"], "RuntimeError: no weights here"),
         ("toy.py:nowhere", ["--card", "card.yaml"], "nowhere"),
         ("missing.py:build", ["--card", "card.yaml"], "no file missing.py"),
-        ("toy.py:build", [], "pass --card"),
+        ("toy.py:build", [], "the source has no observation space: pass --card"),
         ("toy.py:build", ["--card", "none.yaml"], "No such file"),
         ("no-folder", [], "no such file or folder"),
     ],
