@@ -30,6 +30,8 @@ def answer(prediction: Prediction) -> Answer:
         ActionError: the policy gave no usable action.
     """
     prediction.decode()
+    if time.perf_counter() >= prediction.ends:
+        raise too_late(prediction.serving)
     [outcome] = forward([prediction])
     if isinstance(outcome, Exception):
         raise outcome
@@ -46,15 +48,18 @@ class Prediction:
         received: when its first byte was read, by `time.perf_counter`.
         ends: when its budget is over, by the same clock.
         request: the decoded request; None before `decode`.
-        decode_s: duration of decoding, seconds.
+        decode_s: duration of decoding, seconds; set by `decode`.
         started: when its forward began, by the same clock; 0 before.
-        ended: when its actions were ready, by the same clock; 0 before.
-        inference_ms: duration of its forward, milliseconds.
+        ended: when its actions were ready, by the same clock; set by `encode`.
+        answered: its actions; set by `encode`.
     """
 
     __slots__ = (
-        "decode_s", "encoded", "ended", "endpoint", "ends", "inference_ms", "received", "request", "serving", "started",
+        "answered", "decode_s", "encoded", "ended", "endpoint", "ends", "received", "request", "serving", "started",
     )  # fmt: skip
+    answered: BatchSlice
+    decode_s: float
+    ended: float
 
     def __init__(
         self, endpoint: Endpoint, serving: Serving, encoded: EncodedRequest, received: float, budget_ms: float | None
@@ -63,7 +68,7 @@ class Prediction:
         self.endpoint, self.serving, self.encoded, self.received = endpoint, serving, encoded, received
         self.ends = NEVER if budget_ms is None else received + budget_ms / 1e3
         self.request: PredictRequest | None = None
-        self.decode_s = self.started = self.ended = self.inference_ms = 0.0
+        self.started = 0.0
 
     def decode(self) -> PredictRequest:
         """Decodes the body; to be called once; raises ApiError or SpecError."""
@@ -79,42 +84,32 @@ class Prediction:
     def encode(self, answered: BatchSlice) -> Answer:
         """Encodes the actions of this request as the body of its response."""
         assert self.request is not None
-        self.ended = now = time.perf_counter()
-        self.inference_ms = answered.batch.actions.inference_ms
+        self.answered, self.ended = answered, time.perf_counter()
         timing_ms = b'{"queue":%.4f,"inference":%.4f,"total":%.4f}' % (
-            (self.started - self.received) * 1e3, self.inference_ms, (now - self.received) * 1e3,
-        )  # fmt: skip
+            (self.started - self.received) * 1e3,
+            answered.batch.actions.inference_ms,
+            (self.ended - self.received) * 1e3,
+        )
         return self.endpoint.encode(self.serving, self.request, answered, timing_ms)
 
 
 def forward(predictions: Sequence[Prediction]) -> list[BatchSlice | Exception]:
     """Answers decoded predictions of one policy and mode by one forward: each gets its rows of it, or its own error.
 
-    One whose budget is over before or after the forward gets the card's fallback.
+    One whose budget ends meanwhile gets the card's fallback.
     """
     serving, started = predictions[0].serving, time.perf_counter()
-    requests = []
-    for prediction in predictions:
-        prediction.started = started
-        if started < prediction.ends and prediction.request is not None:
-            requests.append(prediction.request)
-    outcomes = _act(serving, requests) if requests else []
-    ended = time.perf_counter()
-    if len(outcomes) == len(predictions) and all(ended < prediction.ends for prediction in predictions):
-        return outcomes
-    rest = iter(outcomes)
-    in_time = [next(rest) if started < prediction.ends else None for prediction in predictions]
-    return [
-        too_late(serving) if ended >= prediction.ends or outcome is None else outcome
-        for prediction, outcome in zip(predictions, in_time, strict=True)
-    ]
-
-
-def _act(serving: Serving, requests: list[PredictRequest]) -> list[BatchSlice | Exception]:
+    requests = [prediction.request for prediction in predictions if prediction.request is not None]
     try:
-        return act_together(serving, requests)
+        outcomes = act_together(serving, requests)
     except Exception as error:  # the boundary: a forward that raises is an error of the server, not of one request
-        return [error] * len(requests)
+        outcomes = [error] * len(predictions)
+    ended = time.perf_counter()
+    for index, prediction in enumerate(predictions):
+        prediction.started = started
+        if ended >= prediction.ends:
+            outcomes[index] = too_late(serving)
+    return outcomes
 
 
 def too_late(serving: Serving) -> ApiError:

@@ -21,8 +21,10 @@ class PendingPrediction(Prediction):
 
     __slots__ = ("wire",)
 
-    def __init__(self, wire: Request, endpoint: Endpoint, serving: Serving, encoded: EncodedRequest) -> None:
-        super().__init__(endpoint, serving, encoded, wire.received, wire.parsed.budget_ms if wire.parsed else None)
+    def __init__(
+        self, wire: Request, endpoint: Endpoint, serving: Serving, encoded: EncodedRequest, budget_ms: float | None
+    ) -> None:
+        super().__init__(endpoint, serving, encoded, wire.received, budget_ms)
         self.wire = wire
 
 

@@ -117,12 +117,10 @@ def find_serving(slot: Slot, version: str | None, name: str | None) -> Serving:
     serving = slot.serving if version is None else slot.of_version(version)
     if serving is None and not slot.ready:
         raise ApiError("not_ready", slot.waits_for)
-    names = {served.card.name for served in slot.servings if served}
+    if serving is not None and name in (None, serving.card.name):
+        return serving
+    names = sorted({served.card.name for served in slot.servings if served})
     if name is not None and name not in names:
-        raise ApiError(
-            "version_not_found", f"this policy is not served here; served: {', '.join(sorted(names))}", "name"
-        )
-    if serving is None:
-        known = ", ".join(dict.fromkeys(served.version for served in slot.served())) or "none yet"
-        raise ApiError("version_not_found", f"this version is not served here; served: {known}", "version")
-    return serving
+        raise ApiError("version_not_found", f"this policy is not served here; served: {', '.join(names)}", "name")
+    known = ", ".join(dict.fromkeys(served.version for served in slot.served())) or "none yet"
+    raise ApiError("version_not_found", f"this version is not served here; served: {known}", "version")

@@ -77,8 +77,11 @@ class Connection(asyncio.Protocol):
         if incoming.state is HEAD and not incoming.rest and not waits:
             end = data.find(b"\r\n\r\n") + 4
             parsed = self.server.head_parser.known(data[:end])
-            is_whole = parsed is not None and len(data) == end + parsed.head.length <= SMALL_BODY_BYTES
-            if parsed is not None and is_whole and not parsed.head.chunked:
+            if (
+                parsed is not None
+                and len(data) == end + parsed.head.length <= SMALL_BODY_BYTES
+                and not parsed.head.chunked
+            ):
                 # The common case: one whole request with a head that was seen before.
                 incoming.skipped = False
                 self._complete(parsed, data[end:], time.perf_counter())
@@ -223,7 +226,7 @@ class Connection(asyncio.Protocol):
         flow, incoming = self._flow, self._incoming
         if incoming.state is CLOSING or flow.writes_are_full or transport.is_closing():
             return
-        if not pending and not incoming.has_begun:
+        if not pending and incoming.body is None and not incoming.rest:  # faster than has_begun
             self.deadline = time.monotonic() + KEEP_ALIVE_S
         if flow.is_paused and len(pending) < MAX_PER_TURN:
             self._go_on()

@@ -56,8 +56,8 @@ def _record(
     parsed = request.parsed
     method, headers = (parsed.head.method, parsed.head.headers) if parsed else ("", {})
     record = RequestRecord(method, route, status, version, request.request_id, headers, request.received, ended)
-    if prediction is None or prediction.request is None:
+    if prediction is None:
         return record
-    return record._replace(
-        started=prediction.started, inference_ms=prediction.inference_ms, rows=prediction.request.count
-    )
+    answered = prediction.answered
+    inference_ms, rows = answered.batch.actions.inference_ms, answered.stop - answered.start
+    return record._replace(started=prediction.started, inference_ms=inference_ms, rows=rows)
