@@ -91,7 +91,7 @@ def environ(request: Request) -> dict[str, Any]:
     builder = EnvironBuilder(
         method=head.method,
         query_string=head.query,
-        headers=Headers(named | {"x-request-id": request.request_id, "host": "localhost"}),
+        headers=Headers(named | {"host": "localhost"}),
         input_stream=io.BytesIO(request.body),
         errors_stream=sys.stderr,
         multithread=True,
