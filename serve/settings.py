@@ -61,7 +61,9 @@ class Settings:
     backend: str = _setting("card", "card (as measured at export), torchscript, onnx, or auto (the faster here)")
     cache_dir: str = _setting("", "where fetched artifacts are kept (default: the user's cache folder)")
     poll_s: float = _setting(5.0, "seconds between two polls of the registry")
-    fetch_timeout_s: float = _setting(60.0, "seconds without new data after which a download is given up")
+    fetch_timeout_s: float = _setting(
+        60.0, "seconds without another megabyte on disk after which a download is given up"
+    )
     load_timeout_s: float = _setting(60.0, "most seconds to load, verify and warm up a policy")
     webhook_secret: str = _secret("secret of MLflow's webhook; the route /hooks/mlflow exists only with it")
     max_batch: int = _setting(1024, "most observations per request")

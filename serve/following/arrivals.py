@@ -91,7 +91,7 @@ class Arrival:
 
     @property
     def is_silent(self) -> bool:
-        """Whether no data has arrived for `fetch_timeout_s`."""
+        """Whether nothing was written for `fetch_timeout_s`; MLflow writes what it downloads a megabyte at a time."""
         if self.outcome is not None or self._is_here:  # a trial has a deadline of its own
             return False
         now, here = time.monotonic(), fetched_bytes(self._cache, self._version.digest)

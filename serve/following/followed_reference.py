@@ -110,7 +110,7 @@ class FollowedReference:
         elif arrival.is_silent:
             self._arrivals.give_up(version.digest)
             seconds = f"{self._settings.fetch_timeout_s:g} s (--fetch-timeout-s)"
-            text = f"the download got no data for {seconds} and was given up"
+            text = f"the download wrote nothing for {seconds} and was given up; MLflow writes whole megabytes"
             self._refuse(version, Failure(text, "timeout"))
         else:
             self._waits(version, arrival.progress)
