@@ -85,7 +85,7 @@ def report(label: str, artifact: Artifact) -> Figures:
         TABLE.print_row("auto", rows, "", auto, note=f"   × the faster: {auto / best:.2f}")
     for name, engine in strict.items():
         print(f"{name}: one row, µs: {_stages(engine, batch)}")
-        print(f"{name}: tiles of the same bits: {engine.tile_rows}; {_dependent(engine, batch)}")
+        print(f"{name}: batch shapes that give the same bits: {engine.tile_rows}; {_dependent(engine, batch)}")
     return figures
 
 
