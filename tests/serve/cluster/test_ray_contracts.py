@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +12,18 @@ import msgspec
 import psutil
 import pytest
 from following_support import Registry, of_other_contract, until_true
+from ray_cluster import Cluster, one_node
 
 from benchmarks.policies.bad_policies import crashing
 from benchmarks.policies.two_policies import NAME
-from benchmarks.support.free_port import free_port
-from serve.run_folder import RUN_FOLDER, ready_workers, worker_states
+from serve.run_folder import ready_workers, worker_states
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 mark = pytest.mark
 pytestmark = [mark.filterwarnings("ignore"), mark.cluster, mark.slow, mark.timeout(600), mark.xdist_group("ray")]
 JSON = {"Host": "localhost", "Content-Type": "application/json"}
 REPLICAS, ASKED = 2, 20
 """Requests enough for each replica to get some."""
-
-
-@dataclass
-class Cluster:
-    """Where Ray's proxy answers, and where replicas meet."""
-
-    url: str
-    tmp: Path
-    nodes: Any
-
-    def add_node(self) -> Any:
-        return self.nodes.add_node(num_cpus=1, env_vars={"TMPDIR": str(self.tmp)})
-
-    def folders(self) -> set[Path]:
-        """In which replicas of one application and node meet."""
-        return set(self.tmp.glob(f"{RUN_FOLDER}*"))
 
 
 class Application:
@@ -89,24 +70,9 @@ class Application:
 @pytest.fixture(scope="module")
 def cluster(filled: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Of one node with one core; its processes find the registry."""
-    from ray import cluster_utils, serve
-
-    before, port = dict(os.environ), free_port()
-    os.environ["MLFLOW_TRACKING_URI"] = filled.server.uri
-    os.environ["POLICY_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
-    os.environ["RAY_TMPDIR"] = tempfile.gettempdir()  # a short path, since its sockets lie there
-    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
-    nodes = cluster_utils.Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        ray.init(address=nodes.address, log_to_driver=False)
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
-        yield Cluster(f"http://127.0.0.1:{port}", Path(os.environ["TMPDIR"]), nodes)
-    finally:
-        serve.shutdown()
-        ray.shutdown()
-        nodes.shutdown()
-        os.environ.clear()
-        os.environ.update(before)
+    cache = str(tmp_path_factory.mktemp("cache"))
+    with one_node(tmp_path_factory, MLFLOW_TRACKING_URI=filled.server.uri, POLICY_CACHE_DIR=cache) as running:
+        yield running
 
 
 @pytest.fixture

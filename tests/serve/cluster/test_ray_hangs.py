@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +10,10 @@ from typing import Any
 import httpcore
 import msgspec
 import pytest
+from ray_cluster import one_node
 from slow_policies import HANGS_AT, laborious
 
-from benchmarks.support.free_port import free_port
-
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 mark = pytest.mark
 pytestmark = [mark.filterwarnings("ignore"), mark.cluster, mark.slow, mark.timeout(600), mark.xdist_group("ray")]
 JSON = {"Host": "localhost", "Content-Type": "application/json"}
@@ -25,22 +22,8 @@ JSON = {"Host": "localhost", "Content-Type": "application/json"}
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where Ray's proxy answers, on a cluster of one node."""
-    from ray import cluster_utils, serve
-
-    before, port = dict(os.environ), free_port()
-    os.environ["RAY_TMPDIR"] = tempfile.gettempdir()  # a short path, since its sockets lie there
-    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
-    nodes = cluster_utils.Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        ray.init(address=nodes.address, log_to_driver=False)
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        serve.shutdown()
-        ray.shutdown()
-        nodes.shutdown()
-        os.environ.clear()
-        os.environ.update(before)
+    with one_node(tmp_path_factory) as running:
+        yield running.url
 
 
 def ask(url: str, value: float, **fields: Any) -> tuple[int, bytes]:

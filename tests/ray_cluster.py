@@ -1,0 +1,55 @@
+"""A Ray cluster of one node with one core, for the tests of what replicas do on it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.support.free_port import free_port
+from serve.run_folder import RUN_FOLDER
+
+
+@dataclass
+class Cluster:
+    """Where Ray's proxy answers, and where replicas meet."""
+
+    url: str
+    tmp: Path
+    nodes: Any
+
+    def add_node(self) -> Any:
+        return self.nodes.add_node(num_cpus=1, env_vars={"TMPDIR": str(self.tmp)})
+
+    def folders(self) -> set[Path]:
+        """In which replicas of one application and node meet."""
+        return set(self.tmp.glob(f"{RUN_FOLDER}*"))
+
+
+@contextlib.contextmanager
+def one_node(tmp_path_factory: pytest.TempPathFactory, **environment: str) -> Iterator[Cluster]:
+    """Starts a cluster whose processes have these variables, too; stops it at the end of the block."""
+    import ray
+    from ray import cluster_utils, serve
+
+    before, port = dict(os.environ), free_port()
+    os.environ.update(environment)
+    os.environ["RAY_TMPDIR"] = tempfile.gettempdir()  # a short path, since its sockets lie there
+    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
+    nodes = cluster_utils.Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        ray.init(address=nodes.address, log_to_driver=False)
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        yield Cluster(f"http://127.0.0.1:{port}", Path(os.environ["TMPDIR"]), nodes)
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+        nodes.shutdown()
+        os.environ.clear()
+        os.environ.update(before)
