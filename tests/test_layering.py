@@ -19,6 +19,7 @@ PACKAGES = {  # → the packages whose parts it may import, all of them
     "registry": ("carla_mlflow",),
     "training_export": ("carla_mlflow",),
     "serve": ("carla_mlflow", "registry"),
+    "carla_agent": ("carla_mlflow",),
 }
 WINGS = {  # from the ground up: a row imports only from rows before it, and a wing from itself
     "carla_mlflow": [
@@ -53,6 +54,12 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("dispatcher",),
         ("process", "cluster"),
         ("__main__", "__init__", "ray_app"),
+    ],
+    "carla_agent": [
+        ("observers", "drive_record"),
+        ("contract_check",),
+        ("driver",),
+        ("__init__",),
     ],
 }
 

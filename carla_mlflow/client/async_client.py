@@ -9,13 +9,13 @@ from typing import Any, Self
 
 import httpcore
 
-from ..contract.actions import Actions
+from ..contract.actions import Actions, check_budget
 from ..contract.card import Card
 from ..contract.observations import collect
 from ..errors import ServerError
 from .attempt import FAILED, Attempt, OverBudget, failure
 from .client import TIMEOUT_S
-from .wire import Headers, Remote, check_budget
+from .wire import Headers, Remote
 
 
 class AsyncPolicyClient:

@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract.actions import Actions
+from ..contract.actions import Actions, check_budget, fallback_actions
 from ..contract.card import Card
 from ..contract.control import CONTROL_NAMES
-from ..errors import ContractError, ServerError, SpecError
+from ..errors import ContractError, ServerError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -155,16 +155,7 @@ class Remote:
 
     def fallback(self, rows: int) -> Actions:
         """The card's fallback: what a car does when no response comes in time."""
-        action = self.card.action
-        row = [action.fallback.throttle, action.fallback.brake, action.fallback.steer]
-        control = np.tile(np.array(row, dtype=np.float32), (rows, 1))
-        return Actions(control, np.empty((0, len(action.raw)), np.float32), fallback=True)
-
-
-def check_budget(budget_ms: float | None) -> None:
-    """Raises SpecError unless it is a number of milliseconds, or None."""
-    if budget_ms is not None and not 0 <= budget_ms < math.inf:
-        raise SpecError("budget_ms", f"expected milliseconds, got {budget_ms}")
+        return fallback_actions(self.card.action, rows)
 
 
 def _difference(expected: Card, served: Card) -> str:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import SpecError
+
+if TYPE_CHECKING:
+    from .card_sections import ActionCard
 
 Float32 = NDArray[np.float32]
 
@@ -20,7 +28,7 @@ class Actions(msgspec.Struct, frozen=True, eq=False):
         check_ms: time to read and check the observations, milliseconds.
         inference_ms: time in the graph, milliseconds.
         control_ms: time to check the graph's outputs, sample, and convert to control, milliseconds.
-        fallback: whether these are the card's fallback because no response came in time; `raw` then has no rows.
+        fallback: whether these are the card's fallback because they were late; `raw` then has no rows.
     """
 
     control: Float32
@@ -31,3 +39,31 @@ class Actions(msgspec.Struct, frozen=True, eq=False):
     inference_ms: float = 0.0
     control_ms: float = 0.0
     fallback: bool = False
+
+    def vehicle_control(self, row: int = 0) -> tuple[float, float, float]:
+        """One row in the order of `carla.VehicleControl(throttle, steer, brake)`, which takes Python floats only.
+
+        Args:
+            row: of the batch.
+
+        Returns:
+            throttle in [0, 1], steer in [-1, 1] (positive: to the right), brake in [0, 1].
+
+        Raises:
+            IndexError: the batch has no such row.
+        """
+        throttle, brake, steer = self.control[row].tolist()
+        return throttle, steer, brake
+
+
+def fallback_actions(action: ActionCard, rows: int) -> Actions:
+    """The card's fallback for each row: what a car does when no action comes in time."""
+    row = [action.fallback.throttle, action.fallback.brake, action.fallback.steer]
+    control = np.tile(np.array(row, dtype=np.float32), (rows, 1))
+    return Actions(control, np.empty((0, len(action.raw)), np.float32), fallback=True)
+
+
+def check_budget(budget_ms: float | None) -> None:
+    """Raises SpecError unless it is a number of milliseconds, or None."""
+    if budget_ms is not None and not 0 <= budget_ms < math.inf:
+        raise SpecError("budget_ms", f"expected milliseconds, got {budget_ms}")

@@ -19,7 +19,13 @@ class Policy(Protocol):
     def digest(self) -> str:
         """The artifact's digest: `sha256:` and 64 hex digits."""
 
-    def act(self, observations: Any, deterministic: bool = True, seed: int | None = None) -> Actions:
+    def act(
+        self,
+        observations: Any,
+        deterministic: bool = True,
+        seed: int | None = None,
+        budget_ms: float | None = None,
+    ) -> Actions:
         """Computes actions; arguments, result and errors as `Engine.act`."""
 
 
@@ -34,5 +40,11 @@ class AsyncPolicy(Protocol):
     def digest(self) -> str:
         """The artifact's digest: `sha256:` and 64 hex digits."""
 
-    async def act(self, observations: Any, deterministic: bool = True, seed: int | None = None) -> Actions:
+    async def act(
+        self,
+        observations: Any,
+        deterministic: bool = True,
+        seed: int | None = None,
+        budget_ms: float | None = None,
+    ) -> Actions:
         """Computes actions; arguments, result and errors as `Engine.act`."""

@@ -19,7 +19,7 @@ from ..artifact.golden import Golden, check_parity, largest_difference, read_gol
 from ..backends.backend import Backend
 from ..backends.device import select_device
 from ..backends.loading import LoadedGraph, load_graph
-from ..contract.actions import Actions
+from ..contract.actions import Actions, check_budget, fallback_actions
 from ..contract.card import Card
 from ..contract.control import controller
 from ..contract.heads import sample
@@ -115,19 +115,28 @@ class Engine:
     def golden(self) -> Golden:
         return self._golden
 
-    def act(self, observations: Any, deterministic: bool = True, seed: int | None = None) -> Actions:
+    def act(
+        self,
+        observations: Any,
+        deterministic: bool = True,
+        seed: int | None = None,
+        budget_ms: float | None = None,
+    ) -> Actions:
         """Checks observations and computes actions.
 
         Args:
             observations: dict of arrays (batch axis first), DataFrame, or list of dicts; see `as_arrays`.
             deterministic: the head's mode (or mean, as the card says); otherwise one sample per row.
             seed: of the sample, in [0, 2**63); drawn and returned when None.
+            budget_ms: after how many milliseconds an action is late; the card's fallback is then returned, with
+                `fallback` set. The forward pass is not interrupted.
 
         Raises:
-            SpecError: an observation does not fit the spec; names row and field.
+            SpecError: an observation does not fit the spec, or the budget is invalid; names row and field.
             ActionError: the policy computed a number that is not finite or out of its bounds.
         """
         began = time.perf_counter()
+        check_budget(budget_ms)
         seed = None if deterministic else self._seed(seed)
         rows = self._rows_as_they_are(observations)
         if not rows:
@@ -138,7 +147,10 @@ class Engine:
         ran = time.perf_counter()
         control, raw, distribution = self._decide(forward.outputs, observations, seed)
         check_ms, inference_ms = (gathered - began + forward.check_s) * 1e3, forward.forward_s * 1e3
-        control_ms = (time.perf_counter() - ran) * 1e3
+        ended = time.perf_counter()
+        if budget_ms is not None and (ended - began) * 1e3 >= budget_ms:
+            return fallback_actions(self.card.action, rows)
+        control_ms = (ended - ran) * 1e3
         return Actions(control, raw, distribution, seed, check_ms, inference_ms, control_ms)
 
     def verify_parity(self, rows: int | None = None) -> float:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from typing import Any
 
 import cachetools
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract.actions import Actions, Float32
+from ..contract.actions import Actions, Float32, check_budget, fallback_actions
 from ..contract.card import Card
 from ..contract.control import CONTROL_NAMES
 from ..contract.observations import as_arrays
@@ -51,10 +52,18 @@ class ResultCache:
         """The artifact's digest."""
         return self._engine.digest
 
-    def act(self, observations: Any, deterministic: bool = True, seed: int | None = None) -> Actions:
+    def act(
+        self,
+        observations: Any,
+        deterministic: bool = True,
+        seed: int | None = None,
+        budget_ms: float | None = None,
+    ) -> Actions:
         """As `Engine.act`."""
         if not deterministic and seed is None:
-            return self._engine.act(observations, deterministic, seed)
+            return self._engine.act(observations, deterministic, seed, budget_ms)
+        began = time.perf_counter()
+        check_budget(budget_ms)
         seed = None if deterministic else checked_seed(seed)
         # Copied: the caller may change its arrays meanwhile, and the key has to match what the engine reads.
         arrays = {name: array.copy() for name, array in as_arrays(self._engine.specs, observations).items()}
@@ -74,6 +83,8 @@ class ResultCache:
         with self._lock:
             self.hits, self.misses = self.hits + rows - len(missing), self.misses + len(missing)
             self._known.update({keys[row]: answer for row in missing if (answer := answers[row]) is not None})
+        if budget_ms is not None and (time.perf_counter() - began) * 1e3 >= budget_ms:
+            return fallback_actions(self.card.action, rows)
         return self._unpack(np.stack([answer for answer in answers if answer is not None]), seed, timing)
 
     def _key(self, arrays: dict[str, NDArray[Any]], row: int) -> bytes:

@@ -1,0 +1,34 @@
+"""The car's side in CARLA: what a policy observes, how often it decides, and what the car does without an answer.
+
+Install it with `pip install 'carla-mlflow[carla]'`. Importing this package loads nothing: each name below is imported
+when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from carla_mlflow.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from .driver import Driver
+    from .observers.ego import Ego, EgoReader
+    from .observers.observer import Observer, Snapshot
+
+_HOMES = {
+    "Driver": "driver",
+    "Ego": "observers.ego",
+    "EgoReader": "observers.ego",
+    "Observer": "observers.observer",
+    "Snapshot": "observers.observer",
+}
+
+__all__ = [
+    "Driver",
+    "Ego",
+    "EgoReader",
+    "Observer",
+    "Snapshot",
+]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

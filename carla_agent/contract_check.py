@@ -1,0 +1,78 @@
+"""Whether a card and the observers fit, and how often the policy decides: all that is known before the first tick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from carla_mlflow import ArraySpec, Card, ContractError
+
+from .observers.observer import Observer
+
+RATE_TOLERANCE = 1e-6
+"""Relative: how far world_hz / rate_hz may be from a whole number, as 1 / 0.05 is in floating point."""
+
+
+def check_fit(card: Card, observers: Sequence[Observer]) -> None:
+    """Compares the card's observations with what the observers make.
+
+    Raises:
+        ContractError: names every field that is missing, made twice, not asked for, or made otherwise.
+    """
+    problems = list(_problems(card, observers))
+    if problems:
+        raise ContractError(f"{card.name} {card.version} and the observers do not fit: " + "; ".join(problems))
+
+
+def _problems(card: Card, observers: Sequence[Observer]) -> Iterator[str]:
+    made: dict[str, ArraySpec] = {}
+    for observer in observers:
+        for spec in observer.spec:
+            if spec.name in made:
+                yield f"two observers make {spec.name}"
+            made[spec.name] = spec
+    for wanted in card.observation_spec:
+        if wanted.name not in made:
+            yield f"no observer makes {wanted.name} ({wanted.dtype} {list(wanted.shape)})"
+        else:
+            yield from _difference(wanted, made.pop(wanted.name))
+    for name in made:
+        yield f"the card has no {name}, which an observer makes"
+
+
+def _difference(wanted: ArraySpec, made: ArraySpec) -> Iterator[str]:
+    if (wanted.dtype, wanted.shape) != (made.dtype, made.shape):
+        yield (
+            f"{wanted.name}: the card says {wanted.dtype} {list(wanted.shape)}, "
+            f"the observer makes {made.dtype} {list(made.shape)}"
+        )
+    elif wanted.unit != made.unit:
+        yield f"{wanted.name}: the card says {wanted.unit}, the observer makes {made.unit}"
+    elif np.any(made.lows < wanted.lows) or np.any(made.highs > wanted.highs):
+        yield (
+            f"{wanted.name}: the card allows {_range(wanted)}, the observer makes {_range(made)}; "
+            "give the observer these bounds"
+        )
+
+
+def _range(spec: ArraySpec) -> str:
+    low = "-∞" if spec.low is None else f"{np.min(spec.lows):g}"
+    high = "∞" if spec.high is None else f"{np.max(spec.highs):g}"
+    return f"[{low}, {high}]"
+
+
+def ticks_per_action(rate_hz: float, world_hz: float) -> int:
+    """How many ticks one action lasts.
+
+    Raises:
+        ContractError: the world's rate is no whole multiple of the policy's.
+    """
+    ticks = world_hz / rate_hz
+    whole = round(ticks)
+    if whole < 1 or abs(ticks - whole) > RATE_TOLERANCE * ticks:
+        raise ContractError(
+            f"the policy decides at {rate_hz:g} Hz and the world ticks at {world_hz:g} Hz: set the world to "
+            f"{rate_hz:g} Hz or a whole multiple of it"
+        )
+    return whole
