@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from carla_mlflow.client.unix_address import is_unix, socket_path
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.rules.reference import parse_reference
@@ -54,8 +55,9 @@ class Settings:
     model: str = _setting("", "artifact folder, or a reference such as carla-policy@production")
     also: str = _setting("", "more versions of that policy to serve at /predict?version=…: NAME@1.2.0,NAME@^1.1")
     digest: str = _setting("", "serve only the artifact with this digest (sha256:…)")
-    host: str = _setting("127.0.0.1", "address to listen on")
-    port: int = _setting(8080, "port to listen on")
+    host: str = _setting("127.0.0.1", "address to listen on, or unix:/run/policy.sock for a Unix socket")
+    port: int = _setting(8080, "port to listen on; a Unix socket has none")
+    socket_mode: str = _setting("0660", "permissions of the Unix socket, octal: who may write to it may connect")
     workers: int = _setting(1, "worker processes")
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
     backend: str = _setting("card", "card (as measured at export), torchscript, onnx, or auto (the faster here)")
@@ -81,7 +83,8 @@ class Settings:
     cors_origins: str = _setting("", "origins whose pages may call the server: https://a.example,https://b.example")
     allowed_hosts: str = _setting(
         "",
-        "allowed Host headers: cars.example,10.0.0.7; *: any (default: any; on a loopback address only its own names)",
+        "allowed Host headers: cars.example,10.0.0.7; *: any (default: any; on a loopback address only its own names); "
+        "not checked on a Unix socket",
     )
     certfile: str = _setting("", "TLS: the certificate chain, PEM")
     keyfile: str = _setting("", "TLS: the private key, PEM")
@@ -103,6 +106,18 @@ class Settings:
         return Path(self.model).is_dir() or self.model.startswith((".", "/"))
 
     @property
+    def is_unix(self) -> bool:
+        """Whether to listen on a Unix socket instead of TCP."""
+        return is_unix(self.host)
+
+    @property
+    def address(self) -> str:
+        """Where the server listens, for messages."""
+        if self.is_unix:
+            return f"unix:{socket_path(self.host)}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def trusted(self) -> tuple[str, ...]:
         """`trust_types` as a tuple of full names."""
         return operators_types(self.trust_types)
@@ -117,8 +132,10 @@ class Settings:
         """The allowed values of a request's Host, in lower case; None for any.
 
         By default only a server on loopback restricts them: a foreign web page can make its own host name resolve
-        to loopback (DNS rebinding), and so get past every firewall.
+        to loopback (DNS rebinding), and so get past every firewall. No page can reach a Unix socket.
         """
+        if self.is_unix:
+            return None
         if self.allowed_hosts:
             named = frozenset(host.strip().lower() for host in self.allowed_hosts.split(",") if host.strip())
             return None if "*" in named else named
@@ -146,6 +163,21 @@ class Settings:
         except RefusedError as error:
             return [f"also: {error}"]
         return [f"also: {other} is another policy than {name}" for other in others if other != name]
+
+    def _problems_of_address(self) -> list[str]:
+        if not self.host:
+            return ["host: is empty; 0.0.0.0 listens on every address"]
+        found = []
+        if not re.fullmatch(r"(0o?)?[0-7]{3}", self.socket_mode):
+            found.append(f"socket_mode: {self.socket_mode!r}: expected three octal digits, such as 0660")
+        if self.is_unix:
+            try:
+                socket_path(self.host)
+            except ValueError as error:
+                found.append(f"host: {error}")
+            if self.certfile or self.keyfile:
+                found.append("certfile: a Unix socket takes no TLS; its mode and its folder say who may connect")
+        return found
 
     def _problems_of_access(self) -> list[str]:
         found = []
@@ -177,12 +209,10 @@ class Settings:
         for name in self.trusted:
             if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name):
                 found.append(f"trust_types: {name!r}: expected full names of types, such as my_pkg.features.Clipper")
-        if not self.host:
-            found.append("host: is empty; 0.0.0.0 listens on every address")
         for name in POSITIVE_S:
             if not 0 < getattr(self, name) <= 3600:
                 found.append(f"{name}: {getattr(self, name)} is not above 0, or is above 3600")
-        found += self._problems_of_references() + self._problems_of_access()
+        found += self._problems_of_references() + self._problems_of_address() + self._problems_of_access()
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 found.append(f"{name}: {getattr(self, name)!r}: expected {', '.join(allowed[:-1])} or {allowed[-1]}")
