@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:  # a car has the package without the server
 from carla_mlflow.errors import CacheError, RefusedError, RegistryError
 from carla_mlflow.flavor.environment import secrets_of_files
 from serve.flags import parse_settings, unknown_variables, unused_variables
+from serve.following.folder_at_start import folder_problem, is_unpinned
 from serve.following.last_served import cache_folder
 from serve.settings import Settings
 from serve.telemetry.log_setup import start_logging
@@ -35,8 +36,10 @@ def _obstacle(settings: Settings) -> str | None:
         return f"{settings.model}: there is no such folder"
     try:
         if not settings.is_folder:
-            secrets_of_files()  # raises here rather than later in the follower, which reads them
             cache_folder(settings)
+            if settings.follows_folder:
+                return folder_problem(settings) or missing()
+            secrets_of_files()  # raises here rather than later in the follower, which reads them
     except (CacheError, RegistryError) as error:
         return str(error)
     return missing()
@@ -66,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     if settings.is_folder and not settings.digest:
         text = "unpinned: no --digest was given, so anyone who can write the folder decides what drives"
+        print(f"carla-serve: {text}", file=sys.stderr)
+    elif settings.follows_folder and is_unpinned(settings):
+        text = "unpinned: the folder has no file PINS, so anyone who can write it decides what drives"
         print(f"carla-serve: {text}", file=sys.stderr)
     return run_server(settings, listener)
 

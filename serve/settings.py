@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from carla_mlflow.artifact.naming import is_artifact_folder, split_folder_reference
 from carla_mlflow.client.unix_address import is_unix, socket_path
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
@@ -52,7 +53,7 @@ def _secret(text: str) -> Any:
 class Settings:
     """Each setting is also a flag and a variable: `max_batch` is `--max-batch` or POLICY_MAX_BATCH."""
 
-    model: str = _setting("", "artifact folder, or a reference such as carla-policy@production")
+    model: str = _setting("", "artifact folder, or a reference: carla-policy@production, folder/@^1.2")
     also: str = _setting("", "more versions of that policy to serve at /predict?version=…: NAME@1.2.0,NAME@^1.1")
     digest: str = _setting("", "serve only the artifact with this digest (sha256:…)")
     host: str = _setting("127.0.0.1", "address to listen on, or unix:/run/policy.sock for a Unix socket")
@@ -102,8 +103,13 @@ class Settings:
 
     @property
     def is_folder(self) -> bool:
-        """Whether `model` is an artifact on disk rather than a reference to the registry."""
-        return Path(self.model).is_dir() or self.model.startswith((".", "/"))
+        """Whether `model` is one artifact on disk rather than a reference that is followed."""
+        return is_artifact_folder(self.model)
+
+    @property
+    def follows_folder(self) -> bool:
+        """Whether the versions come from a folder of artifacts rather than from the registry."""
+        return split_folder_reference(self.model) is not None
 
     @property
     def is_unix(self) -> bool:
@@ -153,7 +159,7 @@ class Settings:
 
     def _problems_of_references(self) -> list[str]:
         if self.is_folder:
-            return ["also: needs a --model in the registry rather than a folder"] if self.also else []
+            return ["also: needs a --model that is a reference rather than one artifact's folder"] if self.also else []
         try:
             name = parse_reference(self.model).name
         except RefusedError as error:
@@ -162,7 +168,7 @@ class Settings:
             others = [parse_reference(text or "").name for text in self.references[1:]]
         except RefusedError as error:
             return [f"also: {error}"]
-        return [f"also: {other} is another policy than {name}" for other in others if other != name]
+        return [f"also: {other} is another policy or folder than {name}" for other in others if other != name]
 
     def _problems_of_address(self) -> list[str]:
         if not self.host:
