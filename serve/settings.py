@@ -159,7 +159,11 @@ class Settings:
 
     def _problems_of_references(self) -> list[str]:
         if self.is_folder:
-            return ["also: needs a --model that is a reference rather than one artifact's folder"] if self.also else []
+            return (
+                ["also: needs a --model in the registry, or such as folder/@^1.2, rather than one artifact"]
+                if self.also
+                else []
+            )
         try:
             name = parse_reference(self.model).name
         except RefusedError as error:
@@ -168,7 +172,8 @@ class Settings:
             others = [parse_reference(text or "").name for text in self.references[1:]]
         except RefusedError as error:
             return [f"also: {error}"]
-        return [f"also: {other} is another policy or folder than {name}" for other in others if other != name]
+        kind = "folder" if self.follows_folder else "policy"
+        return [f"also: {other} is another {kind} than {name}" for other in others if other != name]
 
     def _problems_of_address(self) -> list[str]:
         if not self.host:

@@ -260,8 +260,9 @@ def test_what_is_no_reference_is_a_usage_error(model: str):
 
 
 def test_another_policy_or_folder_beside_is_a_usage_error(policies: Path):
-    [problem] = Settings(model=f"{policies}/@^1", also="mine@1.0.0").problems()
-    assert problem.startswith("also: mine is another policy or folder than ")
+    for also, named in (("mine@1.0.0", "mine"), ("elsewhere/@1.0.0", "elsewhere/")):
+        [problem] = Settings(model=f"{policies}/@^1", also=also).problems()
+        assert problem == f"also: {named} is another folder than {policies}/"
 
 
 def test_logged_drives_are_scored_by_a_version_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
