@@ -1,7 +1,7 @@
 """Loads a server from Python, over TCP or a Unix socket: wrk knows no Unix sockets.
 
-It reaches some ten thousand requests per second, so at many connections it measures itself rather than the server. Only
-figures that it measured itself may be compared: hence `--own-load` for a port.
+It takes more of a core than wrk, so at many connections it measures itself as much as the server. Its figures may be
+compared only with its own: hence `--own-load` for a port.
 """
 
 from __future__ import annotations
