@@ -13,12 +13,14 @@ from carla_mlflow.lazy_names import lazy_names
 if TYPE_CHECKING:
     from .driver import Driver
     from .observers.ego import Ego, EgoReader
+    from .observers.measurements import Measurements
     from .observers.observer import Observer, Snapshot
 
 _HOMES = {
     "Driver": "driver",
     "Ego": "observers.ego",
     "EgoReader": "observers.ego",
+    "Measurements": "observers.measurements",
     "Observer": "observers.observer",
     "Snapshot": "observers.observer",
 }
@@ -27,6 +29,7 @@ __all__ = [
     "Driver",
     "Ego",
     "EgoReader",
+    "Measurements",
     "Observer",
     "Snapshot",
 ]
