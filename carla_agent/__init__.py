@@ -12,10 +12,12 @@ from carla_mlflow.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .driver import Driver
+    from .observers.beams import Beams
     from .observers.ego import Ego, EgoReader
     from .observers.observer import Observer, Snapshot
 
 _HOMES = {
+    "Beams": "observers.beams",
     "Driver": "driver",
     "Ego": "observers.ego",
     "EgoReader": "observers.ego",
@@ -24,6 +26,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Beams",
     "Driver",
     "Ego",
     "EgoReader",
