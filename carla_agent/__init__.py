@@ -12,11 +12,13 @@ from carla_mlflow.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .driver import Driver
+    from .observers.beams import Beams
     from .observers.ego import Ego, EgoReader
     from .observers.measurements import Measurements
     from .observers.observer import Observer, Snapshot
 
 _HOMES = {
+    "Beams": "observers.beams",
     "Driver": "driver",
     "Ego": "observers.ego",
     "EgoReader": "observers.ego",
@@ -26,6 +28,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Beams",
     "Driver",
     "Ego",
     "EgoReader",
