@@ -85,8 +85,8 @@ def start_drive(toy: ToyCarla) -> Iterator[Callable[..., subprocess.Popen[str]]]
         driving.communicate()
 
 
-def wait_for_car(toy: ToyCarla, driving: subprocess.Popen[str], metres: float = 5.0) -> None:
-    """Waits until our car has driven some way."""
+def wait_for_car(toy: ToyCarla, driving: subprocess.Popen[str], metres: float = 5.0) -> carla.Vehicle:
+    """Waits until our car has driven some way, and returns it."""
     world, ends = client_of(toy).get_world(), time.monotonic() + 60
     start = None
     while time.monotonic() < ends:
@@ -96,7 +96,7 @@ def wait_for_car(toy: ToyCarla, driving: subprocess.Popen[str], metres: float = 
             place = cars[0].get_location()
             start = start or place
             if place.distance(start) > metres:
-                return
+                return cars[0]
         time.sleep(0.05)
     raise AssertionError("the car does not move")
 
@@ -213,13 +213,11 @@ def test_in_real_time_the_world_goes_on_while_no_answer_comes(
     server = start_server("--model", str(EXAMPLE))
     server.wait_ready()
     driving = start_drive("--url", server.url, "--realtime", "--budget-ms", "100")
-    wait_for_car(toy, driving)
+    car = wait_for_car(toy, driving)
     master = psutil.Process(server.process.pid)
     silent = [master, *master.children(recursive=True)]
     for process in silent:
         process.suspend()
-    world = client_of(toy).get_world()
-    car = next(actor for actor in world.get_actors() if actor.attributes.get("role_name") == "hero")
     ends = time.monotonic() + 60
     while car.get_velocity().length() > 0.01:  # only the fallback's brake stops it
         assert time.monotonic() < ends
