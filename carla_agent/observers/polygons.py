@@ -38,10 +38,10 @@ def covered_pixels(polygons: Array, height: int, width: int) -> tuple[Indices, I
 
 def _spans(polygons: Array, owner: Indices, row: Indices) -> tuple[Array, Array]:
     """Where each row enters and leaves its polygon."""
-    ends = np.stack([polygons, np.roll(polygons, -1, axis=1)], axis=2)
-    order = ends[..., 1].argsort(axis=2, kind="stable")[..., None]
-    ends = np.take_along_axis(ends, order, axis=2)  # upper end first: neighbours compute a shared edge alike
-    upper, lower = ends[:, :, 0], ends[:, :, 1]
+    following = np.roll(polygons, -1, axis=1)
+    falls = (polygons[..., 1] <= following[..., 1])[..., None]
+    # From the upper end to the lower, so that neighbours compute a shared edge alike.
+    upper, lower = np.where(falls, polygons, following), np.where(falls, following, polygons)
     fall = lower[..., 1] - upper[..., 1]
     slope = (lower[..., 0] - upper[..., 0]) / np.where(fall > 0, fall, 1.0)
     at = row[:, None]
