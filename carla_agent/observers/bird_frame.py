@@ -21,6 +21,7 @@ class BirdFrame:
     Attributes:
         size: width and height, pixels.
         metres: of one pixel, 1 / s.
+        reach_m: from the car to the corner that is farthest from it.
     """
 
     def __init__(self, layout: BirdLayout) -> None:
@@ -29,16 +30,17 @@ class BirdFrame:
         self._car = np.array([(self.size - 1) / 2, (self.size - 1) * (1 - layout.below_car / self.size)])
         row, column = np.mgrid[: self.size, : self.size]
         self._offsets = (np.stack([column, row], axis=-1) - self._car) * self.metres
+        self.reach_m = float(np.linalg.norm(self._offsets, axis=-1).max())
 
     def to_pixels(self, points: Array, ego: Ego) -> Array:
         """World points (..., 2), metres, as column and row (..., 2)."""
-        pixels: Array = (points - np.array(ego.location[:2])) @ (_axes(ego) / self.metres) + self._car
-        return pixels
+        offsets = points.reshape(-1, 2) - np.array(ego.location[:2])
+        return np.asarray(offsets @ (_axes(ego) / self.metres) + self._car).reshape(points.shape)
 
     def pixel_centres(self, ego: Ego) -> Array:
         """World points, metres, of all pixels' centres, (size, size, 2)."""
-        centres: Array = self._offsets @ _axes(ego).T + np.array(ego.location[:2])
-        return centres
+        centres: Array = self._offsets.reshape(-1, 2) @ _axes(ego).T + np.array(ego.location[:2])
+        return centres.reshape(self._offsets.shape)
 
 
 def _axes(ego: Ego) -> Array:

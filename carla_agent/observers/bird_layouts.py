@@ -170,7 +170,7 @@ class BirdLayout:
 def _roach() -> BirdLayout:
     vehicles = Agents(("vehicle.",), least_half_m=0.8, margin_px=0.5)
     walkers = Agents(("walker.",), scale=2.0, least_half_m=0.8, margin_px=0.5)
-    lights = Lights(width_px=6.0), Stops(margin_px=0.5)
+    lights = Lights(width_px=6.7), Stops(margin_px=0.5)
     agos = (15, 10, 5, 0)
     return BirdLayout(
         size=192,
@@ -178,7 +178,7 @@ def _roach() -> BirdLayout:
         below_car=40.0,
         layers=(
             Layer("road", (Surface(margin_px=3.0),)),
-            Layer("route", (Band(width_px=16.0, length_m=80.0),)),
+            Layer("route", (Band(width_px=17.0, length_m=80.0),)),
             Layer("lane marks", (Marks(width_px=2.0, white_broken=120),)),
             *(Layer(f"vehicles, {ago} ticks ago", (vehicles,), ago) for ago in agos),
             *(Layer(f"walkers, {ago} ticks ago", (walkers,), ago) for ago in agos),
@@ -193,9 +193,9 @@ ROACH = _roach()
 
 Source: carla-roach, carla_gym/core/obs_manager/birdview/chauffeurnet.py, config/agent/ppo/obs_configs/birdview.yaml,
 carla_gym/utils/birdview_map.py. Its history indices -16, -11, -6, -1 count ticks at 10 Hz, the current one included:
-15, 10, 5 and 0 ticks ago. Widths and margins are what its drawing covers on average: lanes are polygons with a line of 5
-pixels around them, marks are lines of one pixel, both are sampled with any of four neighbours; OpenCV fills polygons up
-to and including their rounded border.
+15, 10, 5 and 0 ticks ago. Widths and margins are what its drawing covers on average: lanes are polygons with a line of
+5 pixels around them, marks are lines of one pixel, both are sampled with any of four neighbours; OpenCV fills polygons
+up to and including their rounded border.
 """
 
 
@@ -209,11 +209,11 @@ def _carl() -> BirdLayout:
         below_car=100.0,
         layers=(
             Layer("road", (Surface((DRIVING, "parking"), margin_px=0.5, raster=("road", "parking")),)),
-            Layer("route", (Band(width_px=7.0, length_m=150.0, in_junctions=True),)),
-            Layer("lane marks", (Marks(width_px=2.0, white_broken=127),)),
+            Layer("route", (Band(width_px=7.3, length_m=150.0, in_junctions=True),)),
+            Layer("lane marks", (Marks(width_px=2.2, white_broken=127),)),
             Layer("vehicles", (vehicles,)),
             Layer("walkers", (walkers,)),
-            Layer("lights", (Lights(3.0, countdown=True, of_route=True),)),
+            Layer("lights", (Lights(4.5, countdown=True, of_route=True),)),
             Layer("stop signs", (Stops(margin_px=0.5),)),
             Layer("speed signs", (SpeedSigns(margin_px=0.5),)),
             Layer("static obstacles", (props,)),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .bird_frame import BirdFrame
 from .bird_layouts import BirdLayout, Marks, SpeedSigns, Surface
 from .bird_shapes import Array, Shapes, filled_with, joined, rectangles
 from .polygons import Indices
@@ -29,10 +30,12 @@ def speed_values(speed: Array) -> Array:
 class StaticShapes:
     """The shapes of all layers, and which of them are near."""
 
-    def __init__(self, layout: BirdLayout, road_map: RoadMap, carla_map: Any, has_raster: bool) -> None:
+    def __init__(
+        self, layout: BirdLayout, frame: BirdFrame, road_map: RoadMap, carla_map: Any, has_raster: bool
+    ) -> None:
         """Makes the shapes; lanes and marks only where no raster of the town is given."""
         made = [
-            (index, _shapes(drawing, layout, road_map, carla_map))
+            (index, _shapes(drawing, frame.metres, road_map, carla_map))
             for index, layer in enumerate(layout.layers)
             for drawing in layer.drawings
             if isinstance(drawing, SpeedSigns) or (isinstance(drawing, Surface | Marks) and not has_raster)
@@ -40,7 +43,7 @@ class StaticShapes:
         self._all = joined(shapes for _, shapes in made)
         self._layers = np.repeat([index for index, _ in made], [len(shapes) for _, shapes in made]).astype(np.intp)
         self._low, self._high = self._all.polygons.min(axis=1), self._all.polygons.max(axis=1)
-        self._reach = np.hypot(layout.size, layout.size) / layout.pixels_per_metre + MOVED_M
+        self._reach = frame.reach_m + 1.5 * MOVED_M  # it may move by MOVED_M along x and along y
         self._near: tuple[Shapes, Indices] = self._all, self._layers
         self._chosen_at = np.array([np.inf, np.inf])
 
@@ -53,9 +56,7 @@ class StaticShapes:
         return self._near
 
 
-def _shapes(drawing: Surface | Marks | SpeedSigns, layout: BirdLayout, road_map: RoadMap, carla_map: Any) -> Shapes:
-    # `margin` and `width` are pixels of the image, which has a little less than the map's scale.
-    metres = layout.size / (layout.size - 1) / layout.pixels_per_metre
+def _shapes(drawing: Surface | Marks | SpeedSigns, metres: float, road_map: RoadMap, carla_map: Any) -> Shapes:
     if isinstance(drawing, Surface):
         lanes = tuple(lane for lane in road_map.lanes if lane.kind in drawing.kinds)
         return filled_with(surface_quads(lanes, drawing.margin_px * metres), drawing.value)

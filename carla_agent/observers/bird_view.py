@@ -71,7 +71,7 @@ class BirdView:
         if route is None and any(isinstance(drawing, Band) for drawing in drawings):
             raise DrivingError(f"the layout of {field or layout.field} draws the route: give BirdView a route")
         self._route = None if route is None else RouteAhead(route, carla_map, layout)
-        self._static = StaticShapes(layout, RoadMap.of(carla_map), carla_map, raster is not None)
+        self._static = StaticShapes(layout, self._frame, RoadMap.of(carla_map), carla_map, raster is not None)
         self._seen = tuple(
             dict.fromkeys(drawing for drawing in drawings if isinstance(drawing, Agents | Lights | Stops))
         )
