@@ -73,6 +73,7 @@ TAKEN: dict[str, Call] = dict.fromkeys(
         "set_hybrid_physics_radius",
         "set_auto_lane_change",
         "update_vehicle_lights",
+        "shut_down",
         "shutdown",
     ),
     _taken,
