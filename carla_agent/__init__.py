@@ -12,6 +12,7 @@ from carla_mlflow.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .driver import Driver
+    from .observers.beams import Beams
     from .observers.camera import Camera
     from .observers.ego import Ego, EgoReader
     from .observers.guidance import Command, TargetPoint
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .observers.sensor_feed import SensorFeed
 
 _HOMES = {
+    "Beams": "observers.beams",
     "Camera": "observers.camera",
     "Command": "observers.guidance",
     "Driver": "driver",
@@ -35,6 +37,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Beams",
     "Camera",
     "Command",
     "Driver",

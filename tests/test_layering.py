@@ -59,7 +59,8 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("observers", "drive_record"),
         ("contract_check",),
         ("driver",),
-        ("__init__",),
+        ("drive",),
+        ("__main__", "__init__"),
     ],
 }
 

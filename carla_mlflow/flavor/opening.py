@@ -8,11 +8,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from carla_mlflow.artifact.artifact import open_artifact
-from carla_mlflow.cli import DONE, UNREACHABLE
-from carla_mlflow.errors import RegistryError, UnreachableError
-from carla_mlflow.inference.engine import Engine
-from carla_mlflow.preprocessing.skops_file import operators_types
+from ..artifact.artifact import open_artifact
+from ..errors import RegistryError, UnreachableError
+from ..inference.engine import Engine
+from ..preprocessing.skops_file import operators_types
+
+_UNREACHABLE = 3
+"""The exit code of a command of ours whose registry does not answer, as in `cli`."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def open_engine(model: str, scratch: Path) -> Engine:
     folder = Path(model)
     if _is_folder(model):
         return Engine.open(folder, trusted=operators_types())
-    from carla_mlflow.flavor.model import fetch_policy  # imports mlflow, which a folder does not need
+    from .model import fetch_policy  # imports mlflow, which a folder does not need
 
     if model.startswith(("runs:/", "models:/")):
         return Engine.open(fetch_policy(model, scratch / "fetched"), trusted=operators_types())
@@ -51,7 +53,7 @@ def identify(model: str, scratch: Path) -> PolicyIdentity:
         return PolicyIdentity(version["name"], version["semver"], version["digest"])
     folder = Path(model)
     if not _is_folder(model):
-        from carla_mlflow.flavor.model import fetch_policy
+        from .model import fetch_policy
 
         folder = fetch_policy(model, scratch / "fetched")
     artifact = open_artifact(folder)
@@ -73,8 +75,8 @@ def _resolve(reference: str) -> dict[str, str]:
     """
     command = [sys.executable, "-m", "registry", "resolve", reference, "--json"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode != DONE:
+    if done.returncode != 0:
         message = (done.stderr.strip().splitlines() or ["the registry's command failed"])[-1].partition(": ")[2]
-        raise (UnreachableError if done.returncode == UNREACHABLE else RegistryError)(message)
+        raise (UnreachableError if done.returncode == _UNREACHABLE else RegistryError)(message)
     version: dict[str, str] = json.loads(done.stdout)
     return version

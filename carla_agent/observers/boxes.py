@@ -1,0 +1,115 @@
+"""Other actors as boxes seen from above, read from CARLA once per tick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import carla
+import numpy as np
+from numpy.typing import NDArray
+
+from .ego import Ego
+
+Array = NDArray[np.float64]
+
+LEVEL_M = 8.0
+"""Actors higher or lower than this are on another level. Source: carla-roach, obs_manager/birdview/chauffeurnet.py."""
+
+
+class Actor(Protocol):
+    """What is read of an actor; `carla.Vehicle` and `carla.Walker` are such."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def type_id(self) -> str: ...
+    @property
+    def bounding_box(self) -> Any:
+        """A `carla.BoundingBox` in the actor's own axes."""
+
+    def get_transform(self) -> Any:
+        """A `carla.Transform`; CARLA's client takes it from the tick that it received, without a call."""
+
+    def get_velocity(self) -> Any:
+        """A `carla.Vector3D` in the world's axes, m/s; likewise."""
+
+
+class World(Protocol):
+    """What is used of a `carla.World`."""
+
+    def get_actors(self) -> Iterable[Any]:
+        """All actors."""
+
+
+Actors = World | Callable[[], Iterable[Any]]
+"""Where other actors come from: a `carla.World`, or a function that returns them at each tick."""
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes seen from above, in CARLA's world: x forward (or east), y right (or south), metres.
+
+    Attributes:
+        kinds: `type_id` of each, such as "vehicle.tesla.model3".
+        centre: (N, 2).
+        forward: unit vectors along their length, (N, 2).
+        half: half of their length and width, (N, 2).
+        speed: m/s, (N,).
+    """
+
+    kinds: tuple[str, ...]
+    centre: Array
+    forward: Array
+    half: Array
+    speed: Array
+
+    def of(self, prefix: str) -> Boxes:
+        """Those whose type begins like that."""
+        chosen = [kind.startswith(prefix) for kind in self.kinds]
+        kinds = tuple(kind for kind, is_chosen in zip(self.kinds, chosen, strict=True) if is_chosen)
+        return Boxes(kinds, self.centre[chosen], self.forward[chosen], self.half[chosen], self.speed[chosen])
+
+
+class BoxReader:
+    """Reads the boxes near the car; what never changes of an actor, its box, is read once."""
+
+    def __init__(self, actors: Actors, kinds: tuple[str, ...], own_id: int | None = None) -> None:
+        """Reads actors of some kinds.
+
+        Args:
+            actors: a `carla.World`, or a function that returns the actors.
+            kinds: what their `type_id` begins with, such as "vehicle.".
+            own_id: of the driven car, which is none of the others.
+        """
+        self._actors: Callable[[], Iterable[Actor]] = actors if callable(actors) else actors.get_actors
+        self._kinds, self._own_id = kinds, own_id
+        self._shapes: dict[int, tuple[tuple[float, float, float], float, float, float]] = {}
+
+    def read(self, ego: Ego, reach_m: float) -> Boxes:
+        """The boxes whose centres are no farther from the car than that along x and y, on the car's level."""
+        kinds, rows = [], []
+        x, y, z = ego.location
+        for actor in self._actors():
+            if not actor.type_id.startswith(self._kinds) or actor.id == self._own_id:
+                continue
+            transform = actor.get_transform()
+            place = transform.location
+            if abs(place.x - x) <= reach_m and abs(place.y - y) <= reach_m and abs(place.z - z) <= LEVEL_M:
+                kinds.append(actor.type_id)
+                rows.append(self._row(actor, transform))
+        values = np.array(rows).reshape(-1, 6)
+        yaw = np.radians(values[:, 2])
+        forward = np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
+        return Boxes(tuple(kinds), values[:, :2], forward, values[:, 3:5], values[:, 5])
+
+    def _row(self, actor: Actor, transform: Any) -> tuple[float, ...]:
+        shape = self._shapes.get(actor.id)
+        if shape is None:
+            box = actor.bounding_box
+            offset = (box.location.x, box.location.y, box.location.z)
+            shape = self._shapes[actor.id] = (offset, box.rotation.yaw, box.extent.x, box.extent.y)
+        offset, yaw, length, width = shape
+        centre = transform.transform(carla.Location(*offset))  # CARLA changes its argument in place
+        return centre.x, centre.y, transform.rotation.yaw + yaw, length, width, actor.get_velocity().length()
