@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from carla_mlflow import DrivingError, Policy
 
+from ..contract_check import ticks_per_action
 from ..driver import Driver
 from ..observers.ego import EgoReader
 from .film import BEHIND, Film
@@ -80,6 +81,7 @@ class Drive:
             ContractError: the card does not fit any observers, or the rates do not divide.
         """
         options = self._options
+        ticks_per_action(self._policy.card.action.rate_hz, options.hz)  # before the world is touched
         film = Film(options.gif, options.hz) if options.gif else None
         with borrowed_world(self._client, options.town, options.hz) as world, Actors(self._client, world) as actors:
             carla_map = world.get_map()

@@ -63,7 +63,7 @@ class DriveReport:
             "off_road_ticks": self.off_road_ticks,
             "decisions": record.decisions,
             "fallbacks": dict(record.fallbacks),
-            "versions": dict(record.versions),
+            "driven_by": [{"version": version, "decisions": count} for version, count in record.stretches],
             "latency_ms": {"p50": record.latency_ms(50), "p99": record.latency_ms(99)},
             "episode_id": record.episode_id,
         }
@@ -72,7 +72,7 @@ class DriveReport:
 def as_text(figures: dict[str, Any]) -> str:
     """The figures as people read them, one line for each question."""
     fallbacks = ", ".join(f"{count} {reason}" for reason, count in figures["fallbacks"].items())
-    versions = ", ".join(f"{version} ({count} decisions)" for version, count in figures["versions"].items())
+    versions = ", then ".join(f"{each['version']} ({each['decisions']} decisions)" for each in figures["driven_by"])
     latency = figures["latency_ms"]
     lines = {
         "drove": f"{figures['distance_m']:.0f} m in {figures['seconds']:g} simulated seconds, "

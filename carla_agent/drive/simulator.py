@@ -76,16 +76,16 @@ def borrowed_world(client: carla.Client, town: str | None, hz: float) -> Iterato
     with contextlib.ExitStack() as restored:
         if town is not None and short_name(town) != before:
             world = _load(client, world, town)
-            restored.callback(_restore, "the town", lambda: _load_again(client, before))
+            restored.callback(restore, "the town", lambda: _load_again(client, before))
         settings = world.get_settings()
-        restored.callback(_restore, "the world's settings", lambda: client.get_world().apply_settings(settings))
+        restored.callback(restore, "the world's settings", lambda: client.get_world().apply_settings(settings))
         ours = world.get_settings()
         ours.synchronous_mode, ours.fixed_delta_seconds = True, 1.0 / hz
         world.apply_settings(ours)
         yield world
 
 
-def _restore(what: str, call: Callable[[], Any]) -> None:
+def restore(what: str, call: Callable[[], Any]) -> None:
     """Restores something; where the simulator is gone, says what could not be."""
     try:
         call()
@@ -179,7 +179,7 @@ class Actors:
                     actor.stop()
         finally:
             destroy = [carla.command.DestroyActor(actor.id) for actor in reversed(self._spawned)]
-            _restore("the world without our actors", lambda: self._client.apply_batch_sync(destroy, True))
+            restore("the world without our actors", lambda: self._client.apply_batch_sync(destroy, True))
             self._spawned.clear()
 
     def spawn(self, blueprint: Any, transform: carla.Transform, parent: Any = None) -> Any | None:

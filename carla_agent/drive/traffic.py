@@ -11,7 +11,7 @@ import carla
 
 from carla_mlflow.cli import warn
 
-from .simulator import Actors
+from .simulator import Actors, restore
 
 
 @contextlib.contextmanager
@@ -43,8 +43,8 @@ def traffic(
             warn(f"only {len(spawned)} of {count} other cars found a free spawn point")
         yield
     finally:
-        manager.set_synchronous_mode(False)
-        manager.shut_down()
+        restore("the traffic manager", lambda: manager.set_synchronous_mode(False))
+        restore("the traffic manager", manager.shut_down)
 
 
 def _spawn(

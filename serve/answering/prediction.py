@@ -47,6 +47,7 @@ class Prediction:
         encoded: the request as received.
         received: when its first byte was read, by `time.perf_counter`.
         ends: when its budget is over, by the same clock.
+        episode_id: of the episode that the header or, once it is decoded, the body names; None where neither does.
         request: the decoded request; None before `decode`.
         decode_s: duration of decoding, seconds; set by `decode`.
         started: when its forward began, by the same clock; 0 before.
@@ -55,7 +56,8 @@ class Prediction:
     """
 
     __slots__ = (
-        "answered", "decode_s", "encoded", "ended", "endpoint", "ends", "received", "request", "serving", "started",
+        "answered", "decode_s", "encoded", "ended", "endpoint", "ends", "episode_id", "received", "request", "serving",
+        "started",
     )  # fmt: skip
     answered: BatchSlice
     decode_s: float
@@ -67,6 +69,7 @@ class Prediction:
         """`budget_ms` is the smaller of the client's header and the server's setting; a body may ask for less."""
         self.endpoint, self.serving, self.encoded, self.received = endpoint, serving, encoded, received
         self.ends = NEVER if budget_ms is None else received + budget_ms / 1e3
+        self.episode_id = encoded.episode_id
         self.request: PredictRequest | None = None
         self.started = 0.0
 
@@ -77,6 +80,8 @@ class Prediction:
             encoded = msgspec.structs.replace(encoded, body=inflate(encoded.body, encoded.gzip_limit))
         self.request = request = self.endpoint.decode(self.serving, encoded)
         self.decode_s = time.perf_counter() - began
+        if request.episode_id is not None:
+            self.episode_id = request.episode_id
         if request.budget_ms is not None:
             self.ends = min(self.ends, self.received + request.budget_ms / 1e3)
         return request

@@ -38,5 +38,5 @@ class Outcomes(NamedTuple):
     """
 
     send: Callable[[PendingPrediction, BatchSlice], None]
-    refuse: Callable[[Request, Exception, Serving], None]
+    refuse: Callable[[PendingPrediction, Exception], None]
     forget: Callable[[PendingPrediction, int | None], None]

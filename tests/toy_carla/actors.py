@@ -76,12 +76,14 @@ class Vehicle(Actor):
     Attributes:
         control: throttle, steer, brake, hand brake, reverse, manual gear shift, gear (rpc/VehicleControl.h).
         speed: along the nose, m/s; negative where it drives backwards.
+        collisions: how often it has run into something, or something into it.
         off_road_ticks: ticks at which its centre was on no lane.
         light: the traffic light in whose box it stands, or 0.
     """
 
     control: list[Any] = field(default_factory=lambda: [0.0, 0.0, 0.0, False, False, False, 0])
     speed: float = 0.0
+    collisions: int = 0
     off_road_ticks: int = 0
     light: int = 0
 
@@ -92,7 +94,10 @@ class Walker(Actor):
 
     Attributes:
         control: direction as a vector, speed in m/s, whether it jumps (rpc/WalkerControl.h).
+        collisions: as a vehicle's.
     """
+
+    collisions: int = 0
 
     control: list[Any] = field(default_factory=lambda: [[1.0, 0.0, 0.0], 0.0, False])
 

@@ -6,9 +6,11 @@ import asyncio
 import sys
 import time
 
-from . import wire
+from . import actor_calls, episode_calls, inspection_calls, traffic_calls, wire  # noqa: F401 (they register calls)
+from .actors import Sensor
 from .calls import Calls
 from .rpc import RpcConnection
+from .sensors import Sensors
 from .streams import Streams
 from .towns import SPEED_LIMIT_KMH, TOWNS
 from .world import World
@@ -24,15 +26,15 @@ class Simulator:
         self.world = World(TOWNS[town]())
         self.streams = Streams(self._greet)
         self.calls = Calls(self.world, version, self.step)
-        self.silent = False
+        self.sensors = Sensors(self.world, self.calls.actor)
 
     async def serve(self, host: str, port: int, with_parent: bool) -> None:
         """Answers until it is cancelled, or until its input ends where it is started `with_parent`."""
         loop = asyncio.get_running_loop()
-        rpc = await loop.create_server(lambda: RpcConnection(self.calls.handle, self._may_answer), host, port)
+        rpc = await loop.create_server(lambda: RpcConnection(self.calls.handle, self.calls.may_answer), host, port)
         port = rpc.sockets[0].getsockname()[1]
         streams = await loop.create_server(self.streams.connection, host, port + 1 if port < 65535 else 0)
-        self.calls.host, self.calls.stream_port = host, streams.sockets[0].getsockname()[1]
+        self.calls.host, self.calls.port, self.calls.stream_port = host, port, streams.sockets[0].getsockname()[1]
         print(f"toy_carla listens on {host}:{port}, streams on {self.calls.stream_port}", flush=True)
         running = asyncio.create_task(self._run_freely())
         if with_parent:
@@ -44,22 +46,23 @@ class Simulator:
     def step(self) -> None:
         """One tick, and what it has to show."""
         self.world.tick(self.world.settings.fixed_delta_seconds or FREE_RUNNING_S)
+        for sensor in list(self.world.actors.values()):
+            if isinstance(sensor, Sensor) and self.streams.is_wanted(sensor.stream):
+                for payload in self.sensors.measure(sensor):
+                    self.streams.send(sensor.stream, payload)
         self.streams.send(wire.WORLD_STREAM, self._snapshot())
         self.world.map_changed = False
 
     async def _run_freely(self) -> None:
         while True:
             began = time.monotonic()
-            if not self.world.settings.synchronous_mode and not self.silent:
+            if not self.world.settings.synchronous_mode and not self.calls.silent:
                 self.step()
             length = self.world.settings.fixed_delta_seconds or FREE_RUNNING_S
             await asyncio.sleep(max(began + length - time.monotonic(), 0.0))
 
-    def _may_answer(self, method: str) -> bool:
-        return not self.silent or method.startswith("toy_")
-
     def _greet(self, stream: int) -> bytes | None:
-        return self._snapshot() if stream == wire.WORLD_STREAM and not self.silent else None
+        return self._snapshot() if stream == wire.WORLD_STREAM and not self.calls.silent else None
 
     def _snapshot(self) -> bytes:
         world = self.world
@@ -67,6 +70,9 @@ class Simulator:
             (
                 wire.header(wire.WORLD, world.frame, world.seconds, world.spectator.transform),
                 wire.episode(world.episode, time.monotonic(), world.delta, world.map_changed),
-                *(wire.actor_state(actor, SPEED_LIMIT_KMH, 4) for actor in world.actors.values()),
+                *(
+                    wire.actor_state(actor, SPEED_LIMIT_KMH, world.light_state(actor))
+                    for actor in world.actors.values()
+                ),
             )
         )

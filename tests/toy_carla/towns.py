@@ -67,6 +67,21 @@ class Town:
         yaw = -math.degrees(heading) + (180.0 if lane.id > 0 else 0.0)
         return x, -y, (yaw + 180.0) % 360.0 - 180.0
 
+    def next_lanes(self, road: Road, lane: Lane) -> list[tuple[Road, Lane]]:
+        """Where its traffic can go at the end of a lane."""
+        other = road.after if lane.id < 0 else road.before
+        if other is None:
+            return []
+        if other[0] == "junction":
+            ways = [way for way in self.connections if way.incoming == road.id and way.from_lane == lane.id]
+            return [self._lane(way.connecting, way.to_lane) for way in ways]
+        number = road.lane_links[lane.id][1 if lane.id < 0 else 0]
+        return [] if number is None else [self._lane(other[1], number)]
+
+    def _lane(self, road_id: int, lane_id: int) -> tuple[Road, Lane]:
+        road = next(road for road in self.roads if road.id == road_id)
+        return road, next(lane for lane in road.lanes if lane.id == lane_id)
+
     @cached_property
     def spawn_points(self) -> tuple[Pose, ...]:
         """Every SPAWN_STEP_M metres on each lane, outside junctions."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .actors import Actor, Sensor, TrafficLight, Transform, Vehicle, Walker
-from .blueprints import BLUEPRINTS, SPECTATOR, Blueprint
+from .behaviours import FollowLane, WalkAlong
+from .blueprints import BLUEPRINTS, SPECTATOR, TRAFFIC_LIGHT, Blueprint
+from .lights import GREEN, RED, YELLOW, change, concerns, post, state_at
 from .settings import Settings
 from .shapes import compose, corners, overlap
 from .towns import TOWNS, Town
@@ -32,6 +34,7 @@ class World:
         delta: simulated seconds of the latest tick.
         ticks: since the simulator was started.
         map_changed: until the first tick of an episode is over.
+        behaviours: of the actors that move by themselves, by their id.
         collisions: of the latest tick: pairs of actors, and the impulse in N·s.
     """
 
@@ -45,6 +48,7 @@ class World:
     episode: int = 1
     map_changed: bool = True
     collisions: list[tuple[Actor, Actor, tuple[float, float, float]]] = field(default_factory=list)
+    behaviours: dict[int, FollowLane | WalkAlong] = field(default_factory=dict)
     _next_id: int = 1
     _next_stream: int = FIRST_STREAM
 
@@ -64,10 +68,18 @@ class World:
         if not keep_settings:
             self.settings = Settings()
         self.actors.clear()
+        self.behaviours.clear()
         self.seconds, self.episode, self.map_changed = 0.0, self.episode + 1, True
         self._furnish()
 
     def _furnish(self) -> None:
+        for road in self.town.roads:
+            for signal in road.signals:
+                place, box = post(self.town, road, signal)
+                light = self.place(TRAFFIC_LIGHT, TRAFFIC_LIGHT.description(0), place)
+                assert isinstance(light, TrafficLight)
+                light.box, light.signal, light.pole = box, signal.id, road.id % 2
+                light.state = state_at(light.pole, 0.0)
         self.place(SPECTATOR, SPECTATOR.description(0), Transform((0.0, 0.0, 50.0), (-90.0, 0.0, 0.0)))
 
     @property
@@ -119,11 +131,11 @@ class World:
         if self.actors.pop(number, None) is None:
             raise WorldError("unable to destroy actor: not found")
 
-    def solids(self) -> Iterator[Actor]:
+    def solids(self) -> Iterator[Vehicle | Walker]:
         """What one can run into."""
         return (actor for actor in self.actors.values() if isinstance(actor, Vehicle | Walker))
 
-    def touching(self, actor: Actor, transform: Transform) -> Iterator[Actor]:
+    def touching(self, actor: Actor, transform: Transform) -> Iterator[Vehicle | Walker]:
         """The others whose box the actor's would meet there."""
         ours, (x, y, _) = corners(actor, transform), transform.location
         reach = math.hypot(*actor.box.extent[:2])
@@ -136,6 +148,7 @@ class World:
     def tick(self, seconds: float) -> None:
         """Lets simulated time pass."""
         self.collisions.clear()
+        self._act(seconds)
         for actor in list(self.actors.values()):
             if isinstance(actor, Vehicle):
                 self._move(actor, drive(actor, seconds), seconds)
@@ -145,8 +158,37 @@ class World:
         for actor in self.actors.values():
             if actor.parent in self.actors:
                 actor.transform = compose(self.actors[actor.parent].transform, actor.relative)
+        change(self.lights(), self.seconds, self.seconds + seconds)
+        self._look_at_lights()
         self.frame, self.ticks = self.frame + 1, self.ticks + 1
         self.seconds, self.delta = self.seconds + seconds, seconds
+
+    def _act(self, seconds: float) -> None:
+        for number, behaviour in list(self.behaviours.items()):
+            actor = self.actors.get(number)
+            if isinstance(actor, Vehicle) and isinstance(behaviour, FollowLane):
+                light = self.actors.get(actor.light)
+                must_stop = isinstance(light, TrafficLight) and light.state in {RED, YELLOW}
+                behaviour.act(actor, self.town, self.solids(), must_stop)
+            elif isinstance(actor, Walker) and isinstance(behaviour, WalkAlong):
+                behaviour.act(actor, self.seconds, seconds)
+            else:
+                del self.behaviours[number]
+
+    def _look_at_lights(self) -> None:
+        lights = list(self.lights())
+        for car in self.actors.values():
+            if isinstance(car, Vehicle):
+                car.light = next((light.id for light in lights if concerns(light, car)), 0)
+
+    def lights(self) -> Iterator[TrafficLight]:
+        """All traffic lights."""
+        return (actor for actor in self.actors.values() if isinstance(actor, TrafficLight))
+
+    def light_state(self, actor: Actor) -> int:
+        """What a car is told: the state of the light that concerns it, and green where none does."""
+        light = self.actors.get(actor.light) if isinstance(actor, Vehicle) else None
+        return light.state if isinstance(light, TrafficLight) else GREEN
 
     def _move(self, actor: Vehicle | Walker, there: Transform, seconds: float) -> None:
         """Moves it, or stops it where something is in the way."""
@@ -154,7 +196,9 @@ class World:
         if there.location != actor.transform.location and (hit := list(self.touching(actor, there))):
             impulse = tuple(_mass(actor) * one for one in before)
             self.collisions += [(actor, other, (impulse[0], impulse[1], impulse[2])) for other in hit]
-            there = actor.transform
+            there, actor.collisions = actor.transform, actor.collisions + 1
+            for other in hit:
+                other.collisions += 1
             if isinstance(actor, Vehicle):
                 actor.speed = 0.0
         turned = (there.yaw - actor.transform.yaw + 180.0) % 360.0 - 180.0
