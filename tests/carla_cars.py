@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import carla
+from given_ego import standing_car
 
 from carla_agent.observers.ego import Ego
 
@@ -34,32 +35,30 @@ class Actor:
 
 
 @dataclass
-class Timestamp:
-    elapsed_seconds: float
+class Light:
+    """A traffic light, or a stop sign, with its trigger volume right at its place."""
 
-
-@dataclass
-class Snapshot:
-    frame: int = 0
-
-    @property
-    def timestamp(self) -> Timestamp:
-        return Timestamp(self.frame / 20)
-
-
-@dataclass
-class EgoAt:
-    """A driven car that is put somewhere."""
-
-    x: float = 0.0
-    y: float = 0.0
+    x: float
+    y: float
     yaw: float = 0.0
-    z: float = 0.0
+    state: carla.TrafficLightState = carla.TrafficLightState.Red
+    type_id: str = "traffic.traffic_light"
+    id: int = 90
+    elapsed: float = 0.0
+    trigger_volume: carla.BoundingBox = field(
+        default_factory=lambda: carla.BoundingBox(carla.Location(), carla.Vector3D(1.5, 1.0, 1.0))
+    )
 
-    def read(self, snapshot: Snapshot) -> Ego:
-        zero = (0.0, 0.0, 0.0)
-        place, seconds = (self.x, self.y, self.z), snapshot.timestamp.elapsed_seconds
-        turned = {"pitch": 0.0, "yaw": self.yaw, "roll": 0.0}
-        motion = {"velocity": zero, "acceleration": zero, "angular_velocity": zero}
-        control = {"throttle": 0.0, "steer": 0.0, "brake": 0.0, "gear": 1, "speed_limit": 0.0}
-        return Ego(frame=snapshot.frame, seconds=seconds, location=place, **turned, **motion, **control)
+    def get_transform(self) -> carla.Transform:
+        return carla.Transform(carla.Location(self.x, self.y, 0.0), carla.Rotation(yaw=self.yaw))
+
+    def get_yellow_time(self) -> float:
+        return 3.0
+
+    def get_elapsed_time(self) -> float:
+        return self.elapsed
+
+
+def car_at(x: float, y: float, yaw: float = 0.0, z: float = 0.0) -> Ego:
+    """A standing car."""
+    return replace(standing_car(), location=(x, y, z), yaw=yaw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Protocol
 
 import carla
@@ -14,8 +15,9 @@ from .ego import Ego
 
 Array = NDArray[np.float64]
 
-LEVEL_M = 8.0
-"""Actors higher or lower than this are on another level. Source: carla-roach, obs_manager/birdview/chauffeurnet.py."""
+LEVEL_M, OWN_M = 8.0, 1.0
+"""Actors higher or lower than this are on another level; one that is nearer than this is the driven car itself, where
+its id is not known. Source: carla-roach, obs_manager/birdview/chauffeurnet.py."""
 
 
 class Actor(Protocol):
@@ -57,6 +59,8 @@ class Boxes:
         forward: unit vectors along their length, (N, 2).
         half: half of their length and width, (N, 2).
         speed: m/s, (N,).
+        lamps: `carla.VehicleLightState` as a number, int64 (N,); 0 for what has no lamps, and where nobody reads them.
+        is_emergency: whether it is a vehicle with a blue or red light, bool (N,).
     """
 
     kinds: tuple[str, ...]
@@ -64,27 +68,40 @@ class Boxes:
     forward: Array
     half: Array
     speed: Array
+    lamps: NDArray[np.int64]
+    is_emergency: NDArray[np.bool_]
 
-    def of(self, prefix: str) -> Boxes:
-        """Those whose type begins like that."""
-        chosen = [kind.startswith(prefix) for kind in self.kinds]
-        kinds = tuple(kind for kind, is_chosen in zip(self.kinds, chosen, strict=True) if is_chosen)
-        return Boxes(kinds, self.centre[chosen], self.forward[chosen], self.half[chosen], self.speed[chosen])
+    def of(self, prefixes: tuple[str, ...], without: tuple[str, ...] = ()) -> Boxes:
+        """Those whose type begins with one of these, and has none of the others in it."""
+        chosen = [kind.startswith(prefixes) and not any(part in kind for part in without) for kind in self.kinds]
+        return Boxes(
+            tuple(compress(self.kinds, chosen)),
+            self.centre[chosen],
+            self.forward[chosen],
+            self.half[chosen],
+            self.speed[chosen],
+            self.lamps[chosen],
+            self.is_emergency[chosen],
+        )
 
 
 class BoxReader:
     """Reads the boxes near the car; what never changes of an actor, its box, is read once."""
 
-    def __init__(self, actors: Actors, kinds: tuple[str, ...], own_id: int | None = None) -> None:
+    def __init__(
+        self, actors: Actors, kinds: tuple[str, ...], own_id: int | None = None, reads_lamps: bool = False
+    ) -> None:
         """Reads actors of some kinds.
 
         Args:
             actors: a `carla.World`, or a function that returns the actors.
             kinds: what their `type_id` begins with, such as "vehicle.".
-            own_id: of the driven car, which is none of the others.
+            own_id: of the driven car, which is none of the others. None: an actor whose origin is within OWN_M of the
+                car's is the car.
+            reads_lamps: whether lamps are wanted.
         """
         self._actors: Callable[[], Iterable[Actor]] = actors if callable(actors) else actors.get_actors
-        self._kinds, self._own_id = kinds, own_id
+        self._kinds, self._own_id, self._reads_lamps = kinds, own_id, reads_lamps
         self._shapes: dict[int, tuple[tuple[float, float, float], float, float, float]] = {}
 
     def read(self, ego: Ego, reach_m: float) -> Boxes:
@@ -96,13 +113,16 @@ class BoxReader:
                 continue
             transform = actor.get_transform()
             place = transform.location
-            if abs(place.x - x) <= reach_m and abs(place.y - y) <= reach_m and abs(place.z - z) <= LEVEL_M:
-                kinds.append(actor.type_id)
-                rows.append(self._row(actor, transform))
-        values = np.array(rows).reshape(-1, 6)
+            aside = max(abs(place.x - x), abs(place.y - y))
+            if aside > reach_m or abs(place.z - z) > LEVEL_M or (self._own_id is None and aside < OWN_M):
+                continue
+            kinds.append(actor.type_id)
+            rows.append((*self._row(actor, transform), *(_lamps_of(actor) if self._reads_lamps else (0, 0))))
+        values = np.array(rows, dtype=np.float64).reshape(-1, 8)
         yaw = np.radians(values[:, 2])
         forward = np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
-        return Boxes(tuple(kinds), values[:, :2], forward, values[:, 3:5], values[:, 5])
+        lamps, is_emergency = values[:, 6].astype(np.int64), values[:, 7] > 0
+        return Boxes(tuple(kinds), values[:, :2], forward, values[:, 3:5], values[:, 5], lamps, is_emergency)
 
     def _row(self, actor: Actor, transform: Any) -> tuple[float, ...]:
         shape = self._shapes.get(actor.id)
@@ -113,3 +133,10 @@ class BoxReader:
         offset, yaw, length, width = shape
         centre = transform.transform(carla.Location(*offset))  # CARLA changes its argument in place
         return centre.x, centre.y, transform.rotation.yaw + yaw, length, width, actor.get_velocity().length()
+
+
+def _lamps_of(actor: Any) -> tuple[int, bool]:
+    """Lamps that are on, and whether it is an emergency vehicle; (0, False) for a walker or a prop."""
+    if not hasattr(actor, "get_light_state"):
+        return 0, False
+    return int(actor.get_light_state()), actor.attributes.get("special_type") == "emergency"

@@ -24,31 +24,34 @@ def covered_pixels(polygons: Array, height: int, width: int) -> tuple[Indices, I
     Returns:
         For each covered pixel its index, row × width + column, and the number of its polygon, in ascending order.
     """
-    x, y = polygons[..., 0], polygons[..., 1]
-    inside = (x.max(axis=1) >= 0) & (x.min(axis=1) < width)
-    first = np.clip(np.ceil(y.min(axis=1)), 0, height).astype(np.intp)
-    rows = np.where(inside, np.clip(np.ceil(y.max(axis=1)), 0, height).astype(np.intp) - first, 0)
-    owner = np.repeat(np.arange(len(polygons)), rows)
+    x, y = np.ascontiguousarray(polygons.transpose(2, 1, 0))  # (K, N): reductions along K are then fast
+    low, high = np.ceil(y.min(axis=0)), np.ceil(y.max(axis=0))
+    seen = np.flatnonzero((x.max(axis=0) >= 0) & (x.min(axis=0) < width) & (high > 0) & (low < height))
+    first = np.maximum(low[seen], 0).astype(np.intp)
+    rows = np.minimum(high[seen], height).astype(np.intp) - first
+    owner = np.repeat(np.arange(len(seen)), rows)
     row = _count_up(first, rows)
-    left, right = _spans(polygons, owner, row)
+    left, right = _spans(x[:, seen], y[:, seen], owner, row)
     start = np.clip(np.ceil(left), 0, width).astype(np.intp)
     lengths = np.clip(np.ceil(right), 0, width).astype(np.intp) - start
-    return _count_up(row * width + start, lengths), np.repeat(owner, lengths)
+    return _count_up(row * width + start, lengths), np.repeat(seen[owner], lengths)
 
 
-def _spans(polygons: Array, owner: Indices, row: Indices) -> tuple[Array, Array]:
-    """Where each row enters and leaves its polygon."""
-    ends = np.stack([polygons, np.roll(polygons, -1, axis=1)], axis=2)
-    order = ends[..., 1].argsort(axis=2, kind="stable")[..., None]
-    ends = np.take_along_axis(ends, order, axis=2)  # upper end first: neighbours compute a shared edge alike
-    upper, lower = ends[:, :, 0], ends[:, :, 1]
-    fall = lower[..., 1] - upper[..., 1]
-    slope = (lower[..., 0] - upper[..., 0]) / np.where(fall > 0, fall, 1.0)
-    at = row[:, None]
-    top = upper[owner]
-    crossing = top[..., 0] + (at - top[..., 1]) * slope[owner]
-    crosses = (top[..., 1] <= at) & (at < lower[owner, :, 1])
-    return np.where(crosses, crossing, np.inf).min(axis=1), np.where(crosses, crossing, -np.inf).max(axis=1)
+def _spans(x: Array, y: Array, owner: Indices, row: Indices) -> tuple[Array, Array]:
+    """Where each row (P,) enters and leaves its polygon (K, N)."""
+    left, right = np.full(len(row), np.inf), np.full(len(row), -np.inf)
+    for corner in range(len(x)):
+        x0, y0, x1, y1 = x[corner - 1], y[corner - 1], x[corner], y[corner]
+        falls = y0 <= y1  # from the upper end to the lower, so that neighbours compute a shared edge alike
+        top_x, top, low = np.where(falls, x0, x1), np.where(falls, y0, y1), np.where(falls, y1, y0)
+        slope = np.where(falls, x1 - x0, x0 - x1) / np.where(low > top, low - top, 1.0)
+        top = top[owner]
+        crosses = np.flatnonzero((top <= row) & (row < low[owner]))
+        of = owner[crosses]
+        crossing = top_x[of] + (row[crosses] - top[crosses]) * slope[of]
+        left[crosses] = np.minimum(left[crosses], crossing)
+        right[crosses] = np.maximum(right[crosses], crossing)
+    return left, right
 
 
 def _count_up(starts: Indices, lengths: Indices) -> Indices:

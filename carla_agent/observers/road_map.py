@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 SAMPLE_M = 0.5
 """Distance of two samples along a lane. A bend of 5 m radius leaves its chord by 6 mm in between."""
-FLATNESS_M = 0.01
+FLATNESS_M = 0.002
 """Samples are left out where a straight line misses them by no more than this."""
 MAX_PIECE = 64
 """Samples that one straight piece of a lane spans at most, so that pieces can be chosen by where they are."""

@@ -7,7 +7,8 @@ import math
 import carla
 import numpy as np
 import pytest
-from carla_cars import Actor, EgoAt, Snapshot
+from carla_cars import Actor, car_at
+from given_ego import GivenEgo, at_tick
 from highway_env.road.lane import CircularLane, StraightLane
 from highway_env.road.road import Road, RoadNetwork
 from highway_env.vehicle.kinematics import Vehicle
@@ -58,7 +59,7 @@ def places(rng: np.random.Generator, network: RoadNetwork, count: int):
 
 
 def sensors(beams: Beams, frame: int = 0) -> np.ndarray:
-    return beams.observe(Snapshot(frame))["sensors"]
+    return beams.observe(at_tick(frame))["sensors"]
 
 
 def test_constants_are_those_of_the_training_environment():
@@ -69,7 +70,7 @@ def test_constants_are_those_of_the_training_environment():
 
 def test_the_field_is_the_one_that_the_example_policy_asks_for():
     card = Card.load("examples/v0.1.0")
-    made = Beams(EgoAt(), straight_map()).spec
+    made = Beams(GivenEgo(car_at(0.0, 0.0)), straight_map()).spec
     wanted = {spec.name: spec for spec in card.observation_spec}["sensors"]
     assert [(s.name, s.dtype, s.shape, s.low, s.high, s.unit) for s in made] == [
         (wanted.name, wanted.dtype, wanted.shape, wanted.low, wanted.high, wanted.unit)
@@ -77,7 +78,7 @@ def test_the_field_is_the_one_that_the_example_policy_asks_for():
 
 
 def test_on_a_straight_road_the_distances_are_those_of_geometry():
-    got = sensors(Beams(EgoAt(100.0, 2.0), straight_map())) * BEAM_RANGE_M
+    got = sensors(Beams(GivenEgo(car_at(100.0, 2.0)), straight_map())) * BEAM_RANGE_M
     angles = np.deg2rad(ours.BEAM_ANGLES_DEG)
     room = np.where(np.sin(angles) > 0, 3.0, 7.0)  # to the right edge, to the left edge
     with np.errstate(divide="ignore"):
@@ -95,14 +96,14 @@ def test_on_the_ring_the_beams_are_those_of_the_training_environment_up_to_a_cel
         TrackRaster(change(np.pad(track.road, 1), np.ones((3, 3))), track.origin - CELL_M)
         for change in (ndimage.binary_dilation, ndimage.binary_erosion)
     )
-    ego = EgoAt()
+    ego = GivenEgo(car_at(0.0, 0.0))
     origin = (
         track.origin - 1e-6
     )  # the track's grid begins at its edge: a trifle keeps that edge off the border of cells
     beams = Beams(ego, RoadRaster(RoadMap.of(the_map), tuple(origin)))
     same = []
     for position, heading in places(np.random.default_rng(0), network, 300):
-        ego.x, ego.y, ego.yaw = position[0], position[1], math.degrees(heading)
+        ego.car = car_at(position[0], position[1], math.degrees(heading))
         got = sensors(beams) * BEAM_RANGE_M
         assert np.all(got >= road_beams(less, position, heading) - 1e-4)
         assert np.all(got <= road_beams(more, position, heading) + 1e-4)
@@ -124,7 +125,7 @@ def test_beams_end_at_the_boxes_of_other_cars_as_in_the_training_environment():
             Actor(car.position[0], car.position[1], math.degrees(car.heading), id=i, bounding_box=box)
             for i, car in enumerate(cars)
         ]
-        ego = EgoAt(position[0], position[1], math.degrees(heading))
+        ego = GivenEgo(car_at(position[0], position[1], math.degrees(heading)))
         alone = sensors(Beams(ego, the_map))
         among = sensors(Beams(ego, the_map, lambda actors=actors: actors))
         to_cars = np.minimum(car_beams(position, heading, cars) / BEAM_RANGE_M, 1.0)
@@ -145,12 +146,12 @@ def test_beams_end_at_the_boxes_of_other_cars_as_in_the_training_environment():
     ids=["car", "car across", "walker", "sign", "other level", "box off the origin", "own box"],
 )
 def test_the_beam_ahead_ends_at_an_actor_that_is_in_the_way(actor, ahead_m):
-    got = sensors(Beams(EgoAt(50.0, 0.0), straight_map(), lambda: [actor])) * BEAM_RANGE_M
+    got = sensors(Beams(GivenEgo(car_at(50.0, 0.0)), straight_map(), lambda: [actor])) * BEAM_RANGE_M
     assert got[5] == pytest.approx(ahead_m, abs=1e-4)
 
 
 def test_the_driven_car_is_not_one_of_the_others():
-    ego = EgoAt(50.0, 0.0)
+    ego = GivenEgo(car_at(50.0, 0.0))
     ego.vehicle = Actor(70.0, 0.0, id=3)
     other = Actor(75.0, 0.0, id=4)
     got = sensors(Beams(ego, straight_map(), lambda: [ego.vehicle, other])) * BEAM_RANGE_M
@@ -158,12 +159,12 @@ def test_the_driven_car_is_not_one_of_the_others():
 
 
 def test_off_the_map_every_beam_is_short():
-    assert np.all(sensors(Beams(EgoAt(-5000.0, 7000.0), straight_map())) * BEAM_RANGE_M <= ours.BEAM_STEP_M)
+    assert np.all(sensors(Beams(GivenEgo(car_at(-5000.0, 7000.0)), straight_map())) * BEAM_RANGE_M <= ours.BEAM_STEP_M)
 
 
 def test_other_angles_range_and_name_can_be_chosen():
-    beams = Beams(EgoAt(100.0, 0.0), straight_map(), field="lidar", angles_deg=(-90.0, 0.0), range_m=20.0)
-    got = beams.observe(Snapshot())
+    beams = Beams(GivenEgo(car_at(100.0, 0.0)), straight_map(), field="lidar", angles_deg=(-90.0, 0.0), range_m=20.0)
+    got = beams.observe(at_tick(0))
     assert list(got) == ["lidar"]
     assert got["lidar"] == pytest.approx([0.25, 1.0], abs=0.03)
     beams.spec.validate({"lidar": got["lidar"][None]})
@@ -172,4 +173,4 @@ def test_other_angles_range_and_name_can_be_chosen():
 def test_a_map_without_driving_lanes_is_refused():
     paths = carla_map(road(1, (0.0, 0.0, 0.0), [(9.0, 0.0)], (), (Lane(kind="sidewalk"),)))
     with pytest.raises(DrivingError, match="the map small has no driving lane"):
-        Beams(EgoAt(), paths)
+        Beams(GivenEgo(car_at(0.0, 0.0)), paths)
