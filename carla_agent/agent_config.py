@@ -112,6 +112,13 @@ class BeamsConfig(_Observer, frozen=True, tag="beams"):
     range_m: float = 40.0
 
 
+class BirdViewConfig(_Observer, frozen=True, tag="bird_view"):
+    """`BirdView` in one of its two layouts; the field is the layout's where none is named."""
+
+    layout: Literal["roach", "carl"]
+    field: str | None = None
+
+
 ObserverConfig = (
     MeasurementsConfig
     | RacetrackConfig
@@ -121,6 +128,7 @@ ObserverConfig = (
     | CommandConfig
     | TargetPointConfig
     | BeamsConfig
+    | BirdViewConfig
 )
 KINDS: Mapping[str, type[_Observer]] = {str(each.__struct_config__.tag): each for each in ObserverConfig.__args__}
 

@@ -13,6 +13,8 @@ from carla_mlflow import ArraySpec, Card, ContractError, DrivingError, Observati
 from . import agent_config as configs
 from .contract_check import ticks_per_action
 from .observers.beams import BEAM_ANGLES_DEG, Beams
+from .observers.bird_layouts import CARL, ROACH
+from .observers.bird_view import BirdView
 from .observers.camera import Camera
 from .observers.ego import Ego, EgoReader, EgoSource
 from .observers.guidance import Command, TargetPoint
@@ -134,6 +136,8 @@ class ObserverFactory:
                 )
             case configs.BeamsConfig():
                 yield self._beams(given)
+            case configs.BirdViewConfig():
+                yield self._bird_view(given)
 
     def _ego(self) -> EgoSource:
         if self.ego is None:
@@ -183,3 +187,10 @@ class ObserverFactory:
             spec,
             lambda: Beams(ego, self._simulator.road_map(), self._simulator.world(), given.field, range_m=given.range_m),
         )
+
+    def _bird_view(self, given: configs.BirdViewConfig) -> Late:
+        ego, layout = self._hero("bird_view"), {"roach": ROACH, "carl": CARL}[given.layout]
+        field = given.field or layout.field
+        spec = ArraySpec(field, "uint8", (len(layout.layers), layout.size, layout.size), 0, 255)
+        simulator, route = self._simulator, self._route
+        return Late(spec, lambda: BirdView(ego, simulator.road_map(), simulator.world(), layout, route, field=field))

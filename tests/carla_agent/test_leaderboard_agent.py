@@ -26,6 +26,8 @@ from training_export.sources.from_module import from_network
 from training_export.sources.preprocessed import Preprocessed
 
 TICKS = 200
+PATIENT_MS = 20_000.0
+"""A budget under which no decision is late on a busy machine, unless it is lost."""
 EXAMPLES = Path(__file__).parents[2] / "carla_agent" / "examples"
 
 
@@ -65,7 +67,7 @@ def test_the_example_policy_drives_in_every_dialect(
     monkeypatch: pytest.MonkeyPatch,
 ):
     hz = 10.0 if dialect == "carl_training" else 20.0
-    config = configured(tmp_path, "vector.yaml", server=server.url, world_hz=hz)
+    config = configured(tmp_path, "vector.yaml", server=server.url, world_hz=hz, budget_ms=PATIENT_MS)
     run = Evaluation(load_agent(monkeypatch, dialect), new_world(hz), GeoReference())
     stages = EVALUATORS[dialect](run, config, TICKS)
     next(stages)
@@ -84,18 +86,21 @@ def test_the_example_policy_drives_in_every_dialect(
 @pytest.fixture(scope="module")
 def camera_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact for camera.yaml that drives on when all it sees is right, and brakes otherwise."""
-    torch.manual_seed(0)
     section = {
         "rgb": FieldCard("uint8", [3, 128, 256], 0, 255),
         "speed": FieldCard("float32", [], unit="m/s"),
         "command": FieldCard("float32", [6], 0.0, 1.0),
         "target_point": FieldCard("float32", [2], -200.0, 200.0, unit="m"),
     }
+    return written(SeesRight(), section, 20.0, tmp_path_factory.mktemp("camera") / "policy")
+
+
+def written(network: torch.nn.Module, section: dict[str, FieldCard], rate_hz: float, folder: Path) -> Path:
+    """An artifact of that network, which returns acceleration and steer."""
     raw = {"acceleration": (-1.0, 1.0), "steer": (-1.0, 1.0)}
-    action = ActionCard("deterministic", raw, "acceleration_steer", 20.0, FULL_BRAKE)
-    trained = from_network("camera", SeesRight().eval(), CardDraft(), section, action, Preprocessed())
-    folder = tmp_path_factory.mktemp("camera") / "policy"
-    return write_artifact(folder, export_policy(trained, "camera", "1.0.0", "sees right").artifact).path
+    action = ActionCard("deterministic", raw, "acceleration_steer", rate_hz, FULL_BRAKE)
+    trained = from_network("it", network.eval(), CardDraft(), section, action, Preprocessed())
+    return write_artifact(folder, export_policy(trained, "sees", "1.0.0", "drives while it sees right").artifact).path
 
 
 class SeesRight(torch.nn.Module):
@@ -113,6 +118,36 @@ class SeesRight(torch.nn.Module):
         return torch.stack([0.3 - torch.clamp(wrong, 0.0, 1.3), 0.0 * wrong], dim=1)
 
 
+class SeesRoad(torch.nn.Module):
+    """Throttle 0.3 while there is road and route ahead of the car."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.least = torch.nn.Parameter(torch.tensor(200.0))
+
+    def forward(self, birdview: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        ahead = birdview[:, :2, 130:150, 92:100].float().mean(dim=[2, 3])
+        wrong = torch.relu(self.least - ahead).sum(dim=1) + 0.0 * state.sum(dim=1)
+        return torch.stack([0.3 - torch.clamp(wrong, 0.0, 1.3), 0.0 * wrong], dim=1)
+
+
+@pytest.mark.parametrize("dialect", ["leaderboard_1", "carl"])
+def test_a_birds_eye_view_policy_drives_with_roachs_observations(
+    dialect: str, new_world: Callable[[float], carla.World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    section = {"birdview": FieldCard("uint8", [15, 192, 192], 0, 255), "state": FieldCard("float32", [6])}
+    policy = written(SeesRoad(), section, 10.0, tmp_path / "policy")
+    config = configured(tmp_path, "bird_view.yaml", server=None, model=str(policy), budget_ms=PATIENT_MS)
+    run = Evaluation(load_agent(monkeypatch, dialect), new_world(20.0), GeoReference())
+    stages = EVALUATORS[dialect](run, config, 40)
+    next(stages)
+    assert run.agent.record.fallbacks == {}
+    assert run.agent.record.versions == {"1.0.0": 20}
+    assert [control.throttle for control in run.controls] == pytest.approx([0.3] * 40)
+    assert list(stages) == []
+    run.clean()
+
+
 @pytest.mark.parametrize("dialect", ["leaderboard_1", "leaderboard_2", "bench2drive", "carla_garage_2"])
 def test_a_camera_policy_drives_on_the_track_sensors(
     dialect: str,
@@ -121,7 +156,8 @@ def test_a_camera_policy_drives_on_the_track_sensors(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    config = configured(tmp_path, "camera.yaml", server=None, model=str(camera_policy), card=str(camera_policy))
+    model = str(camera_policy)
+    config = configured(tmp_path, "camera.yaml", server=None, model=model, card=model, budget_ms=PATIENT_MS)
     module, world = load_agent(monkeypatch, dialect), new_world(20.0)
     run = Evaluation(module, world, GeoReference(48.0, 11.0))
     run.hides_car = True  # the track SENSORS reads nothing of the simulator
@@ -138,7 +174,7 @@ def test_a_camera_policy_drives_on_the_track_sensors(
 def test_the_car_brakes_until_every_sensor_has_sent_data(
     camera_policy: Path, new_world: Callable[[float], carla.World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    config = configured(tmp_path, "camera.yaml", server=None, model=str(camera_policy))
+    config = configured(tmp_path, "camera.yaml", server=None, model=str(camera_policy), budget_ms=PATIENT_MS)
     run = Evaluation(load_agent(monkeypatch, "leaderboard_2"), new_world(20.0), GeoReference())
     stages = EVALUATORS["leaderboard_2"](run, config, 1)
     next(stages)
@@ -162,6 +198,11 @@ def test_the_car_brakes_until_every_sensor_has_sent_data(
             "camera.yaml",
             {"observers": [{"kind": "roach_state"}]},
             "state: gear/5 can't be known here: no sensor of the track SENSORS tells it",
+        ),
+        (
+            "camera.yaml",
+            {"observers": [{"kind": "bird_view", "layout": "carl"}]},
+            "bird_view reads the simulator, which",
         ),
         ("vector.yaml", {"observers": [{"kind": "racetrack"}]}, "no observer makes sensors"),
         ("vector.yaml", {"world_hz": 25}, "the policy decides at 10 Hz and the world ticks at 25 Hz"),
