@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import carla
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from carla_mlflow import ArraySpec, ObservationSpec
 
-from .ego import EgoReader
+from .ego import EgoSource
 from .observer import Snapshot
 
 MAX_STEER_DEG = 60.0
@@ -20,6 +20,14 @@ MAX_STEER_DEG = 60.0
 
 ERRORS_KEPT = 10
 """Decisions in the integral: those of one second at CaRL's 10 Hz."""
+
+
+class VehicleSource(EgoSource, Protocol):
+    """A source that reads a vehicle of the simulator: `EgoReader` is one."""
+
+    @property
+    def vehicle(self) -> Any:
+        """The `carla.Vehicle`."""
 
 
 class WheelControl:
@@ -32,7 +40,7 @@ class WheelControl:
     The two angles are the only values that an observer asks the simulator for: two calls per decision.
     """
 
-    def __init__(self, ego: EgoReader, field: str = "wheels", ticks: int = 2) -> None:
+    def __init__(self, ego: VehicleSource, field: str = "wheels", ticks: int = 2) -> None:
         """Asks the reader's vehicle.
 
         Args:
