@@ -139,7 +139,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     Attributes:
         server: a policy server's URL, or `unix:` and its socket's path. Its API key is read from the environment
             variable POLICY_API_KEY.
-        model: instead of a server: a policy artifact's folder, or an MLflow model such as `models:/mine@production`.
+        model: instead of a server: a policy artifact's folder, or a registered version such as `mine@production`.
         card: the card that the agent was built for, a file or an artifact's folder; a policy with another contract is
             refused before the first tick. None: whatever is served.
         track: SENSORS: the car is read from its sensors, and the route is the leaderboard's sparse one. MAP: the car
@@ -186,8 +186,8 @@ def load_agent_config(path: str | Path) -> AgentConfig:
 
 
 def _beside(path: Path, given: str | None) -> str | None:
-    """A path relative to the file; an MLflow URI stays as it is."""
-    if given is None or given.startswith(("models:/", "runs:/")):
+    """A path relative to the file; a reference such as mine@production, or an MLflow URI, stays as it is."""
+    if given is None or "@" in given or given.startswith(("models:/", "runs:/")):
         return given
     return str(path.parent / given)
 

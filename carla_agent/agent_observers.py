@@ -102,8 +102,26 @@ class ObserverFactory:
     """
 
     def __init__(
-        self, config: configs.AgentConfig, card: Card, feed: SensorFeed, route: Route, simulator: Simulator
+        self,
+        config: configs.AgentConfig,
+        card: Card,
+        feed: SensorFeed,
+        route: Route,
+        simulator: Simulator,
+        image_wait_s: float = 0.0,
     ) -> None:
+        """Makes nothing yet.
+
+        Args:
+            config: names the observers, and the sensors that the feed gets.
+            card: of the policy, whose fields they make.
+            feed: of the sensors' data.
+            route: which the car follows.
+            simulator: read on the track MAP only.
+            image_wait_s: how long a tick's image is waited for; 0 where a leaderboard hands over what it has, and waits
+                itself.
+        """
+        self._image_wait_s = image_wait_s
         self._config, self._card, self._feed, self._route = config, card, feed, route
         self._simulator = simulator
         self.ego: HeroEgo | SensorEgo | None = None
@@ -177,8 +195,8 @@ class ObserverFactory:
                 f"{given.field}: the card's images are {width} × {height} pixels, the sensor {sensor.id} is "
                 f"{sensor.width} × {sensor.height}"
             )
-        # A leaderboard hands over what it has and waits itself.
-        return Camera(self._feed, given.field, (channels, height, width), sensor.id, given.channels, wait_s=0.0)
+        shape = (channels, height, width)
+        return Camera(self._feed, given.field, shape, sensor.id, given.channels, self._image_wait_s)
 
     def _beams(self, given: configs.BeamsConfig) -> Late:
         ego = self._hero("beams")

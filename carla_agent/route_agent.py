@@ -12,7 +12,8 @@ from typing import Any
 
 import carla
 
-from carla_mlflow import Card, ContractError, DrivingError, Engine, Policy, PolicyClient
+from carla_mlflow import Card, ContractError, DrivingError, Policy, PolicyClient
+from carla_mlflow.flavor.opening import open_engine
 
 from .agent_config import AgentConfig, load_agent_config
 from .agent_observers import HeroEgo, ObserverFactory, Simulator
@@ -161,13 +162,8 @@ def _open_policy(config: AgentConfig) -> Policy:
     if config.server is not None:
         return PolicyClient(config.server, api_key=os.environ.get(API_KEY, ""), expected=expected)
     assert config.model is not None  # load_agent_config has seen to that
-    if config.model.startswith(("models:/", "runs:/")):
-        from carla_mlflow.flavor.model import fetch_policy
-
-        with tempfile.TemporaryDirectory() as scratch:
-            engine = Engine.open(fetch_policy(config.model, Path(scratch) / "policy"))
-    else:
-        engine = Engine.open(config.model)
+    with tempfile.TemporaryDirectory() as scratch:
+        engine = open_engine(config.model, Path(scratch))
     if expected is not None and engine.card.contract != expected.contract:
         raise ContractError(
             f"{config.model}: {engine.card.name} {engine.card.version} has another contract than {config.card}; "

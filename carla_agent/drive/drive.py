@@ -92,7 +92,8 @@ class Drive:
                 tick(world)  # only then the client knows where its actors are
                 self._attach(world, actors, car, film)
                 ego = EgoReader(car)
-                observers = observers_for(self._policy.card, Scene(world, car, ego, actors), options.config)
+                scene = Scene(world, car, actors, options.hz, options.seconds)
+                observers = observers_for(self._policy.card, scene, options.config)
                 with self._driving(observers) as driver:
                     driver.check()
                     driver.reset()
