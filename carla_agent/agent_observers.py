@@ -102,8 +102,25 @@ class ObserverFactory:
     """
 
     def __init__(
-        self, config: configs.AgentConfig, card: Card, feed: SensorFeed, route: Route, simulator: Simulator
+        self,
+        config: configs.AgentConfig,
+        card: Card,
+        feed: SensorFeed,
+        route: Route,
+        simulator: Simulator,
+        wait_s: float = 0.0,
     ) -> None:
+        """Takes what the observers share.
+
+        Args:
+            config: names them.
+            card: of the policy.
+            feed: gets the sensors' data.
+            route: gets the plan of each route.
+            simulator: read on the track MAP only.
+            wait_s: how long an image is waited for; 0 in a leaderboard, which waits itself.
+        """
+        self._wait_s = wait_s
         self._config, self._card, self._feed, self._route = config, card, feed, route
         self._simulator = simulator
         self.ego: HeroEgo | SensorEgo | None = None
@@ -177,8 +194,7 @@ class ObserverFactory:
                 f"{given.field}: the card's images are {width} × {height} pixels, the sensor {sensor.id} is "
                 f"{sensor.width} × {sensor.height}"
             )
-        # A leaderboard hands over what it has and waits itself.
-        return Camera(self._feed, given.field, (channels, height, width), sensor.id, given.channels, wait_s=0.0)
+        return Camera(self._feed, given.field, (channels, height, width), sensor.id, given.channels, self._wait_s)
 
     def _beams(self, given: configs.BeamsConfig) -> Late:
         ego = self._hero("beams")

@@ -92,7 +92,9 @@ class Drive:
                 tick(world)  # only then the client knows where its actors are
                 self._attach(world, actors, car, film)
                 ego = EgoReader(car)
-                observers = observers_for(self._policy.card, Scene(world, car, ego, actors), options.config)
+                observers = observers_for(
+                    self._policy.card, Scene(world, car, ego, actors, not options.realtime), options.config
+                )
                 with self._driving(observers) as driver:
                     driver.check()
                     driver.reset()
