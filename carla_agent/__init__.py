@@ -13,6 +13,8 @@ from carla_mlflow.lazy_names import lazy_names
 if TYPE_CHECKING:
     from .driver import Driver
     from .observers.beams import Beams
+    from .observers.bird_layouts import BirdLayout
+    from .observers.bird_view import BirdView
     from .observers.camera import Camera
     from .observers.ego import Ego, EgoReader
     from .observers.guidance import Command, TargetPoint
@@ -20,9 +22,12 @@ if TYPE_CHECKING:
     from .observers.observer import Observer, Snapshot
     from .observers.route import Route
     from .observers.sensor_feed import SensorFeed
+    from .observers.town_raster import TownRaster
 
 _HOMES = {
     "Beams": "observers.beams",
+    "BirdLayout": "observers.bird_layouts",
+    "BirdView": "observers.bird_view",
     "Camera": "observers.camera",
     "Command": "observers.guidance",
     "Driver": "driver",
@@ -34,10 +39,13 @@ _HOMES = {
     "SensorFeed": "observers.sensor_feed",
     "Snapshot": "observers.observer",
     "TargetPoint": "observers.guidance",
+    "TownRaster": "observers.town_raster",
 }
 
 __all__ = [
     "Beams",
+    "BirdLayout",
+    "BirdView",
     "Camera",
     "Command",
     "Driver",
@@ -49,6 +57,7 @@ __all__ = [
     "SensorFeed",
     "Snapshot",
     "TargetPoint",
+    "TownRaster",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,22 +30,25 @@ class BirdFrame:
         self.size = layout.size
         self.metres = layout.size / (layout.size - 1) / layout.pixels_per_metre
         self._car = np.array([(self.size - 1) / 2, (self.size - 1) * (1 - layout.below_car / self.size)])
-        row, column = np.mgrid[: self.size, : self.size]
-        self._offsets = (np.stack([column, row], axis=-1) - self._car) * self.metres
-        self.reach_m = float(np.linalg.norm(self._offsets, axis=-1).max())
+        self._aside = (np.arange(self.size) - self._car[0]) * self.metres
+        self._behind = (np.arange(self.size) - self._car[1]) * self.metres
+        self.reach_m = math.hypot(np.abs(self._aside).max(), np.abs(self._behind).max())
 
     def to_pixels(self, points: Array, ego: Ego) -> Array:
         """World points (..., 2), metres, as column and row (..., 2)."""
-        offsets = points.reshape(-1, 2) - np.array(ego.location[:2])
-        return np.asarray(offsets @ (_axes(ego) / self.metres) + self._car).reshape(points.shape)
+        cos, sin = _direction(ego)
+        x, y = points[..., 0] - ego.location[0], points[..., 1] - ego.location[1]
+        # Not a matrix product: for one, numpy's library may start threads, which takes longer than the product.
+        aside, ahead = y * cos - x * sin, x * cos + y * sin
+        return np.stack([aside / self.metres + self._car[0], self._car[1] - ahead / self.metres], axis=-1)
 
-    def pixel_centres(self, ego: Ego) -> Array:
-        """World points, metres, of all pixels' centres, (size, size, 2)."""
-        centres: Array = self._offsets.reshape(-1, 2) @ _axes(ego).T + np.array(ego.location[:2])
-        return centres.reshape(self._offsets.shape)
+    def pixel_centres(self, ego: Ego) -> tuple[Array, Array]:
+        """World x and y of all pixels' centres, metres, (size, size) each."""
+        cos, sin = _direction(ego)
+        x = (ego.location[0] - self._behind * cos)[:, None] - self._aside * sin
+        y = (ego.location[1] - self._behind * sin)[:, None] + self._aside * cos
+        return x, y
 
 
-def _axes(ego: Ego) -> Array:
-    """The image's axes in the world, as columns: right, and down, which is the car's backward."""
-    cos, sin = np.cos(np.deg2rad(ego.yaw)), np.sin(np.deg2rad(ego.yaw))
-    return np.array([[-sin, -cos], [cos, -sin]])
+def _direction(ego: Ego) -> tuple[float, float]:
+    return math.cos(math.radians(ego.yaw)), math.sin(math.radians(ego.yaw))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import carla
 import numpy as np
@@ -29,7 +29,7 @@ class Actor(Protocol):
     def type_id(self) -> str: ...
     @property
     def bounding_box(self) -> Any:
-        """A `carla.BoundingBox` in the actor's own axes."""
+        """A `carla.BoundingBox` in the actor's own axes; reading it is a call to the simulator."""
 
     def get_transform(self) -> Any:
         """A `carla.Transform`; CARLA's client takes it from the tick that it received, without a call."""
@@ -102,12 +102,15 @@ class BoxReader:
         """
         self._actors: Callable[[], Iterable[Actor]] = actors if callable(actors) else actors.get_actors
         self._kinds, self._own_id, self._reads_lamps = kinds, own_id, reads_lamps
-        self._shapes: dict[int, tuple[tuple[float, float, float], float, float, float]] = {}
+        self._all_lamps: Callable[[], Mapping[int, Any]] | None = getattr(actors, "get_vehicles_light_states", None)
+        self._shapes: dict[int, _Shape] = {}
 
     def read(self, ego: Ego, reach_m: float) -> Boxes:
-        """The boxes whose centres are no farther from the car than that along x and y, on the car's level."""
+        """The boxes of actors that are no farther from the car than that along x and y, on the car's level."""
         kinds, rows = [], []
         x, y, z = ego.location
+        # Asking each vehicle would be a call to the simulator for each.
+        all_lamps = self._all_lamps() if self._reads_lamps and self._all_lamps is not None else {}
         for actor in self._actors():
             if not actor.type_id.startswith(self._kinds) or actor.id == self._own_id:
                 continue
@@ -117,26 +120,41 @@ class BoxReader:
             if aside > reach_m or abs(place.z - z) > LEVEL_M or (self._own_id is None and aside < OWN_M):
                 continue
             kinds.append(actor.type_id)
-            rows.append((*self._row(actor, transform), *(_lamps_of(actor) if self._reads_lamps else (0, 0))))
+            lit = int(all_lamps.get(actor.id, 0) if self._all_lamps else self._lamps_of(actor))
+            rows.append((*self._row(actor, transform), lit))
         values = np.array(rows, dtype=np.float64).reshape(-1, 8)
         yaw = np.radians(values[:, 2])
         forward = np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
-        lamps, is_emergency = values[:, 6].astype(np.int64), values[:, 7] > 0
+        is_emergency, lamps = values[:, 6] > 0, values[:, 7].astype(np.int64)
         return Boxes(tuple(kinds), values[:, :2], forward, values[:, 3:5], values[:, 5], lamps, is_emergency)
 
     def _row(self, actor: Actor, transform: Any) -> tuple[float, ...]:
         shape = self._shapes.get(actor.id)
         if shape is None:
-            box = actor.bounding_box
-            offset = (box.location.x, box.location.y, box.location.z)
-            shape = self._shapes[actor.id] = (offset, box.rotation.yaw, box.extent.x, box.extent.y)
-        offset, yaw, length, width = shape
-        centre = transform.transform(carla.Location(*offset))  # CARLA changes its argument in place
-        return centre.x, centre.y, transform.rotation.yaw + yaw, length, width, actor.get_velocity().length()
+            shape = self._shapes[actor.id] = _shape_of(actor)
+        centre = transform.transform(carla.Location(*shape.offset))  # CARLA changes its argument in place
+        yaw, speed = transform.rotation.yaw + shape.yaw, actor.get_velocity().length()
+        return centre.x, centre.y, yaw, *shape.half, speed, shape.is_emergency
+
+    def _lamps_of(self, actor: Any) -> Any:
+        return actor.get_light_state() if self._reads_lamps and hasattr(actor, "get_light_state") else 0
 
 
-def _lamps_of(actor: Any) -> tuple[int, bool]:
-    """Lamps that are on, and whether it is an emergency vehicle; (0, False) for a walker or a prop."""
-    if not hasattr(actor, "get_light_state"):
-        return 0, False
-    return int(actor.get_light_state()), actor.attributes.get("special_type") == "emergency"
+class _Shape(NamedTuple):
+    """What never changes of an actor: its box in its own axes, and what it is."""
+
+    offset: tuple[float, float, float]
+    yaw: float
+    half: tuple[float, float]
+    is_emergency: bool
+
+
+def _shape_of(actor: Any) -> _Shape:
+    box = actor.bounding_box  # a call to the simulator
+    attributes = getattr(actor, "attributes", {})
+    return _Shape(
+        (box.location.x, box.location.y, box.location.z),
+        box.rotation.yaw,
+        (box.extent.x, box.extent.y),
+        attributes.get("special_type") == "emergency",
+    )

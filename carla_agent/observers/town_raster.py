@@ -52,17 +52,17 @@ class TownRaster:
         """
         return {name: _grow(np.asarray(layer) != 0) for name, layer in self.layers.items()}
 
-    def pixels(self, points: Array) -> NDArray[np.intp]:
-        """The pixels to look at for world points (..., 2): flat indices for `sample`, shape (...)."""
+    def pixels(self, x: Array, y: Array) -> NDArray[np.intp]:
+        """The pixels to look at for world points, metres: flat indices for `sample`, of the same shape."""
         height, width = next(iter(self._grown.values())).shape
-        cells = np.floor((points - np.array(self.origin)) * self.pixels_per_metre).astype(np.intp) + 1
-        column, row = np.clip(cells[..., 0], 0, width - 1), np.clip(cells[..., 1], 0, height - 1)
-        indices: NDArray[np.intp] = row * width + column
-        return indices
+        # One more for the border. A cast rounds towards 0, which is down: what is negative lies outside either way.
+        column = ((x - self.origin[0]) * self.pixels_per_metre + 1).clip(0, width - 1).astype(np.intp)
+        row = ((y - self.origin[1]) * self.pixels_per_metre + 1).clip(0, height - 1).astype(np.intp)
+        return np.asarray(row * width + column)
 
     def sample(self, name: str, pixels: NDArray[np.intp]) -> Mask:
         """Whether a layer is set at each of these pixels."""
-        return self._grown[name].reshape(-1)[pixels]
+        return self._grown[name].reshape(-1).take(pixels)
 
 
 def _grow(mask: Mask) -> Mask:
@@ -93,9 +93,9 @@ class RasterDrawings:
 
     def draw(self, image: NDArray[np.uint8], ego: Ego) -> None:
         """Draws them into an image (layers, size, size)."""
-        pixels = self._raster.pixels(self._frame.pixel_centres(ego))
+        pixels = self._raster.pixels(*self._frame.pixel_centres(ego))
         for index, name, value in self._drawn:
-            image[index][self._raster.sample(name, pixels)] = value
+            np.putmask(image[index], self._raster.sample(name, pixels), value)
 
 
 def _taken(drawing: Drawing) -> list[tuple[str, int]]:

@@ -36,7 +36,9 @@ class AsyncPolicyClient:
         """Opens one connection per concurrent request, at most `connections`; further requests wait."""
         self._remote = Remote(url, api_key, expected)
         self._timeout_s = timeout_s
-        self._pool = httpcore.AsyncConnectionPool(max_connections=connections, keepalive_expiry=None)
+        self._pool = httpcore.AsyncConnectionPool(
+            max_connections=connections, keepalive_expiry=None, uds=self._remote.socket
+        )
 
     @property
     def card(self) -> Card:
@@ -109,7 +111,7 @@ class AsyncPolicyClient:
                 raise OverBudget
         try:
             async with asyncio.timeout(left):
-                return await self._send_with_retries(method, self._remote.url + path, headers, body)
+                return await self._send_with_retries(method, self._remote.origin + path, headers, body)
         except FAILED as error:  # including TimeoutError
             raise failure(self._remote.url, error, budget_ends) from error
 

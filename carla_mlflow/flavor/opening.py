@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..artifact.artifact import open_artifact
+from ..artifact.naming import is_artifact_folder
 from ..errors import RegistryError, UnreachableError
 from ..inference.engine import Engine
 from ..preprocessing.skops_file import operators_types
@@ -31,28 +32,31 @@ def open_engine(model: str, scratch: Path) -> Engine:
 
     Args:
         model: an artifact folder; a reference such as name@1.4.2, whose digest has to be the one in the registry;
-            or MLflow's own URI, such as runs:/ID/policy or models:/name@alias.
+            a version in a folder of artifacts, folder/@^1.4; or MLflow's own URI, such as runs:/ID/policy or
+            models:/name@alias.
         scratch: where to download to.
     """
     folder = Path(model)
-    if _is_folder(model):
+    if is_artifact_folder(model):
         return Engine.open(folder, trusted=operators_types())
     from .model import fetch_policy  # imports mlflow, which a folder does not need
 
     if model.startswith(("runs:/", "models:/")):
         return Engine.open(fetch_policy(model, scratch / "fetched"), trusted=operators_types())
     version = _resolve(model)
+    if "folder" in version:
+        return Engine.open(version["folder"], version["digest"], trusted=operators_types())
     folder = fetch_policy(f"models:/{version['name']}/{version['number']}", scratch / "fetched")
     return Engine.open(folder, version["digest"], trusted=operators_types())
 
 
 def identify(model: str, scratch: Path) -> PolicyIdentity:
     """Which policy `model` names, as for `open_engine`; runs nothing, and fetches nothing of a registered version."""
-    if not _is_folder(model) and not model.startswith(("runs:/", "models:/")):
+    if not is_artifact_folder(model) and not model.startswith(("runs:/", "models:/")):
         version = _resolve(model)
         return PolicyIdentity(version["name"], version["semver"], version["digest"])
     folder = Path(model)
-    if not _is_folder(model):
+    if not is_artifact_folder(model):
         from .model import fetch_policy
 
         folder = fetch_policy(model, scratch / "fetched")
@@ -60,12 +64,8 @@ def identify(model: str, scratch: Path) -> PolicyIdentity:
     return PolicyIdentity(artifact.card.name, artifact.card.version, artifact.digest)
 
 
-def _is_folder(model: str) -> bool:
-    return Path(model).is_dir() or model.startswith((".", "/"))
-
-
 def _resolve(reference: str) -> dict[str, str]:
-    """A registered version's name, number, semver and digest, by the registry's command.
+    """A version's name, number, semver and digest, by the registry's command; of one in a folder also `folder`.
 
     The registry is a layer above this package, which therefore can't import it.
 

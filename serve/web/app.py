@@ -37,6 +37,8 @@ from serve.wire.parsed_head import ParsedHead, extra_headers
 log = logging.getLogger("serve")
 
 _WARM_UP_ROWS = (1, 8, 32, 256)
+UNPINNED = "unpinned: no digest was given for this folder"
+UNPINNED_VERSIONS = "unpinned: the folder of artifacts has no file PINS"
 _WARM_UP_CALLS, _WARM_UP_S = 50, 0.25
 """Most forward passes, and most seconds, for each number of rows; a number above 1 whose pass takes longer is skipped.
 
@@ -133,7 +135,7 @@ def _add_probes(app: Flask, slot: Slot) -> None:
         check_ready(slot)
         if slot.draining:
             raise ApiError("not_ready", "stopping")
-        warnings = [] if serving.engine.pinned else ["unpinned: no digest was given for this folder"]
+        warnings = [] if slot.is_pinned else [UNPINNED_VERSIONS if serving.engine.pinned else UNPINNED]
         return {"ready": True, "warnings": warnings + warnings_of(slot)}
 
     @app.get("/ping")

@@ -42,17 +42,26 @@ class Calls:
     """Answers remote calls.
 
     Attributes:
-        world: on which they act.
-        version: which the server says it has.
         silent: whether only calls from `inspection_calls.py` are answered.
-        host, port, stream_port: where the server listens.
+        traffic_managers: of clients, that have said they run: port → host.
+        host, stream_port: where the server listens.
     """
 
-    def __init__(self, world: World, version: str, step: Callable[[], None]) -> None:
-        """`step` lets one tick pass and sends what it has to show."""
-        self.world, self.version, self.step = world, version, step
+    def __init__(
+        self, world: World, version: str, step: Callable[[], None], expect: Callable[[int], None] = lambda stream: None
+    ) -> None:
+        """Keeps what it is given.
+
+        Args:
+            world: on which calls act.
+            version: which the server says it has.
+            step: lets one tick pass and sends what it has to show.
+            expect: is told of a stream that somebody is about to subscribe to.
+        """
+        self.world, self.version, self.step, self.expect = world, version, step, expect
         self.silent = False
-        self.host, self.port, self.stream_port = "127.0.0.1", 0, 0
+        self.traffic_managers: dict[int, str] = {}
+        self.host, self.stream_port = "127.0.0.1", 0
 
     def handle(self, method: str, arguments: list[Any]) -> Any:
         """Answers one call. Its first argument is LibCarla's metadata: whether the client waits for the answer."""
@@ -73,7 +82,7 @@ class Calls:
             return [[True, [str(error)]]]
         return [[False]]
 
-    def may_answer(self, method: str) -> bool:
+    def is_heard(self, method: str) -> bool:
         """False for what a client asks a server that has fallen silent."""
         return not self.silent or method.startswith("toy_")
 

@@ -26,6 +26,7 @@ def get_episode_info(calls: Calls) -> list[Any]:
 
 @value
 def get_sensor_token(calls: Calls, stream: int) -> list[Any]:
+    calls.expect(stream)
     return [wire.token(stream, calls.host, calls.stream_port)]
 
 

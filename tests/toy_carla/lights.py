@@ -13,7 +13,8 @@ from .wire import GREEN_S, RED_S, YELLOW_S
 RED, YELLOW, GREEN = range(3)
 TRIGGER_M = 8.0
 """Length of the box before the stop line in which a light concerns a car."""
-CYCLE_S = 2 * (GREEN_S + YELLOW_S + RED_S)
+TURN_S = GREEN_S + YELLOW_S + RED_S
+ARMS = 4
 
 
 def post(town: Town, road: Road, signal: Signal) -> tuple[Transform, Box]:
@@ -37,7 +38,7 @@ def concerns(light: TrafficLight, car: Vehicle) -> bool:
 
 
 def change(lights: Iterable[TrafficLight], before: float, now: float) -> None:
-    """Sets what changes between two moments: one axis of the crossing is green, then yellow, then all are red."""
+    """Sets what changes between two moments: one arm of the crossing is green, then yellow, then all are red."""
     for light in lights:
         if light.frozen:
             continue
@@ -47,7 +48,7 @@ def change(lights: Iterable[TrafficLight], before: float, now: float) -> None:
             light.state, light.elapsed = state, 0.0
 
 
-def state_at(axis: int, now: float) -> int:
-    """Of the lights of the first axis (0) or the second (1)."""
-    since = (now - axis * CYCLE_S / 2) % CYCLE_S
+def state_at(pole: int, now: float) -> int:
+    """Of the light of that number within the group."""
+    since = (now - pole * TURN_S) % (ARMS * TURN_S)
     return GREEN if since < GREEN_S else YELLOW if since < GREEN_S + YELLOW_S else RED

@@ -7,43 +7,50 @@ value, `[[0, [what]]]` an error; where a call returns nothing, `[[False]]` is su
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgpack  # msgspec decodes whole messages only, and these come without their length
 
 Handler = Callable[[str, list[Any]], Any]
-"""Method and arguments → result; raises `UnknownMethodError` for a method that is not there."""
+"""Method and arguments → result; raises UnknownMethodError for a method that is not there."""
 
 
 class UnknownMethodError(Exception):
     """There is no such method."""
 
 
-class RpcConnection(asyncio.Protocol):
-    """One client's connection.
+class RpcServer:
+    """Answers the calls of each connection, one after the other."""
 
-    `may_answer` says whether a method is answered at this moment: a server that has fallen silent reads and drops.
-    """
+    def __init__(
+        self, handle: Handler, is_heard: Callable[[str], bool], prepare: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """Keeps what it is given.
 
-    def __init__(self, handle: Handler, may_answer: Callable[[str], bool]) -> None:
-        self._handle, self._may_answer = handle, may_answer
-        self._unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
-        self._transport: asyncio.Transport | None = None
+        Args:
+            handle: answers a call.
+            is_heard: whether a method is answered at this moment: a server that has fallen silent reads and drops.
+            prepare: awaited before a method is called.
+        """
+        self._handle, self._is_heard, self._prepare = handle, is_heard, prepare
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers one connection until it ends."""
+        unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
+        with contextlib.suppress(ConnectionError), contextlib.closing(writer):
+            while data := await reader.read(65536):
+                unpacker.feed(data)
+                for kind, *rest in unpacker:
+                    number, method, arguments = rest if kind == 0 else (None, *rest)
+                    if self._is_heard(method):
+                        await self._prepare(method)
+                        answer = self._answer(number, method, arguments)
+                        if number is not None:
+                            writer.write(answer)
 
-    def data_received(self, data: bytes) -> None:
-        self._unpacker.feed(data)
-        for message in self._unpacker:
-            kind, *rest = message
-            number, method, arguments = rest if kind == 0 else (None, *rest)
-            if self._may_answer(method):
-                self._answer(number, method, arguments)
-
-    def _answer(self, number: int | None, method: str, arguments: list[Any]) -> None:
+    def _answer(self, number: int | None, method: str, arguments: list[Any]) -> bytes:
         error, result = None, None
         try:
             result = self._handle(method, arguments)
@@ -51,5 +58,5 @@ class RpcConnection(asyncio.Protocol):
             error = f"toy_carla: there is no method {method}"
         except Exception as failure:  # a bug of ours: the client shall hear of it, and the world go on
             error = f"toy_carla: {method} failed: {failure!r}"
-        if number is not None and self._transport is not None:
-            self._transport.write(msgpack.packb([1, number, error, result]))
+        packed: bytes = msgpack.packb([1, number, error, result])
+        return packed

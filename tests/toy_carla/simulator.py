@@ -9,7 +9,7 @@ import time
 from . import actor_calls, episode_calls, inspection_calls, traffic_calls, wire  # noqa: F401 (they register calls)
 from .actors import Sensor
 from .calls import Calls
-from .rpc import RpcConnection
+from .rpc import RpcServer
 from .sensors import Sensors
 from .streams import Streams
 from .towns import SPEED_LIMIT_KMH, TOWNS
@@ -25,16 +25,21 @@ class Simulator:
     def __init__(self, town: str, version: str) -> None:
         self.world = World(TOWNS[town]())
         self.streams = Streams(self._greet)
-        self.calls = Calls(self.world, version, self.step)
+        self.calls = Calls(self.world, version, self.step, self.streams.expect)
         self.sensors = Sensors(self.world, self.calls.actor)
 
-    async def serve(self, host: str, port: int, with_parent: bool) -> None:
-        """Answers until it is cancelled, or until its input ends where it is started `with_parent`."""
+    async def serve(self, host: str, port: int, stream_port: int, with_parent: bool) -> None:
+        """Answers until it is cancelled, or until its input ends where it is `with_parent`; port 0 is a free one.
+
+        Raises:
+            OSError: a port is taken.
+        """
         loop = asyncio.get_running_loop()
-        rpc = await loop.create_server(lambda: RpcConnection(self.calls.handle, self.calls.may_answer), host, port)
+        server = RpcServer(self.calls.handle, self.calls.is_heard, self._prepare)
+        rpc = await asyncio.start_server(server.converse, host, port)
         port = rpc.sockets[0].getsockname()[1]
-        streams = await loop.create_server(self.streams.connection, host, port + 1 if port < 65535 else 0)
-        self.calls.host, self.calls.port, self.calls.stream_port = host, port, streams.sockets[0].getsockname()[1]
+        streams = await loop.create_server(self.streams.connection, host, stream_port)
+        self.calls.host, self.calls.stream_port = host, streams.sockets[0].getsockname()[1]
         print(f"toy_carla listens on {host}:{port}, streams on {self.calls.stream_port}", flush=True)
         running = asyncio.create_task(self._run_freely())
         if with_parent:
@@ -42,6 +47,10 @@ class Simulator:
             running.cancel()
         else:
             await running
+
+    async def _prepare(self, method: str) -> None:
+        if method in {"tick_cue", "apply_batch"}:
+            await self.streams.complete()
 
     def step(self) -> None:
         """One tick, and what it has to show."""

@@ -12,6 +12,9 @@ from collections.abc import Callable
 UNSENT_BYTES = 64 * 2**20
 """A subscriber that has so much to read misses payloads, as in CARLA, where slow clients lose frames."""
 
+SUBSCRIBE_S = 2.0
+"""How long a tick waits for those who are about to subscribe."""
+
 
 class Streams:
     """Who listens to which stream."""
@@ -20,6 +23,23 @@ class Streams:
         """`greet` makes what a new subscriber of a stream gets at once; None where it waits for the next payload."""
         self.greet = greet
         self._subscribers: dict[int, set[asyncio.Transport]] = {}
+        self._expected: set[int] = set()
+        self._arrived = asyncio.Event()
+
+    def expect(self, stream: int) -> None:
+        """Says that somebody is about to subscribe: a client asks for the stream's place first."""
+        self._expected.add(stream)
+
+    async def complete(self) -> None:
+        """Waits for those who are about to subscribe, so that no sensor misses the tick after `listen`."""
+        deadline = asyncio.get_running_loop().time() + SUBSCRIBE_S
+        while self._expected:
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._arrived.wait()
+            except TimeoutError:
+                self._expected.clear()
 
     def is_wanted(self, stream: int) -> bool:
         """Whether anybody listens: otherwise nothing has to be made."""
@@ -36,6 +56,8 @@ class Streams:
 
     def subscribe(self, stream: int, transport: asyncio.Transport) -> None:
         self._subscribers.setdefault(stream, set()).add(transport)
+        self._expected.discard(stream)
+        self._arrived.set()
         if (payload := self.greet(stream)) is not None:
             transport.writelines((struct.pack("<I", len(payload)), payload))
 

@@ -81,8 +81,7 @@ class ToyCarla:
 
     Attributes:
         host: where it listens.
-        port: for calls. It is also where its traffic manager listens: give `vehicle.set_autopilot` this port as well,
-            since carla's client keeps a traffic manager per port for as long as its process lives.
+        port: for calls.
     """
 
     def __init__(self, town: str = "ring", version: str = "0.9.16", port: int = 0) -> None:
@@ -94,13 +93,13 @@ class ToyCarla:
             port: for calls; 0 takes a free one.
         """
         self.host, self.port = "127.0.0.1", port
-        self._options = ["--town", town, "--version", version]
+        self._options = ["--with-parent", "--town", town, "--version", version]
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Starts it, also once more after `kill`: on the same port, in a new world."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "toy_carla", "--with-parent", "--port", str(self.port), *self._options],
+            [sys.executable, "-m", "toy_carla", "--port", str(self.port), "--stream-port", "0", *self._options],
             cwd=TESTS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -71,8 +71,9 @@ def _kind_state(actor: Actor, speed_limit_kmh: float, light_state: int) -> bytes
     return b""
 
 
-GREEN_S, YELLOW_S, RED_S = 10.0, 3.0, 2.0
-"""Of the traffic lights, seconds; for the red time all are red before the next green, as in CARLA's groups."""
+GREEN_S, YELLOW_S, RED_S = 6.0, 3.0, 6.0
+"""Of the traffic lights, seconds. One after the other of a group is green, and before the next one all are red for the
+red time, as in CARLA (TrafficLightGroup.cpp)."""
 
 
 def box(one: Box) -> list[Any]:

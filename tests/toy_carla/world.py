@@ -78,7 +78,7 @@ class World:
                 place, box = post(self.town, road, signal)
                 light = self.place(TRAFFIC_LIGHT, TRAFFIC_LIGHT.description(0), place)
                 assert isinstance(light, TrafficLight)
-                light.box, light.signal, light.pole = box, signal.id, road.id % 2
+                light.box, light.signal, light.pole = box, signal.id, road.id
                 light.state = state_at(light.pole, 0.0)
         self.place(SPECTATOR, SPECTATOR.description(0), Transform((0.0, 0.0, 50.0), (-90.0, 0.0, 0.0)))
 
