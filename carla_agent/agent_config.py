@@ -160,8 +160,12 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     observers: tuple[ObserverConfig, ...]
 
 
-def load_agent_config(path: str | Path) -> AgentConfig:
+def load_agent_config(path: str | Path, needs_policy: bool = True) -> AgentConfig:
     """Reads and checks an agent's configuration; relative paths in it start at its folder.
+
+    Args:
+        path: of the file.
+        needs_policy: whether it must name a server or a model.
 
     Raises:
         DrivingError: the file can't be read, or has an unknown key or a wrong value; one line with its place.
@@ -177,7 +181,7 @@ def load_agent_config(path: str | Path) -> AgentConfig:
         raise DrivingError(one_line(error)) from error
     except CardError as error:
         raise DrivingError(str(error)) from error
-    if (config.server is None) == (config.model is None):
+    if needs_policy and (config.server is None) == (config.model is None):
         raise DrivingError(f"{path.name}: expected either server or model")
     ids = [sensor.id for sensor in config.sensors]
     if len(set(ids)) < len(ids):

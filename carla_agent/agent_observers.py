@@ -108,20 +108,19 @@ class ObserverFactory:
         feed: SensorFeed,
         route: Route,
         simulator: Simulator,
-        image_wait_s: float = 0.0,
+        wait_s: float = 0.0,
     ) -> None:
-        """Makes nothing yet.
+        """Takes what the observers share.
 
         Args:
-            config: names the observers, and the sensors that the feed gets.
-            card: of the policy, whose fields they make.
-            feed: of the sensors' data.
-            route: which the car follows.
+            config: names them.
+            card: of the policy.
+            feed: gets the sensors' data.
+            route: gets the plan of each route.
             simulator: read on the track MAP only.
-            image_wait_s: how long a tick's image is waited for; 0 where a leaderboard hands over what it has, and waits
-                itself.
+            wait_s: how long an image is waited for; 0 in a leaderboard, which waits itself.
         """
-        self._image_wait_s = image_wait_s
+        self._wait_s = wait_s
         self._config, self._card, self._feed, self._route = config, card, feed, route
         self._simulator = simulator
         self.ego: HeroEgo | SensorEgo | None = None
@@ -195,8 +194,7 @@ class ObserverFactory:
                 f"{given.field}: the card's images are {width} × {height} pixels, the sensor {sensor.id} is "
                 f"{sensor.width} × {sensor.height}"
             )
-        shape = (channels, height, width)
-        return Camera(self._feed, given.field, shape, sensor.id, given.channels, self._image_wait_s)
+        return Camera(self._feed, given.field, (channels, height, width), sensor.id, given.channels, self._wait_s)
 
     def _beams(self, given: configs.BeamsConfig) -> Late:
         ego = self._hero("beams")

@@ -92,7 +92,7 @@ class Drive:
                 tick(world)  # only then the client knows where its actors are
                 self._attach(world, actors, car, film)
                 ego = EgoReader(car)
-                scene = Scene(world, car, actors, options.hz, options.seconds)
+                scene = Scene(world, car, actors, options.hz, options.seconds, waits=not options.realtime)
                 observers = observers_for(self._policy.card, scene, options.config)
                 with self._driving(observers) as driver:
                     driver.check()

@@ -21,7 +21,7 @@ from .simulator import Actors
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 IMAGE_S = 2.0
-"""How long to wait for the image of a tick, in which the world stands still."""
+"""How long to wait for the image of a tick while the world stands still."""
 ROUTE_MPS = 30.0
 """The route ahead is as long as this speed covers in the drive."""
 
@@ -36,6 +36,7 @@ class Scene:
         actors: spawns the cameras that an observer needs, which go with the drive.
         hz: ticks per simulated second.
         seconds: how long the drive takes.
+        waits: whether the world stands still until a tick's images are there.
     """
 
     drawn: carla.World
@@ -43,6 +44,7 @@ class Scene:
     actors: Actors
     hz: float
     seconds: float
+    waits: bool = True
 
     def hero(self) -> Any:
         """The driven car."""
@@ -70,9 +72,9 @@ def observers_for(card: Card, scene: Scene, path: Path | None) -> list[Observer]
         DrivingError: the configuration is wrong.
         ContractError: no example makes such fields.
     """
-    config = _fitting(card, scene) if path is None else _here(load_agent_config(path), scene)
+    config = _fitting(card, scene) if path is None else _here(load_agent_config(path, needs_policy=False), scene)
     feed, route = SensorFeed(), Route()
-    made = ObserverFactory(config, card, feed, route, scene, IMAGE_S).make_all()
+    made = ObserverFactory(config, card, feed, route, scene, IMAGE_S if scene.waits else 0.0).make_all()
     route.replace(plan_from_lanes(scene.road_map(), scene.car.get_location(), scene.seconds * ROUTE_MPS))
     for sensor in _cameras(config):
         _attach(scene, feed, sensor)
@@ -87,7 +89,7 @@ def _here(config: AgentConfig, scene: Scene) -> AgentConfig:
 def _fitting(card: Card, scene: Scene) -> AgentConfig:
     wanted = set(card.observation_spec.names)
     for path in sorted(EXAMPLES.glob("*.yaml")):
-        config = _here(load_agent_config(path), scene)
+        config = _here(load_agent_config(path, needs_policy=False), scene)
         try:
             made = ObserverFactory(config, card, SensorFeed(), Route(), scene).make_all()
         except CarlaMlflowError:  # such as a camera for a card without images

@@ -25,6 +25,7 @@ from training_export.sources.draft import CardDraft
 from training_export.sources.from_module import from_network
 from training_export.sources.preprocessed import Preprocessed
 
+pytestmark = pytest.mark.xdist_group("toy_carla")
 TICKS = 200
 PATIENT_MS = 20_000.0
 """A budget under which no decision is late on a busy machine, unless it is lost."""
