@@ -31,7 +31,7 @@ class Scene:
     """What observers are made from; the `Simulator` of the observers' factory.
 
     Attributes:
-        drawn: the simulator's world.
+        carla_world: the simulator's world.
         car: the driven car.
         actors: spawns the cameras that an observer needs, which go with the drive.
         hz: ticks per simulated second.
@@ -39,7 +39,7 @@ class Scene:
         waits: whether the world stands still until a tick's images are there.
     """
 
-    drawn: carla.World
+    carla_world: carla.World
     car: Any
     actors: Actors
     hz: float
@@ -52,11 +52,11 @@ class Scene:
 
     def world(self) -> Any:
         """The simulator's world."""
-        return self.drawn
+        return self.carla_world
 
     def road_map(self) -> Any:
         """Its map."""
-        return self.drawn.get_map()
+        return self.carla_world.get_map()
 
 
 def observers_for(card: Card, scene: Scene, path: Path | None) -> list[Observer]:
@@ -108,7 +108,7 @@ def _cameras(config: AgentConfig) -> Iterator[SensorConfig]:
 
 
 def _attach(scene: Scene, feed: SensorFeed, sensor: SensorConfig) -> None:
-    blueprint = scene.drawn.get_blueprint_library().find(sensor.type)
+    blueprint = scene.carla_world.get_blueprint_library().find(sensor.type)
     given = {"image_size_x": sensor.width, "image_size_y": sensor.height, "fov": sensor.fov}
     for name, value in given.items():
         if value is not None:

@@ -13,7 +13,6 @@ from toy_carla import ToyCarla
 from carla_agent.contract_check import check_fit
 from carla_agent.drive.observing import Scene, observers_for
 from carla_agent.drive.simulator import Actors
-from carla_agent.observers.ego import EgoReader
 from carla_mlflow import Card, ContractError, DrivingError
 from carla_mlflow.contract.card_sections import FieldCard
 
@@ -32,7 +31,7 @@ def scene() -> Iterator[Scene]:
             blueprint = world.get_blueprint_library().find("vehicle.lincoln.mkz_2020")
             car = actors.spawn_car(blueprint, world.get_map().get_spawn_points())
             world.tick()
-            yield Scene(world, car, EgoReader(car), actors)
+            yield Scene(world, car, actors, hz=20.0, seconds=60.0)
 
 
 def card_with(**fields: FieldCard) -> Card:
@@ -41,20 +40,25 @@ def card_with(**fields: FieldCard) -> Card:
     return Card(**{**{name: getattr(card, name) for name in card.__struct_fields__}, "observation": fields})
 
 
-def test_a_file_names_the_observers_of_a_camera_policy(scene: Scene):
-    card = card_with(
+def camera_card() -> Card:
+    return card_with(
         rgb=FieldCard("uint8", [3, 128, 256], 0, 255),
         speed=FieldCard("float32", [], unit="m/s"),
         command=FieldCard("float32", [6], 0.0, 1.0),
         target_point=FieldCard("float32", [2], -200.0, 200.0, unit="m"),
     )
-    observers = observers_for(card, scene, EXAMPLES / "camera.yaml")
+
+
+@pytest.mark.parametrize("file", [EXAMPLES / "camera.yaml", None])
+def test_a_file_or_the_cards_fields_name_the_observers_of_a_camera_policy(scene: Scene, file: Path | None):
+    card = camera_card()
+    observers = observers_for(card, scene, file)
     check_fit(card, observers)
     for observer in observers:
         observer.reset()
     for _ in range(3):
-        scene.world.tick()
-        snapshot = scene.world.get_snapshot()
+        scene.carla_world.tick()
+        snapshot = scene.carla_world.get_snapshot()
         seen = {name: array for observer in observers for name, array in (observer.observe(snapshot) or {}).items()}
         assert set(seen) == {"rgb", "speed", "command", "target_point"}
         assert seen["rgb"].std() > 0
@@ -73,3 +77,14 @@ def test_a_file_without_a_server_is_enough(scene: Scene, tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("track: MAP\nobservers: [{kind: racetrack}, {kind: beams}]\n")
     card = Card.load(EXAMPLE)
     check_fit(card, observers_for(card, scene, tmp_path / "mine.yaml"))
+
+
+def test_roachs_fields_are_found_by_their_names(scene: Scene):
+    card = card_with(birdview=FieldCard("uint8", [15, 192, 192], 0, 255), state=FieldCard("float32", [6], None, None))
+    observers = observers_for(card, scene, None)
+    check_fit(card, observers)
+
+
+def test_fields_that_no_example_makes_are_named(scene: Scene):
+    with pytest.raises(ContractError, match="observes lidar: name what makes these in a file such as"):
+        observers_for(card_with(lidar=FieldCard("float32", [4])), scene, None)
