@@ -105,7 +105,8 @@ class Driver:
             The control until the next tick.
 
         Raises:
-            ContractError: at the first step, as `check`, when nobody called that.
+            ContractError: at the first step, as `check`, when nobody called that; or an observer finds that its source
+                is not what was said, such as a camera of another resolution.
         """
         if not self._period:
             self.check()

@@ -30,6 +30,13 @@ class RealtimeDriver(Driver):
         super().__init__(*arguments, **options)
         self._thread = ThreadPoolExecutor(1, "decision")
 
+    def reset(self) -> None:
+        """As `Driver.reset`, once the answer that is under way has come."""
+        if self._answer is not None:
+            self._answer.result()
+            self._answer = None
+        super().reset()
+
     def step(self, snapshot: Snapshot) -> carla.VehicleControl:
         """As `Driver.step`, without waiting for the answer to what is asked at this tick."""
         if not self._period:

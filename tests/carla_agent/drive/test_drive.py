@@ -118,6 +118,7 @@ def test_the_example_drives_sixty_seconds_and_stays_on_the_road(toy: ToyCarla, s
     assert (figures["decisions"], figures["fallbacks"]) == (600, {})
     assert figures["driven_by"] == [{"version": "0.1.0", "decisions": 600}]
     assert figures["distance_m"] > 300
+    assert len(figures["episode_id"]) == 32
 
 
 def test_in_process_it_drives_as_served(toy: ToyCarla, server: Server):
