@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
             self.transport.set_protocol(self)
 
     def _complete(self, parsed: ParsedHead, body: Body, received: float, held: int = 0) -> None:
-        request = Request(self, parsed, body, received, held)
+        request = Request(self, parsed, body, received, parsed.head.keep_alive, held)
         self._was_used = True
         if self.server.draining:
             if self.pending and self.pending[-1].parsed is not None:  # it is not the last one after all
@@ -193,7 +193,6 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: ApiError) -> None:
         """Answers an unreadable request with an error, and ends the connection: the next request's start is unknown."""
         request = Request(self, self._incoming.parsed, b"", self._incoming.since or time.perf_counter())
-        request.keep_alive = False
         self._stop_reading()
         self.pending.append(request)
         self.server.refuse(request, error)

@@ -59,5 +59,6 @@ def _record(
     if prediction is None:
         return record
     answered = prediction.answered
+    assert answered is not None
     inference_ms, rows = answered.batch.actions.inference_ms, answered.stop - answered.start
     return record._replace(started=prediction.started, inference_ms=inference_ms, rows=rows)
