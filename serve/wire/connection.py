@@ -18,6 +18,8 @@ from serve.wire.large_body import BodyReceiver, LargeBody
 from serve.wire.parsed_head import ParsedHead
 from serve.wire.request import Receiver, Request
 
+NEVER = float("inf")
+
 
 class Connection(asyncio.Protocol):
     """Reads requests off one connection.
@@ -31,7 +33,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Receiver[Connection]) -> None:
         self.server = server
         self.pending: deque[Request] = deque()
-        self.deadline = float("inf")
+        self.deadline = NEVER
         self.gone = False
         self._incoming = IncomingRequest(server)
         self._flow = FlowControl()
@@ -67,13 +69,12 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._flow.writes_are_full = False
-        self.deadline = time.monotonic() + self.server.body_timeout_s if self._incoming.has_begun else float("inf")
+        self.deadline = time.monotonic() + self.server.body_timeout_s if self._incoming.has_begun else NEVER
         self.flush()
 
     def data_received(self, data: bytes) -> None:
         flow, incoming = self._flow, self._incoming
-        flow.found_full = False
-        waits = incoming.state is CLOSING or flow.writes_are_full or len(self.pending) >= MAX_PIPELINED
+        waits = flow.writes_are_full or len(self.pending) >= MAX_PIPELINED
         if incoming.state is HEAD and not incoming.rest and not waits:
             end = data.find(b"\r\n\r\n") + 4
             parsed = self.server.head_parser.known(data[:end])
@@ -96,6 +97,7 @@ class Connection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         incoming = self._incoming
+        self._flow.found_full = False
         for turn in itertools.count():
             if incoming.state is CLOSING or self._must_wait(turn, data):
                 return
@@ -122,7 +124,7 @@ class Connection(asyncio.Protocol):
             if incoming.parsed.head.wants_continue and not self.pending:
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         elif not incoming.rest:  # an empty line
-            self.deadline = float("inf") if self.pending else now + KEEP_ALIVE_S
+            self.deadline = NEVER if self.pending else now + KEEP_ALIVE_S
         return data
 
     def _must_wait(self, turn: int, data: bytes) -> bool:
@@ -184,7 +186,7 @@ class Connection(asyncio.Protocol):
                 self.pending[-1].keep_alive = self.pending[-1].parsed.head.keep_alive
             request.keep_alive = False
         self.pending.append(request)
-        self.deadline = float("inf")
+        self.deadline = NEVER
         if parsed.refusal is not None:
             self.server.refuse(request, parsed.refusal)
         else:
@@ -260,7 +262,7 @@ class Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """Ends the connection at its deadline: idle ones without a response, slow requests with an error."""
-        self.deadline = float("inf")
+        self.deadline = NEVER
         if self._incoming.state is CLOSING or self._flow.is_paused:
             self.transport.abort()
         elif self._incoming.has_begun:
