@@ -48,6 +48,7 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
         received: when its first byte was read, by `time.perf_counter`.
         budget_ms: the smaller of the client's header and the server's setting; a body may ask for less.
         ends: when its budget is over, by the same clock.
+        episode_id: of the episode that the header or, once it is decoded, the body names; None where neither does.
         request: the decoded request; None before `decode`.
         decode_s: duration of decoding, seconds; set by `decode`.
         started: when its forward began, by the same clock; 0 before.
@@ -61,6 +62,7 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
     received: float
     budget_ms: float | None
     ends: float = NEVER
+    episode_id: str | None = None
     request: PredictRequest | None = None
     decode_s: float = 0.0
     started: float = 0.0
@@ -68,6 +70,7 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
     answered: BatchSlice | None = None
 
     def __post_init__(self) -> None:
+        self.episode_id = self.encoded.episode_id
         if self.budget_ms is not None:
             self.ends = self.received + self.budget_ms / 1e3
 
@@ -78,6 +81,8 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
             encoded = msgspec.structs.replace(encoded, body=inflate(encoded.body, encoded.gzip_limit))
         self.request = request = self.endpoint.decode(self.serving, encoded)
         self.decode_s = time.perf_counter() - began
+        if request.episode_id is not None:
+            self.episode_id = request.episode_id
         if request.budget_ms is not None:
             self.ends = min(self.ends, self.received + request.budget_ms / 1e3)
         return request

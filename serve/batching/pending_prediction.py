@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from serve.answering.forward import BatchSlice
 from serve.answering.prediction import Prediction
-from serve.policy.serving import Serving
 from serve.wire.request import Request
 
 
@@ -31,5 +30,5 @@ class Outcomes(NamedTuple):
     """
 
     send: Callable[[PendingPrediction, BatchSlice], None]
-    refuse: Callable[[Request, Exception, Serving], None]
+    refuse: Callable[[PendingPrediction, Exception], None]
     forget: Callable[[PendingPrediction, int | None], None]

@@ -12,6 +12,7 @@ from typing import cast
 from serve.codecs.options import Body
 from serve.errors import ApiError
 from serve.limits import KEEP_ALIVE_S, LINGER_S, MAX_PER_TURN, MAX_PIPELINED, REST_S, SMALL_BODY_BYTES
+from serve.telemetry.latest_actions import LatestActions
 from serve.wire.flow_control import FlowControl
 from serve.wire.incoming import BODY, CLOSING, HEAD, LARGE_BODY, IncomingRequest
 from serve.wire.large_body import BodyReceiver, LargeBody
@@ -28,6 +29,7 @@ class Connection(asyncio.Protocol):
         pending: requests whose responses have not been written.
         deadline: when the connection is ended, by `time.monotonic`.
         gone: whether the client has disconnected.
+        latest_actions: the latest action of each episode on it.
     """
 
     def __init__(self, server: Receiver[Connection]) -> None:
@@ -35,6 +37,7 @@ class Connection(asyncio.Protocol):
         self.pending: deque[Request] = deque()
         self.deadline = NEVER
         self.gone = False
+        self.latest_actions = LatestActions()
         self._incoming = IncomingRequest(server)
         self._flow = FlowControl()
         self._was_used = False  # whether a complete request has come
@@ -77,7 +80,8 @@ class Connection(asyncio.Protocol):
         waits = flow.writes_are_full or len(self.pending) >= MAX_PIPELINED
         if incoming.state is HEAD and not incoming.rest and not waits:
             end = data.find(b"\r\n\r\n") + 4
-            parsed = self.server.head_parser.known(data[:end])
+            head = data[:end]
+            parsed = self.server.head_parser.known(head) or incoming.own_heads.get(head)
             if (
                 parsed is not None
                 and len(data) == end + parsed.head.length <= SMALL_BODY_BYTES

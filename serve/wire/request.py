@@ -11,6 +11,7 @@ import msgspec
 
 from serve.codecs.options import Body
 from serve.errors import ApiError
+from serve.telemetry.latest_actions import LatestActions
 from serve.wire.parsed_head import HeadParser, ParsedHead
 
 ConnectionT = TypeVar("ConnectionT", contravariant=True)
@@ -21,6 +22,7 @@ class Peer(Protocol):
 
     pending: deque[Request]
     gone: bool
+    latest_actions: LatestActions
     transport: asyncio.Transport
 
     def give_back(self, size: int) -> None:
@@ -60,6 +62,11 @@ class Request(msgspec.Struct, eq=False):
     outside: bool = False
     request_id: str = ""
     reply: bytes | None = None
+
+    @property
+    def latest_actions(self) -> LatestActions:
+        """The latest action of each episode on its connection."""
+        return self.connection.latest_actions
 
     def answer(self, reply: bytes) -> None:
         """Sends the whole response as soon as those before it are sent. A second response is dropped."""
