@@ -131,7 +131,9 @@ class Dispatcher:
             return
         limit = body_limit([serving], parsed.endpoint, self.max_body_bytes) if parsed.gzip else None
         encoded = EncodedRequest(request.body, parsed.media_type, parsed.json_bytes, limit, parsed.episode_id)
-        prediction = PendingPrediction(request, parsed.endpoint, serving, encoded, parsed.budget_ms)
+        prediction = PendingPrediction(
+            parsed.endpoint, serving, encoded, request.received, parsed.budget_ms, wire=request
+        )
         size = len(request.body)
         text = size if parsed.json_bytes is None else parsed.json_bytes
         takes_long = serving.is_slow or size > (LARGE_GZIP if parsed.gzip else LARGE) or text > LARGE_TEXT

@@ -69,7 +69,7 @@ def finish(
 def _count_change(latest: LatestActions | None, episode_id: str, prediction: Prediction | None) -> None:
     if latest is None:
         return
-    if prediction is None:  # the car did something else, its fallback, which is not known here
+    if prediction is None or prediction.answered is None:  # its car did something else, not known here
         latest.forget(episode_id)
         return
     control = prediction.answered.control
@@ -84,7 +84,7 @@ def _record(
     parsed = request.parsed
     method, headers = (parsed.head.method, parsed.head.headers) if parsed else ("", {})
     record = RequestRecord(method, route, status, version, request.request_id, headers, request.received, ended)
-    if prediction is None:
+    if prediction is None or prediction.answered is None:
         return record
     answered = prediction.answered
     inference_ms, rows = answered.batch.actions.inference_ms, answered.stop - answered.start
