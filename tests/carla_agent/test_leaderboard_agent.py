@@ -27,6 +27,7 @@ from training_export.sources.preprocessed import Preprocessed
 
 pytestmark = pytest.mark.xdist_group("toy_carla")
 TICKS = 200
+AT_ZERO = GeoReference()
 PATIENT_MS = 20_000.0
 """A budget under which no decision is late on a busy machine, unless it is lost."""
 EXAMPLES = Path(__file__).parents[2] / "carla_agent" / "examples"
@@ -41,13 +42,19 @@ def client() -> Iterator[carla.Client]:
 
 
 @pytest.fixture
-def new_world(client: carla.Client) -> Callable[[float], carla.World]:
-    def make(hz: float) -> carla.World:
-        world = client.load_world("ring")
-        world.apply_settings(carla.WorldSettings(synchronous_mode=True, fixed_delta_seconds=1 / hz))
-        return world
+def evaluate(client: carla.Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Evaluation]]:
+    """Makes a dialect's evaluator in the ring; its car is gone afterwards."""
+    made: list[Evaluation] = []
 
-    return make
+    def make(dialect: str, hz: float = 20.0, origin: GeoReference = AT_ZERO) -> Evaluation:
+        world = client.get_world()
+        world.apply_settings(carla.WorldSettings(synchronous_mode=True, fixed_delta_seconds=1 / hz))
+        made.append(Evaluation(load_agent(monkeypatch, dialect), world, origin))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.clean()
 
 
 def configured(folder: Path, example: str, **changed: object) -> str:
@@ -63,13 +70,12 @@ def configured(folder: Path, example: str, **changed: object) -> str:
 def test_the_example_policy_drives_in_every_dialect(
     dialect: str,
     server: Server,
-    new_world: Callable[[float], carla.World],
+    evaluate: Callable[..., Evaluation],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ):
     hz = 10.0 if dialect == "carl_training" else 20.0
     config = configured(tmp_path, "vector.yaml", server=server.url, world_hz=hz, budget_ms=PATIENT_MS)
-    run = Evaluation(load_agent(monkeypatch, dialect), new_world(hz), GeoReference())
+    run = evaluate(dialect, hz)
     stages = EVALUATORS[dialect](run, config, TICKS)
     next(stages)
     record, began = run.agent.record, run.world.get_map().get_spawn_points()[0].location
@@ -81,7 +87,6 @@ def test_the_example_policy_drives_in_every_dialect(
     assert len(run.controls) == TICKS
     assert list(stages) == []
     assert run.agent.record is None
-    run.clean()
 
 
 @pytest.fixture(scope="module")
@@ -134,33 +139,30 @@ class SeesRoad(torch.nn.Module):
 
 @pytest.mark.parametrize("dialect", ["leaderboard_1", "carl"])
 def test_a_birds_eye_view_policy_drives_with_roachs_observations(
-    dialect: str, new_world: Callable[[float], carla.World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dialect: str, evaluate: Callable[..., Evaluation], tmp_path: Path
 ):
     section = {"birdview": FieldCard("uint8", [15, 192, 192], 0, 255), "state": FieldCard("float32", [6])}
     policy = written(SeesRoad(), section, 10.0, tmp_path / "policy")
     config = configured(tmp_path, "bird_view.yaml", server=None, model=str(policy), budget_ms=PATIENT_MS)
-    run = Evaluation(load_agent(monkeypatch, dialect), new_world(20.0), GeoReference())
+    run = evaluate(dialect)
     stages = EVALUATORS[dialect](run, config, 40)
     next(stages)
     assert run.agent.record.fallbacks == {}
     assert run.agent.record.versions == {"1.0.0": 20}
     assert [control.throttle for control in run.controls] == pytest.approx([0.3] * 40)
     assert list(stages) == []
-    run.clean()
 
 
 @pytest.mark.parametrize("dialect", ["leaderboard_1", "leaderboard_2", "bench2drive", "carla_garage_2"])
 def test_a_camera_policy_drives_on_the_track_sensors(
     dialect: str,
     camera_policy: Path,
-    new_world: Callable[[float], carla.World],
+    evaluate: Callable[..., Evaluation],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ):
     model = str(camera_policy)
     config = configured(tmp_path, "camera.yaml", server=None, model=model, card=model, budget_ms=PATIENT_MS)
-    module, world = load_agent(monkeypatch, dialect), new_world(20.0)
-    run = Evaluation(module, world, GeoReference(48.0, 11.0))
+    run = evaluate(dialect, origin=GeoReference(48.0, 11.0))
     run.hides_car = True  # the track SENSORS reads nothing of the simulator
     stages = EVALUATORS[dialect](run, config, 40)
     next(stages)
@@ -169,14 +171,13 @@ def test_a_camera_policy_drives_on_the_track_sensors(
     assert run.agent.record.versions == {"1.0.0": 40}
     assert [control.throttle for control in run.controls] == pytest.approx([0.3] * 40)
     assert list(stages) == []
-    run.clean()
 
 
 def test_the_car_brakes_until_every_sensor_has_sent_data(
-    camera_policy: Path, new_world: Callable[[float], carla.World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    camera_policy: Path, evaluate: Callable[..., Evaluation], tmp_path: Path
 ):
     config = configured(tmp_path, "camera.yaml", server=None, model=str(camera_policy), budget_ms=PATIENT_MS)
-    run = Evaluation(load_agent(monkeypatch, "leaderboard_2"), new_world(20.0), GeoReference())
+    run = evaluate("leaderboard_2")
     stages = EVALUATORS["leaderboard_2"](run, config, 1)
     next(stages)
     given = run.latest
@@ -187,7 +188,6 @@ def test_the_car_brakes_until_every_sensor_has_sent_data(
             assert (control.throttle, control.steer, control.brake) == (0.0, 0.0, 1.0)
             assert run.agent.record.decisions == 0
     assert run.agent.run_step(given, 0.1).throttle == pytest.approx(0.3)
-    run.clean()
 
 
 @pytest.mark.parametrize(
@@ -238,13 +238,12 @@ def server_card() -> Path:
 
 
 def test_a_leaderboard_without_degrees_can_not_drive_on_the_track_sensors(
-    camera_policy: Path, new_world: Callable[[float], carla.World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    camera_policy: Path, evaluate: Callable[..., Evaluation], tmp_path: Path
 ):
     config = configured(tmp_path, "camera.yaml", server=None, model=str(camera_policy), world_hz=20)
-    run = Evaluation(load_agent(monkeypatch, "carl_training"), new_world(20.0), GeoReference())
+    run = evaluate("carl_training")
     with pytest.raises(DrivingError, match="tells no plan in degrees, which the track SENSORS needs"):
         next(EVALUATORS["carl_training"](run, config, 1))
-    run.clean()
 
 
 def test_without_a_leaderboard_the_file_says_what_is_missing(monkeypatch: pytest.MonkeyPatch):
