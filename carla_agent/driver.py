@@ -37,7 +37,8 @@ REASONS: tuple[tuple[type[CarlaMlflowError], str], ...] = (
     (ActionError, "action"),
     (CarlaMlflowError, "policy"),
 )
-"""The reason that a fallback is counted under, by the error that caused it; the first that fits."""
+"""The reason that a fallback is counted under, by the error that caused it; the first that fits. A server's refusal has
+its own error code instead, such as `not_ready`, where it gives one."""
 
 
 class Driver:
@@ -104,7 +105,8 @@ class Driver:
             The control until the next tick.
 
         Raises:
-            ContractError: at the first step, as `check`, when nobody called that.
+            ContractError: at the first step, as `check`, when nobody called that; or an observer finds that its source
+                is not what was said, such as a camera of another resolution.
         """
         if not self._period:
             self.check()
@@ -134,8 +136,7 @@ class Driver:
         try:
             actions = self.policy.act(observation, budget_ms=self.budget_ms)
         except CarlaMlflowError as error:
-            reason = next(name for kind, name in REASONS if isinstance(error, kind))
-            return self._fall_back(reason, str(error))
+            return self._fall_back(_reason(error), str(error))
         if actions.fallback:
             return self._fall_back("late", f"no action within {self.budget_ms:g} ms")
         self.record.decided((time.perf_counter() - began) * 1e3, _version(self.policy))
@@ -150,6 +151,11 @@ class Driver:
             self._falls_back = True
             log.warning("the fallback drives (%s): %s", reason, text)
         return fallback_actions(self.policy.card.action, 1)
+
+
+def _reason(error: CarlaMlflowError) -> str:
+    code = getattr(error, "code", None) if isinstance(error, ServerError) else None
+    return code or next(name for kind, name in REASONS if isinstance(error, kind))
 
 
 def _version(policy: Policy) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from .observer import Snapshot
@@ -81,6 +83,10 @@ class Ego:
 class EgoSource(Protocol):
     """Where the car is read from: a vehicle of the simulator, or an agent's sensors."""
 
+    @property
+    def unknown(self) -> Mapping[str, str]:
+        """Measurements that this source can't make → why; `Measurements` refuses them before the first tick."""
+
     def read(self, snapshot: Snapshot) -> Ego:
         """The car at that tick."""
 
@@ -91,6 +97,8 @@ class EgoReader:
     Everything read here lies in the snapshot that the client has received with the tick, so that reading costs
     microseconds and no call to the simulator.
     """
+
+    unknown: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, vehicle: Any) -> None:
         """Reads that vehicle, a `carla.Vehicle`."""

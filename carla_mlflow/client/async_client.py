@@ -88,6 +88,10 @@ class AsyncPolicyClient:
             return self._remote.fallback(rows)
         return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
 
+    def start_episode(self, episode_id: str | None = None) -> str:
+        """As `PolicyClient.start_episode`: every `act` that is called later names it. One client for each car."""
+        return self._remote.start_episode(episode_id)
+
     async def connect(self) -> None:
         """Fetches the served policy's card, unless it is known; raises as the constructor of `PolicyClient`."""
         if not self._remote.is_connected:

@@ -101,6 +101,22 @@ class PolicyClient:
             return self._remote.fallback(rows)
         return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
 
+    def start_episode(self, episode_id: str | None = None) -> str:
+        """Begins an episode, such as one route of one car: every later `act` names it to the server.
+
+        The server writes the id into its log and spans, and compares each action with the episode's previous one.
+
+        Args:
+            episode_id: 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`; None: a new, random one.
+
+        Returns:
+            The episode's id.
+
+        Raises:
+            SpecError: the id is not such a text.
+        """
+        return self._remote.start_episode(episode_id)
+
     def _fetch_card(self, ends: float | None = None) -> None:
         answer = self._send("GET", "/metadata", self._remote.headers, None, ends)
         self._remote.read_metadata(answer.status, answer.content)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..contract.actions import Actions, check_budget, fallback_actions
 from ..contract.card import Card
 from ..contract.control import CONTROL_NAMES
+from ..contract.episode import check_episode_id, new_episode_id
 from ..errors import ContractError, ServerError
 from .unix_address import is_unix, socket_path
 
@@ -59,6 +60,17 @@ class Remote:
         self.headers: Headers = [(b"Host", parts.netloc.rpartition("@")[2].encode())]
         if api_key:
             self.headers.append((b"Authorization", f"Bearer {api_key}".encode()))
+        self._episode: Headers = []
+
+    def start_episode(self, episode_id: str | None) -> str:
+        """Names the episode of all further requests for actions; see `PolicyClient.start_episode`.
+
+        The id goes into a header, not into the JSON: the server then knows it, and sends it back, even where it can't
+        read the body, and the JSON of all episodes stays one text, which it caches.
+        """
+        episode_id = new_episode_id() if episode_id is None else check_episode_id(episode_id)
+        self._episode = [(b"X-Episode-Id", episode_id.encode())]
+        return episode_id
 
     def read_metadata(self, status: int, body: bytes) -> None:
         """Reads the response to GET /metadata.
@@ -128,7 +140,7 @@ class Remote:
             parameters["budget_ms"] = budget_ms
         head = msgspec.json.encode({"parameters": parameters, "inputs": inputs, "outputs": self._outputs})
         framing = [(b"Content-Type", b"application/octet-stream"), (_JSON_BYTES, b"%d" % len(head))]
-        return [*self.headers, *framing], b"".join([head, *tensors])
+        return [*self.headers, *framing, *self._episode], b"".join([head, *tensors])
 
     def actions(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, rows: int) -> Actions:
         """Reads the response to `request`; if that says 504 (too late), returns the fallback.
