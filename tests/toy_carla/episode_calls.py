@@ -78,7 +78,6 @@ def _map_name(town: str) -> str:
 @order
 def load_new_episode(calls: Calls, name: str, reset_settings: bool = True, layers: int = 0) -> None:
     calls.world.load(name, keep_settings=not reset_settings)
-    calls.step()
 
 
 @value

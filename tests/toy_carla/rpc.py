@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgpack  # msgspec decodes whole messages only, and these come without their length
@@ -25,7 +25,11 @@ class RpcServer:
     """Answers the calls of each connection, one after the other."""
 
     def __init__(
-        self, handle: Handler, is_heard: Callable[[str], bool], prepare: Callable[[str], Awaitable[None]]
+        self,
+        handle: Handler,
+        is_heard: Callable[[str], bool],
+        prepare: Callable[[str], Awaitable[None]],
+        later: Mapping[str, float],
     ) -> None:
         """Keeps what it is given.
 
@@ -33,8 +37,9 @@ class RpcServer:
             handle: answers a call.
             is_heard: whether a method is answered at this moment: a server that has fallen silent reads and drops.
             prepare: awaited before a method is called.
+            later: method → seconds after which it is called, while others are answered already.
         """
-        self._handle, self._is_heard, self._prepare = handle, is_heard, prepare
+        self._handle, self._is_heard, self._prepare, self._later = handle, is_heard, prepare, later
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers one connection until it ends."""
@@ -44,13 +49,16 @@ class RpcServer:
                 unpacker.feed(data)
                 for kind, *rest in unpacker:
                     number, method, arguments = rest if kind == 0 else (None, *rest)
-                    if self._is_heard(method):
-                        await self._prepare(method)
-                        answer = self._answer(number, method, arguments)
-                        if number is not None:
-                            writer.write(answer)
+                    if not self._is_heard(method):
+                        continue
+                    await self._prepare(method)
+                    if method in self._later:
+                        loop = asyncio.get_running_loop()
+                        loop.call_later(self._later[method], self._answer, writer, number, method, arguments)
+                    else:
+                        self._answer(writer, number, method, arguments)
 
-    def _answer(self, number: int | None, method: str, arguments: list[Any]) -> bytes:
+    def _answer(self, writer: asyncio.StreamWriter, number: int | None, method: str, arguments: list[Any]) -> None:
         error, result = None, None
         try:
             result = self._handle(method, arguments)
@@ -58,5 +66,5 @@ class RpcServer:
             error = f"toy_carla: there is no method {method}"
         except Exception as failure:  # a bug of ours: the client shall hear of it, and the world go on
             error = f"toy_carla: {method} failed: {failure!r}"
-        packed: bytes = msgpack.packb([1, number, error, result])
-        return packed
+        if number is not None:
+            writer.write(msgpack.packb([1, number, error, result]))

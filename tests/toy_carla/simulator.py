@@ -18,6 +18,13 @@ from .world import World
 FREE_RUNNING_S = 0.05
 """Length of a tick in asynchronous mode when no fixed length is set. Such ticks come in real time, with or without."""
 
+LOADING_S = 0.1
+"""How long it takes to load a town, and for how long nothing is sent after that. A real one takes seconds.
+
+The client forgets its old episode when the call is answered, and its library crashes where it still reads a message of
+that episode then: its destructor ends the subscription of the new one (LibCarla 0.9.16, client/detail/Episode.cpp).
+"""
+
 
 class Simulator:
     """A world and who talks to it."""
@@ -26,6 +33,7 @@ class Simulator:
         self.world = World(TOWNS[town]())
         self.streams = Streams(self._greet)
         self.calls = Calls(self.world, version, self.step, self.streams.expect)
+        self._silent_until = 0.0
         self.sensors = Sensors(self.world, self.calls.actor)
 
     async def serve(self, host: str, port: int, stream_port: int, with_parent: bool) -> None:
@@ -35,7 +43,7 @@ class Simulator:
             OSError: a port is taken.
         """
         loop = asyncio.get_running_loop()
-        server = RpcServer(self.calls.handle, self.calls.is_heard, self._prepare)
+        server = RpcServer(self.calls.handle, self.calls.is_heard, self._prepare, {"load_new_episode": LOADING_S})
         rpc = await asyncio.start_server(server.converse, host, port)
         port = rpc.sockets[0].getsockname()[1]
         streams = await loop.create_server(self.streams.connection, host, stream_port)
@@ -51,6 +59,8 @@ class Simulator:
     async def _prepare(self, method: str) -> None:
         if method in {"tick_cue", "apply_batch"}:
             await self.streams.complete()
+        if method == "load_new_episode":
+            self._silent_until = time.monotonic() + 2 * LOADING_S
 
     def step(self) -> None:
         """One tick, and what it has to show."""
@@ -60,15 +70,18 @@ class Simulator:
                 for payload in self.sensors.measure(sensor):
                     self.streams.send(sensor.stream, payload)
         self.streams.send(wire.WORLD_STREAM, self._snapshot())
-        self.world.map_changed = False
+        self.world.map_changed = False  # told once
 
     async def _run_freely(self) -> None:
         while True:
             began = time.monotonic()
-            if not self.world.settings.synchronous_mode and not self.calls.silent:
+            if self._runs_freely(began):
                 self.step()
             length = self.world.settings.fixed_delta_seconds or FREE_RUNNING_S
             await asyncio.sleep(max(began + length - time.monotonic(), 0.0))
+
+    def _runs_freely(self, now: float) -> bool:
+        return not self.world.settings.synchronous_mode and not self.calls.silent and now > self._silent_until
 
     def _greet(self, stream: int) -> bytes | None:
         return self._snapshot() if stream == wire.WORLD_STREAM and not self.calls.silent else None

@@ -46,7 +46,7 @@ class World:
     delta: float = 0.0
     ticks: int = 0
     episode: int = 1
-    map_changed: bool = True
+    map_changed: bool = False
     collisions: list[tuple[Actor, Actor, tuple[float, float, float]]] = field(default_factory=list)
     behaviours: dict[int, FollowLane | WalkAlong] = field(default_factory=dict)
     _next_id: int = 1
