@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -33,9 +34,10 @@ exit codes: 0 drove, 1 refused, 2 usage, 3 no simulator, server or registry answ
 
 
 def drive(options: argparse.Namespace) -> int:
+    from .drive.connection import connect
     from .drive.drive import Drive, DriveOptions
+    from .drive.interrupt import Interrupt
     from .drive.report import as_text
-    from .drive.simulator import connect, one_interrupt
 
     chosen = DriveOptions(
         town=options.town,
@@ -50,15 +52,15 @@ def drive(options: argparse.Namespace) -> int:
         gif=options.gif,
         config=options.config,
     )
-    with _opened(options) as policy:
-        drive = Drive(connect(options.carla), policy, chosen)
+    with _opened(options) as policy, Interrupt() as interrupt:
+        drive = Drive(connect(options.carla), policy, chosen, interrupt)
         try:
-            with one_interrupt():
-                drive.run()
+            drive.run()
         finally:
             figures = drive.figures()
             if figures is not None:
-                figures = {"policy": policy.card.name, **figures, "gif": str(options.gif) if options.gif else None}
+                film = str(options.gif) if drive.has_film else None
+                figures = {"policy": policy.card.name, **figures, "gif": film}
                 print(json.dumps(figures) if options.json else as_text(figures))
     return DONE
 
@@ -92,12 +94,16 @@ def build_parser() -> argparse.ArgumentParser:
     policy = command.add_mutually_exclusive_group(required=True)
     policy.add_argument("--url", help="the server, such as http://localhost:8080 or unix:/run/policy.sock")
     policy.add_argument("--model", help="drive in process: a folder, or a reference such as mine@production")
-    command.add_argument("--api-key", default="", help="of the server, if it requires one")
+    command.add_argument(
+        "--api-key", default=os.environ.get("POLICY_API_KEY", ""), help="of the server; default: POLICY_API_KEY"
+    )
     command.add_argument("--carla", default="localhost:2000", metavar="HOST:PORT", help="default %(default)s")
     command.add_argument("--town", help="such as Town04; default: the one that is loaded")
     command.add_argument("--seconds", type=positive(float), default=60.0, help="simulated (default %(default)g)")
     command.add_argument("--hz", type=positive(float), default=20.0, help="ticks per second (default %(default)g)")
-    command.add_argument("--traffic", type=natural, default=0, metavar="N", help="other cars (default none)")
+    command.add_argument(
+        "--traffic", type=natural, default=0, metavar="N", help="other cars (default none); resets traffic lights"
+    )
     command.add_argument("--seed", type=natural, default=0, help="of the traffic (default %(default)s)")
     command.add_argument("--car", metavar="BLUEPRINT", help="default vehicle.tesla.model3")
     command.add_argument("--spawn", type=natural, default=0, metavar="N", help="first spawn point to try (default 0)")

@@ -17,9 +17,10 @@ class DriveRecord:
         episode_id: the name of the episode in requests; None for a policy in this process.
         stretches: semantic version and decisions that it made, one entry each time that another version began to drive.
         fallbacks: reason → decisions at which the fallback drove instead. `no_data`: an observer had none yet;
-            `late`: no action within the budget; `unreachable`: no server; `not_ready` and other error codes: the
-            server refused (`refused` where it gave no code); `contract`: it serves another contract now;
-            `observation`: a value did not fit the card; `action` and `policy`: the policy in this process failed.
+            `observer`: one failed, such as where the car is gone; `late`: no action within the budget; `unreachable`:
+            no server; `not_ready` and other error codes: the server refused (`refused` where it gave no code);
+            `contract`: it serves another contract now; `observation`: a value did not fit the card; `action` and
+            `policy`: the policy in this process failed.
         latencies_ms: of every decision by the policy, milliseconds.
     """
 

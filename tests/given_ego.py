@@ -12,9 +12,9 @@ from carla_agent.observers.ego import Ego
 from carla_agent.observers.observer import Snapshot
 
 
-def at_tick(frame: int) -> Snapshot:
-    """A tick of a world at 20 Hz."""
-    return SimpleNamespace(frame=frame, timestamp=SimpleNamespace(elapsed_seconds=frame / 20))
+def at_tick(frame: int, hz: float = 20.0) -> Snapshot:
+    """A tick of a world at that rate."""
+    return SimpleNamespace(frame=frame, timestamp=SimpleNamespace(elapsed_seconds=frame / hz))
 
 
 def standing_car() -> Ego:

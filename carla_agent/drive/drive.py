@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,16 @@ from carla_mlflow import DrivingError, Policy
 
 from ..contract_check import ticks_per_action
 from ..driver import Driver
-from ..observers.ego import EgoReader
+from ..observers.ego import EgoSource
+from ..observers.observer import Observer
+from .connection import CONNECT_S, failures_in_words
 from .film import BEHIND, Film
+from .interrupt import Interrupt
 from .observing import Scene, observers_for
 from .realtime import RealtimeDriver
 from .report import DriveReport
-from .simulator import Actors, borrowed_world, tick
+from .simulator import borrowed_world
+from .spawned import SpawnedActors
 from .traffic import four_wheeled, traffic
 
 DEFAULT_CAR = "vehicle.tesla.model3"
@@ -61,10 +65,12 @@ class DriveOptions:
 class Drive:
     """A drive, under way or over; `figures` says at any time what happened so far."""
 
-    def __init__(self, client: carla.Client, policy: Policy, options: DriveOptions) -> None:
-        self._client, self._policy, self._options = client, policy, options
+    def __init__(self, client: carla.Client, policy: Policy, options: DriveOptions, interrupt: Interrupt) -> None:
+        self._client, self._policy, self._options, self._interrupt = client, policy, options, interrupt
+        self._film = Film(options.gif, options.hz) if options.gif else None
         self._report: DriveReport | None = None
         self._driver: Driver | None = None
+        self.has_film = False
 
     def figures(self) -> dict[str, Any] | None:
         """Counts by name, see `DriveReport.figures`; None before the first tick."""
@@ -73,73 +79,78 @@ class Drive:
         return self._report.figures(self._driver.record)
 
     def run(self) -> None:
-        """Drives, and leaves the world as it was.
+        """Drives, leaves the world as it was, and writes the film.
 
         Raises:
             UnreachableError: the simulator went away.
-            DrivingError: the world can't be used, or nothing can be spawned.
+            DrivingError: the world can't be used, nothing can be spawned, or the film can't be written.
             ContractError: the card does not fit any observers, or the rates do not divide.
         """
+        try:
+            ticks_per_action(self._policy.card.action.rate_hz, self._options.hz)  # before the world is touched
+            with failures_in_words():
+                self._drive()
+        finally:
+            self.has_film = self._film is not None and self._film.write()
+
+    def _drive(self) -> None:
         options = self._options
-        ticks_per_action(self._policy.card.action.rate_hz, options.hz)  # before the world is touched
-        film = Film(options.gif, options.hz) if options.gif else None
-        with borrowed_world(self._client, options.town, options.hz) as world, Actors(self._client, world) as actors:
+        with (
+            borrowed_world(self._client, options.town, options.hz) as world,
+            SpawnedActors(self._client, world, self._interrupt) as actors,
+        ):
             carla_map = world.get_map()
             places = _places(carla_map, options.spawn)
             car = actors.spawn_car(_blueprint(world, options.car), places)
             self._report = DriveReport(carla_map)
             with traffic(self._client, world, actors, places, options.traffic, options.seed):
-                tick(world)  # only then the client knows where its actors are
-                self._attach(world, actors, car, film)
-                ego = EgoReader(car)
+                self._tick(world)  # only then the client knows where its actors are
+                self._attach(world, actors, car)
                 scene = Scene(world, car, actors, options.hz, options.seconds, waits=not options.realtime)
-                observers = observers_for(self._policy.card, scene, options.config)
+                observers, ego = observers_for(self._policy.card, scene, options.config)
                 with self._driving(observers) as driver:
                     driver.check()
                     driver.reset()
-                    try:
-                        self._loop(world, driver, ego, car, film)
-                    finally:
-                        if film is not None:
-                            film.write()
+                    self._loop(world, driver, ego, car)
 
     @contextlib.contextmanager
-    def _driving(self, observers: Any) -> Iterator[Driver]:
+    def _driving(self, observers: Sequence[Observer]) -> Iterator[Driver]:
+        arguments = (self._policy, observers, self._options.hz, self._options.budget_ms)
         if not self._options.realtime:
-            self._driver = Driver(self._policy, observers, self._options.hz, self._options.budget_ms)
+            self._driver = Driver(*arguments)
             yield self._driver
             return
-        self._driver = patient = RealtimeDriver(self._policy, observers, self._options.hz, self._options.budget_ms)
+        self._driver = driver = RealtimeDriver(*arguments)
         try:
-            yield patient
+            yield driver
         finally:
-            patient.close()
+            driver.close()
 
-    def _attach(self, world: carla.World, actors: Actors, car: Any, film: Film | None) -> None:
+    def _attach(self, world: carla.World, actors: SpawnedActors, car: Any) -> None:
         assert self._report is not None
-        library, here = world.get_blueprint_library(), carla.Transform()
+        library = world.get_blueprint_library()
         for name, heard in (("collision", self._report.collided), ("lane_invasion", self._report.crossed)):
-            sensor = actors.spawn(library.find(f"sensor.other.{name}"), here, car)
-            if sensor is None:
-                raise DrivingError(f"the simulator attaches no sensor.other.{name} to the car")
-            sensor.listen(heard)
-        if film is not None:
-            camera = actors.spawn(film.blueprint(library), BEHIND, car)
-            if camera is None:
-                raise DrivingError("the simulator attaches no camera to the car")
-            camera.listen(film.receive)
+            actors.attach(library.find(f"sensor.other.{name}"), carla.Transform(), car).listen(heard)
+        if self._film is not None:
+            actors.attach(self._film.blueprint(library), BEHIND, car).listen(self._film.receive)
 
-    def _loop(self, world: carla.World, driver: Driver, ego: EgoReader, car: Any, film: Film | None) -> None:
+    def _loop(self, world: carla.World, driver: Driver, ego: EgoSource, car: Any) -> None:
         assert self._report is not None
-        began, ticks = time.monotonic(), round(self._options.seconds * self._options.hz)
-        for number in tqdm(range(ticks), desc="driving", unit="tick", disable=None, leave=False):
-            snapshot = tick(world)
+        ticks, due = round(self._options.seconds * self._options.hz), time.monotonic()
+        for _ in tqdm(range(ticks), desc="driving", unit="tick", disable=None, leave=False):
+            snapshot = self._tick(world)
             car.apply_control(driver.step(snapshot))
             self._report.add(ego.read(snapshot))
-            if film is not None:
-                film.add(snapshot.frame)
             if self._options.realtime:
-                time.sleep(max(began + (number + 1) / self._options.hz - time.monotonic(), 0.0))
+                due = max(due + 1.0 / self._options.hz, time.monotonic())  # a stall is not made up for
+                time.sleep(max(due - time.monotonic(), 0.0))
+            elif self._film is not None:
+                self._film.wait_for(snapshot.frame)
+
+    def _tick(self, world: carla.World) -> carla.WorldSnapshot:
+        self._interrupt.check()
+        world.tick(CONNECT_S)
+        return world.get_snapshot()
 
 
 def _places(carla_map: carla.Map, first: int) -> list[carla.Transform]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import queue
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,40 @@ import carla
 from PIL import Image
 
 from carla_mlflow import DrivingError
+from carla_mlflow.escaping import one_line
 
 WIDTH, HEIGHT = 480, 270
 FRAMES_HZ = 10
+MAX_FRAMES = 1200
+"""Of 130 kB each in memory. A longer film shows fewer frames a second."""
+COLOURS = 64
 BEHIND = carla.Transform(carla.Location(x=-8.0, z=4.0), carla.Rotation(pitch=-15.0))
 """Relative to the car: metres and degrees."""
-FRAME_S = 2.0
-"""How long to wait for the picture of a tick."""
+FRAME_S = 5.0
+"""How long to wait for the picture of a tick, seconds."""
 
 
 class Film:
-    """Frames of a camera behind a car."""
+    """Frames of a camera behind a car. `receive` is called by the camera's thread."""
 
     def __init__(self, path: Path, world_hz: float) -> None:
-        """Films to that file.
+        """Opens the film's file.
 
         Raises:
-            DrivingError: the file can't be written there.
+            DrivingError: it can't be written there.
         """
-        if not path.parent.is_dir() or path.is_dir():
-            raise DrivingError(f"{path}: can't be written: its folder is not there, or it is a folder itself")
-        self._path = path
+        self._path, self._hz = path, world_hz
+        self._beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            if path.is_dir():
+                raise IsADirectoryError("it is a folder")
+            self._file = self._beside.open("wb")
+        except OSError as error:
+            raise DrivingError(f"{path}: the film can't be written there: {one_line(error)}") from error
         self._every = max(round(world_hz / FRAMES_HZ), 1)
-        self._milliseconds = round(1000 * self._every / world_hz)
-        self._images: queue.Queue[Any] = queue.Queue()
-        self._frames: list[Image.Image] = []
-        self._ticks = 0
+        self._frames: list[tuple[int, Image.Image]] = []
+        self._latest = -1
+        self._came = threading.Condition()
 
     def blueprint(self, library: Any) -> Any:
         """The camera to attach at `BEHIND`; give its pictures to `receive`."""
@@ -46,33 +54,45 @@ class Film:
         return camera
 
     def receive(self, image: Any) -> None:
-        """Takes a `carla.Image` from the camera's thread."""
-        self._images.put(image)
-
-    def add(self, frame: int) -> None:
-        """Keeps the picture of that tick, if it is one of the film's.
-
-        Raises:
-            DrivingError: the camera gives no pictures.
-        """
-        self._ticks += 1
-        try:
-            image = self._images.get(timeout=FRAME_S)
-            while image.frame < frame:
-                image = self._images.get(timeout=FRAME_S)
-        except queue.Empty:
-            raise DrivingError(f"the camera gave no picture of tick {frame} within {FRAME_S:g} s") from None
-        if self._ticks % self._every == 1 or self._every == 1:
+        """Takes a `carla.Image`, and keeps it if it is one of the film's."""
+        if image.frame % self._every == 0:
             size = (image.width, image.height)
             picture = Image.frombuffer("RGB", size, bytes(image.raw_data), "raw", "BGRX", 0, 1)
-            self._frames.append(picture.quantize(64))  # a tenth of the memory, and what a GIF holds anyway
+            self._frames.append((image.frame, picture.quantize(COLOURS)))
+            if len(self._frames) == MAX_FRAMES:
+                self._every *= 2
+                self._frames = [(frame, kept) for frame, kept in self._frames if frame % self._every == 0]
+        with self._came:
+            self._latest = image.frame
+            self._came.notify_all()
+
+    def wait_for(self, frame: int) -> None:
+        """Waits for the picture of a tick, so that the world does not run ahead of its camera.
+
+        Raises:
+            DrivingError: none comes.
+        """
+        with self._came:
+            if not self._came.wait_for(lambda: self._latest >= frame, FRAME_S):
+                raise DrivingError(f"the camera gave no picture of tick {frame} within {FRAME_S:g} s")
 
     def write(self) -> bool:
-        """Writes the GIF beside its path and renames it; False when there is no frame."""
-        if not self._frames:
-            return False
-        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        first, *others = self._frames
-        first.save(beside, "GIF", save_all=True, append_images=others, duration=self._milliseconds, loop=0)
-        beside.replace(self._path)
-        return True
+        """Writes the GIF whole, or leaves no file behind where there is no frame; says whether there is one.
+
+        Raises:
+            DrivingError: it can't be written, such as on a full disk.
+        """
+        pictures = [picture for _, picture in self._frames]
+        try:
+            with self._file:
+                if pictures:
+                    milliseconds = round(1000 * self._every / self._hz)
+                    more = {"save_all": True, "append_images": pictures[1:], "duration": milliseconds, "loop": 0}
+                    pictures[0].save(self._file, "GIF", **more)
+            if pictures:
+                self._beside.replace(self._path)
+        except OSError as error:
+            raise DrivingError(f"{self._path}: the film could not be written: {one_line(error)}") from error
+        finally:
+            self._beside.unlink(missing_ok=True)
+        return bool(pictures)

@@ -10,20 +10,21 @@ from typing import Any
 import carla
 import msgspec
 
-from carla_mlflow import Card, CarlaMlflowError, ContractError, DrivingError
+from carla_mlflow import Card, CarlaMlflowError, ContractError
 
 from ..agent_config import AgentConfig, CameraConfig, SensorConfig, load_agent_config
 from ..agent_observers import ObserverFactory
+from ..observers.ego import EgoReader, EgoSource
 from ..observers.observer import Observer
 from ..observers.route import Route, plan_from_lanes
 from ..observers.sensor_feed import SensorFeed
-from .simulator import Actors
+from .spawned import SpawnedActors
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 IMAGE_S = 2.0
 """How long to wait for the image of a tick while the world stands still."""
-ROUTE_MPS = 30.0
-"""The route ahead is as long as this speed covers in the drive."""
+ROUTE_MPS, MAX_ROUTE_M = 30.0, 20_000.0
+"""The route ahead is as long as this speed covers in the drive, and no longer than that; its end is the last target."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Scene:
 
     carla_world: carla.World
     car: Any
-    actors: Actors
+    actors: SpawnedActors
     hz: float
     seconds: float
     waits: bool = True
@@ -59,8 +60,8 @@ class Scene:
         return self.carla_world.get_map()
 
 
-def observers_for(card: Card, scene: Scene, path: Path | None) -> list[Observer]:
-    """The observers that make a card's fields.
+def observers_for(card: Card, scene: Scene, path: Path | None) -> tuple[list[Observer], EgoSource]:
+    """The observers that make a card's fields, and the reading of the car that they share.
 
     Args:
         card: of the policy that drives.
@@ -74,11 +75,13 @@ def observers_for(card: Card, scene: Scene, path: Path | None) -> list[Observer]
     """
     config = _fitting(card, scene) if path is None else _here(load_agent_config(path, needs_policy=False), scene)
     feed, route = SensorFeed(), Route()
-    made = ObserverFactory(config, card, feed, route, scene, IMAGE_S if scene.waits else 0.0).make_all()
-    route.replace(plan_from_lanes(scene.road_map(), scene.car.get_location(), scene.seconds * ROUTE_MPS))
+    factory = ObserverFactory(config, card, feed, route, scene, IMAGE_S if scene.waits else 0.0)
+    made = factory.make_all()
+    length_m = min(scene.seconds * ROUTE_MPS, MAX_ROUTE_M)
+    route.replace(plan_from_lanes(scene.road_map(), scene.car.get_location(), length_m))
     for sensor in _cameras(config):
         _attach(scene, feed, sensor)
-    return made
+    return made, factory.ego or EgoReader(scene.car)
 
 
 def _here(config: AgentConfig, scene: Scene) -> AgentConfig:
@@ -110,12 +113,9 @@ def _cameras(config: AgentConfig) -> Iterator[SensorConfig]:
 def _attach(scene: Scene, feed: SensorFeed, sensor: SensorConfig) -> None:
     blueprint = scene.carla_world.get_blueprint_library().find(sensor.type)
     given = {"image_size_x": sensor.width, "image_size_y": sensor.height, "fov": sensor.fov}
-    for name, value in given.items():
+    for name, value in {**given, "sensor_tick": sensor.sensor_tick}.items():
         if value is not None:
             blueprint.set_attribute(name, str(value))
     place = carla.Location(sensor.x, sensor.y, sensor.z)
     transform = carla.Transform(place, carla.Rotation(sensor.pitch, sensor.yaw, sensor.roll))
-    camera = scene.actors.spawn(blueprint, transform, scene.car)
-    if camera is None:
-        raise DrivingError(f"the simulator attaches no {sensor.type} {sensor.id} to the car")
-    camera.listen(feed.put(sensor.id))
+    scene.actors.attach(blueprint, transform, scene.car).listen(feed.put(sensor.id))

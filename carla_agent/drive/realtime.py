@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import carla
-from numpy.typing import NDArray
 
 from carla_mlflow import Actions
 from carla_mlflow.contract.actions import fallback_actions
@@ -39,23 +38,20 @@ class RealtimeDriver(Driver):
 
     def step(self, snapshot: Snapshot) -> carla.VehicleControl:
         """As `Driver.step`, without waiting for the answer to what is asked at this tick."""
-        if not self._period:
-            self.check()
         observation = self._observe(snapshot)
         if self._answer is not None and self._answer.done():
             self.actions, self._answer = self._answer.result(), None
-        if self._answer is None and self._tick % self._period == 0:
-            self._ask(observation)
-        elif self._answer is not None and (time.monotonic() - self._asked_at) * 1e3 > self.budget_ms:
+        is_due = self._is_due(snapshot)
+        if self._answer is None:
+            if is_due:
+                self._asked_at = time.monotonic()
+                self._answer = self._thread.submit(self._decide, observation)
+        elif (time.monotonic() - self._asked_at) * 1e3 > self.budget_ms:
             self.actions = fallback_actions(self.policy.card.action, 1)
-        self._tick += 1
+            if is_due:
+                self.record.fell_back("late")
         latest = self.actions or fallback_actions(self.policy.card.action, 1)
-        throttle, steer, brake = latest.vehicle_control()
-        return carla.VehicleControl(throttle, steer, brake)
-
-    def _ask(self, observation: dict[str, NDArray[Any]] | None) -> None:
-        self._asked_at = time.monotonic()
-        self._answer = self._thread.submit(self._decide, observation)
+        return carla.VehicleControl(*latest.vehicle_control())
 
     def close(self) -> None:
         """Waits for the answer that is under way, and ends the thread."""

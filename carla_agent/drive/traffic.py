@@ -11,14 +11,22 @@ import carla
 
 from carla_mlflow.cli import warn
 
-from .simulator import Actors, restore
+from .simulator import restore
+from .spawned import SpawnedActors
 
 
 @contextlib.contextmanager
 def traffic(
-    client: carla.Client, world: carla.World, actors: Actors, places: Sequence[carla.Transform], count: int, seed: int
+    client: carla.Client,
+    world: carla.World,
+    actors: SpawnedActors,
+    places: Sequence[carla.Transform],
+    count: int,
+    seed: int,
 ) -> Iterator[None]:
     """Other cars that drive on their own as long as the block lasts.
+
+    CARLA's traffic manager resets the town's traffic lights when it gets its seed.
 
     Args:
         client: of the simulator.
@@ -43,12 +51,12 @@ def traffic(
             warn(f"only {len(spawned)} of {count} other cars found a free spawn point")
         yield
     finally:
-        restore("the traffic manager", lambda: manager.set_synchronous_mode(False))
-        restore("the traffic manager", manager.shut_down)
+        restore(client, "the traffic manager", lambda: manager.set_synchronous_mode(False))
+        restore(client, "the traffic manager", manager.shut_down)
 
 
 def _spawn(
-    world: carla.World, actors: Actors, places: Sequence[carla.Transform], count: int, choose: random.Random
+    world: carla.World, actors: SpawnedActors, places: Sequence[carla.Transform], count: int, choose: random.Random
 ) -> list[carla.Actor]:
     cars = four_wheeled(world)
     spawned: list[carla.Actor] = []

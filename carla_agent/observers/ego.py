@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from carla_mlflow import DrivingError
+
 from .observer import Snapshot
 
 Vector = tuple[float, float, float]
@@ -106,8 +108,15 @@ class EgoReader:
         self._latest: Ego | None = None
 
     def read(self, snapshot: Snapshot) -> Ego:
-        """The car at that tick."""
+        """The car at that tick.
+
+        Raises:
+            DrivingError: it is not in the world any more. Its vehicle would go on to give zeros.
+        """
         if self._latest is None or self._latest.frame != snapshot.frame:
+            find = getattr(snapshot, "find", None)  # a `carla.WorldSnapshot` has it, an agent's tick does not
+            if find is not None and find(self.vehicle.id) is None:
+                raise DrivingError("the driven car is not in the world any more: somebody has removed it")
             self._latest = _read(self.vehicle, snapshot)
         return self._latest
 

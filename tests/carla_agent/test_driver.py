@@ -15,7 +15,7 @@ from tests_support import Server
 
 from benchmarks.support.free_port import free_port
 from carla_agent import Driver
-from carla_mlflow import ArraySpec, ContractError, Engine, ObservationSpec, PolicyClient
+from carla_mlflow import ArraySpec, ContractError, DrivingError, Engine, ObservationSpec, PolicyClient, SpecError
 
 
 @dataclass
@@ -26,12 +26,15 @@ class Given:
     observation: dict[str, NDArray[Any]] | None
     resets: int = 0
     seen: list[int] = field(default_factory=list)
+    failure: Exception | None = None
 
     def reset(self) -> None:
         self.resets += 1
 
     def observe(self, snapshot: Any) -> Mapping[str, NDArray[Any]] | None:
         self.seen.append(snapshot.frame)
+        if self.failure is not None:
+            raise self.failure
         return self.observation
 
 
@@ -127,9 +130,9 @@ def test_narrower_bounds_and_any_order_fit(engine: Engine):
 def test_until_there_is_data_the_fallback_drives(engine: Engine, observer: Given):
     driver = Driver(engine, [observer], world_hz=10)
     observer.observation, later = None, observer.observation
-    assert numbers(driver.step(at_tick(0))) == FALLBACK
+    assert numbers(driver.step(at_tick(0, 10))) == FALLBACK
     observer.observation = later
-    assert numbers(driver.step(at_tick(1))) == wanted(engine, 0)
+    assert numbers(driver.step(at_tick(1, 10))) == wanted(engine, 0)
     assert dict(driver.record.fallbacks) == {"no_data": 1}
 
 
@@ -138,9 +141,9 @@ def test_a_value_that_the_card_does_not_allow_brings_the_fallback_and_is_told(
 ):
     driver = Driver(engine, [observer], world_hz=10)
     observer.observation = golden(engine, 0) | {"speed": np.float32("nan")}
-    assert [numbers(driver.step(at_tick(tick))) for tick in range(3)] == [FALLBACK] * 3
+    assert [numbers(driver.step(at_tick(tick, 10))) for tick in range(3)] == [FALLBACK] * 3
     observer.observation = golden(engine, 1)
-    assert numbers(driver.step(at_tick(3))) == wanted(engine, 1)
+    assert numbers(driver.step(at_tick(3, 10))) == wanted(engine, 1)
     assert dict(driver.record.fallbacks) == {"observation": 3}
     assert [record.message for record in caplog.records] == [
         "the fallback drives (observation): observations[0].speed: nan is not a finite float32",
@@ -150,8 +153,40 @@ def test_a_value_that_the_card_does_not_allow_brings_the_fallback_and_is_told(
 
 def test_an_action_past_the_budget_is_not_driven(engine: Engine, observer: Given):
     driver = Driver(engine, [observer], world_hz=10, budget_ms=1e-6)
-    assert numbers(driver.step(at_tick(0))) == FALLBACK
+    assert numbers(driver.step(at_tick(0, 10))) == FALLBACK
     assert dict(driver.record.fallbacks) == {"late": 1}
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_rate_or_a_budget_that_is_none_is_refused_at_once(engine: Engine, observer: Given, wrong: float):
+    with pytest.raises(SpecError, match="world_hz: expected a number above 0"):
+        Driver(engine, [observer], wrong)
+    with pytest.raises(SpecError, match="budget_ms: expected a number above 0"):
+        Driver(engine, [observer], 20, budget_ms=wrong)
+
+
+def test_ticks_that_nobody_saw_change_no_rate(engine: Engine, observer: Given):
+    driver = Driver(engine, [observer], world_hz=20)
+    decided = []
+    for tick in (0, 1, 3, 4, 5, 6, 9, 10, 11):
+        before = driver.record.decisions
+        driver.step(at_tick(tick))
+        decided += [tick] if driver.record.decisions > before else []
+    assert decided == [0, 3, 5, 9, 11]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("time-out of 10000ms"), DrivingError("the car is gone")])
+def test_an_observer_that_fails_brings_the_fallback_and_is_told(
+    engine: Engine, observer: Given, caplog: pytest.LogCaptureFixture, failure: Exception
+):
+    driver = Driver(engine, [observer], world_hz=10)
+    driver.step(at_tick(0, 10))
+    observer.failure = failure
+    assert numbers(driver.step(at_tick(1, 10))) == FALLBACK
+    observer.failure = None
+    assert numbers(driver.step(at_tick(2, 10))) == wanted(engine, 0)
+    assert dict(driver.record.fallbacks) == {"observer": 1}
+    assert caplog.records[0].message == f"the fallback drives (observer): speed, steering, sensors: {failure}"
 
 
 def test_a_route_begins_with_a_decision_and_forgotten_histories(engine: Engine, observer: Given):
@@ -182,14 +217,14 @@ def test_a_server_that_dies_costs_fallbacks_until_it_is_back(
     server = serving_at(start_server, example, port)
     with PolicyClient(server.url) as client:
         driver = Driver(client, [observer], world_hz=10, budget_ms=2000)
-        assert numbers(driver.step(at_tick(0))) == wanted(engine, 0)
+        assert numbers(driver.step(at_tick(0, 10))) == wanted(engine, 0)
         killed = processes(server)
         for process in killed:
             process.kill()
         psutil.wait_procs(killed)
-        assert [numbers(driver.step(at_tick(tick))) for tick in (1, 2)] == [FALLBACK] * 2
+        assert [numbers(driver.step(at_tick(tick, 10))) for tick in (1, 2)] == [FALLBACK] * 2
         serving_at(start_server, example, port)
-        assert numbers(driver.step(at_tick(3))) == wanted(engine, 0)
+        assert numbers(driver.step(at_tick(3, 10))) == wanted(engine, 0)
         assert dict(driver.record.fallbacks) == {"unreachable": 2}
 
 
@@ -202,12 +237,12 @@ def test_a_server_that_falls_silent_costs_no_more_than_the_budget(
         stopped = processes(server)
         for process in stopped:
             process.suspend()
-        assert [numbers(driver.step(at_tick(tick))) for tick in range(3)] == [FALLBACK] * 3
+        assert [numbers(driver.step(at_tick(tick, 10))) for tick in range(3)] == [FALLBACK] * 3
         assert dict(driver.record.fallbacks) == {"late": 3}
         for process in stopped:
             process.resume()
         tick = 3
-        while numbers(driver.step(at_tick(tick))) == FALLBACK:
+        while numbers(driver.step(at_tick(tick, 10))) == FALLBACK:
             tick += 1
             assert tick < 100
         assert dict(driver.record.versions) == {"0.1.0": 1}

@@ -24,6 +24,7 @@ from toy_carla import ToyCarla
 from benchmarks.support.free_port import free_port
 from benchmarks.support.mlflow_server import MlflowServer
 from carla_agent.__main__ import main
+from carla_agent.drive.interrupt import Interrupt
 
 pytestmark = pytest.mark.xdist_group("toy_carla")
 PATIENT = ("--budget-ms", "5000")
@@ -240,9 +241,85 @@ def test_the_film_shows_the_drive(toy: ToyCarla, tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["out.gif"]
 
 
-def test_another_town_is_loaded_and_afterwards_the_first_one_again(toy: ToyCarla):
-    done = drive(toy, "--model", str(EXAMPLE), "--town", "crossing", "--seconds", "1", *PATIENT)
-    assert done.code == 0, done.err
+def test_a_drive_that_does_not_begin_leaves_no_film(toy: ToyCarla, tmp_path: Path):
+    done = drive(toy, "--model", str(EXAMPLE), "--hz", "15", "--gif", str(tmp_path / "out.gif"))
+    assert done.code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_simulator_that_dies_is_told_in_one_line(server: Server):
+    with ToyCarla() as toy:
+        command = [
+            sys.executable,
+            "-m",
+            "carla_agent",
+            "drive",
+            "--carla",
+            f"{toy.host}:{toy.port}",
+            "--url",
+            server.url,
+        ]
+        driving = subprocess.Popen(
+            [*command, "--seconds", "100000", *PATIENT],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        wait_for_car(toy, driving)
+        toy.kill()
+        out, err = driving.communicate(timeout=120)
+    assert driving.returncode == 3, (out, err)
+    assert "the simulator does not answer any more: is it still running?" in err
+    assert "could not be restored" in err
+    assert "Traceback" not in err
+    assert out.startswith("drove")
+
+
+def test_another_town_is_loaded_and_afterwards_the_first_one_again_with_its_settings(toy: ToyCarla):
+    world = client_of(toy).get_world()
+    before = world.get_settings()
+    world.apply_settings(carla.WorldSettings(no_rendering_mode=True, fixed_delta_seconds=0.1))
+    try:
+        done = drive(toy, "--model", str(EXAMPLE), "--town", "crossing", "--seconds", "1", *PATIENT)
+        assert done.code == 0, done.err
+        after = client_of(toy).get_world()
+        assert after.get_map().name.endswith("ring")
+        assert after.get_settings().no_rendering_mode
+        assert after.get_settings().fixed_delta_seconds == pytest.approx(0.1)
+    finally:
+        client_of(toy).get_world().apply_settings(before)
+
+
+def test_other_cars_drive_along_and_go_with_the_drive(toy: ToyCarla):
+    done = drive(toy, "--model", str(EXAMPLE), "--seconds", "5", "--traffic", "3", "--json", *PATIENT)
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)["collisions"] == 0
+
+
+def test_a_car_that_somebody_removes_ends_the_drive(toy: ToyCarla, start_drive: Callable[..., subprocess.Popen[str]]):
+    driving = start_drive("--model", str(EXAMPLE))
+    wait_for_car(toy, driving).destroy()
+    out, err = driving.communicate(timeout=60)
+    assert driving.returncode == 1, (out, err)
+    assert "the driven car is not in the world any more: somebody has removed it" in err
+    assert json.loads(out)["fallbacks"].get("observer", 0) <= 1
+
+
+class Asked(Interrupt):
+    """A Ctrl-C that comes while something is under way in the simulator."""
+
+    def __enter__(self) -> Interrupt:
+        super().__enter__()
+        signal.raise_signal(signal.SIGINT)
+        return self
+
+
+def test_a_ctrl_c_that_comes_before_the_first_tick_leaves_nothing_behind(
+    toy: ToyCarla, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("carla_agent.drive.interrupt.Interrupt", Asked)
+    assert drive(toy, "--model", str(EXAMPLE), "--town", "crossing").code == 130
 
 
 def test_actors_of_somebody_else_are_not_lost_to_another_town(toy: ToyCarla):
@@ -289,7 +366,9 @@ def test_a_world_that_another_client_ticks_is_left_to_it(toy: ToyCarla):
         (("--car", "vehicle.no.such"), 1, "the simulator has no car vehicle.no.such; it has"),
         (("--spawn", "9999"), 1, "--spawn 9999: the map Carla/Maps/ring has spawn points 0 to"),
         (("--hz", "15"), 1, "the policy decides at 10 Hz and the world ticks at 15 Hz: set the world to 10 Hz"),
-        (("--gif", "/no/such/folder/out.gif"), 1, "/no/such/folder/out.gif: can't be written"),
+        (("--gif", "/no/such/folder/out.gif"), 1, "/no/such/folder/out.gif: the film can't be written there: "),
+        (("--carla", "localhost:²"), 1, "localhost:²: expected HOST:PORT, such as localhost:2000"),
+        (("--carla", "no.such.host.invalid:2000"), 3, "no CARLA simulator answers"),
         (("--carla", "localhost:x"), 1, "localhost:x: expected HOST:PORT, such as localhost:2000"),
     ],
 )
@@ -297,6 +376,14 @@ def test_what_can_not_be_is_said_in_one_line(toy: ToyCarla, flags: tuple[str, ..
     done = drive(toy, "--model", str(EXAMPLE), *flags)
     assert (done.code, done.out, len(done.err.splitlines())) == (code, "", 1)
     assert said in done.err
+
+
+@pytest.mark.parametrize("flags", [("--seconds", "inf"), ("--hz", "nan"), ("--budget-ms", "0"), ("--traffic", "-1")])
+def test_numbers_that_are_none_are_usage_errors(capsys: pytest.CaptureFixture[str], flags: tuple[str, str]):
+    with pytest.raises(SystemExit) as ended:
+        main(("drive", "--model", str(EXAMPLE), *flags))
+    assert ended.value.code == 2
+    assert f"argument {flags[0]}:" in capsys.readouterr().err
 
 
 def test_where_no_simulator_is_one_line_says_what_to_do():

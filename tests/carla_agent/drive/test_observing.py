@@ -11,8 +11,9 @@ from tests_support import EXAMPLE
 from toy_carla import ToyCarla
 
 from carla_agent.contract_check import check_fit
+from carla_agent.drive.interrupt import Interrupt
 from carla_agent.drive.observing import Scene, observers_for
-from carla_agent.drive.simulator import Actors
+from carla_agent.drive.spawned import SpawnedActors
 from carla_mlflow import Card, ContractError, DrivingError
 from carla_mlflow.contract.card_sections import FieldCard
 
@@ -27,7 +28,7 @@ def scene() -> Iterator[Scene]:
         client.set_timeout(10.0)
         world = client.get_world()
         world.apply_settings(carla.WorldSettings(synchronous_mode=True, fixed_delta_seconds=0.05))
-        with Actors(client, world) as actors:
+        with SpawnedActors(client, world, Interrupt()) as actors:
             blueprint = world.get_blueprint_library().find("vehicle.lincoln.mkz_2020")
             car = actors.spawn_car(blueprint, world.get_map().get_spawn_points())
             world.tick()
@@ -52,7 +53,7 @@ def camera_card() -> Card:
 @pytest.mark.parametrize("file", [EXAMPLES / "camera.yaml", None])
 def test_a_file_or_the_cards_fields_name_the_observers_of_a_camera_policy(scene: Scene, file: Path | None):
     card = camera_card()
-    observers = observers_for(card, scene, file)
+    observers, _ = observers_for(card, scene, file)
     check_fit(card, observers)
     for observer in observers:
         observer.reset()
@@ -76,12 +77,12 @@ def test_a_file_that_does_not_fit_the_card_is_refused(scene: Scene, tmp_path: Pa
 def test_a_file_without_a_server_is_enough(scene: Scene, tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("track: MAP\nobservers: [{kind: racetrack}, {kind: beams}]\n")
     card = Card.load(EXAMPLE)
-    check_fit(card, observers_for(card, scene, tmp_path / "mine.yaml"))
+    check_fit(card, observers_for(card, scene, tmp_path / "mine.yaml")[0])
 
 
 def test_roachs_fields_are_found_by_their_names(scene: Scene):
     card = card_with(birdview=FieldCard("uint8", [15, 192, 192], 0, 255), state=FieldCard("float32", [6], None, None))
-    observers = observers_for(card, scene, None)
+    observers, _ = observers_for(card, scene, None)
     check_fit(card, observers)
 
 
