@@ -50,6 +50,9 @@ class Simulator:
         streams = await loop.create_server(self.streams.connection, host, stream_port)
         self.calls.host, self.calls.port, self.calls.stream_port = host, port, streams.sockets[0].getsockname()[1]
         print(f"toy_carla listens on {host}:{port}, streams on {self.calls.stream_port}", flush=True)
+        if not with_parent:
+            drive = f"python -m carla_agent drive --carla {host}:{port} --url http://localhost:8080"
+            print(f"drive in it with: {drive}\nCtrl-C ends it", flush=True)
         running = asyncio.create_task(self._run_freely())
         if with_parent:
             await loop.run_in_executor(None, sys.stdin.read)
