@@ -22,10 +22,11 @@ def main() -> None:
     )
     parser.add_argument("--town", choices=TOWNS, default="ring", help="(default: %(default)s)")
     parser.add_argument("--version", default=VERSION, help="which it says it has (default: %(default)s)")
+    parser.add_argument("--client-traffic", action="store_true", help="let the client's own traffic manager drive")
     parser.add_argument("--with-parent", action="store_true", help="end when the standard input ends")
     options = parser.parse_args()
     streams = options.port + bool(options.port) if options.stream_port is None else options.stream_port
-    simulator = Simulator(options.town, options.version)
+    simulator = Simulator(options.town, options.version, options.client_traffic)
     try:
         asyncio.run(simulator.serve(options.host, options.port, streams, options.with_parent))
     except KeyboardInterrupt:

@@ -43,8 +43,9 @@ class Calls:
 
     Attributes:
         silent: whether only calls from `inspection_calls.py` are answered.
+        client_traffic: whether traffic managers of clients drive, and not the simulator.
         traffic_managers: of clients, that have said they run: port → host.
-        host, stream_port: where the server listens.
+        host, port, stream_port: where the server listens.
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class Calls:
         """
         self.world, self.version, self.step, self.expect = world, version, step, expect
         self.silent = False
+        self.client_traffic = False
         self.traffic_managers: dict[int, str] = {}
-        self.host, self.stream_port = "127.0.0.1", 0
+        self.host, self.port, self.stream_port = "127.0.0.1", 0, 0
 
     def handle(self, method: str, arguments: list[Any]) -> Any:
         """Answers one call. Its first argument is LibCarla's metadata: whether the client waits for the answer."""

@@ -29,10 +29,11 @@ that episode then: its destructor ends the subscription of the new one (LibCarla
 class Simulator:
     """A world and who talks to it."""
 
-    def __init__(self, town: str, version: str) -> None:
+    def __init__(self, town: str, version: str, client_traffic: bool = False) -> None:
         self.world = World(TOWNS[town]())
         self.streams = Streams(self._greet)
         self.calls = Calls(self.world, version, self.step, self.streams.expect)
+        self.calls.client_traffic = client_traffic
         self._silent_until = 0.0
         self.sensors = Sensors(self.world, self.calls.actor)
 
@@ -47,8 +48,11 @@ class Simulator:
         rpc = await asyncio.start_server(server.converse, host, port)
         port = rpc.sockets[0].getsockname()[1]
         streams = await loop.create_server(self.streams.connection, host, stream_port)
-        self.calls.host, self.calls.stream_port = host, streams.sockets[0].getsockname()[1]
+        self.calls.host, self.calls.port, self.calls.stream_port = host, port, streams.sockets[0].getsockname()[1]
         print(f"toy_carla listens on {host}:{port}, streams on {self.calls.stream_port}", flush=True)
+        if not with_parent:
+            drive = f"python -m carla_agent drive --carla {host}:{port} --url http://localhost:8080"
+            print(f"drive in it with: {drive}\nCtrl-C ends it", flush=True)
         running = asyncio.create_task(self._run_freely())
         if with_parent:
             await loop.run_in_executor(None, sys.stdin.read)

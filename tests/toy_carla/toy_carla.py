@@ -81,19 +81,26 @@ class ToyCarla:
 
     Attributes:
         host: where it listens.
-        port: for calls.
+        port: for calls. It is also where its traffic manager listens: give `vehicle.set_autopilot` this port as well,
+            since carla's client keeps a traffic manager per port for as long as its process lives.
     """
 
-    def __init__(self, town: str = "ring", version: str = "0.9.16", port: int = 0) -> None:
+    def __init__(
+        self, town: str = "ring", version: str = "0.9.16", port: int = 0, client_traffic: bool = False
+    ) -> None:
         """Prepares a simulator; `with` starts it.
 
         Args:
             town: in which it begins: ring or crossing.
             version: which it says it has.
             port: for calls; 0 takes a free one.
+            client_traffic: lets the client's own traffic manager drive cars in autopilot, as in CARLA, and not the
+                simulator. Not for synchronous mode: its threads can wait for each other for ever when ticks are short
+                (LibCarla 0.9.16, TrafficManagerLocal::SynchronousTick).
         """
         self.host, self.port = "127.0.0.1", port
         self._options = ["--with-parent", "--town", town, "--version", version]
+        self._options += ["--client-traffic"] if client_traffic else []
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:

@@ -1,30 +1,30 @@
-"""Calls about traffic: which traffic managers run, and traffic lights.
+"""Calls about traffic: traffic managers, which drive cars in autopilot, and traffic lights.
 
-CARLA's traffic manager is a part of the client's library: it reads the snapshots, and drives its cars by batches of
-controls. It does so here, too; the simulator only keeps where managers run. Without one, `ToyCarla.follow_lane` lets a
-car drive by itself.
+CARLA's traffic manager is a part of the client's library, and takes calls of other clients itself. Here the simulator
+says that one is running already, at its own port, whatever port is asked for; so the client gives it the cars
+(trafficmanager/TrafficManagerClient.h), and they follow their lanes as `behaviours.py` says. With `client_traffic` the
+client's own one drives, as it does in CARLA.
 """
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
-from .actors import TrafficLight
-from .calls import Calls, order, value
+from .actors import TrafficLight, Vehicle
+from .behaviours import CRUISE_MPS, FollowLane
+from .calls import BARE, Calls, bare, order, value
 from .lights import state_at
-from .world import WorldError
 
 
 @value
 def is_traffic_manager_running(calls: Calls, port: int) -> bool:
-    return port in calls.traffic_managers
+    return not calls.client_traffic or port in calls.traffic_managers
 
 
 @value
 def get_traffic_manager_running(calls: Calls, port: int) -> list[Any]:
-    if port not in calls.traffic_managers:
-        raise WorldError(f"no traffic manager runs at port {port}")
-    return [calls.traffic_managers[port], port]
+    return [calls.traffic_managers[port], port] if calls.client_traffic else [calls.host, calls.port]
 
 
 @value
@@ -38,6 +38,64 @@ def add_traffic_manager_running(calls: Calls, address: list[Any]) -> bool:
 @order
 def destroy_traffic_manager(calls: Calls, port: int) -> None:
     calls.traffic_managers.pop(port, None)
+
+
+@bare
+def register_vehicle(calls: Calls, actors: list[Any]) -> None:
+    for number, *_ in actors:
+        if isinstance(calls.world.actors.get(number), Vehicle):
+            calls.world.behaviours.setdefault(number, FollowLane(choices=random.Random(number)))
+
+
+@bare
+def unregister_vehicle(calls: Calls, actors: list[Any]) -> None:
+    for number, *_ in actors:
+        calls.world.behaviours.pop(number, None)
+
+
+@bare
+def set_percentage_speed_difference(calls: Calls, actor: list[Any], percent: float) -> None:
+    behaviour = calls.world.behaviours.get(actor[0])
+    if isinstance(behaviour, FollowLane):
+        behaviour.speed = CRUISE_MPS * (1 - percent / 100)
+
+
+@bare
+def set_desired_speed(calls: Calls, actor: list[Any], speed_kmh: float) -> None:
+    behaviour = calls.world.behaviours.get(actor[0])
+    if isinstance(behaviour, FollowLane):
+        behaviour.speed = speed_kmh / 3.6
+
+
+@bare
+def synchronous_tick(calls: Calls) -> bool:
+    """The cars act with each tick of the world anyway."""
+    return True
+
+
+def _taken(calls: Calls, *arguments: Any) -> None:
+    """Taken, and not heeded."""
+
+
+BARE.update(
+    dict.fromkeys(
+        (
+            "health_check_remote_TM",
+            "set_synchronous_mode",
+            "set_synchronous_mode_timeout_in_milisecond",
+            "set_random_device_seed",
+            "set_global_percentage_speed_difference",
+            "set_global_distance_to_leading_vehicle",
+            "set_distance_to_leading_vehicle",
+            "set_hybrid_physics_mode",
+            "set_hybrid_physics_radius",
+            "set_auto_lane_change",
+            "update_vehicle_lights",
+            "shut_down",
+        ),
+        _taken,
+    )
+)
 
 
 @order
