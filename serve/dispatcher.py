@@ -155,6 +155,7 @@ class Dispatcher:
         extra, episode_id = wire.parsed.extra if wire.parsed else b"", prediction.episode_id
         if episode_id is not None:
             extra = extra_headers(wire.parsed, episode_id)
+            wire.episode_id, wire.control = episode_id, answered.control
         self.in_flight -= 1
         wire.answer(self.response_writer.success(serving, answer, wire.request_id, wire.keep_alive, extra))
         finish(wire, prediction.endpoint.route, 200, serving.version, prediction, episode_id)
@@ -179,6 +180,7 @@ class Dispatcher:
         reply = self.response_writer.error(
             known, explain, serving, request.request_id, request.keep_alive, extra, to_head
         )
+        request.episode_id = episode_id
         request.answer(reply)
         route, version = endpoint.route if endpoint else "other", serving.version if serving else ""
         finish(request, route, known.status, version, None, episode_id)

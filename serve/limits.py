@@ -37,8 +37,9 @@ LINGER_S = 1.0
 
 MAX_EPISODES, MAX_EPISODE_ROWS = 16, 1024
 """Most episodes of one connection whose latest action is kept, the last used ones, and most rows of these together."""
-MAX_OWN_HEADS = 4
-"""Most heads that are cached for one connection, because they name an episode."""
+MAX_OWN_HEADS, MAX_OWN_HEAD_BYTES = 2, 512
+"""Most heads that are cached for one connection, because they name an episode, and most bytes of each: a parsed head
+takes several times its bytes, and there may be thousands of connections."""
 
 MAX_BATCH_ROWS = 1024
 """Most observations in one forward on the event loop."""

@@ -13,6 +13,7 @@ from ..contract.actions import Actions, check_budget
 from ..contract.card import Card
 from ..contract.observations import collect
 from ..errors import ServerError
+from .async_unix_stream import AsyncUnixBackend
 from .attempt import FAILED, Attempt, OverBudget, failure
 from .client import TIMEOUT_S
 from .wire import Headers, Remote
@@ -37,7 +38,10 @@ class AsyncPolicyClient:
         self._remote = Remote(url, api_key, expected)
         self._timeout_s = timeout_s
         self._pool = httpcore.AsyncConnectionPool(
-            max_connections=connections, keepalive_expiry=None, uds=self._remote.socket
+            max_connections=connections,
+            keepalive_expiry=None,
+            network_backend=AsyncUnixBackend() if self._remote.socket else None,
+            uds=self._remote.socket,
         )
 
     @property

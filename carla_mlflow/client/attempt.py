@@ -45,7 +45,7 @@ def failure(url: str, error: Exception, budget_ends: float | None) -> Exception:
     late = isinstance(error, httpcore.TimeoutException | TimeoutError)
     if late and budget_ends is not None and time.monotonic() >= budget_ends - 1e-3:
         return OverBudget()
-    return UnreachableError(f"{url}: no answer: {error or type(error).__name__}")
+    return UnreachableError(f"{url}: no answer: {str(error) or type(error).__name__}")
 
 
 class TimedBackend(httpcore.NetworkBackend):

@@ -23,7 +23,7 @@ class UnixStream(httpcore.NetworkStream):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         ends = time.monotonic() + timeout
         try:
-            with _as_of_httpcore(httpcore.ConnectError, httpcore.ConnectTimeout):
+            with as_of_httpcore(httpcore.ConnectError, httpcore.ConnectTimeout):
                 self._socket.settimeout(timeout)
                 self._connect(path, ends)
         except BaseException:
@@ -41,13 +41,13 @@ class UnixStream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Returns bytes as soon as any are there."""
-        with _as_of_httpcore(httpcore.ReadError, httpcore.ReadTimeout):
+        with as_of_httpcore(httpcore.ReadError, httpcore.ReadTimeout):
             self._socket.settimeout(timeout)
             return self._socket.recv(max_bytes)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Writes all bytes."""
-        with _as_of_httpcore(httpcore.WriteError, httpcore.WriteTimeout):
+        with as_of_httpcore(httpcore.WriteError, httpcore.WriteTimeout):
             self._socket.settimeout(timeout)
             self._socket.sendall(buffer)
 
@@ -58,16 +58,22 @@ class UnixStream(httpcore.NetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """Answers `is_readable`, by which httpcore sees that the server has closed an idle connection."""
         if info == "is_readable":
-            if self._socket.fileno() < 0:
-                return True
-            poll = select.poll()
-            poll.register(self._socket, select.POLLIN)
-            return bool(poll.poll(0))
+            return is_readable(self._socket)
         return self._socket if info == "socket" else None
 
 
+def is_readable(connected: socket.socket) -> bool:
+    """Whether there is something to read, be it the end; also if it is closed."""
+    if connected.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(connected, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 @contextlib.contextmanager
-def _as_of_httpcore(failed: type[Exception], late: type[Exception]) -> Iterator[None]:
+def as_of_httpcore(failed: type[Exception], late: type[Exception]) -> Iterator[None]:
+    """Raises what fails inside as httpcore's errors: `failed`, or `late` for a timeout."""
     try:
         yield
     except TimeoutError as error:

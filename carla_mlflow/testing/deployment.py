@@ -59,7 +59,7 @@ class Deployment:
             with httpcore.ConnectionPool(uds=remote.socket) as pool:
                 answer = pool.request("POST", remote.origin + path, headers=sent, content=body, extensions=extensions)
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            raise UnreachableError(f"{self.url}{path}: no answer: {error or type(error).__name__}") from error
+            raise UnreachableError(f"{self.url}{path}: no answer: {str(error) or type(error).__name__}") from error
         try:
             return answer.status, msgspec.json.decode(answer.content)
         except msgspec.DecodeError:

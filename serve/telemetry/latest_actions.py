@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.limits import MAX_EPISODE_ROWS, MAX_EPISODES
+from serve.telemetry import metrics
 
 
 class LatestActions:
@@ -33,6 +34,20 @@ class LatestActions:
         while len(self._controls) > MAX_EPISODES or self._rows > MAX_EPISODE_ROWS:
             self.forget(next(iter(self._controls)))
         return None if before is None or len(before) != len(control) else before
+
+    def count_change(self, episode_id: str, control: NDArray[np.float32] | None) -> None:
+        """Counts how much an episode's action changes; to be called in the order of its requests.
+
+        Args:
+            episode_id: of the episode.
+            control: throttle, brake, steer, (B, 3); None for an error: the car did something else, not known here.
+        """
+        if control is None:
+            self.forget(episode_id)
+            return
+        before = self.replace(episode_id, control)
+        if before is not None:
+            metrics.BUFFER.changed(before, control)
 
     def forget(self, episode_id: str) -> None:
         """Forgets the latest action of an episode."""

@@ -29,7 +29,6 @@ class Connection(asyncio.Protocol):
         pending: requests whose responses have not been written.
         deadline: when the connection is ended, by `time.monotonic`.
         gone: whether the client has disconnected.
-        latest_actions: the latest action of each episode on it.
     """
 
     def __init__(self, server: Receiver[Connection]) -> None:
@@ -37,7 +36,7 @@ class Connection(asyncio.Protocol):
         self.pending: deque[Request] = deque()
         self.deadline = NEVER
         self.gone = False
-        self.latest_actions = LatestActions()
+        self._latest_actions = LatestActions()
         self._incoming = IncomingRequest(server)
         self._flow = FlowControl()
         self._was_used = False  # whether a complete request has come
@@ -225,6 +224,8 @@ class Connection(asyncio.Protocol):
             if transport.is_closing():
                 continue
             transport.write(reply)
+            if request.episode_id is not None:  # here, where pipelined requests are in order
+                self._latest_actions.count_change(request.episode_id, request.control)
             if not request.keep_alive:
                 self._end()
                 return

@@ -7,10 +7,10 @@ from enum import Enum, auto
 
 from serve.codecs.options import Body
 from serve.errors import ApiError
-from serve.limits import MAX_HEAD_BYTES, MAX_HELD_BODIES, MAX_OWN_HEADS, SMALL_BODY_BYTES
+from serve.limits import MAX_HEAD_BYTES, MAX_HELD_BODIES, MAX_OWN_HEAD_BYTES, MAX_OWN_HEADS, SMALL_BODY_BYTES
 from serve.wire.body import ChunkedBody, FixedBody
 from serve.wire.large_body import LARGE_BYTES, LargeBody
-from serve.wire.parsed_head import ParsedHead, comes_again
+from serve.wire.parsed_head import ParsedHead
 from serve.wire.request import Bounds
 
 
@@ -40,8 +40,8 @@ class IncomingRequest:
         parsed: the head of the request whose body is being read, else None.
         body: what has come of that body, else None.
         since: when the first byte of the request came, by `time.perf_counter`.
-        own_heads: the latest heads of this connection that name an episode, by their bytes. The cache that all
-            connections share has none of those: each car would take a place in it.
+        own_heads: the latest short heads of this connection that name an episode and are not refused, by their bytes.
+            The cache that all connections share has none of those: each car would take a place in it.
     """
 
     __slots__ = ("_bounds", "_held", "body", "own_heads", "parsed", "rest", "since", "skipped", "state")
@@ -92,7 +92,8 @@ class IncomingRequest:
         parsed = self.own_heads.get(head)
         if parsed is None:
             parsed = self._bounds.head_parser.parse(head)
-            if parsed.episode_id is not None and comes_again(head, parsed):
+            is_short = len(head) <= MAX_OWN_HEAD_BYTES
+            if is_short and parsed.episode_id and parsed.request_id is None and parsed.refusal is None:
                 if len(self.own_heads) >= MAX_OWN_HEADS:
                     self.own_heads.clear()
                 self.own_heads[head] = parsed

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from serve.codecs.options import Body
 from serve.errors import ApiError
-from serve.telemetry.latest_actions import LatestActions
 from serve.wire.parsed_head import HeadParser, ParsedHead
 
 ConnectionT = TypeVar("ConnectionT", contravariant=True)
@@ -22,7 +23,6 @@ class Peer(Protocol):
 
     pending: deque[Request]
     gone: bool
-    latest_actions: LatestActions
     transport: asyncio.Transport
 
     def give_back(self, size: int) -> None:
@@ -51,6 +51,9 @@ class Request(msgspec.Struct, eq=False):
         outside: whether the watchdog answered it or closed its connection.
         request_id: as in its response.
         reply: its whole response, once it is answered.
+        episode_id: of the episode that it named, once it is answered.
+        control: the actions that it was answered with, throttle, brake, steer, (B, 3); None for an error. Set for
+            requests that name an episode.
     """
 
     connection: Peer
@@ -62,11 +65,8 @@ class Request(msgspec.Struct, eq=False):
     outside: bool = False
     request_id: str = ""
     reply: bytes | None = None
-
-    @property
-    def latest_actions(self) -> LatestActions:
-        """The latest action of each episode on its connection."""
-        return self.connection.latest_actions
+    episode_id: str | None = None
+    control: NDArray[np.float32] | None = None
 
     def answer(self, reply: bytes) -> None:
         """Sends the whole response as soon as those before it are sent. A second response is dropped."""

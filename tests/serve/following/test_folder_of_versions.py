@@ -97,6 +97,20 @@ def test_a_new_subfolder_reaches_every_worker_and_no_request_fails(start_server:
     assert server.get("/metadata").json["version"] == "1.1.0"
 
 
+def test_a_change_of_version_between_two_actions_of_an_episode_is_a_change(
+    start_server: Start, policies: Path, artifacts
+):
+    server = start(start_server, policies)
+    server.wait_ready()
+    row = Questions(artifacts).bodies[0]
+    server.post("/predict", row, **{"X-Episode-Id": "car"})
+    put(policies, artifacts[1])
+    until(lambda: served(server) == {"1.1.0"}, server)
+    server.post("/predict", row, **{"X-Episode-Id": "car"})
+    assert metric(server, "policy_action_change_count", dimension="steer") == 1
+    assert (metric(server, "policy_action_change_sum", dimension="steer") or 0) > 0
+
+
 def test_an_incomplete_subfolder_is_waited_for_then_refused_then_taken(start_server: Start, policies: Path, artifacts):
     server = start(start_server, policies, "^1", "--fetch-timeout-s", "3")
     server.wait_ready()

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import uvloop
+from prometheus_client import REGISTRY
 
 from serve.errors import ApiError
 from serve.limits import MAX_PIPELINED
 from serve.policy.slot import Slot
 from serve.settings import Settings
+from serve.telemetry import metrics
 from serve.web.app import create_app
 from serve.web.unknown_routes import Routes
 from serve.wire.connection import Connection
@@ -80,6 +83,44 @@ def test_a_connection_is_read_no_further_than_its_limit_however_its_requests_com
         ahead, after = runner.run(ask(Busy(tmp_path), packets))
     assert ahead <= MAX_PIPELINED
     assert after == 3 * MAX_PIPELINED
+
+
+async def answer_in_another_order(server: Busy, steering: dict[int, float | None]) -> None:
+    """Answers pipelined requests of one episode with steering, or with an error (None), in the order of the keys."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(server), ours)
+        theirs.sendall(GET * len(steering))
+        while len(server.taken) < len(steering):
+            await asyncio.sleep(0.001)
+        for index, steer in steering.items():
+            request = server.taken[index]
+            request.episode_id = "car"
+            request.control = None if steer is None else np.array([[0.0, 0.0, steer]], np.float32)
+            request.answer(b".")
+        transport.close()
+
+
+@pytest.mark.parametrize(
+    ("steering", "change"),
+    [
+        ({1: 1.0, 0: 0.0, 2: 1.5}, 1.5),  # 0 → 1 → 1.5
+        ({2: 1.5, 1: 1.0, 0: 0.0}, 1.5),
+        ({1: None, 0: 0.0, 2: 1.5, 3: 1.0}, 0.5),  # an error in between, then 1.5 → 1
+    ],
+)
+def test_actions_are_compared_in_the_order_of_their_requests(
+    tmp_path: Path, steering: dict[int, float | None], change: float
+):
+    def changed() -> float:
+        metrics.BUFFER.flush()
+        return REGISTRY.get_sample_value("policy_action_change_sum", {"dimension": "steer"}) or 0.0
+
+    before = changed()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(answer_in_another_order(Busy(tmp_path), steering))
+    assert changed() - before == pytest.approx(change)
 
 
 async def end_during_a_body(server: Busy) -> tuple[bytes, int, int]:
