@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import array
 import json
-import math
 import socket
 import struct
 import sys
@@ -338,7 +337,9 @@ def _read_action(url: str, headers: Mapping[str, str], body: bytes) -> tuple[tup
         version, digest = document["model_version"], document["parameters"]["digest"]
     except (KeyError, TypeError, ValueError, struct.error) as error:
         raise ThinClientError(f"{url}: not a policy server's answer: {error!r}") from error
-    if names != list(CONTROL) or not all(math.isfinite(number) for number in control):
+    throttle, steer, brake = control
+    is_possible = 0 <= throttle <= 1 and -1 <= steer <= 1 and 0 <= brake <= 1  # a NaN is not
+    if names != list(CONTROL) or not is_possible:
         raise ThinClientError(f"{url}: the answer holds no usable action")
     return control, version, digest
 

@@ -139,6 +139,19 @@ def test_a_value_that_the_server_refuses_is_answered_by_the_fallback(server: Ser
         assert thin.act(SEEN) != FALLBACK
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("wrong", [float("nan"), 7.0, -9.0])
+def test_a_control_that_no_car_can_do_is_answered_by_the_fallback(place: int, wrong: float, server: Server):
+    with relaying(server.url) as relay, ThinClient(relay.url, PATIENT_MS) as thin:
+        control = list(thin.act(SEEN))
+        sent = struct.pack("<3f", *control)
+        control[place] = wrong
+        relay.replaced = (sent, struct.pack("<3f", *control))
+        assert thin.act(SEEN) == FALLBACK
+        assert thin.fell_back == "refused"
+        assert "the answer holds no usable action" in thin.error
+
+
 @pytest.mark.parametrize(("way", "reason"), [("head", "late"), ("body", "late"), ("broken", "unreachable")])
 def test_an_answer_that_does_not_end_is_not_waited_for(way: str, reason: str, server: Server):
     with answering_oddly(server, way) as odd, ThinClient(odd.url, 200.0) as thin:
