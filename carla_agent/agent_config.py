@@ -52,7 +52,6 @@ class MeasurementsConfig(_Observer, frozen=True, tag="measurements"):
     terms: str | tuple[str, ...]
     low: Bound = None
     high: Bound = None
-    unit: str = "1"
 
 
 class RacetrackConfig(_Observer, frozen=True, tag="racetrack"):
@@ -102,7 +101,6 @@ class TargetPointConfig(_Observer, frozen=True, tag="target_point"):
     skip: int = 0
     low: Bound = None
     high: Bound = None
-    unit: str = "m"
 
 
 class BeamsConfig(_Observer, frozen=True, tag="beams"):

@@ -136,7 +136,7 @@ class ObserverFactory:
     def _make(self, given: configs.ObserverConfig) -> Iterator[Observer]:
         match given:
             case configs.MeasurementsConfig():
-                yield Measurements(self._ego(), given.field, given.terms, given.low, given.high, given.unit)
+                yield Measurements(self._ego(), given.field, given.terms, given.low, given.high)
             case configs.RacetrackConfig():
                 yield from racetrack_measurements(self._ego())
             case configs.RoachStateConfig():
@@ -148,9 +148,7 @@ class ObserverFactory:
             case configs.CommandConfig():
                 yield Command(self._route, self._ego(), given.field, given.encoding, given.dtype, given.of)
             case configs.TargetPointConfig():
-                yield TargetPoint(
-                    self._route, self._ego(), given.field, given.rule, given.skip, given.low, given.high, given.unit
-                )
+                yield TargetPoint(self._route, self._ego(), given.field, given.rule, given.skip, given.low, given.high)
             case configs.BeamsConfig():
                 yield self._beams(given)
             case configs.BirdViewConfig():
