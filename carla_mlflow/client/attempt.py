@@ -79,7 +79,7 @@ class TimedBackend(httpcore.NetworkBackend):
         """Opens a connection to the first of the host's addresses that answers; the time is shared among them."""
         if self.may_look_up:
             self._look_up(host)
-        failed: Exception = httpcore.ConnectError(f"the address of {host} is not known")
+        failed: Exception = httpcore.ConnectError(f"{host} has no address")
         addresses = self._addresses
         for index, address in enumerate(addresses):
             options["timeout"] = self.left() / (len(addresses) - index)
@@ -88,17 +88,18 @@ class TimedBackend(httpcore.NetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failed = error
         if not self.may_look_up and (self._look_up_beside is None or not self._look_up_beside.is_alive()):
-            self._look_up_beside = threading.Thread(target=self._look_up, args=(host, False), daemon=True)
+            self._look_up_beside = threading.Thread(target=self._look_up, args=(host,), daemon=True)
             self._look_up_beside.start()
         raise failed
 
-    def _look_up(self, host: str, must_be_found: bool = True) -> None:
+    def _look_up(self, host: str) -> None:
+        """Finds the host's addresses; if it can't, those that are known stay."""
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one, such as a..b
-            if must_be_found:
-                raise httpcore.ConnectError(str(error)) from error
-            return
+            if self._addresses:
+                return
+            raise httpcore.ConnectError(str(error)) from error
         numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV  # with an IPv6 address's zone, which its tuple lacks
         self._addresses = [socket.getnameinfo(address, numeric)[0] for *_, address in found]
 
