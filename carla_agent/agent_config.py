@@ -5,36 +5,46 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from carla_mlflow import CardError, DrivingError
 from carla_mlflow.contract.strict_yaml import MAX_BYTES, read_section, read_yaml
 from carla_mlflow.escaping import one_line
 
 Bound = float | tuple[float | None, ...] | None
+Text = Annotated[str, Meta(min_length=1)]
+Pixels = Annotated[int, Meta(ge=1)]
+Metres = Annotated[float, Meta(gt=0, le=1000)]
+Offset = Annotated[float, Meta(ge=-1000, le=1000)]
+Turn = Annotated[float, Meta(ge=-360, le=360)]
+Degrees = Annotated[float, Meta(gt=0, le=360)]
+Seconds = Annotated[float, Meta(ge=0, le=3600)]
+Hertz = Annotated[float, Meta(gt=0, le=1000)]
+Milliseconds = Annotated[float, Meta(gt=0, le=3_600_000)]
 
 
 class SensorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A sensor of the leaderboards, in their words: metres and degrees in the car's axes, and what its type needs."""
 
-    id: str
-    type: str
-    x: float = 0.0
-    y: float = 0.0
-    z: float = 0.0
-    roll: float = 0.0
-    pitch: float = 0.0
-    yaw: float = 0.0
-    width: int | None = None
-    height: int | None = None
-    fov: float | None = None
-    horizontal_fov: float | None = None
-    vertical_fov: float | None = None
-    range: float | None = None
-    sensor_tick: float | None = None
-    reading_frequency: float | None = None
+    id: Text
+    type: Text
+    x: Offset = 0.0
+    y: Offset = 0.0
+    z: Offset = 0.0
+    roll: Turn = 0.0
+    pitch: Turn = 0.0
+    yaw: Turn = 0.0
+    width: Pixels | None = None
+    height: Pixels | None = None
+    fov: Degrees | None = None
+    horizontal_fov: Degrees | None = None
+    vertical_fov: Degrees | None = None
+    range: Metres | None = None
+    sensor_tick: Seconds | None = None
+    reading_frequency: Hertz | None = None
 
     def as_leaderboard(self) -> dict[str, Any]:
         """What `sensors()` returns for it."""
@@ -52,7 +62,6 @@ class MeasurementsConfig(_Observer, frozen=True, tag="measurements"):
     terms: str | tuple[str, ...]
     low: Bound = None
     high: Bound = None
-    unit: str = "1"
 
 
 class RacetrackConfig(_Observer, frozen=True, tag="racetrack"):
@@ -99,17 +108,16 @@ class TargetPointConfig(_Observer, frozen=True, tag="target_point"):
 
     field: str = "target_point"
     rule: Literal["transfuser", "carl"] = "transfuser"
-    skip: int = 0
+    skip: Annotated[int, Meta(ge=0, le=1000)] = 0
     low: Bound = None
     high: Bound = None
-    unit: str = "m"
 
 
 class BeamsConfig(_Observer, frozen=True, tag="beams"):
     """`Beams` with the angles that `examples/v0.1.0` was trained with."""
 
     field: str = "sensors"
-    range_m: float = 40.0
+    range_m: Metres = 40.0
 
 
 class BirdViewConfig(_Observer, frozen=True, tag="bird_view"):
@@ -139,7 +147,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     Attributes:
         server: a policy server's URL, or `unix:` and its socket's path. Its API key is read from the environment
             variable POLICY_API_KEY.
-        model: instead of a server: a policy artifact's folder, or a registered version such as `mine@production`.
+        model: instead of a server: a policy artifact's folder, a version in a folder of artifacts such as
+            `policies/@^1.2`, or a registered version such as `mine@production`.
         card: the card that the agent was built for, a file or an artifact's folder; a policy with another contract is
             refused before the first tick. None: whatever is served.
         track: SENSORS: the car is read from its sensors, and the route is the leaderboard's sparse one. MAP: the car
@@ -154,8 +163,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     model: str | None = None
     card: str | None = None
     track: Literal["SENSORS", "MAP"]
-    world_hz: float = 20.0
-    budget_ms: float | None = None
+    world_hz: Hertz = 20.0
+    budget_ms: Milliseconds | None = None
     sensors: tuple[SensorConfig, ...] = ()
     observers: tuple[ObserverConfig, ...]
 
@@ -191,7 +200,7 @@ def load_agent_config(path: str | Path, needs_policy: bool = True) -> AgentConfi
 
 def _beside(path: Path, given: str | None) -> str | None:
     """A path relative to the file; a reference such as mine@production, or an MLflow URI, stays as it is."""
-    if given is None or "@" in given or given.startswith(("models:/", "runs:/")):
+    if given is None or given.startswith(("models:/", "runs:/")) or ("@" in given and "/" not in given):
         return given
     return str(path.parent / given)
 

@@ -69,12 +69,12 @@ class HeroEgo:
         return self._reader
 
 
-class Late:
-    """An observer that needs the simulator's map or actors, and so is made at its first tick; its spec is known."""
+class FromSimulator:
+    """An observer that needs the simulator's map or actors, and so is made when a route begins; its spec is known."""
 
-    def __init__(self, spec: ArraySpec, make: Callable[[], Observer]) -> None:
+    def __init__(self, spec: ArraySpec, simulator: Simulator, make: Callable[[], Observer]) -> None:
         self._spec = ObservationSpec([spec])
-        self._make = make
+        self._simulator, self._make = simulator, make
         self._made: Observer | None = None
 
     @property
@@ -83,15 +83,20 @@ class Late:
         return self._spec
 
     def reset(self) -> None:
-        """Begins a route, whose town may be another one."""
+        """Begins a route, whose town may be another one; reads the town if the car is there already."""
         self._made = None
+        if self._simulator.hero() is not None:
+            self._ready()
 
     def observe(self, snapshot: Snapshot) -> Mapping[str, NDArray[Any]] | None:
         """The field at that tick."""
+        return self._ready().observe(snapshot)
+
+    def _ready(self) -> Observer:
         if self._made is None:
             self._made = self._make()
             self._made.reset()
-        return self._made.observe(snapshot)
+        return self._made
 
 
 class ObserverFactory:
@@ -136,7 +141,7 @@ class ObserverFactory:
     def _make(self, given: configs.ObserverConfig) -> Iterator[Observer]:
         match given:
             case configs.MeasurementsConfig():
-                yield Measurements(self._ego(), given.field, given.terms, given.low, given.high, given.unit)
+                yield Measurements(self._ego(), given.field, given.terms, given.low, given.high)
             case configs.RacetrackConfig():
                 yield from racetrack_measurements(self._ego())
             case configs.RoachStateConfig():
@@ -148,9 +153,7 @@ class ObserverFactory:
             case configs.CommandConfig():
                 yield Command(self._route, self._ego(), given.field, given.encoding, given.dtype, given.of)
             case configs.TargetPointConfig():
-                yield TargetPoint(
-                    self._route, self._ego(), given.field, given.rule, given.skip, given.low, given.high, given.unit
-                )
+                yield TargetPoint(self._route, self._ego(), given.field, given.rule, given.skip, given.low, given.high)
             case configs.BeamsConfig():
                 yield self._beams(given)
             case configs.BirdViewConfig():
@@ -196,17 +199,22 @@ class ObserverFactory:
             )
         return Camera(self._feed, given.field, (channels, height, width), sensor.id, given.channels, self._wait_s)
 
-    def _beams(self, given: configs.BeamsConfig) -> Late:
-        ego = self._hero("beams")
+    def _beams(self, given: configs.BeamsConfig) -> FromSimulator:
+        ego, simulator = self._hero("beams"), self._simulator
         spec = ArraySpec(given.field, "float32", (len(BEAM_ANGLES_DEG),), 0.0, 1.0)
-        return Late(
-            spec,
-            lambda: Beams(ego, self._simulator.road_map(), self._simulator.world(), given.field, range_m=given.range_m),
-        )
 
-    def _bird_view(self, given: configs.BirdViewConfig) -> Late:
+        def make() -> Beams:
+            return Beams(ego, simulator.road_map(), simulator.world(), given.field, range_m=given.range_m)
+
+        return FromSimulator(spec, simulator, make)
+
+    def _bird_view(self, given: configs.BirdViewConfig) -> FromSimulator:
         ego, layout = self._hero("bird_view"), {"roach": ROACH, "carl": CARL}[given.layout]
         field = given.field or layout.field
         spec = ArraySpec(field, "uint8", (len(layout.layers), layout.size, layout.size), 0, 255)
         simulator, route = self._simulator, self._route
-        return Late(spec, lambda: BirdView(ego, simulator.road_map(), simulator.world(), layout, route, field=field))
+
+        def make() -> BirdView:
+            return BirdView(ego, simulator.road_map(), simulator.world(), layout, route, field=field)
+
+        return FromSimulator(spec, simulator, make)

@@ -51,15 +51,19 @@ class PolicyAgent(AutonomousAgent):  # type: ignore[misc]
             more: likewise, by name.
 
         Raises:
-            CarlaMlflowError: something does not fit; the text says what.
+            CarlaMlflowError: something does not fit; the text says what. The agent then drives no more.
         """
-        if self._agent is not None:
-            self._agent.close()
+        self.destroy()
         path = Path(path_to_conf_file)
-        self._agent = RouteAgent(path if path.exists() else path_to_conf_file.partition("+")[0], _Srunner())
-        self.track = Track(self._agent.config.track)
-        if self._plans is not None:
-            self._agent.follow(*self._plans)
+        agent = RouteAgent(path if path.exists() else path_to_conf_file.partition("+")[0], _Srunner())
+        try:
+            self.track = Track(agent.config.track)
+            if self._plans is not None:
+                agent.follow(*self._plans)
+        except BaseException:
+            agent.close()
+            raise
+        self._agent = agent
 
     @property
     def record(self) -> DriveRecord | None:
@@ -89,7 +93,7 @@ class PolicyAgent(AutonomousAgent):  # type: ignore[misc]
             sensors: carla_garage's list of the sensors' actors; not needed.
         """
         if self._agent is None:
-            raise DrivingError("setup was not called")
+            raise DrivingError("setup was not called, or failed")
         return self._agent.step(input_data or {}, _Srunner.seconds() if timestamp is None else timestamp)
 
     def destroy(self, results: Any = None) -> None:

@@ -14,9 +14,11 @@ from __future__ import annotations
 import array
 import json
 import math
+import re
 import socket
 import struct
 import sys
+import threading
 import time
 import urllib.parse
 import uuid
@@ -25,6 +27,8 @@ from typing import Any, Iterator, Mapping  # noqa: UP035 (collections.abc takes 
 CONTROL = ("throttle", "steer", "brake")
 DATATYPES = {"float32": ("FP32", "f", 4), "uint8": ("UINT8", "B", 1)}
 MAX_HEAD_BYTES = 1 << 16
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
+"""What reading an answer of another form than a policy server's may raise."""
 
 
 class ThinClientError(Exception):
@@ -42,8 +46,10 @@ class _Lost(Exception):  # noqa: N818
 class ThinClient:
     """Asks one policy server over one kept connection. Not safe to share between threads.
 
+    The fallback is the card's, which the server has. So before a first contact there is none, and the constructor
+    raises: let the car brake fully until a later try succeeds.
+
     Attributes:
-        card: the served policy's card, as the server's /metadata has it.
         version: semantic version of the policy behind the latest action.
         digest: digest of that policy.
         fell_back: why the latest `act` returned the card's fallback: `late`, `unreachable`, `refused`, or `contract`
@@ -58,23 +64,26 @@ class ThinClient:
             url: such as `http://127.0.0.1:8080`, or `unix:/run/policy.sock`. A host's name is looked up once, here.
             budget_ms: how long `act` may take, milliseconds; 50 is one tick of a world at 20 Hz.
             api_key: the server's POLICY_API_KEY.
-            timeout_s: how long to wait for the card, seconds.
+            timeout_s: how long all of that may take, seconds: to look up the name, to connect, and to get the card.
 
         Raises:
-            ThinClientError: nobody answers there, or no policy server, or it is not ready.
+            ThinClientError: nobody answers there, or no policy server, or it is not ready; or an argument is wrong.
         """
         if sys.byteorder != "little":
             raise ThinClientError("this file needs a little-endian machine, as x86 and ARM are")
         self.url = url.rstrip("/")
-        self._budget_ms = float(budget_ms)
+        self._budget_ms = _time("budget_ms", budget_ms)
+        ends = time.monotonic() + _time("timeout_s", timeout_s)
+        if not re.fullmatch("[!-~]*", api_key):
+            raise ThinClientError("api_key: expected visible ASCII characters")
         self._socket: socket.socket | None = None
-        self._family, self._address, host, self._prefix = _resolve(self.url)
-        self._headers = ["Host: " + host] + (["Authorization: Bearer " + api_key] if api_key else [])
         self._episode = ""
         self.fell_back: str | None = None
         self.error: str | None = None
         try:
-            self.card, self.version, self.digest = self._metadata(time.monotonic() + timeout_s)
+            self._family, self._address, host, self._prefix = _resolve(self.url, ends)
+            self._headers = ["Host: " + host] + (["Authorization: Bearer " + api_key] if api_key else [])
+            self._known, self.version, self.digest = self._metadata(ends)
         except _Late:
             raise ThinClientError(f"{url}: no answer within {timeout_s:g} s") from None
         except OSError as error:
@@ -82,18 +91,28 @@ class ThinClient:
         except ThinClientError:
             self.close()
             raise
-        self._card_digest, self._contract = self.digest, _contract(self.card)
-        self._fields = {name: _Field(name, field) for name, field in self.card["observation"].items()}
+        self._card_digest, self._fields = self.digest, self._known.fields
         self._json = self._request()
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The served policy's card, as the server's /metadata has it."""
+        return self._known.card
 
     def start_episode(self, episode_id: str | None = None) -> str:
         """Begins an episode, such as one route of one car; returns its id, which the server's logs carry.
 
         Args:
-            episode_id: up to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`; None: a random one.
+            episode_id: 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`; None: a random one.
+
+        Raises:
+            ThinClientError: the id is not such a text.
         """
-        self._episode = uuid.uuid4().hex if episode_id is None else episode_id
-        return self._episode
+        name = uuid.uuid4().hex if episode_id is None else episode_id
+        if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9._-]{1,64}", name):
+            raise ThinClientError("episode_id: expected 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'")
+        self._episode = name
+        return name
 
     def act(self, observation: Mapping[str, Any]) -> tuple[float, float, float]:
         """Asks for one action, and waits at most `budget_ms` for it.
@@ -133,7 +152,7 @@ class ThinClient:
         self.close()
 
     def _ask(self, body: bytes, ends: float) -> tuple[float, float, float]:
-        path = "/v2/models/{}/infer".format(self.card["name"])
+        path = f"/v2/models/{self._known.name}/infer"
         framing = f"Inference-Header-Content-Length: {len(self._json)}"
         headers = ["Content-Type: application/octet-stream", framing]
         if self._episode:
@@ -145,10 +164,10 @@ class ThinClient:
             raise ThinClientError(_refusal(self.url, status, answer))
         control, version, digest = _read_action(self.url, given, answer)
         if digest != self._card_digest:  # another version is served; it drives only if it has the same contract
-            card, _, card_digest = self._metadata(ends)
-            if _contract(card) != self._contract:
+            known, _, card_digest = self._metadata(ends)
+            if known.contract != self._known.contract:
                 return self._fall_back("contract", f"{self.url}: {version} observes or acts otherwise")
-            self.card, self._card_digest = card, card_digest
+            self._known, self._card_digest = known, card_digest
         if time.monotonic() >= ends:
             raise _Late
         self.version, self.digest, self.fell_back, self.error = version, digest, None, None
@@ -156,8 +175,7 @@ class ThinClient:
 
     def _fall_back(self, reason: str, text: str) -> tuple[float, float, float]:
         self.fell_back, self.error = reason, text
-        given = self.card["action"]["fallback"]
-        return float(given["throttle"]), float(given["steer"]), float(given["brake"])
+        return self._known.fallback
 
     def _encode(self, observation: Mapping[str, Any]) -> Iterator[bytes]:
         for name in observation:
@@ -176,14 +194,14 @@ class ThinClient:
         inputs = [field.header for field in self._fields.values()]
         return json.dumps({"parameters": parameters, "inputs": inputs, "outputs": outputs}).encode()
 
-    def _metadata(self, ends: float) -> tuple[dict[str, Any], str, str]:
+    def _metadata(self, ends: float) -> tuple[_Card, str, str]:
         status, _, body = self._send("GET", "/metadata", [], b"", ends)
         if status != 200:
             raise ThinClientError(_refusal(self.url, status, body))
         try:
             document = json.loads(body.decode())
-            return document["card"], document["version"], document["digest"]
-        except (ValueError, KeyError, TypeError) as error:
+            return _Card(document["card"]), document["version"], document["digest"]
+        except UNREADABLE as error:
             raise ThinClientError(f"{self.url}: not a policy server's metadata: {error!r}") from error
 
     def _send(self, method: str, path: str, headers: list[str], body: bytes, ends: float) -> Any:
@@ -228,6 +246,19 @@ class ThinClient:
         return self._socket
 
 
+class _Card:
+    """What the client needs of a card; an incomplete one raises one of UNREADABLE."""
+
+    def __init__(self, card: dict[str, Any]) -> None:
+        self.card, self.name = card, urllib.parse.quote(card["name"], safe="")
+        self.fields = {name: _Field(name, field) for name, field in card["observation"].items()}
+        self.contract = _contract(card)
+        throttle, steer, brake = (float(card["action"]["fallback"][name]) for name in CONTROL)
+        self.fallback = throttle, steer, brake
+        if not _is_possible(self.fallback):
+            raise ValueError(f"the fallback is {self.fallback}")
+
+
 class _Field:
     """One field of the card, and how its values become bytes."""
 
@@ -236,6 +267,8 @@ class _Field:
         datatype, self._typecode, itemsize = DATATYPES[self.dtype]
         self._size = itemsize
         for length in self.shape:
+            if not isinstance(length, int) or length < 1:
+                raise ValueError(f"{name} has the shape {self.shape}")
             self._size *= length
         parameters = {"binary_data_size": self._size}
         shape = [1, *self.shape]
@@ -274,20 +307,51 @@ class _Field:
         return ThinClientError(f"observations.{self.name}: expected {self.dtype} {list(self.shape)}, {text}")
 
 
-def _resolve(url: str) -> Any:
+def _time(name: str, value: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise ThinClientError(f"{name}: expected a number of at least 0, got {value!r}")
+    return number
+
+
+def _resolve(url: str, ends: float) -> Any:
     """Family, address, Host and path's beginning of a server."""
-    if url.startswith("unix:"):
+    wrong = ThinClientError(f"{url}: expected http://host:port, or unix: and a socket's path")
+    if url.startswith("unix:") and "\0" not in url:
         path = url[len("unix:") :]
         return socket.AF_UNIX, "/" + path.lstrip("/") if path.startswith("//") else path, "localhost", ""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise ThinClientError(f"{url}: expected http://host:port, or unix: and a socket's path")
     try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 80, 0, socket.SOCK_STREAM)
-    except OSError as error:
-        raise ThinClientError(f"{url}: {error}") from error
-    family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname, parts.port or 80
+    except ValueError:  # a port that is no number, or half an IPv6 address
+        raise wrong from None
+    if parts.scheme != "http" or not host or not re.fullmatch("[!-~]+", url):
+        raise wrong
+    family, _, _, _, address = min(_look_up(host, port, ends), key=lambda each: each[0] != socket.AF_INET)
     return family, address, parts.netloc.rpartition("@")[2], parts.path
+
+
+def _look_up(host: str, port: int, ends: float) -> Any:
+    """The host's addresses. The system's look-up has no time limit, so it gets a thread that is not waited for."""
+    found: list[Any] = []
+
+    def look_up() -> None:
+        try:
+            found.append(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name can be so
+            found.append(error)
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(_left(ends))
+    if not found:
+        raise _Late
+    if isinstance(found[0], Exception):
+        raise OSError(str(found[0]))
+    return found[0]
 
 
 def _left(ends: float) -> float:
@@ -336,11 +400,16 @@ def _read_action(url: str, headers: Mapping[str, str], body: bytes) -> tuple[tup
         names = [output["name"] for output in document["outputs"]]
         control = struct.unpack_from("<3f", body, at)
         version, digest = document["model_version"], document["parameters"]["digest"]
-    except (KeyError, TypeError, ValueError, struct.error) as error:
+    except UNREADABLE as error:
         raise ThinClientError(f"{url}: not a policy server's answer: {error!r}") from error
-    if names != list(CONTROL) or not all(math.isfinite(number) for number in control):
+    if names != list(CONTROL) or not _is_possible(control):
         raise ThinClientError(f"{url}: the answer holds no usable action")
     return control, version, digest
+
+
+def _is_possible(control: tuple[float, float, float]) -> bool:
+    throttle, steer, brake = control
+    return 0 <= throttle <= 1 and -1 <= steer <= 1 and 0 <= brake <= 1  # a NaN is not
 
 
 def _refusal(url: str, status: int, body: bytes) -> str:
@@ -348,7 +417,7 @@ def _refusal(url: str, status: int, body: bytes) -> str:
     try:
         error = json.loads(body.decode())["error"]
         text = error["message"] if isinstance(error, dict) else error
-    except (ValueError, KeyError, TypeError):
+    except UNREADABLE:
         text = "no policy server's answer"
     return f"{url}: status {status}: {text}"
 

@@ -17,11 +17,13 @@ class Relay:
         target: the server's URL; connections that are open stay with the one before.
         is_silent: whether answers are kept back.
         asked: all bytes that clients have sent.
+        replaced: bytes of answers, and what is sent in their place.
     """
 
     def __init__(self, target: str, path: Path | None = None) -> None:
         """Listens on a Unix socket with that path, or on a free port of this machine."""
         self.target, self.is_silent, self.asked = target, False, b""
+        self.replaced: tuple[bytes, bytes] = (b"", b"")
         self._path = path
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -81,6 +83,8 @@ class Relay:
             while data := source.recv(65536):
                 if is_request:
                     self.asked += data
+                elif self.replaced[0]:
+                    data = data.replace(*self.replaced)
                 if is_request or not self.is_silent:
                     sink.sendall(data)
         for each in (source, sink):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -68,25 +68,24 @@ class BirdView:
         self._ego, self._map, self._layout, self._frame = ego, carla_map, layout, BirdFrame(layout)
         self._raster = None if raster is None else RasterDrawings(raster, layout, self._frame)
         drawings = [drawing for layer in layout.layers for drawing in layer.drawings]
+        self._field = field or layout.field
         if route is None and any(isinstance(drawing, Band) for drawing in drawings):
-            raise DrivingError(f"the layout of {field or layout.field} draws the route: give BirdView a route")
+            raise DrivingError(f"the layout of {self._field} draws the route: give BirdView a route")
         self._route = None if route is None else RouteAhead(route, carla_map, layout)
         self._static = StaticShapes(layout, self._frame, RoadMap.of(carla_map), carla_map, raster is not None)
-        self._seen = tuple(
-            dict.fromkeys(drawing for drawing in drawings if isinstance(drawing, Agents | Lights | Stops))
-        )
-        agents = [drawing for drawing in self._seen if isinstance(drawing, Agents)]
-        own = getattr(getattr(ego, "vehicle", None), "id", None)
-        kinds = tuple(kind for drawing in agents for kind in drawing.kinds)
-        self._boxes = BoxReader(others, kinds, own, any(drawing.lamps for drawing in agents))
-        self._actors: Callable[[], Iterable[Any]] = others if callable(others) else others.get_actors
+        seen = (drawing for drawing in drawings if isinstance(drawing, Agents | Lights | Stops))
+        self._seen: tuple[Seen, ...] = tuple(dict.fromkeys(seen))
+        self._others, self._boxes = others, self._box_reader(others)
         self._history: deque[tuple[float, Drawn]] = deque()
-        self._lines: list[StopLine] | None = None
-        self._line_places: Array = np.empty((0, 2))
-        self._stops = StopSignAhead([], carla_map)
-        self._field = field or layout.field
+        self._lines: list[StopLine] | None = None  # looked up at the first tick
         shape = (len(layout.layers), layout.size, layout.size)
         self._spec = ObservationSpec([ArraySpec(self._field, "uint8", shape, 0, 255)])
+
+    def _box_reader(self, others: Actors) -> BoxReader:
+        agents = [drawing for drawing in self._seen if isinstance(drawing, Agents)]
+        own = getattr(getattr(self._ego, "vehicle", None), "id", None)
+        kinds = tuple(kind for drawing in agents for kind in drawing.kinds)
+        return BoxReader(others, kinds, own, any(drawing.lamps for drawing in agents))
 
     @property
     def spec(self) -> ObservationSpec:
@@ -116,9 +115,9 @@ class BirdView:
         return {self._field: image}
 
     def _look_up(self) -> None:
-        actors = list(self._actors())
+        actors = list(self._others() if callable(self._others) else self._others.get_actors())
         self._lines = find_stop_lines((a for a in actors if a.type_id == "traffic.traffic_light"), self._map)
-        self._line_places = np.array([line.ends.mean(axis=0) for line in self._lines]).reshape(-1, 2)
+        self._line_places: Array = np.array([line.ends.mean(axis=0) for line in self._lines]).reshape(-1, 2)
         signs = find_stop_signs(a for a in actors if a.type_id == "traffic.stop")
         self._stops = StopSignAhead(signs, self._map)
 

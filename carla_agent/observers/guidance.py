@@ -106,7 +106,6 @@ class TargetPoint:
         skip: int = 0,
         low: Bound = None,
         high: Bound = None,
-        unit: str = "m",
         progress: Progress | None = None,
     ) -> None:
         """Names the field and the rule.
@@ -121,13 +120,12 @@ class TargetPoint:
             skip: points beyond it: 1 is CaRL's and carla_garage's `target_point_next`.
             low: smallest value, metres; values are clipped. None: no bound.
             high: largest value, likewise.
-            unit: as the card writes it.
             progress: the rule by which points are reached; None: that of `rule`.
         """
         self._route, self._ego, self._field = route, ego, field
         self._is_carl, self._ahead = rule == "carl", 1 + skip
         self._progress = progress or (Passed() if self._is_carl else Reached())
-        self._spec = ObservationSpec([ArraySpec(field, "float32", (2,), low, high, unit)])
+        self._spec = ObservationSpec([ArraySpec(field, "float32", (2,), low, high, "m")])
 
     @property
     def spec(self) -> ObservationSpec:

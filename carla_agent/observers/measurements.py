@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,12 @@ from carla_mlflow.contract.array_bounds import Bound
 from .ego import Ego, EgoSource
 from .observer import Observer, Snapshot
 
-Term = Callable[[Ego], float]
+
+class Term(NamedTuple):
+    """A number about the car, and its unit as a card writes it."""
+
+    read: Callable[[Ego], float]
+    unit: str = "1"
 
 
 def _level_velocity(ego: Ego) -> tuple[float, float]:
@@ -30,22 +35,22 @@ def _level_velocity(ego: Ego) -> tuple[float, float]:
 
 
 TERMS: Mapping[str, Term] = {
-    "speed": lambda ego: ego.speed,
-    "speed_xy": lambda ego: math.hypot(ego.velocity[0], ego.velocity[1]),
-    "forward_speed": lambda ego: ego.forward_speed,
-    "velocity_x": lambda ego: ego.to_car(ego.velocity)[0],
-    "velocity_y": lambda ego: ego.to_car(ego.velocity)[1],
-    "level_velocity_x": lambda ego: _level_velocity(ego)[0],
-    "level_velocity_y": lambda ego: _level_velocity(ego)[1],
-    "acceleration_x": lambda ego: ego.to_car(ego.acceleration)[0],
-    "acceleration_y": lambda ego: ego.to_car(ego.acceleration)[1],
-    "yaw_rate": lambda ego: ego.angular_velocity[2],
-    "throttle": lambda ego: ego.throttle,
-    "steer": lambda ego: ego.steer,
-    "brake": lambda ego: ego.brake,
-    "gear": lambda ego: float(ego.gear),
-    "gear/5": lambda ego: ego.gear / 5.0,
-    "speed_limit": lambda ego: ego.speed_limit / 3.6,
+    "speed": Term(lambda ego: ego.speed, "m/s"),
+    "speed_xy": Term(lambda ego: math.hypot(ego.velocity[0], ego.velocity[1]), "m/s"),
+    "forward_speed": Term(lambda ego: ego.forward_speed, "m/s"),
+    "velocity_x": Term(lambda ego: ego.to_car(ego.velocity)[0], "m/s"),
+    "velocity_y": Term(lambda ego: ego.to_car(ego.velocity)[1], "m/s"),
+    "level_velocity_x": Term(lambda ego: _level_velocity(ego)[0], "m/s"),
+    "level_velocity_y": Term(lambda ego: _level_velocity(ego)[1], "m/s"),
+    "acceleration_x": Term(lambda ego: ego.to_car(ego.acceleration)[0], "m/s²"),
+    "acceleration_y": Term(lambda ego: ego.to_car(ego.acceleration)[1], "m/s²"),
+    "yaw_rate": Term(lambda ego: ego.angular_velocity[2], "deg/s"),
+    "throttle": Term(lambda ego: ego.throttle),
+    "steer": Term(lambda ego: ego.steer),
+    "brake": Term(lambda ego: ego.brake),
+    "gear": Term(lambda ego: float(ego.gear)),
+    "gear/5": Term(lambda ego: ego.gear / 5.0),
+    "speed_limit": Term(lambda ego: ego.speed_limit / 3.6, "m/s"),
 }
 """What a measurement can be.
 
@@ -54,14 +59,17 @@ TERMS: Mapping[str, Term] = {
 - `velocity_x`, `velocity_y`: forward and right in the car's own axes, turned by pitch, yaw and roll (Roach); m/s.
 - `level_velocity_x`, `level_velocity_y`: forward and right in the horizontal plane, turned by the yaw only (CaRL); m/s.
 - `acceleration_x`, `acceleration_y`: in the car's own axes, without gravity; m/s².
-- `yaw_rate`: about the world's z axis, degrees/s, positive clockwise seen from above.
+- `yaw_rate`: about the world's z axis, deg/s, positive clockwise seen from above.
 - `throttle`, `steer`, `brake`, `gear`: of the control that acted in the latest tick; `gear/5`: Roach's scale.
 - `speed_limit`: of the road, m/s (CARLA's km/h / 3.6); 0 where none is known.
 """
 
 
 class Measurements:
-    """One float32 field of named terms, clipped to its bounds."""
+    """One float32 field of named terms, clipped to its bounds.
+
+    Its unit is that of its terms; "1" where they have several.
+    """
 
     def __init__(
         self,
@@ -70,7 +78,6 @@ class Measurements:
         terms: str | Sequence[str],
         low: Bound = None,
         high: Bound = None,
-        unit: str = "1",
         more: Sequence[Observer] = (),
     ) -> None:
         """Names the field and what it holds.
@@ -81,7 +88,6 @@ class Measurements:
             terms: a name in `TERMS` for a scalar field, shape (); names for a vector, in its order.
             low: smallest value, one for all or one per element; values are clipped to it. None: no bound.
             high: largest value, likewise.
-            unit: as the card writes it.
             more: observers of one scalar or vector each, which follow the terms in the vector.
 
         Raises:
@@ -93,7 +99,8 @@ class Measurements:
         self._is_scalar = isinstance(terms, str) and not more
         width = len(names) + sum(math.prod(spec.shape) for part in self._more for spec in part.spec)
         shape = () if self._is_scalar else (width,)
-        spec = ArraySpec(field, "float32", shape, low, high, unit)
+        units = {term.unit for term in self._terms} | {spec.unit for part in self._more for spec in part.spec}
+        spec = ArraySpec(field, "float32", shape, low, high, units.pop() if len(units) == 1 else "1")
         self._low, self._high = spec.lows, spec.highs
         self._spec = ObservationSpec([spec])
 
@@ -110,7 +117,7 @@ class Measurements:
     def observe(self, snapshot: Snapshot) -> Mapping[str, NDArray[Any]] | None:
         """The field at that tick; None while one of `more` has no data."""
         ego = self._ego.read(snapshot)
-        values = [term(ego) for term in self._terms]
+        values = [term.read(ego) for term in self._terms]
         for part in self._more:
             fields = part.observe(snapshot)
             if fields is None:
@@ -135,7 +142,7 @@ def racetrack_measurements(ego: EgoSource) -> tuple[Measurements, Measurements]:
     `speed` is float32 () in [0, 60] m/s, `steering` float32 () in [-1, 1]: the steer of the latest action, positive to
     the right in both worlds.
     """
-    speed = Measurements(ego, "speed", "speed_xy", 0.0, 60.0, "m/s")
+    speed = Measurements(ego, "speed", "speed_xy", 0.0, 60.0)
     return speed, Measurements(ego, "steering", "steer", -1.0, 1.0)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .route import Plan
+from .route import Plan, Points
 
 REACHED_M, AHEAD_M = 7.5, 50.0
 """autonomousvision/carla_garage, `team_code/config.py`: route_planner_min_distance and route_planner_max_distance."""
@@ -30,6 +31,9 @@ class Reached:
     autonomousvision/carla_garage, `team_code/nav_planner.py` (`RoutePlanner.run_step`).
     """
 
+    NEAR = 64
+    """Points that are measured at first; twice as many while they end before `ahead_m`."""
+
     def __init__(self, reached_m: float = REACHED_M, ahead_m: float = AHEAD_M) -> None:
         self._reached_m, self._ahead_m = reached_m, ahead_m
         self._at = 0
@@ -40,16 +44,29 @@ class Reached:
 
     def advance(self, plan: Plan, x: float, y: float) -> int:
         """The index of the point that the car has come to."""
-        points = plan.points[self._at :]
-        if len(points) > 2:
-            steps = np.hypot(*(points[1:] - points[:-1]).T)
-            behind = np.concatenate([[0.0], np.cumsum(steps)[:-1]])  # along the route, up to the point before each
+        left = len(plan.points) - self._at
+        if left > 2:
+            points, behind = self._near(plan)
             distances = np.hypot(*(points[1:] - (x, y)).T)
             counts = (distances <= self._reached_m) & (behind <= self._ahead_m)
             if counts.any():
                 farthest = 1 + int(np.argmax(np.where(counts, distances, -1.0)))
-                self._at += min(farthest, len(points) - 2)
+                self._at += min(farthest, left - 2)
         return self._at
+
+    def _near(self, plan: Plan) -> tuple[Points, NDArray[np.float64]]:
+        """The points from the present one to `ahead_m` and some more, (N, 2), and how far each but the first counts.
+
+        That is the way along the route to the point before it, metres, (N - 1,). A long route is not measured whole.
+        """
+        count = self.NEAR
+        while True:
+            points = plan.points[self._at : self._at + count]
+            steps = np.hypot(*(points[1:] - points[:-1]).T)
+            behind = np.concatenate([[0.0], np.cumsum(steps)[:-1]])
+            if behind[-1] > self._ahead_m or len(points) < count:
+                return points, behind
+            count *= 2
 
 
 class Passed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from typing import Any
 
@@ -51,12 +53,19 @@ def failure(url: str, error: Exception, budget_ends: float | None) -> Exception:
 class TimedBackend(httpcore.NetworkBackend):
     """Sockets with one deadline for all steps of a call, instead of a timeout for each.
 
+    No deadline bounds the system's look-up of a host's name. So a call with a budget never looks up: it connects to the
+    addresses that an earlier call found. If none of them answers, a thread looks the name up for later calls.
+
     Attributes:
         ends: the call's deadline, by `time.monotonic`.
+        may_look_up: whether the call may wait for the look-up.
     """
 
     def __init__(self) -> None:
         self.ends = float("inf")
+        self.may_look_up = True
+        self._addresses: list[str] = []
+        self._look_up_beside: threading.Thread | None = None
         self._sockets = httpcore.SyncBackend()
 
     def left(self) -> float:
@@ -67,9 +76,32 @@ class TimedBackend(httpcore.NetworkBackend):
         return left
 
     def connect_tcp(self, host: str, port: int, *_: Any, **options: Any) -> httpcore.NetworkStream:
-        """Opens a connection."""
-        options = {**options, "timeout": self.left()}
-        return TimedStream(self, self._sockets.connect_tcp(host, port, **options))
+        """Opens a connection to the first of the host's addresses that answers; the time is shared among them."""
+        if self.may_look_up:
+            self._look_up(host)
+        failed: Exception = httpcore.ConnectError(f"{host} has no address")
+        addresses = self._addresses
+        for index, address in enumerate(addresses):
+            options["timeout"] = self.left() / (len(addresses) - index)
+            try:
+                return TimedStream(self, self._sockets.connect_tcp(address, port, **options))
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failed = error
+        if not self.may_look_up and (self._look_up_beside is None or not self._look_up_beside.is_alive()):
+            self._look_up_beside = threading.Thread(target=self._look_up, args=(host,), daemon=True)
+            self._look_up_beside.start()
+        raise failed
+
+    def _look_up(self, host: str) -> None:
+        """Finds the host's addresses; if it can't, those that are known stay."""
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one, such as a..b
+            if self._addresses:
+                return
+            raise httpcore.ConnectError(str(error)) from error
+        numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV  # with an IPv6 address's zone, which its tuple lacks
+        self._addresses = [socket.getnameinfo(address, numeric)[0] for *_, address in found]
 
     def connect_unix_socket(self, path: str, *_: Any, **options: Any) -> httpcore.NetworkStream:
         """Opens a connection to a Unix socket."""

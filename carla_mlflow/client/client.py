@@ -28,7 +28,8 @@ class PolicyClient:
         """Connects, and fetches the served policy's card.
 
         Args:
-            url: such as `http://127.0.0.1:8080`, or `unix:/run/policy.sock` for a server on this machine.
+            url: such as `http://127.0.0.1:8080`, or `unix:/run/policy.sock` for a server on this machine. A host's
+                name is looked up here and by calls without a budget, for as long as the system's resolver takes.
             timeout_s: limit of one call, seconds, unless its budget is shorter.
             api_key: the server's POLICY_API_KEY.
             expected: the card whose contract the caller was built for; None takes the card of the policy served now.
@@ -128,6 +129,7 @@ class PolicyClient:
         if budget_ends is not None and now >= budget_ends:
             raise OverBudget
         self._backend.ends = min(now + self._timeout_s, budget_ends or math.inf)
+        self._backend.may_look_up = budget_ends is None
         url = self._remote.origin + path
         for last in (False, True):
             attempt = Attempt()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..contract.actions import Actions, check_budget, fallback_actions
 from ..contract.card import Card
-from ..contract.control import CONTROL_NAMES
+from ..contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
 from ..contract.episode import check_episode_id, new_episode_id
 from ..errors import ContractError, ServerError
 from .unix_address import is_unix, socket_path
@@ -168,6 +168,8 @@ class Remote:
             tensors[output["name"]] = np.frombuffer(body, "<f4", math.prod(shape), at).reshape(shape)
             at += tensors[output["name"]].nbytes
         control = np.stack([tensors[name] for name in CONTROL_NAMES], axis=1)
+        if not ((control >= CONTROL_LOW) & (control <= CONTROL_HIGH)).all():  # nor is a NaN inside
+            raise ValueError("throttle or brake is outside [0, 1], or steer outside [-1, 1]")
         distribution = {k.removeprefix("distribution."): v for k, v in tensors.items() if k.startswith("distribution.")}
         self.version, self.digest = str(document["model_version"]), str(document["parameters"]["digest"])
         return Actions(control, tensors["raw"], distribution, document["parameters"].get("seed"))

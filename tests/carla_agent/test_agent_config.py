@@ -48,8 +48,23 @@ def test_paths_start_at_the_files_folder_and_mlflows_names_stay(tmp_path: Path):
     text = GOOD.replace("server: http://127.0.0.1:8080", "model: ../policies/1.0.0\ncard: /cards/model_card.yaml")
     config = load_agent_config(written(tmp_path, text))
     assert (config.model, config.card) == (f"{tmp_path}/../policies/1.0.0", "/cards/model_card.yaml")
-    text = GOOD.replace("server: http://127.0.0.1:8080", "model: models:/mine@production")
-    assert load_agent_config(written(tmp_path, text)).model == "models:/mine@production"
+    for name in ("models:/mine@production", "mine@production", "mine@^1.2", "runs:/1a2b/policy"):
+        text = GOOD.replace("server: http://127.0.0.1:8080", f"model: {name}")
+        assert load_agent_config(written(tmp_path, text)).model == name
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("policies/@^1.2", "{}/policies/@^1.2"),
+        ("../@1.2.3", "{}/../@1.2.3"),
+        ("me@home/policy", "{}/me@home/policy"),
+        ("/srv/policies/@^1.2", "/srv/policies/@^1.2"),
+    ],
+)
+def test_a_folder_of_artifacts_starts_at_the_files_folder_too(model: str, path: str, tmp_path: Path):
+    config = load_agent_config(written(tmp_path, GOOD.replace("server: http://127.0.0.1:8080", f"model: {model}")))
+    assert config.model == path.format(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +92,36 @@ def test_a_mistake_is_named_with_its_place(was: str, becomes: str, said: str, tm
     with pytest.raises(DrivingError, match=re.escape(said)) as raised:
         load_agent_config(written(tmp_path, GOOD.replace(was, becomes)))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "place"),
+    [
+        ("track: MAP", "track: MAP\nworld_hz: {}", "world_hz"),
+        ("track: MAP", "track: MAP\nbudget_ms: {}", "budget_ms"),
+        ("fov: 90", "fov: {}", "sensors[0].fov"),
+        ("kind: camera, field: rgb, sensor: front", "kind: beams, range_m: {}", "observers[0].range_m"),
+    ],
+)
+@pytest.mark.parametrize("number", ["0", "-1", ".inf", "-.inf", ".nan"])
+def test_a_number_that_can_not_be_is_refused(was: str, becomes: str, place: str, number: str, tmp_path: Path):
+    with pytest.raises(DrivingError, match=re.escape(f"at `$.{place}`")) as raised:
+        load_agent_config(written(tmp_path, GOOD.replace(was, becomes.format(number))))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "said"),
+    [
+        ("kind: camera, field: rgb, sensor: front", "kind: target_point, skip: -1", ">= 0 - at `$.observers[0].skip`"),
+        ("type: sensor.camera.rgb", "type: ''", "length >= 1 - at `$.sensors[0].type`"),
+        ("width: 64", "width: 0", ">= 1 - at `$.sensors[0].width`"),
+        ("fov: 90", "x: .nan", "at `$.sensors[0].x`"),
+    ],
+)
+def test_a_value_that_can_not_be_is_refused(was: str, becomes: str, said: str, tmp_path: Path):
+    with pytest.raises(DrivingError, match=re.escape(said)):
+        load_agent_config(written(tmp_path, GOOD.replace(was, becomes)))
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "a text"])

@@ -223,6 +223,19 @@ def test_what_does_not_fit_is_refused_at_setup(
         agent.setup(configured(tmp_path, name, server=server.url, **changed))
 
 
+def test_an_agent_whose_second_setup_fails_does_not_go_on_with_the_first(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    agent = load_agent(monkeypatch, "leaderboard_2").PolicyAgent("localhost", 2000)
+    agent.setup(configured(tmp_path, "vector.yaml", server=server.url))
+    assert agent.record is not None
+    with pytest.raises(DrivingError, match="no such key"):
+        agent.setup(configured(tmp_path, "vector.yaml", server=server.url, sever=server.url))
+    assert agent.record is None
+    with pytest.raises(DrivingError, match="setup was not called, or failed"):
+        agent.run_step({}, 0.0)
+
+
 def test_a_policy_of_another_contract_is_refused_at_setup(
     server: Server, example: Path, camera_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

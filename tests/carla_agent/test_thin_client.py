@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import array
 import ast
+import json
 import re
 import shutil
+import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from odd_server import answering_oddly
+from odd_server import OddServer, answering_oddly
 from relay import relaying
 from tests_support import Server, example_as
 
@@ -139,6 +142,19 @@ def test_a_value_that_the_server_refuses_is_answered_by_the_fallback(server: Ser
         assert thin.act(SEEN) != FALLBACK
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("wrong", [float("nan"), 7.0, -9.0])
+def test_a_control_that_no_car_can_do_is_answered_by_the_fallback(place: int, wrong: float, server: Server):
+    with relaying(server.url) as relay, ThinClient(relay.url, PATIENT_MS) as thin:
+        control = list(thin.act(SEEN))
+        sent = struct.pack("<3f", *control)
+        control[place] = wrong
+        relay.replaced = (sent, struct.pack("<3f", *control))
+        assert thin.act(SEEN) == FALLBACK
+        assert thin.fell_back == "refused"
+        assert "the answer holds no usable action" in thin.error
+
+
 @pytest.mark.parametrize(("way", "reason"), [("head", "late"), ("body", "late"), ("broken", "unreachable")])
 def test_an_answer_that_does_not_end_is_not_waited_for(way: str, reason: str, server: Server):
     with answering_oddly(server, way) as odd, ThinClient(odd.url, 200.0) as thin:
@@ -230,6 +246,86 @@ def test_an_episode_is_named_in_every_request(server: Server):
         assert relay.asked.count(f"X-Episode-Id: {name}\r\n".encode()) == 1
 
 
+@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "route/7", "a\r\nX-Evil: 1", "a\n", "ä", 7])
+def test_an_episode_with_another_name_is_not_started(name: Any, server: Server):
+    with ThinClient(server.url, PATIENT_MS) as thin:
+        with pytest.raises(ThinClientError, match="episode_id: expected 1 to 64 characters"):
+            thin.start_episode(name)
+        thin.act(SEEN)
+        assert thin.fell_back is None
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0, "fast", None])
+def test_a_time_that_is_none_is_refused_at_the_start(number: Any, server: Server):
+    for name in ("budget_ms", "timeout_s"):
+        with pytest.raises(ThinClientError, match=f"{name}: expected a number of at least 0, got"):
+            ThinClient(server.url, **{name: number})
+
+
+def test_a_key_is_no_other_header(server: Server):
+    with pytest.raises(ThinClientError, match="api_key: expected visible ASCII characters"):
+        ThinClient(server.url, api_key="key\r\nX-Evil: 1")
+
+
+INCOMPLETE = [
+    ("card", {}),
+    ("card", None),
+    ("card.name", 7),
+    ("card.observation", []),
+    ("card.observation.speed", {}),
+    ("card.observation.speed.dtype", "float64"),
+    ("card.observation.sensors.shape", ["12"]),
+    ("card.action", {}),
+    ("card.action.raw", None),
+    ("card.action.fallback", {"throttle": 0.0, "steer": 0.0}),
+    ("card.action.fallback.brake", 2.0),
+    ("card.action.fallback.brake", float("nan")),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), INCOMPLETE, ids=[f"{place} {value}" for place, value in INCOMPLETE])
+def test_a_card_that_is_not_whole_is_refused_at_the_start(place: str, value: Any, server: Server):
+    metadata = json.loads(server.get("/metadata").body)
+    *above, last = place.split(".")
+    section = metadata
+    for key in above:
+        section = section[key]
+    section[last] = value
+    odd = OddServer(json.dumps(metadata).encode(), "ended", None)
+    try:
+        with pytest.raises(ThinClientError, match="not a policy server's metadata") as raised:
+            ThinClient(odd.url)
+        assert "\n" not in str(raised.value)
+    finally:
+        odd.close()
+
+
+def test_a_card_that_is_not_whole_after_a_promotion_is_the_fallback(
+    server: Server, start_server: Callable[..., Server], tmp_path: Path
+):
+    other = start_server("--model", str(example_as(tmp_path, "0.1.1")))
+    other.wait_ready()
+    with relaying(server.url) as relay, ThinClient(relay.url, PATIENT_MS) as thin:
+        relay.target = other.url
+        relay.replaced = (b'"observation":', b'"observatiom":')
+        relay.drop()
+        assert thin.act(SEEN) == FALLBACK
+        assert thin.fell_back == "refused"
+        relay.replaced = (b"", b"")
+        assert thin.act(SEEN) != FALLBACK
+        assert thin.version == "0.1.1"
+
+
+def test_the_look_up_of_a_name_takes_no_longer_than_the_timeout(monkeypatch: pytest.MonkeyPatch):
+    may_answer = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: may_answer.wait(20) and [])
+    try:
+        with pytest.raises(ThinClientError, match=r"http://policy:8080: no answer within 0\.2 s"):
+            ThinClient("http://policy:8080", timeout_s=0.2)
+    finally:
+        may_answer.set()
+
+
 def test_a_unix_socket_is_an_address_too(server: Server, tmp_path: Path):
     with relaying(server.url, tmp_path / "policy.sock") as relay, ThinClient(relay.url, PATIENT_MS) as thin:
         assert relay.url.startswith("unix:")
@@ -259,6 +355,15 @@ def test_a_server_with_a_key_wants_it(
         ("unix:/nowhere/policy.sock", "unix:/nowhere/policy.sock: no policy server answers: "),
         ("https://127.0.0.1", "expected http://host:port, or unix: and a socket's path"),
         ("127.0.0.1:8080", "expected http://host:port"),
+        ("http://127.0.0.1:port", "expected http://host:port"),
+        ("http://127.0.0.1:99999", "expected http://host:port"),
+        ("http://[::1", "expected http://host:port"),
+        ("http://a host:8080", "expected http://host:port"),
+        ("http://127.0.0.1:8080/\r\nX-Evil: 1", "expected http://host:port"),
+        (f"http://{'a' * 70}:8080", "no policy server answers: "),
+        ("http://nobody.invalid:8080", "no policy server answers: "),
+        ("unix:/a\0b", "expected http://host:port, or unix: and a socket's path"),
+        (f"unix:/{'a' * 200}", "no policy server answers: "),
     ],
 )
 def test_an_address_without_a_server_is_refused_at_the_start(url: str, said: str):

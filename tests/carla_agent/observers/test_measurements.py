@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType, SimpleNamespace
 
 import carla
+import msgspec
 import numpy as np
 import pytest
 from given_ego import GivenEgo, at_tick, standing_car
@@ -20,7 +21,7 @@ from carla_agent.observers.measurements import (
     racetrack_measurements,
     roach_state,
 )
-from carla_mlflow import ArraySpec, Card, DrivingError, ObservationSpec
+from carla_mlflow import ArraySpec, Card, ContractError, DrivingError, ObservationSpec
 
 CAR = replace(
     standing_car(),
@@ -78,6 +79,37 @@ def test_every_term_is_a_number_for_a_car_that_stands():
     vector = Measurements(GivenEgo(standing_car()), "all", list(TERMS)).observe(at_tick(1))["all"]
     assert vector.shape == (len(TERMS),)
     assert np.isfinite(vector).all()
+
+
+@pytest.mark.parametrize(
+    ("terms", "unit"),
+    [
+        ("speed_limit", "m/s"),
+        (["level_velocity_x", "level_velocity_y"], "m/s"),
+        (["acceleration_x"], "m/s²"),
+        ("yaw_rate", "deg/s"),
+        (["steer", "gear/5"], "1"),
+        (["speed", "steer"], "1"),
+    ],
+)
+def test_the_unit_is_that_of_the_terms(terms: str | list[str], unit: str):
+    assert Measurements(GivenEgo(CAR), "field", terms).spec[0].unit == unit
+
+
+def test_the_unit_of_a_vector_is_that_of_its_other_observers_too():
+    ego = GivenEgo(CAR)
+    speed, steer = (Measurements(ego, "more", term) for term in ("speed", "steer"))
+    assert Measurements(ego, "both", ["forward_speed"], more=[speed]).spec[0].unit == "m/s"
+    assert Measurements(ego, "both", ["forward_speed"], more=[steer]).spec[0].unit == "1"
+
+
+def test_a_card_in_another_unit_than_the_terms_is_refused(example):
+    card = Card.load(example)
+    speed = msgspec.structs.replace(card.observation["speed"], unit="km/h")
+    card = msgspec.structs.replace(card, observation={**card.observation, "speed": speed})
+    others = [Measurements(GivenEgo(CAR), "sensors", ["steer"] * 12, 0.0, 1.0)]
+    with pytest.raises(ContractError, match="speed: the card says km/h, the observer makes m/s"):
+        check_fit(card, [*racetrack_measurements(GivenEgo(CAR)), *others])
 
 
 def test_other_observers_follow_in_the_same_vector():

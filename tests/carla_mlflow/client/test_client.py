@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import psutil
 import pytest
 from following_support import until
 from odd_server import answering_oddly
+from relay import relaying
 from tests_support import Server
 
 from benchmarks.support.free_port import free_port
@@ -199,6 +202,66 @@ def test_only_a_connection_that_ended_between_two_questions_is_opened_anew(serve
 def test_a_budget_that_is_none_is_refused_before_it_is_sent(server: Server, budget: float):
     with PolicyClient(server.url) as client, pytest.raises(SpecError, match="budget_ms: expected milliseconds"):
         client.act(ROW, budget_ms=budget)
+
+
+def test_a_budget_is_not_spent_on_looking_up_the_servers_name(server: Server, monkeypatch: pytest.MonkeyPatch):
+    look_up, looked_up, may_answer = socket.getaddrinfo, [], threading.Event()
+
+    def slow(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host in ("localhost", b"localhost"):
+            looked_up.append(threading.current_thread())
+            may_answer.wait(20)
+        return look_up(host, *arguments, **options)
+
+    with relaying(server.url) as relay, PolicyClient(relay.url.replace("127.0.0.1", "localhost")) as client:
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+        relay.drop()
+        assert not client.act(ROW, budget_ms=10_000).fallback  # over a new connection
+        assert b"Host: localhost:" in relay.asked
+        assert looked_up == []
+        relay.cut()
+        for _ in range(3):
+            with pytest.raises(UnreachableError, match="no answer"):
+                client.act(ROW, budget_ms=10_000)
+        assert len(looked_up) == 1  # the server may have moved: its name is looked up beside, once at a time
+        assert looked_up[0] is not threading.current_thread()
+        may_answer.set()
+        looked_up[0].join()
+        relay.connect()
+        assert not client.act(ROW, budget_ms=10_000).fallback
+
+
+def test_asyncios_client_leaves_the_look_up_of_a_name_at_the_end_of_the_budget(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    look_up, may_answer = socket.getaddrinfo, threading.Event()
+
+    async def ask(url: str) -> Actions:
+        async with AsyncPolicyClient(url) as client:
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **more: may_answer.wait(20) and look_up(*given))
+            relay.drop()
+            try:
+                return await client.act(ROW, budget_ms=200)
+            finally:
+                may_answer.set()
+
+    with relaying(server.url) as relay:
+        assert asyncio.run(ask(relay.url.replace("127.0.0.1", "localhost"))).fallback
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 7.0, -9.0])
+def test_a_control_that_no_car_can_do_is_the_servers_error(server: Server, place: int, wrong: float):
+    with relaying(server.url) as relay, PolicyClient(relay.url) as client:
+        control = client.act(ROW).control
+        relay.replaced = (control.tobytes(), np.where(np.arange(3) == place, np.float32(wrong), control).tobytes())
+        with pytest.raises(ServerError, match=r"throttle or brake is outside \[0, 1\], or steer outside \[-1, 1\]"):
+            client.act(ROW)
+
+
+def test_a_host_that_is_not_there_is_unreachable():
+    with pytest.raises(UnreachableError, match="no answer"):
+        PolicyClient("http://nobody.invalid:8080")
 
 
 def test_no_server_is_unreachable():
