@@ -5,8 +5,9 @@ repeated so that a noisy minute affects all systems. Prints medians for an MLP o
 eye view of 15×96×96, at 1, 16 and 64 connections and with 256 observations per request. An empty server in C and the
 bare forward in this process are measured too. Without --peers, only these and our server are.
 
---running PORT measures a carla-serve that was started before, with whatever policy it serves. --json writes the
-medians, --baseline compares them with those of an earlier run.
+--running PORT measures a carla-serve that was started before, with whatever policy it serves; --running
+unix:/run/policy.sock one on a Unix socket, by a load of our own in Python, as wrk knows none: --own-load measures a
+port by the same, to compare the two. --json writes the medians, --baseline compares them with those of an earlier run.
 
 Our server runs as `carla-serve --model FOLDER --workers N`, otherwise with default settings.
 """
@@ -18,6 +19,7 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -26,18 +28,30 @@ from tqdm import tqdm
 from benchmarks.policies.serving_policies import KINDS, MAX_ROWS, Asked, asked
 from benchmarks.speed.baseline import Figures, add_baseline, conclude
 from benchmarks.speed.forwards import ROWS, forwards
+from benchmarks.speed.own_load import own_load
 from benchmarks.speed.peers import peers
 from benchmarks.speed.ratios import Ratio, print_ratios, ratios
 from benchmarks.speed.rows import Row, figures_of, print_forwards, print_table
 from benchmarks.speed.systems import DOORS, AlreadyRunning, Floor, Ours, System
-from benchmarks.speed.wrk import load, write_requests
+from benchmarks.speed.wrk import Found, load, write_requests
 from benchmarks.support.command_line import add_workers, parser_of
+from benchmarks.support.connection import Address
 from benchmarks.support.processes import pss_mb
+from carla_mlflow.client.unix_address import is_unix, socket_path
 
 LOADS = {"c1": (1, 1), "c16": (16, 1), "c64": (64, 1), "b256": (2, MAX_ROWS)}
 WARM_UP_S = 1
 SLOW_S = 8
 """The least length of a load of 256 images per request: each takes a large part of a second."""
+
+
+Load = Callable[[Address, Path, int, int], Found]
+"""`wrk.load` or `own_load`."""
+
+
+def address(text: str) -> Address:
+    """An argparse type: a port, or the address of a Unix socket."""
+    return socket_path(text) if is_unix(text) else int(text)
 
 
 def main() -> int:
@@ -51,7 +65,10 @@ def main() -> int:
     cores = os.cpu_count() or 1
     add_workers(parser, cores, note=", the cores")
     parser.add_argument("--only", choices=sorted(KINDS))
-    parser.add_argument("--running", type=int, metavar="PORT", help="measure the server that runs there, and no other")
+    parser.add_argument(
+        "--running", type=address, metavar="PORT|unix:PATH", help="measure the server that runs there, and no other"
+    )
+    parser.add_argument("--own-load", action="store_true", help="measure --running without wrk, as for a Unix socket")
     add_baseline(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -61,7 +78,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         if options.running:
             rows = rounds(options, [AlreadyRunning(options.running, door) for door in DOORS], Path(scratch))
-            print_table(f"port {options.running}", rows)
+            print_table(f"{'port ' if isinstance(options.running, int) else 'unix:'}{options.running}", rows)
             return conclude(figures_of("running", rows), options)
         for kind in [options.only] if options.only else KINDS:
             found += measure(options, kind, Path(scratch), figures)
@@ -72,10 +89,11 @@ def main() -> int:
 def rounds(options: argparse.Namespace, systems: list[System], folder: Path) -> dict[str, Row]:
     """Measures the systems in turn, as often as asked for."""
     rows: dict[str, Row] = {system.name: Row() for system in systems}
+    loaded = own_load if options.own_load or isinstance(options.running, Path) else load
     for _ in tqdm(range(options.rounds), disable=None):
         for system in systems:
             if not rows[system.name].problem:
-                one_round(system, rows[system.name], options.seconds, folder)
+                one_round(system, rows[system.name], options.seconds, folder, loaded)
     return rows
 
 
@@ -90,7 +108,7 @@ def measure(options: argparse.Namespace, kind: str, folder: Path, figures: Figur
         for number in range(options.rounds):
             for system in systems if number % 2 == 0 else reversed(systems):
                 if not rows[system.name].problem:
-                    one_round(system, rows[system.name], options.seconds, folder)
+                    one_round(system, rows[system.name], options.seconds, folder, load)
                     tell(bar, system, rows[system.name])
                 bar.update()
             for count in threads:
@@ -115,8 +133,8 @@ def systems_of(options: argparse.Namespace, policy: Asked, folder: Path) -> list
     return found + (peers(options.peers, policy.kind, options.peer) if options.peers else [])
 
 
-def one_round(system: System, row: Row, seconds: int, folder: Path) -> None:
-    """Starts a system, checks it, loads it and stops it; the row gets the figures, or the problem."""
+def one_round(system: System, row: Row, seconds: int, folder: Path, load: Load) -> None:
+    """Starts a system, checks it, loads it by `load` and stops it; the row gets the figures, or the problem."""
     try:
         with system.running() as running:
             problem = system.problem(running)
@@ -127,11 +145,11 @@ def one_round(system: System, row: Row, seconds: int, folder: Path) -> None:
             files = {rows: folder / f"{rows}.requests" for rows in {rows for _, rows in LOADS.values()}}
             for rows, path in files.items():
                 write_requests(path, system.requests(rows))
-            load(running.port, files[1], 16, WARM_UP_S)
+            load(running.address, files[1], 16, WARM_UP_S)
             for name, (connections, rows) in LOADS.items():
                 slow = system.kind == "image" and rows > 1
                 length = max(seconds, SLOW_S) if slow else seconds
-                row.loads[name].append(load(running.port, files[rows], connections, length))
+                row.loads[name].append(load(running.address, files[rows], connections, length))
             if running.pid is not None:
                 sizes = pss_mb(running.pid)
                 row.whole_mb.append(sum(sizes))

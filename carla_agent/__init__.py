@@ -12,23 +12,52 @@ from carla_mlflow.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .driver import Driver
+    from .observers.beams import Beams
+    from .observers.bird_layouts import BirdLayout
+    from .observers.bird_view import BirdView
+    from .observers.camera import Camera
     from .observers.ego import Ego, EgoReader
+    from .observers.guidance import Command, TargetPoint
+    from .observers.measurements import Measurements
     from .observers.observer import Observer, Snapshot
+    from .observers.route import Route
+    from .observers.sensor_feed import SensorFeed
+    from .observers.town_raster import TownRaster
 
 _HOMES = {
+    "Beams": "observers.beams",
+    "BirdLayout": "observers.bird_layouts",
+    "BirdView": "observers.bird_view",
+    "Camera": "observers.camera",
+    "Command": "observers.guidance",
     "Driver": "driver",
     "Ego": "observers.ego",
     "EgoReader": "observers.ego",
+    "Measurements": "observers.measurements",
     "Observer": "observers.observer",
+    "Route": "observers.route",
+    "SensorFeed": "observers.sensor_feed",
     "Snapshot": "observers.observer",
+    "TargetPoint": "observers.guidance",
+    "TownRaster": "observers.town_raster",
 }
 
 __all__ = [
+    "Beams",
+    "BirdLayout",
+    "BirdView",
+    "Camera",
+    "Command",
     "Driver",
     "Ego",
     "EgoReader",
+    "Measurements",
     "Observer",
+    "Route",
+    "SensorFeed",
     "Snapshot",
+    "TargetPoint",
+    "TownRaster",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -15,27 +15,39 @@ class DriveRecord:
 
     Attributes:
         episode_id: the name of the episode in requests; None for a policy in this process.
-        versions: semantic version → decisions that it made, in the order in which they drove.
+        stretches: semantic version and decisions that it made, one entry each time that another version began to drive.
         fallbacks: reason → decisions at which the fallback drove instead. `no_data`: an observer had none yet;
-            `late`: no action within the budget; `unreachable`: no server; `refused`: the server answered with an error;
+            `observer`: one failed, such as where the car is gone; `late`: no action within the budget; `unreachable`:
+            no server; `not_ready` and other error codes: the server refused (`refused` where it gave no code);
             `contract`: it serves another contract now; `observation`: a value did not fit the card; `action` and
             `policy`: the policy in this process failed.
         latencies_ms: of every decision by the policy, milliseconds.
     """
 
     episode_id: str | None = None
-    versions: Counter[str] = field(default_factory=Counter)
+    stretches: list[tuple[str, int]] = field(default_factory=list)
     fallbacks: Counter[str] = field(default_factory=Counter)
     latencies_ms: array[float] = field(default_factory=lambda: array("d"))
 
     @property
     def decisions(self) -> int:
         """Decisions in all, by the policy or the fallback."""
-        return self.versions.total() + self.fallbacks.total()
+        return len(self.latencies_ms) + self.fallbacks.total()
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Semantic version → decisions that it made."""
+        made: Counter[str] = Counter()
+        for version, count in self.stretches:
+            made[version] += count
+        return dict(made)
 
     def decided(self, latency_ms: float, version: str) -> None:
         """Counts a decision by the policy."""
-        self.versions[version] += 1
+        if self.stretches and self.stretches[-1][0] == version:
+            self.stretches[-1] = (version, self.stretches[-1][1] + 1)
+        else:
+            self.stretches.append((version, 1))
         self.latencies_ms.append(latency_ms)
 
     def fell_back(self, reason: str) -> None:

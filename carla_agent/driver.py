@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import carla
@@ -22,6 +24,7 @@ from carla_mlflow import (
     UnreachableError,
 )
 from carla_mlflow.contract.actions import fallback_actions
+from carla_mlflow.escaping import one_line
 
 from .contract_check import check_fit, ticks_per_action
 from .drive_record import DriveRecord
@@ -37,7 +40,19 @@ REASONS: tuple[tuple[type[CarlaMlflowError], str], ...] = (
     (ActionError, "action"),
     (CarlaMlflowError, "policy"),
 )
-"""The reason that a fallback is counted under, by the error that caused it; the first that fits."""
+"""The reason that a fallback is counted under, by the error that caused it; the first that fits. A server's refusal has
+its own error code instead, such as `not_ready`, where it gives one."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why there is no observation: a reason to count, and a text to tell."""
+
+    reason: str
+    text: str
+
+
+Observation = dict[str, NDArray[Any]]
 
 
 class Driver:
@@ -63,14 +78,17 @@ class Driver:
             world_hz: ticks per simulated second, 1 / `fixed_delta_seconds`.
             budget_ms: how long a decision may take, milliseconds; after that the card's fallback drives. None: one
                 tick, 1000 / world_hz.
+
+        Raises:
+            SpecError: the rate or the budget is not a finite number above 0.
         """
         self.policy, self.observers = policy, tuple(observers)
-        self.world_hz = world_hz
-        self.budget_ms = 1000.0 / world_hz if budget_ms is None else budget_ms
+        self.world_hz = _positive("world_hz", world_hz)
+        self.budget_ms = _positive("budget_ms", 1000.0 / self.world_hz if budget_ms is None else budget_ms)
         self.record = DriveRecord()
         self.actions: Actions | None = None
-        self._period = 0
-        self._tick = 0
+        self._period_s = 0.0
+        self._decided_s = -math.inf
         self._falls_back = False
 
     def check(self) -> None:
@@ -81,7 +99,8 @@ class Driver:
                 that do not divide; the text says which.
         """
         check_fit(self.policy.card, self.observers)
-        self._period = ticks_per_action(self.policy.card.action.rate_hz, self.world_hz)
+        ticks = ticks_per_action(self.policy.card.action.rate_hz, self.world_hz)
+        self._period_s = ticks / self.world_hz
 
     def reset(self) -> None:
         """Begins a route: the observers forget, and an episode with a new name starts."""
@@ -89,12 +108,12 @@ class Driver:
             observer.reset()
         start_episode = getattr(self.policy, "start_episode", None)  # an Engine in this process keeps no episodes
         self.record = DriveRecord(episode_id=start_episode() if start_episode else None)
-        self.actions, self._tick, self._falls_back = None, 0, False
+        self.actions, self._decided_s, self._falls_back = None, -math.inf, False
 
     def step(self, snapshot: Snapshot) -> carla.VehicleControl:
         """Decides at one tick, or repeats the latest decision in between.
 
-        Never raises for what can happen on the road: when no usable action comes in time, the card's fallback drives,
+        What happens on the road raises nothing: when no usable action comes in time, the card's fallback drives,
         `record` counts why, and the log says so once.
 
         Args:
@@ -106,36 +125,45 @@ class Driver:
         Raises:
             ContractError: at the first step, as `check`, when nobody called that.
         """
-        if not self._period:
-            self.check()
         observation = self._observe(snapshot)
-        if self.actions is None or self._tick % self._period == 0:
+        if self._is_due(snapshot) or self.actions is None:
             self.actions = self._decide(observation)
-        self._tick += 1
-        throttle, steer, brake = self.actions.vehicle_control()
-        return carla.VehicleControl(throttle, steer, brake)
+        return carla.VehicleControl(*self.actions.vehicle_control())
 
-    def _observe(self, snapshot: Snapshot) -> dict[str, NDArray[Any]] | None:
-        batch: dict[str, NDArray[Any]] = {}
-        complete = True
+    def _is_due(self, snapshot: Snapshot) -> bool:
+        """Whether the policy decides at this tick: by simulated time, so that an unseen tick changes no rate."""
+        now = snapshot.timestamp.elapsed_seconds
+        if 0.0 <= now - self._decided_s < self._period_s - 0.5 / self.world_hz:
+            return False
+        self._decided_s = now
+        return True
+
+    def _observe(self, snapshot: Snapshot) -> Observation | Missing:
+        """The fields at that tick, as a batch of one row. Every observer is asked, since it may keep a history."""
+        if not self._period_s:
+            self.check()
+        batch: Observation = {}
+        missing: Missing | None = None
         for observer in self.observers:
-            fields = observer.observe(snapshot)
-            if fields is None:
-                complete = False
+            try:
+                fields = observer.observe(snapshot)
+            except (CarlaMlflowError, RuntimeError) as error:  # the latter: a call to the simulator that failed
+                missing = Missing("observer", f"{', '.join(observer.spec.names)}: {one_line(error)}")
                 continue
-            for name, array in fields.items():
-                batch[name] = np.asarray(array)[None]
-        return batch if complete else None
+            if fields is None:
+                missing = missing or Missing("no_data", f"{', '.join(observer.spec.names)}: there is no data yet")
+            else:
+                batch.update({name: np.asarray(array)[None] for name, array in fields.items()})
+        return missing or batch
 
-    def _decide(self, observation: dict[str, NDArray[Any]] | None) -> Actions:
-        if observation is None:
-            return self._fall_back("no_data", "the observers have no data yet")
+    def _decide(self, observation: Observation | Missing) -> Actions:
+        if isinstance(observation, Missing):
+            return self._fall_back(observation.reason, observation.text)
         began = time.perf_counter()
         try:
             actions = self.policy.act(observation, budget_ms=self.budget_ms)
         except CarlaMlflowError as error:
-            reason = next(name for kind, name in REASONS if isinstance(error, kind))
-            return self._fall_back(reason, str(error))
+            return self._fall_back(_reason(error), one_line(error))
         if actions.fallback:
             return self._fall_back("late", f"no action within {self.budget_ms:g} ms")
         self.record.decided((time.perf_counter() - began) * 1e3, _version(self.policy))
@@ -152,6 +180,17 @@ class Driver:
         return fallback_actions(self.policy.card.action, 1)
 
 
+def _reason(error: CarlaMlflowError) -> str:
+    code = getattr(error, "code", None) if isinstance(error, ServerError) else None
+    return code or next(name for kind, name in REASONS if isinstance(error, kind))
+
+
 def _version(policy: Policy) -> str:
     version: str = getattr(policy, "version", policy.card.version)
     return version
+
+
+def _positive(name: str, value: float) -> float:
+    if not 0.0 < value < math.inf:
+        raise SpecError(name, f"expected a number above 0, got {value:g}")
+    return float(value)

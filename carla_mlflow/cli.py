@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -88,12 +89,12 @@ def _expected(error: Exception, tried_s: float) -> Exception | None:
 
 
 def positive(kind: Callable[[str], N]) -> Callable[[str], N]:
-    """An argparse type: a number of that kind above 0."""
+    """An argparse type: a finite number of that kind above 0."""
 
     def parse(text: str) -> N:
         value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not a finite number above 0")
         return value
 
     parse.__name__ = getattr(kind, "__name__", "number")

@@ -14,13 +14,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from carla_mlflow.cli import REFUSED, leave_without
 
 try:
-    from serve.process.server import check_port, raise_file_limit, run_server
+    from serve.process.server import listen, raise_file_limit, run_server
 except ModuleNotFoundError as error:  # a car has the package without the server's dependencies
     leave_without("carla-serve", error, "serve")
 
-from carla_mlflow.errors import CacheError, RegistryError
+from carla_mlflow.errors import CacheError, RefusedError, RegistryError
 from carla_mlflow.flavor.environment import secrets_of_files
-from serve.flags import parse_settings, unknown_variables
+from serve.flags import parse_settings, unknown_variables, unused_variables
+from serve.following.folder_at_start import folder_problem, is_unpinned
 from serve.following.last_served import cache_folder
 from serve.settings import Settings
 from serve.telemetry.log_setup import start_logging
@@ -35,14 +36,12 @@ def _obstacle(settings: Settings) -> str | None:
         return f"{settings.model}: there is no such folder"
     try:
         if not settings.is_folder:
-            secrets_of_files()  # raises here rather than later in the follower, which reads them
             cache_folder(settings)
-        check_port(settings)
+            if settings.follows_folder:
+                return folder_problem(settings) or missing()
+            secrets_of_files()  # raises here rather than later in the follower, which reads them
     except (CacheError, RegistryError) as error:
         return str(error)
-    except OSError as error:
-        address = f"{settings.host}:{settings.port}"
-        return f"can't listen on {address}: {error.strerror}; choose another --port, or a --host of this machine"
     return missing()
 
 
@@ -55,17 +54,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = parse_settings(given)
     start_logging(settings)
     raise_file_limit()
-    unknown = unknown_variables(os.environ)
+    unknown, unused = unknown_variables(os.environ), unused_variables(os.environ, settings)
     if unknown:
         log.warning("%s", unknown)
+    if unused:
+        log.info("%s", unused)
     obstacle = _obstacle(settings)
+    try:
+        listener = None if obstacle else listen(settings)
+    except RefusedError as error:
+        obstacle = str(error)
     if obstacle:
         print(f"carla-serve: {obstacle}", file=sys.stderr)
         return REFUSED
     if settings.is_folder and not settings.digest:
         text = "unpinned: no --digest was given, so anyone who can write the folder decides what drives"
         print(f"carla-serve: {text}", file=sys.stderr)
-    return run_server(settings)
+    elif settings.follows_folder and is_unpinned(settings):
+        text = "unpinned: the folder has no file PINS, so anyone who can write it decides what drives"
+        print(f"carla-serve: {text}", file=sys.stderr)
+    return run_server(settings, listener)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from serve.web.bridge import Bridge
 from serve.web.unknown_routes import Routes
 from serve.wire.connection import Connection
 from serve.wire.finish import finish
-from serve.wire.parsed_head import HeadParser, ParsedHead
+from serve.wire.parsed_head import HeadParser, ParsedHead, extra_headers
 from serve.wire.request import Request
 from serve.wire.response_writer import ResponseWriter
 
@@ -58,7 +58,7 @@ class Dispatcher:
         self.max_body_bytes = settings.max_body_bytes
         self.header_timeout_s, self.body_timeout_s = settings.header_timeout_s, settings.body_timeout_s
         self.response_writer = ResponseWriter()
-        outcomes = Outcomes(self._send, self._refuse, self._forget)
+        outcomes = Outcomes(self._send, self._refuse_prediction, self._forget)
         self.micro_batcher = MicroBatcher(loop, outcomes, BusyPoll(loop, settings.busy_poll_us / 1e6))
         self.chunked_executor = ChunkedExecutor(loop, outcomes)
         self.bridge = Bridge(app, loop, self.response_writer)
@@ -130,8 +130,10 @@ class Dispatcher:
             self._refuse(request, error, None)
             return
         limit = body_limit([serving], parsed.endpoint, self.max_body_bytes) if parsed.gzip else None
-        encoded = EncodedRequest(request.body, parsed.media_type, parsed.json_bytes, limit)
-        prediction = PendingPrediction(request, parsed.endpoint, serving, encoded, parsed.budget_ms)
+        encoded = EncodedRequest(request.body, parsed.media_type, parsed.json_bytes, limit, parsed.episode_id)
+        prediction = PendingPrediction(
+            parsed.endpoint, serving, encoded, request.received, parsed.budget_ms, wire=request
+        )
         size = len(request.body)
         text = size if parsed.json_bytes is None else parsed.json_bytes
         takes_long = serving.is_slow or size > (LARGE_GZIP if parsed.gzip else LARGE) or text > LARGE_TEXT
@@ -148,20 +150,29 @@ class Dispatcher:
         try:
             answer = prediction.encode(answered)
         except Exception as error:  # the boundary: the other requests of the batch are still answered
-            self._refuse(wire, error, serving)
+            self._refuse_prediction(prediction, error)
             return
-        extra = wire.parsed.extra if wire.parsed else b""
+        extra, episode_id = wire.parsed.extra if wire.parsed else b"", prediction.episode_id
+        if episode_id is not None:
+            extra = extra_headers(wire.parsed, episode_id)
         self.in_flight -= 1
         wire.answer(self.response_writer.success(serving, answer, wire.request_id, wire.keep_alive, extra))
-        finish(wire, prediction.endpoint.route, 200, serving.version, prediction)
+        finish(wire, prediction.endpoint.route, 200, serving.version, prediction, episode_id)
 
-    def _refuse(self, request: Request, error: Exception, serving: Serving | None) -> None:
+    def _refuse_prediction(self, prediction: PendingPrediction, error: Exception) -> None:
+        self._refuse(prediction.wire, error, prediction.serving, prediction.episode_id)
+
+    def _refuse(
+        self, request: Request, error: Exception, serving: Serving | None, episode_id: str | None = None
+    ) -> None:
         known = from_core(error)
         if known.code == "internal":
             log.error("request %s failed", request.request_id, exc_info=error, extra={"request_id": request.request_id})
         serving = serving or self._slot.serving
         parsed = request.parsed
-        endpoint, extra = (parsed.endpoint, parsed.extra) if parsed else (None, b"")
+        endpoint, head_id = (parsed.endpoint, parsed.episode_id) if parsed else (None, None)
+        episode_id = episode_id or head_id
+        extra = extra_headers(parsed, episode_id)
         to_head = parsed is not None and parsed.head.method == "HEAD"
         self.in_flight -= 1
         explain = parsed.explain if parsed else ApiError.body
@@ -170,12 +181,12 @@ class Dispatcher:
         )
         request.answer(reply)
         route, version = endpoint.route if endpoint else "other", serving.version if serving else ""
-        finish(request, route, known.status, version)
+        finish(request, route, known.status, version, None, episode_id)
 
     def _explain(self, prediction: PendingPrediction, error: ApiError) -> bytes:
-        wire = prediction.wire
+        wire, extra = prediction.wire, extra_headers(prediction.wire.parsed, prediction.episode_id)
         return self.response_writer.error(
-            error, prediction.endpoint.explain, prediction.serving, wire.request_id, keep_alive=False
+            error, prediction.endpoint.explain, prediction.serving, wire.request_id, keep_alive=False, extra=extra
         )
 
     def _bridged(self, request: Request, reply: bytes) -> None:

@@ -6,7 +6,7 @@ import argparse
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,13 @@ _OF_A_SERVICE = re.compile(
     r"POLICY\w*?(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 """Variables that Kubernetes sets in every pod for a Service whose name begins with `policy`."""
+
+
+NOT_OF_SOCKETS = {
+    "port": "a Unix socket has no port (the host is one); leave --port out, or choose another --host",
+    "allowed_hosts": "on a Unix socket no Host is checked, as no web page can reach it; leave --allowed-hosts out",
+}
+"""Settings that a server on a Unix socket does not use: flags of these names are refused."""
 
 
 def _type_of(setting: Field[Any]) -> type[Any]:
@@ -74,6 +81,26 @@ def unknown_variables(environment: Mapping[str, str]) -> str | None:
     return "; ".join(unknown) or None
 
 
+def unused_flags(given: Collection[str], settings: Settings) -> list[str]:
+    """Returns a message for each flag that contradicts the kind of address; `given` are the flags' settings.
+
+    Only of flags: an image or a unit may set variables such as POLICY_PORT for both kinds.
+    """
+    if settings.is_unix:
+        return [f"{name}: {why}" for name, why in NOT_OF_SOCKETS.items() if name in given]
+    if "socket_mode" in given:
+        return [f"socket_mode: {settings.host} is no Unix socket, such as --host unix:/run/policy.sock"]
+    return []
+
+
+def unused_variables(environment: Mapping[str, str], settings: Settings) -> str | None:
+    """Returns a message that names the variables which a server on a Unix socket does not use; None without any."""
+    names = [PREFIX + name.upper() for name in NOT_OF_SOCKETS if environment.get(PREFIX + name.upper())]
+    if not settings.is_unix or not names:
+        return None
+    return f"not used, as the server listens on {settings.address}: {', '.join(names)}"
+
+
 def with_baked(environment: Mapping[str, str]) -> dict[str, str]:
     """Adds the image's policy as POLICY_MODEL, pinned by POLICY_DIGEST, unless the environment names a model."""
     found = baked(environment.get(BAKED, "")) if not environment.get(PREFIX + "MODEL") else None
@@ -104,7 +131,7 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
         settings = settings_from_environment(with_baked(asked))
     except ValueError as error:
         parser.error(str(error))
-    problems = settings.problems()
+    problems = settings.problems() + unused_flags(given, settings)
     if problems:
         parser.error("; ".join(problems))
     return settings

@@ -35,6 +35,11 @@ KEEP_ALIVE_S = 75.0
 LINGER_S = 1.0
 """How long further bytes are read and dropped after an error, so that the client can read the response."""
 
+MAX_EPISODES, MAX_EPISODE_ROWS = 16, 1024
+"""Most episodes of one connection whose latest action is kept, the last used ones, and most rows of these together."""
+MAX_OWN_HEADS = 4
+"""Most heads that are cached for one connection, because they name an episode."""
+
 MAX_BATCH_ROWS = 1024
 """Most observations in one forward on the event loop."""
 MAX_TURN_BYTES = 1024 * 1024

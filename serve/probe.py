@@ -1,6 +1,7 @@
 """python -m serve.probe [--path /healthz]: exits with 0 if the server in this container is ready, else with 1.
 
-For HEALTHCHECK and exec probes in images without curl. Sends a GET request to POLICY_PORT on this machine.
+For HEALTHCHECK and exec probes in images without curl. Sends a GET request to POLICY_PORT on this machine, or to the
+Unix socket that POLICY_HOST names.
 """
 
 from __future__ import annotations
@@ -8,8 +9,11 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
+import socket
 import ssl
 import sys
+
+from carla_mlflow.client.unix_address import is_unix, socket_path
 
 LIMIT_S = 3.0
 PORT = 8080
@@ -20,17 +24,28 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m serve.probe", description=__doc__.partition("\n\n")[2])
     parser.add_argument("--path", default="/readyz", help="path to request (default /readyz)")
     options = parser.parse_args()
-    configured = os.environ.get("POLICY_PORT", "")
-    port = int(configured) if configured.isdigit() else PORT  # Kubernetes sets tcp://… for a Service named `policy`
-    connection = _connection(port)
+    host, port = os.environ.get("POLICY_HOST", ""), os.environ.get("POLICY_PORT", "")
+    number = int(port) if port.isdigit() else PORT  # Kubernetes sets tcp://… for a Service named `policy`
     try:
+        connection = _UnixConnection(host) if is_unix(host) else _connection(number)
         connection.request("GET", options.path)
         answer = connection.getresponse()
-    except OSError as error:
-        print(f"port {port}: {error}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"{host if is_unix(host) else f'port {number}'}: {error}", file=sys.stderr)
         return 1
     print(answer.read(4096).decode())
     return 0 if answer.status == 200 else 1
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, address: str) -> None:
+        super().__init__("localhost", timeout=LIMIT_S)
+        self._path = str(socket_path(address))
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(LIMIT_S)
+        self.sock.connect(self._path)
 
 
 def _connection(port: int) -> http.client.HTTPConnection:

@@ -65,6 +65,7 @@ class Status(msgspec.Struct, frozen=True):
         wanted: the digest in the registry now; differs from `digest` while that version is unavailable here.
         reason: why there is no artifact yet; safe to send to clients.
         warning: a problem to report although there is an artifact.
+        pinned: whether somebody other than who wrote the artifact says which digest it has.
     """
 
     path: str | None = None
@@ -74,6 +75,7 @@ class Status(msgspec.Struct, frozen=True):
     wanted: str | None = None
     reason: str | None = None
     warning: str | None = None
+    pinned: bool = True
 
 
 class Followed(msgspec.Struct, frozen=True):

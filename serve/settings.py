@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from carla_mlflow.artifact.naming import is_artifact_folder, split_folder_reference
+from carla_mlflow.client.unix_address import is_unix, socket_path
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.rules.reference import parse_reference
@@ -51,11 +53,12 @@ def _secret(text: str) -> Any:
 class Settings:
     """Each setting is also a flag and a variable: `max_batch` is `--max-batch` or POLICY_MAX_BATCH."""
 
-    model: str = _setting("", "artifact folder, or a reference such as carla-policy@production")
+    model: str = _setting("", "artifact folder, or a reference: carla-policy@production, folder/@^1.2")
     also: str = _setting("", "more versions of that policy to serve at /predict?version=…: NAME@1.2.0,NAME@^1.1")
     digest: str = _setting("", "serve only the artifact with this digest (sha256:…)")
-    host: str = _setting("127.0.0.1", "address to listen on")
-    port: int = _setting(8080, "port to listen on")
+    host: str = _setting("127.0.0.1", "address to listen on, or unix:/run/policy.sock for a Unix socket")
+    port: int = _setting(8080, "port to listen on; a Unix socket has none")
+    socket_mode: str = _setting("0660", "permissions of the Unix socket, octal: who may write to it may connect")
     workers: int = _setting(1, "worker processes")
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
     backend: str = _setting("card", "card (as measured at export), torchscript, onnx, or auto (the faster here)")
@@ -81,7 +84,8 @@ class Settings:
     cors_origins: str = _setting("", "origins whose pages may call the server: https://a.example,https://b.example")
     allowed_hosts: str = _setting(
         "",
-        "allowed Host headers: cars.example,10.0.0.7; *: any (default: any; on a loopback address only its own names)",
+        "allowed Host headers: cars.example,10.0.0.7; *: any (default: any; on a loopback address only its own names); "
+        "not checked on a Unix socket",
     )
     certfile: str = _setting("", "TLS: the certificate chain, PEM")
     keyfile: str = _setting("", "TLS: the private key, PEM")
@@ -99,8 +103,25 @@ class Settings:
 
     @property
     def is_folder(self) -> bool:
-        """Whether `model` is an artifact on disk rather than a reference to the registry."""
-        return Path(self.model).is_dir() or self.model.startswith((".", "/"))
+        """Whether `model` is one artifact on disk rather than a reference that is followed."""
+        return is_artifact_folder(self.model)
+
+    @property
+    def follows_folder(self) -> bool:
+        """Whether the versions come from a folder of artifacts rather than from the registry."""
+        return split_folder_reference(self.model) is not None
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether to listen on a Unix socket instead of TCP."""
+        return is_unix(self.host)
+
+    @property
+    def address(self) -> str:
+        """Where the server listens, for messages."""
+        if self.is_unix:
+            return f"unix:{socket_path(self.host)}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def trusted(self) -> tuple[str, ...]:
@@ -117,8 +138,10 @@ class Settings:
         """The allowed values of a request's Host, in lower case; None for any.
 
         By default only a server on loopback restricts them: a foreign web page can make its own host name resolve
-        to loopback (DNS rebinding), and so get past every firewall.
+        to loopback (DNS rebinding), and so get past every firewall. No page can reach a Unix socket.
         """
+        if self.is_unix:
+            return None
         if self.allowed_hosts:
             named = frozenset(host.strip().lower() for host in self.allowed_hosts.split(",") if host.strip())
             return None if "*" in named else named
@@ -136,7 +159,11 @@ class Settings:
 
     def _problems_of_references(self) -> list[str]:
         if self.is_folder:
-            return ["also: needs a --model in the registry rather than a folder"] if self.also else []
+            return (
+                ["also: needs a --model in the registry, or such as folder/@^1.2, rather than one artifact"]
+                if self.also
+                else []
+            )
         try:
             name = parse_reference(self.model).name
         except RefusedError as error:
@@ -145,7 +172,23 @@ class Settings:
             others = [parse_reference(text or "").name for text in self.references[1:]]
         except RefusedError as error:
             return [f"also: {error}"]
-        return [f"also: {other} is another policy than {name}" for other in others if other != name]
+        kind = "folder" if self.follows_folder else "policy"
+        return [f"also: {other} is another {kind} than {name}" for other in others if other != name]
+
+    def _problems_of_address(self) -> list[str]:
+        if not self.host:
+            return ["host: is empty; 0.0.0.0 listens on every address"]
+        found = []
+        if not re.fullmatch(r"(0o?)?[0-7]{3}", self.socket_mode):
+            found.append(f"socket_mode: {self.socket_mode!r}: expected three octal digits, such as 0660")
+        if self.is_unix:
+            try:
+                socket_path(self.host)
+            except ValueError as error:
+                found.append(f"host: {error}")
+            if self.certfile or self.keyfile:
+                found.append("certfile: a Unix socket takes no TLS; its mode and its folder say who may connect")
+        return found
 
     def _problems_of_access(self) -> list[str]:
         found = []
@@ -177,12 +220,10 @@ class Settings:
         for name in self.trusted:
             if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name):
                 found.append(f"trust_types: {name!r}: expected full names of types, such as my_pkg.features.Clipper")
-        if not self.host:
-            found.append("host: is empty; 0.0.0.0 listens on every address")
         for name in POSITIVE_S:
             if not 0 < getattr(self, name) <= 3600:
                 found.append(f"{name}: {getattr(self, name)} is not above 0, or is above 3600")
-        found += self._problems_of_references() + self._problems_of_access()
+        found += self._problems_of_references() + self._problems_of_address() + self._problems_of_access()
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 found.append(f"{name}: {getattr(self, name)!r}: expected {', '.join(allowed[:-1])} or {allowed[-1]}")

@@ -8,10 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpcore
 import mlflow
 import pytest
 from real_postgres import Postgres, running_postgres
@@ -19,6 +22,7 @@ from tests_support import EXAMPLE, Server, own_cache
 
 from benchmarks.support.free_port import free_port
 from benchmarks.support.mlflow_server import MlflowServer
+from carla_mlflow.client.attempt import TimedBackend
 
 # As in a server's worker: one thread. Two test processes with two threads each take turns on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -92,19 +96,51 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 @contextlib.contextmanager
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
     """What starts servers, all of which are stopped at the end."""
+    with _stopped_at_the_end() as started:
+
+        def start(*flags: str) -> Server:
+            port = free_port()
+            started.append(_started(tmp_path_factory, f"http://127.0.0.1:{port}", "--port", str(port), *flags))
+            return started[-1]
+
+        yield start
+
+
+@pytest.fixture
+def start_on_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Starts carla-serve on a Unix socket, with further flags; every server is stopped with the test."""
+    with _stopped_at_the_end() as started:
+
+        def start(path: Path, *flags: str) -> Server:
+            server = _started(tmp_path_factory, "http://localhost", "--host", f"unix:{path}", *flags)
+            # The sockets of httpcore's own backend stay open when connecting fails, of which Python warns.
+            backend = TimedBackend()
+            backend.ends = time.monotonic() + 3600
+            server.pool = httpcore.ConnectionPool(max_connections=1, uds=str(path), network_backend=backend)
+            started.append(server)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder for Unix sockets, whose paths may have 107 bytes: pytest's own are too deep."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def _started(tmp_path_factory: pytest.TempPathFactory, url: str, *flags: str) -> Server:
+    log = tmp_path_factory.mktemp("server") / "log"
+    with open(log, "wb") as output:
+        command = [str(Path(sys.executable).parent / "carla-serve"), *flags]
+        return Server(subprocess.Popen(command, stdout=output, stderr=output), url, log)
+
+
+@contextlib.contextmanager
+def _stopped_at_the_end() -> Iterator[list[Server]]:
     started: list[Server] = []
-
-    def start(*flags: str) -> Server:
-        port = free_port()
-        log = tmp_path_factory.mktemp("server") / "log"
-        command = [str(Path(sys.executable).parent / "carla-serve"), "--port", str(port), *flags]
-        with open(log, "wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output)
-        server = Server(process, f"http://127.0.0.1:{port}", log)
-        started.append(server)
-        return server
-
-    yield start
+    yield started
     for server in started:
         if server.process.poll() is None:
             server.process.kill()

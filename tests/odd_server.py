@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests_support import Server
 
@@ -20,11 +21,17 @@ class OddServer:
         questions: POST requests that came.
     """
 
-    def __init__(self, metadata: bytes, way: str) -> None:
+    def __init__(self, metadata: bytes, way: str, path: Path | None) -> None:
         self._metadata, self._way = metadata, way
         self.questions = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        if path is None:
+            self._listener = socket.create_server(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(path))
+            self._listener.listen()
+            self.url = f"unix:{path}"
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -66,14 +73,15 @@ class OddServer:
 
 
 @contextlib.contextmanager
-def answering_oddly(real: Server, way: str) -> Iterator[OddServer]:
+def answering_oddly(real: Server, way: str, path: Path | None = None) -> Iterator[OddServer]:
     """One that answers so.
 
     Args:
         real: whose metadata it tells.
         way: head or body: byte by byte, without end; broken: a part and then no more; ended: nothing.
+        path: of a Unix socket to listen on; None for a port.
     """
-    odd = OddServer(real.get("/metadata").body, way)
+    odd = OddServer(real.get("/metadata").body, way, path)
     try:
         yield odd
     finally:

@@ -27,6 +27,11 @@ ELSEWHERE = {
     "python -m training_export evaluate mine@0.2.0 --log --env": "tests/training_export/evaluation/test_own_env.py",
     "python -m training_export log-evidence": "tests/training_export/evaluation/test_reported.py",
     "carla-registry migrate": "tests/training_export/sources/test_sources.py",
+    "carla-serve --model policies/@^0.1": "tests/serve/following/test_folder_of_versions.py",
+    "carla-serve --model mine@production --host": "tests/serve/process/test_unix_socket.py",
+    "python -m carla_mlflow.testing unix": "tests/serve/process/test_unix_socket.py",
+    "pip install 'carla-mlflow[carla]'": "scripts/wheel-demo asks a bare installation for it",
+    "python -m carla_agent drive": "tests/carla_agent/drive/test_drive.py",
     "carla-serve --model mine@production --certfile": "tests/serve/wire/test_accepting.py",
 }
 """Prefix of a command → who else runs it."""

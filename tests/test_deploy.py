@@ -15,12 +15,14 @@ import pytest
 import yaml
 from tests_support import ROOT, missing
 
+from serve.flags import settings_from_environment
 from serve.policy.slot import Slot
 from serve.settings import PREFIX, Settings
 from serve.web.app import create_app
 
 KUBERNETES = "1.33"
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+UNIT = ROOT / "deploy" / "systemd" / "carla-policy.service"
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 
@@ -90,7 +92,9 @@ def test_probes_ask_routes_that_there_are(tmp_path: Path):
         assert {probe["httpGet"]["path"] for probe in probes} <= routes
 
 
-@pytest.mark.parametrize("path", [*MANIFESTS, ROOT / "compose.yaml", ROOT / "Dockerfile"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*MANIFESTS, ROOT / "compose.yaml", ROOT / "Dockerfile", UNIT], ids=lambda path: path.name
+)
 def test_every_policy_variable_is_a_setting(path: Path):
     known = {PREFIX + field.name.upper() for field in fields(Settings)} | {"POLICY_BAKED"}
     known |= {f"{PREFIX}{field.name.upper()}_FILE" for field in fields(Settings) if "secret" in field.metadata}
@@ -115,6 +119,28 @@ def test_compose_is_valid_by_its_schema(tmp_path: Path):
     broken = tmp_path / "compose.yaml"
     broken.write_text((ROOT / "compose.yaml").read_text().replace("healthcheck:", "healthchek:", 1))
     assert subprocess.run([*command[:2], str(broken), "config", "-q"], capture_output=True).returncode == 1
+
+
+def test_the_unit_is_one_that_systemd_understands(tmp_path: Path):
+    if shutil.which("systemd-analyze") is None:
+        missing("systemd-analyze", "systemd")
+    unit = tmp_path / UNIT.name
+    text = UNIT.read_text().replace("/opt/carla-mlflow/bin/carla-serve", "/bin/true")  # it has to be there
+    for written, is_right in ((text, True), (text.replace("KillMode=mixed", "KilMode=mixed"), False)):
+        unit.write_text(written)
+        done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+        assert (unit.name not in done.stderr) == is_right, done.stderr
+
+
+def test_the_unit_serves_on_a_socket_in_a_folder_that_systemd_makes_and_stops_late_enough():
+    variables = dict(re.findall(r"^Environment=POLICY_(\w+)=(.*)$", UNIT.read_text(), re.M))
+    settings = settings_from_environment({f"POLICY_{name}": value for name, value in variables.items()})
+    assert settings.problems() == []
+    assert settings.follows_folder
+    assert settings.address == "unix:/run/carla-policy/policy.sock"
+    folders = dict(re.findall(r"^(RuntimeDirectory|CacheDirectory|TimeoutStopSec)=(.*)$", UNIT.read_text(), re.M))
+    assert (folders["RuntimeDirectory"], folders["CacheDirectory"]) == ("carla-policy", "carla-policy")
+    assert float(folders["TimeoutStopSec"]) >= settings.drain_s + settings.grace_s + 1
 
 
 def test_prometheus_scrapes_in_compose_what_it_scrapes_by_hand():

@@ -56,10 +56,12 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("__main__", "__init__", "ray_app"),
     ],
     "carla_agent": [
-        ("observers", "drive_record"),
+        ("observers", "drive_record", "agent_config", "thin_client"),
         ("contract_check",),
-        ("driver",),
-        ("__init__",),
+        ("driver", "agent_observers"),
+        ("drive", "route_agent"),
+        ("leaderboard_agent",),
+        ("__main__", "__init__"),
     ],
 }
 

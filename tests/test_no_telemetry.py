@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -14,9 +15,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from following_support import until_true
 from tests_support import EXAMPLE, Server, missing
 
+from benchmarks.support.connection import ask
 from benchmarks.support.free_port import free_port
+from benchmarks.support.requests import get_request
 
 BIN = Path(sys.executable).parent
 ACT = """
@@ -87,6 +91,25 @@ def test_strace_sees_a_process_that_asks_for_another_host(watched: Watched):
     ask = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'', ('192.0.2.1', 9))"
     watched.start(sys.executable, "-c", ask).wait()
     assert watched.other_hosts() == {"192.0.2.1"}
+
+
+def test_a_server_on_a_socket_that_follows_a_folder_uses_no_network_at_all(watched: Watched, short_folder: Path):
+    shutil.copytree(EXAMPLE, watched.folder / "policies" / "v0.1.0")
+    path = short_folder / "policy.sock"
+    process = watched.start(str(BIN / "carla-serve"), "--model", "policies/@^0.1", "--host", f"unix:{path}")
+    try:
+        until_true(lambda: is_ready(path), 60)
+    finally:
+        [served] = psutil.Process(process.pid).children()
+        served.send_signal(signal.SIGTERM)
+        process.wait()
+    assert "AF_INET" not in "".join(trace.read_text() for trace in watched.traces.iterdir())
+
+
+def is_ready(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return ask(path, get_request("/readyz")).status == 200
+    return False
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if problem:
         print(f"training_export evaluate: {problem}", file=sys.stderr)
         return USAGE
-    from training_export.evaluation.opening import open_engine
+    from carla_mlflow.flavor.opening import open_engine
 
     with tempfile.TemporaryDirectory() as scratch:
         engine = open_engine(options.model, Path(scratch))

@@ -13,9 +13,9 @@ from training_export.evaluation.flags import add_margin
 
 
 def log_evidence(options: argparse.Namespace) -> int:
+    from carla_mlflow.flavor.opening import identify
     from carla_mlflow.flavor.runs import EVIDENCE_TAG, SELF_REPORTED, logging_run
     from training_export.evaluation.evidence_run import log_drives
-    from training_export.evaluation.opening import identify
     from training_export.evaluation.own_driving import rows_of, summarise
     from training_export.evaluation.reported import read_reported
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.policies.serving_policies import MAX_ROWS, Asked
-from benchmarks.support.connection import ask
+from benchmarks.support.connection import Address, ask
 from benchmarks.support.encoding import from_json, from_v2, infer_request, predict_request
 from benchmarks.support.free_port import free_port
 from benchmarks.support.our_server import OurServer
@@ -28,9 +28,9 @@ DOORS = {"json": "JSON", "v2": "/v2 binary"}
 
 @dataclass(frozen=True)
 class Running:
-    """A running server: its port, its first process, and the seconds from its start to its first response."""
+    """A running server: where it listens, its first process, and the seconds from its start to its first response."""
 
-    port: int
+    address: Address
     pid: int | None
     started_s: float
 
@@ -86,7 +86,7 @@ class Floor(System):
             yield _as_running(server)
 
     def problem(self, running: Running) -> str | None:
-        return None if ask(running.port, self.requests(1)[0]).status == 200 else "no answer"
+        return None if ask(running.address, self.requests(1)[0]).status == 200 else "no answer"
 
 
 class Ours(System):
@@ -111,7 +111,7 @@ class Ours(System):
         for rows in (1, MAX_ROWS):
             pairs = zip(self.requests(rows), self._asked.batches[rows], strict=True)
             for request, batch in list(pairs)[:20]:
-                status, _, body, _ = response = ask(running.port, request)
+                status, _, body, _ = response = ask(running.address, request)
                 if status != 200:
                     return f"{rows} observations: {status} {body[:100]!r}"
                 if self.door == "json":
@@ -126,12 +126,13 @@ class Ours(System):
 class AlreadyRunning(System):
     """A carla-serve that somebody started on this machine, requested through one of its endpoints."""
 
-    def __init__(self, port: int, door: str) -> None:
+    def __init__(self, address: Address, door: str) -> None:
         """Reads the policy's card from the server; raises CarlaMlflowError when no server answers."""
-        with PolicyClient(f"http://127.0.0.1:{port}") as client:
+        url = f"http://127.0.0.1:{address}" if isinstance(address, int) else f"unix:{address}"
+        with PolicyClient(url) as client:
             self._card = client.card
         self.name = f"running, {DOORS[door]}"
-        self.kind, self.door, self._port = "image" if self._card.observation_spec.has_image else "mlp", door, port
+        self.kind, self.door, self._address = "image" if self._card.observation_spec.has_image else "mlp", door, address
 
     def encode(self, rows: int) -> list[bytes]:
         rng, specs = np.random.default_rng(1), self._card.observation_spec
@@ -141,11 +142,11 @@ class AlreadyRunning(System):
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Running]:
-        yield Running(self._port, None, math.nan)
+        yield Running(self._address, None, math.nan)
 
     def problem(self, running: Running) -> str | None:
         for rows in (1, MAX_ROWS):
-            response = ask(running.port, self.requests(rows)[0])
+            response = ask(running.address, self.requests(rows)[0])
             if response.status != 200:
                 return f"{rows} observations: {response.status} {response.body[:100]!r}"
         return None

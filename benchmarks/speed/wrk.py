@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.support.connection import Address
+
 # wrk's errors.status counts the responses with a status above 399.
 SCRIPT = """
 local requests, turn = {}, 0
@@ -57,7 +59,7 @@ def write_requests(path: Path, requests: list[bytes]) -> Path:
     return path
 
 
-def load(port: int, requests: Path, connections: int, seconds: int) -> Found:
+def load(port: Address, requests: Path, connections: int, seconds: int) -> Found:
     """Loads a server from one thread.
 
     Args:
@@ -69,6 +71,7 @@ def load(port: int, requests: Path, connections: int, seconds: int) -> Found:
     Raises:
         RuntimeError: wrk is not installed, or printed no figures.
     """
+    assert isinstance(port, int), "wrk knows no Unix sockets"
     if shutil.which("wrk") is None:
         raise RuntimeError("wrk is not installed: apt-get install wrk")
     script = requests.with_name("requests.lua")

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import select
 import socket
+from pathlib import Path
 
 from benchmarks.support.responses import Response, ResponseReader
+
+Address = int | Path
+"""Where a server on this machine listens: a port of 127.0.0.1, or the path of a Unix socket."""
 
 PART = 65536
 """The most bytes read at once."""
 
 
+def connect(address: Address, timeout_s: float) -> socket.socket:
+    """Opens a connection; `timeout_s` limits each step on it."""
+    if isinstance(address, int):
+        opened = socket.create_connection(("127.0.0.1", address), timeout=timeout_s)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return opened
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        opened.settimeout(timeout_s)
+        opened.connect(str(address))
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
 class Connection:
     """A context manager: opened when something is sent, and opened again after either side has closed it."""
 
-    def __init__(self, port: int, timeout_s: float = 60.0) -> None:
-        """Args: port on 127.0.0.1; seconds to wait for the server in each step."""
-        self._address = ("127.0.0.1", port)
+    def __init__(self, address: Address, timeout_s: float = 60.0) -> None:
+        """Args: where the server listens; seconds to wait for it in each step."""
+        self._address = address
         self._timeout_s = timeout_s
         self._socket: socket.socket | None = None
         self._reader = ResponseReader()
@@ -24,8 +44,7 @@ class Connection:
     def open(self) -> socket.socket:
         """Opens it unless it is open."""
         if self._socket is None:
-            self._socket = socket.create_connection(self._address, timeout=self._timeout_s)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = connect(self._address, self._timeout_s)
             self._reader = ResponseReader()
         return self._socket
 
@@ -77,7 +96,7 @@ class Connection:
         self.close()
 
 
-def ask(port: int, request: bytes, timeout_s: float = 60.0) -> Response:
+def ask(address: Address, request: bytes, timeout_s: float = 60.0) -> Response:
     """Sends one request on a connection of its own."""
-    with Connection(port, timeout_s) as connection:
+    with Connection(address, timeout_s) as connection:
         return connection.ask(request)

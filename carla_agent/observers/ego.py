@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
+
+from carla_mlflow import DrivingError
 
 from .observer import Snapshot
 
@@ -81,6 +85,10 @@ class Ego:
 class EgoSource(Protocol):
     """Where the car is read from: a vehicle of the simulator, or an agent's sensors."""
 
+    @property
+    def unknown(self) -> Mapping[str, str]:
+        """Measurements that this source can't make → why; `Measurements` refuses them before the first tick."""
+
     def read(self, snapshot: Snapshot) -> Ego:
         """The car at that tick."""
 
@@ -92,14 +100,23 @@ class EgoReader:
     microseconds and no call to the simulator.
     """
 
+    unknown: Mapping[str, str] = MappingProxyType({})
+
     def __init__(self, vehicle: Any) -> None:
         """Reads that vehicle, a `carla.Vehicle`."""
         self.vehicle = vehicle
         self._latest: Ego | None = None
 
     def read(self, snapshot: Snapshot) -> Ego:
-        """The car at that tick."""
+        """The car at that tick.
+
+        Raises:
+            DrivingError: it is not in the world any more. Its vehicle would go on to give zeros.
+        """
         if self._latest is None or self._latest.frame != snapshot.frame:
+            find = getattr(snapshot, "find", None)  # a `carla.WorldSnapshot` has it, an agent's tick does not
+            if find is not None and find(self.vehicle.id) is None:
+                raise DrivingError("the driven car is not in the world any more: somebody has removed it")
             self._latest = _read(self.vehicle, snapshot)
         return self._latest
 

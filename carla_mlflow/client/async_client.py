@@ -36,7 +36,9 @@ class AsyncPolicyClient:
         """Opens one connection per concurrent request, at most `connections`; further requests wait."""
         self._remote = Remote(url, api_key, expected)
         self._timeout_s = timeout_s
-        self._pool = httpcore.AsyncConnectionPool(max_connections=connections, keepalive_expiry=None)
+        self._pool = httpcore.AsyncConnectionPool(
+            max_connections=connections, keepalive_expiry=None, uds=self._remote.socket
+        )
 
     @property
     def card(self) -> Card:
@@ -86,6 +88,10 @@ class AsyncPolicyClient:
             return self._remote.fallback(rows)
         return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
 
+    def start_episode(self, episode_id: str | None = None) -> str:
+        """As `PolicyClient.start_episode`: every `act` that is called later names it. One client for each car."""
+        return self._remote.start_episode(episode_id)
+
     async def connect(self) -> None:
         """Fetches the served policy's card, unless it is known; raises as the constructor of `PolicyClient`."""
         if not self._remote.is_connected:
@@ -105,7 +111,7 @@ class AsyncPolicyClient:
                 raise OverBudget
         try:
             async with asyncio.timeout(left):
-                return await self._send_with_retries(method, self._remote.url + path, headers, body)
+                return await self._send_with_retries(method, self._remote.origin + path, headers, body)
         except FAILED as error:  # including TimeoutError
             raise failure(self._remote.url, error, budget_ends) from error
 

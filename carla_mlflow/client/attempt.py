@@ -8,8 +8,11 @@ from typing import Any
 import httpcore
 
 from ..errors import UnreachableError
+from .unix_stream import UnixStream
 
 FAILED = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError)
+CONNECTS = ("connection.connect_tcp.started", "connection.connect_unix_socket.started")
+"""The events that say that a new connection is being opened."""
 LOST = (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError)
 
 
@@ -25,7 +28,7 @@ class Attempt:
 
     def record(self, event: str, info: dict[str, Any]) -> None:
         """Records one event."""
-        self._opened = self._opened or event == "connection.connect_tcp.started"
+        self._opened = self._opened or event in CONNECTS
         self._answered = self._answered or event == "http11.receive_response_headers.complete"
 
     async def record_async(self, event: str, info: dict[str, Any]) -> None:
@@ -67,6 +70,10 @@ class TimedBackend(httpcore.NetworkBackend):
         """Opens a connection."""
         options = {**options, "timeout": self.left()}
         return TimedStream(self, self._sockets.connect_tcp(host, port, **options))
+
+    def connect_unix_socket(self, path: str, *_: Any, **options: Any) -> httpcore.NetworkStream:
+        """Opens a connection to a Unix socket."""
+        return TimedStream(self, UnixStream(path, self.left()))
 
 
 class TimedStream(httpcore.NetworkStream):

@@ -28,7 +28,7 @@ class PolicyClient:
         """Connects, and fetches the served policy's card.
 
         Args:
-            url: such as `http://127.0.0.1:8080`.
+            url: such as `http://127.0.0.1:8080`, or `unix:/run/policy.sock` for a server on this machine.
             timeout_s: limit of one call, seconds, unless its budget is shorter.
             api_key: the server's POLICY_API_KEY.
             expected: the card whose contract the caller was built for; None takes the card of the policy served now.
@@ -41,7 +41,9 @@ class PolicyClient:
         self._remote = Remote(url, api_key, expected)
         self._timeout_s = timeout_s
         self._backend = TimedBackend()
-        self._pool = httpcore.ConnectionPool(max_connections=1, keepalive_expiry=None, network_backend=self._backend)
+        self._pool = httpcore.ConnectionPool(
+            max_connections=1, keepalive_expiry=None, network_backend=self._backend, uds=self._remote.socket
+        )
         try:
             self._fetch_card()
         except BaseException:
@@ -99,6 +101,22 @@ class PolicyClient:
             return self._remote.fallback(rows)
         return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
 
+    def start_episode(self, episode_id: str | None = None) -> str:
+        """Begins an episode, such as one route of one car: every later `act` names it to the server.
+
+        The server writes the id into its log and spans, and compares each action with the episode's previous one.
+
+        Args:
+            episode_id: 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`; None: a new, random one.
+
+        Returns:
+            The episode's id.
+
+        Raises:
+            SpecError: the id is not such a text.
+        """
+        return self._remote.start_episode(episode_id)
+
     def _fetch_card(self, ends: float | None = None) -> None:
         answer = self._send("GET", "/metadata", self._remote.headers, None, ends)
         self._remote.read_metadata(answer.status, answer.content)
@@ -110,7 +128,7 @@ class PolicyClient:
         if budget_ends is not None and now >= budget_ends:
             raise OverBudget
         self._backend.ends = min(now + self._timeout_s, budget_ends or math.inf)
-        url = self._remote.url + path
+        url = self._remote.origin + path
         for last in (False, True):
             attempt = Attempt()
             try:

@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from ..contract.actions import Actions, check_budget, fallback_actions
 from ..contract.card import Card
 from ..contract.control import CONTROL_NAMES
+from ..contract.episode import check_episode_id, new_episode_id
 from ..errors import ContractError, ServerError
+from .unix_address import is_unix, socket_path
 
 Headers = list[tuple[bytes, bytes]]
 
 _DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 _JSON_BYTES = b"inference-header-content-length"
+LOCAL = "http://localhost"
+"""Origin of the requests over a Unix socket, which has no name of its own for the header Host."""
 
 
 class Remote:
@@ -30,6 +34,8 @@ class Remote:
 
     Attributes:
         url: without a slash at its end.
+        socket: path of the server's Unix socket; None when it listens on TCP.
+        origin: what comes before the path in the URLs of requests.
         card: of the policy that was served when the metadata was last fetched.
         version: semantic version of the policy behind the latest response.
         digest: the artifact's digest of that policy.
@@ -40,18 +46,31 @@ class Remote:
     digest: str
 
     def __init__(self, url: str, api_key: str, expected: Card | None) -> None:
+        self.socket = _socket(url)
         try:
-            parts = urllib.parse.urlsplit(url)
+            parts = urllib.parse.urlsplit(url if self.socket is None else LOCAL)
             usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         except ValueError:  # a port that is not a number
             usable = False
         if not usable:
-            raise ServerError(f"{url}: expected a URL such as http://127.0.0.1:8080")
+            raise ServerError(f"{url}: expected a URL such as http://127.0.0.1:8080, or unix:/run/policy.sock")
         self.url = url.rstrip("/")
+        self.origin = self.url if self.socket is None else LOCAL
         self._expected = expected
         self.headers: Headers = [(b"Host", parts.netloc.rpartition("@")[2].encode())]
         if api_key:
             self.headers.append((b"Authorization", f"Bearer {api_key}".encode()))
+        self._episode: Headers = []
+
+    def start_episode(self, episode_id: str | None) -> str:
+        """Names the episode of all further requests for actions; see `PolicyClient.start_episode`.
+
+        The id goes into a header, not into the JSON: the server then knows it, and sends it back, even where it can't
+        read the body, and the JSON of all episodes stays one text, which it caches.
+        """
+        episode_id = new_episode_id() if episode_id is None else check_episode_id(episode_id)
+        self._episode = [(b"X-Episode-Id", episode_id.encode())]
+        return episode_id
 
     def read_metadata(self, status: int, body: bytes) -> None:
         """Reads the response to GET /metadata.
@@ -121,7 +140,7 @@ class Remote:
             parameters["budget_ms"] = budget_ms
         head = msgspec.json.encode({"parameters": parameters, "inputs": inputs, "outputs": self._outputs})
         framing = [(b"Content-Type", b"application/octet-stream"), (_JSON_BYTES, b"%d" % len(head))]
-        return [*self.headers, *framing], b"".join([head, *tensors])
+        return [*self.headers, *framing, *self._episode], b"".join([head, *tensors])
 
     def actions(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, rows: int) -> Actions:
         """Reads the response to `request`; if that says 504 (too late), returns the fallback.
@@ -156,6 +175,13 @@ class Remote:
     def fallback(self, rows: int) -> Actions:
         """The card's fallback: what a car does when no response comes in time."""
         return fallback_actions(self.card.action, rows)
+
+
+def _socket(url: str) -> str | None:
+    try:
+        return str(socket_path(url)) if is_unix(url) else None
+    except ValueError as error:
+        raise ServerError(str(error)) from error
 
 
 def _difference(expected: Card, served: Card) -> str:

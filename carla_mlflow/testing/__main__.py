@@ -1,8 +1,8 @@
 """python -m carla_mlflow.testing FOLDER | URL: runs the conformance checks on a policy or a server.
 
-A folder is a policy artifact: every check runs on each of its graphs. A URL is a running server: it gets requests as a
-car would send them (--policy FOLDER compares the policy it serves with that artifact). Exits with 0 when all checks
-pass, with 1 when one fails, with 3 when no server answers.
+A folder is a policy artifact: every check runs on each of its graphs. A URL, or unix:/run/policy.sock, is a running
+server: it gets requests as a car would send them (--policy FOLDER compares the policy it serves with that artifact).
+Exits with 0 when all checks pass, with 1 when one fails, with 3 when no server answers.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    is_server = options.policy_or_server.startswith(("http://", "https://"))
+    is_server = options.policy_or_server.startswith(("http://", "https://", "unix:"))
     results: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
     for check, on, call in _of_a_server(options, figures) if is_server else _of_a_folder(options):

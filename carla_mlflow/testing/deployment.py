@@ -14,6 +14,7 @@ import numpy as np
 from ..artifact.artifact import Artifact
 from ..artifact.golden import check_parity, largest_difference, read_golden
 from ..client.client import PolicyClient
+from ..client.wire import Remote
 from ..errors import UnreachableError
 from .conformance import outside
 from .subject import Batch, expect
@@ -27,6 +28,7 @@ class Deployment:
 
     Attributes:
         client: connected to the server.
+        url: the server's, or the address of its Unix socket.
         api_key: the key that the server requires, or empty.
         artifact: the artifact that the server should serve; None skips the checks that need it.
         p99_ms: limit of the 99th percentile of one-row requests, milliseconds; None only measures.
@@ -53,9 +55,9 @@ class Deployment:
             sent["Authorization"] = f"Bearer {self.api_key}"
         extensions = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_S)}
         try:
-            with httpcore.ConnectionPool() as pool:
-                url = self.url.rstrip("/") + path
-                answer = pool.request("POST", url, headers=sent, content=body, extensions=extensions)
+            remote = Remote(self.url, self.api_key, None)
+            with httpcore.ConnectionPool(uds=remote.socket) as pool:
+                answer = pool.request("POST", remote.origin + path, headers=sent, content=body, extensions=extensions)
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
             raise UnreachableError(f"{self.url}{path}: no answer: {error or type(error).__name__}") from error
         try:

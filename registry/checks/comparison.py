@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from carla_mlflow.artifact.artifact import Artifact, open_artifact
+from carla_mlflow.artifact.artifact import Artifact
 from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.errors import ParityError
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.rules.changes import Step, contract_changes, other_changes
-from registry.rules.reference import parse_reference
-from registry.store.cache import fetch_to_cache
-from registry.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -52,14 +48,6 @@ class Comparison:
     others: list[str]
     actions: list[Difference]
     step: Step
-
-
-def open_policy(text: str, cache: Path) -> Artifact:
-    """Opens the artifact that a folder or a reference names."""
-    if Path(text).is_dir() or text.startswith((".", "/")):
-        return open_artifact(Path(text))
-    store = Store()
-    return fetch_to_cache(store, store.resolve(parse_reference(text)), cache)
 
 
 def compare(old: Artifact, new: Artifact) -> Comparison:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from carla_mlflow.artifact.naming import is_artifact_folder
 from carla_mlflow.cli import DONE
 
 
@@ -17,7 +18,7 @@ def verify(options: argparse.Namespace) -> int:
     from registry.checks.verify import verify_apart
 
     path, digest = Path(options.source), options.digest
-    if not path.is_dir() and not options.source.startswith((".", "/")):
+    if not is_artifact_folder(options.source):
         path, pinned = _fetched(options.source)
         digest = digest or pinned
     lines = []
@@ -30,14 +31,12 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def _fetched(reference: str) -> tuple[Path, str]:
-    """Fetches a registered version's artifact → its folder in the cache, and the digest that the registry pins."""
-    from registry.rules.reference import parse_reference
-    from registry.store.cache import default_cache, fetch_to_cache
-    from registry.store.store import Store  # imports mlflow, which takes longer than everything else here
+    """Fetches what a reference means now → its folder in the cache, and the digest that the registry pins."""
+    from registry.store.cache import default_cache
+    from registry.store.opening import open_source
 
-    store = Store()
-    version = store.resolve(parse_reference(reference))
-    return fetch_to_cache(store, version, default_cache()).path, version.digest
+    artifact = open_source(reference, default_cache())
+    return artifact.path, artifact.digest
 
 
 def migrate(options: argparse.Namespace) -> int:
@@ -56,12 +55,13 @@ def migrate(options: argparse.Namespace) -> int:
 def diff(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from registry.checks.comparison import compare, format_comparison, open_policy
+    from registry.checks.comparison import compare, format_comparison
     from registry.commands.printing import show
     from registry.store.cache import default_cache
+    from registry.store.opening import open_source
 
     cache = default_cache()
-    comparison = compare(open_policy(options.old, cache), open_policy(options.new, cache))
+    comparison = compare(open_source(options.old, cache), open_source(options.new, cache))
     show(options, format_comparison(comparison), asdict(comparison))
     return DONE
 
@@ -71,7 +71,9 @@ def add_artifact_commands(commands: Any) -> None:
     command = commands.add_parser(
         "verify", help="check an artifact on this machine: bytes, graphs, preprocessor, parity"
     )
-    command.add_argument("source", metavar="PATH|REF", help="artifact folder or reference (carla-policy@production)")
+    command.add_argument(
+        "source", metavar="PATH|REF", help="artifact folder or reference (carla-policy@production, folder/@^1.2)"
+    )
     command.add_argument(
         "--digest", metavar="sha256:…", help="the digest that it must have (default of REF: as registered)"
     )

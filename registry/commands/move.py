@@ -15,11 +15,11 @@ from registry.rules.lifecycle import ALIASED
 def promote(options: argparse.Namespace) -> int:
     from registry.moves.judge import promotion_gates
     from registry.moves.promotion import promote as promote_policy
-    from registry.rules.reference import parse_reference
+    from registry.rules.reference import parse_registered
     from registry.store.cache import default_cache
     from registry.store.store import Store
 
-    reference = parse_reference(options.reference)
+    reference = parse_registered(options.reference)
     gates = promotion_gates(options.to, options.allow_breaking)
     return _done(
         options, promote_policy(Store(), reference, options.to, default_cache(), _move_options(options), gates)
@@ -40,10 +40,10 @@ def rollback(options: argparse.Namespace) -> int:
 
 def archive(options: argparse.Namespace) -> int:
     from registry.moves.promotion import archive as archive_policy
-    from registry.rules.reference import parse_reference
+    from registry.rules.reference import parse_registered
     from registry.store.store import Store
 
-    return _done(options, archive_policy(Store(), parse_reference(options.reference), _move_options(options)))
+    return _done(options, archive_policy(Store(), parse_registered(options.reference), _move_options(options)))
 
 
 def _move_options(options: argparse.Namespace) -> Any:

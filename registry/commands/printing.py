@@ -24,9 +24,8 @@ def show(options: argparse.Namespace, text: str, value: Any) -> None:
 
 
 def line(version: PolicyVersion) -> str:
-    return escaped(
-        f"{version.name} {version.semver}  {version.stage}  {version.digest}  (models:/{version.name}/{version.number})"
-    )
+    parts = [f"{version.name} {version.semver}", version.stage, version.digest, f"({version.uri})"]
+    return escaped("  ".join(part for part in parts if part))
 
 
 def clock(seconds: float) -> str:

@@ -76,18 +76,22 @@ def _nothing(store: Store) -> str:
     return text + (f"\nthe demo's registry: cd {shlex.quote(str(demo))}" if (demo / "mlflow.db").is_file() else "")
 
 
-def resolve(options: argparse.Namespace) -> int:
+def _resolved(text: str) -> PolicyVersion:
     from registry.rules.reference import parse_reference
+    from registry.store.opening import source_of
 
-    version = _store().resolve(parse_reference(options.reference))
+    reference = parse_reference(text)
+    return source_of(reference).resolve(reference)
+
+
+def resolve(options: argparse.Namespace) -> int:
+    version = _resolved(options.reference)
     show(options, line(version), asdict(version))
     return DONE
 
 
 def show_version(options: argparse.Namespace) -> int:
-    from registry.rules.reference import parse_reference
-
-    version = _store().resolve(parse_reference(options.reference))
+    version = _resolved(options.reference)
     shown = asdict(version) | {"aliases": ", ".join(version.aliases), "created": clock(version.created)}
     show(options, table([(key, str(value)) for key, value in shown.items()]), asdict(version))
     return DONE

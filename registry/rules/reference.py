@@ -4,14 +4,17 @@ name@production   alias                name/Production   MLflow's legacy stage
 name@1.4.2        semantic version     name/7            MLflow's version number
 name@^1.4         range                any of these after models:/
 path/to/folder    an artifact on disk
+folder/@^1.4      a version or a range among the artifacts in a folder, which needs no registry
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from carla_mlflow.artifact.naming import split_folder_reference
 from carla_mlflow.errors import RefusedError
 from registry.rules.versions import is_exact
 
@@ -28,7 +31,13 @@ _LEGACY_STAGES = ("none", "staging", "production", "archived")
 
 @dataclass(frozen=True)
 class Reference:
-    """A policy's name, and the way in which it names one of its versions."""
+    """A policy's name, and the way in which it names one of its versions.
+
+    Attributes:
+        name: the policy's; or the path of a folder of artifacts, which ends in a slash, as no name does.
+        kind: of the selector.
+        value: the selector: an alias, a version, a range, a stage or a number.
+    """
 
     name: str
     kind: Kind
@@ -36,6 +45,16 @@ class Reference:
 
     def __str__(self) -> str:
         return f"{self.name}{'/' if self.kind in {'stage', 'number'} else '@'}{self.value}"
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it names a version among the artifacts in a folder."""
+        return self.name.endswith("/")
+
+    @property
+    def shown(self) -> str:
+        """The reference as clients may see it: without the path to the folder."""
+        return f"{Path(self.name).absolute().name}/@{self.value}" if self.is_folder else str(self)
 
 
 def is_name(name: str) -> bool:
@@ -63,12 +82,13 @@ def parse_reference(text: str) -> Reference:
         RefusedError: the text is no reference.
     """
     bare = text.removeprefix("models:/")
+    folder = split_folder_reference(text)
     name, at, selector = bare.partition("@")
-    if at:
-        check_name(name)
+    if folder or at:
+        name, selector = folder or (check_name(name), selector)
         if selector and (selector[0].isdigit() or selector[0] in "^~<>="):
             return Reference(name, "version" if is_exact(selector) else "range", selector)
-        if _ALIAS.fullmatch(selector):
+        if _ALIAS.fullmatch(selector):  # of a folder it is refused where its versions can be listed
             return Reference(name, "alias", selector)
     name, slash, selector = bare.rpartition("/")
     if slash and is_name(name):
@@ -78,5 +98,18 @@ def parse_reference(text: str) -> Reference:
             return Reference(name, "stage", selector.capitalize())
     raise RefusedError(
         f"{text!r} is neither a folder nor a reference such as name@production, name@1.4.2, name@^1.4, "
-        "name/Production or name/7"
+        "name/Production, name/7, or folder/@^1.4 for a folder of artifacts"
     )
+
+
+def shown(text: str) -> str:
+    """A reference as clients may see it: without the path to a folder."""
+    return parse_reference(text).shown if split_folder_reference(text) else text
+
+
+def parse_registered(text: str) -> Reference:
+    """As `parse_reference`, but refuses what is not in the registry: a folder has neither stages nor a history."""
+    reference = parse_reference(text)
+    if reference.is_folder:
+        raise RefusedError(f"{text} is in a folder, which has no stages and no history; only the registry has them")
+    return reference

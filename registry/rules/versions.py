@@ -20,7 +20,12 @@ def is_exact(text: str) -> bool:
 
 
 def highest_matching(wanted: str, versions: Iterable[str]) -> str | None:
-    """The highest version in a range: `1.4.2`, `^1.4`, `~1.4.1`, `1.x`, `>=1.2,<2`; None when none is in it.
+    """The highest of the versions that `matching` returns; None when there is none."""
+    return next(reversed(matching(wanted, versions)), None)
+
+
+def matching(wanted: str, versions: Iterable[str]) -> list[str]:
+    """The versions in a range, lowest first: `1.4.2`, `^1.4`, `~1.4.1`, `1.x`, `>=1.2,<2`.
 
     Pre-releases match only when the range itself names a pre-release of the same version.
 
@@ -33,13 +38,17 @@ def highest_matching(wanted: str, versions: Iterable[str]) -> str | None:
         raise RefusedError(
             f"{wanted!r} is neither a version nor a range such as ^1.4, ~1.4.1, 1.x or >=1.2,<2"
         ) from error
-    matching = [text for text in versions if spec.match(Version(text))]
-    return max(matching, key=Version, default=None)
+    return ordered(text for text in versions if spec.match(Version(text)))
 
 
 def ordered(versions: Iterable[str]) -> list[str]:
     """Sorts versions from the lowest to the highest."""
     return sorted(versions, key=Version)
+
+
+def is_lower(version: str, other: str) -> bool:
+    """Whether a version comes before another."""
+    return bool(Version(version) < Version(other))
 
 
 def next_version(version: str, step: Step) -> str:

@@ -16,7 +16,7 @@ from carla_mlflow.errors import ArtifactError, CacheError, IntegrityError
 
 if TYPE_CHECKING:  # a server that starts from its cache does not import mlflow
     from registry.rules.policy_version import PolicyVersion
-    from registry.store.store import Store
+    from registry.store.version_source import VersionSource
 
 
 ABANDONED_S = 3600
@@ -48,7 +48,7 @@ def cached_path(cache: Path, digest: str) -> Path:
     return cache / "artifacts" / digest.removeprefix("sha256:")
 
 
-def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifact:
+def fetch_to_cache(source: VersionSource, version: PolicyVersion, cache: Path) -> Artifact:
     """Opens a version's artifact, downloaded if not cached, and verified against the digest that the registry pins.
 
     Raises:
@@ -68,7 +68,7 @@ def fetch_to_cache(store: Store, version: PolicyVersion, cache: Path) -> Artifac
     except OSError as error:
         raise _cache_error(cache, error) from error
     try:
-        store.fetch(version, path)
+        source.fetch(version, path)
     except OSError as error:
         if not path.exists():  # else another process fetched it; it is verified below
             if error.errno in _FULL or str(error.filename).startswith(str(path.parent)):

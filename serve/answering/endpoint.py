@@ -28,12 +28,14 @@ class EncodedRequest(msgspec.Struct, frozen=True, gc=False):
         media_type: in lower case, without parameters.
         json_bytes: how many bytes of the body are JSON, if tensors follow; None if the head does not say.
         gzip_limit: the most bytes of the body once it is decompressed; None where it is not compressed.
+        episode_id: that the header names, if any.
     """
 
     body: Body
     media_type: str
     json_bytes: int | None = None
     gzip_limit: int | None = None
+    episode_id: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -117,7 +119,10 @@ def _encode_invocations(serving: Serving, _: PredictRequest, answered: BatchSlic
 def _decode_inference(serving: Serving, encoded: EncodedRequest) -> PredictRequest:
     if encoded.media_type == BINARY and encoded.json_bytes is None:
         raise ApiError("bad_request", "is required with binary tensors", "Inference-Header-Content-Length")
-    return serving.inference.decode(encoded.body, encoded.json_bytes)
+    request = serving.inference.decode(encoded.body, encoded.json_bytes)
+    if request.episode_id is not None and encoded.episode_id not in (None, request.episode_id):
+        raise ApiError("bad_request", "names another episode than the header X-Episode-Id", "parameters.episode_id")
+    return request
 
 
 def _encode_inference(serving: Serving, request: PredictRequest, answered: BatchSlice, _: bytes) -> Answer:

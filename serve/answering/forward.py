@@ -45,6 +45,11 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
         timing = (whole.check_ms, whole.inference_ms, whole.control_ms)
         return Actions(whole.control[rows], whole.raw[rows], distribution, whole.seed, *timing)
 
+    @property
+    def control(self) -> NDArray[np.float32]:
+        """Throttle, brake, steer of this request only, (B, 3); a view of the whole batch."""
+        return self.batch.actions.control[self.start : self.stop]
+
     def objects(self, dtype: type[np.floating[Any]] = np.float32) -> bytes:
         """The controls as JSON objects, separated by commas; numbers are the shortest that round-trip in `dtype`."""
         numbers = self.batch.numbers(dtype)

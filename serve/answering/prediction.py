@@ -38,15 +38,17 @@ def answer(prediction: Prediction) -> Answer:
     return prediction.encode(outcome)
 
 
-class Prediction:
-    """One request for actions.
+class Prediction(msgspec.Struct, eq=False, gc=False):
+    """One request for actions. (A msgspec struct: one is made for every request, and nothing in it refers back to it.)
 
     Attributes:
         endpoint: of the request.
         serving: the policy that answers.
         encoded: the request as received.
         received: when its first byte was read, by `time.perf_counter`.
+        budget_ms: the smaller of the client's header and the server's setting; a body may ask for less.
         ends: when its budget is over, by the same clock.
+        episode_id: of the episode that the header or, once it is decoded, the body names; None where neither does.
         request: the decoded request; None before `decode`.
         decode_s: duration of decoding, seconds; set by `decode`.
         started: when its forward began, by the same clock; 0 before.
@@ -54,21 +56,23 @@ class Prediction:
         answered: its actions; set by `encode`.
     """
 
-    __slots__ = (
-        "answered", "decode_s", "encoded", "ended", "endpoint", "ends", "received", "request", "serving", "started",
-    )  # fmt: skip
-    answered: BatchSlice
-    decode_s: float
-    ended: float
+    endpoint: Endpoint
+    serving: Serving
+    encoded: EncodedRequest
+    received: float
+    budget_ms: float | None
+    ends: float = NEVER
+    episode_id: str | None = None
+    request: PredictRequest | None = None
+    decode_s: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    answered: BatchSlice | None = None
 
-    def __init__(
-        self, endpoint: Endpoint, serving: Serving, encoded: EncodedRequest, received: float, budget_ms: float | None
-    ) -> None:
-        """`budget_ms` is the smaller of the client's header and the server's setting; a body may ask for less."""
-        self.endpoint, self.serving, self.encoded, self.received = endpoint, serving, encoded, received
-        self.ends = NEVER if budget_ms is None else received + budget_ms / 1e3
-        self.request: PredictRequest | None = None
-        self.started = 0.0
+    def __post_init__(self) -> None:
+        self.episode_id = self.encoded.episode_id
+        if self.budget_ms is not None:
+            self.ends = self.received + self.budget_ms / 1e3
 
     def decode(self) -> PredictRequest:
         """Decodes the body; to be called once; raises ApiError or SpecError."""
@@ -77,6 +81,8 @@ class Prediction:
             encoded = msgspec.structs.replace(encoded, body=inflate(encoded.body, encoded.gzip_limit))
         self.request = request = self.endpoint.decode(self.serving, encoded)
         self.decode_s = time.perf_counter() - began
+        if request.episode_id is not None:
+            self.episode_id = request.episode_id
         if request.budget_ms is not None:
             self.ends = min(self.ends, self.received + request.budget_ms / 1e3)
         return request

@@ -161,7 +161,7 @@ class ChunkedExecutor:
 
     def _give_up(self, job: ChunkedJob, error: Exception) -> None:
         job.end()
-        self._outcomes.refuse(job.prediction.wire, error, job.prediction.serving)
+        self._outcomes.refuse(job.prediction, error)
 
     @property
     def oldest(self) -> float:

@@ -55,7 +55,7 @@ class MicroBatcher:
             try:
                 request = prediction.decode()
             except Exception as error:  # the boundary: the error affects only this request
-                self._outcomes.refuse(prediction.wire, error, prediction.serving)
+                self._outcomes.refuse(prediction, error)
                 continue
             key = id(prediction.serving) if request.deterministic else prediction
             groups.setdefault(key, []).append(prediction)
@@ -83,7 +83,7 @@ class MicroBatcher:
         if late:  # answered now: during a forward the watchdog would answer them, and end their connections
             group = [prediction for prediction in group if now < prediction.ends]
             for prediction in late:
-                self._outcomes.refuse(prediction.wire, too_late(serving), serving)
+                self._outcomes.refuse(prediction, too_late(serving))
             if not group:
                 return
         with self.lock:
@@ -99,7 +99,7 @@ class MicroBatcher:
                 prediction.wire.connection.cut()
                 outcomes.forget(prediction, None)
             elif isinstance(answered, Exception):
-                outcomes.refuse(prediction.wire, answered, prediction.serving)
+                outcomes.refuse(prediction, answered)
             else:
                 outcomes.send(prediction, answered)
 

@@ -5,27 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from serve.answering.endpoint import EncodedRequest, Endpoint
 from serve.answering.forward import BatchSlice
 from serve.answering.prediction import Prediction
-from serve.policy.serving import Serving
 from serve.wire.request import Request
 
 
-class PendingPrediction(Prediction):
+class PendingPrediction(Prediction, kw_only=True, eq=False, gc=False):
     """A prediction that waits for its forward.
 
     Attributes:
         wire: the request on its connection.
     """
 
-    __slots__ = ("wire",)
-
-    def __init__(
-        self, wire: Request, endpoint: Endpoint, serving: Serving, encoded: EncodedRequest, budget_ms: float | None
-    ) -> None:
-        super().__init__(endpoint, serving, encoded, wire.received, budget_ms)
-        self.wire = wire
+    wire: Request
 
 
 class Outcomes(NamedTuple):
@@ -38,5 +30,5 @@ class Outcomes(NamedTuple):
     """
 
     send: Callable[[PendingPrediction, BatchSlice], None]
-    refuse: Callable[[Request, Exception, Serving], None]
+    refuse: Callable[[PendingPrediction, Exception], None]
     forget: Callable[[PendingPrediction, int | None], None]

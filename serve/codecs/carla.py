@@ -32,6 +32,7 @@ class PredictRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
     Attributes:
         observations: arrays by name, each (B, *shape); empty where `rows` holds them.
         rows: observations as the fast decoder returned them, to be put into arrays with those of other requests.
+        episode_id: that the body names; None where the protocol has no place for it.
         count: number of observations, B.
     """
 
@@ -41,6 +42,7 @@ class PredictRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
     budget_ms: float | None = None
     details: bool = False
     rows: list[Any] | None = None
+    episode_id: str | None = None
 
     @property
     def count(self) -> int:

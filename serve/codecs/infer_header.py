@@ -13,12 +13,14 @@ from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
-from serve.codecs.options import check_budget, check_seed
+from serve.codecs.options import check_budget, check_episode_id, check_seed
 from serve.errors import ApiError
 from serve.limits import MAX_ID
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 """The name of each dtype in the Open Inference Protocol."""
+PARAMETERS = ("deterministic", "seed", "budget_ms", "episode_id", "binary_data_output")
+"""The parameters of a request."""
 STRINGS_A_TENSOR = 8
 """Most strings of one tensor: name, shape, datatype, data and parameters, and the values of some."""
 
@@ -62,14 +64,13 @@ class HeaderReader:
         identity = document.get("id")
         if identity is not None and (not isinstance(identity, str) or len(identity) > MAX_ID):
             raise ApiError("bad_request", f"expected a string of at most {MAX_ID} characters", "id")
-        parameters = _object(
-            document.get("parameters", {}), "parameters", ("deterministic", "seed", "budget_ms", "binary_data_output")
-        )
+        parameters = _object(document.get("parameters", {}), "parameters", PARAMETERS)
         binary = _flag(parameters, "parameters.binary_data_output", False)
         seed, deterministic = parameters.get("seed"), _flag(parameters, "parameters.deterministic", True)
         check_seed(seed, "parameters.seed")
         budget = check_budget(parameters.get("budget_ms"), "parameters.budget_ms")
-        options = {"deterministic": deterministic, "seed": seed, "budget_ms": budget}
+        episode_id = check_episode_id(parameters.get("episode_id"), "parameters.episode_id")
+        options = {"deterministic": deterministic, "seed": seed, "budget_ms": budget, "episode_id": episode_id}
         inputs = self._read_inputs(document.get("inputs"))
         rows = next(iter(inputs.values()))["shape"][0]
         offsets, at = {}, 0

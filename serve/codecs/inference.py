@@ -108,6 +108,8 @@ class InferenceCodec:
         parameters = {"digest": self._digest, "deterministic": request.deterministic}
         if actions.seed is not None:
             parameters["seed"] = actions.seed
+        if request.episode_id is not None:
+            parameters["episode_id"] = request.episode_id
         named = {"model_name": self._card.name, "model_version": self._card.version}
         identity = {} if request.id is None else {"id": request.id}
         head = msgspec.json.encode({**named, **identity, "parameters": parameters, "outputs": outputs})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from carla_mlflow.contract.episode import EXPECTED, is_episode_id
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.inference.sampling import MAX_SEED
 from serve.errors import ApiError
@@ -50,3 +51,10 @@ def check_budget(budget: Any, field: str) -> float | None:
     if not 0 <= given < math.inf:
         raise ApiError("bad_request", "expected a number of milliseconds", field)
     return given
+
+
+def check_episode_id(value: Any, field: str) -> str | None:
+    """Returns an episode's id, or None; raises ApiError for any other value."""
+    if value is not None and not is_episode_id(value):
+        raise ApiError("bad_request", EXPECTED, field)
+    return None if value is None else str(value)

@@ -24,7 +24,7 @@ from serve.settings import Settings
 
 if TYPE_CHECKING:
     from registry.rules.policy_version import PolicyVersion
-    from registry.store.store import Store
+    from registry.store.version_source import VersionSource
 
 TEMPORARY = "cache"
 """Subfolder of the server's run folder for artifacts when the cache can't be written."""
@@ -45,12 +45,12 @@ class Arrival:
     """
 
     def __init__(
-        self, store: Store, version: PolicyVersion, settings: Settings, folder: Path, done: Callable[[], None]
+        self, source: VersionSource, version: PolicyVersion, settings: Settings, folder: Path, done: Callable[[], None]
     ) -> None:
         """Starts the thread.
 
         Args:
-            store: the registry.
+            source: the registry, or what stands in its place.
             version: the version to fetch.
             settings: of the server.
             folder: the server's run folder.
@@ -61,28 +61,28 @@ class Arrival:
         self._cache, self._temporary = cache_folder(settings), folder / TEMPORARY
         self._began = self._grew_at = time.monotonic()
         self._bytes, self._is_here = 0, False
-        self._thread = threading.Thread(target=self._run, args=(store, folder, done), name="arrival", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(source, folder, done), name="arrival", daemon=True)
         self._thread.start()
 
-    def _run(self, store: Store, folder: Path, done: Callable[[], None]) -> None:
+    def _run(self, source: VersionSource, folder: Path, done: Callable[[], None]) -> None:
         try:
-            artifact = self._fetch(store)
+            artifact = self._fetch(source)
             self._is_here = True
             self.outcome = find_failure(artifact.path, artifact.digest, self._settings, folder) or artifact
         except Exception as error:  # handled by the follower's loop
             self.outcome = error
         done()
 
-    def _fetch(self, store: Store) -> Artifact:
+    def _fetch(self, source: VersionSource) -> Artifact:
         """Fetches the artifact to the cache, or to the server's run folder if the cache can't be written."""
         try:
-            return fetch_to_cache(store, self._version, self._cache)
+            return fetch_to_cache(source, self._version, self._cache)
         except CacheError as error:
             if error.is_full:
                 raise
             log.warning("%s; kept in a temporary folder until this server ends", one_line(error))
             self._cache = self._temporary
-            return fetch_to_cache(store, self._version, self._cache)
+            return fetch_to_cache(source, self._version, self._cache)
 
     @property
     def goes_on(self) -> bool:
@@ -127,9 +127,9 @@ class Arrivals:
         """Returns the arrival of a digest, or None."""
         return self._under_way.get(digest)
 
-    def start(self, store: Store, version: PolicyVersion) -> None:
+    def start(self, source: VersionSource, version: PolicyVersion) -> None:
         """Starts to fetch a version."""
-        self._under_way[version.digest] = Arrival(store, version, self._settings, self._folder, self._done)
+        self._under_way[version.digest] = Arrival(source, version, self._settings, self._folder, self._done)
 
     def take(self, digest: str) -> None:
         """Removes an arrival that has an outcome."""

@@ -23,7 +23,7 @@ from serve.telemetry import metrics
 
 if TYPE_CHECKING:
     from registry.rules.policy_version import PolicyVersion
-    from registry.store.store import Store
+    from registry.store.version_source import VersionSource
 
 log = logging.getLogger("serve.follow")
 
@@ -36,6 +36,11 @@ class FollowedReference:
         refusal: the registry's error for a reference that was never served: waiting would not help.
         is_settled: whether the registry need not be asked again.
     """
+
+    SILENT = "the registry does not answer"
+    GONE = "the registry no longer knows it"
+    NONE = "the registry has no"
+    CHANGED = "the registry was recreated"
 
     def __init__(
         self,
@@ -59,6 +64,8 @@ class FollowedReference:
             path_of: digest → path of its artifact, if another reference of the server already has it.
         """
         self._settings, self._text, self._folder = settings, text, folder
+        self._reference = parse_reference(text)
+        self._shown = self._reference.shown
         self._refusals, self._arrivals, self._path_of = refusals, arrivals, path_of
         self._pin = settings.digest if text == settings.model else ""
         self.answer = before
@@ -69,40 +76,45 @@ class FollowedReference:
         if self._is_immutable() and not before.path and (remembered := self._remembered()):
             self.answer, self.is_settled = remembered, bool(self._pin)
 
-    def resolve(self, store: Store) -> None:
+    def resolve(self, registry: Callable[[], VersionSource]) -> None:
         """Asks the registry; a new version is fetched in the background, and passed to the workers once it is here.
 
         Raises:
             Exception: no answer, or an invalid one.
         """
+        source = registry()
         try:
-            version = store.resolve(parse_reference(self._text))
+            version = source.resolve(self._reference)
         except (NotFoundError, RefusedError) as error:
             self._is_gone(error)
             return
+        self._follow(source, version)
+
+    def _follow(self, source: VersionSource, version: PolicyVersion) -> None:
+        """Takes the next step towards serving the version that the reference means now."""
         self._warned = ""
         if version.digest == self.answer.digest and not self._is_damaged(version.digest):
-            self._has(msgspec.structs.replace(self.answer, stage=version.stage, wanted=version.digest))
+            self._has(msgspec.structs.replace(self.answer, stage=version.stage or None, wanted=version.digest))
         elif self._refusals.is_due(version.digest):
-            self._bring(store, version)
+            self._bring(source, version)
         else:
             self._lacks(version.digest)
 
     def not_answered(self) -> None:
         """The registry does not answer: keeps what is served, or what was served last."""
-        self._keep("the registry does not answer")
+        self._keep(self.SILENT)
 
-    def _bring(self, store: Store, version: PolicyVersion) -> None:
+    def _bring(self, source: VersionSource, version: PolicyVersion) -> None:
         """Takes the next step towards having the version here."""
         if self._pin and version.digest != self._pin:
-            text = f"{self._text} is {version.digest}, but {self._pin} was pinned"
+            text = f"{self._shown} is {version.digest}, but {self._pin} was pinned"
             self._refuse(version, Failure(text, "integrity"))
             return
         arrival, path = self._arrivals.get(version.digest), self._path_of(version.digest)
         if path and not self._is_damaged(version.digest):  # tried for another reference, needs no more memory
             self._is_here(version, path)
         elif arrival is None:
-            self._arrivals.start(store, version)
+            self._arrivals.start(source, version)
             self._waits(version, None)
         elif arrival.outcome is not None:
             self._arrivals.take(version.digest)
@@ -135,25 +147,25 @@ class FollowedReference:
         digest = version.digest
         self._refusals.forgive(digest)
         self._note_other(digest)
-        self._has(Status(path, digest, version.semver, version.stage, wanted=digest))
+        self._has(Status(path, digest, version.semver, version.stage or None, wanted=digest))
         if self._other:  # the next start begins with it, even if the workers can't take its contract now
             remember(self._settings, self._text, self.answer)
 
     def _waits(self, version: PolicyVersion, progress: str | None) -> None:
         """Keeps what is served while the version is being fetched, and reports the progress."""
-        self._lacks(version.digest, f"{self._text}: {progress}" if progress else None)
+        self._lacks(version.digest, f"{self._shown}: {progress}" if progress else None)
 
     def _note_other(self, digest: str) -> None:
         """Warns if an immutable reference was served as another artifact before."""
-        before = recall(self._settings, self._text) if self._is_immutable() else None
+        before = recall(self._settings, self._text) if self._names_one_artifact() else None
         if before is not None and before.digest != digest:
             last = f"was {before.digest} when it was served last"
-            self._other = f"{self._text}: is {digest}, but {last}; the registry was recreated"
+            self._other = f"{self._shown}: is {digest}, but {last}; {self.CHANGED}"
             log.warning("%s", self._other)
 
     def _has(self, answer: Status) -> None:
         is_kept = self._folder not in Path(answer.path or "").parents
-        text = f"{self._text}: the cache can't be written; kept in a temporary folder until this server ends"
+        text = f"{self._shown}: the cache can't be written; kept in a temporary folder until this server ends"
         self.answer = msgspec.structs.replace(answer, warning=self._other or (None if is_kept else text))
         self.is_settled = self._is_immutable()
 
@@ -171,20 +183,20 @@ class FollowedReference:
 
     def _is_gone(self, error: Exception) -> None:
         lack = error.lack if isinstance(error, NotOursError) else None
-        gone = lack or "the registry no longer knows it"
+        gone = lack or self.GONE
         if self._warned != gone:  # once per change, not once per poll
             log.warning("%s: %s", self._text, gone)
         self._warned = gone
         self._keep(gone)
         if not self.answer.path:
-            self.answer = Status(reason=lack or f"the registry has no {self._text}")
+            self.answer = Status(reason=lack or f"{self.NONE} {self._shown}")
             self.refusal = one_line(error)
 
     def _keep(self, warning: str) -> None:
         if not self.answer.path:
             self.answer = self._remembered() or Status(reason=warning)
         if self.answer.path:
-            text = f"{self._text}: {warning}; serving the last verified version"
+            text = f"{self._shown}: {warning}; serving the last verified version"
             self.answer = msgspec.structs.replace(self.answer, wanted=self.answer.digest, warning=text)
 
     def _remembered(self) -> Status | None:
@@ -201,9 +213,13 @@ class FollowedReference:
             return None
         return msgspec.structs.replace(status, wanted=status.digest, warning=None, reason=None)
 
+    def _names_one_artifact(self) -> bool:
+        """Whether the reference should always resolve to the same artifact."""
+        return bool(self._pin) or self._reference.kind in {"version", "number"}
+
     def _is_immutable(self) -> bool:
         """Whether the reference always resolves to the same artifact, so that one answer is enough."""
-        return bool(self._pin) or parse_reference(self._text).kind in {"version", "number"}
+        return self._names_one_artifact()
 
     def _is_damaged(self, digest: str) -> bool:
         """Whether a worker found the copy in the cache damaged, so that it has to be fetched again."""

@@ -1,7 +1,8 @@
 """The follower: a process of its own that polls the registry for the versions to serve, and fetches them.
 
-It is the only serving process that imports mlflow. It writes what it finds to a small file that the workers read; they
-load from the cache, by digest. It polls every `poll_s` seconds, and at once when it gets a hint.
+It is the only serving process that imports mlflow, and does not for a folder of artifacts. It writes what it finds to a
+small file that the workers read; they load from the cache, by digest. It polls every `poll_s` seconds, and at once when
+it gets a hint.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from carla_mlflow.own_process import end_with_parent
 from serve.flags import settings_from_environment
 from serve.following.arrivals import Arrivals
 from serve.following.attempts import withdraw
+from serve.following.followed_folder import FollowedFolder
 from serve.following.followed_reference import FollowedReference
 from serve.following.refusals import Refusals
 from serve.run_folder import HINT_FD, SERVER_PID, STATUS_FILE, Followed, Status, read_file, write_file
@@ -59,11 +61,10 @@ class Follower:
         self._polled_at = before.polled_at
         self._wait_s = settings.poll_s
         self._answers = True
+        kind = FollowedFolder if settings.follows_folder else FollowedReference
         answers_before = before.answers or (Status(),) * len(settings.references)
         self._references = [
-            FollowedReference(
-                settings, text or "", answer, self._refusals, self._arrivals, status_file.parent, self._path_of
-            )
+            kind(settings, text or "", answer, self._refusals, self._arrivals, status_file.parent, self._path_of)
             for text, answer in zip(settings.references, answers_before, strict=True)
         ]
 
@@ -78,7 +79,8 @@ class Follower:
             self._polled_at = time.time()
         self._arrivals.tidy({reference.answer.wanted for reference in self._references})
         poll_s, self._answers = self._settings.poll_s, answered
-        self._wait_s = poll_s if answered else max(poll_s, min(self._wait_s * 2, MAX_WAIT_S))
+        is_near = answered or self._settings.follows_folder
+        self._wait_s = poll_s if is_near else max(poll_s, min(self._wait_s * 2, MAX_WAIT_S))
         first = self._references[0]
         followed = Followed(
             answers=tuple(reference.answer for reference in self._references),
@@ -112,14 +114,17 @@ class Follower:
                 reference.not_answered()
                 continue
             try:
-                from registry.store.store import Store
-
-                self._store = self._store or Store(DEADLINE_S)
-                reference.resolve(self._store)
+                reference.resolve(self._registry)
             except Exception as error:  # whatever MLflow raises when a registry is down, full or wrong
                 failed = failed or error  # the first one describes the outage
                 reference.not_answered()
         return failed
+
+    def _registry(self) -> Store:
+        from registry.store.store import Store  # imports mlflow
+
+        self._store = self._store or Store(DEADLINE_S)
+        return self._store
 
     def _path_of(self, digest: str) -> str | None:
         """Returns the path of an artifact if any reference has it."""
@@ -149,8 +154,9 @@ def main() -> int:
     server, hints = int(os.environ[SERVER_PID]), int(os.environ[HINT_FD])
     signal.signal(signal.SIGTERM, _end)
     end_with_parent(signal.SIGTERM, server)
-    prepare_mlflow()
     settings = settings_from_environment(os.environ)
+    if not settings.follows_folder:
+        prepare_mlflow()
     start_logging(settings)
     follower = Follower(settings, Path(os.environ[STATUS_FILE]))
     while os.getppid() == server and not follower.is_worn_out:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from carla_mlflow.artifact.naming import split_folder_reference
 from carla_mlflow.escaping import one_line
 from registry.store.cache import default_cache
 from serve.run_folder import Status, read_file, write_file
@@ -75,7 +76,9 @@ def agree(folder: Path, index: int, status: Status, contract: str) -> bool:
 
 
 def _memory_file(settings: Settings, reference: str) -> Path:
-    key = hashlib.sha256(f"{_where()}\n{reference}".encode()).hexdigest()
+    folder = split_folder_reference(reference)
+    named = f"{Path(folder[0]).absolute()}/@{folder[1]}" if folder else f"{_where()}\n{reference}"
+    key = hashlib.sha256(named.encode()).hexdigest()
     return cache_folder(settings) / "references" / f"{key}.json"
 
 

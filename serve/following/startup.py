@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from registry.rules.reference import parse_reference
 from serve.following.attempts import FIRST_WAIT_S, MAX_WAIT_S
 from serve.following.trial import load_carefully
 from serve.following.worker_side import Following
@@ -65,7 +66,10 @@ def _load_folder(slot: Slot, settings: Settings) -> Serving | Failure:
 
 def follow(slot: Slot, settings: Settings, status_file: Path) -> None:
     """Serves what the follower finds; never returns."""
-    slot.reason = f"waiting for the registry to resolve {settings.model}"
+    if settings.follows_folder:
+        slot.reason = f"looking for {parse_reference(settings.model).shown}"
+    else:
+        slot.reason = f"waiting for the registry to resolve {settings.model}"
     # While the follower imports mlflow on another core, this process imports what a policy will probably need.
     with contextlib.suppress(ImportError):  # not installed: loading reports it if the policy needs it
         importlib.import_module("torch" if settings.backend == "torchscript" else "carla_mlflow.backends.onnx_session")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from registry.rules.reference import shown
 from serve.errors import ApiError
 from serve.policy.serving import Serving
 from serve.run_folder import Followed, Refused, Served, WorkerState, note_start, worker_file, write_file
@@ -53,6 +54,12 @@ class Slot:
         return self.servings[0]
 
     @property
+    def is_pinned(self) -> bool:
+        """Whether the digest of the active policy was given by somebody other than who wrote the artifact."""
+        answers = self.followed.answers
+        return self.serving is not None and self.serving.engine.pinned and all(each.pinned for each in answers[:1])
+
+    @property
     def waits_for(self) -> str:
         """A message that says why it is not ready."""
         return self.reason if self.serving is None else "further versions are still being loaded"
@@ -77,7 +84,7 @@ class Slot:
                 serving.version,
                 serving.digest,
                 serving.stage,
-                reference,
+                shown(reference) if reference else None,
                 serving.card.name,
                 serving.engine.backend,
                 serving.engine.device.name,

@@ -15,12 +15,16 @@ from typing import IO, Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.sock import close_sockets
 
 from carla_mlflow.cli import DONE, REFUSED
+from carla_mlflow.client.unix_address import socket_path
+from carla_mlflow.errors import RefusedError
 from serve.folder_lock import hold, remove_unused
 from serve.following.attempts import withdraw
 from serve.following.follower_process import FollowerProcess
 from serve.policy.slot import Slot
+from serve.process.unix_listener import UnixListener
 from serve.run_folder import FOLLOW_FILE, MASTER, METRICS, RUN_FOLDER, Followed, WorkerState, read_file, worker_file
 from serve.settings import Settings
 from serve.telemetry.last_minute import minute_file
@@ -39,8 +43,16 @@ WORKER_CLASSES = {
 class PolicyServer(BaseApplication):  # type: ignore[misc]
     """gunicorn as a library: it manages the processes, the signals and the graceful stop."""
 
-    def __init__(self, settings: Settings, folder: Path, in_use: IO[str], follower: FollowerProcess | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        in_use: IO[str],
+        follower: FollowerProcess | None,
+        listener: UnixListener | None,
+    ) -> None:
         self._settings = settings
+        self._bind = settings.address if listener is None else f"fd://{listener.detach()}"
         self._in_use, self._follower = in_use, follower
         self._slot = Slot(folder, settings.references, settings.workers)
         if follower is not None:
@@ -54,9 +66,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         settings = self._settings
         for name, value in {
-            "bind": f"[{settings.host}]:{settings.port}"
-            if ":" in settings.host
-            else f"{settings.host}:{settings.port}",
+            "bind": self._bind,
             "workers": settings.workers,
             "worker_class": WORKER_CLASSES[settings.worker_class],
             "certfile": settings.certfile or None,
@@ -119,6 +129,8 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 class KeepingArbiter(Arbiter):  # type: ignore[misc]
     """gunicorn's master process, which also keeps the follower alive, and stops old workers once new ones are ready."""
 
+    LISTENERS: list[Any]
+
     def __init__(self, app: PolicyServer, folder: Path, follower: FollowerProcess | None) -> None:
         super().__init__(app)
         self._folder, self._follower = folder, follower
@@ -128,6 +140,12 @@ class KeepingArbiter(Arbiter):  # type: ignore[misc]
         if len(self.WORKERS) <= self.num_workers:
             for _ in range(self.num_workers):
                 self.spawn_worker()
+
+    def stop(self, graceful: bool = True) -> None:
+        """Stops the workers. The path of a Unix socket stays until they have ended, as they still accept a while."""
+        close_sockets(self.LISTENERS, unlink=False)
+        self.LISTENERS = []
+        super().stop(graceful)
 
     def manage_workers(self) -> None:
         """Called every second: keeps the number of workers at the configured one."""
@@ -154,16 +172,39 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def check_port(settings: Settings) -> None:
-    """Raises OSError when the port can't be bound; gunicorn itself would retry for five seconds."""
+def listen(settings: Settings) -> UnixListener | None:
+    """Binds a Unix socket. For TCP only tries to, as gunicorn itself would retry for five seconds.
+
+    Raises:
+        RefusedError: the server can't listen there; says why.
+    """
+    where = f"can't listen on {settings.address}"
+    try:
+        if settings.is_unix:
+            return UnixListener(socket_path(settings.host), int(settings.socket_mode, 8), BACKLOG)
+        _check_port(settings)
+    except RefusedError as error:
+        raise RefusedError(f"{where}: {error}") from error
+    except OSError as error:
+        why = f"{error.strerror}; choose another --port, or a --host of this machine"
+        raise RefusedError(f"{where}: {why}") from error
+    return None
+
+
+def _check_port(settings: Settings) -> None:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((settings.host, settings.port))
 
 
-def run_server(settings: Settings) -> int:
-    """Serves until the server is told to stop; returns the command's exit code."""
+def run_server(settings: Settings, listener: UnixListener | None) -> int:
+    """Serves until the server is told to stop; returns the command's exit code.
+
+    Args:
+        settings: of the server.
+        listener: its Unix socket; None for TCP.
+    """
     for left in Path(tempfile.gettempdir()).glob(f"{RUN_FOLDER}*"):
         remove_unused(left)  # of a server whose processes were all killed
     run_folder = Path(tempfile.mkdtemp(prefix=RUN_FOLDER))
@@ -175,7 +216,7 @@ def run_server(settings: Settings) -> int:
     follower = None if settings.is_folder else FollowerProcess(settings, run_folder / FOLLOW_FILE)
     master = os.getpid()
     try:
-        PolicyServer(settings, run_folder, in_use, follower).run()
+        PolicyServer(settings, run_folder, in_use, follower, listener).run()
     except SystemExit as stop:
         if os.getpid() != master:  # a worker, which also exits by SystemExit
             raise
@@ -188,5 +229,7 @@ def run_server(settings: Settings) -> int:
         if os.getpid() == master:
             if follower:
                 follower.stop()
+            if listener:
+                listener.remove()
             shutil.rmtree(run_folder, ignore_errors=True)
     return DONE

@@ -17,6 +17,7 @@ import uuid
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
@@ -25,7 +26,8 @@ from gunicorn.workers.gthread import ThreadWorker
 from serve.errors import STATUS, ApiError, Code
 from serve.settings import SWITCH_S
 from serve.telemetry import metrics
-from serve.web.admission import OWN_LISTENER, UNFRAMED
+from serve.telemetry.latest_actions import LatestActions
+from serve.web.admission import LATEST_ACTIONS, OWN_LISTENER, UNFRAMED
 from serve.wire.connection_counts import SHARES
 
 COUNT_S = 0.1
@@ -63,10 +65,13 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         super().load_wsgi()
         sys.setswitchinterval(SWITCH_S)
         app = self.wsgi
+        latest: WeakKeyDictionary[socket.socket, LatestActions] = WeakKeyDictionary()  # for each open connection
 
         def closing(environ: dict[str, Any], start_response: Any) -> Any:
             """Makes gunicorn close the connection after an unframed request; WSGI itself has no means for that."""
             environ[OWN_LISTENER] = True
+            connection = environ["gunicorn.socket"]
+            environ[LATEST_ACTIONS] = latest.get(connection) or latest.setdefault(connection, LatestActions())
             answer = app(environ, start_response)
             if UNFRAMED in environ:
                 start_response.__self__.force_close()

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.artifact.artifact import Artifact
+from carla_mlflow.artifact.naming import is_artifact_folder
 from carla_mlflow.cli import DONE, add_debug, run_command
 from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.errors import RefusedError
@@ -26,7 +27,7 @@ from serve.settings import CHOICES, Settings
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m serve score", description=__doc__.partition("\n\n")[2])
     add = parser.add_argument
-    add("--model", required=True, help="artifact folder, or a reference such as carla-policy@production")
+    add("--model", required=True, help="artifact folder, or a reference: carla-policy@production, folder/@^1.2")
     add("--input", type=Path, required=True, help="Parquet with a column for each observation field, and maybe others")
     add("--output", type=Path, required=True, help="Parquet: throttle, brake, steer, in the order of the input")
     add("--digest", default=None, help="score only with the artifact of this digest (sha256:…)")
@@ -81,15 +82,13 @@ def _score_here(artifact: Artifact, options: argparse.Namespace, kept: tuple[str
 
 
 def find_artifact(model: str, digest: str | None) -> Artifact:
-    """Opens the artifact in a folder, or fetches what a reference resolves to in the registry now."""
-    if Path(model).is_dir() or model.startswith((".", "/")):
+    """Opens the artifact in a folder, or fetches what a reference resolves to now."""
+    if is_artifact_folder(model):
         return open_artifact(Path(model), digest)
-    from registry.rules.reference import parse_reference
-    from registry.store.cache import default_cache, fetch_to_cache
-    from registry.store.store import Store
+    from registry.store.cache import default_cache
+    from registry.store.opening import open_source
 
-    store = Store()
-    artifact = fetch_to_cache(store, store.resolve(parse_reference(model)), default_cache())
+    artifact = open_source(model, default_cache())
     if digest not in (None, artifact.digest):
         raise RefusedError(f"{model}: is {artifact.digest}, not {digest}")
     return artifact

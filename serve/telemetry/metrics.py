@@ -21,7 +21,7 @@ from carla_mlflow.contract.control import CONTROL_NAMES
 from serve.run_folder import FOLLOW_FILE, Followed, read_file, worker_states
 from serve.telemetry.dead_counters import reading
 from serve.telemetry.last_minute import LastMinute
-from serve.telemetry.metrics_buffer import Buckets, MetricsBuffer
+from serve.telemetry.metrics_buffer import CHANGE_NAMES, Buckets, MetricsBuffer
 from serve.telemetry.metrics_buffer import Metrics as TallyMetrics
 from serve.telemetry.processes import Processes
 
@@ -33,6 +33,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TENTHS = tuple(round(-1 + 0.1 * step, 1) for step in range(21))
+CHANGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
 PARTS = ("queue", "decode", "inference", "total")
 
 REQUESTS = Counter("policy_requests_total", "Requests answered.", ("route", "code", "version"))
@@ -45,6 +46,12 @@ LATENCY = Histogram(
 )
 BATCH_ROWS = Histogram("policy_batch_rows", "Observations in one forward pass.", buckets=ROWS)
 ACTION = Histogram("policy_action", "Throttle, brake and steer that were given.", ("dimension",), buckets=TENTHS)
+CHANGE = Histogram(
+    "policy_action_change",
+    "How much steer and acceleration (throttle - brake) differ from the episode's previous action on its connection.",
+    ("dimension",),
+    buckets=CHANGES,
+)
 SATURATED = Counter("policy_saturated_total", "Actions that are full pedal or full lock.", ("dimension",))
 OUT_OF_RANGE = Counter(
     "policy_out_of_range_total",
@@ -72,6 +79,7 @@ BUFFER = MetricsBuffer(
         {part: Buckets(LATENCY.labels(part), SECONDS) for part in PARTS},
         Buckets(BATCH_ROWS, ROWS),
         tuple(Buckets(ACTION.labels(name), TENTHS) for name in CONTROL_NAMES),
+        tuple(Buckets(CHANGE.labels(name), CHANGES) for name in CHANGE_NAMES),
     ),
     LastMinute(MULTIPROCESS_FOLDER),
 )

@@ -23,6 +23,9 @@ from serve.telemetry.last_minute import Counts, LastMinute
 MAX_ROWS, MAX_BATCHES, MAX_ANSWERS = 512, 128, 512
 """Most rows, forwards and answers that wait to be counted: counting more at once would delay a request."""
 
+CHANGE_NAMES = ("steer", "acceleration")
+"""What is compared between two actions of an episode; acceleration is throttle - brake."""
+
 
 class Buckets:
     """A histogram in plain numbers."""
@@ -73,6 +76,7 @@ class Metrics(NamedTuple):
     parts: dict[str, Buckets]
     rows: Buckets
     dimensions: tuple[Buckets, ...]
+    changes: tuple[Buckets, ...]
 
 
 class MetricsBuffer:
@@ -86,6 +90,8 @@ class MetricsBuffer:
         self._requests: Numbers[tuple[str, int, str]] = Numbers()
         self._forwards: list[ForwardRecord] = []
         self._rows = 0
+        self._changes: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        self._changed_rows = 0
 
     def answered(
         self,
@@ -109,9 +115,18 @@ class MetricsBuffer:
             if len(self._answers) > MAX_ANSWERS:
                 self._count_answers()
 
+    def changed(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
+        """Counts the change from an episode's previous action to the latest, both (B, 3)."""
+        with self._lock:
+            self._changes.append((before, after))
+            self._changed_rows += len(after)
+            if self._changed_rows > MAX_ROWS:
+                self._count_changes()
+
     def flush(self) -> None:
         """Flushes everything to prometheus_client."""
         with self._lock:
+            self._count_changes()
             self._count_forwards()
             self._count_answers()
             for labels, count in self._requests.items():
@@ -125,7 +140,8 @@ class MetricsBuffer:
             control = zip(CONTROL_NAMES, self._metrics.dimensions, strict=True)
             named = {"latency": self._metrics.parts["total"], **dict(control)}
             self._minute.add({name: buckets.counts for name, buckets in named.items()})
-            for buckets in (*self._metrics.parts.values(), self._metrics.rows, *self._metrics.dimensions):
+            single = (*self._metrics.dimensions, *self._metrics.changes, self._metrics.rows)
+            for buckets in (*self._metrics.parts.values(), *single):
                 buckets.flush()
 
     def last_minute(self) -> Counts:
@@ -141,6 +157,15 @@ class MetricsBuffer:
         for column, part in ((1, "queue"), (2, "total"), (3, "decode")):
             seconds = [answer[column] for answer in answers if answer[column] is not None]
             self._metrics.parts[part].add(np.array(seconds, dtype=np.float64))
+
+    def _count_changes(self) -> None:
+        changes, self._changes, self._changed_rows = self._changes, [], 0
+        if not changes:
+            return
+        before, after = (np.concatenate(parts) for parts in zip(*changes, strict=True))
+        throttle, brake, steer = (after - before).T
+        for buckets, change in zip(self._metrics.changes, (steer, throttle - brake), strict=True):
+            buckets.add(np.abs(change))
 
     def _count_forwards(self) -> None:
         """Counts the policy's actions, and the observations outside the range that it is used to."""

@@ -55,7 +55,9 @@ def write_line(record: RequestRecord) -> None:
         "total_ms": round(total_ms, 3),
         "inference_ms": round(record.inference_ms, 3),
         "request_id": record.request_id,
+        "episode_id": record.episode_id,
     }
-    text = "%s %s %d in %.2f ms, version %s, request %s"
-    values = (record.method, record.route, record.status, total_ms, record.version, record.request_id)
+    text = "%s %s %d in %.2f ms, version %s, request %s%s"
+    episode = f", episode {record.episode_id}" if record.episode_id else ""
+    values = (record.method, record.route, record.status, total_ms, record.version, record.request_id, episode)
     log.info(text, *values, extra=fields)

@@ -21,6 +21,7 @@ class RequestRecord(NamedTuple):
         started: when its forward began; None where there was none.
         inference_ms: duration of its forward, milliseconds.
         rows: number of observations.
+        episode_id: of the episode that it named, if any.
     """
 
     method: str
@@ -34,3 +35,4 @@ class RequestRecord(NamedTuple):
     started: float | None = None
     inference_ms: float = 0.0
     rows: int = 0
+    episode_id: str | None = None

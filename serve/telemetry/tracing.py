@@ -69,6 +69,8 @@ class Spans:
             },
             start_time=begun,
         )
+        if record.episode_id is not None:
+            span.set_attribute("policy.episode_id", record.episode_id)
         if record.status >= 500:
             span.set_status(Status(StatusCode.ERROR))
         if record.started is not None:

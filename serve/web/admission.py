@@ -29,15 +29,18 @@ OWN_LISTENER = "serve.own_listener"
 """Key set in the WSGI environment of a request that came to this server's own listener: its Host is checked."""
 WIRE_REQUEST = "serve.request"
 """Key in the WSGI environment: the `wire.request.Request` that came over the event loop, admitted there."""
+LATEST_ACTIONS = "serve.latest_actions"
+"""Key set in the WSGI environment: the LatestActions of the request's connection, where the server knows that."""
 _ROUTES = {"infer": INFERENCE.route, "infer_version": INFERENCE.route}
 
 
 def admit(settings: Settings, slot: Slot) -> Response | None:
-    """Sets what `g` holds of a request: `parsed`, `request_id`, `received` and `body`.
+    """Sets what `g` holds of a request: `parsed`, `request_id`, `received`, `body` and `latest_actions`.
 
     Returns the response to a browser's preflight, None for any other request.
     """
     wire: Request | None = request.environ.get(WIRE_REQUEST)
+    g.latest_actions = request.environ.get(LATEST_ACTIONS)
     if wire is not None:
         g.parsed, g.request_id, g.received, g.body = wire.parsed, wire.request_id, wire.received, bytes(wire.body)
     else:

@@ -32,11 +32,13 @@ from serve.web.pages_routes import add_pages
 from serve.web.webhook import Hook
 from serve.wire.finish import finish
 from serve.wire.header_rules import HOOK_PATH
-from serve.wire.parsed_head import ParsedHead
+from serve.wire.parsed_head import ParsedHead, extra_headers
 
 log = logging.getLogger("serve")
 
 _WARM_UP_ROWS = (1, 8, 32, 256)
+UNPINNED = "unpinned: no digest was given for this folder"
+UNPINNED_VERSIONS = "unpinned: the folder of artifacts has no file PINS"
 _WARM_UP_CALLS, _WARM_UP_S = 50, 0.25
 """Most forward passes, and most seconds, for each number of rows; a number above 1 whose pass takes longer is skipped.
 
@@ -68,11 +70,13 @@ def _finish(response: Response, slot: Slot) -> Response:
     if serving:
         response.headers["X-Policy-Version"] = serving.version
         response.headers["X-Policy-Digest"] = serving.digest
-    for line in (g.parsed.extra if g.get("parsed") else b"").decode().splitlines():
+    prediction, parsed = g.get("prediction"), g.get("parsed")
+    episode_id = (prediction or parsed).episode_id if prediction or parsed else None
+    for line in extra_headers(parsed, episode_id).decode().splitlines():
         name, _, value = line.partition(": ")
         response.headers[name] = value
     version = serving.version if serving else ""
-    finish(g, route_of_request(), response.status_code, version, g.get("answered"))
+    finish(g, route_of_request(), response.status_code, version, g.get("answered"), episode_id)
     return response
 
 
@@ -110,8 +114,8 @@ def _predict(slot: Slot, endpoint: Endpoint, **_of_path: str) -> Response:
     if parsed.endpoint is not endpoint:  # else the active policy would answer for another
         raise from_status(404)
     g.serving = serving = find_serving(slot, parsed.version, parsed.name)
-    encoded = EncodedRequest(g.body, parsed.media_type, parsed.json_bytes)
-    prediction = Prediction(endpoint, serving, encoded, g.received, parsed.budget_ms)
+    encoded = EncodedRequest(g.body, parsed.media_type, parsed.json_bytes, episode_id=parsed.episode_id)
+    g.prediction = prediction = Prediction(endpoint, serving, encoded, g.received, parsed.budget_ms)
     made = answer(prediction)
     g.answered = prediction
     response = Response(made.body, content_type=made.media_type)
@@ -131,7 +135,7 @@ def _add_probes(app: Flask, slot: Slot) -> None:
         check_ready(slot)
         if slot.draining:
             raise ApiError("not_ready", "stopping")
-        warnings = [] if serving.engine.pinned else ["unpinned: no digest was given for this folder"]
+        warnings = [] if slot.is_pinned else [UNPINNED_VERSIONS if serving.engine.pinned else UNPINNED]
         return {"ready": True, "warnings": warnings + warnings_of(slot)}
 
     @app.get("/ping")

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from carla_mlflow.contract.control import unstated_scales
+from registry.rules.reference import shown
 from serve.policy.serving import Serving
 from serve.policy.slot import Slot
 from serve.run_folder import list_refused, ready_workers
@@ -21,7 +22,7 @@ def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]
     return {
         "card": serving.card.to_dict(),
         "digest": serving.digest,
-        "pin": "pinned" if engine.pinned else "unpinned",
+        "pin": "pinned" if slot.is_pinned else "unpinned",
         "version": serving.version,
         "device": {"name": engine.device.name, "reason": engine.device.reason},
         "backend": engine.backend,
@@ -31,7 +32,7 @@ def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]
         "unusable_actions": engine.unusable_actions,
         "result_cache": None if cache is None else {"hits": cache.hits, "misses": cache.misses},
         "stage": serving.stage,
-        "following": None if settings.is_folder else settings.model,
+        "following": None if settings.is_folder else shown(settings.model),
         "registry": None if settings.is_folder else slot.followed.registry,
         "loaded_at": _clock(serving.loaded_at),
         "last_minute": metrics.last_minute(),
@@ -52,7 +53,7 @@ def warnings_of(slot: Slot) -> list[str]:
     refused = [refused for refused in list_refused(slot.folder) if refused.digest in wanted]
     found = [answer.warning for answer in answers if answer.warning]
     beside = zip(slot.references[1:], answers[1:], strict=False)
-    found += [f"{reference}: {answer.reason}" for reference, answer in beside if answer.reason]
+    found += [f"{shown(reference or '')}: {answer.reason}" for reference, answer in beside if answer.reason]
     if slot.workers > 1 and (ready := ready_workers(slot.folder)) < slot.workers:
         found.append(f"{ready} of {slot.workers} workers are ready")
     serving = {served.digest: served for served in slot.servings if served}.values()

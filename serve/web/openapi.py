@@ -12,7 +12,18 @@ from serve.codecs.request_type import NAME, request_type
 from serve.errors import STATUS
 from serve.settings import Settings
 from serve.web.openapi_inference import inference_paths, inference_schemas
-from serve.web.openapi_shapes import ASKED, Json, array_of, body, fields, json_content, operation, ref
+from serve.web.openapi_shapes import (
+    ASKED,
+    REQUEST_HEADERS,
+    RESPONSE_HEADERS,
+    Json,
+    array_of,
+    body,
+    fields,
+    json_content,
+    operation,
+    ref,
+)
 from serve.wire.header_rules import HOOK_PATH, OPEN_PATHS
 
 
@@ -89,17 +100,12 @@ def _detail(card: Card) -> Json:
 
 
 def _prediction_paths(card: Card) -> Json:
-    budget = {
-        "name": "X-Request-Budget-Ms", "in": "header", "required": False,
-        "schema": {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$"},
-        "description": "milliseconds that the answer is worth waiting for; after that 504 with the card's fallback",
-    }  # fmt: skip
     version = {
         "name": "version", "in": "query", "required": False, "schema": {"type": "string", "enum": [card.version]},
         "description": "a version that is served beside the active one (--also)",
     }  # fmt: skip
     predict = operation("actions for observations", {"200": body("PredictResponse")}, *ASKED)
-    predict |= {"requestBody": json_content(NAME), "parameters": [version, budget]}
+    predict |= {"requestBody": json_content(NAME), "parameters": [version, *REQUEST_HEADERS]}
     forms = [
         fields({name: ref("Rows"), "params": ref("Params")}, name)
         for name in ("dataframe_records", "instances", "inputs")
@@ -107,11 +113,12 @@ def _prediction_paths(card: Card) -> Json:
     given = {"predictions": array_of(ref("Action"))}
     success = {
         "description": "as MLflow answers",
+        "headers": RESPONSE_HEADERS,
         "content": {"application/json": {"schema": fields(given, "predictions")}},
     }
     invocations = operation("MLflow's scoring protocol", {"200": success}, *ASKED, error="MlflowError")
     content = {"application/json": {"schema": {"oneOf": forms}, "example": {"inputs": [example(card)]}}}
-    invocations |= {"requestBody": {"required": True, "content": content}, "parameters": [version, budget]}
+    invocations |= {"requestBody": {"required": True, "content": content}, "parameters": [version, *REQUEST_HEADERS]}
     return {"/predict": {"post": predict}, "/invocations": {"post": invocations}}
 
 

@@ -7,10 +7,34 @@ import math
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.inference.sampling import MAX_SEED
 from serve.codecs.infer_header import DATATYPES
 from serve.errors import Code
 from serve.settings import Settings
-from serve.web.openapi_shapes import ASKED, Json, array_of, body, fields, json_content, operation, ref
+from serve.web.openapi_shapes import (
+    ASKED,
+    EPISODE,
+    REQUEST_HEADERS,
+    Json,
+    array_of,
+    body,
+    fields,
+    json_content,
+    operation,
+    ref,
+)
+
+_PARAMETERS: Json = {
+    "deterministic": {"type": ["boolean", "null"]},
+    "seed": {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_SEED},
+    "budget_ms": {"type": ["number", "null"], "minimum": 0, "description": "as the header X-Request-Budget-Ms"},
+    "episode_id": {
+        **EPISODE,
+        "type": ["string", "null"],
+        "description": "as the header X-Episode-Id, which may not name another; sent back",
+    },
+}
+"""Of a request, but for `binary_data_output`: what is described here is JSON without tensors after it."""
 
 
 def inference_schemas(card: Card, settings: Settings) -> Json:
@@ -23,7 +47,8 @@ def inference_schemas(card: Card, settings: Settings) -> Json:
         for spec in specs
     ]  # fmt: skip
     inputs = {"type": "array", "prefixItems": tensors, "minItems": len(specs), "maxItems": len(specs)}
-    infer = fields({"id": {"type": "string", "maxLength": 256}, "inputs": inputs}, "inputs")
+    identity = {"type": "string", "maxLength": 256}
+    infer = fields({"id": identity, "parameters": fields(_PARAMETERS), "inputs": inputs}, "inputs")
     output = {"name": {"type": "string"}, "datatype": {"const": "FP32"}, "shape": array_of({"type": "integer"})}
     answer = {
         "model_name": {"type": "string"},
@@ -61,7 +86,7 @@ def inference_paths(card: Card) -> Json:
 
     outputs = ", ".join(CONTROL_NAMES)
     infer = operation(f"{outputs} as tensors", {"200": body("InferResponse")}, *ASKED, error="InferError")
-    infer["requestBody"] = json_content("InferRequest")
+    infer |= {"requestBody": json_content("InferRequest"), "parameters": REQUEST_HEADERS}
     return {
         "/v2": describe("the server"),
         "/v2/health/live": describe("whether it is alive"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from carla_mlflow.contract.episode import EPISODE_ID
 from serve.errors import STATUS, Code
 
 Json = dict[str, Any]
@@ -11,6 +12,22 @@ Json = dict[str, Any]
 ASKED: tuple[Code, ...] = ("bad_json", "bad_request", "version_not_found", "body_too_large", "unsupported_media_type",
          "invalid_observation", "overloaded", "internal", "not_ready", "deadline_exceeded")  # fmt: skip
 """The codes of errors that a prediction may get."""
+
+EPISODE: Json = {"type": "string", "pattern": f"^{EPISODE_ID}$"}
+"""The schema of an episode's id."""
+REQUEST_HEADERS: list[Json] = [
+    {"name": "X-Request-Budget-Ms", "in": "header", "required": False,
+     "schema": {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$"},
+     "description": "milliseconds that the answer is worth waiting for; after that 504 with the card's fallback"},
+    {"name": "X-Episode-Id", "in": "header", "required": False, "schema": EPISODE,
+     "description": "the episode that the request belongs to, such as one route of one car; sent back"},
+]  # fmt: skip
+"""The headers that a prediction may have."""
+RESPONSE_HEADERS: Json = {
+    name: {"schema": {"type": "string"}}
+    for name in ("X-Request-Id", "X-Episode-Id", "X-Policy-Version", "X-Policy-Digest", "Retry-After")
+}
+"""The headers that a response to a prediction may have."""
 
 
 def ref(name: str) -> Json:
@@ -37,9 +54,8 @@ def json_content(name: str) -> Json:
 
 def body(name: str) -> Json:
     """The body of a response, and the headers that every response has."""
-    text = {"schema": {"type": "string"}}
-    headers = {"X-Request-Id": text, "X-Policy-Version": text, "X-Policy-Digest": text, "Retry-After": text}
-    return {"description": name, "headers": headers, "content": {"application/json": {"schema": ref(name)}}}
+    content = {"application/json": {"schema": ref(name)}}
+    return {"description": name, "headers": RESPONSE_HEADERS, "content": content}
 
 
 def operation(summary: str, responses: Json, *codes: Code, error: str = "Error") -> Json:

@@ -12,11 +12,14 @@ from typing import cast
 from serve.codecs.options import Body
 from serve.errors import ApiError
 from serve.limits import KEEP_ALIVE_S, LINGER_S, MAX_PER_TURN, MAX_PIPELINED, REST_S, SMALL_BODY_BYTES
+from serve.telemetry.latest_actions import LatestActions
 from serve.wire.flow_control import FlowControl
 from serve.wire.incoming import BODY, CLOSING, HEAD, LARGE_BODY, IncomingRequest
 from serve.wire.large_body import BodyReceiver, LargeBody
 from serve.wire.parsed_head import ParsedHead
 from serve.wire.request import Receiver, Request
+
+NEVER = float("inf")
 
 
 class Connection(asyncio.Protocol):
@@ -26,13 +29,15 @@ class Connection(asyncio.Protocol):
         pending: requests whose responses have not been written.
         deadline: when the connection is ended, by `time.monotonic`.
         gone: whether the client has disconnected.
+        latest_actions: the latest action of each episode on it.
     """
 
     def __init__(self, server: Receiver[Connection]) -> None:
         self.server = server
         self.pending: deque[Request] = deque()
-        self.deadline = float("inf")
+        self.deadline = NEVER
         self.gone = False
+        self.latest_actions = LatestActions()
         self._incoming = IncomingRequest(server)
         self._flow = FlowControl()
         self._was_used = False  # whether a complete request has come
@@ -67,16 +72,16 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._flow.writes_are_full = False
-        self.deadline = time.monotonic() + self.server.body_timeout_s if self._incoming.has_begun else float("inf")
+        self.deadline = time.monotonic() + self.server.body_timeout_s if self._incoming.has_begun else NEVER
         self.flush()
 
     def data_received(self, data: bytes) -> None:
         flow, incoming = self._flow, self._incoming
-        flow.found_full = False
-        waits = incoming.state is CLOSING or flow.writes_are_full or len(self.pending) >= MAX_PIPELINED
+        waits = flow.writes_are_full or len(self.pending) >= MAX_PIPELINED
         if incoming.state is HEAD and not incoming.rest and not waits:
             end = data.find(b"\r\n\r\n") + 4
-            parsed = self.server.head_parser.known(data[:end])
+            head = data[:end]
+            parsed = self.server.head_parser.known(head) or incoming.own_heads.get(head)
             if (
                 parsed is not None
                 and len(data) == end + parsed.head.length <= SMALL_BODY_BYTES
@@ -96,6 +101,7 @@ class Connection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         incoming = self._incoming
+        self._flow.found_full = False
         for turn in itertools.count():
             if incoming.state is CLOSING or self._must_wait(turn, data):
                 return
@@ -122,7 +128,7 @@ class Connection(asyncio.Protocol):
             if incoming.parsed.head.wants_continue and not self.pending:
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         elif not incoming.rest:  # an empty line
-            self.deadline = float("inf") if self.pending else now + KEEP_ALIVE_S
+            self.deadline = NEVER if self.pending else now + KEEP_ALIVE_S
         return data
 
     def _must_wait(self, turn: int, data: bytes) -> bool:
@@ -177,14 +183,14 @@ class Connection(asyncio.Protocol):
             self.transport.set_protocol(self)
 
     def _complete(self, parsed: ParsedHead, body: Body, received: float, held: int = 0) -> None:
-        request = Request(self, parsed, body, received, held)
+        request = Request(self, parsed, body, received, parsed.head.keep_alive, held)
         self._was_used = True
         if self.server.draining:
             if self.pending and self.pending[-1].parsed is not None:  # it is not the last one after all
                 self.pending[-1].keep_alive = self.pending[-1].parsed.head.keep_alive
             request.keep_alive = False
         self.pending.append(request)
-        self.deadline = float("inf")
+        self.deadline = NEVER
         if parsed.refusal is not None:
             self.server.refuse(request, parsed.refusal)
         else:
@@ -193,7 +199,6 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: ApiError) -> None:
         """Answers an unreadable request with an error, and ends the connection: the next request's start is unknown."""
         request = Request(self, self._incoming.parsed, b"", self._incoming.since or time.perf_counter())
-        request.keep_alive = False
         self._stop_reading()
         self.pending.append(request)
         self.server.refuse(request, error)
@@ -261,7 +266,7 @@ class Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """Ends the connection at its deadline: idle ones without a response, slow requests with an error."""
-        self.deadline = float("inf")
+        self.deadline = NEVER
         if self._incoming.state is CLOSING or self._flow.is_paused:
             self.transport.abort()
         elif self._incoming.has_begun:

@@ -25,12 +25,14 @@ HOOK_PATH = "/hooks/mlflow"
 
 READ_HEADERS = (
     "Content-Type, Content-Encoding, Authorization, Inference-Header-Content-Length, "
-    "X-Request-Id, X-Request-Budget-Ms, traceparent, tracestate"
+    "X-Request-Id, X-Request-Budget-Ms, X-Episode-Id, traceparent, tracestate"
 )
 """The request headers that a page of a configured origin may send."""
 
 
-EXPOSED_HEADERS = "X-Request-Id, X-Policy-Version, X-Policy-Digest, Inference-Header-Content-Length, Retry-After"
+EXPOSED_HEADERS = (
+    "X-Request-Id, X-Episode-Id, X-Policy-Version, X-Policy-Digest, Inference-Header-Content-Length, Retry-After"
+)
 """The response headers that such a page may read."""
 
 
@@ -131,6 +133,11 @@ def read_request_id(headers: dict[str, str]) -> str | None:
         return given
     trace = _TRACE.fullmatch(headers.get("traceparent", ""))
     return trace[1] if trace else None
+
+
+def episode_header(episode_id: str) -> bytes:
+    """Returns the line of a response's head that names the episode."""
+    return b"X-Episode-Id: %b\r\n" % episode_id.encode()
 
 
 def decoded_path(head: Head) -> str:

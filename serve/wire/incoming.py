@@ -7,10 +7,10 @@ from enum import Enum, auto
 
 from serve.codecs.options import Body
 from serve.errors import ApiError
-from serve.limits import MAX_HEAD_BYTES, MAX_HELD_BODIES, SMALL_BODY_BYTES
+from serve.limits import MAX_HEAD_BYTES, MAX_HELD_BODIES, MAX_OWN_HEADS, SMALL_BODY_BYTES
 from serve.wire.body import ChunkedBody, FixedBody
 from serve.wire.large_body import LARGE_BYTES, LargeBody
-from serve.wire.parsed_head import ParsedHead
+from serve.wire.parsed_head import ParsedHead, comes_again
 from serve.wire.request import Bounds
 
 
@@ -40,9 +40,11 @@ class IncomingRequest:
         parsed: the head of the request whose body is being read, else None.
         body: what has come of that body, else None.
         since: when the first byte of the request came, by `time.perf_counter`.
+        own_heads: the latest heads of this connection that name an episode, by their bytes. The cache that all
+            connections share has none of those: each car would take a place in it.
     """
 
-    __slots__ = ("_bounds", "_held", "body", "parsed", "rest", "since", "skipped", "state")
+    __slots__ = ("_bounds", "_held", "body", "own_heads", "parsed", "rest", "since", "skipped", "state")
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -52,6 +54,7 @@ class IncomingRequest:
         self.parsed: ParsedHead | None = None
         self.body: FixedBody | LargeBody | ChunkedBody | None = None
         self.since = 0.0
+        self.own_heads: dict[bytes, ParsedHead] = {}
         self._held = 0
 
     @property
@@ -82,8 +85,18 @@ class IncomingRequest:
                 raise ApiError("bad_request", "the lines of the head must end in CRLF and must not be folded")
             self.rest = data
             return b""
-        self.parsed, self.skipped = self._bounds.head_parser.parse(data[:end]), False
+        self.parsed, self.skipped = self._parse(data[:end]), False
         return data[end:]
+
+    def _parse(self, head: bytes) -> ParsedHead:
+        parsed = self.own_heads.get(head)
+        if parsed is None:
+            parsed = self._bounds.head_parser.parse(head)
+            if parsed.episode_id is not None and comes_again(head, parsed):
+                if len(self.own_heads) >= MAX_OWN_HEADS:
+                    self.own_heads.clear()
+                self.own_heads[head] = parsed
+        return parsed
 
     def expect_body(self) -> None:
         """Prepares for the body of the request whose head was read.

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from carla_mlflow.contract.episode import is_episode_id
 from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, Endpoint, explainer
+from serve.codecs.options import check_episode_id
 from serve.errors import ApiError
 from serve.settings import Settings
 from serve.wire.head import Head, read_head
@@ -18,6 +20,7 @@ from serve.wire.header_rules import (
     check_key,
     check_media_type,
     cors_headers,
+    episode_header,
     read_budget,
     read_json_bytes,
     read_request_id,
@@ -47,6 +50,7 @@ class ParsedHead:
         gzip: whether the body is compressed.
         json_bytes: how many bytes of the body are JSON, if tensors follow.
         request_id: that the client gave, or None.
+        episode_id: that a prediction's header names, or None.
         budget_ms: the smaller of the client's header and the server's setting; None if there is neither.
         extra: headers that every response to it carries.
     """
@@ -60,6 +64,7 @@ class ParsedHead:
     gzip: bool = False
     json_bytes: int | None = None
     request_id: str | None = None
+    episode_id: str | None = None
     budget_ms: float | None = None
     extra: bytes = b""
 
@@ -91,11 +96,23 @@ class HeadParser:
         if found is not None:
             return found
         parsed = parse_head(read_head(data), self._settings, self._refuse_unknown, self._settings.hosts)
-        if len(data) <= MAX_REMEMBERED_BYTES and parsed.request_id is None:
+        if comes_again(data, parsed) and parsed.episode_id is None:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
             self._known[data] = parsed
         return parsed
+
+
+def comes_again(data: bytes, parsed: ParsedHead) -> bool:
+    """Whether a head is worth caching: it is short, and does not carry an id of its own for each request."""
+    return len(data) <= MAX_REMEMBERED_BYTES and parsed.request_id is None
+
+
+def extra_headers(parsed: ParsedHead | None, episode_id: str | None) -> bytes:
+    """Returns the headers that a response carries besides, given the episode that its request named in any place."""
+    if parsed is None or episode_id is None or parsed.episode_id is not None:
+        return parsed.extra if parsed is not None else b""
+    return parsed.extra + episode_header(episode_id)  # the body named it
 
 
 def parse_head(
@@ -105,6 +122,10 @@ def parse_head(
     endpoint, version, name = _endpoint(head)
     request_id = read_request_id(head.headers)
     extra = cors_headers(head.headers.get("origin", ""), settings)
+    given_id = head.headers.get("x-episode-id") if endpoint is not None else None
+    episode_id = given_id if is_episode_id(given_id) else None
+    if episode_id is not None:
+        extra += episode_header(episode_id)
     try:
         check_host(head.path, head.headers.get("host", ""), hosts)
         if settings.api_key and not (head.method == "OPTIONS" and extra):  # a preflight carries no key
@@ -116,15 +137,18 @@ def parse_head(
             media_type = check_media_type(head.headers.get("content-type", ""), endpoint)
             given = read_budget(head.headers.get("x-request-budget-ms"))
             budgets += [] if given is None else [given]
+            check_episode_id(given_id, "X-Episode-Id")
         gzip = check_encoding(head.headers.get("content-encoding", ""))
         json_bytes = read_json_bytes(head.headers.get("inference-header-content-length"))
         missing = None if endpoint else refuse_unknown(head)
         if missing is not None:
             raise missing
     except ApiError as refusal:
-        return ParsedHead(head, endpoint, refusal, request_id=request_id, extra=extra)
+        return ParsedHead(head, endpoint, refusal, request_id=request_id, episode_id=episode_id, extra=extra)
     budget = min(budgets, default=None)
-    return ParsedHead(head, endpoint, None, version, name, media_type, gzip, json_bytes, request_id, budget, extra)
+    return ParsedHead(
+        head, endpoint, None, version, name, media_type, gzip, json_bytes, request_id, episode_id, budget, extra
+    )
 
 
 def _endpoint(head: Head) -> tuple[Endpoint | None, str | None, str | None]:

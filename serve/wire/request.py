@@ -7,8 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from serve.codecs.options import Body
 from serve.errors import ApiError
+from serve.telemetry.latest_actions import LatestActions
 from serve.wire.parsed_head import HeadParser, ParsedHead
 
 ConnectionT = TypeVar("ConnectionT", contravariant=True)
@@ -19,6 +22,7 @@ class Peer(Protocol):
 
     pending: deque[Request]
     gone: bool
+    latest_actions: LatestActions
     transport: asyncio.Transport
 
     def give_back(self, size: int) -> None:
@@ -34,18 +38,35 @@ class Peer(Protocol):
         """Closes it, since its last response was sent outside the event loop."""
 
 
-class Request:
-    """A request that is being answered."""
+class Request(msgspec.Struct, eq=False):
+    """A request that is being answered.
 
-    __slots__ = ("body", "connection", "held", "keep_alive", "outside", "parsed", "received", "reply", "request_id")
+    Attributes:
+        connection: on which it came, and on which its response goes out.
+        parsed: its head; None where that could not be read.
+        body: the whole body.
+        received: when its first byte was read, by `time.perf_counter`.
+        keep_alive: whether the connection stays open after its response.
+        held: bytes of its body in memory, released once this is answered.
+        outside: whether the watchdog answered it or closed its connection.
+        request_id: as in its response.
+        reply: its whole response, once it is answered.
+    """
 
-    def __init__(self, connection: Peer, parsed: ParsedHead | None, body: Body, received: float, held: int = 0) -> None:
-        self.connection, self.parsed, self.body, self.received = connection, parsed, body, received
-        self.held = held  # bytes of its body in memory, released once this is answered
-        self.outside = False  # whether the watchdog answered it or closed its connection
-        self.keep_alive = parsed is not None and parsed.head.keep_alive
-        self.request_id = ""
-        self.reply: bytes | None = None
+    connection: Peer
+    parsed: ParsedHead | None
+    body: Body
+    received: float
+    keep_alive: bool = False
+    held: int = 0
+    outside: bool = False
+    request_id: str = ""
+    reply: bytes | None = None
+
+    @property
+    def latest_actions(self) -> LatestActions:
+        """The latest action of each episode on its connection."""
+        return self.connection.latest_actions
 
     def answer(self, reply: bytes) -> None:
         """Sends the whole response as soon as those before it are sent. A second response is dropped."""

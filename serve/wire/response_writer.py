@@ -45,9 +45,9 @@ class ResponseWriter:
             extra += b"Inference-Header-Content-Length: %d\r\n" % answer.json_bytes
         if not keep_alive:
             extra += b"Connection: close\r\n"
-        return b"%bContent-Type: %b\r\nX-Request-Id: %b\r\nContent-Length: %d\r\n%b\r\n%b" % (
-            head, answer.media_type.encode(), request_id.encode(), len(answer.body), extra, answer.body,
-        )  # fmt: skip
+        body = answer.body
+        own = f"Content-Type: {answer.media_type}\r\nX-Request-Id: {request_id}\r\nContent-Length: {len(body)}\r\n"
+        return b"".join((head, own.encode(), extra, b"\r\n", body))
 
     def error(
         self,

@@ -14,6 +14,7 @@ from typing import Any
 from .actors import TrafficLight, Vehicle
 from .behaviours import CRUISE_MPS, FollowLane
 from .calls import BARE, Calls, bare, order, value
+from .lights import state_at
 
 
 @value
@@ -113,6 +114,13 @@ def freeze_traffic_light(calls: Calls, number: int, frozen: bool) -> None:
 def freeze_all_traffic_lights(calls: Calls, frozen: bool) -> None:
     for light in calls.world.lights():
         light.frozen = frozen
+
+
+@order
+def reset_all_traffic_lights(calls: Calls) -> None:
+    """Undoes what was set by hand."""
+    for light in calls.world.lights():
+        light.state, light.elapsed, light.frozen = state_at(light.pole, calls.world.seconds), 0.0, False
 
 
 @value

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from carla_mlflow.contract.card import Card
 from carla_mlflow.errors import DrivingError
+from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.inference.engine import Engine
 from training_export.evaluation.evidence_run import log_drives
-from training_export.evaluation.opening import PolicyIdentity
 from training_export.racetrack.beams import rasterise
 from training_export.racetrack.conditions import Conditions
 from training_export.racetrack.driving import (

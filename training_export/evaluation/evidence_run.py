@@ -7,8 +7,8 @@ from typing import Any
 
 import mlflow
 
+from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.flavor.runs import STEP_TAG
-from training_export.evaluation.opening import PolicyIdentity
 
 Figures = Mapping[str, float | int]
 

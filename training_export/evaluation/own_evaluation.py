@@ -10,9 +10,9 @@ import numpy as np
 
 from carla_mlflow.contract.control import CONTROL_NAMES, inverse_controller
 from carla_mlflow.errors import ActionError, DrivingError, SpecError
+from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.inference.engine import Engine
 from training_export.evaluation.evidence_run import log_drives
-from training_export.evaluation.opening import PolicyIdentity
 from training_export.evaluation.own_driving import Drives, Outcome, OwnDriver, drive_all, rows_of, summarise
 from training_export.evaluation.own_env import OwnEnv, call, load_function
 from training_export.evaluation.own_spaces import actor, observer

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
+from following_support import until
 from odd_server import answering_oddly
 from tests_support import Server
 
@@ -208,3 +209,42 @@ def test_no_server_is_unreachable():
 def test_a_url_without_a_scheme_is_refused():
     with pytest.raises(ServerError, match="expected a URL"):
         PolicyClient("localhost:8080")
+
+
+def episodes_in(server: Server) -> list[str | None]:
+    """The episodes of the predictions in a server's log, in order."""
+    lines = [msgspec.json.decode(line) for line in server.log.read_bytes().splitlines() if line.startswith(b"{")]
+    return [line["episode_id"] for line in lines if line.get("route", "").startswith("/v2")]
+
+
+def test_every_request_names_the_episode_that_was_started_last(start_server: Callable[..., Server], example: Path):
+    server = start_server("--model", str(example), "--log-format", "json", "--log-requests", "all")
+    server.wait_ready()
+    with PolicyClient(server.url) as client:
+        client.act(ROW)
+        assert client.start_episode("town05.route-7") == "town05.route-7"
+        client.act(ROW)
+        assert client.act(ROW, budget_ms=10_000).fallback is False
+        drawn = client.start_episode()
+        client.act(ROW)
+    assert drawn != "town05.route-7"
+
+    async def ask() -> str:
+        async with AsyncPolicyClient(server.url) as client:
+            started = client.start_episode()
+            await asyncio.gather(*(client.act(ROW) for _ in range(2)))
+            return started
+
+    other = asyncio.run(ask())
+    assert other != drawn
+    until(lambda: len(episodes_in(server)) == 6, server)  # a line is written after its answer
+    assert episodes_in(server) == [None, "town05.route-7", "town05.route-7", drawn, other, other]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "route/7", "a\r\nX-Evil: 1", "ä", 7])
+def test_an_episode_with_another_name_is_not_started(server: Server, name: Any):
+    with PolicyClient(server.url) as client:
+        for each in (client, AsyncPolicyClient(server.url)):
+            with pytest.raises(SpecError, match="episode_id: expected 1 to 64 characters"):
+                each.start_episode(name)
+        client.act(ROW)

@@ -20,7 +20,7 @@ from tests_support import Server
 from serve.wire.outside import end_outside
 
 LATE = b"HTTP/1.1 504 Gateway Timeout\r\n\r\n"
-LATE_REQUEST = predict_bytes(SLOW_AT, budget_ms=60)
+LATE_REQUEST = predict_bytes(SLOW_AT, budget_ms=60).replace(b"\r\n\r\n", b"\r\nX-Episode-Id: route-7\r\n\r\n", 1)
 
 
 def read_all(raw: socket.socket) -> bytes:
@@ -73,6 +73,7 @@ def test_over_tls_a_late_request_is_answered_at_its_budget_and_counted_once(
         head, _, body = read_all(raw).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 504 ")
     assert b"\r\nConnection: close" in head  # it was answered while the loop could not
+    assert b"\r\nX-Episode-Id: route-7" in head
     assert msgspec.json.decode(body)["fallback"]
     assert metric(server, "policy_fallbacks_total", reason="deadline_exceeded") == 1
     assert metric(server, "policy_requests_total", route="/predict", code="504") == 1

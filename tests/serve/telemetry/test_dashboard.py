@@ -100,7 +100,7 @@ def traffic(server: Server) -> Counter[int]:
         for name, shape in tensors.items()
     ]
     found = [
-        server.post("/predict", {"observations": [ROW, ROW | {"speed": 59.99}]}),
+        server.post("/predict", {"observations": [ROW, ROW | {"speed": 59.99}]}, **{"X-Episode-Id": "two-cars"}),
         server.post("/predict", {"observations": [ROW] * 5, "deterministic": False}),
         server.post("/predict", {"observations": []}),
         server.post("/predict", {"observations": [ROW | {"speed": 99.0}]}),

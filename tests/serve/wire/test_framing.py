@@ -329,7 +329,13 @@ def test_a_key_is_asked_of_everyone_but_probes(start_server: Callable[..., Serve
         assert server.get("/healthz").status == 200
 
 
-SENT_BY_PAGES = {"inference-header-content-length", "traceparent", "content-encoding", "x-request-budget-ms"}
+SENT_BY_PAGES = {
+    "inference-header-content-length",
+    "traceparent",
+    "content-encoding",
+    "x-request-budget-ms",
+    "x-episode-id",
+}
 
 
 def test_pages_of_a_configured_origin_may_ask_and_no_others(start_server: Callable[..., Server], example: Path):

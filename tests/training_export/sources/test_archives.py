@@ -43,7 +43,9 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked_or_trusted(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "content", [zipped(LARGE), zipped(b"weights", zipped(LARGE)), zipped(zipped(zipped(zipped())))]
+    "content",
+    [zipped(LARGE), zipped(b"weights", zipped(LARGE)), zipped(zipped(zipped(zipped())))],
+    ids=["once", "twice", "four times"],
 )
 def test_what_grows_inside_another_archive_counts_too(tmp_path: Path, content: bytes):
     path = tmp_path / "model.zip"

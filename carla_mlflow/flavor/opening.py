@@ -8,11 +8,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from carla_mlflow.artifact.artifact import open_artifact
-from carla_mlflow.cli import DONE, UNREACHABLE
-from carla_mlflow.errors import RegistryError, UnreachableError
-from carla_mlflow.inference.engine import Engine
-from carla_mlflow.preprocessing.skops_file import operators_types
+from ..artifact.artifact import open_artifact
+from ..artifact.naming import is_artifact_folder
+from ..errors import RegistryError, UnreachableError
+from ..inference.engine import Engine
+from ..preprocessing.skops_file import operators_types
+
+_UNREACHABLE = 3
+"""The exit code of a command of ours whose registry does not answer, as in `cli`."""
 
 
 @dataclass(frozen=True)
@@ -29,41 +32,40 @@ def open_engine(model: str, scratch: Path) -> Engine:
 
     Args:
         model: an artifact folder; a reference such as name@1.4.2, whose digest has to be the one in the registry;
-            or MLflow's own URI, such as runs:/ID/policy or models:/name@alias.
+            a version in a folder of artifacts, folder/@^1.4; or MLflow's own URI, such as runs:/ID/policy or
+            models:/name@alias.
         scratch: where to download to.
     """
     folder = Path(model)
-    if _is_folder(model):
+    if is_artifact_folder(model):
         return Engine.open(folder, trusted=operators_types())
-    from carla_mlflow.flavor.model import fetch_policy  # imports mlflow, which a folder does not need
+    from .model import fetch_policy  # imports mlflow, which a folder does not need
 
     if model.startswith(("runs:/", "models:/")):
         return Engine.open(fetch_policy(model, scratch / "fetched"), trusted=operators_types())
     version = _resolve(model)
+    if "folder" in version:
+        return Engine.open(version["folder"], version["digest"], trusted=operators_types())
     folder = fetch_policy(f"models:/{version['name']}/{version['number']}", scratch / "fetched")
     return Engine.open(folder, version["digest"], trusted=operators_types())
 
 
 def identify(model: str, scratch: Path) -> PolicyIdentity:
     """Which policy `model` names, as for `open_engine`; runs nothing, and fetches nothing of a registered version."""
-    if not _is_folder(model) and not model.startswith(("runs:/", "models:/")):
+    if not is_artifact_folder(model) and not model.startswith(("runs:/", "models:/")):
         version = _resolve(model)
         return PolicyIdentity(version["name"], version["semver"], version["digest"])
     folder = Path(model)
-    if not _is_folder(model):
-        from carla_mlflow.flavor.model import fetch_policy
+    if not is_artifact_folder(model):
+        from .model import fetch_policy
 
         folder = fetch_policy(model, scratch / "fetched")
     artifact = open_artifact(folder)
     return PolicyIdentity(artifact.card.name, artifact.card.version, artifact.digest)
 
 
-def _is_folder(model: str) -> bool:
-    return Path(model).is_dir() or model.startswith((".", "/"))
-
-
 def _resolve(reference: str) -> dict[str, str]:
-    """A registered version's name, number, semver and digest, by the registry's command.
+    """A version's name, number, semver and digest, by the registry's command; of one in a folder also `folder`.
 
     The registry is a layer above this package, which therefore can't import it.
 
@@ -73,8 +75,8 @@ def _resolve(reference: str) -> dict[str, str]:
     """
     command = [sys.executable, "-m", "registry", "resolve", reference, "--json"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode != DONE:
+    if done.returncode != 0:
         message = (done.stderr.strip().splitlines() or ["the registry's command failed"])[-1].partition(": ")[2]
-        raise (UnreachableError if done.returncode == UNREACHABLE else RegistryError)(message)
+        raise (UnreachableError if done.returncode == _UNREACHABLE else RegistryError)(message)
     version: dict[str, str] = json.loads(done.stdout)
     return version

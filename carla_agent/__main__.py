@@ -1,0 +1,126 @@
+"""python -m carla_agent drive: a policy drives in a CARLA simulator."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from carla_mlflow.cli import DONE, add_debug, natural, positive, progress, run_command
+
+if TYPE_CHECKING:
+    from carla_mlflow import Policy
+
+DESCRIPTION = """\
+Drives a car in a CARLA simulator with the actions of a running server (--url) or of a policy in this process
+(--model), and says what happened: how far and how fast, collisions, lane invasions, ticks off the road, fallbacks,
+the versions that drove, and their latency. The world runs in synchronous mode meanwhile, and is left as it was: our
+actors are gone and its settings restored, also after Ctrl-C.
+"""
+EXAMPLE = """\
+examples:
+  python -m carla_agent drive --carla localhost:2000 --url http://localhost:8080 --seconds 60
+  python -m carla_agent drive --url unix:/run/policy.sock --town Town04 --traffic 20 --gif out.gif
+  python -m carla_agent drive --model mine@production --seconds 120 --json
+
+exit codes: 0 drove, 1 refused, 2 usage, 3 no simulator, server or registry answers, 130 interrupted
+"""
+
+
+def drive(options: argparse.Namespace) -> int:
+    from .drive.connection import connect
+    from .drive.drive import Drive, DriveOptions
+    from .drive.interrupt import Interrupt
+    from .drive.report import as_text
+
+    chosen = DriveOptions(
+        town=options.town,
+        seconds=options.seconds,
+        hz=options.hz,
+        traffic=options.traffic,
+        car=options.car,
+        spawn=options.spawn,
+        seed=options.seed,
+        budget_ms=options.budget_ms,
+        realtime=options.realtime,
+        gif=options.gif,
+        config=options.config,
+    )
+    with _opened(options) as policy, Interrupt() as interrupt:
+        drive = Drive(connect(options.carla), policy, chosen, interrupt)
+        try:
+            drive.run()
+        finally:
+            figures = drive.figures()
+            if figures is not None:
+                film = str(options.gif) if drive.has_film else None
+                figures = {"policy": policy.card.name, **figures, "gif": film}
+                print(json.dumps(figures) if options.json else as_text(figures))
+    return DONE
+
+
+@contextmanager
+def _opened(options: argparse.Namespace) -> Iterator[Policy]:
+    """The policy that --url or --model names."""
+    if options.url is not None:
+        from carla_mlflow import PolicyClient
+
+        with PolicyClient(options.url, api_key=options.api_key) as client:
+            yield client
+        return
+    from carla_mlflow.flavor.opening import open_engine
+
+    progress(f"loading {options.model}")
+    with tempfile.TemporaryDirectory() as scratch:
+        yield open_engine(options.model, Path(scratch))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m carla_agent", description="The car's side in CARLA.")
+    commands = parser.add_subparsers(required=True, metavar="drive")
+    command = commands.add_parser(
+        "drive",
+        help="drive in a simulator with a served or local policy",
+        description=DESCRIPTION,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    policy = command.add_mutually_exclusive_group(required=True)
+    policy.add_argument("--url", help="the server, such as http://localhost:8080 or unix:/run/policy.sock")
+    policy.add_argument("--model", help="drive in process: a folder, or a reference such as mine@production")
+    command.add_argument(
+        "--api-key", default=os.environ.get("POLICY_API_KEY", ""), help="of the server; default: POLICY_API_KEY"
+    )
+    command.add_argument("--carla", default="localhost:2000", metavar="HOST:PORT", help="default %(default)s")
+    command.add_argument("--town", help="such as Town04; default: the one that is loaded")
+    command.add_argument("--seconds", type=positive(float), default=60.0, help="simulated (default %(default)g)")
+    command.add_argument("--hz", type=positive(float), default=20.0, help="ticks per second (default %(default)g)")
+    command.add_argument(
+        "--traffic", type=natural, default=0, metavar="N", help="other cars (default none); resets traffic lights"
+    )
+    command.add_argument("--seed", type=natural, default=0, help="of the traffic (default %(default)s)")
+    command.add_argument("--car", metavar="BLUEPRINT", help="default vehicle.tesla.model3")
+    command.add_argument("--spawn", type=natural, default=0, metavar="N", help="first spawn point to try (default 0)")
+    command.add_argument("--budget-ms", type=positive(float), help="of a decision; default: one tick")
+    command.add_argument("--realtime", action="store_true", help="the world goes on while an answer is under way")
+    command.add_argument("--gif", type=Path, help="write a film here, from behind the car")
+    command.add_argument("--config", type=Path, metavar="YAML", help="names the observers; default: by the card")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.set_defaults(run=drive)
+    add_debug(command)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    return run_command(build_parser(), arguments, "carla")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

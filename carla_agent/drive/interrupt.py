@@ -1,0 +1,42 @@
+"""Ctrl-C and SIGTERM, heard only where the world can be left."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt:
+    """A context manager: a signal in its block is kept until somebody calls `check`.
+
+    An exception that Python raises at once would come between a call to the simulator and the note of what it did, such
+    as an actor that nobody would destroy; or in the midst of restoring.
+    """
+
+    def __init__(self) -> None:
+        self._is_asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if a signal has come."""
+        if self._is_asked:
+            raise KeyboardInterrupt
+
+    def __enter__(self) -> Interrupt:
+        self._before = {each: signal.signal(each, self._hear) for each in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if not self._is_asked:
+            os.write(2, b"stopping; the world is restored first\n")  # print is not for signal handlers
+        self._is_asked = True

@@ -1,0 +1,91 @@
+"""What happened on a drive: how far, how fast, what was hit, and who drove."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import carla
+
+from ..drive_record import DriveRecord
+from ..observers.ego import Ego
+
+APART_S = 1.0
+"""Contacts with the same actor within so many simulated seconds of each other are one collision."""
+
+
+class DriveReport:
+    """Counts what happens to one car, tick by tick."""
+
+    def __init__(self, carla_map: carla.Map) -> None:
+        self._map = carla_map
+        self._previous: Ego | None = None
+        self._hit: dict[int, float] = {}
+        self.ticks = self.off_road_ticks = self.collisions = self.lane_invasions = 0
+        self.distance_m = self.seconds = self.max_speed_mps = 0.0
+        self._began: float | None = None
+
+    def add(self, ego: Ego) -> None:
+        """Counts one tick."""
+        if self._began is None:
+            self._began = ego.seconds
+        if self._previous is not None:
+            self.distance_m += math.dist(ego.location, self._previous.location)
+        self._previous = ego
+        self.ticks += 1
+        self.seconds = ego.seconds - self._began
+        self.max_speed_mps = max(self.max_speed_mps, ego.speed)
+        place = carla.Location(*ego.location)
+        if self._map.get_waypoint(place, project_to_road=False, lane_type=carla.LaneType.Driving) is None:
+            self.off_road_ticks += 1
+
+    def collided(self, event: Any) -> None:
+        """Counts a `carla.CollisionEvent`, of which there is one per tick as long as two actors touch."""
+        other, now = event.other_actor.id if event.other_actor else 0, event.timestamp
+        if now - self._hit.get(other, -math.inf) > APART_S:
+            self.collisions += 1
+        self._hit[other] = now
+
+    def crossed(self, event: Any) -> None:
+        """Counts a `carla.LaneInvasionEvent`."""
+        self.lane_invasions += 1
+
+    def figures(self, record: DriveRecord) -> dict[str, Any]:
+        """All counts by name: m, m/s, simulated seconds, milliseconds; None for a latency that nobody measured."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "ticks": self.ticks,
+            "distance_m": round(self.distance_m, 1),
+            "speed_mps_mean": round(self.distance_m / self.seconds, 2) if self.seconds else 0.0,
+            "speed_mps_max": round(self.max_speed_mps, 2),
+            "collisions": self.collisions,
+            "lane_invasions": self.lane_invasions,
+            "off_road_ticks": self.off_road_ticks,
+            "decisions": record.decisions,
+            "fallbacks": dict(record.fallbacks),
+            "driven_by": [{"version": version, "decisions": count} for version, count in record.stretches],
+            "latency_ms": {"p50": record.latency_ms(50), "p99": record.latency_ms(99)},
+            "episode_id": record.episode_id,
+        }
+
+
+def as_text(figures: dict[str, Any]) -> str:
+    """The figures as people read them, one line for each question."""
+    fallbacks = ", ".join(f"{count} {reason}" for reason, count in figures["fallbacks"].items())
+    versions = ", then ".join(f"{each['version']} ({each['decisions']} decisions)" for each in figures["driven_by"])
+    latency = figures["latency_ms"]
+    lines = {
+        "drove": f"{figures['distance_m']:.0f} m in {figures['seconds']:g} simulated seconds, "
+        f"{figures['speed_mps_mean']:.1f} m/s on average, at most {figures['speed_mps_max']:.1f}",
+        "collisions": str(figures["collisions"]),
+        "lane invasions": str(figures["lane_invasions"]),
+        "off road": f"{figures['off_road_ticks']} of {figures['ticks']} ticks",
+        "fallbacks": f"{sum(figures['fallbacks'].values())} of {figures['decisions']} decisions"
+        + (f": {fallbacks}" if fallbacks else ""),
+        "driven by": versions or "nobody: the fallback made every decision",
+    }
+    if latency["p50"] is not None:
+        lines["latency"] = f"p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms"
+    if figures["episode_id"]:
+        lines["episode"] = figures["episode_id"]
+    return "\n".join(f"{name:<15} {text}" for name, text in lines.items())

@@ -1,0 +1,40 @@
+"""The latest action of each episode on one connection, to be compared with the next; kept as long as the connection."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.limits import MAX_EPISODE_ROWS, MAX_EPISODES
+
+
+class LatestActions:
+    """Keeps the last used episodes of a connection, at most MAX_EPISODES with MAX_EPISODE_ROWS rows together."""
+
+    __slots__ = ("_controls", "_rows")
+
+    def __init__(self) -> None:
+        self._controls: dict[str, NDArray[np.float32]] = {}  # the longest unused one first
+        self._rows = 0
+
+    def replace(self, episode_id: str, control: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Keeps the latest action of an episode; returns the one before.
+
+        Args:
+            episode_id: of the episode.
+            control: throttle, brake, steer, (B, 3); it is copied.
+
+        Returns:
+            (B, 3); None where none is known, or one for another number of rows.
+        """
+        before = self._controls.pop(episode_id, None)
+        self._controls[episode_id] = control.copy()  # a view would keep its whole batch in memory
+        self._rows += len(control) - (0 if before is None else len(before))
+        while len(self._controls) > MAX_EPISODES or self._rows > MAX_EPISODE_ROWS:
+            self.forget(next(iter(self._controls)))
+        return None if before is None or len(before) != len(control) else before
+
+    def forget(self, episode_id: str) -> None:
+        """Forgets the latest action of an episode."""
+        before = self._controls.pop(episode_id, None)
+        self._rows -= 0 if before is None else len(before)

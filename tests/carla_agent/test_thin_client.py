@@ -1,0 +1,266 @@
+"""The one-file client asks as PolicyClient does, on Pythons that can't import this project, and never waits longer."""
+
+from __future__ import annotations
+
+import array
+import ast
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from odd_server import answering_oddly
+from relay import relaying
+from tests_support import Server, example_as
+
+import carla_agent
+from benchmarks.policies.two_policies import small_policy, write
+from carla_agent.thin_client import ThinClient, ThinClientError
+from carla_mlflow import PolicyClient, open_artifact
+from carla_mlflow.artifact.golden import read_golden
+
+FILE = Path(carla_agent.__file__).parent / "thin_client.py"
+FALLBACK = (0.0, 0.0, 1.0)
+SEEN = {"speed": 4.25, "steering": -0.125, "sensors": [0.5] * 12}
+PATIENT_MS = 20_000.0
+"""A budget that no test needs: one that depends on an answer must not fail on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def rows(example: Path) -> list[dict[str, Any]]:
+    """The golden observations of the example, one dict each."""
+    artifact = open_artifact(example)
+    observations = read_golden(artifact.files["golden.npz"], artifact.card).observations
+    return [{name: array[row] for name, array in observations.items()} for row in range(len(observations["speed"]))]
+
+
+def test_the_file_is_python_3_7_and_needs_nothing_but_its_library():
+    tree = ast.parse(FILE.read_text(), feature_version=(3, 7))
+    imported = {
+        alias.name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in ([ast.alias(node.module or "")] if isinstance(node, ast.ImportFrom) else node.names)
+    }
+    assert imported <= sys.stdlib_module_names
+    vermin = [str(Path(sys.executable).parent / "vermin"), "--no-tips", "--target=3.7-", "--violations", str(FILE)]
+    done = subprocess.run(vermin, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_actions_are_policy_clients_bit_by_bit(server: Server, rows: list[dict[str, Any]]):
+    with ThinClient(server.url, PATIENT_MS) as thin, PolicyClient(server.url) as client:
+        for row in rows:
+            throttle, brake, steer = client.act({name: value[None] for name, value in row.items()}).control[0]
+            assert struct.pack("<3f", *thin.act(row)) == struct.pack("<3f", throttle, steer, brake)
+            assert thin.fell_back is None
+        assert (thin.version, thin.digest) == (client.version, client.digest)
+
+
+@pytest.mark.parametrize("version", ["3.7", "3.8"])
+def test_old_pythons_get_the_same_actions(version: str, server: Server, rows: list[dict[str, Any]], tmp_path: Path):
+    shutil.copy(FILE, tmp_path)
+    lines = [
+        {name: np.ravel(value).tolist() if value.ndim else float(value) for name, value in row.items()} for row in rows
+    ]
+    (tmp_path / "ask.py").write_text(
+        "import thin_client\n"
+        f"client = thin_client.ThinClient({server.url!r}, {PATIENT_MS})\n"
+        f"for row in {lines!r}:\n"
+        "    print(*(number.hex() for number in client.act(row)), client.fell_back)\n"
+    )
+    python = old_python(version)
+    done = subprocess.run([python, "ask.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    with ThinClient(server.url, PATIENT_MS) as thin:
+        expected = [" ".join([*(number.hex() for number in thin.act(row)), "None"]) for row in rows]
+    assert done.stdout.splitlines() == expected
+
+
+def old_python(version: str) -> str:
+    """An interpreter of that version, by its name or among pyenv's."""
+    found = shutil.which(f"python{version}")
+    for python in [*([found] if found else []), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]:
+        if subprocess.run([python, "-c", ""], capture_output=True).returncode == 0:
+            return str(python)
+    pytest.skip(f"Python {version} is not installed")
+
+
+@pytest.mark.parametrize(
+    "sensors",
+    [
+        np.full(12, 0.5, np.float32),
+        array.array("f", [0.5] * 12),
+        np.full(12, 0.5, np.float32).tobytes(),
+        (0.5,) * 12,
+    ],
+    ids=["numpy", "array", "bytes", "tuple"],
+)
+def test_every_form_of_a_field_is_the_same_observation(sensors: Any, server: Server):
+    with ThinClient(server.url, PATIENT_MS) as thin:
+        expected = thin.act(SEEN)
+        assert thin.act({**SEEN, "speed": np.float32(4.25), "sensors": sensors}) == expected
+        assert thin.fell_back is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"sensors": [0.5] * 11}, "observations.sensors: expected float32 [12], got a list of 11"),
+        ({"sensors": np.zeros(12)}, "observations.sensors: expected float32 [12], got float64 [12]"),
+        ({"sensors": np.zeros((1, 12), np.float32)}, "expected float32 [12], got float32 [1, 12]"),
+        ({"sensors": array.array("d", [0.5] * 12)}, "expected float32 [12], got an array of typecode d"),
+        ({"sensors": b"1234"}, "expected float32 [12], got 4 bytes, not 48"),
+        ({"speed": "fast"}, "observations.speed: expected float32 [], must be real number, not str"),
+        ({"speeds": 1.0}, "observations has an unknown field speeds; the card's are speed, steering, sensors"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_named(changed: dict[str, Any], said: str, server: Server):
+    with ThinClient(server.url, PATIENT_MS) as thin:
+        with pytest.raises(ThinClientError, match=re.escape(said)):
+            thin.act({**SEEN, **changed})
+        with pytest.raises(ThinClientError, match=r"observations.sensors: is missing"):
+            thin.act({"speed": 1.0, "steering": 0.0})
+        thin.act(SEEN)
+        assert thin.fell_back is None
+
+
+def test_a_value_that_the_server_refuses_is_answered_by_the_fallback(server: Server):
+    with ThinClient(server.url, PATIENT_MS) as thin:
+        assert thin.act({**SEEN, "speed": 61.0}) == FALLBACK
+        assert thin.fell_back == "refused"
+        assert "status 422: observations[0].speed: 61 is outside [0, 60] m/s" in thin.error
+        assert thin.act(SEEN) != FALLBACK
+
+
+@pytest.mark.parametrize(("way", "reason"), [("head", "late"), ("body", "late"), ("broken", "unreachable")])
+def test_an_answer_that_does_not_end_is_not_waited_for(way: str, reason: str, server: Server):
+    with answering_oddly(server, way) as odd, ThinClient(odd.url, 200.0) as thin:
+        assert thin.act(SEEN) == FALLBACK
+        assert thin.fell_back == reason
+        assert odd.questions == 1
+
+
+def test_a_silent_server_is_late_and_its_late_answer_is_not_taken_for_the_next(server: Server):
+    with relaying(server.url) as relay, ThinClient(relay.url, 200.0) as thin:
+        relay.is_silent = True
+        assert thin.act({**SEEN, "speed": 9.0}) == FALLBACK
+        assert thin.fell_back == "late"
+        relay.is_silent = False
+        with ThinClient(server.url, PATIENT_MS) as other:
+            expected = other.act(SEEN)
+        assert answered(thin) == expected
+
+
+def test_a_server_that_is_gone_is_the_fallback_until_it_is_back(server: Server):
+    with relaying(server.url) as relay, ThinClient(relay.url, 200.0) as thin:
+        expected = answered(thin)
+        relay.cut()
+        for _ in range(3):
+            assert thin.act(SEEN) == FALLBACK
+            assert thin.fell_back == "unreachable"
+        relay.connect()
+        assert answered(thin) == expected
+
+
+def answered(thin: ThinClient) -> tuple[float, float, float]:
+    """The policy's action; on a busy machine the first may come too late."""
+    for _ in range(50):
+        action = thin.act(SEEN)
+        if thin.fell_back is None:
+            return action
+    raise AssertionError(thin.error)
+
+
+def test_a_connection_that_the_server_closed_meanwhile_costs_no_action(server: Server):
+    with relaying(server.url) as relay, ThinClient(relay.url, PATIENT_MS) as thin:
+        expected = thin.act(SEEN)
+        relay.drop()
+        assert thin.act(SEEN) == expected
+        assert thin.fell_back is None
+
+
+def test_another_version_of_the_same_contract_drives_at_once(
+    server: Server, start_server: Callable[..., Server], tmp_path: Path
+):
+    other = start_server("--model", str(example_as(tmp_path, "0.1.1")))
+    other.wait_ready()
+    with relaying(server.url) as relay, ThinClient(relay.url, PATIENT_MS) as thin:
+        thin.act(SEEN)
+        assert thin.version == "0.1.0"
+        relay.target = other.url
+        relay.drop()
+        thin.act(SEEN)
+        assert (thin.fell_back, thin.version, thin.card["version"]) == (None, "0.1.1", "0.1.1")
+
+
+def test_a_policy_of_another_contract_does_not_drive(start_server: Callable[..., Server], tmp_path: Path):
+    slow, fast = small_policy("1.0.0", 1, rate_hz=10.0), small_policy("2.0.0", 1, rate_hz=20.0)
+    servers = [start_server("--model", str(write(each, tmp_path))) for each in (slow, fast)]
+    for each in servers:
+        each.wait_ready()
+    with relaying(servers[0].url) as relay, ThinClient(relay.url, PATIENT_MS) as thin:
+        assert thin.act({"state": [0.0] * 16}) != FALLBACK
+        relay.target = servers[1].url
+        relay.drop()
+        for _ in range(2):
+            assert thin.act({"state": [0.0] * 16}) == FALLBACK
+            assert thin.fell_back == "contract"
+        relay.target = servers[0].url
+        relay.drop()
+        assert thin.act({"state": [0.0] * 16}) != FALLBACK
+
+
+def test_an_episode_is_named_in_every_request(server: Server):
+    with relaying(server.url) as relay, ThinClient(relay.url, PATIENT_MS) as thin:
+        thin.act(SEEN)
+        assert b"X-Episode-Id" not in relay.asked
+        assert thin.start_episode("route-7") == "route-7"
+        thin.act(SEEN)
+        assert relay.asked.count(b"X-Episode-Id: route-7\r\n") == 1
+        name = thin.start_episode()
+        thin.act(SEEN)
+        assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)
+        assert relay.asked.count(f"X-Episode-Id: {name}\r\n".encode()) == 1
+
+
+def test_a_unix_socket_is_an_address_too(server: Server, tmp_path: Path):
+    with relaying(server.url, tmp_path / "policy.sock") as relay, ThinClient(relay.url, PATIENT_MS) as thin:
+        assert relay.url.startswith("unix:")
+        with ThinClient(server.url, PATIENT_MS) as other:
+            assert thin.act(SEEN) == other.act(SEEN)
+        relay.cut()
+        assert thin.act(SEEN) == FALLBACK
+        assert thin.fell_back == "unreachable"
+
+
+def test_a_server_with_a_key_wants_it(
+    start_server: Callable[..., Server], example: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("POLICY_API_KEY", "s3cret")
+    server = start_server("--model", str(example))
+    server.wait_ready()
+    with ThinClient(server.url, PATIENT_MS, api_key="s3cret") as thin:
+        assert thin.act(SEEN) != FALLBACK
+    with pytest.raises(ThinClientError, match="status 401"), ThinClient(server.url) as thin:
+        thin.act(SEEN)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:1", "http://127.0.0.1:1: no policy server answers: "),
+        ("unix:/nowhere/policy.sock", "unix:/nowhere/policy.sock: no policy server answers: "),
+        ("https://127.0.0.1", "expected http://host:port, or unix: and a socket's path"),
+        ("127.0.0.1:8080", "expected http://host:port"),
+    ],
+)
+def test_an_address_without_a_server_is_refused_at_the_start(url: str, said: str):
+    with pytest.raises(ThinClientError, match=re.escape(said)):
+        ThinClient(url)
