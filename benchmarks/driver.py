@@ -60,12 +60,12 @@ def main() -> None:
     options = parser.parse_args()
     engine = Engine.open(options.folder, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
-        socket = f"unix:{folder}/policy.sock"
+        socket = Path(folder) / "policy.sock"
         with (
             OurServer("--model", str(options.folder)) as tcp,
-            OurServer("--model", str(options.folder), host=socket),
+            OurServer("--model", str(options.folder), socket=socket),
             PolicyClient(f"http://127.0.0.1:{tcp.port}") as over_tcp,
-            PolicyClient(socket) as over_socket,
+            PolicyClient(f"unix:{socket}") as over_socket,
         ):
             compare({"TCP": over_tcp, "Unix socket": over_socket, "in process": engine}, engine, options.ticks)
 

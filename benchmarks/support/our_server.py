@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.support.connection import ask
+from benchmarks.support.connection import Address, ask
 from benchmarks.support.free_port import free_port
 from benchmarks.support.processes import tree
 from benchmarks.support.requests import get_request
@@ -31,6 +31,7 @@ class OurServer(Server):
         environment: dict[str, str] | None = None,
         folder: Path | None = None,
         is_quiet: bool = True,
+        socket: Path | None = None,
     ) -> None:
         """Prepares it.
 
@@ -41,11 +42,13 @@ class OurServer(Server):
             environment: environment variables beside this process's own.
             folder: its working folder; by default this process's own.
             is_quiet: whether its errors are thrown away.
+            socket: where it listens instead of a port.
         """
-        port = free_port()
-        command = [*through, str(BIN / "carla-serve"), "--port", str(port), "--log-level", "error", *flags]
+        address: Address = socket or free_port()
+        where = ("--host", f"unix:{socket}") if socket else ("--port", str(address))
+        command = [*through, str(BIN / "carla-serve"), *where, "--log-level", "error", *flags]
         variables = {**os.environ, **(environment or {})}
-        super().__init__(command, port, request, environment=variables, folder=folder, is_quiet=is_quiet)
+        super().__init__(command, address, request, environment=variables, folder=folder, is_quiet=is_quiet)
 
     def is_ready(self) -> bool:
         with contextlib.suppress(OSError, ValueError):

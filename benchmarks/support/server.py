@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from benchmarks.support.connection import ask
+from benchmarks.support.connection import Address, ask
 from benchmarks.support.responses import Response
 
 BIN = Path(sys.executable).parent
@@ -25,7 +25,7 @@ class Server:
     """A context manager: the server has answered when entered, and is stopped when left.
 
     Attributes:
-        port: the server's, on 127.0.0.1.
+        port: the server's, on 127.0.0.1, or the path of its Unix socket.
         process: the first process, which leads a process group of its own.
         started_s: seconds from its start to its first answer.
         first: that answer; its status is below 500, and whoever needs more checks it.
@@ -38,7 +38,7 @@ class Server:
     def __init__(
         self,
         command: list[str],
-        port: int,
+        port: Address,
         request: bytes,
         *,
         environment: dict[str, str] | None = None,
@@ -50,7 +50,7 @@ class Server:
 
         Args:
             command: the program and its flags.
-            port: where it will listen.
+            port: where it will listen: a port, or the path of a Unix socket.
             request: a whole HTTP request; the server has started once it answers this.
             environment: environment variables, all of them; by default this process's own.
             folder: its working folder; by default this process's own.
