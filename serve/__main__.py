@@ -20,6 +20,7 @@ except ModuleNotFoundError as error:  # a car has the package without the server
 
 from carla_mlflow.errors import CacheError, RefusedError, RegistryError
 from carla_mlflow.flavor.environment import secrets_of_files
+from registry.rules.reference import parse_reference
 from serve.flags import parse_settings, unknown_variables, unused_variables
 from serve.following.folder_at_start import folder_problem, is_unpinned
 from serve.following.last_served import cache_folder
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("%s", unknown)
     if unused:
         log.info("%s", unused)
-    obstacle = _obstacle(settings)
+    listener, obstacle = None, _obstacle(settings)
     try:
         listener = None if obstacle else listen(settings)
     except RefusedError as error:
@@ -67,13 +68,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if obstacle:
         print(f"carla-serve: {obstacle}", file=sys.stderr)
         return REFUSED
+    try:
+        _warn(settings)
+        return run_server(settings, listener)
+    finally:
+        if listener:
+            listener.remove()
+
+
+def _warn(settings: Settings) -> None:
+    """Prints what lets others than the operator decide what drives, and a folder that may have been meant."""
     if settings.is_folder and not settings.digest:
         text = "unpinned: no --digest was given, so anyone who can write the folder decides what drives"
         print(f"carla-serve: {text}", file=sys.stderr)
     elif settings.follows_folder and is_unpinned(settings):
         text = "unpinned: the folder has no file PINS, so anyone who can write it decides what drives"
         print(f"carla-serve: {text}", file=sys.stderr)
-    return run_server(settings, listener)
+    elif not settings.is_folder and not settings.follows_folder:
+        reference = parse_reference(settings.model)
+        if reference.kind in {"version", "range"} and Path(reference.name).is_dir():
+            text = f"{reference} is in the registry; for a version in the folder here write {reference.name}/@"
+            print(f"carla-serve: {text}{reference.value}", file=sys.stderr)
 
 
 if __name__ == "__main__":

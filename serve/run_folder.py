@@ -41,7 +41,7 @@ class Refused(msgspec.Struct, frozen=True):
 
     Attributes:
         version: semantic version.
-        digest: of its artifact, as recorded in the registry.
+        digest: of its artifact, as recorded in the registry; empty where none is known.
         reason: a message, safe to send to clients.
         kind: category of the reason; a label in metrics.
         since: when it was first refused, seconds since 1970.
@@ -66,6 +66,8 @@ class Status(msgspec.Struct, frozen=True):
         reason: why there is no artifact yet; safe to send to clients.
         warning: a problem to report although there is an artifact.
         pinned: whether somebody other than who wrote the artifact says which digest it has.
+        name: the policy's.
+        has_pins: whether the folder of artifacts had a file PINS.
     """
 
     path: str | None = None
@@ -76,6 +78,8 @@ class Status(msgspec.Struct, frozen=True):
     reason: str | None = None
     warning: str | None = None
     pinned: bool = True
+    name: str = ""
+    has_pins: bool = False
 
 
 class Followed(msgspec.Struct, frozen=True):
@@ -178,7 +182,7 @@ def kind_of(error: Exception) -> Kind:
 
 
 def list_refused(folder: Path) -> list[Refused]:
-    """Lists what a server's follower and workers refused lately, one entry per digest.
+    """Lists what a server's follower and workers refused lately, one entry per digest, or per reason without any.
 
     Args:
         folder: the server's run folder.
@@ -187,5 +191,5 @@ def list_refused(folder: Path) -> list[Refused]:
     every = [*followed.refused, *(refused for state in worker_states(folder) for refused in state.refused)]
     found: dict[str, Refused] = {}
     for refused in sorted(every, key=lambda refused: refused.since):
-        found.setdefault(refused.digest, refused)
+        found.setdefault(refused.digest or f"{refused.version} {refused.reason}", refused)
     return list(found.values())

@@ -181,6 +181,10 @@ class Settings:
         found = []
         if not re.fullmatch(r"(0o?)?[0-7]{3}", self.socket_mode):
             found.append(f"socket_mode: {self.socket_mode!r}: expected three octal digits, such as 0660")
+        elif not int(self.socket_mode, 8) & 0o200:
+            found.append(
+                f"socket_mode: {self.socket_mode!r}: its owner could not connect either; expected such as 0660"
+            )
         if self.is_unix:
             try:
                 socket_path(self.host)

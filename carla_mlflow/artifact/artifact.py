@@ -11,11 +11,13 @@ is read again afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 import msgspec
@@ -76,6 +78,25 @@ def open_artifact(path: str | Path, digest: str | None = None) -> Artifact:
         CardError: the card is invalid.
     """
     path = Path(path)
+    card, card_bytes = _open_card(path, digest)
+    files = {CARD_NAME: card_bytes}
+    for name in card.files:
+        files[name] = _read(path, name)
+        _check_hash(card, name, sha256(files[name]))
+    return Artifact(path, card, sha256(card_bytes), digest is not None, files)
+
+
+def verify_artifact(path: Path) -> tuple[Card, str]:
+    """As `open_artifact`, but holds no file in memory; returns the card and the artifact's digest."""
+    card, card_bytes = _open_card(path, None)
+    for name in card.files:
+        with _opened(path, name) as file:
+            _check_hash(card, name, "sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
+    return card, sha256(card_bytes)
+
+
+def _open_card(path: Path, digest: str | None) -> tuple[Card, bytes]:
+    """The card and its bytes, of a folder that holds what it lists and nothing else."""
     if not path.is_dir():
         raise ArtifactError(f"{path}: there is no such folder")
     _refuse_all_but_plain_files(path)
@@ -87,15 +108,13 @@ def open_artifact(path: str | Path, digest: str | None = None) -> Artifact:
     extra = {entry.name for entry in path.iterdir()} - set(card.files) - {CARD_NAME}
     if extra:
         raise IntegrityError(f"{', '.join(sorted(extra))}: not listed in {CARD_NAME}")
-    files = {CARD_NAME: card_bytes}
-    for name, file in card.files.items():
-        data = _read(path, name)
-        if sha256(data) != file.sha256:
-            raise IntegrityError(
-                f"{name}: its bytes differ from {CARD_NAME}: expected {file.sha256}, got {sha256(data)}"
-            )
-        files[name] = data
-    return Artifact(path, card, actual, digest is not None, files)
+    return card, card_bytes
+
+
+def _check_hash(card: Card, name: str, actual: str) -> None:
+    expected = card.files[name].sha256
+    if actual != expected:
+        raise IntegrityError(f"{name}: its bytes differ from {CARD_NAME}: expected {expected}, got {actual}")
 
 
 def _refuse_all_but_plain_files(path: Path) -> None:
@@ -107,6 +126,16 @@ def _refuse_all_but_plain_files(path: Path) -> None:
 
 
 def _read(path: Path, name: str) -> bytes:
+    with _opened(path, name) as file:
+        return file.read(_limit(name))
+
+
+def _limit(name: str) -> int:
+    return MAX_CARD_BYTES if name == CARD_NAME else MAX_FILE_BYTES
+
+
+@contextlib.contextmanager
+def _opened(path: Path, name: str) -> Iterator[BufferedReader]:
     # O_NOFOLLOW and O_NONBLOCK: a link or fifo put here after the check above is refused, not followed or waited for.
     try:
         descriptor = os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -117,10 +146,9 @@ def _read(path: Path, name: str) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise IntegrityError(f"{name}: not a plain file")
-        most = MAX_CARD_BYTES if name == CARD_NAME else MAX_FILE_BYTES
-        if os.fstat(descriptor).st_size > most:
+        if os.fstat(descriptor).st_size > (most := _limit(name)):
             raise (CardError if name == CARD_NAME else ArtifactError)(f"{name}: larger than {most >> 20:,} MiB")
-        return file.read(most)
+        yield file
 
 
 def seal(card: Card, files: Mapping[str, bytes]) -> Artifact:

@@ -25,6 +25,10 @@ def socket_path(address: str) -> Path:
     """
     text = address.removeprefix(SCHEME)
     if text.startswith("//"):
+        if not text.startswith("///"):
+            raise ValueError(
+                f"{address!r}: a Unix socket is on no host; write unix:/{text.lstrip('/')}, or unix:/// and its path"
+            )
         text = "/" + text.lstrip("/")
     if not text or text.endswith("/"):
         raise ValueError(f"{address!r}: expected the path of a socket, such as unix:/run/policy.sock")

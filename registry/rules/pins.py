@@ -13,6 +13,8 @@ from registry.rules.versions import is_exact
 
 PINS = "PINS"
 """The file's name."""
+MAX_SHOWN = 80
+"""Most characters of a wrong word that a message shows."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -27,8 +29,23 @@ def parse_pins(text: str) -> dict[str, str]:
         words = line.partition("#")[0].split()
         if not words:
             continue
-        if len(words) != 2 or not is_exact(words[0]) or not _DIGEST.fullmatch(words[1]):
-            raise RefusedError(f"{PINS}: line {number} is no pin such as 1.2.0 sha256:… (64 hex digits)")
+        if wrong := _problem(words):
+            raise RefusedError(f"{PINS}: line {number} is no pin such as 1.2.0 sha256:… (64 hex digits): {wrong}")
         if pins.setdefault(words[0], words[1]) != words[1]:
             raise RefusedError(f"{PINS}: line {number} pins {words[0]} to another digest than a line before it")
     return pins
+
+
+def _problem(words: list[str]) -> str:
+    """What is wrong with the words of a line; empty if nothing is."""
+    if not is_exact(words[0]):
+        return f"{words[0][:MAX_SHOWN]!r} is no version"
+    if len(words) != 2:
+        return f"it has {len(words)} words"
+    if not _DIGEST.fullmatch(words[1]):
+        return f"{words[1][:MAX_SHOWN]!r} is no digest" + (", whose hex digits are lower case" * _is_upper(words[1]))
+    return ""
+
+
+def _is_upper(word: str) -> bool:
+    return _DIGEST.fullmatch(word.lower()) is not None

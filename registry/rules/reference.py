@@ -86,6 +86,8 @@ def parse_reference(text: str) -> Reference:
     name, at, selector = bare.partition("@")
     if folder or at:
         name, selector = folder or (check_name(name), selector)
+        if folder and (meant := _meant(selector)):
+            raise RefusedError(f"{text!r} is no version or range in a folder; write {name}@{meant}")
         if selector and (selector[0].isdigit() or selector[0] in "^~<>="):
             return Reference(name, "version" if is_exact(selector) else "range", selector)
         if _ALIAS.fullmatch(selector):  # of a folder it is refused where its versions can be listed
@@ -100,6 +102,13 @@ def parse_reference(text: str) -> Reference:
         f"{text!r} is neither a folder nor a reference such as name@production, name@1.4.2, name@^1.4, "
         "name/Production, name/7, or folder/@^1.4 for a folder of artifacts"
     )
+
+
+def _meant(selector: str) -> str:
+    """What was probably meant by a selector that no folder knows; empty where that is not clear."""
+    if selector == "*":
+        return ">=0"
+    return selector[1:] if selector.startswith("v") and is_exact(selector[1:]) else ""
 
 
 def shown(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from carla_mlflow.errors import RefusedError
@@ -33,4 +34,4 @@ def folder_problem(settings: Settings) -> str | None:
 def is_unpinned(settings: Settings) -> bool:
     """Whether anyone who can write the folder that `model` names decides what drives."""
     folder = parse_reference(settings.model).name
-    return not settings.digest and not (Path(folder) / PINS).exists()
+    return not settings.digest and not os.path.lexists(Path(folder) / PINS)

@@ -100,6 +100,11 @@ class FollowedReference:
         else:
             self._lacks(version.digest)
 
+    @property
+    def asks_soon(self) -> bool:
+        """Whether the next poll should not wait for `poll_s`."""
+        return False
+
     def not_answered(self) -> None:
         """The registry does not answer: keeps what is served, or what was served last."""
         self._keep(self.SILENT)
@@ -137,8 +142,6 @@ class FollowedReference:
             self._refuse(version, Failure(outcome.reason, "other"))  # without the path on this machine
         elif isinstance(outcome, Exception):  # of the artifact store, or of this machine: the registry did answer
             log.error("%s %s: %s", self._text, version.semver, one_line(outcome))
-            if not self.answer.path:
-                self.answer = self._remembered() or self.answer
             self._refuse(version, Failure(f"it could not be fetched and tried: {_why(outcome)}", "other"))
         else:
             self._is_here(version, str(outcome.path))
@@ -147,7 +150,7 @@ class FollowedReference:
         digest = version.digest
         self._refusals.forgive(digest)
         self._note_other(digest)
-        self._has(Status(path, digest, version.semver, version.stage or None, wanted=digest))
+        self._has(Status(path, digest, version.semver, version.stage or None, wanted=digest, name=version.name))
         if self._other:  # the next start begins with it, even if the workers can't take its contract now
             remember(self._settings, self._text, self.answer)
 
@@ -174,6 +177,8 @@ class FollowedReference:
         if self._refusals.add(version.semver, version.digest, reason, failure.kind, failure.wait_s):
             log.error("%s %s is refused (%s): %s", self._text, version.semver, failure.kind, reason)
         metrics.REFUSED.labels(failure.kind).inc()
+        if not self.answer.path:  # a restart serves what would be served without it
+            self.answer = self._remembered() or self.answer
         self._lacks(version.digest)
 
     def _lacks(self, digest: str, warning: str | None = None) -> None:

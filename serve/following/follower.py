@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import random
 import select
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 5.0
 """Seconds for one call to the registry."""
+SOON_S = 0.25
+"""Seconds to the next poll while a folder of artifacts settles."""
 MIN_WAIT_S = 0.1
 """Least seconds from the end of one poll to the next."""
 MAX_WAIT_S = 30.0
@@ -78,7 +81,8 @@ class Follower:
         if waiting and answered:
             self._polled_at = time.time()
         self._arrivals.tidy({reference.answer.wanted for reference in self._references})
-        poll_s, self._answers = self._settings.poll_s, answered
+        is_soon = any(reference.asks_soon for reference in self._references)
+        poll_s, self._answers = min(self._settings.poll_s, SOON_S if is_soon else math.inf), answered
         is_near = answered or self._settings.follows_folder
         self._wait_s = poll_s if is_near else max(poll_s, min(self._wait_s * 2, MAX_WAIT_S))
         first = self._references[0]

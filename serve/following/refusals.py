@@ -25,7 +25,9 @@ class Refusals:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
 
-    def add(self, version: str, digest: str, reason: str, kind: Kind, wait_s: float | None = None) -> bool:
+    def add(
+        self, version: str, digest: str, reason: str, kind: Kind, wait_s: float | None = None, key: str = ""
+    ) -> bool:
         """Remembers a refusal.
 
         Args:
@@ -34,16 +36,18 @@ class Refusals:
             reason: a message, safe to send to clients.
             kind: category of the reason.
             wait_s: seconds until it may be tried again; infinity: not before a restart; None: longer each time.
+            key: what it is remembered by in the place of a digest.
 
         Returns:
             Whether the version was not refused before, or for another reason.
         """
-        before = self._entries.pop(digest, None)
+        key = key or digest
+        before = self._entries.pop(key, None)
         if wait_s is None:
             wait_s = min(before.wait_s * 2, MAX_WAIT_S) if before else FIRST_WAIT_S
         since = before.refused.since if before and before.refused.kind == kind else time.time()
         again_at = time.monotonic() + wait_s
-        self._entries[digest] = _Entry(Refused(version, digest, reason, kind, since), wait_s, again_at)
+        self._entries[key] = _Entry(Refused(version, digest, reason, kind, since), wait_s, again_at)
         while len(self._entries) > MAX_REFUSALS:
             del self._entries[next(iter(self._entries))]
         return before is None or before.refused.reason != reason

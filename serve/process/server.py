@@ -229,7 +229,5 @@ def run_server(settings: Settings, listener: UnixListener | None) -> int:
         if os.getpid() == master:
             if follower:
                 follower.stop()
-            if listener:
-                listener.remove()
             shutil.rmtree(run_folder, ignore_errors=True)
     return DONE

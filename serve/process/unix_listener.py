@@ -1,7 +1,7 @@
 """A Unix socket to listen on: created with its permissions, never in the place of one that is in use.
 
-Processes that start, or end, in the same folder take turns by a lock on the folder, so that none removes the socket
-that another has just made.
+Processes that start, or end, at the same path take turns by a lock file beside it, so that none removes the socket that
+another has just made. Only this user may open that file, since whoever can open a file can lock it; it is removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from carla_mlflow.errors import RefusedError
 
 LOCKED_S = 5.0
-"""Most seconds to wait for other processes that start in the same folder."""
+"""Most seconds to wait for other processes that start at the same path."""
 PAUSE_S = 0.01
 
 
@@ -37,10 +37,10 @@ class UnixListener:
         Raises:
             RefusedError: something else is at the path, or a server that answers; or the folder can't be used.
         """
-        self._path = path
+        self._path, self._pid = path, os.getpid()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with _alone_in(path.parent):
+            with _alone_at(path):
                 _make_room(path)
                 before = os.umask(0o777 & ~mode)
                 try:
@@ -61,30 +61,43 @@ class UnixListener:
         return self._socket.detach()
 
     def remove(self) -> None:
-        """Removes the socket's path, unless it is gone or somebody else's; every process has closed the socket."""
+        """Removes the socket's path, unless it is gone or somebody else's; every process has closed the socket.
+
+        Does nothing in a process that was forked from the one that made it.
+        """
+        if os.getpid() != self._pid:
+            return
         self._socket.close()  # where it was not detached
-        with contextlib.suppress(OSError, RefusedError), _alone_in(self._path.parent):
+        with contextlib.suppress(OSError, RefusedError), _alone_at(self._path):
             if _identity(self._path) == self._made and not _answers(self._path):
                 self._path.unlink()
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Holds a lock on the folder itself, so that no lock file is left there."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _alone_at(path: Path) -> Iterator[None]:
+    """Holds the lock file of a path."""
+    lock = path.with_name(f".{path.name}.lock")
+    ends = time.monotonic() + LOCKED_S
+    while (opened := _locked(lock)) is None:
+        if time.monotonic() > ends:
+            raise RefusedError(f"another process holds the lock {lock}; try again later")
+        time.sleep(PAUSE_S)
     try:
-        ends = time.monotonic() + LOCKED_S
-        while True:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > ends:
-                    raise RefusedError(f"another process holds a lock on {folder}; try again later") from error
-            time.sleep(PAUSE_S)
         yield
     finally:
+        lock.unlink(missing_ok=True)
         os.close(opened)
+
+
+def _locked(lock: Path) -> int | None:
+    """The lock file's descriptor; None while another process holds it."""
+    opened = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(opened), os.lstat(lock)):  # else the one before has removed it
+            return opened
+    os.close(opened)
+    return None
 
 
 def _make_room(path: Path) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from following_support import until_true
 from tests_support import EXAMPLE, registry_here
 
 from carla_mlflow import open_artifact, write_artifact
-from carla_mlflow.artifact.artifact import seal
+from carla_mlflow.artifact.artifact import seal, sha256
 from carla_mlflow.artifact.naming import is_artifact_folder, split_folder_reference
-from carla_mlflow.errors import IntegrityError, NotFoundError, RefusedError, UnreachableError
+from carla_mlflow.errors import ArtifactError, IntegrityError, NotFoundError, RefusedError, UnreachableError
 from registry.rules.pins import parse_pins
 from registry.rules.reference import parse_reference
 from registry.store.artifact_folder import ArtifactFolder, NotYetError
@@ -169,7 +170,7 @@ def test_pins_say_what_may_drive(folder: Path, put: Put):
     pins = folder / "PINS"
     source = ArtifactFolder(f"{folder}/")
     assert resolve(source, "^1") == "1.2.0"
-    assert source.pins is None
+    assert source.pins.lines is None
     pins.write_text(f"# released\n1.0.0 {one}   # the first\n\n1.1.0\t{two}\n")
     assert resolve(source, "^1") == "1.1.0"
     assert [each.reason for each in source.unusable] == ["PINS has no line for 1.2.0"]
@@ -182,12 +183,120 @@ def test_pins_say_what_may_drive(folder: Path, put: Put):
         resolve(source, "1.0.0")
     pins.unlink()
     pins.symlink_to(folder / "v1.0.0" / "model_card.yaml")
-    with pytest.raises(NotYetError, match="PINS can't be read"):
+    with pytest.raises(NotYetError, match="PINS: line 1 is no pin"):  # a link is followed, as every ConfigMap has one
         resolve(source, "^1")
     pins.unlink()
+    pins.symlink_to(folder / "nowhere")
+    with pytest.raises(NotYetError, match="PINS is a link to a file that is not there"):
+        resolve(source, "^1")
+    pins.unlink()
+    with pytest.raises(NotYetError, match="PINS is gone; until it is back nothing new is taken"):
+        resolve(source, "^1")
     os.mkfifo(pins)
     with pytest.raises(NotYetError, match="PINS can't be read: not a plain file"):
         resolve(source, "^1")
+
+
+def test_the_word_that_is_no_pin_is_named_and_a_byte_order_mark_is_none(folder: Path, put: Put):
+    digest = put("v1.0.0", "1.0.0")
+    pins = folder / "PINS"
+    pins.write_text(f"1.0.0 {digest}\n", encoding="utf-8-sig")
+    assert resolve(folder, "^1") == "1.0.0"
+    for line, said in (
+        (f"v1.0.0 {digest}", "'v1.0.0' is no version"),
+        (f"1.0.0 sha256:{digest[7:].upper()}", "is no digest, whose hex digits are lower case"),
+        ("1.0.0 sha256:12", "'sha256:12' is no digest"),
+    ):
+        with pytest.raises(RefusedError, match=said):
+            parse_pins(line)
+
+
+def test_a_line_that_is_gone_holds_until_it_was_gone_for_a_while(folder: Path, put: Put):
+    one, two = (put(f"v1.{n}.0", f"1.{n}.0") for n in range(2))
+    pins, settle_s = folder / "PINS", 0.3
+    pins.write_text(f"1.0.0 {one}\n1.1.0 {two}\n")
+    source = ArtifactFolder(f"{folder}/", 60.0, settle_s)
+    assert resolve(source, "^1") == "1.1.0"
+    until_true(lambda: resolve(source, "^1") == "1.1.0" and not source.settles)
+    pins.write_text(f"1.0.0 {one}\n")
+    assert resolve(source, "^1") == "1.1.0"
+    assert (source.settles, source.pins.revokes("1.1.0")) == (True, False)
+    until_true(lambda: resolve(source, "^1") == "1.0.0")
+    assert source.pins.revokes("1.1.0")
+
+
+def test_a_card_that_is_still_being_written_is_no_version(folder: Path, put: Put, tmp_path: Path):
+    whole = Path(put("v1.0.0", "1.0.0") and folder / "v1.0.0")
+    put("v1.1.0", "1.1.0")
+    card = folder / "v1.1.0" / "model_card.yaml"
+    text = card.read_bytes()
+    cut = next(size for size in range(len(text) - 1, 0, -1) if _is_card(folder / "v1.1.0", text[:size]))
+    source = ArtifactFolder(f"{folder}/", 60.0, 0.5)
+    source.knows([open_artifact(whole).digest])
+    card.write_bytes(text[:cut])
+    assert resolve(source, "^1") == "1.0.0"
+    assert [(each.waits, each.settles) for each in source.unusable] == [(True, True)]
+    card.write_bytes(text)
+    found: list[str] = []
+    until_true(lambda: found.append(resolve(source, "^1")) or found[-1] == "1.1.0")
+    assert source.resolve(parse_reference("policies/@^1")).digest == sha256(text)
+
+
+def _is_card(path: Path, text: bytes) -> bool:
+    (path / "model_card.yaml").write_bytes(text)
+    try:
+        open_artifact(path)
+    except ArtifactError:
+        return False
+    return True
+
+
+def test_a_file_that_was_repaired_with_its_old_times_is_read_again(folder: Path, put: Put):
+    put("v1.0.0", "1.0.0")
+    model = folder / "v1.0.0" / "model.onnx"
+    whole, times = model.read_bytes(), model.stat()
+    model.write_bytes(b"?" * len(whole))
+    os.utime(model, ns=(times.st_atime_ns, times.st_mtime_ns))
+    source = ArtifactFolder(f"{folder}/", 0.0)
+    with pytest.raises(NotYetError, match="its bytes differ"):
+        resolve(source, "^1")
+    model.write_bytes(whole)
+    os.utime(model, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert resolve(source, "^1") == "1.0.0"
+
+
+def test_a_stray_subfolder_is_reported_and_stops_nothing(folder: Path, put: Put):
+    put("mine-1.0.0", "1.0.0")
+    put("mine-old-1.0.0", "1.0.0")
+    (folder / "backup-2.0.0").mkdir()
+    source = ArtifactFolder(f"{folder}/", 0.0)
+    assert resolve(source, ">=0") == "1.0.0"
+    assert [str(each) for each in source.unusable] == [
+        "backup-2.0.0 is refused: model_card.yaml: is missing",
+        "mine-old-1.0.0 is refused: its card says that it is mine",
+    ]
+
+
+def test_build_metadata_is_refused(folder: Path):
+    (folder / "v1.0.0+b").mkdir()
+    with pytest.raises(NotYetError, match="no order by build metadata"):
+        resolve(folder, ">=0")
+
+
+def test_no_error_of_a_copy_shows_a_path(folder: Path, put: Put, tmp_path: Path):
+    put("v1.0.0", "1.0.0")
+    source = ArtifactFolder(f"{folder}/")
+    version = source.resolve(parse_reference("policies/@^1"))
+    shutil.rmtree(folder / "v1.0.0")
+    with pytest.raises(ArtifactError) as raised:
+        source.fetch(version, tmp_path / "copy")
+    assert str(raised.value) == "v1.0.0: there is no such folder"
+
+
+@pytest.mark.parametrize(("selector", "meant"), [("*", ">=0"), ("v1.0.0", "1.0.0")])
+def test_what_was_meant_is_said(selector: str, meant: str):
+    with pytest.raises(RefusedError, match=f"write policies/@{meant}"):
+        parse_reference(f"policies/@{selector}")
 
 
 @pytest.mark.parametrize(

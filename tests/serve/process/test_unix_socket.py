@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -194,6 +195,8 @@ def test_the_mode_of_the_socket_is_the_one_asked_for_whatever_the_umask(
         (["--host", "unix:p.sock", "--allowed-hosts", "car"], {}, "allowed_hosts: on a Unix socket no Host is checked"),
         (["--host", "unix:p.sock"], {"POLICY_CERTFILE": "/a", "POLICY_KEYFILE": "/b"}, "takes no TLS"),
         (["--host", "unix:p.sock", "--socket-mode", "0888"], {}, "socket_mode: '0888': expected three octal digits"),
+        (["--host", "unix:p.sock", "--socket-mode", "0440"], {}, "socket_mode: '0440': its owner could not connect"),
+        (["--host", "unix://car/p.sock"], {}, "a Unix socket is on no host; write unix:/car/p.sock"),
         (["--socket-mode", "0600"], {}, "socket_mode: 127.0.0.1 is no Unix socket"),
         (["--host", "unix:"], {}, "host: 'unix:': expected the path of a socket"),
         (["--host", "unix:/run/"], {}, "expected the path of a socket"),
@@ -244,12 +247,44 @@ def test_a_folder_that_can_not_be_used_is_said(short_folder: Path):
     assert "there is no folder" in serve("--host", f"unix:{short_folder}/file/p.sock")[1]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+LISTEN = """
+import sys
+from pathlib import Path
+from carla_mlflow.errors import RefusedError
+from serve.process.unix_listener import UnixListener
+try:
+    UnixListener(Path(sys.argv[1]), 0o660, 16)
+except RefusedError as error:
+    print(error)
+"""
+
+
 def test_a_folder_that_can_not_be_written_is_said(short_folder: Path):
-    short_folder.chmod(0o500)
-    code, said = serve("--host", f"unix:{short_folder}/p.sock")
+    short_folder.chmod(0o555)
+    user = 65534 if os.geteuid() == 0 else None  # root may write everywhere
+    path = short_folder / "p.sock"
+    done = subprocess.run(
+        [sys.executable, "-c", LISTEN, str(path)], cwd=ROOT, user=user, capture_output=True, text=True, timeout=60
+    )
     short_folder.chmod(0o700)
-    assert (code, "this user may not use" in said) == (1, True)
+    assert done.stdout.startswith(f"this user may not use {path} and its folder (Permission denied)"), done.stderr
+
+
+def test_a_lock_on_the_folder_keeps_no_server_from_starting(path: Path):
+    opened = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)  # any user may, who can open it
+    fcntl.flock(opened, fcntl.LOCK_EX)
+    listener = UnixListener(path, 0o660, 16)
+    assert os.listdir(path.parent) == [path.name]
+    listener.remove()
+    assert os.listdir(path.parent) == []
+    os.close(opened)
+
+
+def test_a_start_that_fails_after_it_listens_leaves_no_path(path: Path):
+    command = [str(Path(sys.executable).parent / "carla-serve"), "--model", str(EXAMPLE), "--host", f"unix:{path}"]
+    with open("/dev/full", "w") as full:  # nothing can be printed there
+        assert subprocess.run(command, stderr=full, timeout=120).returncode != 0
+    assert os.listdir(path.parent) == []
 
 
 def test_a_client_that_never_reads_and_one_that_sends_half_cost_others_nothing(start_on_socket: Start, path: Path):
