@@ -22,7 +22,7 @@ serve: $(READY)
 	$(BIN)/carla-serve --model examples/v0.1.0
 
 # More workers than cores: the tests wait for processes, downloads and timeouts a third of the time.
-PYTEST = $(BIN)/pytest -n 3 --dist loadgroup --durations=25
+PYTEST = $(BIN)/pytest -n 4 --dist loadgroup --durations=25
 
 test: $(READY)
 	$(PYTEST) -m 'not slow'
