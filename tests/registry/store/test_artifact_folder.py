@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -275,6 +276,18 @@ def test_a_stray_subfolder_is_reported_and_stops_nothing(folder: Path, put: Put)
         "backup-2.0.0 is refused: model_card.yaml: is missing",
         "mine-old-1.0.0 is refused: its card says that it is mine",
     ]
+
+
+def test_a_large_file_is_not_held_in_memory(folder: Path, put: Put):
+    put("v1.0.0", "1.0.0")
+    with open(folder / "v1.0.0" / "model.onnx", "wb") as file:
+        file.truncate(64 << 20)
+    tracemalloc.start()
+    with pytest.raises(NotYetError, match="its bytes differ"):
+        resolve(folder, "^1")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
 
 
 def test_build_metadata_is_refused(folder: Path):

@@ -17,6 +17,7 @@ from tests_support import EXAMPLE, Server, example_as, own_cache, run_command
 from benchmarks.policies.two_policies import Questions, small_policy
 from benchmarks.support.steady_load import SteadyLoad
 from carla_mlflow import Artifact, write_artifact
+from serve.__main__ import _warn
 from serve.settings import Settings
 
 pytestmark = pytest.mark.xdist_group("following")
@@ -279,6 +280,14 @@ def test_a_folder_that_was_never_there_is_said(policies: Path):
 def test_what_is_no_reference_is_a_usage_error(model: str):
     done = run_command("carla-serve", "--model", model)
     assert (done.code, "or folder/@^1.4 for a folder of artifacts" in done.err) == (2, True)
+
+
+def test_a_folder_that_was_meant_by_a_name_is_said(policies: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.chdir(policies.parent)
+    _warn(Settings(model="policies@^1"))
+    assert capsys.readouterr().err.endswith("for a version in the folder here write policies/@^1\n")
+    _warn(Settings(model="mine@^1"))
+    assert capsys.readouterr().err == ""
 
 
 def test_another_policy_or_folder_beside_is_a_usage_error(policies: Path):

@@ -248,10 +248,14 @@ def test_a_folder_that_can_not_be_used_is_said(short_folder: Path):
 
 
 LISTEN = """
-import sys
+import os, sys
 from pathlib import Path
 from carla_mlflow.errors import RefusedError
 from serve.process.unix_listener import UnixListener
+if os.geteuid() == 0:  # who may write everywhere
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
 try:
     UnixListener(Path(sys.argv[1]), 0o660, 16)
 except RefusedError as error:
@@ -261,10 +265,9 @@ except RefusedError as error:
 
 def test_a_folder_that_can_not_be_written_is_said(short_folder: Path):
     short_folder.chmod(0o555)
-    user = 65534 if os.geteuid() == 0 else None  # root may write everywhere
     path = short_folder / "p.sock"
     done = subprocess.run(
-        [sys.executable, "-c", LISTEN, str(path)], cwd=ROOT, user=user, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", LISTEN, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     short_folder.chmod(0o700)
     assert done.stdout.startswith(f"this user may not use {path} and its folder (Permission denied)"), done.stderr
