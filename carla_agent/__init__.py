@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from carla_mlflow.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from .drive_record import DriveRecord
     from .driver import Driver
     from .observers.beams import Beams
     from .observers.bird_layouts import BirdLayout
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .observers.camera import Camera
     from .observers.ego import Ego, EgoReader
     from .observers.guidance import Command, TargetPoint
-    from .observers.measurements import Measurements
+    from .observers.measurements import Measurements, carl_measurements, racetrack_measurements, roach_state
     from .observers.observer import Observer, Snapshot
     from .observers.route import Route
     from .observers.sensor_feed import SensorFeed
@@ -30,6 +31,7 @@ _HOMES = {
     "BirdView": "observers.bird_view",
     "Camera": "observers.camera",
     "Command": "observers.guidance",
+    "DriveRecord": "drive_record",
     "Driver": "driver",
     "Ego": "observers.ego",
     "EgoReader": "observers.ego",
@@ -40,6 +42,9 @@ _HOMES = {
     "Snapshot": "observers.observer",
     "TargetPoint": "observers.guidance",
     "TownRaster": "observers.town_raster",
+    "carl_measurements": "observers.measurements",
+    "racetrack_measurements": "observers.measurements",
+    "roach_state": "observers.measurements",
 }
 
 __all__ = [
@@ -48,6 +53,7 @@ __all__ = [
     "BirdView",
     "Camera",
     "Command",
+    "DriveRecord",
     "Driver",
     "Ego",
     "EgoReader",
@@ -58,6 +64,9 @@ __all__ = [
     "Snapshot",
     "TargetPoint",
     "TownRaster",
+    "carl_measurements",
+    "racetrack_measurements",
+    "roach_state",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

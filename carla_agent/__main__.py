@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 
 from carla_mlflow.cli import DONE, add_debug, natural, positive, progress, run_command
 
+from .agent_config import API_KEY
+
 if TYPE_CHECKING:
     from carla_mlflow import Policy
 
 DESCRIPTION = """\
 Drives a car in a CARLA simulator with the actions of a running server (--url) or of a policy in this process
 (--model), and says what happened: how far and how fast, collisions, lane invasions, ticks off the road, fallbacks,
-the versions that drove, and their latency. The world runs in synchronous mode meanwhile, and is left as it was: our
-actors are gone and its settings restored, also after Ctrl-C.
+the versions that drove, and their latency. The world runs in synchronous mode meanwhile, and is left as it was, but for
+traffic lights, which --traffic resets: our actors are gone and its settings restored, also after Ctrl-C.
 """
 EXAMPLE = """\
 examples:
@@ -95,22 +97,38 @@ def build_parser() -> argparse.ArgumentParser:
     policy.add_argument("--url", help="the server, such as http://localhost:8080 or unix:/run/policy.sock")
     policy.add_argument("--model", help="drive in process: a folder, or a reference such as mine@production")
     command.add_argument(
-        "--api-key", default=os.environ.get("POLICY_API_KEY", ""), help="of the server; default: POLICY_API_KEY"
+        "--api-key",
+        default=os.environ.get(API_KEY, ""),
+        help=f"the server's key; default: {API_KEY} of the environment",
     )
     command.add_argument("--carla", default="localhost:2000", metavar="HOST:PORT", help="default %(default)s")
     command.add_argument("--town", help="such as Town04; default: the one that is loaded")
-    command.add_argument("--seconds", type=positive(float), default=60.0, help="simulated (default %(default)g)")
-    command.add_argument("--hz", type=positive(float), default=20.0, help="ticks per second (default %(default)g)")
+    command.add_argument(
+        "--seconds",
+        type=positive(float),
+        default=60.0,
+        help="length of the drive in simulated seconds (default %(default)g)",
+    )
+    command.add_argument(
+        "--hz", type=positive(float), default=20.0, help="ticks per simulated second (default %(default)g)"
+    )
     command.add_argument(
         "--traffic", type=natural, default=0, metavar="N", help="other cars (default none); resets traffic lights"
     )
-    command.add_argument("--seed", type=natural, default=0, help="of the traffic (default %(default)s)")
+    command.add_argument("--seed", type=natural, default=0, help="seed of the traffic (default %(default)s)")
     command.add_argument("--car", metavar="BLUEPRINT", help="default vehicle.tesla.model3")
     command.add_argument("--spawn", type=natural, default=0, metavar="N", help="first spawn point to try (default 0)")
-    command.add_argument("--budget-ms", type=positive(float), help="of a decision; default: one tick")
+    command.add_argument(
+        "--budget-ms", type=positive(float), help="longest time for a decision, milliseconds; default: one tick"
+    )
     command.add_argument("--realtime", action="store_true", help="the world goes on while an answer is under way")
     command.add_argument("--gif", type=Path, help="write a film here, from behind the car")
-    command.add_argument("--config", type=Path, metavar="YAML", help="names the observers; default: by the card")
+    command.add_argument(
+        "--config",
+        type=Path,
+        metavar="YAML",
+        help="agent configuration that names the observers; default: the example that fits the card",
+    )
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=drive)
     add_debug(command)

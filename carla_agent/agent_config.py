@@ -14,6 +14,9 @@ from carla_mlflow import CardError, DrivingError
 from carla_mlflow.contract.strict_yaml import MAX_BYTES, read_section, read_yaml
 from carla_mlflow.escaping import one_line
 
+API_KEY = "POLICY_API_KEY"
+"""The environment variable with the server's key."""
+
 Bound = float | tuple[float | None, ...] | None
 Text = Annotated[str, Meta(min_length=1)]
 Pixels = Annotated[int, Meta(ge=1)]
@@ -56,7 +59,13 @@ class _Observer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class MeasurementsConfig(_Observer, frozen=True, tag="measurements"):
-    """`Measurements`: one term for a scalar, a list for a vector."""
+    """`Measurements`: one float32 field of named terms, a scalar of one or a vector of a list.
+
+    Attributes:
+        field: the card's field.
+        terms: as in `measurements.TERMS`.
+        low, high: in the field's unit; values are clipped to them.
+    """
 
     field: str
     terms: str | tuple[str, ...]
@@ -65,11 +74,11 @@ class MeasurementsConfig(_Observer, frozen=True, tag="measurements"):
 
 
 class RacetrackConfig(_Observer, frozen=True, tag="racetrack"):
-    """`speed` and `steering` of policies that were trained on the racetrack."""
+    """`racetrack_measurements`: the fields `speed` (m/s) and `steering` of policies trained on the racetrack."""
 
 
 class RoachStateConfig(_Observer, frozen=True, tag="roach_state"):
-    """`roach_state`."""
+    """`roach_state`: Roach's vector of six, the control and the velocity; low, high: in the field's unit."""
 
     field: str = "state"
     low: Bound = None
@@ -77,7 +86,14 @@ class RoachStateConfig(_Observer, frozen=True, tag="roach_state"):
 
 
 class CarlMeasurementsConfig(_Observer, frozen=True, tag="carl_measurements"):
-    """`carl_measurements`, with CaRL's two options."""
+    """`carl_measurements`: CaRL's vector of eight, and its two options.
+
+    Attributes:
+        field: the card's field.
+        wheels: four more elements, of a `WheelControl`.
+        target_point: two more, of a `TargetPoint`.
+        low, high: in the field's unit.
+    """
 
     field: str = "measurements"
     wheels: bool = False
@@ -87,7 +103,7 @@ class CarlMeasurementsConfig(_Observer, frozen=True, tag="carl_measurements"):
 
 
 class CameraConfig(_Observer, frozen=True, tag="camera"):
-    """`Camera`; its shape is the card's."""
+    """`Camera`: the image of the sensor with that id, uint8 of the card's shape; channels: letters of r, g, b and a."""
 
     field: str
     sensor: str
@@ -95,7 +111,7 @@ class CameraConfig(_Observer, frozen=True, tag="camera"):
 
 
 class CommandConfig(_Observer, frozen=True, tag="command"):
-    """`Command`."""
+    """`Command`: the road option at this point of the route, as one of its encodings."""
 
     field: str = "command"
     encoding: Literal["one_hot", "1-6", "0-5"] = "one_hot"
@@ -104,7 +120,13 @@ class CommandConfig(_Observer, frozen=True, tag="command"):
 
 
 class TargetPointConfig(_Observer, frozen=True, tag="target_point"):
-    """`TargetPoint`."""
+    """`TargetPoint`: the next target of the route, metres ahead and to the right.
+
+    Attributes:
+        field: the card's field.
+        rule, skip: as for `TargetPoint`.
+        low, high: in the field's unit, metres.
+    """
 
     field: str = "target_point"
     rule: Literal["transfuser", "carl"] = "transfuser"
@@ -114,14 +136,14 @@ class TargetPointConfig(_Observer, frozen=True, tag="target_point"):
 
 
 class BeamsConfig(_Observer, frozen=True, tag="beams"):
-    """`Beams` with the angles that `examples/v0.1.0` was trained with."""
+    """`Beams`: free distances ÷ `range_m` (metres), at the angles that `examples/v0.1.0` was trained with."""
 
     field: str = "sensors"
     range_m: Metres = 40.0
 
 
 class BirdViewConfig(_Observer, frozen=True, tag="bird_view"):
-    """`BirdView` in one of its two layouts; the field is the layout's where none is named."""
+    """`BirdView`: the image of one of its two layouts; the field is the layout's where none is named."""
 
     layout: Literal["roach", "carl"]
     field: str | None = None
@@ -170,7 +192,10 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 def load_agent_config(path: str | Path, needs_policy: bool = True) -> AgentConfig:
-    """Reads and checks an agent's configuration; relative paths in it start at its folder.
+    """Reads and checks an agent's configuration.
+
+    `card` and `model`, where they are relative paths, start at its folder; a model with a `/` and without `models:/` or
+    `runs:/` counts as a path.
 
     Args:
         path: of the file.
@@ -191,7 +216,7 @@ def load_agent_config(path: str | Path, needs_policy: bool = True) -> AgentConfi
     except CardError as error:
         raise DrivingError(str(error)) from error
     if needs_policy and (config.server is None) == (config.model is None):
-        raise DrivingError(f"{path.name}: expected either server or model")
+        raise DrivingError(f"{path.name}: expected exactly one of server and model")
     ids = [sensor.id for sensor in config.sensors]
     if len(set(ids)) < len(ids):
         raise DrivingError(f"{path.name}: sensors: two have the same id")
@@ -229,7 +254,7 @@ def _unknown_in(given: Mapping[Any, Any], section: type[msgspec.Struct], where: 
     known = [*more, *(field.name for field in msgspec.structs.fields(section))]
     for key in given:
         if key not in known:
-            yield f"{where}{key}: no such key; {_near(key, known)}"
+            yield f"{where}{key}: unknown key; {_near(key, known)}"
 
 
 def _near(given: Any, known: Mapping[str, Any] | list[str]) -> str:

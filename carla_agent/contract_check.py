@@ -49,17 +49,28 @@ def _difference(wanted: ArraySpec, made: ArraySpec) -> Iterator[str]:
         )
     elif wanted.unit != made.unit:
         yield f"{wanted.name}: the card says {wanted.unit}, the observer makes {made.unit}"
-    elif np.any(made.lows < wanted.lows) or np.any(made.highs > wanted.highs):
-        yield (
-            f"{wanted.name}: the card allows {_range(wanted)}, the observer makes {_range(made)}; "
-            "give the observer these bounds"
-        )
+    else:
+        yield from _difference_in_bounds(wanted, made)
 
 
-def _range(spec: ArraySpec) -> str:
-    low = "-∞" if spec.low is None else f"{np.min(spec.lows):g}"
-    high = "∞" if spec.high is None else f"{np.max(spec.highs):g}"
-    return f"[{low}, {high}]"
+def _difference_in_bounds(wanted: ArraySpec, made: ArraySpec) -> Iterator[str]:
+    beyond = (made.lows < wanted.lows) | (made.highs > wanted.highs)
+    if not beyond.any():
+        return
+    first = int(np.flatnonzero(beyond)[0])
+    place = "" if not beyond.shape else f"[{first}]" if len(wanted.shape) == 1 else f"[..., {first}]"
+    yield (
+        f"{wanted.name}{place}: the card allows {_range(wanted, first)}, the observer makes {_range(made, first)}; "
+        "where the observer takes bounds (low, high), give it the card's"
+    )
+
+
+def _range(spec: ArraySpec, at: int) -> str:
+    """The bounds of an element of the last axis."""
+    width = spec.shape[-1:] or (1,)
+    low, high = (np.broadcast_to(bound, width)[at] for bound in (spec.lows, spec.highs))
+    no_low, no_high = (np.broadcast_to(is_open, width)[at] for is_open in spec.is_open)
+    return f"[{'-∞' if no_low else f'{low:g}'}, {'∞' if no_high else f'{high:g}'}]"
 
 
 def ticks_per_action(rate_hz: float, world_hz: float) -> int:

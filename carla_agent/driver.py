@@ -95,15 +95,20 @@ class Driver:
         """Compares the card with the observers and the rates; call it before the first tick.
 
         Raises:
-            ContractError: a field that no observer makes, or that one makes otherwise than the card says, or rates
-                that do not divide; the text says which.
+            ContractError: a field that is missing, made twice or not in the card, or whose dtype, shape, unit or bounds
+                differ; or rates that do not divide. The text says which.
         """
         check_fit(self.policy.card, self.observers)
         ticks = ticks_per_action(self.policy.card.action.rate_hz, self.world_hz)
         self._period_s = ticks / self.world_hz
 
     def reset(self) -> None:
-        """Begins a route: the observers forget, and an episode with a new name starts."""
+        """Begins a route: the observers forget, and an episode with a new name starts.
+
+        Raises:
+            DrivingError: an observer can't begin, such as one that reads the map of a town without lanes.
+            RuntimeError: a call to the simulator failed.
+        """
         for observer in self.observers:
             observer.reset()
         start_episode = getattr(self.policy, "start_episode", None)  # an Engine in this process keeps no episodes
@@ -113,8 +118,8 @@ class Driver:
     def step(self, snapshot: Snapshot) -> carla.VehicleControl:
         """Decides at one tick, or repeats the latest decision in between.
 
-        What happens on the road raises nothing: when no usable action comes in time, the card's fallback drives,
-        `record` counts why, and the log says so once.
+        Errors of this package and of calls to the simulator are not raised: the card's fallback drives, `record` counts
+        why, and the log says so once. Other exceptions in an observer, which are bugs, are.
 
         Args:
             snapshot: of the tick that has just ended.
@@ -123,7 +128,7 @@ class Driver:
             The control until the next tick.
 
         Raises:
-            ContractError: at the first step, as `check`, when nobody called that.
+            ContractError: as `check`, at the first step, if `check` was not called before.
         """
         observation = self._observe(snapshot)
         if self._is_due(snapshot) or self.actions is None:
@@ -165,12 +170,15 @@ class Driver:
         except CarlaMlflowError as error:
             return self._fall_back(_reason(error), one_line(error))
         if actions.fallback:
-            return self._fall_back("late", f"no action within {self.budget_ms:g} ms")
+            return self._late()
         self.record.decided((time.perf_counter() - began) * 1e3, _version(self.policy))
         if self._falls_back:
             self._falls_back = False
             log.warning("the policy drives again: %s %s", self.policy.card.name, _version(self.policy))
         return actions
+
+    def _late(self) -> Actions:
+        return self._fall_back("late", f"no action within {self.budget_ms:g} ms")
 
     def _fall_back(self, reason: str, text: str) -> Actions:
         self.record.fell_back(reason)

@@ -15,7 +15,7 @@ import carla
 from carla_mlflow import Card, ContractError, DrivingError, Policy, PolicyClient
 from carla_mlflow.flavor.opening import open_engine
 
-from .agent_config import AgentConfig, load_agent_config
+from .agent_config import API_KEY, AgentConfig, load_agent_config
 from .agent_observers import HeroEgo, ObserverFactory, Simulator
 from .driver import Driver
 from .observers.geo import GeoReference
@@ -24,9 +24,6 @@ from .observers.sensor_ego import SensorEgo
 from .observers.sensor_feed import SensorFeed
 
 log = logging.getLogger("carla_agent")
-
-API_KEY = "POLICY_API_KEY"
-"""The environment variable with the server's key."""
 
 GlobalPlan = Sequence[tuple[Any, Any]]
 
@@ -65,6 +62,7 @@ class RouteAgent:
             DrivingError: the configuration is wrong.
             ContractError: the policy is not the expected one, or does not fit the observers or the world's rate.
             UnreachableError: no server answers.
+            CarlaMlflowError: the policy or the expected card can't be used for another reason; the text says which.
         """
         self.config = load_agent_config(path)
         self._simulator = simulator

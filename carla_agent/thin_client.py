@@ -67,7 +67,7 @@ class ThinClient:
             timeout_s: how long all of that may take, seconds: to look up the name, to connect, and to get the card.
 
         Raises:
-            ThinClientError: nobody answers there, or no policy server, or it is not ready; or an argument is wrong.
+            ThinClientError: no server answers there, or no policy server, or it is not ready; or an argument is wrong.
         """
         if sys.byteorder != "little":
             raise ThinClientError("this file needs a little-endian machine, as x86 and ARM are")
@@ -335,7 +335,10 @@ def _resolve(url: str, ends: float) -> Any:
 
 
 def _look_up(host: str, port: int, ends: float) -> Any:
-    """The host's addresses. The system's look-up has no time limit, so it gets a thread that is not waited for."""
+    """The host's addresses.
+
+    The system's look-up has no time limit, so it runs in a thread, which is waited for until `ends` only.
+    """
     found: list[Any] = []
 
     def look_up() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import carla
 import numpy as np
 import pytest
+from given_ego import to_degrees
 
 import carla_agent
 from carla_agent.observers.geo import GeoReference
@@ -57,7 +58,7 @@ class Evaluation:
         plan = plan_from_lanes(world.get_map(), start.location, length_m)
         transforms = [carla.Transform(carla.Location(x, y, 0.0)) for x, y in plan.points]
         self.route = [(place, RoadOption(option)) for place, option in zip(transforms, plan.options, strict=True)]
-        degrees = [origin.to_degrees(x, y) for x, y in plan.points]
+        degrees = [to_degrees(origin, x, y) for x, y in plan.points]
         self.gps_route = [
             ({"lat": lat, "lon": lon, "z": 0.0}, option)
             for (lat, lon), (_, option) in zip(degrees, self.route, strict=True)
@@ -103,7 +104,7 @@ class Evaluation:
         if wanted["type"] == "sensor.speedometer":
             return {"speed": self.hero.get_velocity().dot(place.get_forward_vector())}
         if wanted["type"] == "sensor.other.gnss":
-            return np.array([*self._origin.to_degrees(place.location.x, place.location.y), place.location.z])
+            return np.array([*to_degrees(self._origin, place.location.x, place.location.y), place.location.z])
         if wanted["type"] == "sensor.other.imu":
             return np.array([0.0, 0.0, 9.81, 0.0, 0.0, 0.0, math.radians(place.rotation.yaw + 90.0)])
         return np.full((wanted["height"], wanted["width"], 4), (10, 20, 30, 255), np.uint8)  # BGRA

@@ -9,6 +9,7 @@ from types import MappingProxyType, SimpleNamespace
 import carla
 
 from carla_agent.observers.ego import Ego
+from carla_agent.observers.geo import EARTH_RADIUS_M, GeoReference
 from carla_agent.observers.observer import Snapshot
 
 
@@ -33,6 +34,13 @@ class GivenEgo:
 
     def read(self, snapshot: Snapshot) -> Ego:
         return self.car
+
+
+def to_degrees(reference: GeoReference, x: float, y: float) -> tuple[float, float]:
+    """Latitude and longitude of a place in the world, metres: what `GeoReference.to_world` is the inverse of."""
+    scale = EARTH_RADIUS_M * math.cos(math.radians(reference.latitude))
+    north = math.atanh(math.sin(math.radians(reference.latitude))) - y / scale  # on a Mercator map
+    return math.degrees(math.asin(math.tanh(north))), reference.longitude + math.degrees(x / scale)
 
 
 def turning_map() -> carla.Map:

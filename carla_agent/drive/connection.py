@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import carla
@@ -10,6 +11,8 @@ import carla
 from carla_mlflow import DrivingError, UnreachableError
 from carla_mlflow.escaping import one_line
 
+TESTED = "0.9.16"
+"""The CARLA that the tests' client is of, and the lowest that the extra `carla` allows."""
 CONNECT_S = 10.0
 """How long to wait for a simulator's answer, seconds."""
 
@@ -46,15 +49,24 @@ def connect(address: str) -> carla.Client:
     ours = client.get_client_version()
     if server != ours:
         raise DrivingError(
-            f"{host}:{port}: the simulator is CARLA {server} and this client CARLA {ours}: "
-            f"pip install carla=={server}, or start CARLA {ours}"
+            f"{host}:{port}: the simulator is CARLA {server} and this client CARLA {ours}: {_remedy(server, ours)}"
         )
     return client
 
 
+def _remedy(server: str, ours: str) -> str:
+    if _numbers(server) < _numbers(TESTED):  # no such client can be installed beside this package
+        return f"this package is tested with CARLA {TESTED}: start that"
+    return f"pip install carla=={server}, or start CARLA {ours}"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
+
+
 @contextlib.contextmanager
 def failures_in_words() -> Iterator[None]:
-    """Turns what the client of CARLA raises into our errors: it knows RuntimeError alone.
+    """Turns the errors of CARLA's client, which raises only RuntimeError, into ours.
 
     Raises:
         UnreachableError: the simulator did not answer in time.

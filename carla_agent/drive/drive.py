@@ -73,7 +73,7 @@ class Drive:
         self.has_film = False
 
     def figures(self) -> dict[str, Any] | None:
-        """Counts by name, see `DriveReport.figures`; None before the first tick."""
+        """Counts by name, see `DriveReport.figures`; None until `Driver.check` has passed."""
         if self._report is None or self._driver is None:
             return None
         return self._report.figures(self._driver.record)
@@ -110,6 +110,7 @@ class Drive:
                 observers, ego = observers_for(self._policy.card, scene, options.config)
                 with self._driving(observers) as driver:
                     driver.check()
+                    self._driver = driver
                     driver.reset()
                     self._loop(world, driver, ego, car)
 
@@ -117,10 +118,9 @@ class Drive:
     def _driving(self, observers: Sequence[Observer]) -> Iterator[Driver]:
         arguments = (self._policy, observers, self._options.hz, self._options.budget_ms)
         if not self._options.realtime:
-            self._driver = Driver(*arguments)
-            yield self._driver
+            yield Driver(*arguments)
             return
-        self._driver = driver = RealtimeDriver(*arguments)
+        driver = RealtimeDriver(*arguments)
         try:
             yield driver
         finally:

@@ -16,7 +16,7 @@ from carla_mlflow.escaping import one_line
 WIDTH, HEIGHT = 480, 270
 FRAMES_HZ = 10
 MAX_FRAMES = 1200
-"""Of 130 kB each in memory. A longer film shows fewer frames a second."""
+"""Each takes 130 kB of memory; longer films have fewer frames per second."""
 COLOURS = 64
 BEHIND = carla.Transform(carla.Location(x=-8.0, z=4.0), carla.Rotation(pitch=-15.0))
 """Relative to the car: metres and degrees."""

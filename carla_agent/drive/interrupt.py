@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, heard only where the world can be left."""
+"""Defers Ctrl-C and SIGTERM to points where the drive can stop safely."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """A context manager: a signal in its block is kept until somebody calls `check`.
+    """A context manager: a signal in its block is kept until `check` is called.
 
     An exception that Python raises at once would come between a call to the simulator and the note of what it did, such
     as an actor that nobody would destroy; or in the midst of restoring.

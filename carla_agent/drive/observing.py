@@ -11,6 +11,7 @@ import carla
 import msgspec
 
 from carla_mlflow import Card, CarlaMlflowError, ContractError
+from carla_mlflow.cli import warn
 
 from ..agent_config import AgentConfig, CameraConfig, SensorConfig, load_agent_config
 from ..agent_observers import ObserverFactory
@@ -22,7 +23,7 @@ from .spawned import SpawnedActors
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 IMAGE_S = 2.0
-"""How long to wait for the image of a tick while the world stands still."""
+"""How long to wait for the image of a tick while the world stands still, seconds."""
 ROUTE_MPS, MAX_ROUTE_M = 30.0, 20_000.0
 """The route ahead is as long as this speed covers in the drive, and no longer than that; its end is the last target."""
 
@@ -73,7 +74,7 @@ def observers_for(card: Card, scene: Scene, path: Path | None) -> tuple[list[Obs
         DrivingError: the configuration is wrong.
         ContractError: no example makes such fields.
     """
-    config = _fitting(card, scene) if path is None else _here(load_agent_config(path, needs_policy=False), scene)
+    config = _fitting(card, scene) if path is None else _given(path, scene)
     feed, route = SensorFeed(), Route()
     factory = ObserverFactory(config, card, feed, route, scene, IMAGE_S if scene.waits else 0.0)
     made = factory.make_all()
@@ -82,6 +83,13 @@ def observers_for(card: Card, scene: Scene, path: Path | None) -> tuple[list[Obs
     for sensor in _cameras(config):
         _attach(scene, feed, sensor)
     return made, factory.ego or EgoReader(scene.car)
+
+
+def _given(path: Path, scene: Scene) -> AgentConfig:
+    config = load_agent_config(path, needs_policy=False)
+    if config.track == "SENSORS":
+        warn(f"{path.name}: its track is SENSORS, but here the car is read from the simulator")
+    return _here(config, scene)
 
 
 def _here(config: AgentConfig, scene: Scene) -> AgentConfig:

@@ -47,9 +47,7 @@ class RealtimeDriver(Driver):
                 self._asked_at = time.monotonic()
                 self._answer = self._thread.submit(self._decide, observation)
         elif (time.monotonic() - self._asked_at) * 1e3 > self.budget_ms:
-            self.actions = fallback_actions(self.policy.card.action, 1)
-            if is_due:
-                self.record.fell_back("late")
+            self.actions = self._late() if is_due else fallback_actions(self.policy.card.action, 1)
         latest = self.actions or fallback_actions(self.policy.card.action, 1)
         return carla.VehicleControl(*latest.vehicle_control())
 

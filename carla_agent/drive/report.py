@@ -1,4 +1,4 @@
-"""What happened on a drive: how far, how fast, what was hit, and who drove."""
+"""What happened on a drive: how far, how fast, what was hit, and which versions drove."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class DriveReport:
         self.lane_invasions += 1
 
     def figures(self, record: DriveRecord) -> dict[str, Any]:
-        """All counts by name: m, m/s, simulated seconds, milliseconds; None for a latency that nobody measured."""
+        """All counts by name: m, m/s, simulated seconds, ms; a latency is None if the policy never decided."""
         return {
             "seconds": round(self.seconds, 3),
             "ticks": self.ticks,
@@ -76,13 +76,13 @@ def as_text(figures: dict[str, Any]) -> str:
     latency = figures["latency_ms"]
     lines = {
         "drove": f"{figures['distance_m']:.0f} m in {figures['seconds']:g} simulated seconds, "
-        f"{figures['speed_mps_mean']:.1f} m/s on average, at most {figures['speed_mps_max']:.1f}",
+        f"{figures['speed_mps_mean']:.1f} m/s on average, at most {figures['speed_mps_max']:.1f} m/s",
         "collisions": str(figures["collisions"]),
         "lane invasions": str(figures["lane_invasions"]),
         "off road": f"{figures['off_road_ticks']} of {figures['ticks']} ticks",
         "fallbacks": f"{sum(figures['fallbacks'].values())} of {figures['decisions']} decisions"
         + (f": {fallbacks}" if fallbacks else ""),
-        "driven by": versions or "nobody: the fallback made every decision",
+        "driven by": versions or ("the fallback only" if figures["decisions"] else "no decisions"),
     }
     if latency["p50"] is not None:
         lines["latency"] = f"p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms"

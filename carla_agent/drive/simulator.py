@@ -10,15 +10,16 @@ import carla
 
 from carla_mlflow import DrivingError
 from carla_mlflow.cli import warn
+from carla_mlflow.escaping import one_line
 
 from .connection import CONNECT_S
 
 LOAD_S = 120.0
 """How long loading a town may take, seconds."""
 GONE_S = 1.0
-"""How long each further call may take while restoring a world whose simulator did not answer, seconds."""
-SOMEBODY_TICKS_S = 1.0
-"""A world in synchronous mode that has not moved for so long was left behind by a client that is gone, seconds."""
+"""How long each further call may take while a world is restored, once one has failed, seconds."""
+ABANDONED_S = 1.0
+"""Seconds after which a synchronous world that has not ticked counts as abandoned by its client."""
 
 
 @contextlib.contextmanager
@@ -33,17 +34,19 @@ def borrowed_world(client: carla.Client, town: str | None, hz: float) -> Iterato
         hz: ticks per simulated second.
 
     Raises:
-        DrivingError: there is no such town, or somebody else uses the world.
+        DrivingError: there is no such town, or another client uses the world.
     """
     world = client.get_world()
     before, settings = short_name(world.get_map().name), world.get_settings()
     _check_nobody_ticks(world)
     with contextlib.ExitStack() as restored:
         # Loading a town resets the settings: these are restored last.
-        restored.callback(restore, client, "the world's settings", lambda: client.get_world().apply_settings(settings))
+        restored.callback(
+            restore, client, "restore the world's settings", lambda: client.get_world().apply_settings(settings)
+        )
         if town is not None and short_name(town) != before:
             _check_town(client, world, town)
-            restored.callback(restore, client, "the town", lambda: _load(client, before))
+            restored.callback(restore, client, f"load {before} again", lambda: _load(client, before))
             world = _load(client, town)
         ours = world.get_settings()
         ours.synchronous_mode, ours.fixed_delta_seconds = True, 1.0 / hz
@@ -52,12 +55,18 @@ def borrowed_world(client: carla.Client, town: str | None, hz: float) -> Iterato
 
 
 def restore(client: carla.Client, what: str, call: Callable[[], Any]) -> None:
-    """Restores something; where the simulator does not answer, says what could not be restored."""
+    """Calls the simulator to leave its world as it was; a failure is a warning.
+
+    Args:
+        client: of the simulator.
+        what: the end of the warning's "could not …", such as "remove our actors".
+        call: does it.
+    """
     try:
         call()
-    except RuntimeError:
+    except RuntimeError as error:
         client.set_timeout(GONE_S)
-        warn(f"the simulator does not answer: {what} could not be restored")
+        warn(f"could not {what}: {one_line(error)}")
 
 
 def short_name(town: str) -> str:
@@ -69,10 +78,10 @@ def _check_nobody_ticks(world: carla.World) -> None:
     if not world.get_settings().synchronous_mode:
         return
     try:
-        world.wait_for_tick(SOMEBODY_TICKS_S)
+        world.wait_for_tick(ABANDONED_S)
     except RuntimeError:  # nobody does
         return
-    raise DrivingError("another client ticks this world, which takes one only: stop it, or use another simulator")
+    raise DrivingError("another client is ticking this world, and only one can: stop it, or use another simulator")
 
 
 def _check_town(client: carla.Client, world: carla.World, town: str) -> None:
@@ -82,7 +91,7 @@ def _check_town(client: carla.Client, world: carla.World, town: str) -> None:
     others = [actor for actor in world.get_actors() if actor.type_id.startswith(("vehicle.", "walker.", "sensor."))]
     if others:
         raise DrivingError(
-            f"loading {town} would remove {len(others)} actors of somebody else, such as {others[0].type_id}: remove "
+            f"loading {town} would remove {len(others)} actors of other clients, such as {others[0].type_id}: remove "
             "them, or drive in the town that is loaded"
         )
 

@@ -27,9 +27,9 @@ class SpawnedActors:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        restore(self._client, "what our sensors sent", self._stop_sensors)
+        restore(self._client, "stop our sensors", self._stop_sensors)
         destroy = [carla.command.DestroyActor(actor.id) for actor in reversed(self._spawned)]
-        restore(self._client, "the world without our actors", lambda: self._client.apply_batch_sync(destroy, True))
+        restore(self._client, "remove our actors", lambda: self._client.apply_batch_sync(destroy, True))
         self._spawned.clear()
 
     def _stop_sensors(self) -> None:

@@ -51,8 +51,8 @@ def traffic(
             warn(f"only {len(spawned)} of {count} other cars found a free spawn point")
         yield
     finally:
-        restore(client, "the traffic manager", lambda: manager.set_synchronous_mode(False))
-        restore(client, "the traffic manager", manager.shut_down)
+        restore(client, "end the traffic manager's synchronous mode", lambda: manager.set_synchronous_mode(False))
+        restore(client, "shut down the traffic manager", manager.shut_down)
 
 
 def _spawn(

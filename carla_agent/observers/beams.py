@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from carla_mlflow import ArraySpec, ObservationSpec
 
 from .boxes import Actors, Boxes, BoxReader
-from .ego import EgoSource
+from .ego import EgoSource, vehicle_id
 from .observer import Snapshot
 from .road_map import RoadMap
 from .road_raster import RoadRaster
@@ -29,7 +29,7 @@ LONGEST_M = 20.0
 class Beams:
     """Makes one field, by default `sensors`: the free distance along each beam ÷ the range, in [0, 1].
 
-    Beams start at the car's origin and run in the plane. One ends where the driving lanes do, found in steps on a grid
+    Beams start at the car's origin and are horizontal. One ends where the driving lanes do, found in steps on a grid
     of 0.25 m as in the training environment, or at the box of another actor, found exactly. On the same road the
     distances are those of training_export's `Racetrack.measure_beams`, up to a cell of that grid.
     """
@@ -49,12 +49,13 @@ class Beams:
         Args:
             ego: the driven car.
             road: a `carla.Map`, or what was made of one.
-            others: the world, or a function that returns the other actors; the driven car may be among them when
-                `ego` is an EgoReader. None: beams see the road alone.
+            others: the world, or a function that returns the other actors; the driven car may be among them: it is
+                recognised by its id, or, where `ego` has no `vehicle`, by being within 1 m. None: beams see the road
+                alone.
             field: name of the field.
             angles_deg: of the beams, clockwise from straight ahead, degrees.
             range_m: how far they reach, metres.
-            kinds: what the `type_id` of actors that stop a beam begins with.
+            kinds: prefixes of the `type_id`s of actors that stop a beam.
 
         Raises:
             DrivingError: the map has no lane to drive on.
@@ -62,8 +63,7 @@ class Beams:
         self._ego = ego
         road = road if isinstance(road, RoadMap | RoadRaster) else RoadMap.of(road)
         self._road = road if isinstance(road, RoadRaster) else RoadRaster(road)
-        own = getattr(getattr(ego, "vehicle", None), "id", None)
-        self._others = None if others is None else BoxReader(others, kinds, own)
+        self._others = None if others is None else BoxReader(others, kinds, vehicle_id(ego))
         self._angles, self._range = np.deg2rad(angles_deg), range_m
         self._reaches = np.arange(BEAM_STEP_M, range_m + BEAM_STEP_M / 2, BEAM_STEP_M)
         self._field = field

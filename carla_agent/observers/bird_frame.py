@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 
 class BirdFrame:
-    """The image's axes: up is the car's forward, right its right, whatever it looks at in the world.
+    """The image's axes: up is the car's forward, right its right, whatever its yaw.
 
     With s = (size - 1) / size × pixels_per_metre, a point `ahead` metres before the car's origin and `aside` metres to
     its right lies at column (size - 1) / 2 + s × aside and row (size - 1) × (1 - below_car / size) - s × ahead. The

@@ -31,7 +31,7 @@ class Marks:
     Attributes:
         width_px: of each line, pixels.
         value: of the pixels of all lines but white broken ones.
-        white_broken: of the pixels of those.
+        white_broken: value of white broken lines.
         unpainted: also draw edges of lanes that OpenDRIVE says have no paint.
         raster, raster_white_broken: names of the layers that are taken instead where the user gives a raster.
     """
@@ -90,7 +90,7 @@ class Agents:
 
 @dataclass(frozen=True)
 class Lights:
-    """Stop lines of traffic lights, by what the light shows; later colours lie above earlier ones.
+    """Stop lines of traffic lights, by what the light shows; where lines overlap, the higher value is drawn.
 
     Attributes:
         width_px: of the line, pixels.
@@ -132,10 +132,9 @@ class Layer:
     """One channel of the image.
 
     Attributes:
-        name: for people.
+        name: description, not used.
         drawings: one above the other, the last one on top.
-        ago: number of history ticks that agents, lights and stops are from before now; where they are drawn is always
-            seen from the car now.
+        ago: how many history ticks ago agents, lights and stops are shown; always in the car's current frame.
     """
 
     name: str
@@ -155,7 +154,7 @@ class BirdLayout:
         layers: in the order of the channels.
         history_hz: how many history ticks there are in a second.
         field: default name of the field.
-        seen_m: how far away actors are drawn, along x and y, metres.
+        seen_m: how far away actors and stop lines are drawn, along x and y, metres.
     """
 
     size: int

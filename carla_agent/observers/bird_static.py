@@ -10,6 +10,7 @@ import numpy as np
 from .bird_frame import BirdFrame
 from .bird_layouts import BirdLayout, Marks, SpeedSigns, Surface
 from .bird_shapes import Array, Shapes, filled_with, joined, rectangles
+from .open_drive import DRIVING
 from .polygons import Indices
 from .road_map import RoadMap, mark_quads, surface_quads
 
@@ -69,7 +70,7 @@ def _shapes(drawing: Surface | Marks | SpeedSigns, metres: float, road_map: Road
 
 def _mark_shapes(drawing: Marks, road_map: RoadMap, metres: float) -> Iterator[Shapes]:
     for lane in road_map.lanes:
-        if lane.in_junction or lane.kind != "driving":
+        if lane.in_junction or lane.kind != DRIVING:
             continue
         for mark in lane.marks:
             if mark.style != "none" or drawing.unpainted:

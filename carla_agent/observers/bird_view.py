@@ -18,7 +18,7 @@ from .bird_seen import Moment, band_of, shapes_of
 from .bird_shapes import Array, Shapes, joined
 from .bird_static import StaticShapes
 from .boxes import Actors, BoxReader
-from .ego import Ego, EgoSource
+from .ego import Ego, EgoSource, vehicle_id
 from .observer import Snapshot
 from .polygons import Indices, covered_pixels
 from .road_map import RoadMap
@@ -35,7 +35,7 @@ class BirdView:
     """Makes one field: an image seen from above, channels first, by a layout such as ROACH or CARL.
 
     The car's forward is up and its right is right; BirdFrame says where exactly. A pixel is set when its centre lies in
-    what is drawn.
+    what is drawn (with a raster: when any of the four raster pixels around it is set).
 
     Lanes, marks and signs are polygons, made once per town and layout from the map, so that a town of any size takes
     little memory. Parked cars that belong to the town's scenery are no actors, and are not drawn.
@@ -83,9 +83,8 @@ class BirdView:
 
     def _box_reader(self, others: Actors) -> BoxReader:
         agents = [drawing for drawing in self._seen if isinstance(drawing, Agents)]
-        own = getattr(getattr(self._ego, "vehicle", None), "id", None)
         kinds = tuple(kind for drawing in agents for kind in drawing.kinds)
-        return BoxReader(others, kinds, own, any(drawing.lamps for drawing in agents))
+        return BoxReader(others, kinds, vehicle_id(self._ego), any(drawing.lamps for drawing in agents))
 
     @property
     def spec(self) -> ObservationSpec:

@@ -15,9 +15,11 @@ from .ego import Ego
 
 Array = NDArray[np.float64]
 
-LEVEL_M, OWN_M = 8.0, 1.0
-"""Actors higher or lower than this are on another level; one that is nearer than this is the driven car itself, where
-its id is not known. Source: carla-roach, obs_manager/birdview/chauffeurnet.py."""
+LEVEL_M = 8.0
+"""Actors that are more than this above or below the car are on another level. Source: carla-roach,
+obs_manager/birdview/chauffeurnet.py."""
+OWN_M = 1.0
+"""An actor that is nearer than this is the driven car itself, where its id is not known. Source: likewise."""
 
 
 class Actor(Protocol):
@@ -59,7 +61,7 @@ class Boxes:
         forward: unit vectors along their length, (N, 2).
         half: half of their length and width, (N, 2).
         speed: m/s, (N,).
-        lamps: `carla.VehicleLightState` as a number, int64 (N,); 0 for what has no lamps, and where nobody reads them.
+        lamps: `carla.VehicleLightState` as a number, int64 (N,); 0 for what has no lamps, and where they are not read.
         is_emergency: whether it is a vehicle with a blue or red light, bool (N,).
     """
 

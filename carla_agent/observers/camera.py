@@ -64,7 +64,7 @@ class Camera:
         self._feed.forget(self._sensor)
 
     def observe(self, snapshot: Snapshot) -> Mapping[str, NDArray[Any]] | None:
-        """The image of that tick, or of one up to `max_age` before; None without any.
+        """The image of that tick, of a later one that is there already, or of one up to `max_age` before; else None.
 
         Raises:
             ContractError: the camera has another resolution than the card. Nothing is resized: a policy would see

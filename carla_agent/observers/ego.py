@@ -93,6 +93,12 @@ class EgoSource(Protocol):
         """The car at that tick."""
 
 
+def vehicle_id(ego: EgoSource) -> int | None:
+    """The id of the driven car's actor; None where the source has no `vehicle`, as an agent's sensors."""
+    found: int | None = getattr(getattr(ego, "vehicle", None), "id", None)
+    return found
+
+
 class EgoReader:
     """Reads a `carla.Vehicle`, once per tick however many observers ask.
 
@@ -116,7 +122,7 @@ class EgoReader:
         if self._latest is None or self._latest.frame != snapshot.frame:
             find = getattr(snapshot, "find", None)  # a `carla.WorldSnapshot` has it, an agent's tick does not
             if find is not None and find(self.vehicle.id) is None:
-                raise DrivingError("the driven car is not in the world any more: somebody has removed it")
+                raise DrivingError("the driven car is not in the world any more: it was removed")
             self._latest = _read(self.vehicle, snapshot)
         return self._latest
 

@@ -1,4 +1,4 @@
-"""Latitude and longitude ↔ CARLA's world, as the leaderboards' plans and CARLA's GNSS sensor up to 0.9.15 have them.
+"""Latitude and longitude → CARLA's world, as the leaderboards' plans and CARLA's GNSS sensor up to 0.9.15 have them.
 
 CARLA 0.9.16 projects otherwise: `carla.Map.transform_to_geolocation` of its wheel is a transverse Mercator projection
 scaled by 0.9996, and its latitude grows with y, where the leaderboards' (and a compass's) north is -y.
@@ -13,14 +13,14 @@ EARTH_RADIUS_M = 6378137.0
 """LibCarla, `carla/geom/GeoLocation.cpp`, and the leaderboard's `utils/route_manipulation.py`."""
 
 ROUNDS = 8
-"""Of the estimate; each shrinks its error by more than a thousand."""
+"""Iterations of the estimate; each shrinks the error more than a thousandfold."""
 
 
 @dataclass(frozen=True)
 class GeoReference:
     """Where the world's origin lies: a Mercator projection, scaled by the cosine of the origin's latitude.
 
-    Source: leaderboard, `utils/route_manipulation.py` (`_location_to_gps`), of which this is the inverse, too.
+    Source: leaderboard, `utils/route_manipulation.py` (`_location_to_gps`); `to_world` is its inverse.
 
     Attributes:
         latitude: of the world's origin, degrees (`+lat_0` of the map's geoReference).
@@ -35,6 +35,12 @@ class GeoReference:
         """The reference under which that place has these world coordinates.
 
         A leaderboard tells its agents no reference, but the same plan in both systems.
+
+        Args:
+            latitude: of the place, degrees.
+            longitude: of the place, degrees.
+            x: of the place in the world, metres.
+            y: likewise.
         """
         origin = latitude
         for _ in range(ROUNDS):  # the scale depends on the origin that is looked for, but hardly
@@ -47,11 +53,6 @@ class GeoReference:
         scale = EARTH_RADIUS_M * math.cos(math.radians(self.latitude))
         x = scale * math.radians(longitude - self.longitude)
         return x, scale * (_mercator(self.latitude) - _mercator(latitude))
-
-    def to_degrees(self, x: float, y: float) -> tuple[float, float]:
-        """Latitude and longitude of a place in the world, metres."""
-        scale = EARTH_RADIUS_M * math.cos(math.radians(self.latitude))
-        return _latitude(_mercator(self.latitude) - y / scale), self.longitude + math.degrees(x / scale)
 
 
 def _mercator(latitude: float) -> float:

@@ -26,9 +26,11 @@ Encoding = Literal["one_hot", "1-6", "0-5"]
 class Command:
     """The road option as one field.
 
-    `one_hot`: float32 (6,), LEFT, RIGHT, STRAIGHT, LANEFOLLOW, CHANGELANELEFT, CHANGELANERIGHT (carla_garage's
-    `command_to_one_hot`, carla-roach's `cilrs_wrapper.py`); `1-6`: its number in carla and the leaderboards; `0-5`:
-    one less. VOID and whatever else has no place among them is LANEFOLLOW, as in both.
+    `one_hot`: shape (6,), 0 or 1; `1-6` and `0-5`: shape (), whole numbers; all of `dtype`.
+
+    The elements of `one_hot` are LEFT, RIGHT, STRAIGHT, LANEFOLLOW, CHANGELANELEFT, CHANGELANERIGHT (carla_garage's
+    `command_to_one_hot`, carla-roach's `cilrs_wrapper.py`); `1-6` is the option's number in carla and the leaderboards,
+    `0-5` one less. VOID and whatever else has no place among them is LANEFOLLOW, as in both.
     """
 
     def __init__(
@@ -117,11 +119,16 @@ class TargetPoint:
             rule: `transfuser`: the point after the one that is reached (carla_garage, `team_code/sensor_agent.py`).
                 `carl`: the point passed last where that lies in a junction, else the route's end (CaRL,
                 `birds_eye_view/bev_observation.py` with `use_target_point`); the plan must know its junctions.
-            skip: points beyond it: 1 is CaRL's and carla_garage's `target_point_next`.
+            skip: points beyond it, with `transfuser` only: 1 is carla_garage's `target_point_next`.
             low: smallest value, metres; values are clipped. None: no bound.
             high: largest value, likewise.
             progress: the rule by which points are reached; None: that of `rule`.
+
+        Raises:
+            DrivingError: `skip` with `carl`.
         """
+        if rule == "carl" and skip:
+            raise DrivingError(f"{field}: skip {skip} is for the rule transfuser only; leave it out with carl")
         self._route, self._ego, self._field = route, ego, field
         self._is_carl, self._ahead = rule == "carl", 1 + skip
         self._progress = progress or (Passed() if self._is_carl else Reached())

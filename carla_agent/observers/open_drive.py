@@ -20,7 +20,7 @@ class LaneSection:
         lane: the lane's id; negative on the right of the reference line.
         kind: one of KINDS.
         start: where the section begins along the reference line, metres.
-        end: where it ends.
+        end: where it ends, metres.
         in_junction: whether the road belongs to a junction.
     """
 

@@ -1,4 +1,4 @@
-"""The route that a car follows: points with road options, and how far the car has come."""
+"""The route that a car follows: points with road options."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carla_mlflow import DrivingError
-
-from .geo import GeoReference
 
 Points = NDArray[np.float64]
 
@@ -39,7 +37,7 @@ class Plan:
     Attributes:
         points: world x and y, metres; float64 (N, 2), N ≥ 1.
         options: the RoadOption at each point; int64 (N,).
-        in_junction: whether each point lies in a junction; bool (N,). All False where nobody knows.
+        in_junction: whether each point lies in a junction; bool (N,). All False where it is unknown.
     """
 
     points: Points
@@ -71,16 +69,13 @@ def plan_from_world(plan: Sequence[tuple[Any, Any]], road_map: Any = None) -> Pl
         plan: (`carla.Transform`, RoadOption) per point: what `set_global_plan` gets, or the agent's
             `_global_plan_world_coord`.
         road_map: a `carla.Map`, where the plan shall know its junctions.
+
+    Raises:
+        DrivingError: the plan is empty.
     """
     places = [transform.location for transform, _ in plan]
     junctions = [road_map is not None and road_map.get_waypoint(place).is_junction for place in places]
     return _plan([(place.x, place.y) for place in places], _options(plan), junctions)
-
-
-def plan_from_gps(plan: Sequence[tuple[Any, Any]], reference: GeoReference) -> Plan:
-    """The plan of a leaderboard in degrees: ({'lat', 'lon', 'z'}, RoadOption) per point."""
-    places = [reference.to_world(place["lat"], place["lon"]) for place, _ in plan]
-    return _plan(places, _options(plan), [False] * len(places))
 
 
 def _options(plan: Sequence[tuple[Any, Any]]) -> list[int]:
@@ -93,12 +88,12 @@ def plan_from_lanes(road_map: Any, start: Any, length_m: float, step_m: float = 
     Args:
         road_map: a `carla.Map`.
         start: the `carla.Location` to begin at.
-        length_m: how long the route is; a road that ends before ends it.
+        length_m: metres; less where the road ends before.
         step_m: metres between two points.
         branch: which lane to take where several go on, counted as `Waypoint.next` lists them.
 
     Raises:
-        DrivingError: no lane begins there.
+        DrivingError: no lane is near `start`.
     """
     waypoint = road_map.get_waypoint(start)
     if waypoint is None:

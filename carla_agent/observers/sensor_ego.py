@@ -21,8 +21,8 @@ _GRAVITY = "the IMU's acceleration holds gravity, and no sensor tells pitch and 
 class SensorEgo:
     """Reads an agent's sensors. What it can't know is 0, and in `unknown`.
 
-    - The place is the GNSS sensor's: in the leaderboards it carries noise of about half a metre, and nothing is
-      filtered here.
+    - The position is the GNSS sensor's, converted as CARLA up to 0.9.15 does; with 0.9.16 it is wrong (see geo.py). In
+      the leaderboards it carries noise of about half a metre, and nothing is filtered here.
     - The yaw is the compass - 90° (carla_garage, `preprocess_compass`); a NaN, which CARLA sends now and then, leaves
       the yaw as it was. Pitch and roll are taken as 0.
     - The velocity is the speedometer's, along the nose; a slip to the side is not seen.

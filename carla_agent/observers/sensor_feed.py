@@ -51,7 +51,7 @@ class SensorFeed:
         return self._readings.get(sensor)
 
     def at(self, sensor: str, frame: int, wait_s: float, max_age: int) -> Reading | None:
-        """The reading of a tick.
+        """The reading of a tick, or a newer one that is there already.
 
         Args:
             sensor: its id.
@@ -60,7 +60,7 @@ class SensorFeed:
             max_age: how many ticks old a reading may be when that one does not come in time.
 
         Returns:
-            The newest reading; None when it is older than that.
+            The newest reading; None when it is more than `max_age` ticks older than `frame`.
         """
         ends = time.monotonic() + wait_s
         with self._arrived:

@@ -37,7 +37,7 @@ class WheelControl:
     angle is the mean of both front wheels / 60°; the error is the latest steer - the angle at the decision before; the
     derivative is the difference of the latest two errors, the integral the mean of the latest ten, zeros at first.
 
-    The two angles are the only values that an observer asks the simulator for: two calls per decision.
+    Reading the two angles costs two calls to the simulator per decision.
     """
 
     def __init__(self, ego: VehicleSource, field: str = "wheels", ticks: int = 2) -> None:

@@ -1,4 +1,4 @@
-"""PINS, the file in a folder of artifacts that says which of them may drive. Pure.
+"""PINS, the file in a folder of artifacts that says which of them may drive. No input or output.
 
 # version   digest
 1.2.0       sha256:5f0c…
@@ -29,8 +29,8 @@ def parse_pins(text: str) -> dict[str, str]:
         words = line.partition("#")[0].split()
         if not words:
             continue
-        if wrong := _problem(words):
-            raise RefusedError(f"{PINS}: line {number} is no pin such as 1.2.0 sha256:… (64 hex digits): {wrong}")
+        if problem := _problem(words):
+            raise RefusedError(f"{PINS}: line {number}: {problem}; expected VERSION sha256:… with 64 hex digits")
         if pins.setdefault(words[0], words[1]) != words[1]:
             raise RefusedError(f"{PINS}: line {number} pins {words[0]} to another digest than a line before it")
     return pins
@@ -43,7 +43,7 @@ def _problem(words: list[str]) -> str:
     if len(words) != 2:
         return f"it has {len(words)} words"
     if not _DIGEST.fullmatch(words[1]):
-        return f"{words[1][:MAX_SHOWN]!r} is no digest" + (", whose hex digits are lower case" * _is_upper(words[1]))
+        return f"{words[1][:MAX_SHOWN]!r} is no digest" + (": hex digits must be lower case" * _is_upper(words[1]))
     return ""
 
 

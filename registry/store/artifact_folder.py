@@ -34,7 +34,7 @@ MAX_NAMED = 10
 
 
 class NotYetError(RegistryError):
-    """No version that the reference means can be used now; with another change of the folder one may be."""
+    """The matching versions can't be used now; that may change with the folder."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class ArtifactFolder:
     """The versions in one folder.
 
     Attributes:
-        unusable: the subfolders not below the version that was resolved last, highest first, that are none.
+        unusable: subfolders that can't be used, of versions not lower than the one last resolved; highest first, at
+            most MAX_NAMED.
         pins: the file PINS.
         policy: the name that every version must have; empty for any.
     """
@@ -87,11 +88,11 @@ class ArtifactFolder:
 
     @property
     def settles(self) -> bool:
-        """Whether another look soon will tell more."""
+        """Whether to look again soon."""
         return not self.pins.is_settled or any(each.settles for each in self.unusable)
 
     def knows(self, digests: Iterable[str | None]) -> None:
-        """Tells of artifacts that are whole, as they were here before or somebody pinned them."""
+        """Says which artifacts need no settling time, because they were verified here before or are pinned."""
         self._known.update(filter(None, digests))
 
     def resolve(self, reference: Reference) -> FolderVersion:

@@ -16,8 +16,8 @@ class PinsFile:
     """The file PINS of one folder.
 
     Attributes:
-        lines: version → digest: what holds; None as long as the file was not there.
-        is_settled: whether `lines` are those of the file, which was read twice as it is.
+        lines: version → digest, the pins in force; None if there was no file.
+        is_settled: whether the file has been unchanged for `settle_s`.
         is_expected: whether it was there before, in this process or in one before it.
     """
 
@@ -53,7 +53,7 @@ class PinsFile:
         self.lines = found if self.is_settled else {**(self.lines or {}), **found}
 
     def holds(self, version: str, digest: str) -> bool:
-        """Whether a version may drive from the first moment on; also where there is no such file."""
+        """Whether PINS allows a version at start; True if there is no file."""
         try:
             found = self._parsed()
         except RefusedError:

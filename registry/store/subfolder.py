@@ -47,7 +47,7 @@ class Seen:
     """What a subfolder held when it was looked at.
 
     Attributes:
-        changed_at: when any of its files was first seen as it is now, on the monotonic clock.
+        changed_at: when its files were first seen as they are now, on the monotonic clock.
         is_settled: whether it was read after nothing in it had changed for a while.
         version: the version that it holds; None when it is damaged, or not complete yet.
         problem: why there is none, without paths of this machine.

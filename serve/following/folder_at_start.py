@@ -14,9 +14,9 @@ from serve.settings import Settings
 
 
 def folder_problem(settings: Settings) -> str | None:
-    """Returns a message when the folder that `model` names can't be followed from the start, or None.
+    """Returns a message when a folder that `model` or `also` names can't be followed from the start, or None.
 
-    One that is not there is no problem if something of it was served last: the server begins with that.
+    A missing folder is no problem if a version from it was served last: the server starts with that one.
     """
     for text in filter(None, settings.references):
         reference = parse_reference(text)

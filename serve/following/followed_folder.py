@@ -81,11 +81,11 @@ class FollowedFolder(FollowedReference):
         return status if is_allowed else None
 
     def _may_begin_anew(self) -> bool:
-        """Whether an exact version that is not served yet is whole, and only has to settle: its bytes may be others."""
+        """Whether an exact version, not yet served, still has to settle, so that its bytes may still change."""
         return not self.answer.path and self._reference.kind == "version" and self._source.settles
 
     def _begin(self) -> bool:
-        """A range begins with what was served last: what is higher is then a promotion beside it.
+        """Starts a range with the version served last; a higher one then follows as a promotion.
 
         Returns:
             False while it is not sure yet that PINS has taken that back.

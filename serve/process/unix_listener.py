@@ -1,7 +1,8 @@
 """A Unix socket to listen on: created with its permissions, never in the place of one that is in use.
 
 Processes that start, or end, at the same path take turns by a lock file beside it, so that none removes the socket that
-another has just made. Only this user may open that file, since whoever can open a file can lock it; it is removed.
+another has just made. Only this user may open that file, since whoever can open a file can lock it; and it is removed
+after use.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class UnixListener:
     """A socket that listens. Connections wait in its queue until workers accept them."""
 
     def __init__(self, path: Path, mode: int, backlog: int) -> None:
-        """Binds it; a socket at the path that nobody answers any more is removed first.
+        """Binds it; a socket at the path on which no process listens any more is removed first.
 
         Args:
             path: absolute.
@@ -35,7 +36,7 @@ class UnixListener:
             backlog: connections that may wait to be accepted.
 
         Raises:
-            RefusedError: something else is at the path, or a server that answers; or the folder can't be used.
+            RefusedError: something else is at the path, or another server listens there; or the folder can't be used.
         """
         self._path, self._pid = path, os.getpid()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -61,7 +62,7 @@ class UnixListener:
         return self._socket.detach()
 
     def remove(self) -> None:
-        """Removes the socket's path, unless it is gone or somebody else's; every process has closed the socket.
+        """Removes the socket's path if it is still ours. Call it after every process has closed the socket.
 
         Does nothing in a process that was forked from the one that made it.
         """

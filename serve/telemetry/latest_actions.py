@@ -10,12 +10,12 @@ from serve.telemetry import metrics
 
 
 class LatestActions:
-    """Keeps the last used episodes of a connection, at most MAX_EPISODES with MAX_EPISODE_ROWS rows together."""
+    """Keeps the most recently used episodes of a connection, at most MAX_EPISODES with MAX_EPISODE_ROWS rows in all."""
 
     __slots__ = ("_controls", "_rows")
 
     def __init__(self) -> None:
-        self._controls: dict[str, NDArray[np.float32]] = {}  # the longest unused one first
+        self._controls: dict[str, NDArray[np.float32]] = {}  # least recently used first
         self._rows = 0
 
     def replace(self, episode_id: str, control: NDArray[np.float32]) -> NDArray[np.float32] | None:

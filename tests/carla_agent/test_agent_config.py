@@ -70,15 +70,15 @@ def test_a_folder_of_artifacts_starts_at_the_files_folder_too(model: str, path: 
 @pytest.mark.parametrize(
     ("was", "becomes", "said"),
     [
-        ("track: MAP", "trakc: MAP", "agent.yaml: trakc: no such key; did you mean track?"),
-        ("fov: 90", "fow: 90", "agent.yaml: sensors[0].fow: no such key; did you mean fov?"),
-        ("sensor: front", "sensr: front", "agent.yaml: observers[0].sensr: no such key; did you mean sensor?"),
+        ("track: MAP", "trakc: MAP", "agent.yaml: trakc: unknown key; did you mean track?"),
+        ("fov: 90", "fow: 90", "agent.yaml: sensors[0].fow: unknown key; did you mean fov?"),
+        ("sensor: front", "sensr: front", "agent.yaml: observers[0].sensr: unknown key; did you mean sensor?"),
         ("kind: camera", "kind: camra", "agent.yaml: observers[0].kind: did you mean camera?"),
         ("kind: camera, ", "", "agent.yaml: observers[0].kind: expected one of measurements, racetrack"),
         ("track: MAP", "track: map", "agent.yaml: Invalid enum value 'map' - at `$.track`"),
         ("width: 64", "width: wide", "agent.yaml: Expected `int | null`, got `str` - at `$.sensors[0].width`"),
-        ("track: MAP", "track: MAP\nmodel: here", "agent.yaml: expected either server or model"),
-        ("server: http://127.0.0.1:8080", "", "agent.yaml: expected either server or model"),
+        ("track: MAP", "track: MAP\nmodel: here", "agent.yaml: expected exactly one of server and model"),
+        ("server: http://127.0.0.1:8080", "", "agent.yaml: expected exactly one of server and model"),
         ("track: MAP", "track: MAP\ntrack: MAP", "agent.yaml: invalid YAML: the key 'track' is there twice"),
         (
             "sensors:",

@@ -114,6 +114,10 @@ SENSORS = ArraySpec("sensors", "float32", (12,), 0.0, 1.0)
             "says m/s, the observer makes km/h",
         ),
         ([ArraySpec("speed", "float32", (), None, 60.0, "m/s"), STEERING, SENSORS], r"allows \[0, 60\], .* \[-∞, 60\]"),
+        (
+            [SPEED, STEERING, ArraySpec("sensors", "float32", (12,), 0.0, (*[1.0] * 10, 2.0, 1.0))],
+            r"sensors\[10\]: the card allows \[0, 1\], the observer makes \[0, 2\]",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_before_the_first_tick(engine: Engine, made: list[ArraySpec], problem: str):

@@ -229,7 +229,7 @@ def test_an_agent_whose_second_setup_fails_does_not_go_on_with_the_first(
     agent = load_agent(monkeypatch, "leaderboard_2").PolicyAgent("localhost", 2000)
     agent.setup(configured(tmp_path, "vector.yaml", server=server.url))
     assert agent.record is not None
-    with pytest.raises(DrivingError, match="no such key"):
+    with pytest.raises(DrivingError, match="unknown key"):
         agent.setup(configured(tmp_path, "vector.yaml", server=server.url, sever=server.url))
     assert agent.record is None
     with pytest.raises(DrivingError, match="setup was not called, or failed"):

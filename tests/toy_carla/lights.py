@@ -1,4 +1,4 @@
-"""Traffic lights: where they stand, whom they stop, and when they change."""
+"""Traffic lights: where they stand, which cars they stop, and when they change."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ TRANSVERSE_SCALE = 0.9996
 
 
 class Sensors:
-    """Measures for everybody who listens."""
+    """Makes the sensors' payloads."""
 
     def __init__(self, world: World, describe: Callable[[Actor], list[object]]) -> None:
         """`describe` lays out an actor as calls return it."""

@@ -16,7 +16,8 @@ from .towns import SPEED_LIMIT_KMH, TOWNS
 from .world import World
 
 FREE_RUNNING_S = 0.05
-"""Length of a tick in asynchronous mode when no fixed length is set. Such ticks come in real time, with or without."""
+"""Length of a tick in asynchronous mode when no fixed length is set. Such ticks come in real time, with or without a
+fixed length."""
 
 LOADING_S = 0.1
 """How long it takes to load a town, and for how long nothing is sent after that. A real one takes seconds.
@@ -27,7 +28,7 @@ that episode then: its destructor ends the subscription of the new one (LibCarla
 
 
 class Simulator:
-    """A world and who talks to it."""
+    """A world and its connections."""
 
     def __init__(self, town: str, version: str, client_traffic: bool = False) -> None:
         self.world = World(TOWNS[town]())

@@ -13,11 +13,11 @@ UNSENT_BYTES = 64 * 2**20
 """A subscriber that has so much to read misses payloads, as in CARLA, where slow clients lose frames."""
 
 SUBSCRIBE_S = 2.0
-"""How long a tick waits for those who are about to subscribe."""
+"""How long a tick waits for announced subscribers, seconds."""
 
 
 class Streams:
-    """Who listens to which stream."""
+    """The subscribers of each stream."""
 
     def __init__(self, greet: Callable[[int], bytes | None]) -> None:
         """`greet` makes what a new subscriber of a stream gets at once; None where it waits for the next payload."""
@@ -31,7 +31,7 @@ class Streams:
         self._expected.add(stream)
 
     async def complete(self) -> None:
-        """Waits for those who are about to subscribe, so that no sensor misses the tick after `listen`."""
+        """Waits for announced subscribers, so that no sensor misses the tick after `listen`."""
         deadline = asyncio.get_running_loop().time() + SUBSCRIBE_S
         while self._expected:
             self._arrived.clear()

@@ -121,7 +121,7 @@ class ToyCarla:
         self.port = int(found[1])
 
     def kill(self) -> None:
-        """Ends it at once, as a crash would: connections break, nobody says goodbye."""
+        """Ends it at once, as a crash would: connections break without being closed."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.communicate()

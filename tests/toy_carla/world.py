@@ -132,7 +132,7 @@ class World:
             raise WorldError("unable to destroy actor: not found")
 
     def solids(self) -> Iterator[Vehicle | Walker]:
-        """What one can run into."""
+        """Actors that can be hit."""
         return (actor for actor in self.actors.values() if isinstance(actor, Vehicle | Walker))
 
     def touching(self, actor: Actor, transform: Transform) -> Iterator[Vehicle | Walker]:

@@ -74,6 +74,12 @@ def test_a_file_that_does_not_fit_the_card_is_refused(scene: Scene, tmp_path: Pa
         observers_for(Card.load(EXAMPLE), scene, tmp_path / "mine.yaml")
 
 
+def test_a_file_for_the_track_sensors_is_used_with_a_warning(scene: Scene, capsys: pytest.CaptureFixture[str]):
+    observers_for(camera_card(), scene, EXAMPLES / "camera.yaml")
+    said = "warning: camera.yaml: its track is SENSORS, but here the car is read from the simulator\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_file_without_a_server_is_enough(scene: Scene, tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("track: MAP\nobservers: [{kind: racetrack}, {kind: beams}]\n")
     card = Card.load(EXAMPLE)

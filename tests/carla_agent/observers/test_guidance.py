@@ -60,6 +60,11 @@ def test_carls_target_is_the_junction_that_the_car_is_in_or_the_routes_end():
     assert seen == [18.5, 17.5, 16.5, 15.5, 14.5, -0.5, -0.5, -0.5, 10.5, 9.5]
 
 
+def test_points_beyond_carls_target_are_refused():
+    with pytest.raises(DrivingError, match="target_point: skip 1 is for the rule transfuser only"):
+        TargetPoint(SPARSE, GivenEgo(standing_car()), rule="carl", skip=1)
+
+
 def test_a_command_is_that_of_the_reached_point_or_of_the_target():
     ego = GivenEgo(standing_car())
     command, number = Command(SPARSE, ego), Command(SPARSE, ego, encoding="1-6", dtype="uint8", of="target")

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from given_ego import turning_map
 
-from carla_agent.observers.geo import GeoReference
-from carla_agent.observers.route import Plan, RoadOption, plan_from_gps, plan_from_lanes, plan_from_world
+from carla_agent.observers.route import Plan, RoadOption, plan_from_lanes, plan_from_world
 from carla_mlflow import DrivingError
 
 
@@ -24,14 +23,11 @@ def world_plan() -> list[tuple[carla.Transform, SimpleNamespace]]:
     ]
 
 
-def test_a_plan_in_degrees_is_the_plan_in_metres():
-    reference = GeoReference(42.0, 2.0)
-    world = world_plan()
-    degrees = [reference.to_degrees(place.location.x, place.location.y) for place, _ in world]
-    gps = [({"lat": lat, "lon": lon, "z": 0.5}, option) for (lat, lon), (_, option) in zip(degrees, world, strict=True)]
-    one, other = plan_from_world(world), plan_from_gps(gps, reference)
-    assert one.options.tolist() == other.options.tolist() == [4, 1, -1]
-    assert np.abs(one.points - other.points).max() < 1e-6
+def test_a_leaderboards_plan_keeps_its_points_and_options():
+    plan = plan_from_world(world_plan())
+    assert plan.points.tolist() == [[10.0, 5.0], [60.0, 5.0], [60.0, 40.0]]
+    assert plan.options.tolist() == [4, 1, -1]
+    assert plan.in_junction.tolist() == [False] * 3
 
 
 def along(road_map: carla.Map, **options: float) -> Plan:

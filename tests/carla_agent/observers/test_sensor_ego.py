@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from given_ego import at_tick
+from given_ego import at_tick, to_degrees
 
 from carla_agent.observers.geo import GeoReference
 from carla_agent.observers.measurements import Measurements
@@ -23,7 +23,7 @@ def reading(yaw_deg: float, speed: float | None = 5.0, compass: float | None = N
     feed.update(
         {
             "speed": (3, {"speed": speed}),
-            "gps": (3, np.array([*ORIGIN.to_degrees(120.0, -40.0), 1.5])),
+            "gps": (3, np.array([*to_degrees(ORIGIN, 120.0, -40.0), 1.5])),
             "imu": (
                 3,
                 np.array([0.1, 0.2, 9.8, 0.0, 0.0, 0.25, math.radians(north_deg) if compass is None else compass]),

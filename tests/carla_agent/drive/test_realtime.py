@@ -1,0 +1,67 @@
+"""A driver that does not wait falls back past the budget, and says so as the one that waits does."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from given_ego import at_tick
+from numpy.typing import NDArray
+
+from carla_agent.drive.realtime import RealtimeDriver
+from carla_agent.observers.observer import Snapshot
+from carla_mlflow import Actions, Card, Engine, ObservationSpec
+
+
+class Golden:
+    """Observes what the artifact's first golden row holds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.spec: ObservationSpec = engine.card.observation_spec
+        self._fields = {name: array[0] for name, array in engine.golden.observations.items()}
+
+    def reset(self) -> None: ...
+
+    def observe(self, snapshot: Snapshot) -> Mapping[str, NDArray[Any]]:
+        return self._fields
+
+
+class Held:
+    """A policy whose answers are held back until they are released."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.released = engine, threading.Event()
+
+    @property
+    def card(self) -> Card:
+        return self.engine.card
+
+    def act(self, observations: Any, **options: Any) -> Actions:
+        self.released.wait(60.0)
+        return self.engine.act(observations)
+
+
+@pytest.fixture
+def policy(example: Path) -> Iterator[Held]:
+    held = Held(Engine.open(example, device="cpu"))
+    yield held
+    held.released.set()
+
+
+def test_an_answer_past_the_budget_is_a_fallback_that_the_log_tells(policy: Held, caplog: pytest.LogCaptureFixture):
+    driver = RealtimeDriver(policy, [Golden(policy.engine)], world_hz=20, budget_ms=1)
+    driver.check()
+    driver.reset()
+    ticks = itertools.count()
+    while not driver.record.fallbacks:
+        control = driver.step(at_tick(next(ticks)))
+    assert (control.throttle, control.brake) == (0.0, 1.0)
+    assert set(driver.record.fallbacks) == {"late"}
+    assert caplog.messages == ["the fallback drives (late): no action within 1 ms"]
+    policy.released.set()
+    driver.close()
+    assert caplog.messages[1:] == ["the policy drives again: racetrack-policy 0.1.0"]
