@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 Values = NDArray[np.uint8]
 
 CORNERS = 4
-CAP_CORNERS = 8
+CAP_CORNERS = 17
 """Corners of each half circle at the ends of a line; its area is 1 % less than the circle's."""
 
 

@@ -25,11 +25,13 @@ from carla_agent.observers.bird_layouts import (
     Band,
     BirdLayout,
     Layer,
+    Lights,
     Marks,
     Surface,
 )
 from carla_agent.observers.bird_view import BirdView
 from carla_agent.observers.route import Plan, Route
+from carla_agent.observers.stop_lines import find_stop_lines
 from carla_agent.observers.town_raster import TownRaster
 from carla_mlflow import DrivingError
 
@@ -249,6 +251,34 @@ def test_the_layouts_are_those_that_the_policies_take():
         ("uint8", (15, 192, 192), 0, 255),
         ("uint8", (10, 256, 256), 0, 255),
     ]
+
+
+OF_SIGNS = {ROACH: ("lights and stops, 0 ticks ago",) * 2, CARL: ("lights", "stop signs")}
+"""The layers that show traffic lights, and stop signs."""
+
+
+@pytest.mark.parametrize("layout", [ROACH, CARL], ids=["Roach", "CaRL"])
+@pytest.mark.parametrize("yaw", [0.0, 8.0, -17.0])
+def test_lights_and_stop_signs_agree_with_an_independent_rasterisation(layout: BirdLayout, yaw: float):
+    light, sign = Light(190.0, 1.75, 90.0), Light(190.0, 1.75, type_id="traffic.stop")
+    [line] = find_stop_lines([light], STREET)
+    assert sorted(line.ends[:, 1]) == pytest.approx([1.75 - 1.4, 1.75 + 1.4])  # four fifths of a lane of 3.5 m
+    assert line.ends[:, 0] == pytest.approx(199.75, abs=0.3)  # where the lane ends
+    pixel = layout.size / (layout.size - 1) / layout.pixels_per_metre
+    [width] = {d.width_px for layer in layout.layers for d in layer.drawings if isinstance(d, Lights)}
+    half = 1.5 + 0.5 * pixel  # its trigger volume made square, and half a pixel more
+    wanted = (
+        shapely.LineString(line.ends).buffer(width * pixel / 2, quad_segs=64),
+        shapely.box(190 - half, 1.75 - half, 190 + half, 1.75 + half),
+    )
+    for actor, name, shape in zip((light, sign), OF_SIGNS[layout], wanted, strict=True):
+        car = replace(car_at(182.0, 1.75, yaw), velocity=(5.0, 0.0, 0.0))
+        got = BirdView(GivenEgo(car), STREET, lambda actor=actor: [actor], layout, AHEAD).observe(at_tick(0))
+        shown = got[layout.field][[layer.name for layer in layout.layers].index(name)] > 0
+        centres = Scene(layout, 182.0, 1.75, yaw, seed=0).centres()
+        expected = shapely.contains_xy(shape, centres[..., 0], centres[..., 1])
+        assert expected.any()
+        assert np.sum(shown & expected) / np.sum(shown | expected) >= 0.99, name
 
 
 @pytest.mark.parametrize(("layout", "broken"), [(ROACH, 120), (CARL, 127)], ids=["Roach", "CaRL"])
