@@ -100,6 +100,7 @@ def _load(client: carla.Client, town: str) -> carla.World:
     if short_name(client.get_world().get_map().name) == short_name(town):
         return client.get_world()
     client.set_timeout(LOAD_S)
-    world = client.load_world(town)
-    client.set_timeout(CONNECT_S)
-    return world
+    try:
+        return client.load_world(town)
+    finally:
+        client.set_timeout(CONNECT_S)
