@@ -22,7 +22,7 @@ BEAM_ANGLES_DEG = (-90.0, -55.0, -32.0, -17.0, -7.0, 0.0, 7.0, 17.0, 32.0, 55.0,
 """Clockwise from straight ahead. Source: training_export/racetrack/beams.py, as are the two below."""
 BEAM_RANGE_M = 40.0
 BEAM_STEP_M = 0.4
-LONGEST_M = 20.0
+MAX_LENGTH_M = 20.0
 """No vehicle is longer; how far beyond the range an actor's centre may be while its box is in it."""
 
 
@@ -83,7 +83,7 @@ class Beams:
         position, heading = np.array(ego.location[:2]), np.deg2rad(ego.yaw)
         free = self._to_edge(position, heading)
         if self._others is not None:
-            boxes = self._others.read(ego, self._range + LONGEST_M)
+            boxes = self._others.read(ego, self._range + MAX_LENGTH_M)
             free = np.minimum(free, self._to_boxes(position, heading, boxes))
         return {self._field: np.clip(free / self._range, 0.0, 1.0).astype(np.float32)}
 

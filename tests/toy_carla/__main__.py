@@ -8,9 +8,7 @@ import sys
 
 from .simulator import Simulator
 from .towns import TOWNS
-
-VERSION = "0.9.16"
-"""Of LibCarla, whose client understands this server."""
+from .wire import VERSION
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ LOOK_AHEAD_M = 6.0
 HEADWAY_S = 1.5
 SIDE_M = 2.0
 """How far beside a car's nose something still lies in its way."""
-MOST_LANES = 6
+MAX_LANES = 6
 """How many lanes ahead a car looks for itself."""
 
 
@@ -59,7 +59,7 @@ class FollowLane:
             if not places:
                 return None
             self._way = [places[0]]
-        for _ in range(MOST_LANES):
+        for _ in range(MAX_LANES):
             along = _along(*self._way[0], x, y)
             if along is not None and along < self._way[0][0].length - 1e-3:
                 return self._point(town, along + LOOK_AHEAD_M)
@@ -71,7 +71,7 @@ class FollowLane:
 
     def _point(self, town: Town, along: float) -> tuple[float, float] | None:
         """The centre of the way that many metres from the start of its first lane; None where the way ends before."""
-        for number in range(MOST_LANES):
+        for number in range(MAX_LANES):
             if number == len(self._way) and not self._extend(town):
                 return None
             road, lane = self._way[number]

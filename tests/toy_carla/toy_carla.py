@@ -15,6 +15,8 @@ from typing import Any
 import msgpack
 import msgspec
 
+from .wire import VERSION
+
 TESTS = Path(__file__).parent.parent
 
 TIMEOUT_S = 10.0
@@ -85,9 +87,7 @@ class ToyCarla:
             since carla's client keeps a traffic manager per port for as long as its process lives.
     """
 
-    def __init__(
-        self, town: str = "ring", version: str = "0.9.16", port: int = 0, client_traffic: bool = False
-    ) -> None:
+    def __init__(self, town: str = "ring", version: str = VERSION, port: int = 0, client_traffic: bool = False) -> None:
         """Prepares a simulator; `with` starts it.
 
         Args:

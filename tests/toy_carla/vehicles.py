@@ -10,7 +10,7 @@ WHEELBASE_M = 5.0
 """highway-env takes the car's length; its centre of gravity lies in the middle."""
 MAX_WHEEL_ANGLE = math.pi / 6
 MAX_ACCELERATION = 5.0
-LONGEST_STEP_S = 0.05
+MAX_STEP_S = 0.05
 """Longer ticks are cut: the model is integrated at 20 Hz or faster."""
 
 
@@ -20,12 +20,12 @@ def drive(car: Vehicle, seconds: float) -> Transform:
     It stands on the ground, from wherever above it was spawned. There is no drag: without throttle and brake it rolls
     on. The brake stops it, and never drives it backwards.
     """
-    throttle, steer, brake, hand_brake, reverse, _, _ = car.control
-    beta = math.atan(0.5 * math.tan(max(-1.0, min(steer, 1.0)) * MAX_WHEEL_ANGLE))
+    throttle, _, brake, hand_brake, reverse, _, _ = car.control
+    beta = slip(car)
     push = MAX_ACCELERATION * max(0.0, min(throttle, 1.0)) * (-1.0 if reverse else 1.0)
     slow = MAX_ACCELERATION * (1.0 if hand_brake else max(0.0, min(brake, 1.0)))
     (x, y, _), heading, speed = car.transform.location, math.radians(car.transform.yaw), car.speed
-    parts = max(math.ceil(seconds / LONGEST_STEP_S - 1e-9), 1)
+    parts = max(math.ceil(seconds / MAX_STEP_S - 1e-9), 1)
     for _ in range(parts):
         step = seconds / parts
         x += speed * math.cos(heading + beta) * step

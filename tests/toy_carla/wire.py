@@ -15,6 +15,8 @@ import msgpack
 
 from .actors import Actor, Box, Sensor, TrafficLight, Transform, Vector, Vehicle, Walker
 
+VERSION = "0.9.16"
+"""Of LibCarla, whose client understands this."""
 COLLISION, GNSS, IMU, CAMERA, WORLD = 0, 4, 5, 13, 17
 """Sensor types: places in `SensorRegistry`."""
 WORLD_STREAM = 1
