@@ -25,13 +25,13 @@ from carla_agent.observers.town_raster import TownRaster
 
 TABLE = Table("", 36, (Column("made, ms", 10, ".0f"), Column("p50 ms", 10, ".2f"), Column("p99 ms", 10, ".2f")))
 WARM = 40
-"""Ticks that are not measured: histories are filled, and each tile of the beams' raster is painted once."""
+"""Ticks that are not measured, while histories fill. Tiles of the beams' raster are painted on the way, as on a road."""
 
 
 def main() -> int:
     parser = parser_of(__doc__)
-    parser.add_argument("--actors", type=int, default=100, help="cars and walkers in the town (default 100)")
-    parser.add_argument("--ticks", type=int, default=600, help="that are measured (default 600)")
+    parser.add_argument("--actors", type=int, default=100, help="cars and walkers in the town (default %(default)s)")
+    parser.add_argument("--ticks", type=int, default=600, help="that are measured (default %(default)s)")
     options = parser.parse_args()
     the_map, ego = make_map(), DrivingEgo()
     actors = make_actors(the_map, options.actors)

@@ -87,11 +87,12 @@ def compare(policies: Mapping[str, Policy], engine: Engine, ticks: int) -> None:
 
 def drive(policy: Policy, engine: Engine, ticks: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Milliseconds of every tick: of the request, and of the driver beside it."""
-    driver = Driver(policy, [Recorded(engine)], world_hz=policy.card.action.rate_hz, budget_ms=1000)
+    rate_hz = policy.card.action.rate_hz
+    driver = Driver(policy, [Recorded(engine)], world_hz=rate_hz, budget_ms=1000)
     driver.reset()
     whole = []
     for frame in range(ticks + WARM_UP):
-        snapshot = SimpleNamespace(frame=frame, timestamp=SimpleNamespace(elapsed_seconds=frame / 10))
+        snapshot = SimpleNamespace(frame=frame, timestamp=SimpleNamespace(elapsed_seconds=frame / rate_hz))
         began = time.perf_counter()
         driver.step(snapshot)
         whole.append((time.perf_counter() - began) * 1e3)

@@ -71,6 +71,8 @@ def main() -> int:
     parser.add_argument("--own-load", action="store_true", help="measure --running without wrk, as for a Unix socket")
     add_baseline(parser)
     options = parser.parse_args()
+    if options.own_load and not options.running:
+        parser.error("--own-load is for a server that runs: add --running PORT")
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     found: list[Ratio] = []
