@@ -25,7 +25,7 @@ from carla_agent.observers.town_raster import TownRaster
 
 TABLE = Table("", 36, (Column("made, ms", 10, ".0f"), Column("p50 ms", 10, ".2f"), Column("p99 ms", 10, ".2f")))
 WARM = 40
-"""Ticks that are not measured, while histories fill. Tiles of the beams' raster are painted on the way, as on a road."""
+"""Ticks that are not measured, while histories fill. Tiles of the beams' raster are painted on the way."""
 
 
 def main() -> int:

@@ -63,7 +63,7 @@ class Settings:
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
     backend: str = _setting("card", "card (as measured at export), torchscript, onnx, or auto (the faster here)")
     cache_dir: str = _setting("", "where fetched artifacts are kept (default: the user's cache folder)")
-    poll_s: float = _setting(5.0, "seconds between two polls of the registry")
+    poll_s: float = _setting(5.0, "seconds between two polls of the registry or the folder")
     fetch_timeout_s: float = _setting(
         60.0, "seconds without another megabyte on disk after which a download is given up"
     )

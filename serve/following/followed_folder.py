@@ -108,7 +108,8 @@ class FollowedFolder(FollowedReference):
             self._refuse_changed(version)
         elif is_lower(version.semver, drives.version) and not pins.revokes(drives.version):
             text = f"{drives.version} is no longer there as it was"
-            self._keep(f"{text}; to go back to {version.semver}, name it in --model or in a file PINS")
+            back = f"to go back to {version.semver}, name it in --model, or in a file PINS without {drives.version}"
+            self._keep(f"{text}; {back}")
         else:
             self._follow(self._source, version)
 

@@ -47,7 +47,7 @@ def remember(settings: Settings, reference: str, status: Status) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_file(path, status)
     except OSError as error:
-        log.warning("could not remember what is served, so the next start needs the registry: %s", one_line(error))
+        log.warning("could not remember what is served, so the next start can't begin with it: %s", one_line(error))
 
 
 def good_file(folder: Path, index: int) -> Path:

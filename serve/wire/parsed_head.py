@@ -96,16 +96,12 @@ class HeadParser:
         if found is not None:
             return found
         parsed = parse_head(read_head(data), self._settings, self._refuse_unknown, self._settings.hosts)
-        if comes_again(data, parsed) and parsed.episode_id is None:
+        is_one_requests_own = parsed.request_id is not None or parsed.episode_id is not None
+        if len(data) <= MAX_REMEMBERED_BYTES and not is_one_requests_own:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
             self._known[data] = parsed
         return parsed
-
-
-def comes_again(data: bytes, parsed: ParsedHead) -> bool:
-    """Whether a head is worth caching: it is short, and does not carry an id of its own for each request."""
-    return len(data) <= MAX_REMEMBERED_BYTES and parsed.request_id is None
 
 
 def extra_headers(parsed: ParsedHead | None, episode_id: str | None) -> bytes:

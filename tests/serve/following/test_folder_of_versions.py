@@ -312,6 +312,7 @@ def test_of_a_thousand_versions_only_the_one_that_is_meant_is_fetched(start_serv
     for number in range(1000):
         (policies / f"v0.{number}.0").mkdir()
         (policies / f"v0.{number}.0" / "model_card.yaml").write_bytes(card)
-    server = start(start_server, policies)
+    server = start(start_server, policies, ">=0")
     server.wait_ready()
+    assert server.get("/metadata").json["refused"] == []
     assert os.listdir(policies.parent / "cache" / "carla-mlflow" / "artifacts") == [artifacts[0].digest[7:]]

@@ -70,7 +70,7 @@ def test_a_server_on_a_socket_is_drained_and_takes_its_path_away(start_on_socket
     server.process.send_signal(signal.SIGTERM)
     until(lambda: server.get("/readyz").json.get("error", {}).get("message") == "stopping", server)
     before = len(found)
-    until(lambda: len(found) > before + 20, server)  # new connections are accepted while it drains
+    until(lambda: len(found) > before + 4, server)  # more than were under way: new connections are still accepted
     for thread in threads:
         thread.join()
     assert server.process.wait(20) == 0
