@@ -91,7 +91,7 @@ class ThinClient:
         except ThinClientError:
             self.close()
             raise
-        self._card_digest, self._fields = self.digest, self._known.fields
+        self._card_digest = self.digest
         self._json = self._request()
 
     @property
@@ -179,10 +179,10 @@ class ThinClient:
 
     def _encode(self, observation: Mapping[str, Any]) -> Iterator[bytes]:
         for name in observation:
-            if name not in self._fields:
-                known = ", ".join(self._fields)
+            if name not in self._known.fields:
+                known = ", ".join(self._known.fields)
                 raise ThinClientError(f"observations has an unknown field {name}; the card's are {known}")
-        for name, field in self._fields.items():
+        for name, field in self._known.fields.items():
             if name not in observation:
                 raise ThinClientError(f"observations.{name}: is missing")
             yield field.encode(observation[name])
@@ -191,7 +191,7 @@ class ThinClient:
         """The JSON of every request: it never changes, so that the server reads it once."""
         outputs = [{"name": name, "parameters": {"binary_data": True}} for name in CONTROL]
         parameters = {"deterministic": True, "budget_ms": self._budget_ms}
-        inputs = [field.header for field in self._fields.values()]
+        inputs = [field.header for field in self._known.fields.values()]
         return json.dumps({"parameters": parameters, "inputs": inputs, "outputs": outputs}).encode()
 
     def _metadata(self, ends: float) -> tuple[_Card, str, str]:
@@ -200,7 +200,7 @@ class ThinClient:
             raise ThinClientError(_refusal(self.url, status, body))
         try:
             document = json.loads(body.decode())
-            return _Card(document["card"]), document["version"], document["digest"]
+            return _Card(document), document["version"], document["digest"]
         except UNREADABLE as error:
             raise ThinClientError(f"{self.url}: not a policy server's metadata: {error!r}") from error
 
@@ -247,12 +247,19 @@ class ThinClient:
 
 
 class _Card:
-    """What the client needs of a card; an incomplete one raises one of UNREADABLE."""
+    """What the client needs of /metadata; an incomplete card raises one of UNREADABLE.
 
-    def __init__(self, card: dict[str, Any]) -> None:
+    Attributes:
+        contract: a hash of what an agent depends on: observations and actions, without units and fallback.
+    """
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        card: dict[str, Any] = metadata["card"]
         self.card, self.name = card, urllib.parse.quote(card["name"], safe="")
         self.fields = {name: _Field(name, field) for name, field in card["observation"].items()}
-        self.contract = _contract(card)
+        self.contract = metadata["contract"]
+        if not isinstance(self.contract, str):
+            raise TypeError(f"the contract is {self.contract!r}")
         throttle, steer, brake = (float(card["action"]["fallback"][name]) for name in CONTROL)
         self.fallback = throttle, steer, brake
         if not _is_possible(self.fallback):
@@ -423,13 +430,3 @@ def _refusal(url: str, status: int, body: bytes) -> str:
     except UNREADABLE:
         text = "no policy server's answer"
     return f"{url}: status {status}: {text}"
-
-
-def _contract(card: Mapping[str, Any]) -> Any:
-    """What an agent depends on: names, types, shapes, bounds and order of observations and actions."""
-    fields = [
-        (name, field["dtype"], field["shape"], field.get("low"), field.get("high"))
-        for name, field in card["observation"].items()
-    ]
-    action = {key: value for key, value in card["action"].items() if key != "fallback"}
-    return fields, action, list(action["raw"])

@@ -21,6 +21,7 @@ def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]
     engine, cache = serving.engine, serving.cache
     return {
         "card": serving.card.to_dict(),
+        "contract": serving.card.contract,
         "digest": serving.digest,
         "pin": "pinned" if slot.is_pinned else "unpinned",
         "version": serving.version,
