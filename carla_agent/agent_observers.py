@@ -153,7 +153,9 @@ class ObserverFactory:
             case configs.CommandConfig():
                 yield Command(self._route, self._ego(), given.field, given.encoding, given.dtype, given.of)
             case configs.TargetPointConfig():
-                yield TargetPoint(self._route, self._ego(), given.field, given.rule, given.skip, given.low, given.high)
+                # CaRL's rule asks which points lie in a junction, which the plan knows on the track MAP only.
+                ego = self._hero("target_point with the rule carl") if given.rule == "carl" else self._ego()
+                yield TargetPoint(self._route, ego, given.field, given.rule, given.skip, given.low, given.high)
             case configs.BeamsConfig():
                 yield self._beams(given)
             case configs.BirdViewConfig():
@@ -197,7 +199,9 @@ class ObserverFactory:
                 f"{given.field}: the card's images are {width} × {height} pixels, the sensor {sensor.id} is "
                 f"{sensor.width} × {sensor.height}"
             )
-        return Camera(self._feed, given.field, (channels, height, width), sensor.id, given.channels, self._wait_s)
+        shape, ticks = (channels, height, width), max(round((sensor.sensor_tick or 0) * self._config.world_hz), 1)
+        wait_s, max_age = (self._wait_s, 1) if ticks == 1 else (0.0, ticks - 1)
+        return Camera(self._feed, given.field, shape, sensor.id, given.channels, wait_s, max_age)
 
     def _beams(self, given: configs.BeamsConfig) -> FromSimulator:
         ego, simulator = self._hero("beams"), self._simulator
