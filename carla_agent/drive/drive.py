@@ -49,17 +49,17 @@ class DriveOptions:
         config: a YAML file that says which observers there are; None for the ones that fit the card.
     """
 
-    town: str | None = None
-    seconds: float = 60.0
-    hz: float = 20.0
-    traffic: int = 0
-    car: str | None = None
-    spawn: int = 0
-    seed: int = 0
-    budget_ms: float | None = None
-    realtime: bool = False
-    gif: Path | None = None
-    config: Path | None = None
+    town: str | None
+    seconds: float
+    hz: float
+    traffic: int
+    car: str | None
+    spawn: int
+    seed: int
+    budget_ms: float | None
+    realtime: bool
+    gif: Path | None
+    config: Path | None
 
 
 class Drive:

@@ -73,7 +73,6 @@ class RouteAhead:
         self._plan = plan
         steps = np.hypot(*np.diff(plan.points, axis=0).T)
         self._along = np.concatenate([[0.0], np.cumsum(steps)])
-        self._in_junction = plan.in_junction
         if self._needs_lanes:
             # A plan has no heights; the car's tells levels apart near the start, where a route begins.
             places = [carla.Location(float(x), float(y), height) for x, y in plan.points]
