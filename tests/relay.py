@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,7 @@ class Relay:
 
     def cut(self) -> None:
         """Ends all connections, and listens no more."""
+        self.is_silent = False
         for each in [self._listener, *self._open]:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -85,8 +87,9 @@ class Relay:
                     self.asked += data
                 elif self.replaced[0]:
                     data = data.replace(*self.replaced)
-                if is_request or not self.is_silent:
-                    sink.sendall(data)
+                while self.is_silent and not is_request:
+                    time.sleep(0.01)
+                sink.sendall(data)
         for each in (source, sink):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

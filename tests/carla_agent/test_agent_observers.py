@@ -65,8 +65,9 @@ def test_a_town_without_a_lane_is_refused_when_the_route_begins(config: BeamsCon
 def test_a_town_is_read_when_the_route_begins_and_not_at_its_ticks(config: BeamsConfig | BirdViewConfig):
     town = Town(STREET)
     observer = observer_in(town, config)
-    town.car = Actor(10.0, 1.75)
+    town.car = CarWithPhysics(10.0, 1.75)
     observer.reset()
+    observer.observe(at_tick(1))
     assert town.maps_read == 1
 
 
