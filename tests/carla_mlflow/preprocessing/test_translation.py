@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.base import TransformerMixin
@@ -29,6 +29,7 @@ from carla_mlflow.errors import ExportError
 from carla_mlflow.preprocessing.translation import Untranslatable, translate
 
 RNG = np.random.default_rng(0)
+EPSILON = np.finfo(np.float64).eps
 WIDTH = 6
 FITTED_ON = RNG.normal([5, 0, 1e6, -7, 0, 1e-8], [3, 1e-3, 1e-3, 0, 1e5, 1e-9], (300, WIDTH))  # the fourth is constant
 ROWS = np.concatenate(
@@ -177,11 +178,24 @@ def column_transformers(draw: Callable[..., Any]) -> ColumnTransformer:
     return columns((StandardScaler(), [0]), *parts, remainder=draw(part), transformer_weights=weights)
 
 
+def depends_on_rounding(transformer: Any) -> bool:
+    """Whether the last bit of float64 moves scikit-learn's own answer by half of the tolerance or more.
+
+    So it does where a scaler follows norms that are nearly equal: a translation can't be held to such an answer.
+    """
+    rows = ROWS.astype(np.float64)
+    with np.errstate(all="ignore"):
+        made = np.asarray(transformer.transform(rows))
+        moved = [np.abs(transformer.transform(rows * (1 + ulp)) - made) for ulp in (EPSILON, -EPSILON)]
+        return bool(np.any((moved >= (1e-6 + 1e-5 * np.abs(made)) / 2) & np.isfinite(moved)))
+
+
 @settings(max_examples=60, deadline=None)
 @given(column_transformers(), st.booleans())
 def test_any_column_transformer_is_translated_faithfully(transformer: ColumnTransformer, behind_a_scaler: bool):
     whole = make_pipeline(StandardScaler(), transformer) if behind_a_scaler else transformer
     whole.fit(FITTED_ON)
+    assume(not depends_on_rounding(whole))
     assert_same(translate(whole, WIDTH)(torch.from_numpy(ROWS)), expected_of(whole, ROWS))
 
 
