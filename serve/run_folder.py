@@ -32,6 +32,8 @@ STARTED = "started"
 """File in the run folder that exists once all workers have been ready."""
 MASTER = "master"
 """File in the run folder with the process id of gunicorn's master."""
+STOPPING = "stopping"
+"""File in the run folder that exists once the whole server, not one worker of it, was told to stop."""
 
 T = TypeVar("T")
 

@@ -15,6 +15,9 @@ import pytest
 from benchmarks.support.free_port import free_port
 from serve.run_folder import RUN_FOLDER
 
+SLOW_PROXY = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
+"""Environment of a cluster on a busy machine: Ray kills a proxy that takes more than 5 s to start, and gives up."""
+
 
 @dataclass
 class Cluster:
@@ -39,7 +42,7 @@ def one_node(tmp_path_factory: pytest.TempPathFactory, **environment: str) -> It
     from ray import cluster_utils, serve
 
     before, port = dict(os.environ), free_port()
-    os.environ.update(environment)
+    os.environ.update(SLOW_PROXY | environment)
     os.environ["RAY_TMPDIR"] = tempfile.gettempdir()  # a short path, since its sockets lie there
     os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
     nodes = cluster_utils.Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})

@@ -25,7 +25,17 @@ from serve.following.attempts import withdraw
 from serve.following.follower_process import FollowerProcess
 from serve.policy.slot import Slot
 from serve.process.unix_listener import UnixListener
-from serve.run_folder import FOLLOW_FILE, MASTER, METRICS, RUN_FOLDER, Followed, WorkerState, read_file, worker_file
+from serve.run_folder import (
+    FOLLOW_FILE,
+    MASTER,
+    METRICS,
+    RUN_FOLDER,
+    STOPPING,
+    Followed,
+    WorkerState,
+    read_file,
+    worker_file,
+)
 from serve.settings import Settings
 from serve.telemetry.last_minute import minute_file
 from serve.telemetry.log_setup import ServerLog
@@ -143,6 +153,7 @@ class KeepingArbiter(Arbiter):  # type: ignore[misc]
 
     def stop(self, graceful: bool = True) -> None:
         """Stops the workers. The path of a Unix socket stays until they have ended, as they still accept a while."""
+        (self._folder / STOPPING).touch()
         close_sockets(self.LISTENERS, unlink=False)
         self.LISTENERS = []
         super().stop(graceful)

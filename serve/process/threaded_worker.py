@@ -8,7 +8,6 @@ answered.
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import sys
 import threading
@@ -24,6 +23,8 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 from gunicorn.workers.gthread import ThreadWorker
 
 from serve.errors import STATUS, ApiError, Code
+from serve.process.unix_listener import refuse_more
+from serve.run_folder import STOPPING
 from serve.settings import SWITCH_S
 from serve.telemetry import metrics
 from serve.telemetry.latest_actions import LatestActions
@@ -123,6 +124,10 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         self.murder_keepalived()
         self.murder_pending()
         sys.setswitchinterval(1e-5)  # other threads should not delay closing the queue after its last check
+        stopping = (self.wsgi.extensions["slot"].folder / STOPPING).exists()
         for listener in self.sockets:
-            while select.select([listener], [], [], 0)[0]:
+            if stopping:
+                refuse_more(listener.sock)
+            before = -1
+            while before < (before := self.nr_conns):
                 self.accept(listener)

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from serve.policy.slot import Slot
+from serve.process.unix_listener import refuse_more
+from serve.run_folder import STOPPING
 from serve.wire.connection import Connection
 from serve.wire.connection_counts import ConnectionCounts
 
@@ -96,6 +98,8 @@ class Acceptor:
         """Accepts what waits in the listen queues, and closes these: later clients are refused, and none is reset."""
         for listener in self._listeners:
             self._loop.remove_reader(listener)
+            if (self._slot.folder / STOPPING).exists():
+                refuse_more(listener)
             while self._take_one(listener):
                 pass
         for listener in self._listeners:

@@ -14,6 +14,7 @@ from typing import Any
 import httpcore
 import msgspec
 import pytest
+from ray_cluster import SLOW_PROXY
 from tests_support import EXAMPLE, Server, example_as, registry_here, run_command
 
 from benchmarks.support.free_port import free_port
@@ -77,7 +78,7 @@ def deployed(registry: MlflowServer, moved: Any, tmp_path_factory: pytest.TempPa
 
     from serve.ray_app import policy
 
-    given = {"MLFLOW_TRACKING_URI": registry.uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    given = {"MLFLOW_TRACKING_URI": registry.uri, "MLFLOW_DISABLE_TELEMETRY": "true"} | SLOW_PROXY
     os.environ.update(given)
     caches = [tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("cache")]
     of_nodes = [{"num_cpus": CORES, "env_vars": {"POLICY_CACHE_DIR": str(cache)}} for cache in caches]
