@@ -128,6 +128,8 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         for listener in self.sockets:
             if stopping:
                 refuse_more(listener.sock)
-            before = -1
-            while before < (before := self.nr_conns):
+            taken = True
+            while taken:
+                before = self.nr_conns
                 self.accept(listener)
+                taken = self.nr_conns > before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import resource
@@ -182,10 +183,11 @@ class Acceptor:
 
 
 def refuse_more(listener: socket.socket) -> None:
-    """Refuses later clients of a Unix socket, in all processes that share it; who waits in its queue can be accepted.
+    """Refuses later connections to a Unix socket, in all processes that share it; those in its queue can be accepted.
 
-    Without it, a client that connects between the last accept and the end of the last process would be reset. TCP has
-    no means for that.
+    Without it, a connection between the last accept and the end of the last process would be reset. TCP has no means
+    for that.
     """
     if listener.family == socket.AF_UNIX:
-        listener.shutdown(socket.SHUT_RD)
+        with contextlib.suppress(OSError):  # where the system does not know it, the server has to stop all the same
+            listener.shutdown(socket.SHUT_RD)

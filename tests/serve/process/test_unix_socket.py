@@ -79,6 +79,31 @@ def test_a_server_on_a_socket_is_drained_and_takes_its_path_away(start_on_socket
 
 
 @KINDS
+def test_a_stopping_server_refuses_clients_although_one_worker_still_holds_the_socket(
+    start_on_socket: Start, path: Path, kind: str
+):
+    server = start_on_socket(path, "--model", str(EXAMPLE), "--workers", "2", "--worker-class", kind, "--drain-s", "0")
+    server.wait_ready()
+    slow = workers(server)[0]
+    slow.suspend()
+    server.process.send_signal(signal.SIGTERM)
+
+    def is_refused() -> bool:  # else it waits in the queue of the suspended worker, to be reset at its end
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(str(path))
+            except ConnectionRefusedError:
+                return True
+        return False
+
+    until(is_refused, server)
+    assert slow.status() == psutil.STATUS_STOPPED, "gunicorn has killed the worker, and so closed the socket"
+    assert path.exists()
+    slow.resume()
+    assert server.process.wait(20) == 0
+
+
+@KINDS
 def test_workers_are_replaced_on_the_same_socket(start_on_socket: Start, path: Path, kind: str):
     server = start_on_socket(path, "--model", str(EXAMPLE), "--workers", "2", "--worker-class", kind)
     server.wait_ready()
