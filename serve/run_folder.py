@@ -33,7 +33,7 @@ STARTED = "started"
 MASTER = "master"
 """File in the run folder with the process id of gunicorn's master."""
 STOPPING = "stopping"
-"""File in the run folder that exists once the whole server, not one worker of it, was told to stop."""
+"""File in the run folder that exists once the whole server, not one worker, was told to stop, and its sockets end."""
 
 T = TypeVar("T")
 

@@ -28,12 +28,15 @@ from serve.wire.acceptor import Acceptor
 from serve.wire.connection import Connection
 from serve.wire.connection_counts import SHARES
 from serve.wire.outside import tls_context
+from serve.wire.refuse_more import HANDSHAKE_S
 
 SWEEP_S = 0.1
 GC_THRESHOLD = 50_000
 """New objects before Python collects cycles: the lists of one large request should not cause a collection."""
 SETTLE_S = 0.1
 """Seconds from the last accepted connection until idle ones are closed: what was sent on them is read first."""
+FIRST_REQUEST_S = 3.0
+"""Seconds after that for a first request: a client that has connected, but is slow, is answered and not cut off."""
 REPLACED_S = 2.0
 """Seconds that a worker with a hung forward waits for its other requests."""
 
@@ -126,15 +129,20 @@ class LoopWorker(Worker):  # type: ignore[misc]
 
     def _stop_accepting(self, grace_s: float) -> None:
         self._acceptor.stop()
-        self._loop.call_later(SETTLE_S, self._leave, time.monotonic() + grace_s)
+        self._loop.call_later(HANDSHAKE_S, self._close_listeners, time.monotonic() + grace_s)
 
-    def _leave(self, latest: float) -> None:
+    def _close_listeners(self, latest: float) -> None:
+        self._acceptor.close()
+        self._loop.call_later(SETTLE_S, self._leave, time.monotonic() + SETTLE_S + FIRST_REQUEST_S, latest)
+
+    def _leave(self, first_request_until: float, latest: float) -> None:
         """Stops when everything is answered, or at the time `latest`."""
+        now = time.monotonic()
         for connection in list(self._dispatcher.connections):
-            if connection.is_idle:
+            if connection.is_idle and (connection.was_used or now >= first_request_until):
                 connection.transport.close()
-        if (self._dispatcher.connections or self._dispatcher.in_flight) and time.monotonic() < latest:
-            self._loop.call_later(0.02, self._leave, latest)
+        if (self._dispatcher.connections or self._dispatcher.in_flight) and now < latest:
+            self._loop.call_later(0.02, self._leave, first_request_until, latest)
         else:
             self._stopped.set()
 

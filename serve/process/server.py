@@ -153,7 +153,8 @@ class KeepingArbiter(Arbiter):  # type: ignore[misc]
 
     def stop(self, graceful: bool = True) -> None:
         """Stops the workers. The path of a Unix socket stays until they have ended, as they still accept a while."""
-        (self._folder / STOPPING).touch()
+        if not (self.systemd or self.master_pid or self.reexec_pid):  # else another server goes on with the sockets
+            (self._folder / STOPPING).touch()
         close_sockets(self.LISTENERS, unlink=False)
         self.LISTENERS = []
         super().stop(graceful)

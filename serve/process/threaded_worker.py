@@ -28,8 +28,8 @@ from serve.settings import SWITCH_S
 from serve.telemetry import metrics
 from serve.telemetry.latest_actions import LatestActions
 from serve.web.admission import LATEST_ACTIONS, OWN_LISTENER, UNFRAMED
-from serve.wire.acceptor import refuse_more
 from serve.wire.connection_counts import SHARES
+from serve.wire.refuse_more import HANDSHAKE_S, refuse_more
 
 COUNT_S = 0.1
 """Seconds between two flushes of the metrics buffer."""
@@ -124,10 +124,15 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         self.murder_keepalived()
         self.murder_pending()
         sys.setswitchinterval(1e-5)  # other threads should not delay closing the queue after its last check
-        stopping = (self.wsgi.extensions["slot"].folder / STOPPING).exists()
-        for listener in self.sockets:
-            if stopping:
+        if (self.wsgi.extensions["slot"].folder / STOPPING).exists():
+            for listener in self.sockets:
                 refuse_more(listener.sock)
+            self._accept_all()
+            time.sleep(HANDSHAKE_S)
+        self._accept_all()
+
+    def _accept_all(self) -> None:
+        for listener in self.sockets:
             taken = True
             while taken:
                 before = self.nr_conns

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import resource
@@ -16,6 +15,7 @@ from serve.policy.slot import Slot
 from serve.run_folder import STOPPING
 from serve.wire.connection import Connection
 from serve.wire.connection_counts import ConnectionCounts
+from serve.wire.refuse_more import refuse_more
 
 LEFT_TO_OTHERS_S = 0.002
 """Seconds for which a connection is left to others. A worker that runs a forward is back in less."""
@@ -52,6 +52,7 @@ class Acceptor:
     ) -> None:
         self._loop, self._listeners, self.connections = loop, listeners, connections
         self._coming: dict[Connection, asyncio.Task[None]] = {}
+        self._stopped = False
         self._logged_at, self._ended = 0.0, 0  # when closed connections were logged last; closed since then
 
     def start(
@@ -95,15 +96,24 @@ class Acceptor:
             self._shares.leave(self._place)
 
     def stop(self) -> None:
-        """Accepts what waits in the listen queues, and closes these: later clients are refused, and none is reset."""
+        """Accepts what waits in the listen queues; if the whole server stops, later clients are refused."""
+        self._stopped = True
         for listener in self._listeners:
             self._loop.remove_reader(listener)
             if (self._slot.folder / STOPPING).exists():
                 refuse_more(listener)
-            while self._take_one(listener):
-                pass
+        self._take_all()
+
+    def close(self) -> None:
+        """Called HANDSHAKE_S after `stop`: accepts the last ones, so that none is reset, and closes the queues."""
+        self._take_all()
         for listener in self._listeners:
             listener.close()
+
+    def _take_all(self) -> None:
+        for listener in self._listeners:
+            while self._take_one(listener):
+                pass
 
     @property
     def _takes_its_share(self) -> bool:
@@ -127,7 +137,7 @@ class Acceptor:
         self._loop.call_later(seconds, self._go_on, listener)
 
     def _go_on(self, listener: socket.socket) -> None:
-        if listener.fileno() >= 0:  # not closed meanwhile
+        if not self._stopped:  # meanwhile
             self._loop.add_reader(listener, self._accept, listener)
             if self._slot.ready or not self._others_should():
                 self._take_one(listener)
@@ -180,14 +190,3 @@ class Acceptor:
                 self._ended,
             )
             self._logged_at, self._ended = now, 0
-
-
-def refuse_more(listener: socket.socket) -> None:
-    """Refuses later connections to a Unix socket, in all processes that share it; those in its queue can be accepted.
-
-    Without it, a connection between the last accept and the end of the last process would be reset. TCP has no means
-    for that.
-    """
-    if listener.family == socket.AF_UNIX:
-        with contextlib.suppress(OSError):  # where the system does not know it, the server has to stop all the same
-            listener.shutdown(socket.SHUT_RD)

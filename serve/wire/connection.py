@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
         self._latest_actions = LatestActions()
         self._incoming = IncomingRequest(server)
         self._flow = FlowControl()
-        self._was_used = False  # whether a complete request has come
+        self.was_used = False  # whether a complete request has come
 
     # What the event loop calls.
 
@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
 
     def _complete(self, parsed: ParsedHead, body: Body, received: float, held: int = 0) -> None:
         request = Request(self, parsed, body, received, parsed.head.keep_alive, held)
-        self._was_used = True
+        self.was_used = True
         if self.server.draining:
             if self.pending and self.pending[-1].parsed is not None:  # it is not the last one after all
                 self.pending[-1].keep_alive = self.pending[-1].parsed.head.keep_alive
@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
     def is_slow(self) -> bool:
         """Whether its client sent part of a request, does not read its responses, or has never sent a request."""
         receives = not self.pending and self._incoming.has_begun
-        return self._flow.writes_are_full or receives or (self.is_idle and not self._was_used)
+        return self._flow.writes_are_full or receives or (self.is_idle and not self.was_used)
 
     def expire(self) -> None:
         """Ends the connection at its deadline: idle ones without a response, slow requests with an error."""
