@@ -6,10 +6,12 @@ import math
 import re
 
 import numpy as np
+from msgspec import UnsetType
 
 from .card_sections import ActionCard, CardFields, Parity, newer_keys
 from .control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, RAW_NAMES, scale_problems
 from .heads import MEANS, PARAMETERS
+from .history import MAX_REPEAT, check_histories
 from .strict_yaml import CARD_NAME
 
 FORMAT = 2
@@ -59,6 +61,7 @@ def find_problems(card: CardFields) -> list[str]:
         )
     taken = {"features", *card.action.outputs()} & set(card.observation) if card.action.head in PARAMETERS else ()
     problems += [f"observation.{name}: this name is used inside the graph; choose another one" for name in taken]
+    problems += check_histories(card.observation)
     problems += check_action(card.action)
     for name, file in card.files.items():
         if not re.fullmatch(_FILE, name) or name == CARD_NAME:
@@ -110,6 +113,8 @@ def check_action(action: ActionCard) -> list[str]:
             problems.append(f"action.{label}: throttle and brake must lie in [0, 1], steer in [-1, 1]")
     if not 0 < action.rate_hz < math.inf:
         problems.append("action.rate_hz: expected more than 0")
+    if not isinstance(action.repeat, UnsetType) and not 1 <= action.repeat <= MAX_REPEAT:
+        problems.append(f"action.repeat: expected 1 to {MAX_REPEAT} ticks")
     return problems
 
 

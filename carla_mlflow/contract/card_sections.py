@@ -34,7 +34,12 @@ class Seen(_Section, frozen=True):
 
 
 class FieldCard(_Section, frozen=True):
-    """One observation; see ArraySpec. Since format 2 a list of bounds may hold null, for an element without a bound."""
+    """One observation; see ArraySpec. Since format 2 a list of bounds may hold null, for an element without a bound.
+
+    Attributes:
+        history: the ticks whose frames the field holds, oldest first, the latest being 0; see `history`. Unset: 0 only.
+        history_start: what stands for ticks before the episode's first: its first frame, or zeros.
+    """
 
     dtype: Literal["float32", "uint8"]
     shape: list[int]
@@ -42,6 +47,8 @@ class FieldCard(_Section, frozen=True):
     high: float | list[float | None] | None = None
     unit: str = "1"
     seen: Seen | UnsetType = UNSET
+    history: list[int] | UnsetType = UNSET
+    history_start: Literal["repeat", "zeros"] | UnsetType = UNSET
 
 
 class Control(_Section, frozen=True):
@@ -59,6 +66,7 @@ class ActionCard(_Section, frozen=True):
         full_throttle: the raw value that means throttle 1; it may lie outside the bounds. Unset: 1. See `control`.
         full_brake: the raw value that means brake 1, likewise. Unset: -1 for an acceleration, 1 for a pedal.
         full_right: the raw value that means steer 1, likewise. Unset: 1.
+        repeat: ticks for which an action holds (frame skip), so that ticks come at `rate_hz` × `repeat`. Unset: 1.
     """
 
     head: str
@@ -71,12 +79,18 @@ class ActionCard(_Section, frozen=True):
     full_throttle: float | UnsetType = UNSET
     full_brake: float | UnsetType = UNSET
     full_right: float | UnsetType = UNSET
+    repeat: int | UnsetType = UNSET
 
     @property
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Smallest and largest raw action, each float32 (A,)."""
         bounds = np.array(list(self.raw.values()), dtype=np.float32)
         return bounds[:, 0].copy(), bounds[:, 1].copy()
+
+    @property
+    def tick_hz(self) -> float:
+        """Ticks per second: how often a policy is to see an observation, though it decides at `rate_hz`."""
+        return self.rate_hz * (self.repeat or 1)
 
     def outputs(self) -> dict[str, int]:
         """The graph's outputs in order, name → width: `raw`, then the head's parameters."""
@@ -141,6 +155,7 @@ class CardFields(_Section, frozen=True):
         """What a car's code depends on: the names, types, shapes, bounds and order of observations and actions."""
         fields = {
             name: {"dtype": f.dtype, "shape": f.shape, "low": _closed(f.low, -1), "high": _closed(f.high, 1)}
+            | ({"history": f.history, "history_start": f.history_start} if f.history else {})
             for name, f in self.observation.items()
         }
         return {"observation": fields, "action": {k: v for k, v in self.action.to_dict().items() if k != "fallback"}}

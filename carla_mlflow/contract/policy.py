@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from .actions import Actions
 from .card import Card
+from .running_episode import AsyncEpisode, Episode
 
 
 class Policy(Protocol):
@@ -28,6 +29,9 @@ class Policy(Protocol):
     ) -> Actions:
         """Computes actions; arguments, result and errors as `Engine.act`."""
 
+    def start_episode(self, episode_id: str | None = None) -> Episode:
+        """Begins an episode, which keeps the policy's memory, history and version; a random id where none is given."""
+
 
 class AsyncPolicy(Protocol):
     """`Policy` for asyncio: `AsyncPolicyClient` is one."""
@@ -48,3 +52,6 @@ class AsyncPolicy(Protocol):
         budget_ms: float | None = None,
     ) -> Actions:
         """Computes actions; arguments, result and errors as `Engine.act`."""
+
+    def start_episode(self, episode_id: str | None = None) -> AsyncEpisode:
+        """Begins an episode, which keeps the policy's memory, history and version; a random id where none is given."""

@@ -9,8 +9,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from carla_mlflow.contract.card_rules import check_action, check_tolerance
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, Parity, observation_spec
+from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, Parity
 from carla_mlflow.contract.control import unstated_scales, without_defaults
+from carla_mlflow.contract.history import check_histories, frame_spec
 from carla_mlflow.contract.strict_yaml import read_section, read_yaml
 from carla_mlflow.errors import CardError
 
@@ -41,6 +42,7 @@ class ActionDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     full_throttle: float | UnsetType = UNSET
     full_brake: float | UnsetType = UNSET
     full_right: float | UnsetType = UNSET
+    repeat: int | UnsetType = UNSET
 
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,7 +79,9 @@ def read_draft(path: Path) -> CardDraft:
     except OSError as error:
         raise CardError(f"{path}: {error.strerror}") from error
     if draft.observation is not None:
-        observation_spec(draft.observation)
+        if problems := check_histories(draft.observation):
+            raise CardError(f"{path.name}: {problems[0]}")
+        frame_spec(draft.observation)
     if draft.parity is not None and (problems := check_tolerance(draft.parity.parity)):
         raise CardError(f"{path.name}: {problems[0]}")
     return draft
@@ -111,6 +115,7 @@ def complete(
         draft.full_throttle,
         draft.full_brake,
         draft.full_right,
+        draft.repeat,
     )
     problems = check_action(action)
     if problems:
