@@ -90,11 +90,18 @@ class EpisodeCore:
             return held
         return Question(arrays, self._state, None if self._has_memory else self.digest)
 
-    def miss(self) -> None:
-        """Lets a tick pass without an observation; the frame before counts for it, too."""
+    def skip(self, observation: Mapping[str, Any] | None) -> None:
+        """Lets a tick pass without acting; without an observation, the frames before count for it, too.
+
+        Raises:
+            SpecError: the observation does not fit.
+        """
         self.step += 1
-        self._history.hold()
         self._ticks_left = max(self._ticks_left - 1, 0)
+        if observation is None:
+            self._history.hold()
+        else:
+            self._history.take(observation)
 
     def answered(self, answer: Answer) -> Actions:
         """Takes an answer; returns its actions. The card's fallback, for an answer that was late, changes nothing."""

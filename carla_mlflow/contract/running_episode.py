@@ -76,7 +76,7 @@ class Episode(_Episode):
 
     Attributes:
         id: names the episode in the server's log and spans, and in `X-Episode-Id`.
-        step: ticks so far: calls of `act` and `miss`.
+        step: ticks so far: calls of `act` and `skip`.
         digest: of the version that answers; None before the first answer.
         restarts: how often the episode began anew, by the reason: `state_of_another_key`, `state_of_another_version`,
             `episode_of_another_version`.
@@ -135,9 +135,16 @@ class Episode(_Episode):
             answer = self._ask(replace(request, question=self._core.begin_anew(asked, error)))
         return self._core.answered(answer)
 
-    def miss(self) -> None:
-        """Lets a tick pass without an observation; the latest frames count for it, too."""
-        self._core.miss()
+    def skip(self, observation: Mapping[str, Any] | None = None) -> None:
+        """Lets a tick pass without acting: an action that holds does so for a tick less, and frames are kept.
+
+        Args:
+            observation: of that tick, as for `act`; None: there is none, so that the frames before count for it, too.
+
+        Raises:
+            SpecError: the observation does not fit the card.
+        """
+        self._core.skip(observation)
 
 
 class AsyncEpisode(_Episode):
@@ -174,9 +181,9 @@ class AsyncEpisode(_Episode):
             answer = await self._ask(replace(request, question=core.begin_anew(asked, error)))
         return core.answered(answer)
 
-    async def miss(self) -> None:
-        """As `Episode.miss`."""
-        (await self._begun()).miss()
+    async def skip(self, observation: Mapping[str, Any] | None = None) -> None:
+        """As `Episode.skip`."""
+        (await self._begun()).skip(observation)
 
     async def _begun(self) -> EpisodeCore:
         if self._core is None:
@@ -189,10 +196,10 @@ def local_episode(policy: Any, episode_id: str | None) -> Episode:
     remembers = has_memory(policy.card)
 
     def ask(request: Request) -> Answer:
-        how = (request.deterministic, request.seed, request.budget_ms)
-        if not remembers:
-            return Answer(policy.act(request.question.arrays, *how), None, policy.digest)
-        actions = policy.act(request.question.arrays, *how, state=request.question.state)
-        return Answer(actions, actions.state, policy.digest)
+        how = {name: getattr(request, name) for name in ("deterministic", "seed", "budget_ms")}
+        if remembers:
+            how["state"] = request.question.state
+        actions = policy.act(request.question.arrays, **how)
+        return Answer(actions, actions.state if remembers else None, policy.digest)
 
     return Episode(policy.card, ask, episode_id)
