@@ -16,6 +16,7 @@ from serve.codecs.options import Body, check_size
 from serve.errors import ApiError
 from serve.limits import OTHER_BODY_BYTES
 from serve.policy.serving import Serving
+from serve.policy.slot import ACTIVE, Selection
 
 JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
 
@@ -29,6 +30,7 @@ class EncodedRequest(msgspec.Struct, frozen=True, gc=False):
         json_bytes: how many bytes of the body are JSON, if tensors follow; None if the head does not say.
         gzip_limit: the most bytes of the body once it is decompressed; None where it is not compressed.
         episode_id: that the header names, if any.
+        asked: which policy the head asks for.
     """
 
     body: Body
@@ -36,6 +38,7 @@ class EncodedRequest(msgspec.Struct, frozen=True, gc=False):
     json_bytes: int | None = None
     gzip_limit: int | None = None
     episode_id: str | None = None
+    asked: Selection = ACTIVE
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -78,17 +81,17 @@ def explainer(path: str) -> Callable[[ApiError, str], dict[str, Any]]:
     return ApiError.inference_body if path == "/v2" or path.startswith("/v2/") else ApiError.body
 
 
-def body_limit(servings: Iterable[Serving | None], endpoint: Endpoint | None, most: int) -> int:
+def body_limit(servings: Iterable[Serving], endpoint: Endpoint | None, most: int) -> int:
     """Returns the most bytes of a body, compressed or not, that a request can need.
 
     Args:
-        servings: the policies that are served.
+        servings: the policies that may answer it.
         endpoint: None for what is not a prediction.
         most: the configured limit.
     """
     if endpoint is None:
         return min(most, OTHER_BODY_BYTES)
-    return min(most, max((_most_bytes(serving, endpoint.route) for serving in servings if serving), default=most))
+    return min(most, max((_most_bytes(serving, endpoint.route) for serving in servings), default=most))
 
 
 def _most_bytes(serving: Serving, route: str) -> int:
@@ -122,6 +125,9 @@ def _decode_inference(serving: Serving, encoded: EncodedRequest) -> PredictReque
     request = serving.inference.decode(encoded.body, encoded.json_bytes)
     if request.episode_id is not None and encoded.episode_id not in (None, request.episode_id):
         raise ApiError("bad_request", "names another episode than the header X-Episode-Id", "parameters.episode_id")
+    if request.episode_digest is not None and encoded.asked.digest not in (None, request.episode_digest):
+        text = "names another version than the header X-Episode-Digest"
+        raise ApiError("bad_request", text, "parameters.episode_digest")
     return request
 
 

@@ -33,6 +33,7 @@ class PredictRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
         observations: arrays by name, each (B, *shape); empty where `rows` holds them.
         rows: observations as the fast decoder returned them, to be put into arrays with those of other requests.
         episode_id: that the body names; None where the protocol has no place for it.
+        episode_digest: of the version that began the episode, likewise.
         count: number of observations, B.
     """
 
@@ -43,6 +44,7 @@ class PredictRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
     details: bool = False
     rows: list[Any] | None = None
     episode_id: str | None = None
+    episode_digest: str | None = None
 
     @property
     def count(self) -> int:

@@ -13,13 +13,13 @@ from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
-from serve.codecs.options import check_budget, check_episode_id, check_seed
+from serve.codecs.options import check_budget, check_episode_digest, check_episode_id, check_seed
 from serve.errors import ApiError
 from serve.limits import MAX_ID
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 """The name of each dtype in the Open Inference Protocol."""
-PARAMETERS = ("deterministic", "seed", "budget_ms", "episode_id", "binary_data_output")
+PARAMETERS = ("deterministic", "seed", "budget_ms", "episode_id", "episode_digest", "binary_data_output")
 """The parameters of a request."""
 STRINGS_A_TENSOR = 8
 """Most strings of one tensor: name, shape, datatype, data and parameters, and the values of some."""
@@ -70,7 +70,9 @@ class HeaderReader:
         check_seed(seed, "parameters.seed")
         budget = check_budget(parameters.get("budget_ms"), "parameters.budget_ms")
         episode_id = check_episode_id(parameters.get("episode_id"), "parameters.episode_id")
-        options = {"deterministic": deterministic, "seed": seed, "budget_ms": budget, "episode_id": episode_id}
+        began_by = check_episode_digest(parameters.get("episode_digest"), "parameters.episode_digest")
+        options = {"deterministic": deterministic, "seed": seed, "budget_ms": budget}
+        options |= {"episode_id": episode_id, "episode_digest": began_by}
         inputs = self._read_inputs(document.get("inputs"))
         rows = next(iter(inputs.values()))["shape"][0]
         offsets, at = {}, 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from serve.following.last_served import agree, read_good, remember
 from serve.following.refusals import Refusals
 from serve.following.trial import load_carefully
+from serve.policy.held import HeldVersion
 from serve.policy.loading import Failure, Load
 from serve.policy.serving import Serving
 from serve.policy.slot import Slot
@@ -58,7 +59,10 @@ class Following:
     def step(self) -> None:
         """Reads the follower's file once, and does what can be done without waiting."""
         self._read()
-        wanted = {self._bring_in_line(index, answer) for index, answer in enumerate(self._slot.followed.answers)}
+        answers = self._slot.followed.answers
+        wanted = {self._bring_in_line(index, answer) for index, answer in enumerate(answers)}
+        for index, answer in enumerate(answers):
+            self._give_up_held(index, answer)
         for digest, load in list(self._loads.items()):
             if load.is_over and (load.given_up or digest not in wanted):
                 del self._loads[digest]
@@ -129,12 +133,40 @@ class Following:
             self._refuse(index, wanted, Failure(text, "contract", float("inf")))
             return
         replaced = self._slot.servings[index]
-        self._slot.serve(index, serving, wanted.stage)
+        self._slot.serve(index, serving, wanted.stage, self._to_hold(index, wanted, replaced))
         self._refusals[index].forgive(serving.digest)
         remember(self._settings, self._slot.references[index] or "", wanted)
         if replaced is not None:
             metrics.SWAPS.inc()
         log.info("serving %s %s (%s)", serving.card.name, serving.version, serving.digest)
+
+    def _to_hold(self, index: int, wanted: Status, replaced: Serving | None) -> HeldVersion | None:
+        """What is replaced, to be held for the episodes that it began; None where it may not be held."""
+        seconds = self._settings.episode_hold_s
+        if replaced is None or not seconds or not self._may_hold(index, wanted, replaced.digest):
+            return None
+        return HeldVersion(replaced, time.monotonic() + seconds, time.time() + seconds)
+
+    def _may_hold(self, index: int, answer: Status, digest: str) -> bool:
+        may = any(each.digest == digest for each in answer.holdable)
+        return may and digest not in self._refusals[index]
+
+    def _give_up_held(self, index: int, answer: Status) -> None:
+        """Gives up held versions whose time is over or which may no longer be held, and all where memory is short."""
+        held, now = self._slot.held[index], time.monotonic()
+        if not held:
+            return
+        lacks_memory = any(r.kind == "memory" and r.digest == answer.wanted for r in self._slot.followed.refused)
+        kept = tuple(
+            each
+            for each in held
+            if each.until > now and not lacks_memory and self._may_hold(index, answer, each.serving.digest)
+        )
+        if len(kept) != len(held):
+            self._slot.hold(index, kept)
+            kept_digests = {each.serving.digest for each in kept}
+            for gone in (each.serving for each in held if each.serving.digest not in kept_digests):
+                log.info("%s is no longer held for its episodes", gone.version)
 
     def _refuse(self, index: int, wanted: Status, failure: Failure) -> None:
         version, digest, reason, kind = wanted.version or "", wanted.digest or "", failure.reason, failure.kind

@@ -132,6 +132,16 @@ class ServerState(Collector):
         for labels in sorted(served):
             info.add_metric(labels, 1)
         yield info
+        held = GaugeMetricFamily(
+            "policy_held_versions",
+            "Older versions that are held for the episodes that they began.",
+            labels=("name",),
+        )
+        names = {(v.name, v.digest) for state in states for v in (*state.served, *state.held)}
+        kept = {(v.name, v.digest) for state in states for v in state.held}
+        for name in sorted({name for name, _ in names}):
+            held.add_metric((name,), sum(each[0] == name for each in kept))
+        yield held
         followed = read_file(self._folder / FOLLOW_FILE, Followed)
         if followed is not None:
             yield GaugeMetricFamily(

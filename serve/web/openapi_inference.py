@@ -13,6 +13,7 @@ from serve.errors import Code
 from serve.settings import Settings
 from serve.web.openapi_shapes import (
     ASKED,
+    BEGAN_BY,
     EPISODE,
     REQUEST_HEADERS,
     Json,
@@ -32,6 +33,11 @@ _PARAMETERS: Json = {
         **EPISODE,
         "type": ["string", "null"],
         "description": "as the header X-Episode-Id, which may not name another; sent back",
+    },
+    "episode_digest": {
+        **BEGAN_BY,
+        "type": ["string", "null"],
+        "description": "as the header X-Episode-Digest, which may not name another",
     },
 }
 """Of a request, but for `binary_data_output`: what is described here is JSON without tensors after it."""

@@ -25,6 +25,7 @@ async function refresh() {
   fact("stage", served.stage ?? "none: served from a folder");
   fact("follows", served.following ?? "nothing: served from a folder");
   fact("backend", `${served.backend} on ${served.device.name}`);
+  for (const held of served.held) fact("held for episodes", `${held.version} until ${held.until}`);
   plot(served.last_minute);
 }
 
