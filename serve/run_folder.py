@@ -126,13 +126,23 @@ class Served(msgspec.Struct, frozen=True):
 
 
 class WorkerState(msgspec.Struct, frozen=True):
-    """What one worker serves, holds and refused, whether it is ready, and its place among the workers."""
+    """What one worker serves, holds and refused, whether it is ready, and its place among the workers.
+
+    Attributes:
+        coming: digests of versions that it has loaded, and serves once the other workers have them, too.
+    """
 
     served: tuple[Served, ...] = ()
     refused: tuple[Refused, ...] = ()
     ready: bool = False
     place: int = 0
     held: tuple[Served, ...] = ()
+    coming: tuple[str, ...] = ()
+
+    def has(self, digest: str) -> bool:
+        """Whether it answers with that version, or never will."""
+        known = {each.digest for each in (*self.served, *self.held)} | {each.digest for each in self.refused}
+        return digest in known or digest in self.coming
 
 
 def write_file(path: Path, value: Any) -> None:

@@ -15,7 +15,7 @@ from serve.policy.held import HeldVersion
 from serve.policy.loading import Failure, Load
 from serve.policy.serving import Serving
 from serve.policy.slot import Slot
-from serve.run_folder import Followed, Status, read_file
+from serve.run_folder import Followed, Status, read_file, worker_states
 from serve.settings import Settings
 from serve.telemetry import metrics
 
@@ -23,6 +23,8 @@ INTERVAL_S = 0.025
 """Seconds between two checks whether the follower's file has changed."""
 HINDERED_S = 1.0
 """Seconds between two tries after an error of this machine, such as a full disk."""
+TOGETHER_S = 10.0
+"""Most seconds that a loaded version waits until the other workers have loaded it, too."""
 
 log = logging.getLogger("serve")
 
@@ -38,6 +40,7 @@ class Following:
         self._loads: dict[str, Load] = {}
         self._hindered: int | None = None
         self._refusals = [Refusals() for _ in slot.references]
+        self._together_until = [0.0 for _ in slot.references]
 
     def run(self) -> None:
         """Runs forever."""
@@ -88,7 +91,9 @@ class Following:
         wanted = self._wanted(index, answer)
         if wanted.path is None or wanted.digest is None:
             return None
-        now = self._slot.servings[index]
+        now, coming = self._slot.servings[index], self._slot.coming[index]
+        if coming is not None and coming.digest != wanted.digest:  # another one is wanted meanwhile
+            self._slot.prepare(index, None)
         if now is not None and now.digest == wanted.digest:
             if now.stage != wanted.stage:
                 self._slot.serve(index, now, wanted.stage)
@@ -128,17 +133,37 @@ class Following:
             self._refuse(index, wanted, Failure(f"was not loaded and warm within {limit}", "timeout"))
 
     def _take(self, index: int, wanted: Status, serving: Serving) -> None:
+        replaced = self._to_hold(index, wanted, self._slot.servings[index])
+        good = read_good(self._slot.folder, index)
+        is_fit = good is None or good.contract == serving.card.contract
+        if is_fit and replaced is not None and self._waits_for_others(index, serving):
+            return
         if not agree(self._slot.folder, index, wanted, serving.card.contract):
             text = "has another contract than the served version; restart the server to serve it"
             self._refuse(index, wanted, Failure(text, "contract", float("inf")))
             return
-        replaced = self._slot.servings[index]
-        self._slot.serve(index, serving, wanted.stage, self._to_hold(index, wanted, replaced))
+        is_swap = self._slot.servings[index] is not None
+        self._slot.serve(index, serving, wanted.stage, replaced)
         self._refusals[index].forgive(serving.digest)
         remember(self._settings, self._slot.references[index] or "", wanted)
-        if replaced is not None:
+        if is_swap:
             metrics.SWAPS.inc()
         log.info("serving %s %s (%s)", serving.card.name, serving.version, serving.digest)
+
+    def _waits_for_others(self, index: int, serving: Serving) -> bool:
+        """Whether to wait until the other workers have loaded a promoted version.
+
+        Else an episode that one worker began with it would come to another that does not know it yet. What is left by
+        a roll-back is never waited for.
+        """
+        states, coming, now = worker_states(self._slot.folder), self._slot.coming[index], time.monotonic()
+        if len(states) < 2:
+            return False
+        if coming is None or coming.digest != serving.digest:
+            self._slot.prepare(index, serving)
+            self._together_until[index] = now + TOGETHER_S
+            return True  # until this worker has published that it has it
+        return now < self._together_until[index] and not all(state.has(serving.digest) for state in states)
 
     def _to_hold(self, index: int, wanted: Status, replaced: Serving | None) -> HeldVersion | None:
         """What is replaced, to be held for the episodes that it began; None where it may not be held."""

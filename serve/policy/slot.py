@@ -22,7 +22,9 @@ class Slot:
         folder: the server's run folder.
         servings: the policy for each reference, or None; the first is the active one, which answers by default.
         held: for each reference the older versions that still answer the episodes that they began.
-        every: all policies that may answer a request: those that are served, then those that are held.
+        coming: for each reference the version that will be active once all workers have it; it answers episodes that
+            another worker began with it.
+        every: all policies that may answer a request: those that are served, then those that come or are held.
         reason: why there is no active policy.
         followed: what the follower wrote last.
         ready: whether each reference was, at some time since this process began, served or known to be unavailable.
@@ -44,6 +46,7 @@ class Slot:
         self.references = references
         self.servings: tuple[Serving | None, ...] = (None,) * len(references)
         self.held: tuple[Held, ...] = ((),) * len(references)
+        self.coming: tuple[Serving | None, ...] = (None,) * len(references)
         self.every: tuple[Serving, ...] = ()
         self.reason = "starting"
         self.followed = Followed()
@@ -82,6 +85,11 @@ class Slot:
         staged = dataclasses.replace(serving, stage=stage)
         self.hold(index, held_after(self.held[index], staged, replaced))  # first: no moment without either
         self.servings = (*self.servings[:index], staged, *self.servings[index + 1 :])
+        self.prepare(index, None)
+
+    def prepare(self, index: int, serving: Serving | None) -> None:
+        """Notes the version that comes next for reference `index`, or that none does."""
+        self.coming = (*self.coming[:index], serving, *self.coming[index + 1 :])
         self._list()
 
     def hold(self, index: int, held: Held) -> None:
@@ -91,7 +99,7 @@ class Slot:
 
     def _list(self) -> None:
         held = (each.serving for versions in self.held for each in versions)
-        self.every = (*(serving for serving in self.servings if serving), *held)
+        self.every = (*(serving for serving in (*self.servings, *self.coming) if serving), *held)
 
     def of_version(self, version: str) -> Serving | None:
         """Returns the policy that is served under a semantic version."""
@@ -110,10 +118,8 @@ class Slot:
         """
         if version is not None:
             return next((s for s in self.every if s.digest == digest and s.version == version), None)
-        serving = self.servings[0]
-        if serving is not None and serving.digest == digest:
-            return serving
-        return next((each.serving for each in self.held[0] if each.serving.digest == digest), None)
+        first = (self.servings[0], self.coming[0], *(each.serving for each in self.held[0]))
+        return next((serving for serving in first if serving is not None and serving.digest == digest), None)
 
     def served(self) -> tuple[Served, ...]:
         """Lists what is served: one entry per reference that has a policy."""
@@ -128,7 +134,8 @@ class Slot:
     def publish(self, refused: tuple[Refused, ...] = ()) -> None:
         """Writes what this worker serves and refused, for the server's other processes, when that has changed."""
         self.ready = self.ready or self._has_everything({each.digest for each in refused})
-        state = WorkerState(self.served(), refused, self.ready, self.place, self.held_versions())
+        coming = tuple(serving.digest for serving in self.coming if serving)
+        state = WorkerState(self.served(), refused, self.ready, self.place, self.held_versions(), coming)
         if state != self._written:
             write_file(worker_file(self.folder, os.getpid()), state)
             self._written = state
