@@ -29,6 +29,8 @@ class Actions(msgspec.Struct, frozen=True, eq=False):
         inference_ms: time in the graph, milliseconds.
         control_ms: time to check the graph's outputs, sample, and convert to control, milliseconds.
         fallback: whether these are the card's fallback because they were late; `raw` then has no rows.
+        state: the memory for the next step by name, each float32 (B, *shape); empty for a policy without memory. Late
+            actions bring back the state that was given: the observation does not count.
     """
 
     control: Float32
@@ -39,6 +41,7 @@ class Actions(msgspec.Struct, frozen=True, eq=False):
     inference_ms: float = 0.0
     control_ms: float = 0.0
     fallback: bool = False
+    state: dict[str, Float32] = {}
 
     def vehicle_control(self, row: int = 0) -> tuple[float, float, float]:
         """One row in the order of `carla.VehicleControl(throttle, steer, brake)`, which takes Python floats only.
@@ -56,11 +59,11 @@ class Actions(msgspec.Struct, frozen=True, eq=False):
         return throttle, steer, brake
 
 
-def fallback_actions(action: ActionCard, rows: int) -> Actions:
-    """The card's fallback for each row: what a car does when no action comes in time."""
+def fallback_actions(action: ActionCard, rows: int, state: dict[str, Float32] | None = None) -> Actions:
+    """The card's fallback for each row: what a car does when no action comes in time; `state` is what came in."""
     row = [action.fallback.throttle, action.fallback.brake, action.fallback.steer]
     control = np.tile(np.array(row, dtype=np.float32), (rows, 1))
-    return Actions(control, np.empty((0, len(action.raw)), np.float32), fallback=True)
+    return Actions(control, np.empty((0, len(action.raw)), np.float32), fallback=True, state=state or {})
 
 
 def check_budget(budget_ms: float | None) -> None:

@@ -6,10 +6,12 @@ import math
 import re
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from .card_sections import ActionCard, CardFields, Parity, newer_keys
 from .control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, RAW_NAMES, scale_problems
 from .heads import MEANS, PARAMETERS
+from .state_rules import state_problems
 from .strict_yaml import CARD_NAME
 
 FORMAT = 2
@@ -36,6 +38,8 @@ _SHA256 = r"^sha256:[0-9a-f]{64}$"
 
 
 MAX_TOLERANCE, MAX_FIELDS = 1e-3, 64
+MAX_FREE_RUNNING = 1e-2
+"""The limit of `free_running`, in which the differences of 32 steps add up."""
 
 
 def find_problems(card: CardFields) -> list[str]:
@@ -59,6 +63,8 @@ def find_problems(card: CardFields) -> list[str]:
         )
     taken = {"features", *card.action.outputs()} & set(card.observation) if card.action.head in PARAMETERS else ()
     problems += [f"observation.{name}: this name is used inside the graph; choose another one" for name in taken]
+    if not isinstance(card.state, UnsetType):
+        problems += state_problems(card.state, card.observation, card.action)
     problems += check_action(card.action)
     for name, file in card.files.items():
         if not re.fullmatch(_FILE, name) or name == CARD_NAME:
@@ -76,14 +82,20 @@ def find_problems(card: CardFields) -> list[str]:
         if file_name is not None and file_name not in card.files:
             problems.append(f"{label}: {file_name} is not listed under files")
     problems += check_tolerance(card.parity)
+    if (card.parity.free_running is UNSET) != (card.state is UNSET):
+        problems.append("parity.free_running: expected with `state`, and nothing without")
     return problems
 
 
 def check_tolerance(parity: Parity) -> list[str]:
     """What is wrong with the tolerances, in words."""
-    if 0 <= parity.atol <= MAX_TOLERANCE and 0 <= parity.rtol <= MAX_TOLERANCE:
-        return []
-    return [f"parity: atol and rtol must lie in [0, {MAX_TOLERANCE:g}]: larger ones would let another policy pass"]
+    larger = "larger ones would let another policy pass"
+    problems = []
+    if not (0 <= parity.atol <= MAX_TOLERANCE and 0 <= parity.rtol <= MAX_TOLERANCE):
+        problems.append(f"parity: atol and rtol must lie in [0, {MAX_TOLERANCE:g}]: {larger}")
+    if not isinstance(parity.free_running, UnsetType) and not 0 <= parity.free_running <= MAX_FREE_RUNNING:
+        problems.append(f"parity.free_running must lie in [0, {MAX_FREE_RUNNING:g}]: {larger}")
+    return problems
 
 
 def check_action(action: ActionCard) -> list[str]:

@@ -44,6 +44,18 @@ class FieldCard(_Section, frozen=True):
     seen: Seen | UnsetType = UNSET
 
 
+class StateCard(_Section, frozen=True):
+    """One state of a policy with a memory: the graph takes it and returns its next value; see `memory`.
+
+    Attributes:
+        initial: its value at the beginning of an episode: one number, or one per element of the last axis.
+    """
+
+    dtype: Literal["float32"]
+    shape: list[int]
+    initial: float | list[float] = 0.0
+
+
 class Control(_Section, frozen=True):
     """What carla.VehicleControl takes: throttle and brake in [0, 1], steer in [-1, 1]."""
 
@@ -104,15 +116,25 @@ class Preprocessing(_Section, frozen=True):
 
 
 class Parity(_Section, frozen=True):
-    """The file of the trained policy's answers, and how far a copy may differ: |a - b| <= atol + rtol * |b|."""
+    """The file of the trained policy's answers, and how far a copy may differ: |a - b| <= atol + rtol * |b|.
+
+    Attributes:
+        free_running: takes atol's place for a policy with a memory that runs golden.npz's rollouts with its own states,
+            so that differences add up. Set for such policies only.
+    """
 
     file: str = "golden.npz"
     atol: float = 1.0e-6
     rtol: float = 1.0e-5
+    free_running: float | UnsetType = UNSET
 
 
-class CardFields(_Section, frozen=True):
-    """The keys of model_card.yaml. `content` and `weights` are hashes; see `content_hash`."""
+class CardFields(_Section, frozen=True, kw_only=True):
+    """The keys of model_card.yaml. `content` and `weights` are hashes; see `content_hash`.
+
+    Attributes:
+        state: the memory of a policy that has one, in the graph's order; see `memory`.
+    """
 
     format: int
     name: str
@@ -120,6 +142,7 @@ class CardFields(_Section, frozen=True):
     backend: Literal["torchscript", "onnx"]
     description: str
     observation: dict[str, FieldCard]
+    state: dict[str, StateCard] | UnsetType = UNSET
     action: ActionCard
     files: dict[str, FileCard]
     preprocessing: Preprocessing
@@ -133,17 +156,27 @@ class CardFields(_Section, frozen=True):
     def observation_spec(self) -> ObservationSpec:
         return observation_spec(self.observation)
 
+    @property
+    def states(self) -> dict[str, StateCard]:
+        """The section `state`; empty for a policy without memory."""
+        return {} if isinstance(self.state, UnsetType) else self.state
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values, in the order of model_card.yaml."""
         return {**msgspec.to_builtins(self), "action": self.action.to_dict()}
 
     def depended_on(self) -> dict[str, dict[str, Any]]:
-        """What a car's code depends on: the names, types, shapes, bounds and order of observations and actions."""
+        """What a car's code depends on: the names, types, shapes, bounds and order of observations and actions.
+
+        Of a memory, that there is one: the caller carries states from step to step, but does not look into them.
+        """
         fields = {
             name: {"dtype": f.dtype, "shape": f.shape, "low": _closed(f.low, -1), "high": _closed(f.high, 1)}
             for name, f in self.observation.items()
         }
-        return {"observation": fields, "action": {k: v for k, v in self.action.to_dict().items() if k != "fallback"}}
+        action = {k: v for k, v in self.action.to_dict().items() if k != "fallback"}
+        memory = {"state": {"carried": True}} if self.states else {}
+        return {"observation": fields, "action": action, **memory}
 
     @property
     def contract(self) -> str:
@@ -151,7 +184,7 @@ class CardFields(_Section, frozen=True):
         part = self.depended_on()
         fields = [[name, *field.values()] for name, field in part["observation"].items()]
         raw = [[name, *bounds] for name, bounds in part["action"]["raw"].items()]
-        return canonical_hash({"observation": fields, "action": {**part["action"], "raw": raw}})[:12]
+        return canonical_hash({**part, "observation": fields, "action": {**part["action"], "raw": raw}})[:12]
 
 
 def newer_keys(value: Any, place: str = "") -> Iterator[str]:

@@ -26,7 +26,10 @@ class Policy(Protocol):
         seed: int | None = None,
         budget_ms: float | None = None,
     ) -> Actions:
-        """Computes actions; arguments, result and errors as `Engine.act`."""
+        """Computes actions; arguments, result and errors as `Engine.act`.
+
+        A policy with a memory needs its state of the step before, which `Engine.act` takes.
+        """
 
 
 class AsyncPolicy(Protocol):
@@ -47,4 +50,7 @@ class AsyncPolicy(Protocol):
         seed: int | None = None,
         budget_ms: float | None = None,
     ) -> Actions:
-        """Computes actions; arguments, result and errors as `Engine.act`."""
+        """Computes actions; arguments, result and errors as `Engine.act`.
+
+        A policy with a memory needs its state of the step before, which `Engine.act` takes.
+        """

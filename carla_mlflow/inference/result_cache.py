@@ -2,6 +2,7 @@
 
 The key is all of a row's bytes and its sampling seed, in a cache of one loaded artifact. The engine's answer depends
 on nothing else, so a cached answer has the same bits. Sampling without a seed is never cached: samples have to differ.
+A policy with a memory is refused: its answer depends on its state too, which hardly ever comes again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..contract.actions import Actions, Float32, check_budget, fallback_actions
 from ..contract.card import Card
 from ..contract.control import CONTROL_NAMES
 from ..contract.observations import as_arrays
+from ..errors import ArtifactError
 from .engine import Engine
 from .sampling import checked_seed
 
@@ -35,7 +37,16 @@ class ResultCache:
     """
 
     def __init__(self, engine: Engine, rows: int) -> None:
-        """Keeps the `rows` most recently used rows."""
+        """Keeps the `rows` most recently used rows.
+
+        Raises:
+            ArtifactError: the policy has a memory.
+        """
+        if engine.card.memory is not None:
+            raise ArtifactError(
+                f"{engine.card.name} {engine.card.version} has a memory: the same observation gets another answer in "
+                "another state, so its answers can't be kept; turn the result cache off (POLICY_RESULT_CACHE=0)"
+            )
         self._engine = engine
         self._known: cachetools.LRUCache[Any, Float32] = cachetools.LRUCache(rows)
         self._lock = threading.Lock()

@@ -172,7 +172,7 @@ def outside(spec: ArraySpec) -> Iterator[tuple[float, str]]:
     yield from ((value, f"{value:.6g} is {text}") for value in beyond if np.isfinite(value))
 
 
-def _refusal(subject: Subject, batch: Batch, **how: bool) -> SpecError:
+def _refusal(subject: Subject, batch: Batch, **how: Any) -> SpecError:
     try:
         subject.engine.act(batch, **how)
     except SpecError as error:

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.artifact.rollouts import next_key
 from carla_mlflow.contract.card_rules import MAX_TOLERANCE
 from carla_mlflow.contract.card_sections import Parity
 from carla_mlflow.contract.specs import ObservationSpec
@@ -51,9 +52,13 @@ class Noise:
         """The tolerance that covers the noise: at least the default, at most MAX_TOLERANCE."""
         if self.excess <= Parity().atol:
             return Parity()
-        unit = 10.0 ** (math.floor(math.log10(self.excess)) - 1)
-        rounded = float(f"{math.ceil(self.excess / unit) * unit:.1e}")  # up, to two digits
-        return Parity(atol=min(rounded, MAX_TOLERANCE))
+        return Parity(atol=min(round_up(self.excess), MAX_TOLERANCE))
+
+
+def round_up(positive: float) -> float:
+    """The next number of two digits."""
+    unit = 10.0 ** (math.floor(math.log10(positive)) - 1)
+    return float(f"{math.ceil(positive / unit) * unit:.1e}")
 
 
 class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -97,8 +102,10 @@ def measure_noise(trained: TrainedPolicy, specs: ObservationSpec, batch: Arrays)
 
 def decided(trained: TrainedPolicy, batch: Arrays, answer: Golden, noise: Noise, parity: Parity) -> NDArray[np.bool_]:
     """(B,): the rows whose best two choices differ by more than rounding may change; all rows without a table."""
-    numbers = rounded(trained, batch, answer)
-    if trained.action.table is None or not numbers:
+    following = {} if answer.rollouts is None else answer.rollouts.next
+    found = rounded(trained, batch, answer)
+    numbers = {name: array for name, array in found.items() if name not in map(next_key, following)}
+    if not chooses(trained) or not numbers:
         return np.ones(len(answer.raw), dtype=np.bool_)
     second, best = np.sort(next(iter(numbers.values())), axis=1)[:, -2:].T
     return np.asarray(best - second > 2 * (max(parity.atol, noise.choosing) + parity.rtol * np.abs(best)))
@@ -106,16 +113,21 @@ def decided(trained: TrainedPolicy, batch: Arrays, answer: Golden, noise: Noise,
 
 def rounded(trained: TrainedPolicy, batch: Arrays, answer: Golden) -> dict[str, NDArray[np.float32]]:
     """The numbers that rounding may change: the answer's; with a table, those by which it is chosen, if known."""
-    if trained.action.table is None:
-        return {"raw": answer.raw, "action": answer.action} | answer.distribution
+    if not chooses(trained):
+        return answer.answers
     if answer.distribution or trained.values is None:
-        return dict(answer.distribution)
+        return {name: array for name, array in answer.answers.items() if name not in {"raw", "action"}}
     return {"values": trained.values(batch)}
+
+
+def chooses(trained: TrainedPolicy) -> bool:
+    """Whether the action is a choice, which rounding either leaves as it is or changes altogether."""
+    return trained.action.table is not None
 
 
 def _answers(trained: TrainedPolicy, batch: Arrays, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
     """`rounded` for some rows, and `choice`, the chosen row of the table (no columns without a table)."""
     picked = {name: array[rows] for name, array in batch.items()}
     answer = trained.answer(picked)
-    choice = answer.raw if trained.action.table is not None else answer.raw[:, :0]
+    choice = answer.raw if chooses(trained) else answer.raw[:, :0]
     return {"choice": choice, **rounded(trained, picked, answer)}

@@ -9,8 +9,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from carla_mlflow.contract.card_rules import check_action, check_tolerance
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, Parity, observation_spec
+from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, Parity, StateCard, observation_spec
 from carla_mlflow.contract.control import unstated_scales, without_defaults
+from carla_mlflow.contract.state_rules import state_problems
 from carla_mlflow.contract.strict_yaml import read_section, read_yaml
 from carla_mlflow.errors import CardError
 
@@ -64,6 +65,7 @@ class CardDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
     training: dict[str, Any] = {}
     parity: Tolerance | None = None
+    state: dict[str, StateCard] = {}
 
 
 def read_draft(path: Path) -> CardDraft:
@@ -81,6 +83,22 @@ def read_draft(path: Path) -> CardDraft:
     if draft.parity is not None and (problems := check_tolerance(draft.parity.parity)):
         raise CardError(f"{path.name}: {problems[0]}")
     return draft
+
+
+def states_of(draft: CardDraft, section: dict[str, FieldCard], action: ActionCard) -> dict[str, StateCard]:
+    """The states of the author's card, which has them for a policy with a memory.
+
+    Args:
+        draft: the author's card.
+        section: the observation section, with whose names those of the states may not collide.
+        action: likewise, for the graph's outputs.
+
+    Raises:
+        CardError: the states contradict themselves, or collide with a name of the graph.
+    """
+    if draft.state and (problems := state_problems(draft.state, section, action)):
+        raise CardError("; ".join(problems))
+    return draft.state
 
 
 def complete(
