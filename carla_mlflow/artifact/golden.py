@@ -1,7 +1,8 @@
 """golden.npz: observations, and the trained policy's answers to them.
 
 Keys: `observation.<name>` (N, *shape), `features` (N, F) from the preprocessor, `distribution.<name>` (N, A or K),
-`raw` (N, A), `action` (N, 3): throttle, brake, steer. The exported graph's own answers are never in it.
+`raw` (N, A), `action` (N, C): throttle, brake, steer, or what the card's policy answers. The exported graph's own
+answers are never in it.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def read_golden(data: bytes, card: Card) -> Golden:
             f"{name}: {rows} observations; at least {fewest} are needed to tell one policy from another"
         )
     _check_variety(observations, rows, card, name)
-    widths = {**card.action.outputs(), "action": 3}
+    widths = {**card.action.outputs(), "action": len(card.action.control_names)}
     answers = {"raw": golden.raw, **golden.distribution, "action": golden.action}
     for label, array in answers.items():
         shape = (rows, widths[label])

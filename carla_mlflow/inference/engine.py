@@ -1,4 +1,4 @@
-"""The engine: a loaded policy that turns observations into throttle, brake and steer.
+"""The engine: a loaded policy that turns observations into throttle, brake and steer, or what its card names.
 
 In deterministic mode the same row gives the same bits alone, among 7 or among 256 rows, and under concurrent load
 (see `batch_shapes`); a sampled action depends on digest, seed and observation only (see `sampling`).
@@ -73,6 +73,7 @@ class Engine:
         self.device = select_device(device, name)
         self.unusable_actions = 0
         self._outputs = self.card.action.outputs()
+        self._names = self.card.action.control_names
         self._control = controller(self.card.action)
         self._output_check = OutputCheck(self.card.action)
         self._fields = [(spec.name, np.dtype(spec.dtype), spec.shape) for spec in self.specs]
@@ -151,7 +152,7 @@ class Engine:
         if budget_ms is not None and (ended - began) * 1e3 >= budget_ms:
             return fallback_actions(self.card.action, rows)
         control_ms = (ended - ran) * 1e3
-        return Actions(control, raw, distribution, seed, check_ms, inference_ms, control_ms)
+        return Actions(control, raw, distribution, seed, check_ms, inference_ms, control_ms, names=self._names)
 
     def verify_parity(self, rows: int | None = None) -> float:
         """Runs golden.npz, or its first rows; returns the largest difference from the trained policy.
