@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract.actions import Actions, check_budget, fallback_actions
+from ..contract.answer import answer_columns
 from ..contract.card import Card
-from ..contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
-from ..contract.episode_core import Answer, check_without_episode, has_memory
+from ..contract.episode_core import Answer, check_without_episode
 from ..contract.observations import Arrays, collect
 from ..contract.running_episode import Request
 from ..errors import ContractError, ServerError, SpecError
@@ -93,8 +93,11 @@ class Remote:
         names = [f"distribution.{name}" for name in card.action.outputs() if name != "raw"]
         self._outputs = [
             {"name": name, "parameters": {"binary_data": True}}
-            for name in (*CONTROL_NAMES, "raw", *names, *([STATE] if has_memory(card) else []))
+            for name in (*card.action.control_names, "raw", *names, *([STATE] if card.states else []))
         ]
+        columns = answer_columns(card.action)
+        self._low, self._high = (np.array(bound, np.float32) for bound in zip(*(c[1:3] for c in columns), strict=True))
+        self._chosen = [place for place, column in enumerate(columns) if column.choices]
 
     @property
     def is_connected(self) -> bool:
@@ -186,15 +189,18 @@ class Remote:
                 continue
             tensors[output["name"]] = np.frombuffer(body, "<f4", math.prod(shape), at).reshape(shape)
             at += tensors[output["name"]].nbytes
-        control = np.stack([tensors[name] for name in CONTROL_NAMES], axis=1)
-        if not ((control >= CONTROL_LOW) & (control <= CONTROL_HIGH)).all():  # nor is a NaN inside
-            raise ValueError("throttle or brake is outside [0, 1], or steer outside [-1, 1]")
+        names = self.card.action.control_names
+        control = np.stack([tensors[name] for name in names], axis=1)
+        if not ((control >= self._low) & (control <= self._high)).all():  # nor is a NaN inside
+            raise ValueError(f"an action is outside the bounds of {', '.join(names)}")
+        if self._chosen and (control[:, self._chosen] != np.rint(control[:, self._chosen])).any():
+            raise ValueError("a choice is not a whole number")
         distribution = {k.removeprefix("distribution."): v for k, v in tensors.items() if k.startswith("distribution.")}
-        if state is None and has_memory(self.card):
+        if state is None and self.card.states:
             raise KeyError(STATE)
         self.version, self.digest = str(document["model_version"]), str(document["parameters"]["digest"])
         self.card = self._cards.get(self.digest, self.card)
-        actions = Actions(control, tensors["raw"], distribution, document["parameters"].get("seed"))
+        actions = Actions(control, tensors["raw"], distribution, document["parameters"].get("seed"), names=names)
         return Answer(actions, state, self.digest)
 
     def fallback(self, rows: int) -> Answer:

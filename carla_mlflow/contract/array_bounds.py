@@ -24,7 +24,7 @@ LARGEST = float(np.finfo(np.float32).max)
 EDGE = 0.005
 """The fraction of the bounds' width, at either end, in which a policy was hardly trained."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ArrayBounds:
     seen: tuple[float | tuple[float, ...], float | tuple[float, ...]] | None = None
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not NAME.fullmatch(self.name):
             raise CardError(f"observation {self.name!r}: a name is a letter or _, then up to 63 letters, digits or _")
         if any(size < 1 for size in self.shape):
             raise CardError(f"observation {self.name}: every size in shape {list(self.shape)} must be at least 1")

@@ -6,12 +6,15 @@ import math
 import re
 
 import numpy as np
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
+from .answer_rules import answer_problems, raw_name_problems
 from .card_sections import ActionCard, CardFields, Parity, newer_keys
-from .control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, RAW_NAMES, scale_problems
-from .heads import MEANS, PARAMETERS
+from .control import scale_problems
+from .control_kinds import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, CONTROLS, NAMED, RAW_NAMES
+from .heads import CHOOSING, MEANS, PARAMETERS
 from .history import MAX_REPEAT, check_histories
+from .state_rules import state_problems
 from .strict_yaml import CARD_NAME
 
 FORMAT = 2
@@ -38,6 +41,8 @@ _SHA256 = r"^sha256:[0-9a-f]{64}$"
 
 
 MAX_TOLERANCE, MAX_FIELDS = 1e-3, 64
+MAX_FREE_RUNNING = 1e-2
+"""The limit of `free_running`, in which the differences of 32 steps add up."""
 
 
 def find_problems(card: CardFields) -> list[str]:
@@ -59,9 +64,11 @@ def find_problems(card: CardFields) -> list[str]:
         problems.append(
             f"observation: {len(card.observation)} fields; at most {MAX_FIELDS}, so join some into a vector"
         )
-    taken = {"features", *card.action.outputs()} & set(card.observation) if card.action.head in PARAMETERS else ()
+    taken = {"features", "raw", *PARAMETERS.get(card.action.head, ())} & set(card.observation)
     problems += [f"observation.{name}: this name is used inside the graph; choose another one" for name in taken]
     problems += check_histories(card.observation)
+    if not isinstance(card.state, UnsetType):
+        problems += state_problems(card.state, card.observation, card.action)
     problems += check_action(card.action)
     for name, file in card.files.items():
         if not re.fullmatch(_FILE, name) or name == CARD_NAME:
@@ -79,14 +86,20 @@ def find_problems(card: CardFields) -> list[str]:
         if file_name is not None and file_name not in card.files:
             problems.append(f"{label}: {file_name} is not listed under files")
     problems += check_tolerance(card.parity)
+    if (card.parity.free_running is UNSET) != (card.state is UNSET):
+        problems.append("parity.free_running: expected with `state`, and nothing without")
     return problems
 
 
 def check_tolerance(parity: Parity) -> list[str]:
     """What is wrong with the tolerances, in words."""
-    if 0 <= parity.atol <= MAX_TOLERANCE and 0 <= parity.rtol <= MAX_TOLERANCE:
-        return []
-    return [f"parity: atol and rtol must lie in [0, {MAX_TOLERANCE:g}]: larger ones would let another policy pass"]
+    larger = "larger ones would let another policy pass"
+    problems = []
+    if not (0 <= parity.atol <= MAX_TOLERANCE and 0 <= parity.rtol <= MAX_TOLERANCE):
+        problems.append(f"parity: atol and rtol must lie in [0, {MAX_TOLERANCE:g}]: {larger}")
+    if not isinstance(parity.free_running, UnsetType) and not 0 <= parity.free_running <= MAX_FREE_RUNNING:
+        problems.append(f"parity.free_running must lie in [0, {MAX_FREE_RUNNING:g}]: {larger}")
+    return problems
 
 
 def check_action(action: ActionCard) -> list[str]:
@@ -94,9 +107,9 @@ def check_action(action: ActionCard) -> list[str]:
     problems = []
     if action.head not in PARAMETERS:
         problems.append(f"action.head {action.head!r}: expected one of {', '.join(PARAMETERS)}")
-    if action.control not in RAW_NAMES:
-        problems.append(f"action.control {action.control!r}: expected one of {', '.join(RAW_NAMES)}")
-    elif set(action.raw) != set(RAW_NAMES[action.control]):
+    if action.control not in CONTROLS:
+        problems.append(f"action.control {action.control!r}: expected one of {', '.join(CONTROLS)}")
+    elif set(action.raw) != set(RAW_NAMES.get(action.control, action.raw)):
         problems.append(f"action.raw: {action.control} needs exactly {', '.join(RAW_NAMES[action.control])}")
     else:
         problems += scale_problems(action)
@@ -106,11 +119,12 @@ def check_action(action: ActionCard) -> list[str]:
             low32, high32 = np.float32(low), np.float32(high)  # the policy's actions are compared with these
         if not (np.isfinite(low32) and np.isfinite(high32) and low32 < high32):
             problems.append(f"action.raw.{name}: expected finite bounds, low < high")
-    controls = {"fallback": action.fallback} | {f"table[{i}]": c for i, c in enumerate(action.table or ())}
-    for label, control in controls.items():
+    for index, control in enumerate(action.table or ()):
         values = np.array([getattr(control, name) for name in CONTROL_NAMES])
         if not ((values >= CONTROL_LOW) & (values <= CONTROL_HIGH)).all():
-            problems.append(f"action.{label}: throttle and brake must lie in [0, 1], steer in [-1, 1]")
+            problems.append(f"action.table[{index}]: throttle and brake must lie in [0, 1], steer in [-1, 1]")
+    if not problems:  # which values a fallback may have depends on all of that
+        problems += answer_problems(action)
     if not 0 < action.rate_hz < math.inf:
         problems.append("action.rate_hz: expected more than 0")
     if not isinstance(action.repeat, UnsetType) and not 1 <= action.repeat <= MAX_REPEAT:
@@ -126,8 +140,12 @@ def _check_head(action: ActionCard) -> list[str]:
         problems.append(
             "action.table: expected a list of controls with `control: table`, and nothing with any other control"
         )
-    if action.head == "categorical" and action.control != "table":
-        problems.append("action.control: a categorical head needs control: table")
+    if action.head in CHOOSING:
+        fitting = ("table", NAMED) if action.head == "categorical" else (NAMED,)
+        if action.control not in fitting:
+            problems.append(f"action.control: a {action.head} head needs control: {' or '.join(fitting)}")
+    if action.control == NAMED:
+        problems += raw_name_problems(action)
     if action.table is not None:
         if action.head not in {"categorical", "deterministic"}:
             problems.append(f"action.head {action.head}: a table needs a categorical or a deterministic head")

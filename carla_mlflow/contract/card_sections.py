@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from .array_bounds import LARGEST, Bound
 from .array_spec import ArraySpec
-from .heads import PARAMETERS
+from .control_kinds import ANSWERED, CHOICE, CONTROL_NAMES, NAMED
+from .heads import CHOOSING, PARAMETERS
 from .specs import ObservationSpec
 
 
@@ -51,6 +52,18 @@ class FieldCard(_Section, frozen=True):
     history_start: Literal["repeat", "zeros"] | UnsetType = UNSET
 
 
+class StateCard(_Section, frozen=True):
+    """One state of a policy with a memory: the graph takes it and returns its next value; see `memory`.
+
+    Attributes:
+        initial: its value at the beginning of an episode: one number, or one per element of the last axis.
+    """
+
+    dtype: Literal["float32"]
+    shape: list[int]
+    initial: float | list[float] = 0.0
+
+
 class Control(_Section, frozen=True):
     """What carla.VehicleControl takes: throttle and brake in [0, 1], steer in [-1, 1]."""
 
@@ -60,9 +73,12 @@ class Control(_Section, frozen=True):
 
 
 class ActionCard(_Section, frozen=True):
-    """How the graph's outputs become throttle, brake and steer.
+    """How the graph's outputs become what the policy answers: throttle, brake and steer, or what `control` says.
 
     Attributes:
+        fallback: what to do when no action comes in time, by `control_names`; a choice by its label or its index.
+        choices: with `control: named`, the labels of the choices: a list for the raw dimension `choice`, or lists by
+            the names of raw dimensions.
         full_throttle: the raw value that means throttle 1; it may lie outside the bounds. Unset: 1. See `control`.
         full_brake: the raw value that means brake 1, likewise. Unset: -1 for an acceleration, 1 for a pedal.
         full_right: the raw value that means steer 1, likewise. Unset: 1.
@@ -73,13 +89,31 @@ class ActionCard(_Section, frozen=True):
     raw: dict[str, tuple[float, float]]
     control: str
     rate_hz: float
-    fallback: Control
+    fallback: dict[str, float | str]
     deterministic: Literal["mode", "mean"] = "mode"
     table: list[Control] | None = None
     full_throttle: float | UnsetType = UNSET
     full_brake: float | UnsetType = UNSET
     full_right: float | UnsetType = UNSET
     repeat: int | UnsetType = UNSET
+    choices: list[str] | dict[str, list[str]] | UnsetType = UNSET
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """The names of what the policy answers, in order."""
+        return tuple(self.raw) if self.control == NAMED else ANSWERED.get(self.control, CONTROL_NAMES)
+
+    @property
+    def is_pedals(self) -> bool:
+        """Whether the policy answers throttle, brake and steer."""
+        return self.control != NAMED and self.control not in ANSWERED
+
+    @property
+    def choice_counts(self) -> tuple[int, ...]:
+        """The number of choices of each raw dimension; empty for a policy that does not choose."""
+        if self.table is None and self.head not in CHOOSING and not (self.control == NAMED and CHOICE in self.raw):
+            return ()
+        return tuple(int(high) + 1 for _, high in self.raw.values())
 
     @property
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -95,12 +129,16 @@ class ActionCard(_Section, frozen=True):
     def outputs(self) -> dict[str, int]:
         """The graph's outputs in order, name → width: `raw`, then the head's parameters."""
         width = len(self.raw)
-        choices = len(self.table) if self.table is not None else width
-        return {"raw": width} | {n: choices if n == "logits" else width for n in PARAMETERS[self.head]}
+        logits = width if self.head == "bernoulli" else sum(self.choice_counts)
+        return {"raw": width} | {n: logits if n == "logits" else width for n in PARAMETERS[self.head]}
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, without a table when there is none."""
         return {key: value for key, value in msgspec.to_builtins(self).items() if value is not None}
+
+
+NEWER_ACTIONS = (NAMED, *ANSWERED, "multi_categorical", "bernoulli")
+"""The kinds of control and heads that format 1 does not have."""
 
 
 class FileCard(_Section, frozen=True, omit_defaults=True):
@@ -118,15 +156,25 @@ class Preprocessing(_Section, frozen=True):
 
 
 class Parity(_Section, frozen=True):
-    """The file of the trained policy's answers, and how far a copy may differ: |a - b| <= atol + rtol * |b|."""
+    """The file of the trained policy's answers, and how far a copy may differ: |a - b| <= atol + rtol * |b|.
+
+    Attributes:
+        free_running: takes atol's place for a policy with a memory that runs golden.npz's rollouts with its own states,
+            so that differences add up. Set for such policies only.
+    """
 
     file: str = "golden.npz"
     atol: float = 1.0e-6
     rtol: float = 1.0e-5
+    free_running: float | UnsetType = UNSET
 
 
-class CardFields(_Section, frozen=True):
-    """The keys of model_card.yaml. `content` and `weights` are hashes; see `content_hash`."""
+class CardFields(_Section, frozen=True, kw_only=True):
+    """The keys of model_card.yaml. `content` and `weights` are hashes; see `content_hash`.
+
+    Attributes:
+        state: the memory of a policy that has one, in the graph's order; see `memory`.
+    """
 
     format: int
     name: str
@@ -134,6 +182,7 @@ class CardFields(_Section, frozen=True):
     backend: Literal["torchscript", "onnx"]
     description: str
     observation: dict[str, FieldCard]
+    state: dict[str, StateCard] | UnsetType = UNSET
     action: ActionCard
     files: dict[str, FileCard]
     preprocessing: Preprocessing
@@ -147,18 +196,28 @@ class CardFields(_Section, frozen=True):
     def observation_spec(self) -> ObservationSpec:
         return observation_spec(self.observation)
 
+    @property
+    def states(self) -> dict[str, StateCard]:
+        """The section `state`; empty for a policy without memory."""
+        return {} if isinstance(self.state, UnsetType) else self.state
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values, in the order of model_card.yaml."""
         return {**msgspec.to_builtins(self), "action": self.action.to_dict()}
 
     def depended_on(self) -> dict[str, dict[str, Any]]:
-        """What a car's code depends on: the names, types, shapes, bounds and order of observations and actions."""
+        """What a car's code depends on: the names, types, shapes, bounds and order of observations and actions.
+
+        Of a memory, that there is one: the caller carries states from step to step, but does not look into them.
+        """
         fields = {
             name: {"dtype": f.dtype, "shape": f.shape, "low": _closed(f.low, -1), "high": _closed(f.high, 1)}
             | ({"history": f.history, "history_start": f.history_start} if f.history else {})
             for name, f in self.observation.items()
         }
-        return {"observation": fields, "action": {k: v for k, v in self.action.to_dict().items() if k != "fallback"}}
+        action = {k: v for k, v in self.action.to_dict().items() if k != "fallback"}
+        memory = {"state": {"carried": True}} if self.states else {}
+        return {"observation": fields, "action": action, **memory}
 
     @property
     def contract(self) -> str:
@@ -166,11 +225,13 @@ class CardFields(_Section, frozen=True):
         part = self.depended_on()
         fields = [[name, *field.values()] for name, field in part["observation"].items()]
         raw = [[name, *bounds] for name, bounds in part["action"]["raw"].items()]
-        return canonical_hash({"observation": fields, "action": {**part["action"], "raw": raw}})[:12]
+        return canonical_hash({**part, "observation": fields, "action": {**part["action"], "raw": raw}})[:12]
 
 
 def newer_keys(value: Any, place: str = "") -> Iterator[str]:
     """The places in a card, or in a part of one, of keys and values that format 1 does not have."""
+    if isinstance(value, ActionCard):
+        yield from (place + key for key in ("control", "head") if getattr(value, key) in NEWER_ACTIONS)
     if isinstance(value, msgspec.Struct):
         for field in msgspec.structs.fields(value):
             item = getattr(value, field.name)

@@ -64,7 +64,7 @@ class EpisodeCore:
         self.step = 0
         self.digest: str | None = None
         self.restarts: Counter[str] = Counter()
-        self._has_memory = has_memory(card)
+        self._has_memory = bool(card.states)
         self._history = History(card)
         self._repeat = card.action.repeat or 1
         self._state: Any = None
@@ -131,11 +131,6 @@ class EpisodeCore:
         self.restarts[reason] += 1
 
 
-def has_memory(card: CardFields) -> bool:
-    """Whether the policy has a state, which one step's answer gives to the next."""
-    return bool(getattr(card, "state", None))
-
-
 def check_without_episode(card: CardFields, error: SpecError | None = None) -> None:
     """Refuses what only an episode can do.
 
@@ -146,7 +141,7 @@ def check_without_episode(card: CardFields, error: SpecError | None = None) -> N
     Raises:
         SpecError: the policy has a memory; or the given error, with the remedy where the policy has a history.
     """
-    if has_memory(card):
+    if card.states:
         raise SpecError("observations", f"this policy remembers, which only an episode does: {REMEDY}")
     if error is None:
         return

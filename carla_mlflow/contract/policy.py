@@ -27,7 +27,10 @@ class Policy(Protocol):
         seed: int | None = None,
         budget_ms: float | None = None,
     ) -> Actions:
-        """Computes actions; arguments, result and errors as `Engine.act`."""
+        """Computes actions; arguments, result and errors as `Engine.act`.
+
+        A policy with a memory needs its state of the step before, which an episode keeps.
+        """
 
     def start_episode(self, episode_id: str | None = None) -> Episode:
         """Begins an episode, which keeps the policy's memory, history and version; a random id where none is given."""
@@ -51,7 +54,10 @@ class AsyncPolicy(Protocol):
         seed: int | None = None,
         budget_ms: float | None = None,
     ) -> Actions:
-        """Computes actions; arguments, result and errors as `Engine.act`."""
+        """Computes actions; arguments, result and errors as `Engine.act`.
+
+        A policy with a memory needs its state of the step before, which an episode keeps.
+        """
 
     def start_episode(self, episode_id: str | None = None) -> AsyncEpisode:
         """Begins an episode, which keeps the policy's memory, history and version; a random id where none is given."""

@@ -12,7 +12,7 @@ from ..errors import ServerError
 from .actions import Actions, check_budget
 from .card import Card
 from .episode import check_episode_id, new_episode_id
-from .episode_core import Answer, EpisodeCore, Question, has_memory
+from .episode_core import Answer, EpisodeCore, Question
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class AsyncEpisode(_Episode):
 
 def local_episode(policy: Any, episode_id: str | None) -> Episode:
     """An episode of a policy in this process, such as an Engine."""
-    remembers = has_memory(policy.card)
+    remembers = bool(policy.card.states)
 
     def ask(request: Request) -> Answer:
         how = {name: getattr(request, name) for name in ("deterministic", "seed", "budget_ms")}

@@ -17,6 +17,7 @@ from serve.codecs.carla import PredictRequest
 from serve.codecs.gzip_body import inflate
 from serve.errors import ApiError
 from serve.policy.serving import Serving
+from serve.policy.slot import Slot, find_serving
 
 NEVER = float("inf")
 
@@ -43,7 +44,8 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
 
     Attributes:
         endpoint: of the request.
-        serving: the policy that answers.
+        serving: the policy that answers; `decode` may replace it by the version that began the episode.
+        slot: the policies among which that is looked for.
         encoded: the request as received.
         received: when its first byte was read, by `time.perf_counter`.
         budget_ms: the smaller of the client's header and the server's setting; a body may ask for less.
@@ -58,6 +60,7 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
 
     endpoint: Endpoint
     serving: Serving
+    slot: Slot
     encoded: EncodedRequest
     received: float
     budget_ms: float | None
@@ -80,6 +83,9 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
         if encoded.gzip_limit is not None:
             encoded = msgspec.structs.replace(encoded, body=inflate(encoded.body, encoded.gzip_limit))
         self.request = request = self.endpoint.decode(self.serving, encoded)
+        if request.episode_digest is not None and request.episode_digest != self.serving.digest:
+            self.serving = find_serving(self.slot, encoded.asked._replace(digest=request.episode_digest))
+            self.request = request = self.endpoint.decode(self.serving, encoded)
         self.decode_s = time.perf_counter() - began
         if request.episode_id is not None:
             self.episode_id = request.episode_id
@@ -123,5 +129,5 @@ def too_late(serving: Serving) -> ApiError:
     return ApiError(
         "deadline_exceeded",
         "no action within the time allowed; `fallback` is what to do instead",
-        extra={"fallback": msgspec.to_builtins(serving.card.action.fallback)},
+        extra={"fallback": serving.fallback},
     )

@@ -10,16 +10,15 @@ import msgspec
 import numpy as np
 
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
-from serve.codecs.options import check_budget, check_episode_id, check_seed
+from serve.codecs.options import check_budget, check_episode_digest, check_episode_id, check_seed
 from serve.errors import ApiError
 from serve.limits import MAX_ID
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 """The name of each dtype in the Open Inference Protocol."""
-PARAMETERS = ("deterministic", "seed", "budget_ms", "episode_id", "binary_data_output")
+PARAMETERS = ("deterministic", "seed", "budget_ms", "episode_id", "episode_digest", "binary_data_output")
 """The parameters of a request."""
 STRINGS_A_TENSOR = 8
 """Most strings of one tensor: name, shape, datatype, data and parameters, and the values of some."""
@@ -53,9 +52,12 @@ class Header(msgspec.Struct, frozen=True):
 class HeaderReader:
     """Reads the JSON of requests for one card."""
 
-    def __init__(self, specs: ObservationSpec, outputs: Collection[str], max_rows: int) -> None:
+    def __init__(
+        self, specs: ObservationSpec, outputs: Collection[str], answered: Collection[str], max_rows: int
+    ) -> None:
+        """`outputs` can be asked for; `answered` are those of a request that names none."""
         self._specs = {spec.name: spec for spec in specs}
-        self._outputs, self._max_rows = outputs, max_rows
+        self._outputs, self._answered, self._max_rows = outputs, answered, max_rows
         self._most_strings = STRINGS_A_TENSOR * (len(specs) + len(outputs) + 2)
 
     def read(self, data: bytes) -> Header:
@@ -70,7 +72,9 @@ class HeaderReader:
         check_seed(seed, "parameters.seed")
         budget = check_budget(parameters.get("budget_ms"), "parameters.budget_ms")
         episode_id = check_episode_id(parameters.get("episode_id"), "parameters.episode_id")
-        options = {"deterministic": deterministic, "seed": seed, "budget_ms": budget, "episode_id": episode_id}
+        began_by = check_episode_digest(parameters.get("episode_digest"), "parameters.episode_digest")
+        options = {"deterministic": deterministic, "seed": seed, "budget_ms": budget}
+        options |= {"episode_id": episode_id, "episode_digest": began_by}
         inputs = self._read_inputs(document.get("inputs"))
         rows = next(iter(inputs.values()))["shape"][0]
         offsets, at = {}, 0
@@ -120,7 +124,7 @@ class HeaderReader:
 
     def _read_outputs(self, document: dict[str, Any], binary: bool) -> tuple[Wanted, ...]:
         if "outputs" not in document:
-            return tuple(Wanted(name, binary) for name in CONTROL_NAMES)
+            return tuple(Wanted(name, binary) for name in self._answered)
         found: dict[str, Wanted] = {}
         for index, entry in enumerate(_list(document["outputs"], "outputs", len(self._outputs))):
             where = f"outputs[{index}]"

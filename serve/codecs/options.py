@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from carla_mlflow.contract.episode import EXPECTED, is_episode_id
+from carla_mlflow.contract.episode import EXPECTED, EXPECTED_DIGEST, is_digest, is_episode_id
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.inference.sampling import MAX_SEED
 from serve.errors import ApiError
@@ -57,4 +57,11 @@ def check_episode_id(value: Any, field: str) -> str | None:
     """Returns an episode's id, or None; raises ApiError for any other value."""
     if value is not None and not is_episode_id(value):
         raise ApiError("bad_request", EXPECTED, field)
+    return None if value is None else str(value)
+
+
+def check_episode_digest(value: Any, field: str) -> str | None:
+    """Returns the digest of the version that began an episode, or None; raises ApiError for any other value."""
+    if value is not None and not is_digest(value):
+        raise ApiError("bad_request", EXPECTED_DIGEST, field)
     return None if value is None else str(value)

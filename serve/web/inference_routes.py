@@ -12,7 +12,7 @@ from serve.codecs.infer_header import DATATYPES
 from serve.errors import ApiError
 from serve.policy.readiness import check_ready
 from serve.policy.serving import Serving
-from serve.policy.slot import Slot, find_serving
+from serve.policy.slot import Selection, Slot, find_serving
 
 
 def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> None:
@@ -46,7 +46,7 @@ def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> Non
 
 def _add_models(app: Flask, slot: Slot) -> None:
     def find(name: str, version: str | None = None) -> Serving:
-        g.serving = serving = find_serving(slot, version, name)
+        g.serving = serving = find_serving(slot, Selection(version, name))
         return serving
 
     @app.get("/v2/models/<name>")

@@ -6,13 +6,13 @@ import math
 
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
-from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.inference.sampling import MAX_SEED
 from serve.codecs.infer_header import DATATYPES
 from serve.errors import Code
 from serve.settings import Settings
 from serve.web.openapi_shapes import (
     ASKED,
+    BEGAN_BY,
     EPISODE,
     REQUEST_HEADERS,
     Json,
@@ -32,6 +32,11 @@ _PARAMETERS: Json = {
         **EPISODE,
         "type": ["string", "null"],
         "description": "as the header X-Episode-Id, which may not name another; sent back",
+    },
+    "episode_digest": {
+        **BEGAN_BY,
+        "type": ["string", "null"],
+        "description": "as the header X-Episode-Digest, which may not name another",
     },
 }
 """Of a request, but for `binary_data_output`: what is described here is JSON without tensors after it."""
@@ -84,7 +89,7 @@ def inference_paths(card: Card) -> Json:
     def describe(summary: str, *codes: Code) -> Json:
         return {"get": operation(summary, described, *codes, error="InferError")}
 
-    outputs = ", ".join(CONTROL_NAMES)
+    outputs = ", ".join(card.action.control_names)
     infer = operation(f"{outputs} as tensors", {"200": body("InferResponse")}, *ASKED, error="InferError")
     infer |= {"requestBody": json_content("InferRequest"), "parameters": REQUEST_HEADERS}
     return {

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from carla_mlflow.contract.episode import EPISODE_ID
+from carla_mlflow.contract.episode import DIGEST, EPISODE_ID
 from serve.errors import STATUS, Code
 
 Json = dict[str, Any]
 
 ASKED: tuple[Code, ...] = ("bad_json", "bad_request", "version_not_found", "body_too_large", "unsupported_media_type",
-         "invalid_observation", "overloaded", "internal", "not_ready", "deadline_exceeded")  # fmt: skip
+         "invalid_observation", "episode_of_another_version", "overloaded", "internal", "not_ready",
+         "deadline_exceeded")  # fmt: skip
 """The codes of errors that a prediction may get."""
 
 EPISODE: Json = {"type": "string", "pattern": f"^{EPISODE_ID}$"}
 """The schema of an episode's id."""
+BEGAN_BY: Json = {"type": "string", "pattern": f"^{DIGEST}$"}
+"""The schema of the digest of the version that began an episode."""
 REQUEST_HEADERS: list[Json] = [
     {"name": "X-Request-Budget-Ms", "in": "header", "required": False,
      "schema": {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$"},
      "description": "milliseconds that the answer is worth waiting for; after that 504 with the card's fallback"},
     {"name": "X-Episode-Id", "in": "header", "required": False, "schema": EPISODE,
      "description": "the episode that the request belongs to, such as one route of one car; sent back"},
+    {"name": "X-Episode-Digest", "in": "header", "required": False, "schema": BEGAN_BY,
+     "description": "the digest of the episode's first answer: that version goes on answering while it is held, else "
+                    "409 episode_of_another_version"},
 ]  # fmt: skip
 """The headers that a prediction may have."""
 RESPONSE_HEADERS: Json = {

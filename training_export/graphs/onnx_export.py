@@ -31,7 +31,7 @@ class _Listed(torch.nn.Module):
 
 def to_onnx(graph: PolicyGraph, examples: tuple[torch.Tensor, ...], inputs: Sequence[str]) -> bytes:
     """model.onnx; raises as `to_onnx_model`."""
-    model = to_onnx_model(_Listed(graph), examples, inputs, list(graph.action.outputs()))
+    model = to_onnx_model(_Listed(graph), examples, inputs, graph.outputs)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 

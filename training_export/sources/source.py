@@ -64,6 +64,13 @@ def open_source(options: SourceOptions) -> Opened:
         CardError: its card is missing, or does not fit it.
     """
     draft = read_draft(options.card) if options.card else CardDraft()
+    opened = _opened(options, draft)
+    if draft.state and not opened.trained.states:
+        raise ExportError(f"{options.source}: its card has a section `state`, but a policy of this kind has no memory")
+    return opened
+
+
+def _opened(options: SourceOptions, draft: CardDraft) -> Opened:
     path = Path(options.source)
     if options.source.startswith("runs:/"):
         return _from_run(options.source, draft)
