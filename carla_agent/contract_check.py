@@ -15,11 +15,17 @@ RATE_TOLERANCE = 1e-6
 
 
 def check_fit(card: Card, observers: Sequence[Observer]) -> None:
-    """Compares the card's observations with what the observers make.
+    """Compares the card's observations with what the observers make, and its actions with what a car takes.
 
     Raises:
-        ContractError: names every field that is missing, made twice, not asked for, or made otherwise.
+        ContractError: names every field that is missing, made twice, not asked for, or made otherwise; or the policy
+            answers something else than throttle, brake and steer.
     """
+    if not card.action.is_pedals:
+        raise ContractError(
+            f"{card.name} {card.version} answers {', '.join(card.action.control_names)}; a car in CARLA takes "
+            "throttle, brake and steer"
+        )
     problems = list(_problems(card, observers))
     if problems:
         raise ContractError(f"{card.name} {card.version} and the observers do not fit: " + "; ".join(problems))

@@ -25,6 +25,7 @@ import uuid
 from typing import Any, Iterator, Mapping  # noqa: UP035 (collections.abc takes no types before Python 3.9)
 
 CONTROL = ("throttle", "steer", "brake")
+WITHOUT_PEDALS = {"acceleration": ("acceleration",), "steer": ("steer",)}
 DATATYPES = {"float32": ("FP32", "f", 4), "uint8": ("UINT8", "B", 1)}
 MAX_HEAD_BYTES = 1 << 16
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
@@ -50,6 +51,7 @@ class ThinClient:
     raises: let the car brake fully until a later try succeeds.
 
     Attributes:
+        names: what `act` returns: throttle, steer, brake, or what a policy without pedals answers, in the card's order.
         version: semantic version of the policy behind the latest action.
         digest: digest of that policy.
         fell_back: why the latest `act` returned the card's fallback: `late`, `unreachable`, `refused`, or `contract`
@@ -95,6 +97,10 @@ class ThinClient:
         self._json = self._request()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        return self._known.names
+
+    @property
     def card(self) -> dict[str, Any]:
         """The served policy's card, as the server's /metadata has it."""
         return self._known.card
@@ -114,7 +120,7 @@ class ThinClient:
         self._episode = name
         return name
 
-    def act(self, observation: Mapping[str, Any]) -> tuple[float, float, float]:
+    def act(self, observation: Mapping[str, Any]) -> tuple[float, ...]:
         """Asks for one action, and waits at most `budget_ms` for it.
 
         Args:
@@ -122,8 +128,8 @@ class ThinClient:
                 array, or numbers in lists of its shape; without a batch axis.
 
         Returns:
-            (throttle, steer, brake), as `carla.VehicleControl` takes them. The card's fallback when no action comes in
-            time, whatever the reason: see `fell_back`.
+            (throttle, steer, brake), as `carla.VehicleControl` takes them, or one number for each of `names`: of a
+            choice its index. The card's fallback when no action comes in time, whatever the reason: see `fell_back`.
 
         Raises:
             ThinClientError: a field is missing, unknown, or of another type or shape than the card's.
@@ -151,7 +157,7 @@ class ThinClient:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def _ask(self, body: bytes, ends: float) -> tuple[float, float, float]:
+    def _ask(self, body: bytes, ends: float) -> tuple[float, ...]:
         path = f"/v2/models/{self._known.name}/infer"
         framing = f"Inference-Header-Content-Length: {len(self._json)}"
         headers = ["Content-Type: application/octet-stream", framing]
@@ -162,7 +168,7 @@ class ThinClient:
             raise _Late
         if status != 200:
             raise ThinClientError(_refusal(self.url, status, answer))
-        control, version, digest = _read_action(self.url, given, answer)
+        control, version, digest = _read_action(self.url, self._known, given, answer)
         if digest != self._card_digest:  # another version is served; it drives only if it has the same contract
             known, _, card_digest = self._metadata(ends)
             if known.contract != self._known.contract:
@@ -173,7 +179,7 @@ class ThinClient:
         self.version, self.digest, self.fell_back, self.error = version, digest, None, None
         return control
 
-    def _fall_back(self, reason: str, text: str) -> tuple[float, float, float]:
+    def _fall_back(self, reason: str, text: str) -> tuple[float, ...]:
         self.fell_back, self.error = reason, text
         return self._known.fallback
 
@@ -189,7 +195,7 @@ class ThinClient:
 
     def _request(self) -> bytes:
         """The JSON of every request: it never changes, so that the server reads it once."""
-        outputs = [{"name": name, "parameters": {"binary_data": True}} for name in CONTROL]
+        outputs = [{"name": name, "parameters": {"binary_data": True}} for name in self._known.names]
         parameters = {"deterministic": True, "budget_ms": self._budget_ms}
         inputs = [field.header for field in self._known.fields.values()]
         return json.dumps({"parameters": parameters, "inputs": inputs, "outputs": outputs}).encode()
@@ -260,10 +266,22 @@ class _Card:
         self.contract = metadata["contract"]
         if not isinstance(self.contract, str):
             raise TypeError(f"the contract is {self.contract!r}")
-        throttle, steer, brake = (float(card["action"]["fallback"][name]) for name in CONTROL)
-        self.fallback = throttle, steer, brake
-        if not _is_possible(self.fallback):
+        action = card["action"]
+        raw = {name: (float(low), float(high)) for name, (low, high) in action["raw"].items()}
+        self.names = tuple(raw) if action["control"] == "named" else WITHOUT_PEDALS.get(action["control"], CONTROL)
+        if action["control"] == "named":
+            self._bounds = list(raw.values())
+        else:
+            self._bounds = [(-1.0 if name in ("steer", "acceleration") else 0.0, 1.0) for name in self.names]
+        labels = action.get("choices", {})
+        labels = {"choice": labels} if isinstance(labels, list) else labels
+        self.fallback = tuple(_number(action["fallback"][name], labels.get(name, [])) for name in self.names)
+        if not self.is_possible(self.fallback):
             raise ValueError(f"the fallback is {self.fallback}")
+
+    def is_possible(self, control: tuple[float, ...]) -> bool:
+        """Whether every number lies within its bounds; a NaN does not."""
+        return all(low <= number <= high for number, (low, high) in zip(control, self._bounds))  # noqa: B905
 
 
 class _Field:
@@ -312,6 +330,11 @@ class _Field:
 
     def _wrong(self, text: str) -> ThinClientError:
         return ThinClientError(f"observations.{self.name}: expected {self.dtype} {list(self.shape)}, {text}")
+
+
+def _number(value: Any, labels: list[str]) -> float:
+    """A value of the fallback; a choice may be named by its label."""
+    return float(labels.index(value)) if isinstance(value, str) else float(value)
 
 
 def _time(name: str, value: float) -> float:
@@ -403,23 +426,18 @@ def _more(connection: socket.socket, ends: float, has_begun: bool) -> bytes:
     return data
 
 
-def _read_action(url: str, headers: Mapping[str, str], body: bytes) -> tuple[tuple[float, float, float], str, str]:
+def _read_action(url: str, known: _Card, headers: Mapping[str, str], body: bytes) -> tuple[tuple[float, ...], str, str]:
     try:
         at = int(headers["inference-header-content-length"])
         document = json.loads(body[:at].decode())
         names = [output["name"] for output in document["outputs"]]
-        control = struct.unpack_from("<3f", body, at)
+        control = struct.unpack_from(f"<{len(known.names)}f", body, at)
         version, digest = document["model_version"], document["parameters"]["digest"]
     except UNREADABLE as error:
         raise ThinClientError(f"{url}: not a policy server's answer: {error!r}") from error
-    if names != list(CONTROL) or not _is_possible(control):
+    if names != list(known.names) or not known.is_possible(control):
         raise ThinClientError(f"{url}: the answer holds no usable action")
     return control, version, digest
-
-
-def _is_possible(control: tuple[float, float, float]) -> bool:
-    throttle, steer, brake = control
-    return 0 <= throttle <= 1 and -1 <= steer <= 1 and 0 <= brake <= 1  # a NaN is not
 
 
 def _refusal(url: str, status: int, body: bytes) -> str:

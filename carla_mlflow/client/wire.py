@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract.actions import Actions, check_budget, fallback_actions
+from ..contract.answer import answer_columns
 from ..contract.card import Card
-from ..contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
 from ..contract.episode import check_episode_id, new_episode_id
 from ..errors import ContractError, ServerError
 from .unix_address import is_unix, socket_path
@@ -93,8 +93,11 @@ class Remote:
         self.path = f"/v2/models/{card.name}/infer"
         names = [f"distribution.{name}" for name in card.action.outputs() if name != "raw"]
         self._outputs = [
-            {"name": name, "parameters": {"binary_data": True}} for name in (*CONTROL_NAMES, "raw", *names)
+            {"name": name, "parameters": {"binary_data": True}} for name in (*card.action.control_names, "raw", *names)
         ]
+        columns = answer_columns(card.action)
+        self._low, self._high = (np.array(bound, np.float32) for bound in zip(*(c[1:3] for c in columns), strict=True))
+        self._chosen = [place for place, column in enumerate(columns) if column.choices]
 
     @property
     def is_connected(self) -> bool:
@@ -167,12 +170,15 @@ class Remote:
                 raise ValueError(f"{shape[0]} actions for {rows} observations")
             tensors[output["name"]] = np.frombuffer(body, "<f4", math.prod(shape), at).reshape(shape)
             at += tensors[output["name"]].nbytes
-        control = np.stack([tensors[name] for name in CONTROL_NAMES], axis=1)
-        if not ((control >= CONTROL_LOW) & (control <= CONTROL_HIGH)).all():  # nor is a NaN inside
-            raise ValueError("throttle or brake is outside [0, 1], or steer outside [-1, 1]")
+        names = self.card.action.control_names
+        control = np.stack([tensors[name] for name in names], axis=1)
+        if not ((control >= self._low) & (control <= self._high)).all():  # nor is a NaN inside
+            raise ValueError(f"an action is outside the bounds of {', '.join(names)}")
+        if self._chosen and (control[:, self._chosen] != np.rint(control[:, self._chosen])).any():
+            raise ValueError("a choice is not a whole number")
         distribution = {k.removeprefix("distribution."): v for k, v in tensors.items() if k.startswith("distribution.")}
         self.version, self.digest = str(document["model_version"]), str(document["parameters"]["digest"])
-        return Actions(control, tensors["raw"], distribution, document["parameters"].get("seed"))
+        return Actions(control, tensors["raw"], distribution, document["parameters"].get("seed"), names=names)
 
     def fallback(self, rows: int) -> Actions:
         """The card's fallback: what a car does when no response comes in time."""

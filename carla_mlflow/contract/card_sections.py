@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from .array_bounds import LARGEST, Bound
 from .array_spec import ArraySpec
-from .heads import PARAMETERS
+from .control_kinds import ANSWERED, CHOICE, CONTROL_NAMES, NAMED
+from .heads import CHOOSING, PARAMETERS
 from .specs import ObservationSpec
 
 
@@ -65,9 +66,12 @@ class Control(_Section, frozen=True):
 
 
 class ActionCard(_Section, frozen=True):
-    """How the graph's outputs become throttle, brake and steer.
+    """How the graph's outputs become what the policy answers: throttle, brake and steer, or what `control` says.
 
     Attributes:
+        fallback: what to do when no action comes in time, by `control_names`; a choice by its label or its index.
+        choices: with `control: named`, the labels of the choices: a list for the raw dimension `choice`, or lists by
+            the names of raw dimensions.
         full_throttle: the raw value that means throttle 1; it may lie outside the bounds. Unset: 1. See `control`.
         full_brake: the raw value that means brake 1, likewise. Unset: -1 for an acceleration, 1 for a pedal.
         full_right: the raw value that means steer 1, likewise. Unset: 1.
@@ -77,12 +81,30 @@ class ActionCard(_Section, frozen=True):
     raw: dict[str, tuple[float, float]]
     control: str
     rate_hz: float
-    fallback: Control
+    fallback: dict[str, float | str]
     deterministic: Literal["mode", "mean"] = "mode"
     table: list[Control] | None = None
     full_throttle: float | UnsetType = UNSET
     full_brake: float | UnsetType = UNSET
     full_right: float | UnsetType = UNSET
+    choices: list[str] | dict[str, list[str]] | UnsetType = UNSET
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """The names of what the policy answers, in order."""
+        return tuple(self.raw) if self.control == NAMED else ANSWERED.get(self.control, CONTROL_NAMES)
+
+    @property
+    def is_pedals(self) -> bool:
+        """Whether the policy answers throttle, brake and steer."""
+        return self.control != NAMED and self.control not in ANSWERED
+
+    @property
+    def choice_counts(self) -> tuple[int, ...]:
+        """The number of choices of each raw dimension; empty for a policy that does not choose."""
+        if self.table is None and self.head not in CHOOSING and not (self.control == NAMED and CHOICE in self.raw):
+            return ()
+        return tuple(int(high) + 1 for _, high in self.raw.values())
 
     @property
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -93,12 +115,16 @@ class ActionCard(_Section, frozen=True):
     def outputs(self) -> dict[str, int]:
         """The graph's outputs in order, name → width: `raw`, then the head's parameters."""
         width = len(self.raw)
-        choices = len(self.table) if self.table is not None else width
-        return {"raw": width} | {n: choices if n == "logits" else width for n in PARAMETERS[self.head]}
+        logits = width if self.head == "bernoulli" else sum(self.choice_counts)
+        return {"raw": width} | {n: logits if n == "logits" else width for n in PARAMETERS[self.head]}
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, without a table when there is none."""
         return {key: value for key, value in msgspec.to_builtins(self).items() if value is not None}
+
+
+NEWER_ACTIONS = (NAMED, *ANSWERED, "multi_categorical", "bernoulli")
+"""The kinds of control and heads that format 1 does not have."""
 
 
 class FileCard(_Section, frozen=True, omit_defaults=True):
@@ -189,6 +215,8 @@ class CardFields(_Section, frozen=True, kw_only=True):
 
 def newer_keys(value: Any, place: str = "") -> Iterator[str]:
     """The places in a card, or in a part of one, of keys and values that format 1 does not have."""
+    if isinstance(value, ActionCard):
+        yield from (place + key for key in ("control", "head") if getattr(value, key) in NEWER_ACTIONS)
     if isinstance(value, msgspec.Struct):
         for field in msgspec.structs.fields(value):
             item = getattr(value, field.name)

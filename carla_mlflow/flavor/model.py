@@ -67,7 +67,7 @@ def log_policy(artifact: Artifact) -> str:
                 python_model=str(entry),
                 code_paths=[str(package)],
                 artifacts={MODEL_NAME: str(folder / MODEL_NAME)},
-                signature=signature_of(artifact.card.observation_spec),
+                signature=signature_of(artifact.card.observation_spec, artifact.card.action),
                 input_example=input_example(artifact.card.observation_spec),
                 pip_requirements=requirements_of(artifact),
                 metadata={"digest": artifact.digest, "semver": artifact.card.version},

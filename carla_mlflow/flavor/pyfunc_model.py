@@ -11,18 +11,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
-from ..contract.control import CONTROL_NAMES, unstated_scales
+from ..contract.answer import answer_columns, answer_table
+from ..contract.control import unstated_scales
 from ..errors import SpecError
 from ..inference.engine import Engine
 from ..preprocessing.skops_file import operators_types
 
 
 class PolicyModel(PythonModel):
-    """MLflow's `predict` on our engine: observations that fit the signature → throttle, brake and steer."""
+    """MLflow's `predict` on our engine: observations that fit the signature → what the policy answers."""
 
     # The signature says more than type hints could. With hints on `predict` MLflow infers another signature; without
     # them it warns that there are none. This makes it do neither.
@@ -35,6 +35,7 @@ class PolicyModel(PythonModel):
         for text in unstated_scales(self._engine.card.action):
             logging.getLogger(__name__).warning("%s: %s", self._engine.card.version, text)
         self._engine.warm_up()
+        self._columns = answer_columns(self._engine.card.action)
 
     def predict(self, context, model_input, params=None) -> pd.DataFrame:  # type: ignore[no-untyped-def]
         """Computes the actions for all rows.
@@ -45,7 +46,8 @@ class PolicyModel(PythonModel):
             params: `deterministic` (default true) and `seed`.
 
         Returns:
-            A DataFrame with the float32 columns throttle, brake and steer.
+            A DataFrame with the float32 columns throttle, brake and steer, or with those of the card's policy: of a
+            choice its label, if the card has labels, and its index as int64.
 
         Raises:
             SpecError: an observation does not fit the spec; names row and field.
@@ -60,4 +62,4 @@ class PolicyModel(PythonModel):
             deterministic=True if deterministic is None else bool(deterministic),
             seed=params.get("seed"),
         )
-        return pd.DataFrame(np.asarray(actions.control), columns=list(CONTROL_NAMES))
+        return pd.DataFrame(answer_table(self._columns, actions.control))

@@ -7,17 +7,26 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import Array
 
-from ..contract.control import CONTROL_NAMES
+from ..contract.answer import AnswerColumn, answer_columns
+from ..contract.card_sections import ActionCard
 from ..contract.specs import ObservationSpec
 
 
-def signature_of(observation: ObservationSpec) -> ModelSignature:
-    """Inputs as the specs say, outputs throttle, brake and steer, params `deterministic` and `seed`."""
+def signature_of(observation: ObservationSpec, action: ActionCard) -> ModelSignature:
+    """Inputs as the specs say, outputs as the policy answers, params `deterministic` and `seed`."""
     if observation.has_image:
         inputs = Schema([TensorSpec(np.dtype(s.dtype), (-1, *s.shape), s.name) for s in observation])
     else:
         # MLflow refuses plain lists for Array(float): a JSON number is a double.
         inputs = Schema([ColSpec(Array(DataType.double) if s.shape else DataType.double, s.name) for s in observation])
-    outputs = Schema([ColSpec(DataType.float, name) for name in CONTROL_NAMES])
+    outputs = Schema([spec for column in answer_columns(action) for spec in _outputs(column)])
     params = ParamSchema([ParamSpec("deterministic", "boolean", True), ParamSpec("seed", "long", None)])
     return ModelSignature(inputs, outputs, params)
+
+
+def _outputs(column: AnswerColumn) -> list[ColSpec]:
+    """One number, or of a choice its label, if it has one, and its index."""
+    if not column.choices:
+        return [ColSpec(DataType.float, column.name)]
+    label = [ColSpec(DataType.string, column.name)] if column.labels else []
+    return [*label, ColSpec(DataType.long, column.table_names[-1])]

@@ -1,4 +1,4 @@
-"""The engine: a loaded policy that turns observations into throttle, brake and steer.
+"""The engine: a loaded policy that turns observations into throttle, brake and steer, or what its card names.
 
 In deterministic mode the same row gives the same bits alone, among 7 or among 256 rows, and under concurrent load
 (see `batch_shapes`); a sampled action depends on digest, seed, observation and state only (see `sampling`).
@@ -80,6 +80,7 @@ class Engine:
         self.unusable_actions = 0
         self._outputs = self.card.action.outputs()
         self._width = sum(self._outputs.values())
+        self._names = self.card.action.control_names
         self._control = controller(self.card.action)
         self._memory = self.card.memory
         elements = {next_name(name): math.prod(state.shape) for name, state in self.card.states.items()}
@@ -173,7 +174,8 @@ class Engine:
             return fallback_actions(self.card.action, rows, entered)
         control_ms = (ended - ran) * 1e3
         following = {} if self._memory is None else self._memory.split(forward.outputs[:, self._width :])
-        return Actions(control, raw, distribution, seed, check_ms, inference_ms, control_ms, False, following)
+        timing = (check_ms, inference_ms, control_ms)
+        return Actions(control, raw, distribution, seed, *timing, state=following, names=self._names)
 
     def verify_parity(self, rows: int | None = None) -> float:
         """Runs golden.npz, or its first rows; returns the largest difference from the trained policy.

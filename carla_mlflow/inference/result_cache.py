@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from ..contract.actions import Actions, Float32, check_budget, fallback_actions
 from ..contract.card import Card
-from ..contract.control import CONTROL_NAMES
 from ..contract.observations import as_arrays
 from ..errors import ArtifactError
 from .engine import Engine
@@ -50,7 +49,8 @@ class ResultCache:
         self._engine = engine
         self._known: cachetools.LRUCache[Any, Float32] = cachetools.LRUCache(rows)
         self._lock = threading.Lock()
-        self._widths = [len(CONTROL_NAMES), *engine.card.action.outputs().values()]
+        self._names = engine.card.action.control_names
+        self._widths = [len(self._names), *engine.card.action.outputs().values()]
         self.hits = self.misses = 0
 
     @property
@@ -106,4 +106,5 @@ class ResultCache:
     def _unpack(self, packed: Float32, seed: int | None, timing: tuple[float, float, float]) -> Actions:
         control, raw, *parameters = np.split(packed, np.cumsum(self._widths)[:-1], axis=1)
         names = [name for name in self._engine.card.action.outputs() if name != "raw"]
-        return Actions(control, raw, dict(zip(names, parameters, strict=True)), seed, *timing)
+        distribution = dict(zip(names, parameters, strict=True))
+        return Actions(control, raw, distribution, seed, *timing, names=self._names)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from serve.answering.forward import BatchSlice
 from serve.codecs.carla import PredictRequest
@@ -102,7 +101,7 @@ def _decode_predict(serving: Serving, encoded: EncodedRequest) -> PredictRequest
 
 def _encode_predict(serving: Serving, request: PredictRequest, answered: BatchSlice, timing_ms: bytes) -> Answer:
     actions = None if request.deterministic and not request.details else answered.actions
-    return Answer(serving.predict.encode(answered.objects(), request, actions, timing_ms))
+    return Answer(serving.predict.encode(answered.objects(serving.predict.rows), request, actions, timing_ms))
 
 
 def _decode_invocations(serving: Serving, encoded: EncodedRequest) -> PredictRequest:
@@ -113,7 +112,7 @@ def _decode_invocations(serving: Serving, encoded: EncodedRequest) -> PredictReq
 
 
 def _encode_invocations(serving: Serving, _: PredictRequest, answered: BatchSlice, __: bytes) -> Answer:
-    return Answer(serving.scoring.encode(answered.objects(np.float64)))  # MLflow writes the float32 as a double
+    return Answer(serving.scoring.encode(answered.objects(serving.scoring.rows)))
 
 
 def _decode_inference(serving: Serving, encoded: EncodedRequest) -> PredictRequest:

@@ -123,5 +123,5 @@ def too_late(serving: Serving) -> ApiError:
     return ApiError(
         "deadline_exceeded",
         "no action within the time allowed; `fallback` is what to do instead",
-        extra={"fallback": msgspec.to_builtins(serving.card.action.fallback)},
+        extra={"fallback": serving.fallback},
     )

@@ -92,6 +92,7 @@ class ChunkedJob:
             sum(part.check_ms for part in parts),
             sum(part.inference_ms for part in parts),
             sum(part.control_ms for part in parts),
+            names=first.names,
         )
         return BatchSlice(BatchActions(actions), 0, len(actions.control))
 

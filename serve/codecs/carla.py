@@ -13,9 +13,11 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.actions import Actions
+from carla_mlflow.contract.answer import answer_columns
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.observations import from_rows
 from serve.codecs import strict_json
+from serve.codecs.action_rows import ActionRows
 from serve.codecs.columns import Column, from_base64
 from serve.codecs.options import check_budget, check_seed, row_strings, text_bytes
 from serve.codecs.request_type import request_type
@@ -53,6 +55,7 @@ class PredictCodec:
     """Decodes and encodes /predict for one card.
 
     Attributes:
+        rows: encodes the actions.
         watched: fields whose values are compared with the range that the policy is used to.
         most_bytes: the most bytes of a request's text.
     """
@@ -60,6 +63,7 @@ class PredictCodec:
     def __init__(self, card: Card, digest: str, max_rows: int) -> None:
         self._named = msgspec.json.encode({"version": card.version, "digest": digest})[1:-1]
         self._specs = card.observation_spec
+        self.rows = ActionRows(answer_columns(card.action))
         self.watched = tuple(s for s in self._specs if s.dtype == "float32" and s.has_usual)
         self.most_bytes = text_bytes(self._specs, max_rows)
         self._most_strings = row_strings(self._specs, max_rows)
@@ -156,7 +160,7 @@ class PredictCodec:
         """Encodes a response.
 
         Args:
-            objects: the controls as JSON objects, separated by commas.
+            objects: the actions as JSON objects, separated by commas.
             request: the decoded request.
             actions: the policy's actions; needed where the request samples or asks for details.
             timing_ms: a JSON object.

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
 from serve.codecs.options import check_budget, check_episode_id, check_seed
@@ -53,9 +52,12 @@ class Header(msgspec.Struct, frozen=True):
 class HeaderReader:
     """Reads the JSON of requests for one card."""
 
-    def __init__(self, specs: ObservationSpec, outputs: Collection[str], max_rows: int) -> None:
+    def __init__(
+        self, specs: ObservationSpec, outputs: Collection[str], answered: Collection[str], max_rows: int
+    ) -> None:
+        """`outputs` can be asked for; `answered` are those of a request that names none."""
         self._specs = {spec.name: spec for spec in specs}
-        self._outputs, self._max_rows = outputs, max_rows
+        self._outputs, self._answered, self._max_rows = outputs, answered, max_rows
         self._most_strings = STRINGS_A_TENSOR * (len(specs) + len(outputs) + 2)
 
     def read(self, data: bytes) -> Header:
@@ -120,7 +122,7 @@ class HeaderReader:
 
     def _read_outputs(self, document: dict[str, Any], binary: bool) -> tuple[Wanted, ...]:
         if "outputs" not in document:
-            return tuple(Wanted(name, binary) for name in CONTROL_NAMES)
+            return tuple(Wanted(name, binary) for name in self._answered)
         found: dict[str, Wanted] = {}
         for index, entry in enumerate(_list(document["outputs"], "outputs", len(self._outputs))):
             where = f"outputs[{index}]"

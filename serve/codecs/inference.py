@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from carla_mlflow.contract.actions import Actions
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
-from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.contract.observations import cast
 from carla_mlflow.errors import SpecError
 from serve.codecs.carla import PredictRequest
@@ -51,11 +50,12 @@ class InferenceCodec:
         self._specs = {spec.name: spec for spec in card.observation_spec}
         self._card, self._digest = card, digest
         widths = {f"distribution.{name}": width for name, width in card.action.outputs().items() if name != "raw"}
-        self.outputs = {**dict.fromkeys(CONTROL_NAMES, 0), "raw": len(card.action.raw), **widths}
+        self._answered = {name: place for place, name in enumerate(card.action.control_names)}
+        self.outputs = {**dict.fromkeys(self._answered, 0), "raw": len(card.action.raw), **widths}
         self._most_text = text_bytes(card.observation_spec, max_rows)
         row_bytes = sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in card.observation_spec)
         self.most_bytes = self._most_text + max_rows * row_bytes
-        self._read = HeaderReader(card.observation_spec, self.outputs, max_rows).read
+        self._read = HeaderReader(card.observation_spec, self.outputs, card.action.control_names, max_rows).read
         self._known = functools.lru_cache(maxsize=256)(self._read)
 
     def decode(self, body: Body, json_bytes: int | None) -> InferRequest:
@@ -118,8 +118,8 @@ class InferenceCodec:
     def _output(self, name: str, actions: Actions) -> NDArray[np.float32]:
         if name == "raw":
             return actions.raw
-        if name in CONTROL_NAMES:
-            return actions.control[:, CONTROL_NAMES.index(name)]
+        if name in self._answered:
+            return actions.control[:, self._answered[name]]
         return actions.distribution[name.removeprefix("distribution.")]
 
 

@@ -12,11 +12,14 @@ import io
 import re
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from carla_mlflow.contract.answer import answer_columns
+from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.observations import from_rows
-from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
+from serve.codecs.action_rows import ActionRows
 from serve.codecs.carla import PredictRequest
 from serve.codecs.options import check_seed, row_strings
 from serve.errors import ApiError
@@ -29,10 +32,16 @@ Rows = list[dict[str, Any]]
 
 
 class ScoringCodec:
-    """Decodes and encodes /invocations for one card's observations."""
+    """Decodes and encodes /invocations for one card.
 
-    def __init__(self, specs: ObservationSpec, max_rows: int) -> None:
-        self._specs = specs
+    Attributes:
+        rows: encodes the actions.
+    """
+
+    def __init__(self, card: Card, max_rows: int) -> None:
+        self._specs = specs = card.observation_spec
+        # MLflow writes the float32 as a double, and a labelled choice as two columns.
+        self.rows = ActionRows(answer_columns(card.action), np.float64, as_table=True)
         self._max_rows = max_rows
         self._most_strings = row_strings(specs, max_rows) + max_rows  # the index may be strings
 
@@ -85,10 +94,10 @@ class ScoringCodec:
         return PredictRequest(arrays, **params)
 
     def encode(self, objects: bytes) -> bytes:
-        """Encodes `{"predictions": [{"throttle": …, "brake": …, "steer": …}, …]}`.
+        """Encodes `{"predictions": [{"throttle": …, "brake": …, "steer": …}, …]}`, or what else the policy answers.
 
         Args:
-            objects: the controls as JSON objects, separated by commas.
+            objects: the actions as JSON objects, separated by commas.
         """
         return b'{"predictions":[%b]}' % objects
 

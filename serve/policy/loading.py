@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carla_mlflow.artifact.artifact import open_artifact
+from carla_mlflow.contract.answer import answer_columns, fallback_answer
 from carla_mlflow.contract.control import unstated_scales
 from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
@@ -72,11 +73,11 @@ def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Se
     for text in unstated_scales(engine.card.action):
         log.warning("%s: %s", engine.card.version, text)
     predict = PredictCodec(engine.card, engine.digest, settings.max_batch)
-    scoring = ScoringCodec(engine.specs, settings.max_batch)
+    scoring = ScoringCodec(engine.card, settings.max_batch)
     inference = InferenceCodec(engine.card, engine.digest, settings.max_batch)
-    return Serving(
-        engine, _cache(engine, settings.result_cache), figures, predict, scoring, inference, time.time(), row_ms
-    )
+    cache = _cache(engine, settings.result_cache)
+    fallback, columns = fallback_answer(engine.card.action), answer_columns(engine.card.action)
+    return Serving(engine, cache, figures, predict, scoring, inference, time.time(), row_ms, fallback, columns)
 
 
 def _cache(engine: Engine, rows: int) -> ResultCache | None:

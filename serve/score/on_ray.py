@@ -78,7 +78,8 @@ class RayScorer:
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         rows, columns = 0, self._scorer.columns
         with opened(Path(part.source), columns) as file:
-            schema = result_schema(file, self._kept, self._artifact.card.version, self._artifact.digest)
+            card = self._artifact.card
+            schema = result_schema(file, self._kept, self._scorer.answered, card.version, self._artifact.digest)
             with pq.ParquetWriter(beside, schema) as writer:
                 for batch in file.iter_batches(PIECE_ROWS, row_groups=part.groups, columns=columns):
                     writer.write_batch(self._scorer.score(batch, part.first + rows).cast(schema))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.answer import answer_columns, answer_table
 from carla_mlflow.errors import SpecError
 from carla_mlflow.inference.engine import Engine
 from serve.cores import usable_cores
@@ -45,11 +45,16 @@ class About:
 
 
 class Scorer:
-    """Scores the rows of record batches. Safe to call from several threads."""
+    """Scores the rows of record batches. Safe to call from several threads.
+
+    Attributes:
+        answered: the columns of the policy's answers.
+    """
 
     def __init__(self, engine: Engine, kept: tuple[str, ...] = (), skip_invalid: bool = False) -> None:
         """`kept` are columns to copy; `skip_invalid`: a row that does not fit gets nulls rather than an error."""
         self._engine, self._kept, self._skip_invalid = engine, kept, skip_invalid
+        self.answered = answer_columns(engine.card.action)
 
     @property
     def columns(self) -> list[str]:
@@ -57,7 +62,7 @@ class Scorer:
         return columns_read(self._kept, self._engine.specs)
 
     def score(self, batch: pa.RecordBatch, first: int = 0) -> pa.RecordBatch:
-        """Returns the kept columns, and throttle, brake and steer of every row.
+        """Returns the kept columns, and the answer to every row, such as throttle, brake and steer.
 
         Args:
             batch: some rows of a file.
@@ -72,9 +77,9 @@ class Scorer:
             field = _INDEX.sub(lambda found: f"row {int(found[1]) + first}: ", error.field).replace(": .", ": ")
             raise SpecError(field, error.problem) from error
         columns = {name: batch.column(name) for name in self._kept}
-        for index, name in enumerate(CONTROL_NAMES):
-            values = control[:, index]
-            columns[name] = pa.array(values, mask=np.isnan(values))
+        skipped = np.isnan(control[:, 0])
+        answers = answer_table(self.answered, np.where(skipped[:, None], np.float32(0), control))
+        columns |= {name: pa.array(values, mask=skipped) for name, values in answers.items()}
         return pa.RecordBatch.from_pydict(columns)
 
     def _control(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
@@ -85,7 +90,7 @@ class Scorer:
             if not self._skip_invalid or not _INDEX.match(error.field):
                 raise
             if len(batch) == 1:
-                return np.full((1, len(CONTROL_NAMES)), np.nan, dtype=np.float32)
+                return np.full((1, len(self.answered)), np.nan, dtype=np.float32)
             half = len(batch) // 2
             return np.concatenate([self._control(batch.slice(0, half)), self._control(batch.slice(half))])
 
@@ -121,7 +126,7 @@ def score_file(scorer: Scorer, of: About, output: Path, report: Callable[[int, b
     _begin(parts, of)
     rows, files = 0, list[Path]()
     with opened(Path(of.source), scorer.columns) as file, ThreadPoolExecutor(usable_cores()) as pool:
-        schema = result_schema(file, of.kept, of.version, of.digest)
+        schema = result_schema(file, of.kept, scorer.answered, of.version, of.digest)
         for number, batch in enumerate(file.iter_batches(of.part_rows, columns=scorer.columns)):
             part = parts / f"{number:08}.parquet"
             known = part.exists()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from carla_mlflow import __version__
+from carla_mlflow.contract.answer import AnswerColumn, answer_columns
 from carla_mlflow.contract.card import Card
-from carla_mlflow.contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, scale_words
+from carla_mlflow.contract.control import scale_words
+from carla_mlflow.contract.control_kinds import CHOICE, INDEX
 from carla_mlflow.inference.sampling import MAX_SEED
 from serve.codecs.request_type import NAME, request_type
 from serve.errors import STATUS
@@ -60,8 +62,6 @@ def example(card: Card) -> Json:
 
 def _schemas(card: Card, settings: Settings) -> Json:
     specs = card.observation_spec
-    bounds = zip(CONTROL_NAMES, CONTROL_LOW.tolist(), CONTROL_HIGH.tolist(), strict=True)
-    action = {name: {"type": "number", "minimum": low, "maximum": high} for name, low, high in bounds}
     request = request_type(specs, settings.max_batch)
     _, decoded = msgspec.json.schema_components([request], ref_template="#/components/schemas/{name}")
     decoded[NAME]["examples"] = [{"observations": [example(card)]}]
@@ -80,13 +80,31 @@ def _schemas(card: Card, settings: Settings) -> Json:
     mlflow_error = {name: {"type": "string"} for name in ("error_code", "message", "code", "request_id")}
     return {
         **decoded,
-        "Action": fields(action, *CONTROL_NAMES),
+        "Action": _action(answer_columns(card.action)),
         "PredictResponse": fields(answer, "actions", "version", "digest", "deterministic", "timing_ms"),
         "Error": fields({"error": fields(error, "code", "message", "request_id"), "fallback": ref("Action")}, "error"),
         "MlflowError": fields({**mlflow_error, "fallback": ref("Action")}, *mlflow_error),
         "Rows": array_of(ref("Observation"), 1, settings.max_batch),
         "Params": fields({"deterministic": {"type": ["boolean", "null"]}, "seed": seed}),
     }
+
+
+def _action(columns: tuple[AnswerColumn, ...], as_table: bool = False) -> Json:
+    """The schema of one action; `as_table`: a label beside its index, as MLflow answers."""
+    properties: Json = {}
+    for column in columns:
+        if not column.choices:
+            properties[column.name] = {"type": "number", "minimum": column.low, "maximum": column.high}
+            continue
+        index = {"type": "integer", "minimum": 0, "maximum": column.choices - 1}
+        label = {"type": "string", "enum": list(column.labels)}
+        if not column.labels:
+            properties[column.name] = index
+        elif as_table or column.name == CHOICE:
+            properties |= {column.name: label, column.index_name: index}
+        else:
+            properties[column.name] = fields({CHOICE: label, INDEX: index}, CHOICE, INDEX)
+    return fields(properties, *properties)
 
 
 def _detail(card: Card) -> Json:
@@ -110,7 +128,7 @@ def _prediction_paths(card: Card) -> Json:
         fields({name: ref("Rows"), "params": ref("Params")}, name)
         for name in ("dataframe_records", "instances", "inputs")
     ]
-    given = {"predictions": array_of(ref("Action"))}
+    given = {"predictions": array_of(_action(answer_columns(card.action), as_table=True))}
     success = {
         "description": "as MLflow answers",
         "headers": RESPONSE_HEADERS,

@@ -6,7 +6,6 @@ import math
 
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
-from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.inference.sampling import MAX_SEED
 from serve.codecs.infer_header import DATATYPES
 from serve.errors import Code
@@ -84,7 +83,7 @@ def inference_paths(card: Card) -> Json:
     def describe(summary: str, *codes: Code) -> Json:
         return {"get": operation(summary, described, *codes, error="InferError")}
 
-    outputs = ", ".join(CONTROL_NAMES)
+    outputs = ", ".join(card.action.control_names)
     infer = operation(f"{outputs} as tensors", {"200": body("InferResponse")}, *ASKED, error="InferError")
     infer |= {"requestBody": json_content("InferRequest"), "parameters": REQUEST_HEADERS}
     return {

@@ -32,13 +32,18 @@ from training_export.racetrack.plots import FRAME_EVERY, film_env, plot_outcomes
 
 
 def check_racetrack(card: Card) -> None:
-    """Raises DrivingError unless the policy takes the racetrack's observations."""
+    """Raises DrivingError unless the policy takes the racetrack's observations, and answers pedals."""
     seen = {name: tuple(field.shape) for name, field in card.observation.items()}
     shown = {name: tuple(box.shape) for name, box in Beams.boxes().items()}
     if seen != shown:
         raise DrivingError(
             f"{card.name} {card.version} sees {_shapes(seen)}, the racetrack shows {_shapes(shown)}; name its own "
             "environment: evaluate … --env ID, any that gymnasium knows, or --env my_env.py:make"
+        )
+    if not card.action.is_pedals:
+        raise DrivingError(
+            f"{card.name} {card.version} answers {', '.join(card.action.control_names)}, the racetrack takes throttle, "
+            "brake and steer; name its own environment: evaluate … --env ID"
         )
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
-import numpy as np
 
-from carla_mlflow.contract.control import CONTROL_NAMES, inverse_controller
+from carla_mlflow.contract.answer import fallback_row
+from carla_mlflow.contract.control import inverse_controller
 from carla_mlflow.errors import ActionError, DrivingError, SpecError
 from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.inference.engine import Engine
@@ -40,8 +40,7 @@ class PolicyDriver:
         card = self.engine.card
         self._observe = observer(card.observation_spec, self.env.observation_space)
         self._act = actor(card.action, self.env.action_space)
-        fallback = np.array([[getattr(card.action.fallback, name) for name in CONTROL_NAMES]], dtype=np.float32)
-        self._fallback = inverse_controller(card.action)(fallback)[0]
+        self._fallback = inverse_controller(card.action)(fallback_row(card.action)[None])[0]
 
     def __call__(self, observation: Any) -> Any:
         row = self._observe(observation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.control_kinds import CHOICE
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import DrivingError
 from training_export.sources.spaces import SINGLE
@@ -77,13 +78,9 @@ def actor(action: ActionCard, space: Any) -> Act:
     Raises:
         DrivingError: the environment's action space is not the one that the policy was trained with.
     """
-    if isinstance(space, spaces.Discrete):
-        if action.table is None or len(action.table) != space.n:
-            choices = len(action.table or ())
-            raise DrivingError(f"the environment offers {space.n} choices, the policy has {choices}; {OTHER}")
-        start = int(space.start)
-        return lambda raw: int(raw[0]) + start
-    if action.table is not None or not isinstance(space, spaces.Box | spaces.Dict):
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        return _choosing(action, space)
+    if action.choice_counts or not isinstance(space, spaces.Box | spaces.Dict):
         raise DrivingError(
             f"the environment takes a {type(space).__name__}, the policy gives {_names(action)}; {OTHER}"
         )
@@ -112,8 +109,31 @@ def actor(action: ActionCard, space: Any) -> Act:
     return lambda raw: raw.reshape(space.shape).astype(space.dtype)
 
 
+def _choosing(action: ActionCard, space: Any) -> Act:
+    """The choices of a raw action as the environment takes them: an int of a Discrete, else an array."""
+    if isinstance(space, spaces.Discrete):
+        offered, start = [int(space.n)], np.array([int(space.start)])
+    elif isinstance(space, spaces.MultiDiscrete):
+        offered, start = space.nvec.ravel().tolist(), space.start
+    else:
+        offered, start = [2] * int(np.prod(space.shape)), np.zeros(space.shape, space.dtype)
+    if list(action.choice_counts) != offered or isinstance(space, spaces.Discrete) != (tuple(action.raw) == (CHOICE,)):
+        raise DrivingError(
+            f"the environment offers {_counts(offered)} choices, the policy gives {_names(action)}; {OTHER}"
+        )
+    if isinstance(space, spaces.Discrete):
+        return lambda raw: int(raw[0]) + int(start[0])
+    return lambda raw: raw.astype(space.dtype).reshape(space.shape) + start
+
+
+def _counts(counts: Sequence[int]) -> str:
+    return " × ".join(map(str, counts))
+
+
 def _names(action: ActionCard) -> str:
-    return "a choice from a table" if action.table is not None else ", ".join(action.raw)
+    if action.choice_counts:
+        return f"{_counts(action.choice_counts)} choices" + (" from a table" if action.table is not None else "")
+    return ", ".join(action.raw)
 
 
 def _check_bounds(action: ActionCard, low: list[float], high: list[float]) -> None:

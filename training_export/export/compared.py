@@ -91,7 +91,7 @@ def reference_answers(trained: TrainedPolicy, specs: ObservationSpec, stated: Pa
         stated: the author's tolerance; None measures one.
 
     Raises:
-        ExportError: it chooses from a table, and its best two choices rarely differ by more than its noise.
+        ExportError: it chooses, and its best two choices rarely differ by more than its noise.
     """
     wanted = GOLDEN_IMAGE_ROWS if specs.has_image else GOLDEN_ROWS
     batches = COMPARED_ROWS // _rows_at_once(specs)

@@ -38,8 +38,8 @@ class TrainedPolicy:
         features: observations → the graph's input, when the preprocessor can't be part of the graph.
         trusted: types beyond TRUSTED_TYPES that the preprocessor holds.
         scripted: the same graph with the network's branches and loops kept, for TorchScript; None traces `graph`.
-        values: observations → the values, (B, K), the largest of which chooses among a table's controls, if they are
-            known and `answer` does not contain them.
+        values: observations → the values, (B, K), the largest of which is chosen, if they are known and `answer` does
+            not contain them.
         assumed: what was assumed because the source does not say it, in words; empty when nothing was.
         training: the policy's origin, for the card.
         states: the card's section `state`; empty without memory.
@@ -66,7 +66,7 @@ class TrainedPolicy:
 
 
 def control_of(action: ActionCard, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Raw actions (B, A) → throttle, brake, steer (B, 3), by the card's action section."""
+    """Raw actions (B, A) → what the policy answers (B, C), by the card's action section."""
     return controller(action)(raw)
 
 
@@ -101,8 +101,8 @@ def golden_of(
         raw = mode(action.head, action.deterministic, parameters, low, high)
     else:
         raw = np.clip(outputs[0], low, high)
-    if action.table is not None and (raw != np.rint(raw)).any():
-        raise ExportError("the network's choice has to be a whole number, the row of the table")
+    if action.choice_counts and (raw != np.rint(raw)).any():
+        raise ExportError("the network's choice has to be a whole number, the index of one of the card's choices")
     return Golden(dict(observations), raw, parameters, control_of(action, raw), features)
 
 

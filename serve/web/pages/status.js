@@ -45,6 +45,23 @@ function mark(svg, kind, attributes) {
   svg.append(made);
 }
 
+// The figure of one of the values that the policy answers; made when it is first seen.
+function figure(name, buckets) {
+  const id = `action-${name}`;
+  if (!place(id)) {
+    const made = document.createElement("figure");
+    const caption = document.createElement("figcaption");
+    const svg = document.createElementNS(SVG, "svg");
+    const bounds = buckets.map(([bound]) => bound).filter((bound) => bound !== null);
+    caption.textContent = typeof bounds[0] === "string" ? `${name}: ${bounds.join(", ")}` : `${name}, from ${Math.round(bounds[0])} to 1`;
+    svg.id = id;
+    for (const [key, value] of Object.entries({ viewBox: "0 0 300 100", preserveAspectRatio: "none", role: "img" })) svg.setAttribute(key, value);
+    made.append(caption, svg);
+    place("plots").append(made);
+  }
+  return id;
+}
+
 function bars(id, buckets) {
   const svg = place(id);
   svg.replaceChildren();
@@ -64,7 +81,7 @@ function plot(minute) {
   const within = (bound) => (bound === null ? "more than 5000 ms" : `within ${bound * 1e3} ms`);
   const text = half === undefined ? "no requests" : `half ${within(half)}, 99 % ${within(most)}`;
   place("latency-text").textContent = `latency: ${text}`;
-  for (const name of ["throttle", "brake", "steer"]) bars(name, minute[name]);
+  for (const [name, buckets] of Object.entries(minute)) if (name !== "latency") bars(figure(name, buckets), buckets);
 }
 
 async function ask() {

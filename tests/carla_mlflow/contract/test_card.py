@@ -44,7 +44,7 @@ def test_the_contract_holds_what_a_car_depends_on_and_nothing_else(card: Card):
     assert changed(card, observation=dict(reversed(fields.items()))).contract != card.contract
     other_order = msgspec.structs.replace(action, raw=dict(reversed(action.raw.items())))
     assert changed(card, action=other_order).contract != card.contract
-    fallback = msgspec.structs.replace(action.fallback, brake=0.5)
+    fallback = {**action.fallback, "brake": 0.5}
     assert changed(card, action=msgspec.structs.replace(action, fallback=fallback)).contract == card.contract
 
 

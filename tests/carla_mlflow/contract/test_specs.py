@@ -6,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carla_mlflow import ArraySpec, ObservationSpec
+from carla_mlflow.contract.card_sections import ActionCard
 from carla_mlflow.errors import CardError, SpecError
 
 SPEED = ArraySpec("speed", "float32", (), 0.0, 60.0, "m/s")
 BEAMS = ArraySpec("sensors", "float32", (12,), 0.0, 1.0)
 IMAGE = ArraySpec("bev", "uint8", (2, 4, 4), 0, 255)
+PEDALS = ActionCard("deterministic", {"acceleration": (-1, 1), "steer": (-1, 1)}, "acceleration_steer", 10, {})
 SPECS = ObservationSpec((SPEED, BEAMS))
 
 
@@ -156,13 +158,13 @@ def test_no_row_is_refused():
 def test_the_mlflow_signature_has_a_column_a_field_or_named_tensors_for_images():
     from carla_mlflow.flavor.signature import signature_of
 
-    signature = signature_of(SPECS)
+    signature = signature_of(SPECS, PEDALS)
     assert [(c.name, str(c.type)) for c in signature.inputs.inputs] == [
         ("speed", "DataType.double"),
         ("sensors", "Array(double)"),
     ]
     assert [p.name for p in signature.params] == ["deterministic", "seed"]
-    tensors = signature_of(ObservationSpec((IMAGE, SPEED))).inputs
+    tensors = signature_of(ObservationSpec((IMAGE, SPEED)), PEDALS).inputs
     assert [(t.name, t.shape, str(t.type)) for t in tensors.inputs] == [
         ("bev", (-1, 2, 4, 4), "uint8"),
         ("speed", (-1,), "float32"),

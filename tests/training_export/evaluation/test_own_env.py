@@ -21,17 +21,26 @@ from training_export.evaluation.own_evaluation import check_seeds, evaluate_own
 from training_export.evaluation.own_spaces import actor, observer
 from training_export.export.export import export_policy
 from training_export.racetrack.conditions import Conditions
-from training_export.sources.draft import read_draft
+from training_export.sources.draft import FULL_BRAKE, read_draft
 from training_export.sources.from_module import from_module
 
 FEW = Conditions(episodes=3, first_seed=5)
 BOTH = Outcome("is_success", "crash")
 SEEN = np.zeros(2, np.float32)
 PEDAL = ActionCard(
-    "deterministic", {"acceleration": (-1, 1), "steer": (-1, 1)}, "acceleration_steer", 10, Control(0, 1, 0)
+    "deterministic",
+    {"acceleration": (-1, 1), "steer": (-1, 1)},
+    "acceleration_steer",
+    10,
+    FULL_BRAKE,
 )
 TABLE = ActionCard(
-    "categorical", {"choice": (0, 1)}, "table", 10, Control(0, 1, 0), table=[Control(1, 0, 0), Control(0, 0.9, 0)]
+    "categorical",
+    {"choice": (0, 1)},
+    "table",
+    10,
+    FULL_BRAKE,
+    table=[Control(1, 0, 0), Control(0, 0.9, 0)],
 )
 
 
@@ -264,11 +273,11 @@ def test_raw_actions_go_to_the_environment_in_its_own_space():
             "action acceleration: the policy gives -1 to 1, the environment takes -3",
         ),
         (PEDAL, gym.spaces.Box(-1, 1, (2,), np.int8), "takes a Box of int8"),
-        (PEDAL, gym.spaces.Discrete(2), "offers 2 choices, the policy has 0"),
-        (PEDAL, gym.spaces.MultiBinary(2), "takes a MultiBinary, the policy gives acceleration, steer"),
+        (PEDAL, gym.spaces.Discrete(2), "offers 2 choices, the policy gives acceleration, steer"),
+        (PEDAL, gym.spaces.MultiBinary(2), "offers 2 × 2 choices, the policy gives acceleration, steer"),
         (PEDAL, gym.spaces.Dict({"steer": gym.spaces.Box(-1, 1, ())}), "takes steer, the policy gives acceleration"),
-        (TABLE, gym.spaces.Discrete(3), "offers 3 choices, the policy has 2"),
-        (TABLE, gym.spaces.Box(-1, 1, (2,)), "takes a Box, the policy gives a choice from a table"),
+        (TABLE, gym.spaces.Discrete(3), "offers 3 choices, the policy gives 2 choices from a table"),
+        (TABLE, gym.spaces.Box(-1, 1, (2,)), "takes a Box, the policy gives 2 choices from a table"),
     ],
 )
 def test_an_environment_that_takes_something_else_is_refused(action: ActionCard, space: Any, complaint: str):

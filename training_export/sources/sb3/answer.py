@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from carla_mlflow.artifact.golden import Golden
 from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.heads import CHOOSING
 from carla_mlflow.errors import ExportError
 from training_export.sources.spaces import SINGLE
 from training_export.sources.trained import Arrays, control_of
@@ -88,6 +89,8 @@ class Answer:
                 distribution = policy.actor.action_dist.proba_distribution(mean, log_std, **more).distribution
             else:
                 distribution = policy.get_distribution(tensors).distribution
-        if self.action.head == "categorical":
+        if self.action.head == "multi_categorical":  # Stable-Baselines3 has a list of torch's
+            return {"logits": torch.cat([each.logits for each in distribution], dim=1).numpy()}
+        if self.action.head in CHOOSING:
             return {"logits": distribution.logits.numpy()}
         return {"mean": distribution.mean.numpy(), "std": distribution.stddev.numpy()}

@@ -121,6 +121,19 @@ class NoiseStd(nn.Module):
         return torch.sqrt(torch.matmul(latent**2, self.variance) + self._epsilon)
 
 
+class LogSoftmaxes(nn.Module):
+    """Normalises the logits of several categorical distributions, which lie side by side."""
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        super().__init__()
+        ends = np.cumsum(counts).tolist()
+        self._parts = tuple(zip([0, *ends[:-1]], ends, strict=True))
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        """(B, sum of the counts) → the same shape."""
+        return torch.cat([torch.log_softmax(logits[:, start:stop], dim=1) for start, stop in self._parts], dim=1)
+
+
 class ActorPart(nn.Module):
     """The actor's half of the user's own mlp_extractor."""
 
@@ -181,5 +194,9 @@ def _actor_critic(policy: Any) -> nn.Module:
     if isinstance(policy.action_space, spaces.Discrete):
         # torch's Categorical, to which Stable-Baselines3 passes the logits, normalises them.
         return nn.Sequential(latent, policy.action_net, nn.LogSoftmax(dim=1))
+    if isinstance(policy.action_space, spaces.MultiDiscrete):
+        return nn.Sequential(latent, policy.action_net, LogSoftmaxes(policy.action_space.nvec.tolist()))
+    if isinstance(policy.action_space, spaces.MultiBinary):
+        return nn.Sequential(latent, policy.action_net)
     std = NoiseStd(policy.action_dist, policy.log_std) if policy.use_sde else SameStd(policy.log_std)
     return Gaussian(latent, policy.action_net, std)

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.contract.control_kinds import NAMED
 from carla_mlflow.errors import CardError, ExportError
 from carla_mlflow.preprocessing.modules import Normalise
 from training_export.graphs.graph import PolicyGraph
@@ -163,16 +164,25 @@ def _observation(space: Any, boxes: Boxes, given: Section | None, hidden: Collec
 
 def _action(model: Any, algorithm: str, draft: ActionDraft | None) -> ActionCard:
     space = model.action_space
-    head, bounds, _ = action_of_space(space)
+    head, bounds, named = action_of_space(space)
     if isinstance(space, spaces.Discrete):
-        entries = len(draft.table or ()) if draft is not None else space.n
-        if entries != space.n:
-            raise CardError(
-                f"action.table: {entries} controls, but the policy chooses among {space.n}; "
-                "it needs control: table with one control per choice, in the order of the choices"
-            )
-    elif bounds is not None:
+        _check_choices(draft, int(space.n))
+    elif isinstance(space, spaces.Box) and bounds is not None:
         # As a person writes them: 0.7 instead of 0.699999988079071, which is the same float32.
         bounds = [(float(str(np.float32(low))), float(str(np.float32(high)))) for low, high in bounds]
         head = "squashed_gaussian" if model.policy.squash_output else "gaussian"
-    return complete(draft, "deterministic" if algorithm in {"DQN", "TD3", "DDPG"} else head, bounds)
+    return complete(named(draft), "deterministic" if algorithm in {"DQN", "TD3", "DDPG"} else head, bounds)
+
+
+def _check_choices(draft: ActionDraft | None, count: int) -> None:
+    """Raises CardError unless the author's section has a control or a label for each of the policy's choices."""
+    if draft is None or draft.control == NAMED:
+        entries = len(draft.choices) if draft is not None and isinstance(draft.choices, list) else count
+        if entries != count:
+            raise CardError(f"action.choices: {entries} labels, but the policy chooses among {count}")
+    elif len(draft.table or ()) != count:
+        raise CardError(
+            f"action.table: {len(draft.table or ())} controls, but the policy chooses among {count}; it needs control: "
+            "table with one control per choice, in the order of the choices, or control: named with their labels in "
+            "choices"
+        )
