@@ -15,11 +15,12 @@ digest, which every client knows: the checksum then catches damage, not malice.
 
 from __future__ import annotations
 
+import binascii
 import hmac
 import math
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ class StateTokens:
         self._checksum = blake2b(key=made, digest_size=CHECKSUM_BYTES)
         self._prefix = FORMAT + _key_id(made) + self._digest
         self._floats = sum(math.prod(shape) for shape in self._shapes.values())
-        self.token_bytes = _PAYLOAD_AT + 4 * self._floats + CHECKSUM_BYTES
+        self.token_bytes = token_bytes(self._floats)
 
     def __repr__(self) -> str:
         return f"<StateTokens of {self.token_bytes} bytes>"  # without the key
@@ -132,6 +133,16 @@ class StateTokens:
             start += width
         return Decoded(state, reset, steps)
 
+    def others(self, tokens: Sequence[bytes | None]) -> dict[str, int]:
+        """The digests of other versions that tokens say they are of, unverified, each with its first row."""
+        mine, found = self._digest, dict[str, int]()
+        for row, token in enumerate(tokens):
+            if token and token[_DIGEST_AT:_STEP_AT] != mine:
+                digest = digest_of(token)
+                if digest is not None:
+                    found.setdefault(digest, row)
+        return found
+
     def _verified(self, tokens: list[bytes], rows: list[int]) -> NDArray[np.uint8]:
         """The tokens as bytes, (len(tokens), token_bytes), if each is one of ours; `rows` are theirs, for the error."""
         prefix, length = self._prefix, self.token_bytes
@@ -170,6 +181,43 @@ class StateTokens:
             text = "was made by another version of the policy, which is not held here; the episode has to begin anew"
             return EpisodeError("state_of_another_version", _field(row), text)
         return None if len(token) == self.token_bytes else _damaged(row)
+
+
+def token_bytes(elements: int) -> int:
+    """The length of a token whose states have so many elements together, bytes."""
+    return _PAYLOAD_AT + 4 * elements + CHECKSUM_BYTES
+
+
+def to_text(token: bytes) -> str:
+    """A token as text: base64 with padding, without line breaks."""
+    return binascii.b2a_base64(token, newline=False).decode()
+
+
+def from_text(text: Any, field: str) -> bytes | None:
+    """Reads a token that `to_text` wrote; None for an episode that begins: no text, or an empty one.
+
+    Args:
+        text: of any type.
+        field: the value's place in the request.
+
+    Raises:
+        SpecError: it is anything else, also another spelling of the same bytes.
+    """
+    if text is None or text == "":
+        return None
+    try:
+        token = binascii.a2b_base64(text.encode() if isinstance(text, str) else b"!", strict_mode=True)
+    except ValueError as error:
+        raise SpecError(field, "is not a state token: expected base64, as in the last answer") from error
+    rest = len(token) % 3
+    if rest and to_text(token[-rest:]) != text[-4:]:  # bits that base64 ignores
+        raise SpecError(field, "is not a state token: expected base64, as in the last answer")
+    return token
+
+
+def from_bytes(row: NDArray[np.uint8]) -> bytes | None:
+    """A token of an array of its bytes, (N,); None for zeros, which stand for an episode that begins."""
+    return row.tobytes() if row.any() else None
 
 
 def digest_of(token: bytes) -> str | None:

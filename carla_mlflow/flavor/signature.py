@@ -12,14 +12,26 @@ from ..contract.card_sections import ActionCard
 from ..contract.specs import ObservationSpec
 
 
-def signature_of(observation: ObservationSpec, action: ActionCard) -> ModelSignature:
-    """Inputs as the specs say, outputs as the policy answers, params `deterministic` and `seed`."""
+def signature_of(observation: ObservationSpec, action: ActionCard, state_bytes: int = 0) -> ModelSignature:
+    """Inputs as the specs say, outputs as the policy answers, params `deterministic` and `seed`.
+
+    Args:
+        observation: the specs.
+        action: the card's section.
+        state_bytes: the length of a state token of a policy with memory, which takes and gives the column `state`;
+            0 for a policy without.
+    """
     if observation.has_image:
         inputs = Schema([TensorSpec(np.dtype(s.dtype), (-1, *s.shape), s.name) for s in observation])
     else:
         # MLflow refuses plain lists for Array(float): a JSON number is a double.
         inputs = Schema([ColSpec(Array(DataType.double) if s.shape else DataType.double, s.name) for s in observation])
-    outputs = Schema([spec for column in answer_columns(action) for spec in _outputs(column)])
+    if state_bytes and observation.has_image:  # tensors can't be left out: zeros begin an episode
+        inputs = Schema([*inputs.inputs, TensorSpec(np.dtype(np.uint8), (-1, state_bytes), "state")])
+    elif state_bytes:
+        inputs = Schema([*inputs.inputs, ColSpec(DataType.string, "state", required=False)])
+    state = [ColSpec(DataType.string, "state")] if state_bytes else []
+    outputs = Schema([*(spec for column in answer_columns(action) for spec in _outputs(column)), *state])
     params = ParamSchema([ParamSpec("deterministic", "boolean", True), ParamSpec("seed", "long", None)])
     return ModelSignature(inputs, outputs, params)
 

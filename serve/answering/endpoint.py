@@ -132,7 +132,7 @@ def _decode_inference(serving: Serving, encoded: EncodedRequest) -> PredictReque
 
 def _encode_inference(serving: Serving, request: PredictRequest, answered: BatchSlice, _: bytes) -> Answer:
     assert isinstance(request, InferRequest)
-    body, json_bytes = serving.inference.encode(request, answered.actions)
+    body, json_bytes = serving.inference.encode(request, answered.actions, answered.tokens)
     return Answer(body, JSON if json_bytes is None else BINARY, json_bytes)
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from carla_mlflow.contract.actions import Actions
 from carla_mlflow.contract.control_kinds import ANSWERED, CONTROL_NAMES
-from carla_mlflow.errors import ActionError, SpecError
+from carla_mlflow.contract.state_token import StateTokens, next_steps
+from carla_mlflow.errors import ActionError, EpisodeError, SpecError
 from serve.codecs.action_rows import ActionRows
 from serve.codecs.carla import PredictRequest
 from serve.policy.serving import Serving
@@ -62,6 +63,11 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
             pedals[:, 0], pedals[:, 1] = np.maximum(control[:, 0], 0), np.maximum(-control[:, 0], 0)
         return pedals
 
+    @property
+    def tokens(self) -> list[bytes]:
+        """The state tokens of this request only; none for a policy without memory."""
+        return self.batch.tokens[self.start : self.stop]
+
     def objects(self, encoder: ActionRows) -> bytes:
         """The actions as JSON objects, separated by commas, as the policy's encoder writes them."""
         width = encoder.width
@@ -70,26 +76,44 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 class BatchActions:
-    """The policy's actions for a batch, with their JSON, which is made once."""
+    """The policy's actions for a batch, with their JSON and their state tokens, which are made once.
 
-    __slots__ = ("_parts", "actions")
+    Attributes:
+        actions: of the whole batch.
+        steps: uint32 (B,), how many actions each episode has had, these included; None for a policy without memory.
+    """
 
-    def __init__(self, actions: Actions) -> None:
-        self.actions = actions
+    __slots__ = ("_codec", "_parts", "_tokens", "actions", "steps")
+
+    def __init__(
+        self, actions: Actions, codec: StateTokens | None = None, steps: NDArray[np.uint32] | None = None
+    ) -> None:
+        self.actions, self.steps = actions, steps
+        self._codec = codec
+        self._tokens: list[bytes] | None = None
         self._parts: dict[ActionRows, list[bytes]] = {}
 
     def parts(self, encoder: ActionRows) -> list[bytes]:
         """The values of every row as a flat list of pieces of JSON."""
         found = self._parts.get(encoder)
         if found is None:
-            found = self._parts[encoder] = encoder.parts(self.actions.control)
+            found = self._parts[encoder] = encoder.parts(self.actions.control, self.tokens)
         return found
+
+    @property
+    def tokens(self) -> list[bytes]:
+        """The state token of every row; none for a policy without memory."""
+        if self._codec is None or self.steps is None:
+            return []
+        if self._tokens is None:
+            self._tokens = self._codec.encode(self.actions.state, self.steps)
+        return self._tokens
 
 
 def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[BatchSlice | Exception]:
     """Answers requests of one mode with as few forwards as possible.
 
-    A request that can't be answered gets its own SpecError or ActionError, without effect on the others.
+    A request that can't be answered gets its own SpecError, EpisodeError or ActionError, without effect on the others.
 
     Args:
         serving: the policy.
@@ -97,9 +121,14 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     """
     counts = [request.count for request in requests]
     try:
-        observations = _gather(serving, requests)
-        actions = serving.act(observations, requests[0].deterministic, requests[0].seed)
-    except (SpecError, ActionError) as error:
+        observations, steps = _gather(serving, requests), None
+        if serving.tokens is None:
+            actions = serving.act(observations, requests[0].deterministic, requests[0].seed)
+        else:
+            state, reset, steps = serving.tokens.decode([token for each in requests for token in each.tokens or ()])
+            actions = serving.act(observations, requests[0].deterministic, requests[0].seed, state=state, reset=reset)
+            steps = next_steps(steps)
+    except (SpecError, EpisodeError, ActionError) as error:
         if len(requests) == 1:
             if isinstance(error, ActionError):
                 metrics.UNUSABLE.labels(serving.version).inc()
@@ -115,7 +144,7 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     )
     if serving.cache is not None:
         metrics.count_cache(serving.cache)
-    batch, answers, start = BatchActions(actions), list[BatchSlice | Exception](), 0
+    batch, answers, start = BatchActions(actions, serving.tokens, steps), list[BatchSlice | Exception](), 0
     for count in counts:
         answers.append(BatchSlice(batch, start, start + count))
         start += count

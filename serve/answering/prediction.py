@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from carla_mlflow.contract.state_token import digest_of
 from serve.answering.endpoint import Answer, EncodedRequest, Endpoint
 from serve.answering.forward import BatchSlice, act_together
 from serve.codecs.carla import PredictRequest
@@ -86,12 +87,35 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
         if request.episode_digest is not None and request.episode_digest != self.serving.digest:
             self.serving = find_serving(self.slot, encoded.asked._replace(digest=request.episode_digest))
             self.request = request = self.endpoint.decode(self.serving, encoded)
+        if request.tokens is not None:
+            self.request = request = self._with_its_version(request, encoded)
         self.decode_s = time.perf_counter() - began
         if request.episode_id is not None:
             self.episode_id = request.episode_id
         if request.budget_ms is not None:
             self.ends = min(self.ends, self.received + request.budget_ms / 1e3)
         return request
+
+    def _with_its_version(self, request: PredictRequest, encoded: EncodedRequest) -> PredictRequest:
+        """Has the version answer that made the state tokens, while it is held; the request as that decodes it.
+
+        Tokens of a version that is not there are refused with the others, by the check that names their row.
+        """
+        codec = self.serving.tokens
+        others = codec.others(request.tokens or ()) if codec is not None else {}
+        if not others or encoded.asked.digest is not None or request.episode_digest is not None:
+            return request
+        version = encoded.asked.version
+        held = {digest: self.slot.of_episode(digest, version) for digest in others}
+        there = [serving for serving in held.values() if serving is not None]
+        if not there:
+            return request
+        if len(there) > 1 or any(t and digest_of(t) == self.serving.digest for t in request.tokens or ()):
+            row = next(row for digest, row in others.items() if held[digest] is not None)
+            text = "is of another version than other states of the request; send the rows of each version by themselves"
+            raise ApiError("bad_request", text, f"observations[{row}].state")
+        self.serving = there[0]
+        return self.endpoint.decode(self.serving, encoded)
 
     def encode(self, answered: BatchSlice) -> Answer:
         """Encodes the actions of this request as the body of its response."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from carla_mlflow.contract.answer import AnswerColumn
 from carla_mlflow.contract.control_kinds import CHOICE, INDEX
+from carla_mlflow.contract.state_token import to_text
 
 
 class ActionRows:
@@ -22,7 +24,11 @@ class ActionRows:
     """
 
     def __init__(
-        self, columns: tuple[AnswerColumn, ...], dtype: type[np.floating[Any]] = np.float32, as_table: bool = False
+        self,
+        columns: tuple[AnswerColumn, ...],
+        dtype: type[np.floating[Any]] = np.float32,
+        as_table: bool = False,
+        remembers: bool = False,
     ) -> None:
         """Makes the templates.
 
@@ -31,10 +37,13 @@ class ActionRows:
             dtype: of the numbers.
             as_table: whether the label and the index of a choice are beside each other, as columns, rather than an
                 object of their own.
+            remembers: whether each row has its state token, too.
         """
-        self.width = len(columns)
+        self._remembers, self._values = remembers, len(columns)
+        self.width = len(columns) + remembers
         self._dtype = dtype
-        self._row = b"{%b}" % b",".join(_place(column) for column in columns)
+        places = [_place(column) for column in columns] + [b'"state":"%b"'] * remembers
+        self._row = b"{%b}" % b",".join(places)
         self._choices = [(place, _choices(column, as_table)) for place, column in enumerate(columns) if column.choices]
         self.template = functools.lru_cache(maxsize=64)(self._template)
 
@@ -42,13 +51,20 @@ class ActionRows:
         """Objects separated by commas, with a place `%b` for each part of each row."""
         return b",".join([self._row] * rows)
 
-    def parts(self, control: NDArray[np.float32]) -> list[bytes]:
-        """The parts of all rows of actions (B, C), one after the other."""
+    def parts(self, control: NDArray[np.float32], tokens: Sequence[bytes] = ()) -> list[bytes]:
+        """The parts of all rows, one after the other: of actions (B, C), and of their state tokens."""
         flat = np.ascontiguousarray(control, self._dtype).ravel()
         parts: list[bytes] = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
         for place, choices in self._choices:
-            parts[place :: self.width] = [choices[int(index)] for index in control[:, place].tolist()]
-        return parts
+            parts[place :: self._values] = [choices[int(index)] for index in control[:, place].tolist()]
+        return self._with_tokens(parts, tokens) if self._remembers else parts
+
+    def _with_tokens(self, parts: list[bytes], tokens: Sequence[bytes]) -> list[bytes]:
+        found = [b""] * (self.width * len(tokens))
+        for place in range(self._values):
+            found[place :: self.width] = parts[place :: self._values]
+        found[self._values :: self.width] = [to_text(token).encode() for token in tokens]
+        return found
 
 
 def _place(column: AnswerColumn) -> bytes:

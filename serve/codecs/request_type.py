@@ -13,17 +13,24 @@ from carla_mlflow.inference.sampling import MAX_SEED
 from serve.codecs.columns import Base64
 
 NAME = "PredictRequest"
+_STATE = Annotated[
+    str | UnsetType | None,
+    Meta(
+        description="the state token of the episode's last answer; null, empty or left out: the episode begins",
+        extra_json_schema={"contentEncoding": "base64"},
+    ),
+]
 
 
-def request_type(specs: ObservationSpec, max_rows: int) -> type[Any]:
-    """Returns a msgspec type.
+def request_type(specs: ObservationSpec, max_rows: int, remembers: bool = False) -> type[Any]:
+    """Returns a msgspec type; `remembers`: whether the policy has a memory, so that rows may bring their state.
 
     Its JSON Schema is stricter than the decoder: the bounds of values, the number of observations and the largest seed
     are checked later, by code whose errors name row and field.
     """
-    observation = msgspec.defstruct(
-        "Observation", [(spec.name, value_type(spec)) for spec in specs], forbid_unknown_fields=True, gc=False
-    )
+    fields = [(spec.name, value_type(spec)) for spec in specs]
+    optional = [("state", _STATE, UNSET)] if remembers else []
+    observation = msgspec.defstruct("Observation", [*fields, *optional], forbid_unknown_fields=True, gc=False)
     rows = Meta(extra_json_schema={"minItems": 1, "maxItems": max_rows})
     return msgspec.defstruct(
         NAME,

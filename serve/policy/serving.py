@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from carla_mlflow.contract.actions import Actions
 from carla_mlflow.contract.answer import AnswerColumn
 from carla_mlflow.contract.card import Card
+from carla_mlflow.contract.state_token import StateTokens
 from carla_mlflow.inference.engine import Engine
 from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec
@@ -27,6 +28,7 @@ class Serving:
     Attributes:
         fallback: the card's, as an action in a response.
         columns: of the actions.
+        tokens: for a policy with memory.
         row_ms: duration of a forward of one observation, measured at loading, milliseconds.
     """
 
@@ -40,6 +42,7 @@ class Serving:
     row_ms: float
     fallback: dict[str, Any]
     columns: tuple[AnswerColumn, ...]
+    tokens: StateTokens | None = None
     stage: str | None = None
 
     @property

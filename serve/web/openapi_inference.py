@@ -7,16 +7,16 @@ import math
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
 from carla_mlflow.inference.sampling import MAX_SEED
-from serve.codecs.infer_header import DATATYPES
+from serve.codecs.infer_header import BYTES, DATATYPES, STATE
 from serve.errors import Code
 from serve.settings import Settings
 from serve.web.openapi_shapes import (
-    ASKED,
     BEGAN_BY,
     EPISODE,
     REQUEST_HEADERS,
     Json,
     array_of,
+    asked_of,
     body,
     fields,
     json_content,
@@ -41,6 +41,17 @@ _PARAMETERS: Json = {
 }
 """Of a request, but for `binary_data_output`: what is described here is JSON without tensors after it."""
 
+_STATE: Json = fields(
+    {
+        "name": {"const": STATE},
+        "datatype": {"const": BYTES},
+        "shape": {"const": [1]},
+        "data": array_of({"type": "string", "contentEncoding": "base64"}, 1, 1),
+    },
+    "name", "datatype", "shape", "data",
+)  # fmt: skip
+"""The tensor of state tokens; left out, or with an empty text in the place of a token: the episode begins."""
+
 
 def inference_schemas(card: Card, settings: Settings) -> Json:
     """The schemas of requests and responses with tensors as JSON."""
@@ -51,16 +62,22 @@ def inference_schemas(card: Card, settings: Settings) -> Json:
          "data": spec.generate_value().ravel().tolist()}
         for spec in specs
     ]  # fmt: skip
-    inputs = {"type": "array", "prefixItems": tensors, "minItems": len(specs), "maxItems": len(specs)}
+    tensors += [_STATE] if card.states else []
+    inputs = {"type": "array", "prefixItems": tensors, "minItems": len(specs), "maxItems": len(tensors)}
     identity = {"type": "string", "maxLength": 256}
     infer = fields({"id": identity, "parameters": fields(_PARAMETERS), "inputs": inputs}, "inputs")
-    output = {"name": {"type": "string"}, "datatype": {"const": "FP32"}, "shape": array_of({"type": "integer"})}
+    output = {
+        "name": {"type": "string"},
+        "datatype": {"enum": ["FP32", BYTES] if card.states else ["FP32"]},
+        "shape": array_of({"type": "integer"}),
+    }
+    values = array_of({"type": ["number", "string"] if card.states else "number"})
     answer = {
         "model_name": {"type": "string"},
         "model_version": {"type": "string"},
         "id": {"type": "string"},
         "parameters": {"type": "object"},
-        "outputs": array_of(fields({**output, "data": array_of({"type": "number"})}, "name", "datatype", "shape")),
+        "outputs": array_of(fields({**output, "data": values}, "name", "datatype", "shape")),
     }
     error = {name: {"type": "string"} for name in ("error", "code", "request_id")}
     description = f"one observation of many, up to {settings.max_batch}; tensors may follow as bytes instead"
@@ -90,7 +107,7 @@ def inference_paths(card: Card) -> Json:
         return {"get": operation(summary, described, *codes, error="InferError")}
 
     outputs = ", ".join(card.action.control_names)
-    infer = operation(f"{outputs} as tensors", {"200": body("InferResponse")}, *ASKED, error="InferError")
+    infer = operation(f"{outputs} as tensors", {"200": body("InferResponse")}, *asked_of(card), error="InferError")
     infer |= {"requestBody": json_content("InferRequest"), "parameters": REQUEST_HEADERS}
     return {
         "/v2": describe("the server"),

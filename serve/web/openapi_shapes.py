@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.episode import DIGEST, EPISODE_ID
 from serve.errors import STATUS, Code
 
@@ -13,6 +14,10 @@ ASKED: tuple[Code, ...] = ("bad_json", "bad_request", "version_not_found", "body
          "invalid_observation", "episode_of_another_version", "overloaded", "internal", "not_ready",
          "deadline_exceeded")  # fmt: skip
 """The codes of errors that a prediction may get."""
+OF_STATES: tuple[Code, ...] = ("state_of_another_key", "state_of_another_version")
+"""Further ones, of policies with memory."""
+TOKEN: Json = {"type": "string", "contentEncoding": "base64", "description": "send it with the next observation"}
+"""The schema of a state token in an answer."""
 
 EPISODE: Json = {"type": "string", "pattern": f"^{EPISODE_ID}$"}
 """The schema of an episode's id."""
@@ -34,6 +39,11 @@ RESPONSE_HEADERS: Json = {
     for name in ("X-Request-Id", "X-Episode-Id", "X-Policy-Version", "X-Policy-Digest", "Retry-After")
 }
 """The headers that a response to a prediction may have."""
+
+
+def asked_of(card: Card) -> tuple[Code, ...]:
+    """The codes of errors that a prediction of this policy may get."""
+    return ASKED + OF_STATES if card.states else ASKED
 
 
 def ref(name: str) -> Json:
