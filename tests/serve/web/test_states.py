@@ -174,7 +174,7 @@ def test_a_sample_depends_on_the_state_too_and_is_the_engines(car: Server, engin
     [begun], [gone_on] = predict(car, [row], **seeded), predict(car, [{**row, "state": first["state"]}], **seeded)
     assert begun != gone_on
     expected = engine.act(step, deterministic=False, seed=5, state=engine.act(step).state)
-    assert [gone_on[name] for name in CONTROL_NAMES] == expected.control[0].tolist()
+    assert np.array([gone_on[name] for name in CONTROL_NAMES], np.float32).tobytes() == expected.control[0].tobytes()
 
 
 @pytest.mark.parametrize(
