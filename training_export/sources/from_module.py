@@ -18,8 +18,9 @@ from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observati
 from carla_mlflow.errors import ExportError
 from training_export.graphs.graph import PolicyGraph, script_network
 from training_export.sources.draft import CardDraft, complete
+from training_export.sources.file_inputs import seen_by_module
 from training_export.sources.importing import make_importable, missing_code
-from training_export.sources.preprocessed import Prepare, Preprocessed, no_preprocessor
+from training_export.sources.preprocessed import Behind, Prepare, Preprocessed, no_preprocessor
 from training_export.sources.seen import of_rows, of_scaler, with_seen
 from training_export.sources.spaces import action_of_space, observation_of_space
 from training_export.sources.trained import Arrays, TrainedPolicy, golden_of
@@ -59,11 +60,12 @@ def from_network(
 ) -> TrainedPolicy:
     """A module whose card is complete → a TrainedPolicy; `source` names it in errors."""
     specs = observation_spec(section)
-    section = with_seen(section, of_scaler(prepared.transformer, specs), of_rows(driving or {}))
+    scaled = of_scaler(prepared.transformer, specs) if prepared.transformer else seen_by_module(module, specs)
+    section = with_seen(section, scaled, of_rows(driving or {}))
     specs = observation_spec(section)
     example = specs.example(3)
-    if prepared.transformer is None and _takes_dict(module, example):
-        module = FromDict(module, specs.names)
+    if prepared.transformer is None:
+        module = _taking(module, specs.names, example)
 
     def answer(observations: Arrays) -> Golden:
         inputs, features = prepared.inputs(specs, observations)
@@ -98,18 +100,21 @@ class FromDict(nn.Module):
         return self.network(dict(zip(self.names, observations, strict=True)))
 
 
-def _takes_dict(module: nn.Module, example: Arrays) -> bool:
-    tensors = {name: torch.from_numpy(array.copy()) for name, array in example.items()}
+def _taking(module: nn.Module, names: tuple[str, ...], example: Arrays) -> nn.Module:
+    """The network as one that takes the observations one by one, whether its forward does, or a dict, or one vector."""
+    ways = (module, FromDict(module, names), Behind(nn.Identity(), module))
+    return next(
+        (way for way in ways if _runs(way, example)), module
+    )  # none does: `_run` reports the error of the first
+
+
+def _runs(module: nn.Module, example: Arrays) -> bool:
     with torch.no_grad():
         try:
-            module(*tensors.values())
-        except Exception:  # the author's code may raise anything; `_run` reports it
-            try:
-                module(tensors)
-            except Exception:
-                return False
-            return True
-    return False
+            module(*(torch.from_numpy(array.copy()) for array in example.values()))
+        except Exception:  # the author's code may raise anything
+            return False
+    return True
 
 
 def _line(error: BaseException) -> str:
@@ -125,19 +130,28 @@ def _run(
     except Exception as error:  # the author's code may raise anything
         raise ExportError(
             f"{source}: does not take the card's observations: {type(error).__name__}: {_line(error)}; forward() gets "
-            "one tensor per observation, batch axis first, in the card's order, or one dict of them by name; with a "
-            "preprocessor, it gets one tensor of features"
+            "one tensor per observation, batch axis first, in the card's order, or one dict of them by name, or all of "
+            "them as one tensor of rows; with a preprocessor, it gets one tensor of features"
         ) from error
     returned = returned if isinstance(returned, tuple) else (returned,)
-    wanted = {name: width for name, width in outputs.items() if name != "raw"} or {"raw": outputs["raw"]}
     if not all(isinstance(output, torch.Tensor) for output in returned):
         kinds = ", ".join(type(output).__name__ for output in returned)
         raise ExportError(f"{source}: returns {kinds}; expected a tensor, or a tuple of tensors in the head's order")
-    shapes = [tuple(output.shape) for output in returned]
+    check_widths([tuple(output.shape) for output in returned], outputs)
+    return [output.detach().numpy().astype(np.float32) for output in returned]
+
+
+def check_widths(shapes: list[tuple[int, ...]], outputs: dict[str, int]) -> None:
+    """Raises ExportError unless a network's outputs, of these shapes with rows, are what the card's head needs.
+
+    Args:
+        shapes: of the outputs.
+        outputs: of the graph, see `ActionCard.outputs`.
+    """
+    wanted = {name: width for name, width in outputs.items() if name != "raw"} or {"raw": outputs["raw"]}
     if [shape[1:] for shape in shapes] != [(width,) for width in wanted.values()]:
         needed = ", ".join(f"{name} (B, {width})" for name, width in wanted.items())
         raise ExportError(f"the network returns shapes {shapes}; the card's head needs {needed}")
-    return [output.numpy().astype(np.float32) for output in returned]
 
 
 def _build(target: str) -> Built:
