@@ -17,15 +17,16 @@ from torch import nn
 from carla_mlflow.artifact.golden import Golden
 from carla_mlflow.contract.card_sections import ActionCard, FieldCard, StateCard, observation_spec
 from carla_mlflow.contract.heads import PARAMETERS
-from carla_mlflow.contract.memory import graph_inputs
+from carla_mlflow.contract.memory import graph_inputs, graph_outputs
 from carla_mlflow.errors import ExportError
 from training_export.graphs.graph import PolicyGraph, script_network
 from training_export.sources.draft import CardDraft, complete, states_of
 from training_export.sources.file_inputs import seen_by_module
 from training_export.sources.importing import make_importable, missing_code
+from training_export.sources.observation_spaces import observation_of_space, parts_of, with_sources
 from training_export.sources.preprocessed import Behind, Prepare, Preprocessed, no_preprocessor
 from training_export.sources.seen import of_rows, of_scaler, with_seen
-from training_export.sources.spaces import action_of_space, observation_of_space
+from training_export.sources.spaces import action_of_space
 from training_export.sources.trained import Arrays, TrainedPolicy, begun, golden_of, without_memory
 
 Built = tuple[nn.Module, Any, Any]
@@ -48,6 +49,8 @@ def from_module(
     """
     module, observation_space, action_space = _build(target)
     section = draft.observation or observation_of_space(observation_space)
+    if observation_space is not None:
+        section = with_sources(section, parts_of(observation_space))
     head, bounds, names = action_of_space(action_space)
     action = complete(names(draft.action), head, bounds)
     prepared = prepare(observation_spec(section))
