@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from msgspec import UnsetType
 
 from ..errors import CardError
-from .array_bounds import MAX_ELEMENTS, Bound
+from .array_bounds import MAX_ELEMENTS, Array, Bound
 from .array_spec import ArraySpec
 from .card_sections import FieldCard, observation_spec
 from .specs import ObservationSpec
@@ -69,26 +69,25 @@ def _frame(spec: ArraySpec, field: FieldCard, ticks: int) -> ArraySpec:
     """The spec of one frame. Each element lies within the bounds of all the places that it takes as it grows older."""
     if field.history_start == "zeros" and not ((spec.lows <= 0) & (spec.highs >= 0)).all():
         raise CardError(f"observation {spec.name}: history_start: zeros lie outside the bounds; widen these to take 0")
-    shape = (spec.shape[0] // ticks, *spec.shape[1:])
-    low, high, seen = spec.low, spec.high, spec.seen
-    if len(spec.shape) == 1:  # bounds for each element of the last axis are those of the first, which is stacked
-        low, high, seen = _common(spec.low, ticks, -1), _common(spec.high, ticks, 1), None
+    shape, choices = (spec.shape[0] // ticks, *spec.shape[1:]), spec.choices
+    if isinstance(choices, tuple) and len(shape) == 1:
+        choices = choices[-shape[0] :]
+    low, high = _frame_bound(spec, spec.low, ticks, np.max), _frame_bound(spec, spec.high, ticks, np.min)
     try:
-        return ArraySpec(spec.name, spec.dtype, shape, low, high, spec.unit, seen)
+        return ArraySpec(spec.name, spec.dtype, shape, low, high, spec.unit, None, choices)
     except CardError as error:
         raise CardError(f"{error}; with a history, the bounds of all ticks have to overlap") from error
 
 
-def _common(bound: Bound, ticks: int, sign: int) -> Bound:
-    if not isinstance(bound, tuple):
-        return bound
-    width = len(bound) // ticks
-    return tuple(_narrowest(bound[at::width], sign) for at in range(width))
+def _frame_bound(spec: ArraySpec, bound: Bound, ticks: int, narrowest: Callable[..., Array]) -> Bound:
+    if not isinstance(bound, tuple) or (len(spec.shape) > 1 and not any(isinstance(each, tuple) for each in bound)):
+        return bound  # the same along the first axis, on which frames are joined
+    values = np.broadcast_to(spec.lows if narrowest is np.max else spec.highs, spec.shape)
+    return _as_tuples(narrowest(values.reshape(ticks, -1, *spec.shape[1:]), axis=0).tolist())
 
 
-def _narrowest(bounds: Iterable[float | None], sign: int) -> float | None:
-    closed = [each for each in bounds if each is not None]
-    return (min(closed) if sign > 0 else max(closed)) if closed else None
+def _as_tuples(value: Any) -> Any:
+    return tuple(_as_tuples(each) for each in value) if isinstance(value, list) else value
 
 
 def takes_frame(wanted: tuple[int, ...], given: tuple[int, ...], with_history: bool) -> bool:

@@ -181,6 +181,16 @@ def test_a_frames_bounds_are_those_that_hold_at_all_ticks():
     assert (frame.shape, frame.low, frame.high) == ((2,), (0.0, -4.0), (8.0, 5.0))
 
 
+def test_nested_bounds_and_choices_are_those_of_one_frame_too():
+    nested = {"low": [[0.0], [1.0]], "high": [[5.0], [4.0]]}
+    section = {"state": field(shape=[2, 3], history=[-1, 0], history_start="repeat", **nested)}
+    (frame,) = frame_spec(section)
+    assert (frame.shape, frame.lows.tolist(), frame.highs.tolist()) == ((1, 3), [[1.0] * 3], [[4.0] * 3])
+    chosen = {"dtype": "uint8", "shape": [4], "low": 0, "high": [5, 2, 5, 2], "choices": [6, 3, 6, 3]}
+    (frame,) = frame_spec({"command": FieldCard(**chosen, history=[-1, 0], history_start="repeat")})
+    assert (frame.shape, frame.choices, frame.highs.tolist()) == ((2,), (6, 3), [5, 2])
+
+
 def test_bounds_that_no_frame_can_meet_are_refused():
     with pytest.raises(CardError, match="zeros lie outside the bounds"):
         frame_spec({"state": field(low=0.5, history=[-1, 0], history_start="zeros")})
