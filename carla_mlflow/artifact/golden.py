@@ -158,7 +158,7 @@ def _check_variety(observations: Mapping[str, Array], rows: int, card: Card, nam
     choices = 0.0  # bits
     for spec in card.observation_spec:
         each = np.log2(np.broadcast_to(spec.highs.astype(np.float64) - spec.lows + 1, spec.shape))
-        choices += float(each.sum()) if spec.dtype == "uint8" or not each.any() else np.inf
+        choices += float(each.sum()) if spec.dtype == "uint8" or spec.choices or not each.any() else np.inf
     if different < min(rows, 2 ** min(choices, 32.0)) / 2:
         raise ArtifactError(
             f"{name}: only {different} of its {rows} observations differ from each other, fewer than half"

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from .array_bounds import LARGEST, Bound
+from .array_bounds import LARGEST
 from .array_spec import ArraySpec
 from .control_kinds import ANSWERED, CHOICE, CONTROL_NAMES, NAMED
 from .heads import CHOOSING, PARAMETERS
@@ -34,15 +34,33 @@ class Seen(_Section, frozen=True):
     high: float | list[float]
 
 
+_Row = list[float | None]
+_Rows2 = list[float | _Row | None]
+_Rows3 = list[float | _Rows2 | None]
+_Rows4 = list[float | _Rows3 | None]
+FieldBound = float | list[float | _Rows4 | None] | None
+"""One number, or a list; msgspec knows no recursive types, and so lists are nested at most five deep."""
+
+
 class FieldCard(_Section, frozen=True):
-    """One observation; see ArraySpec. Since format 2 a list of bounds may hold null, for an element without a bound."""
+    """One observation; see ArraySpec.
+
+    Since format 2 a list of bounds may hold null, for an element without a bound, and may be nested, one level an axis.
+
+    Attributes:
+        choices: see ArraySpec. Unset: the values are quantities.
+        source: the observation's name in the environment where the policy was trained, if that is no identifier or lies
+            in a Dict within a Dict (the names joined by dots). Unset: its name here.
+    """
 
     dtype: Literal["float32", "uint8"]
     shape: list[int]
-    low: float | list[float | None] | None = None
-    high: float | list[float | None] | None = None
+    low: FieldBound = None
+    high: FieldBound = None
     unit: str = "1"
     seen: Seen | UnsetType = UNSET
+    choices: int | list[int] | UnsetType = UNSET
+    source: str | UnsetType = UNSET
 
 
 class StateCard(_Section, frozen=True):
@@ -221,7 +239,7 @@ def newer_keys(value: Any, place: str = "") -> Iterator[str]:
         for field in msgspec.structs.fields(value):
             item = getattr(value, field.name)
             if item is not UNSET:
-                if field.default is UNSET or (isinstance(item, list) and None in item):
+                if field.default is UNSET or (isinstance(item, list) and _is_open_or_nested(item)):
                     yield place + field.name
                 yield from newer_keys(item, f"{place}{field.name}.")
     elif isinstance(value, dict):
@@ -229,27 +247,37 @@ def newer_keys(value: Any, place: str = "") -> Iterator[str]:
             yield from newer_keys(item, f"{place}{name}.")
 
 
+def _is_open_or_nested(items: list[Any]) -> bool:
+    return any(item is None or isinstance(item, list) for item in items)
+
+
 def observation_spec(section: dict[str, FieldCard]) -> ObservationSpec:
     """The specs of a card's observation section, in its order."""
     return ObservationSpec(
-        ArraySpec(name, f.dtype, tuple(f.shape), _bound(f.low), _bound(f.high), f.unit, _seen(f))
+        ArraySpec(name, f.dtype, tuple(f.shape), _bound(f.low), _bound(f.high), f.unit, _seen(f), _choices(f))
         for name, f in section.items()
     )
 
 
-def _closed(bound: float | list[float | None] | None, sign: int) -> float | list[float] | None:
+def _closed(bound: Any, sign: int) -> Any:
     """A bound with float32's largest number for an open element, as format 1 writes it: the contract is the same."""
     if not isinstance(bound, list):
         return bound
-    return [sign * LARGEST if value is None else value for value in bound]
+    return [sign * LARGEST if value is None else _closed(value, sign) for value in bound]
 
 
 def _seen(field: FieldCard) -> Any:
     return None if isinstance(field.seen, UnsetType) else (_bound(field.seen.low), _bound(field.seen.high))
 
 
-def _bound(value: float | list[float | None] | list[float] | None) -> Bound:
-    return tuple(value) if isinstance(value, list) else value
+def _choices(field: FieldCard) -> int | tuple[int, ...] | None:
+    if isinstance(field.choices, UnsetType):
+        return None
+    return tuple(field.choices) if isinstance(field.choices, list) else field.choices
+
+
+def _bound(value: Any) -> Any:
+    return tuple(_bound(each) for each in value) if isinstance(value, list) else value
 
 
 def canonical_hash(value: Any) -> str:

@@ -168,6 +168,8 @@ def outside(spec: ArraySpec) -> Iterator[tuple[float, str]]:
     """Values that the spec refuses, and the text that each error has to contain."""
     low, high = (np.ravel(np.broadcast_to(bound, spec.shape))[-1] for bound in (spec.lows, spec.highs))
     text = f"outside [{low:.6g}, {high:.6g}]"
+    if spec.choices is not None:
+        text = f"none of its choices, the whole numbers from {low:g} to {high:g}"
     if spec.dtype == "uint8":
         yield from [(low - 1, text)] if low > 0 else []
         yield from [(high + 1, text)] if high < 255 else []

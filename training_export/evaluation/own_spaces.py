@@ -14,7 +14,7 @@ from carla_mlflow.contract.card_sections import ActionCard
 from carla_mlflow.contract.control_kinds import CHOICE
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import DrivingError
-from training_export.sources.spaces import SINGLE
+from training_export.sources.observation_spaces import SINGLE
 
 OTHER = "use the environment that the policy was trained in, with the same wrappers"
 

@@ -1,4 +1,4 @@
-"""Gymnasium spaces → sections of the card."""
+"""Gymnasium's action spaces → what they determine of the card's action section."""
 
 from __future__ import annotations
 
@@ -9,52 +9,11 @@ import msgspec
 import numpy as np
 from gymnasium import spaces
 
-from carla_mlflow.contract.card_sections import FieldCard
 from carla_mlflow.contract.control_kinds import CHOICE, RAW_NAMES
 from carla_mlflow.errors import CardError
 from training_export.sources.draft import ActionDraft
 
-SINGLE = "observation"
-"""The name of an observation space that is one Box."""
-
 Bounds = list[tuple[float, float]]
-
-
-def observation_of_space(space: Any) -> dict[str, FieldCard]:
-    """A Box, or a Dict of Boxes, as the card's observation section; a single Box is named `observation`.
-
-    Raises:
-        CardError: there is no space, or it contains something else than Boxes.
-    """
-    if space is None:
-        raise CardError(
-            "the source has no observation space: pass --card FILE with an observation section, or gymnasium spaces"
-        )
-    named = dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
-    return {name: _field(name, part) for name, part in named.items()}
-
-
-def _field(name: str, box: Any) -> FieldCard:
-    if not isinstance(box, spaces.Box):
-        raise CardError(f"observation {name}: expected a Box, got {type(box).__name__}")
-    if box.dtype == np.uint8:
-        low, high = int(box.low.min()), int(box.high.max())
-        return FieldCard("uint8", list(box.shape), low, high)
-    return FieldCard("float32", list(box.shape), _bound(name, box.low), _bound(name, box.high))
-
-
-def _bound(name: str, values: Any) -> float | list[float | None] | None:
-    """One number if all elements share it, else a list along the last axis; None where there is no bound."""
-    limit = np.finfo(np.float32).max
-    values = np.asarray(values, dtype=np.float64)
-    if np.abs(values).min() >= limit:
-        return None
-    row = values.reshape(-1, values.shape[-1]) if values.ndim else values.reshape(1, 1)
-    if (row == row[0, 0]).all():
-        return float(row[0, 0])
-    if (row != row[0]).any():
-        raise CardError(f"observation {name}: its bounds differ along several axes; --card FILE has to state them")
-    return [float(value) if abs(value) < limit else None for value in row[0]]
 
 
 def action_of_space(space: Any) -> tuple[str | None, Bounds | None, Callable[[ActionDraft | None], ActionDraft | None]]:

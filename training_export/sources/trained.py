@@ -41,6 +41,8 @@ class TrainedPolicy:
         values: observations → the values, (B, K), the largest of which is chosen, if they are known and `answer` does
             not contain them.
         assumed: what was assumed because the source does not say it, in words; empty when nothing was.
+        valid: drawn observations → such as the policy can meet, where values within the bounds alone are not enough (a
+            mask that excludes every choice); None where they are.
         training: the policy's origin, for the card.
         states: the card's section `state`; empty without memory.
     """
@@ -56,6 +58,7 @@ class TrainedPolicy:
     scripted: PolicyGraph | None = None
     values: Callable[[Arrays], NDArray[np.float32]] | None = None
     assumed: str = ""
+    valid: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = None
     training: dict[str, Any] = field(default_factory=dict)
     states: dict[str, StateCard] = field(default_factory=dict)
 

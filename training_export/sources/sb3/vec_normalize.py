@@ -1,8 +1,9 @@
 """VecNormalize: whether a Stable-Baselines3 policy was trained with it, and with which statistics.
 
 The statistics are not in model.zip, but the last observation of `learn` is, twice: `_last_obs` as the policy saw it,
-and `_last_original_obs` before VecNormalize. PPO and A2C store the second only with VecNormalize. The other algorithms
-always store it (without VecNormalize it is an older observation), and so they are compared to see which statistics fit.
+and `_last_original_obs` before VecNormalize. PPO, A2C, TRPO, MaskablePPO and ARS store the second only with
+VecNormalize. The other algorithms always store it (without VecNormalize it is an older observation), and so they are
+compared to see which statistics fit.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from carla_mlflow.errors import ExportError
 from carla_mlflow.preprocessing.modules import Normalise
-from training_export.sources.spaces import SINGLE
+from training_export.sources.observation_spaces import SINGLE
+from training_export.sources.sb3.algorithms import ALGORITHMS
 from training_export.sources.untrusted import read_pickle, read_pickled
 
-ON_POLICY = ("PPO", "A2C")
 CHOOSE = "--vecnormalize FILE gives the statistics, --no-vecnormalize says that observations were not normalised"
 USUAL_CLIP = 10.0
 """VecNormalize's default clip range, in standard deviations."""
@@ -37,14 +38,14 @@ def check_without_statistics(path: Path, algorithm: str, settings: Mapping[str, 
         ExportError: it was trained with VecNormalize, or statistics lie beside it; says what to do.
     """
     beside = statistics_beside(path)
-    if algorithm in ON_POLICY and settings.get("_last_original_obs") is not None:
+    if ALGORITHMS[algorithm].shows_normalisation and settings.get("_last_original_obs") is not None:
         where = f" ({beside[0]} lies beside it)" if beside else ""
         raise ExportError(
             f"{path.name}: was trained with VecNormalize, as it holds an observation from before it; {CHOOSE}{where}"
         )
     if beside:
         raise ExportError(f"{path.name}: {beside[0]} lies beside it: is it this policy's? {CHOOSE}")
-    if algorithm in ON_POLICY:
+    if ALGORITHMS[algorithm].shows_normalisation:
         return ""
     return f"no VecNormalize: a zip of {algorithm} does not record one; --vecnormalize FILE if it was trained with one"
 
@@ -93,7 +94,7 @@ def check_last_observation(
     """
     if statistics is None or not statistics.norm_obs or settings.get("_last_obs") is None:
         return
-    if algorithm in ON_POLICY:
+    if ALGORITHMS[algorithm].shows_normalisation:
         if settings.get("_last_original_obs") is None:
             raise ExportError(f"{path.name}: was not trained with VecNormalize; leave --vecnormalize {given.name} out")
         return
