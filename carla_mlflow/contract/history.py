@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 from msgspec import UnsetType
 
 from ..errors import CardError
@@ -72,18 +74,22 @@ def _frame(spec: ArraySpec, field: FieldCard, ticks: int) -> ArraySpec:
     shape, choices = (spec.shape[0] // ticks, *spec.shape[1:]), spec.choices
     if isinstance(choices, tuple) and len(shape) == 1:
         choices = choices[-shape[0] :]
-    low, high = _frame_bound(spec, spec.low, ticks, np.max), _frame_bound(spec, spec.high, ticks, np.min)
+    low = _frame_bound(spec.low, spec.lows, spec.shape, ticks, np.max)
+    high = _frame_bound(spec.high, spec.highs, spec.shape, ticks, np.min)
     try:
         return ArraySpec(spec.name, spec.dtype, shape, low, high, spec.unit, None, choices)
     except CardError as error:
         raise CardError(f"{error}; with a history, the bounds of all ticks have to overlap") from error
 
 
-def _frame_bound(spec: ArraySpec, bound: Bound, ticks: int, narrowest: Callable[..., Array]) -> Bound:
-    if not isinstance(bound, tuple) or (len(spec.shape) > 1 and not any(isinstance(each, tuple) for each in bound)):
+def _frame_bound(
+    bound: Bound, values: Array, shape: tuple[int, ...], ticks: int, narrowest: Callable[..., Array]
+) -> Bound:
+    if not isinstance(bound, tuple) or (len(shape) > 1 and not any(isinstance(each, tuple) for each in bound)):
         return bound  # the same along the first axis, on which frames are joined
-    values = np.broadcast_to(spec.lows if narrowest is np.max else spec.highs, spec.shape)
-    return _as_tuples(narrowest(values.reshape(ticks, -1, *spec.shape[1:]), axis=0).tolist())
+    frames = np.broadcast_to(values, shape).reshape(ticks, -1, *shape[1:])
+    common: tuple[Any, ...] = _as_tuples(narrowest(frames, axis=0).tolist())
+    return common
 
 
 def _as_tuples(value: Any) -> Any:
