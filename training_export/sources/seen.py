@@ -31,10 +31,16 @@ def of_moments(mean: Any, std: Any) -> Range:
 
 def of_scaler(transformer: Any, specs: ObservationSpec) -> dict[str, Range]:
     """Observation → its range in training, where a fitted transformer of the flat observation shows it."""
-    sizes = [int(np.prod(spec.shape, dtype=int)) for spec in specs]
-    low, high = _flat_range(transformer, sum(sizes))
+    width = sum(int(np.prod(spec.shape, dtype=int)) for spec in specs)
+    return split_range(_flat_range(transformer, width), specs)
+
+
+def split_range(flat: Range, specs: ObservationSpec) -> dict[str, Range]:
+    """The range of each observation, from that of all of them flat, in the order of the specs; none that is NaN."""
+    low, high = flat
     ranges, at = {}, 0
-    for spec, size in zip(specs, sizes, strict=True):
+    for spec in specs:
+        size = int(np.prod(spec.shape, dtype=int))
         one, two = low[at : at + size], high[at : at + size]
         if np.isfinite(one).all() and np.isfinite(two).all():
             ranges[spec.name] = one.reshape(spec.shape), two.reshape(spec.shape)

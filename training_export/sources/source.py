@@ -176,7 +176,7 @@ def _note_preprocessor_beside(path: Path, options: SourceOptions, trained: Train
     assumed = (
         f"no preprocessor, although {', '.join(beside)} lies beside it; --preprocessor FILE puts it before the network"
     )
-    return replace(trained, assumed=assumed)
+    return replace(trained, assumed="; ".join(filter(None, (trained.assumed, assumed))))
 
 
 _FILES: dict[str, Callable[[Path, CardDraft, SourceOptions], Opened]] = {
