@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.answer import answer_columns, answer_table
-from carla_mlflow.errors import RefusedError, SpecError
+from carla_mlflow.errors import SpecError
 from carla_mlflow.inference.engine import Engine
 from serve.cores import usable_cores
 from serve.score.columns import columns_read, observations_in
@@ -53,16 +53,7 @@ class Scorer:
     """
 
     def __init__(self, engine: Engine, kept: tuple[str, ...] = (), skip_invalid: bool = False) -> None:
-        """`kept` are columns to copy; `skip_invalid`: a row that does not fit gets nulls rather than an error.
-
-        Raises:
-            RefusedError: the policy has a memory, so that a row by itself has no answer.
-        """
-        if engine.card.memory is not None:
-            raise RefusedError(
-                f"{engine.card.name} {engine.card.version} has a memory: its action depends on the rows before, and a "
-                "file is scored row by row; drive it (python -m training_export evaluate), or ask it in order"
-            )
+        """`kept` are columns to copy; `skip_invalid`: a row that does not fit gets nulls rather than an error."""
         self._engine, self._kept, self._skip_invalid = engine, kept, skip_invalid
         self._states = StateColumn(engine)
         self.answered = answer_columns(engine.card.action)
