@@ -77,7 +77,7 @@ def _frame(spec: ArraySpec, field: FieldCard, ticks: int) -> ArraySpec:
     low = _frame_bound(spec.low, spec.lows, spec.shape, ticks, np.max)
     high = _frame_bound(spec.high, spec.highs, spec.shape, ticks, np.min)
     try:
-        return ArraySpec(spec.name, spec.dtype, shape, low, high, spec.unit, None, choices)
+        return ArraySpec(spec.name, spec.dtype, shape, low, high, spec.unit, None, choices, spec.source)
     except CardError as error:
         raise CardError(f"{error}; with a history, the bounds of all ticks have to overlap") from error
 
