@@ -64,7 +64,7 @@ def test_the_exported_graphs_act_as_stable_baselines3_does(trained: Trainer, tmp
     np.testing.assert_array_equal(golden.raw, wanted.astype(np.float32))
     if found.values is not None:
         np.testing.assert_array_equal(found.values(rows).argmax(axis=1), wanted[:, 0])
-    assert (found.values is not None) == (given.case.algorithm == "DQN")
+    assert (found.values is not None) == (given.case.algorithm in {"DQN", "QRDQN"})
 
     examples = tuple(torch.from_numpy(array) for array in specs.example(3).values())
     (tmp_path / "model.pt").write_bytes(to_torchscript(found.graph, examples))
