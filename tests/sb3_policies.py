@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from msgspec.structs import replace
 from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -28,6 +28,7 @@ IMAGE = Box(0, 255, (36, 40, 3), np.uint8)  # as cameras give it; Stable-Baselin
 FIRST = Box(0, 255, (3, 36, 36), np.uint8)
 MIXED = Dict({"speed": Box(0, 30, (2,)), "camera": FIRST})
 PAIR = Dict({"speed": Box(0, 30, (2,)), "beams": Box(0, 1, (3,))})
+NAMED = Dict({"command": Discrete(6), "lidar-front": Box(0, 30, (2,)), "rows": MultiDiscrete([3, 2])})
 PEDALS = Box(np.float32([-3, -0.7]), np.float32([2, 0.7]))
 CHOICES = Discrete(4)
 SCALES = {"full_throttle": 2.0, "full_brake": -3.0, "full_right": 0.7}
@@ -136,6 +137,9 @@ CASES = {
     "tqc-gsde": Case("TQC", "MlpPolicy", VECTOR, more={"use_sde": True}),
     "crossq": Case("CrossQ", "MlpPolicy", VECTOR, normalise={}),
     "qrdqn": Case("QRDQN", "MlpPolicy", VECTOR, CHOICES, normalise={}),
+    "ppo-named": Case(
+        "PPO", "MultiInputPolicy", NAMED, normalise={"norm_obs_keys": ["lidar-front"]}, policy_kwargs=SMALL_BOTH
+    ),
     "dqn-mixed": Case("DQN", "MultiInputPolicy", MIXED, CHOICES, policy_kwargs=SMALL_BOTH),
 }
 

@@ -82,5 +82,7 @@ def _agreed(name: str, given: FieldCard, part: Any, is_hidden: bool) -> FieldCar
     low, high = (own.low if given.low is None else given.low), (own.high if given.high is None else given.high)
     given = replace(given, low=low, high=high, choices=own.choices if given.choices is UNSET else given.choices)
     if (given.low, given.high, given.choices) != (own.low, own.high, own.choices):
-        raise CardError(f"observation {name}: the policy takes {own.choices} choices, from {own.low} to {own.high}")
+        raise CardError(
+            f"observation {name}: the policy takes choices: {own.choices}, low: {own.low}, high: {own.high}"
+        )
     return given
