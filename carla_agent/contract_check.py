@@ -67,19 +67,20 @@ def _difference_in_bounds(wanted: ArraySpec, made: ArraySpec) -> Iterator[str]:
     beyond = (made.lows < wanted.lows) | (made.highs > wanted.highs)
     if not beyond.any():
         return
-    first = int(np.flatnonzero(beyond)[0])
-    place = "" if not beyond.shape else f"[{first}]" if len(wanted.shape) == 1 else f"[..., {first}]"
+    first = tuple(int(at) for at in np.argwhere(beyond)[0])  # of the axes along which bounds differ
+    axes = ["..."] * (0 < len(first) < len(wanted.shape)) + [str(at) for at in first]
+    place = f"[{', '.join(axes)}]" if axes else ""
     yield (
         f"{wanted.name}{place}: the card allows {_range(wanted, first)}, the observer makes {_range(made, first)}; "
         "where the observer takes bounds (low, high), give it the card's"
     )
 
 
-def _range(spec: ArraySpec, at: int) -> str:
-    """The bounds of an element of the last axis."""
-    width = spec.shape[-1:] or (1,)
-    low, high = (np.broadcast_to(bound, width)[at] for bound in (spec.lows, spec.highs))
-    no_low, no_high = (np.broadcast_to(is_open, width)[at] for is_open in spec.is_open)
+def _range(spec: ArraySpec, at: tuple[int, ...]) -> str:
+    """The bounds of an element; `at` may lack its first axes, along which bounds do not differ."""
+    place = (0,) * (len(spec.shape) - len(at)) + at
+    low, high = (np.broadcast_to(bound, spec.shape)[place] for bound in (spec.lows, spec.highs))
+    no_low, no_high = (np.broadcast_to(is_open, spec.shape)[place] for is_open in spec.is_open)
     return f"[{'-∞' if no_low else f'{low:g}'}, {'∞' if no_high else f'{high:g}'}]"
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import stable_baselines3 as sb3
 import torch
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from msgspec.structs import replace
 from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -19,6 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from carla_mlflow.contract.card_sections import Control, FieldCard
 from training_export.sources.draft import ActionDraft, CardDraft
+from training_export.sources.sb3.algorithms import ALGORITHMS
 
 VECTOR = Box(np.float32([-2, -1, 0]), np.float32([2, 1, 5]))
 OPEN = Box(-np.inf, np.inf, (4,))
@@ -28,6 +28,7 @@ IMAGE = Box(0, 255, (36, 40, 3), np.uint8)  # as cameras give it; Stable-Baselin
 FIRST = Box(0, 255, (3, 36, 36), np.uint8)
 MIXED = Dict({"speed": Box(0, 30, (2,)), "camera": FIRST})
 PAIR = Dict({"speed": Box(0, 30, (2,)), "beams": Box(0, 1, (3,))})
+NAMED = Dict({"command": Discrete(6), "lidar-front": Box(0, 30, (2,)), "rows": MultiDiscrete([3, 2])})
 PEDALS = Box(np.float32([-3, -0.7]), np.float32([2, 0.7]))
 CHOICES = Discrete(4)
 SCALES = {"full_throttle": 2.0, "full_brake": -3.0, "full_right": 0.7}
@@ -130,6 +131,15 @@ CASES = {
     "dqn-open": Case("DQN", "MlpPolicy", CARTPOLE, CHOICES),
     "sac-open": Case("SAC", "MlpPolicy", CARTPOLE, normalise={}),
     "td3-open": Case("TD3", "MlpPolicy", CARTPOLE),
+    "trpo": Case("TRPO", "MlpPolicy", VECTOR, normalise={}),
+    "ars": Case("ARS", "LinearPolicy", VECTOR, normalise={}, more={"n_delta": 2, "n_eval_episodes": 1}),
+    "tqc": Case("TQC", "MlpPolicy", VECTOR, normalise={}),
+    "tqc-gsde": Case("TQC", "MlpPolicy", VECTOR, more={"use_sde": True}),
+    "crossq": Case("CrossQ", "MlpPolicy", VECTOR, normalise={}),
+    "qrdqn": Case("QRDQN", "MlpPolicy", VECTOR, CHOICES, normalise={}),
+    "ppo-named": Case(
+        "PPO", "MultiInputPolicy", NAMED, normalise={"norm_obs_keys": ["lidar-front"]}, policy_kwargs=SMALL_BOTH
+    ),
     "dqn-mixed": Case("DQN", "MultiInputPolicy", MIXED, CHOICES, policy_kwargs=SMALL_BOTH),
 }
 
@@ -174,11 +184,12 @@ def train(case: Case, folder: Path, name: str) -> Trained:
     statistics = None
     if case.normalise is not None:
         env = statistics = VecNormalize(env, norm_reward=False, **case.normalise)
-    kwargs = {**case.policy_kwargs, "net_arch": [16]}
-    more = {**(ON_POLICY if case.algorithm in {"PPO", "A2C"} else OFF_POLICY), **case.more}
-    if case.algorithm == "PPO":
+    kwargs = {**case.policy_kwargs, **({} if case.algorithm == "ARS" else {"net_arch": [16]})}
+    usual = {} if case.algorithm == "ARS" else ON_POLICY if case.algorithm in {"PPO", "A2C", "TRPO"} else OFF_POLICY
+    more = {**usual, **case.more}
+    if case.algorithm in {"PPO", "TRPO"}:
         more["batch_size"] = 32
-    model = getattr(sb3, case.algorithm)(case.policy, env, policy_kwargs=kwargs, seed=7, device="cpu", **more)
+    model = ALGORITHMS[case.algorithm].kind(case.policy, env, policy_kwargs=kwargs, seed=7, device="cpu", **more)
     model.learn(64)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -24,7 +24,8 @@ sources:
   runs:/ID, runs:/latest the checkpoint of an MLflow run
   policy.py:build        build() returns a torch module, or module, observation space, action space
   package.module:build   likewise
-  model.zip              Stable-Baselines3: PPO, A2C, SAC, TD3, DDPG, DQN; needs --trust-pickle
+  model.zip              Stable-Baselines3: PPO, A2C, SAC, TD3, DDPG, DQN; sb3-contrib: TRPO, TQC, CrossQ, QR-DQN, ARS,
+                         MaskablePPO; needs --trust-pickle
   model.pt, model.onnx   a network in TorchScript or ONNX that returns the head's parameters; rsl_rl, Isaac Lab
   v1.2.0/                an artifact of the original layout; needs --card, and --trust-pickle for its preprocessor
 All but checkpoints need --card FILE with what the source does not contain; README.md has an example, docs/recipes.md

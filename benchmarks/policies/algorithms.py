@@ -80,28 +80,44 @@ class Untrained:
         return np.asarray(chosen, dtype=np.float32).reshape(len(chosen), -1)
 
 
-def untrained(algorithm: str, observation: str) -> Untrained:
-    """Makes a model with weights drawn at random, saves it, and reads the zip as any user's."""
-    torch.manual_seed(0)
-    kind = ALGORITHMS[algorithm].kind
-    wanted = {"image": "CnnPolicy", "Dict": "MultiInputPolicy"}.get(observation, "MlpPolicy")
-    policy = wanted if wanted in kind.policy_aliases else "MlpPolicy"
-    more: dict[str, Any] = {} if ALGORITHMS[algorithm].shows_normalisation else {"buffer_size": 1}
-    kwargs: dict[str, Any] = {"net_arch": [16]}
-    if policy != "MlpPolicy":
-        width = "cnn_output_dim" if observation == "Dict" else "features_dim"
-        kwargs["features_extractor_kwargs"] = {width: 16}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a rollout's size
-        action = Discrete(4) if algorithm in CHOOSING else PEDALS
-        env = Unmoved(OBSERVATIONS[observation], action)
-        model: Any = kind(policy, env, policy_kwargs=kwargs, seed=0, device="cpu", **more)
-    _draw(model.policy)
+def untrained(algorithm: str, observation: str, policy: str | None = None, **policy_kwargs: Any) -> Untrained:
+    """Makes a model, saves it, and reads the zip as any user's; the arguments are those of `save`."""
     draft = CardDraft(CHOOSE if algorithm in CHOOSING else DRIVE)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.zip"
-        model.save(path)
+        model = save(algorithm, observation, path, policy, **policy_kwargs)
         return Untrained(from_sb3(path, draft, None, trust_pickle=True, no_vecnormalize=True), model)
+
+
+def save(algorithm: str, observation: str, path: Path, policy: str | None = None, **policy_kwargs: Any) -> Any:
+    """Makes a model with weights drawn at random, and saves it.
+
+    Args:
+        algorithm: one of ALGORITHMS.
+        observation: one of OBSERVATIONS.
+        path: of the zip.
+        policy: such as "LinearPolicy"; None takes the one that is for the observation, if the algorithm has it.
+        policy_kwargs: more of the policy's arguments.
+
+    Returns:
+        The model.
+    """
+    torch.manual_seed(0)
+    kind = ALGORITHMS[algorithm].kind
+    wanted = policy or {"image": "CnnPolicy", "Dict": "MultiInputPolicy"}.get(observation, "MlpPolicy")
+    chosen = wanted if wanted in kind.policy_aliases else "MlpPolicy"
+    more: dict[str, Any] = {} if ALGORITHMS[algorithm].shows_normalisation else {"buffer_size": 1}
+    kwargs: dict[str, Any] = {} if chosen == "LinearPolicy" else {"net_arch": [16]}
+    if chosen in {"CnnPolicy", "MultiInputPolicy"}:
+        width = "cnn_output_dim" if observation == "Dict" else "features_dim"
+        kwargs["features_extractor_kwargs"] = {width: 16}
+    env = Unmoved(OBSERVATIONS[observation], Discrete(4) if algorithm in CHOOSING else PEDALS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a rollout's size
+        model: Any = kind(chosen, env, policy_kwargs=kwargs | policy_kwargs, seed=0, device="cpu", **more)
+    _draw(model.policy)
+    model.save(path)
+    return model
 
 
 def _draw(policy: torch.nn.Module) -> None:

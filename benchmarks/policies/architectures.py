@@ -7,6 +7,7 @@ import torch
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from torch import nn
 
+from benchmarks.policies.algorithms import LIBRARIES
 from benchmarks.policies.networks import FULL_BRAKE, NETWORKS, UNIT
 from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
 from training_export.sources.draft import CardDraft
@@ -106,6 +107,7 @@ def behind(transformer) -> TrainedPolicy:
 
 ARCHITECTURES = {
     **NETWORKS,
+    **LIBRARIES,
     "deterministic": lambda: of_head("deterministic"),
     "gaussian": lambda: of_head("gaussian"),
     "squashed gaussian": lambda: of_head("squashed_gaussian"),

@@ -48,6 +48,7 @@ class ArrayBounds:
     unit: str = "1"
     seen: tuple[float | tuple[float, ...], float | tuple[float, ...]] | None = None
     choices: int | tuple[int, ...] | None = None
+    source: str | None = None
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -153,6 +154,11 @@ class ArrayBounds:
         margin = EDGE * (high - low)
         is_open = np.logical_or(*self.is_open) | (self.choices is not None)
         return np.where(is_open, -np.inf, low + margin), np.where(is_open, np.inf, high - margin)
+
+    @property
+    def origin(self) -> str:
+        """The array's name in the environment where the policy was trained."""
+        return self.name if self.source is None else self.source
 
     @property
     def has_usual(self) -> bool:

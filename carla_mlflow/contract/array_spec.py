@@ -38,6 +38,7 @@ class ArraySpec(ArrayBounds):
             unknown.
         choices: how many values each element may have, if they are choices (whole numbers from low to high) and no
             quantities: one number, or one per element of the last axis. None: quantities.
+        source: the array's name in the environment where the policy was trained; None: `name`.
 
     Raises:
         CardError: when these contradict each other.

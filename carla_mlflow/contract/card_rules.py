@@ -60,6 +60,10 @@ def find_problems(card: CardFields) -> list[str]:
         problems.append("preprocessing: outside the graph (in_graph: false) it needs a source")
     if not card.observation:
         problems.append("observation: expected at least one field")
+    sources = [field.source if field.source else name for name, field in card.observation.items()]
+    problems += [
+        f"observation: two fields have the source {source}" for source in set(sources) if sources.count(source) > 1
+    ]
     if len(card.observation) > MAX_FIELDS:
         problems.append(
             f"observation: {len(card.observation)} fields; at most {MAX_FIELDS}, so join some into a vector"

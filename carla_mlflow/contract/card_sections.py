@@ -266,7 +266,17 @@ def _is_open_or_nested(items: list[Any]) -> bool:
 def observation_spec(section: dict[str, FieldCard]) -> ObservationSpec:
     """The specs of a card's observation section, in its order."""
     return ObservationSpec(
-        ArraySpec(name, f.dtype, tuple(f.shape), _bound(f.low), _bound(f.high), f.unit, _seen(f), _choices(f))
+        ArraySpec(
+            name,
+            f.dtype,
+            tuple(f.shape),
+            _bound(f.low),
+            _bound(f.high),
+            f.unit,
+            _seen(f),
+            _choices(f),
+            None if isinstance(f.source, UnsetType) else f.source,
+        )
         for name, f in section.items()
     )
 

@@ -175,6 +175,9 @@ def outside(spec: ArraySpec) -> Iterator[tuple[float, str]]:
         yield from [(high + 1, text)] if high < 255 else []
         return
     yield from [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")]
+    if spec.choices is not None:
+        yield from [(low - 1, text), (low + 0.5, text), (high + 1, text)]
+        return
     with np.errstate(over="ignore"):  # the next value beyond an open bound is infinite
         beyond = [np.nextafter(low, np.float32(-np.inf)), np.nextafter(high, np.float32(np.inf))]
     yield from ((value, f"{value:.6g} is {text}") for value in beyond if np.isfinite(value))

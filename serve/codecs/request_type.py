@@ -48,7 +48,7 @@ def request_type(specs: ObservationSpec, max_rows: int, remembers: bool = False)
 def value_type(spec: ArraySpec) -> Any:
     """Returns the type of one field of one observation: a number, nested lists, or the base64 text of an array."""
     open_low, open_high = spec.is_open
-    described: dict[str, Any] = {"multipleOf": 1} if spec.dtype == "uint8" else {}
+    described: dict[str, Any] = {"multipleOf": 1} if spec.dtype == "uint8" or spec.choices else {}
     described |= {} if open_low.any() else {"minimum": float(spec.lows.min())}
     described |= {} if open_high.any() else {"maximum": float(spec.highs.max())}
     kind: Any = Annotated[float, Meta(extra_json_schema=described)]
@@ -56,7 +56,8 @@ def value_type(spec: ArraySpec) -> Any:
         kind = Annotated[list[kind], Meta(min_length=size, max_length=size)]
     if len(spec.shape) > 1:
         kind = kind | Base64
-    return Annotated[kind, Meta(description=f"{spec.dtype}, {spec.unit}")]
+    described_as = spec.unit if spec.choices is None else "choices, whole numbers that name one each"
+    return Annotated[kind, Meta(description=f"{spec.dtype}, {described_as}")]
 
 
 def _flag(default: bool) -> Any:

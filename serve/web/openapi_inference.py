@@ -90,7 +90,10 @@ def inference_schemas(card: Card, settings: Settings) -> Json:
 
 def _tensor(spec: ArraySpec) -> Json:
     size = math.prod(spec.shape)
-    number = {"type": "number", "minimum": float(spec.lows.max()), "maximum": float(spec.highs.min())}
+    low, high = float(spec.lows.max()), float(spec.highs.min())  # what every element allows
+    if low > high:
+        low, high = float(spec.lows.min()), float(spec.highs.max())
+    number = {"type": "number", "minimum": low, "maximum": high}
     named = {"name": {"const": spec.name}, "datatype": {"const": DATATYPES[spec.dtype]}}
     properties = {**named, "shape": {"const": [1, *spec.shape]}, "data": array_of(number, size, size)}
     return fields(properties, *properties)

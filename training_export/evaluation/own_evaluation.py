@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +43,7 @@ class PolicyDriver:
 
     def __post_init__(self) -> None:
         card = self.engine.card
-        self._observe = observer(frame_spec(card.observation), self.env.observation_space)
+        self._observe = observer(frame_spec(card.observation), self.env.observation_space, _mask_of(self.env))
         self._act = actor(card.action, self.env.action_space)
         self._fallback = inverse_controller(card.action)(fallback_row(card.action)[None])[0]
         self.begin()
@@ -60,6 +61,14 @@ class PolicyDriver:
             self.reason = self.reason or str(error)
             raw = self._fallback
         return self._act(raw)
+
+
+def _mask_of(env: gymnasium.Env[Any, Any]) -> Callable[[], Any] | None:
+    """The function that gives the allowed choices of an environment for MaskablePPO, as sb3-contrib looks it up."""
+    name = "action_masks"
+    if not env.has_wrapper_attr(name):
+        return None
+    return lambda: call(f"{name}()", env.get_wrapper_attr(name))
 
 
 def baseline_driver(name: str | None, env: gymnasium.Env[Any, Any], seed: int) -> OwnDriver:

@@ -38,10 +38,11 @@ def from_module(
     """Reads the policy from `package.module:build` or `path/to/file.py:build`.
 
     build() returns a torch module, or the module with its gymnasium observation space and action space. The module
-    takes the named observations in the card's order (with a preprocessor: its features) and returns the head's
-    parameters: for `deterministic` the raw action, for `gaussian` mean and standard deviation, and so on. With a
-    section `state` in the card it takes these states after the observations, each (B, *shape), and returns their next
-    values after the parameters; where an episode begins it gets the card's `initial`.
+    takes the named observations in the card's order (with a preprocessor: its features), choices as the whole numbers
+    that the environment gives, since only the module knows whether it embeds them. It returns the head's parameters:
+    for `deterministic` the raw action, for `gaussian` mean and standard deviation, and so on. With a section `state` in
+    the card it takes these states after the observations, each (B, *shape), and returns their next values after the
+    parameters; where an episode begins it gets the card's `initial`.
 
     Raises:
         ExportError: it can't be imported or built, or returns something else than the head needs.
@@ -73,7 +74,11 @@ def from_network(
     specs = observation_spec(section)
     example = graph_inputs(specs, states).example(3)
     if prepared.transformer is None:
-        module = _taking(module, specs.names, [example[name] for name in specs.names] + begun(example, states))
+        module = _taking(
+            module,
+            tuple(spec.origin for spec in specs),
+            [example[name] for name in specs.names] + begun(example, states),
+        )
 
     def inputs_of(inputs: Arrays) -> tuple[list[NDArray[Any]], NDArray[np.float32] | None]:
         given, features = prepared.inputs(specs, without_memory(inputs, states))
@@ -102,7 +107,7 @@ def from_network(
 
 
 class FromDict(nn.Module):
-    """Passes named observations to a network whose forward takes one dict of them, then the states."""
+    """Passes observations, by their names in training, to a network whose forward takes a dict of them, and states."""
 
     def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()

@@ -21,6 +21,9 @@ MAX_BOUNDS = 10_000
 SINGLE = "observation"
 """The name of an observation space that is no Dict."""
 
+MASK = "action_mask"
+"""The observation, uint8 (K,), that says which of K choices are allowed, with MaskablePPO."""
+
 Section = dict[str, FieldCard]
 
 
@@ -88,6 +91,11 @@ def fields_of(parts: Mapping[str, Any]) -> Section:
         field = field_of(name, part)
         section[name] = field if name == source else msgspec.structs.replace(field, source=source)
     return section
+
+
+def mask_name(parts: Iterable[str]) -> str:
+    """The name of MaskablePPO's mask beside the parts of a space, which may show the same mask to the network."""
+    return f"{MASK}s" if MASK in parts else MASK
 
 
 def identifier(source: str) -> str:

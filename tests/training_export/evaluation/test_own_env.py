@@ -24,6 +24,7 @@ from training_export.export.export import export_policy
 from training_export.racetrack.conditions import Conditions
 from training_export.sources.draft import FULL_BRAKE, read_draft
 from training_export.sources.from_module import from_module
+from training_export.sources.observation_spaces import observation_of_space, sources_of
 
 FEW = Conditions(episodes=3, first_seed=5)
 BOTH = Outcome("is_success", "crash")
@@ -223,6 +224,35 @@ def test_a_dict_of_boxes_is_seen_by_name_and_channels_come_first_as_in_training(
     assert row["speed"].shape == (1,)
 
 
+def test_choices_parts_of_inner_dicts_and_names_that_are_no_identifiers_are_seen_as_in_training():
+    inner = gym.spaces.Dict({"gear": gym.spaces.MultiDiscrete([3, 2]), "2nd": gym.spaces.Box(0, 1, (2,))})
+    space = gym.spaces.Dict({"command": gym.spaces.Discrete(6), "lidar-front": inner, "on": gym.spaces.MultiBinary(3)})
+    section = observation_of_space(space)
+    assert sources_of(section) == {
+        "command": "command",
+        "lidar_front_2nd": "lidar-front.2nd",
+        "lidar_front_gear": "lidar-front.gear",
+        "on": "on",
+    }
+    seen = space.sample()
+    row = observer(observation_spec(section), space)(seen)
+    np.testing.assert_array_equal(row["command"], np.uint8([seen["command"]]))
+    np.testing.assert_array_equal(row["lidar_front_gear"], np.uint8([seen["lidar-front"]["gear"]]))
+    np.testing.assert_array_equal(row["lidar_front_2nd"], [seen["lidar-front"]["2nd"]])
+    observation_spec(section).validate(row)
+
+
+def test_a_mask_comes_from_the_environments_own_function():
+    specs = observation_spec(
+        {"observation": FieldCard("float32", [2], 0, 1), "action_mask": FieldCard("uint8", [3], 0, 1)}
+    )
+    space = gym.spaces.Box(0, 1, (2,))
+    row = observer(specs, space, lambda: [True, False, True])(space.sample())
+    np.testing.assert_array_equal(row["action_mask"], np.uint8([[1, 0, 1]]))
+    with pytest.raises(DrivingError, match="the policy sees observation, action_mask, the environment gives observ"):
+        observer(specs, space)
+
+
 @pytest.mark.parametrize(
     ("space", "complaint"),
     [
@@ -231,7 +261,10 @@ def test_a_dict_of_boxes_is_seen_by_name_and_channels_come_first_as_in_training(
             "the policy sees speed, the environment gives observation; use the environment",
         ),
         (gym.spaces.Dict({"speed": gym.spaces.Box(0, 60, (2,))}), "gives float32[2], the policy sees float32[]"),
-        (gym.spaces.Dict({"speed": gym.spaces.Discrete(3)}), "gives a Discrete, expected a Box"),
+        (
+            gym.spaces.Dict({"speed": gym.spaces.Discrete(3)}),
+            "the environment gives Discrete(3), the policy sees",
+        ),
     ],
 )
 def test_an_environment_that_shows_something_else_is_refused(space: Any, complaint: str):

@@ -14,10 +14,7 @@ from sb3_contrib import MaskablePPO
 
 from carla_mlflow.contract.card_sections import FieldCard
 from carla_mlflow.errors import CardError, ExportError
-from training_export.sources.observation_spaces import field_of, fields_of, sources_of, with_sources
-
-MASK = "action_mask"
-"""The observation, uint8 (K,), that says which of K choices are allowed, with MaskablePPO."""
+from training_export.sources.observation_spaces import field_of, fields_of, mask_name, sources_of, with_sources
 
 Boxes = Mapping[str, Any]
 Section = dict[str, FieldCard]
@@ -27,8 +24,7 @@ def mask_of(model: Any, boxes: Boxes) -> dict[str, Any]:
     """The observation that MaskablePPO gets as `action_masks`: 1 for each choice that is allowed. Else nothing."""
     if not isinstance(model, MaskablePPO) or not isinstance(model.action_space, spaces.Discrete):
         return {}
-    name = MASK if MASK not in boxes else f"{MASK}s"  # an environment may show its mask to the network, too
-    return {name: spaces.MultiBinary(int(model.action_space.n))}
+    return {mask_name(boxes): spaces.MultiBinary(int(model.action_space.n))}
 
 
 def with_a_choice(mask: str, drawn: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -86,5 +82,7 @@ def _agreed(name: str, given: FieldCard, part: Any, is_hidden: bool) -> FieldCar
     low, high = (own.low if given.low is None else given.low), (own.high if given.high is None else given.high)
     given = replace(given, low=low, high=high, choices=own.choices if given.choices is UNSET else given.choices)
     if (given.low, given.high, given.choices) != (own.low, own.high, own.choices):
-        raise CardError(f"observation {name}: the policy takes {own.choices} choices, from {own.low} to {own.high}")
+        raise CardError(
+            f"observation {name}: the policy takes choices: {own.choices}, low: {own.low}, high: {own.high}"
+        )
     return given
