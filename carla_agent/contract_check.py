@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from carla_mlflow import ArraySpec, Card, ContractError
+from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.history import frame_spec, takes_frame
 
 from .observers.observer import Observer
 
@@ -38,19 +40,21 @@ def _problems(card: Card, observers: Sequence[Observer]) -> Iterator[str]:
             if spec.name in made:
                 yield f"two observers make {spec.name}"
             made[spec.name] = spec
-    for wanted in card.observation_spec:
+    for wanted in frame_spec(card.observation):
         if wanted.name not in made:
             yield f"no observer makes {wanted.name} ({wanted.dtype} {list(wanted.shape)})"
         else:
-            yield from _difference(wanted, made.pop(wanted.name))
+            with_history = bool(card.observation[wanted.name].history)
+            yield from _difference(wanted, made.pop(wanted.name), with_history)
     for name in made:
         yield f"the card has no {name}, which an observer makes"
 
 
-def _difference(wanted: ArraySpec, made: ArraySpec) -> Iterator[str]:
-    if (wanted.dtype, wanted.shape) != (made.dtype, made.shape):
+def _difference(wanted: ArraySpec, made: ArraySpec, with_history: bool) -> Iterator[str]:
+    if wanted.dtype != made.dtype or not takes_frame(wanted.shape, made.shape, with_history):
+        each = " at each tick" if with_history else ""
         yield (
-            f"{wanted.name}: the card says {wanted.dtype} {list(wanted.shape)}, "
+            f"{wanted.name}: the card says {wanted.dtype} {list(wanted.shape)}{each}, "
             f"the observer makes {made.dtype} {list(made.shape)}"
         )
     elif wanted.unit != made.unit:
@@ -79,17 +83,30 @@ def _range(spec: ArraySpec, at: int) -> str:
     return f"[{'-∞' if no_low else f'{low:g}'}, {'∞' if no_high else f'{high:g}'}]"
 
 
+def ticks_between(action: ActionCard, world_hz: float) -> int:
+    """How many ticks of the world lie between two of the policy's, at each of which it sees an observation.
+
+    Raises:
+        ContractError: the world's rate is no whole multiple of the policy's.
+    """
+    return _whole_ratio(action.tick_hz, world_hz, "decides" if not action.repeat else "sees its observations")
+
+
 def ticks_per_action(rate_hz: float, world_hz: float) -> int:
     """How many ticks one action lasts.
 
     Raises:
         ContractError: the world's rate is no whole multiple of the policy's.
     """
+    return _whole_ratio(rate_hz, world_hz, "decides")
+
+
+def _whole_ratio(rate_hz: float, world_hz: float, does: str) -> int:
     ticks = world_hz / rate_hz
     whole = round(ticks)
     if whole < 1 or abs(ticks - whole) > RATE_TOLERANCE * ticks:
         raise ContractError(
-            f"the policy decides at {rate_hz:g} Hz and the world ticks at {world_hz:g} Hz: set the world to "
+            f"the policy {does} at {rate_hz:g} Hz and the world ticks at {world_hz:g} Hz: set the world to "
             f"{rate_hz:g} Hz or a whole multiple of it"
         )
     return whole

@@ -25,11 +25,11 @@ sources:
   policy.py:build        build() returns a torch module, or module, observation space, action space
   package.module:build   likewise
   model.zip              Stable-Baselines3: PPO, A2C, SAC, TD3, DDPG, DQN; needs --trust-pickle
-  model.pt, model.onnx   a network in TorchScript or ONNX that returns the head's parameters
+  model.pt, model.onnx   a network in TorchScript or ONNX that returns the head's parameters; rsl_rl, Isaac Lab
   v1.2.0/                an artifact of the original layout; needs --card, and --trust-pickle for its preprocessor
-All but checkpoints need --card FILE with what the source does not contain; README.md has an example. Where the bounds
-of raw actions are not [-1, 1] (of pedals: [0, 1]), its action section says what the values mean: full_throttle,
-full_brake, full_right.
+All but checkpoints need --card FILE with what the source does not contain; README.md has an example, docs/recipes.md
+one for each of rsl_rl, Isaac Lab, CleanRL, RLlib and TorchRL. Where the bounds of raw actions are not [-1, 1] (of
+pedals: [0, 1]), its action section says what the values mean: full_throttle, full_brake, full_right.
 
 exit codes: 0 done, 1 refused, 2 usage, 3 registry unreachable
 """

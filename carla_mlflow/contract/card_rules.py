@@ -13,6 +13,7 @@ from .card_sections import ActionCard, CardFields, Parity, newer_keys
 from .control import scale_problems
 from .control_kinds import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, CONTROLS, NAMED, RAW_NAMES
 from .heads import CHOOSING, MEANS, PARAMETERS
+from .history import MAX_REPEAT, check_histories
 from .state_rules import state_problems
 from .strict_yaml import CARD_NAME
 
@@ -65,6 +66,7 @@ def find_problems(card: CardFields) -> list[str]:
         )
     taken = {"features", "raw", *PARAMETERS.get(card.action.head, ())} & set(card.observation)
     problems += [f"observation.{name}: this name is used inside the graph; choose another one" for name in taken]
+    problems += check_histories(card.observation)
     if not isinstance(card.state, UnsetType):
         problems += state_problems(card.state, card.observation, card.action)
     problems += check_action(card.action)
@@ -125,6 +127,8 @@ def check_action(action: ActionCard) -> list[str]:
         problems += answer_problems(action)
     if not 0 < action.rate_hz < math.inf:
         problems.append("action.rate_hz: expected more than 0")
+    if not isinstance(action.repeat, UnsetType) and not 1 <= action.repeat <= MAX_REPEAT:
+        problems.append(f"action.repeat: expected 1 to {MAX_REPEAT} ticks")
     return problems
 
 

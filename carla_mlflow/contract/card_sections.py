@@ -48,6 +48,8 @@ class FieldCard(_Section, frozen=True):
     Since format 2 a list of bounds may hold null, for an element without a bound, and may be nested, one level an axis.
 
     Attributes:
+        history: the ticks whose frames the field holds, oldest first, the latest being 0; see `history`. Unset: 0 only.
+        history_start: what stands for ticks before the episode's first: its first frame, or zeros.
         choices: see ArraySpec. Unset: the values are quantities.
         source: the observation's name in the environment where the policy was trained, if that is no identifier or lies
             in a Dict within a Dict (the names joined by dots). Unset: its name here.
@@ -59,6 +61,8 @@ class FieldCard(_Section, frozen=True):
     high: FieldBound = None
     unit: str = "1"
     seen: Seen | UnsetType = UNSET
+    history: list[int] | UnsetType = UNSET
+    history_start: Literal["repeat", "zeros"] | UnsetType = UNSET
     choices: int | list[int] | UnsetType = UNSET
     source: str | UnsetType = UNSET
 
@@ -93,6 +97,7 @@ class ActionCard(_Section, frozen=True):
         full_throttle: the raw value that means throttle 1; it may lie outside the bounds. Unset: 1. See `control`.
         full_brake: the raw value that means brake 1, likewise. Unset: -1 for an acceleration, 1 for a pedal.
         full_right: the raw value that means steer 1, likewise. Unset: 1.
+        repeat: ticks for which an action holds (frame skip), so that ticks come at `rate_hz` × `repeat`. Unset: 1.
     """
 
     head: str
@@ -105,6 +110,7 @@ class ActionCard(_Section, frozen=True):
     full_throttle: float | UnsetType = UNSET
     full_brake: float | UnsetType = UNSET
     full_right: float | UnsetType = UNSET
+    repeat: int | UnsetType = UNSET
     choices: list[str] | dict[str, list[str]] | UnsetType = UNSET
 
     @property
@@ -129,6 +135,11 @@ class ActionCard(_Section, frozen=True):
         """Smallest and largest raw action, each float32 (A,)."""
         bounds = np.array(list(self.raw.values()), dtype=np.float32)
         return bounds[:, 0].copy(), bounds[:, 1].copy()
+
+    @property
+    def tick_hz(self) -> float:
+        """Ticks per second: how often a policy is to see an observation, though it decides at `rate_hz`."""
+        return self.rate_hz * (self.repeat or 1)
 
     def outputs(self) -> dict[str, int]:
         """The graph's outputs in order, name → width: `raw`, then the head's parameters."""
@@ -216,6 +227,7 @@ class CardFields(_Section, frozen=True, kw_only=True):
         """
         fields = {
             name: {"dtype": f.dtype, "shape": f.shape, "low": _closed(f.low, -1), "high": _closed(f.high, 1)}
+            | ({"history": f.history, "history_start": f.history_start} if f.history else {})
             for name, f in self.observation.items()
         }
         action = {k: v for k, v in self.action.to_dict().items() if k != "fallback"}

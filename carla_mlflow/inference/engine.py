@@ -27,6 +27,7 @@ from ..contract.control import controller
 from ..contract.heads import sample
 from ..contract.memory import RESET, States, next_name
 from ..contract.observations import as_arrays
+from ..contract.running_episode import Episode, local_episode
 from ..errors import ActionError, SpecError
 from .batch_shapes import WARM_UP_CALLS, PaddedRunner, UnpaddedRunner
 from .output_check import OutputCheck
@@ -176,6 +177,17 @@ class Engine:
         following = {} if self._memory is None else self._memory.split(forward.outputs[:, self._width :])
         timing = (check_ms, inference_ms, control_ms)
         return Actions(control, raw, distribution, seed, *timing, state=following, names=self._names)
+
+    def start_episode(self, episode_id: str | None = None) -> Episode:
+        """Begins an episode, such as one route of one car, in which the policy keeps its memory and history.
+
+        Args:
+            episode_id: 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`; None: a new, random one.
+
+        Raises:
+            SpecError: the id is not such a text.
+        """
+        return local_episode(self, episode_id)
 
     def verify_parity(self, rows: int | None = None) -> float:
         """Runs golden.npz, or its first rows; returns the largest difference from the trained policy.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..contract.actions import Actions, Float32, check_budget, fallback_actions
 from ..contract.card import Card
 from ..contract.observations import as_arrays
+from ..contract.running_episode import Episode, local_episode
 from ..errors import ArtifactError
 from .engine import Engine
 from .sampling import checked_seed
@@ -97,6 +98,10 @@ class ResultCache:
         if budget_ms is not None and (time.perf_counter() - began) * 1e3 >= budget_ms:
             return fallback_actions(self.card.action, rows)
         return self._unpack(np.stack([answer for answer in answers if answer is not None]), seed, timing)
+
+    def start_episode(self, episode_id: str | None = None) -> Episode:
+        """As `Engine.start_episode`."""
+        return local_episode(self, episode_id)
 
     def _key(self, arrays: dict[str, NDArray[Any]], row: int) -> bytes:
         parts = [arrays[name][row].tobytes() for name in self._engine.specs.names]

@@ -9,6 +9,7 @@ import carla
 import numpy as np
 import psutil
 import pytest
+from episode_policies import frames, stacks, watching
 from given_ego import at_tick
 from numpy.typing import NDArray
 from tests_support import Server
@@ -16,6 +17,7 @@ from tests_support import Server
 from benchmarks.support.free_port import free_port
 from carla_agent import Driver
 from carla_mlflow import ArraySpec, ContractError, DrivingError, Engine, ObservationSpec, PolicyClient, SpecError
+from carla_mlflow.contract.history import frame_spec
 
 
 @dataclass
@@ -250,3 +252,35 @@ def test_a_server_that_falls_silent_costs_no_more_than_the_budget(
             tick += 1
             assert tick < 100
         assert dict(driver.record.versions) == {"0.1.0": 1}
+
+
+def test_histories_and_repeated_actions_follow_the_policys_ticks():
+    engine, ticks = Engine(watching(), device="cpu"), frames(12)
+    observer = Given(frame_spec(engine.card.observation), None)
+    driver = Driver(engine, [observer], world_hz=40)  # the card says 10 Hz and repeat 2: it sees something at 20 Hz
+    driver.check()
+    driver.reset()
+    driven = []
+    for tick, seen in enumerate(ticks):
+        observer.observation = seen if tick not in {4, 5} else None  # at its third tick there is nothing to see
+        driven.append(numbers(driver.step(at_tick(tick, 40))))
+    seen = [ticks[at] for at in (0, 2, 2, 6, 8, 10)]
+    first, late, last = (engine.act(stacks(seen, at)).vehicle_control() for at in (0, 3, 5))
+    assert driven == [first] * 4 + [FALLBACK] * 2 + [late] * 4 + [last] * 2
+    assert (driver.record.decisions, dict(driver.record.fallbacks)) == (4, {"no_data": 1})
+
+
+def test_an_observer_of_a_whole_stack_does_not_fit_a_field_with_a_history():
+    engine = Engine(watching(), device="cpu")
+    driver = Driver(engine, [Given(engine.card.observation_spec, None)], world_hz=20)
+    with pytest.raises(ContractError, match=r"view: the card says uint8 \[2, 4, 4\] at each tick, the observer makes"):
+        driver.check()
+    with pytest.raises(ContractError, match="the policy sees its observations at 20 Hz and the world ticks at 10 Hz"):
+        Driver(engine, [Given(frame_spec(engine.card.observation), None)], world_hz=10).check()
+
+
+def test_a_number_is_a_frame_of_a_stack_of_numbers():
+    engine = Engine(watching(), device="cpu")
+    view, _, steering = frame_spec(engine.card.observation)
+    speed = ArraySpec("speed", "float32", (), 0.0, 60.0, "m/s")
+    Driver(engine, [Given(ObservationSpec([view, speed, steering]), None)], world_hz=20).check()

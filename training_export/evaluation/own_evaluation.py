@@ -9,6 +9,7 @@ import gymnasium
 
 from carla_mlflow.contract.answer import fallback_row
 from carla_mlflow.contract.control import inverse_controller
+from carla_mlflow.contract.history import frame_spec
 from carla_mlflow.errors import ActionError, DrivingError, SpecError
 from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.inference.engine import Engine
@@ -24,7 +25,10 @@ MAX_ENVIRONMENTS = 64
 
 @dataclass
 class PolicyDriver:
-    """The policy as a driver. When the engine raises SpecError or ActionError, it takes the card's fallback, as a car.
+    """The policy as a driver, which acts as in a car: in episodes, and by the card's fallback after an error.
+
+    The environment gives single ticks: of a field with a history it gives one frame, and an action that holds for
+    several ticks is given to each of them.
 
     Attributes:
         fallbacks: how often the fallback was used.
@@ -38,14 +42,19 @@ class PolicyDriver:
 
     def __post_init__(self) -> None:
         card = self.engine.card
-        self._observe = observer(card.observation_spec, self.env.observation_space)
+        self._observe = observer(frame_spec(card.observation), self.env.observation_space)
         self._act = actor(card.action, self.env.action_space)
         self._fallback = inverse_controller(card.action)(fallback_row(card.action)[None])[0]
+        self.begin()
+
+    def begin(self) -> None:
+        """Begins an episode."""
+        self._episode = self.engine.start_episode()
 
     def __call__(self, observation: Any) -> Any:
         row = self._observe(observation)
         try:
-            raw = self.engine.act(row).raw[0]
+            raw = self._episode.act(row).raw[0]
         except (SpecError, ActionError) as error:
             self.fallbacks += 1
             self.reason = self.reason or str(error)

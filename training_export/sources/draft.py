@@ -9,10 +9,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from carla_mlflow.contract.card_rules import check_action, check_tolerance
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, Parity, StateCard, observation_spec
+from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, Parity, StateCard
 from carla_mlflow.contract.control import unstated_scales, without_defaults
 from carla_mlflow.contract.control_kinds import CHOICE, NAMED, RAW_NAMES
 from carla_mlflow.contract.heads import PARAMETERS
+from carla_mlflow.contract.history import check_histories, frame_spec
 from carla_mlflow.contract.state_rules import state_problems
 from carla_mlflow.contract.strict_yaml import read_section, read_yaml
 from carla_mlflow.errors import CardError
@@ -46,6 +47,7 @@ class ActionDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     full_throttle: float | UnsetType = UNSET
     full_brake: float | UnsetType = UNSET
     full_right: float | UnsetType = UNSET
+    repeat: int | UnsetType = UNSET
     choices: list[str] | dict[str, list[str]] | UnsetType = UNSET
 
 
@@ -84,7 +86,9 @@ def read_draft(path: Path) -> CardDraft:
     except OSError as error:
         raise CardError(f"{path}: {error.strerror}") from error
     if draft.observation is not None:
-        observation_spec(draft.observation)
+        if problems := check_histories(draft.observation):
+            raise CardError(f"{path.name}: {problems[0]}")
+        frame_spec(draft.observation)
     if draft.parity is not None and (problems := check_tolerance(draft.parity.parity)):
         raise CardError(f"{path.name}: {problems[0]}")
     return draft
@@ -134,6 +138,7 @@ def complete(
         draft.full_throttle,
         draft.full_brake,
         draft.full_right,
+        draft.repeat,
         draft.choices,
     )
     problems = check_action(action)

@@ -31,7 +31,7 @@ from training_export.sources.file_inputs import (
     refuse_memory,
     seen_by_onnx,
 )
-from training_export.sources.from_module import check_shapes, from_network, network_outputs
+from training_export.sources.from_module import check_shapes, from_network, needed_outputs
 from training_export.sources.onnx_weights import read_onnx
 from training_export.sources.preprocessed import Prepare, Preprocessed, no_preprocessor
 from training_export.sources.seen import of_scaler, with_seen
@@ -120,7 +120,7 @@ def from_onnx(path: Path, draft: CardDraft, prepare: Prepare = no_preprocessor) 
             outputs = _run(network, batch, inputs)
         except RuntimeError as error:
             raise ExportError(f"{path.name}: does not take the card's observations: {error}") from error
-        check_shapes([output.shape for output in outputs], network_outputs(action, {}))
+        check_shapes([output.shape for output in outputs], needed_outputs(action, {}))
         return golden_of(action, observations, outputs, features)
 
     answer(specs.example(2))  # refuses a file that doesn't fit its card before anything is exported

@@ -73,7 +73,7 @@ def from_network(
     specs = observation_spec(section)
     example = graph_inputs(specs, states).example(3)
     if prepared.transformer is None:
-        module = _taking(module, specs.names, example, states)
+        module = _taking(module, specs.names, [example[name] for name in specs.names] + begun(example, states))
 
     def inputs_of(inputs: Arrays) -> tuple[list[NDArray[Any]], NDArray[np.float32] | None]:
         given, features = prepared.inputs(specs, without_memory(inputs, states))
@@ -81,7 +81,7 @@ def from_network(
 
     def answer(inputs: Arrays) -> Golden:
         given, features = inputs_of(inputs)
-        outputs = _run(source, module, given, network_outputs(action, states))
+        outputs = _run(source, module, given, needed_outputs(action, states))
         return golden_of(action, inputs, outputs, features, states)
 
     answer(example)  # refuses a module that doesn't fit its card before anything is exported
@@ -114,17 +114,22 @@ class FromDict(nn.Module):
         return self.network(dict(zip(self.names, inputs[:observed], strict=True)), *inputs[observed:])
 
 
-def _taking(module: nn.Module, names: tuple[str, ...], example: Arrays, states: Mapping[str, StateCard]) -> nn.Module:
-    """The network as one that takes the observations one by one, whether its forward does, or a dict, or one vector."""
-    ways = (module, FromDict(module, names), Behind(nn.Identity(), module, len(states)))
-    inputs = [example[name] for name in names] + begun(example, states)
-    return next((way for way in ways if _runs(way, inputs)), module)  # none: `_run` reports the error of the first
+def _taking(module: nn.Module, names: tuple[str, ...], example: list[NDArray[Any]]) -> nn.Module:
+    """The network as one that takes the observations one by one, whether its forward does, or a dict, or one vector.
+
+    Args:
+        module: the author's.
+        names: of the observations.
+        example: a batch of each observation, then of each state.
+    """
+    ways = (module, FromDict(module, names), Behind(nn.Identity(), module, len(example) - len(names)))
+    return next((way for way in ways if _runs(way, example)), module)  # `_run` then reports what the first one raises
 
 
-def _runs(module: nn.Module, inputs: list[NDArray[Any]]) -> bool:
+def _runs(module: nn.Module, example: list[NDArray[Any]]) -> bool:
     with torch.no_grad():
         try:
-            module(*(torch.from_numpy(array.copy()) for array in inputs))
+            module(*(torch.from_numpy(array.copy()) for array in example))
         except Exception:  # the author's code may raise anything
             return False
     return True
@@ -134,7 +139,7 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def network_outputs(action: ActionCard, states: Mapping[str, StateCard]) -> dict[str, tuple[int, ...]]:
+def needed_outputs(action: ActionCard, states: Mapping[str, StateCard]) -> dict[str, tuple[int, ...]]:
     """What the network returns: name → shape without the batch axis."""
     outputs = graph_outputs(action, states)
     return {name: shape for name, shape in outputs.items() if name != "raw" or not PARAMETERS[action.head]}
@@ -160,13 +165,8 @@ def _run(
     return [output.detach().numpy().astype(np.float32) for output in returned]
 
 
-def check_shapes(shapes: list[tuple[int, ...]], outputs: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises ExportError unless a network's outputs, of these shapes with rows, are what the card's head needs.
-
-    Args:
-        shapes: of the outputs.
-        outputs: name → shape without rows, as `network_outputs` gives them.
-    """
+def check_shapes(shapes: list[tuple[int, ...]], outputs: dict[str, tuple[int, ...]]) -> None:
+    """Raises ExportError unless a network's outputs, of these shapes with rows, are those of `needed_outputs`."""
     if [shape[1:] for shape in shapes] != list(outputs.values()):
         needed = ", ".join(f"{name} ({', '.join(map(str, ('B', *shape)))})" for name, shape in outputs.items())
         raise ExportError(f"the network returns shapes {shapes}; the card's head needs {needed}")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from carla_agent.drive.realtime import RealtimeDriver
 from carla_agent.observers.observer import Snapshot
-from carla_mlflow import Actions, Card, Engine, ObservationSpec
+from carla_mlflow import Actions, Card, Engine, Episode, ObservationSpec
+from carla_mlflow.contract.running_episode import local_episode
 
 
 class Golden:
@@ -39,6 +40,13 @@ class Held:
     @property
     def card(self) -> Card:
         return self.engine.card
+
+    @property
+    def digest(self) -> str:
+        return self.engine.digest
+
+    def start_episode(self, episode_id: str | None = None) -> Episode:
+        return local_episode(self, episode_id)
 
     def act(self, observations: Any, **options: Any) -> Actions:
         self.released.wait(60.0)

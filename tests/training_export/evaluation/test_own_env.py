@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from own_environment import write_own_files
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from carla_mlflow import Engine
 from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
@@ -297,3 +298,58 @@ def test_seeds_that_training_began_with_judge_nobody(seed: int, meets: bool):
     else:
         check_seeds(seed, conditions)
     check_seeds(None, conditions)
+
+
+STACKED_CARD = """
+name: mine
+version: 0.1.0
+observation:
+  observation: {dtype: float32, shape: [8], low: -5, high: 5, history: [-3, -2, -1, 0], history_start: zeros}
+action:
+  head: deterministic
+  raw: {acceleration: [-1, 1], steer: [-1, 1]}
+  control: acceleration_steer
+  rate_hz: 10
+"""
+STACKED_POLICY = """
+import torch
+
+class Stacked(torch.nn.Module):
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        weights = torch.tensor([[1.0, 2, -3, 1, 2, -1, -2, 3], [1.0, -1, 2, 3, -2, 1, -4, 1]]) / 10
+        return torch.tanh(observation @ weights.T)
+
+def build():
+    return Stacked()
+"""
+
+
+def stacked_engine(folder: Path, repeat: str = "") -> Engine:
+    (folder / "stacked.py").write_text(STACKED_POLICY)
+    (folder / "stacked.yaml").write_text(STACKED_CARD + repeat)
+    draft = read_draft(folder / "stacked.yaml")
+    return export_policy(from_module(f"{folder}/stacked.py:build", draft), "mine", "0.1.0", "").engine
+
+
+def test_a_policy_that_was_trained_on_stacks_is_driven_in_the_plain_environment_as_on_stacks(author: Path):
+    engine, own = stacked_engine(author), open_own_env("my_env.py:make", None)
+    evaluate_own(engine, own, FEW, BOTH, "my_env.py:still")
+
+    plain = open_own_env("my_env.py:make", None).env
+    stacked = VecFrameStack(DummyVecEnv([lambda: plain]), 4)
+    wanted = []
+    for seed in FEW.seeds:
+        stacked.seed(seed)
+        seen, done = stacked.reset(), [False]
+        while not done[0]:
+            wanted.append(engine.act({"observation": seen.copy()}).raw)
+            seen, _, done, _ = stacked.step(wanted[-1])
+    assert np.stack(own.env.unwrapped.taken[: len(wanted)]).tobytes() == np.concatenate(wanted).tobytes()
+
+
+def test_an_action_that_holds_is_given_to_each_of_its_ticks(author: Path):
+    engine, own = stacked_engine(author, "  repeat: 3\n"), open_own_env("my_env.py:make", None)
+    evaluate_own(engine, own, Conditions(episodes=1, first_seed=5), BOTH, "my_env.py:still")
+    taken = [action.tobytes() for action in own.env.unwrapped.taken[:12]]
+    assert taken == [taken[at - at % 3] for at in range(12)]
+    assert len(set(taken)) == 4

@@ -115,6 +115,11 @@ def check_last_observation(
         )
 
 
+def _stacks(mean: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a policy's shape is that of several of the observations that statistics were fitted on."""
+    return len(shape) == mean.ndim and all(size % part == 0 for size, part in zip(shape, mean.shape, strict=True))
+
+
 def normalisers_of(source: str, statistics: VecNormalize, space: Any, boxes: Mapping[str, Any]) -> dict[str, Normalise]:
     """Observation → the module that does what VecNormalize does to it; `source` names the policy in errors.
 
@@ -137,6 +142,11 @@ def normalisers_of(source: str, statistics: VecNormalize, space: Any, boxes: Map
     for name, running in fitted.items():
         shape = boxes[name].shape if name in boxes else None
         if running.mean.shape != shape:
+            if shape and _stacks(running.mean, shape):
+                raise ExportError(
+                    f"{source}: VecNormalize was fitted on {name} of single frames, whose zeros VecFrameStack puts "
+                    "before the first one after they were normalised; train with VecNormalize around VecFrameStack"
+                )
             taken = f"takes it in shape {list(shape)}" if shape is not None else "does not take it"
             raise ExportError(
                 f"{source}: VecNormalize was fitted on {name} of shape {list(running.mean.shape)}, the policy "
