@@ -89,7 +89,7 @@ def test_masks_of_several_choices_lie_side_by_side(tmp_path: Path):
     space = MultiDiscrete([3, 2])
     model = sb3_contrib.MaskablePPO("MlpPolicy", Unmoved(VECTOR, space), seed=0, device="cpu")
     model.save(tmp_path / "model.zip")
-    draft = CardDraft(ActionDraft("named", ["gear", "light"]))
+    draft = CardDraft(ActionDraft("named", ["gear", "light"], fallback={"gear": 0, "light": 0}))
     found = from_sb3(tmp_path / "model.zip", draft, None, True, no_vecnormalize=True)
     assert found.observation["action_mask"].shape == [5]
     masks = found.valid({"action_mask": np.random.default_rng(0).integers(0, 2, (40, 5), np.uint8)})["action_mask"]
