@@ -13,6 +13,7 @@ import httpcore
 import msgspec
 import numpy as np
 import pytest
+import tritonclient.http as triton
 from conftest import servers
 from remembering_policies import local, observed, remote
 from tests_support import Server
@@ -222,6 +223,24 @@ def test_a_tensor_of_states_that_does_not_fit_its_rows_is_refused(car: Server, e
     assert ask(bytes(8), datatype="FP32")[0] == 400
     assert ask(bytes(8), shape=[3])[0] == 400
     assert ask(bytes(8), shape=[2, 2])[0] == 400
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_tritonclient_carries_states_unchanged(car: Server, engine: Engine, binary: bool):
+    steps = observed(engine.specs, 2, 4)
+    states, found = None, []
+    with triton.InferenceServerClient(car.url.removeprefix("http://")) as client:
+        for step in steps:
+            inputs = [triton.InferInput(name, list(values.shape), "FP32") for name, values in step.items()]
+            for given, values in zip(inputs, step.values(), strict=True):
+                given.set_data_from_numpy(values, binary_data=binary)
+            if states is not None:
+                inputs.append(triton.InferInput("state", [2], "BYTES").set_data_from_numpy(states, binary_data=binary))
+            outputs = [triton.InferRequestedOutput(name, binary_data=binary) for name in (*CONTROL_NAMES, "state")]
+            answer = client.infer("remembering", inputs, outputs=outputs)
+            states = np.array(answer.as_numpy("state"), dtype=object)
+            found.append(np.stack([answer.as_numpy(name) for name in CONTROL_NAMES], axis=1))
+    assert np.stack(found).astype(np.float32).tobytes() == local(engine, steps).tobytes()
 
 
 def test_only_the_outputs_that_are_asked_for_are_answered(car: Server, engine: Engine):
