@@ -174,10 +174,12 @@ class Driver:
         for seen in skipped:
             with contextlib.suppress(SpecError):  # the frames before count for that tick
                 episode.skip(seen)
+        is_due, began = episode.is_due, time.perf_counter()
         if isinstance(observation, Missing):
             episode.skip()
+            if not is_due and self.actions is not None:
+                return self.actions
             return self._fall_back(observation.reason, observation.text)
-        is_due, began = episode.is_due, time.perf_counter()
         try:
             actions = episode.act(observation, budget_ms=self.budget_ms)
         except CarlaMlflowError as error:

@@ -7,6 +7,7 @@ counts as a frame of the shape [1].
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -77,7 +78,7 @@ def _frame(spec: ArraySpec, field: FieldCard, ticks: int) -> ArraySpec:
     low = _frame_bound(spec.low, spec.lows, spec.shape, ticks, np.max)
     high = _frame_bound(spec.high, spec.highs, spec.shape, ticks, np.min)
     try:
-        return ArraySpec(spec.name, spec.dtype, shape, low, high, spec.unit, None, choices, spec.source)
+        return dataclasses.replace(spec, shape=shape, low=low, high=high, seen=None, choices=choices)
     except CardError as error:
         raise CardError(f"{error}; with a history, the bounds of all ticks have to overlap") from error
 

@@ -21,6 +21,7 @@ from carla_mlflow.cli import DONE, add_debug, run_command
 from carla_mlflow.contract.answer import answer_columns
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
+from serve.score.states import STATE
 from serve.settings import CHOICES, Settings
 
 
@@ -56,6 +57,7 @@ def score(options: argparse.Namespace) -> int:
     artifact = find_artifact(options.model, options.digest)
     kept = tuple(name.strip() for name in options.keep.split(",") if name.strip())
     answered = {name for column in answer_columns(artifact.card.action) for name in column.table_names}
+    answered |= {STATE} if artifact.card.states else set()
     taken = [name for name in kept if name in answered]
     if taken:
         raise RefusedError(f"--keep {','.join(taken)}: the actions are called so; rename the column in the input first")

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from carla_mlflow.contract.answer import AnswerColumn
 from carla_mlflow.errors import RefusedError
+from serve.score.states import STATE
 
 
 def opened(source: Path, columns: Iterable[str]) -> pq.ParquetFile:
@@ -21,8 +22,17 @@ def opened(source: Path, columns: Iterable[str]) -> pq.ParquetFile:
     missing = [name for name in dict.fromkeys(columns) if name not in file.schema_arrow.names]
     if missing:
         there = ", ".join(file.schema_arrow.names)
-        raise RefusedError(f"{source}: has no column {', '.join(missing)}; there are {there}")
+        raise RefusedError(f"{source}: has no column {', '.join(missing)}; there are {there}{_hint(missing)}")
     return file
+
+
+def _hint(missing: list[str]) -> str:
+    if STATE not in missing:
+        return ""
+    return (
+        ". A policy with memory is scored row by row, each with the state that the answer before gave (null where an "
+        "episode begins); to drive whole episodes, call `policy.start_episode()`"
+    )
 
 
 def row_groups(file: pq.ParquetFile, rows: int) -> Iterator[tuple[list[int], int]]:
@@ -42,11 +52,17 @@ def row_groups(file: pq.ParquetFile, rows: int) -> Iterator[tuple[list[int], int
 
 
 def result_schema(
-    file: pq.ParquetFile, kept: Iterable[str], columns: Iterable[AnswerColumn], version: str, digest: str
+    file: pq.ParquetFile,
+    kept: Iterable[str],
+    columns: Iterable[AnswerColumn],
+    texts: Iterable[str],
+    version: str,
+    digest: str,
 ) -> pa.Schema:
-    """The output's schema: the kept columns, and the policy's answers; its metadata names the policy."""
+    """The output's schema: the kept columns, the policy's answers, and texts; its metadata names the policy."""
     fields = [file.schema_arrow.field(name) for name in kept]
     fields += [field for column in columns for field in _fields(column)]
+    fields += [pa.field(name, pa.string()) for name in texts]
     return pa.schema(fields, {"policy.version": version, "policy.digest": digest})
 
 

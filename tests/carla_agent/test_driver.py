@@ -14,10 +14,12 @@ from given_ego import at_tick
 from numpy.typing import NDArray
 from tests_support import Server
 
+from benchmarks.policies.remembering import lstm
 from benchmarks.support.free_port import free_port
 from carla_agent import Driver
 from carla_mlflow import ArraySpec, ContractError, DrivingError, Engine, ObservationSpec, PolicyClient, SpecError
 from carla_mlflow.contract.history import frame_spec
+from training_export.export.export import export_policy
 
 
 @dataclass
@@ -284,3 +286,29 @@ def test_a_number_is_a_frame_of_a_stack_of_numbers():
     view, _, steering = frame_spec(engine.card.observation)
     speed = ArraySpec("speed", "float32", (), 0.0, 60.0, "m/s")
     Driver(engine, [Given(ObservationSpec([view, speed, steering]), None)], world_hz=20).check()
+
+
+def test_an_action_that_holds_does_so_over_a_tick_without_data():
+    engine, ticks = Engine(watching(), device="cpu"), frames(4)
+    observer = Given(frame_spec(engine.card.observation), ticks[0])
+    driver = Driver(engine, [observer], world_hz=20)
+    driver.reset()
+    first = numbers(driver.step(at_tick(0)))
+    observer.observation = None
+    assert numbers(driver.step(at_tick(1))) == first != FALLBACK
+    assert numbers(driver.step(at_tick(2))) == FALLBACK
+    assert dict(driver.record.fallbacks) == {"no_data": 1}
+
+
+def test_a_route_begins_with_an_empty_memory():
+    engine = export_policy(lstm(), "remembering", "0.1.0", "").engine
+    seen = {name: array[0] for name, array in engine.specs.example().items()}
+    observer = Given(engine.specs, seen)
+    driver = Driver(engine, [observer], world_hz=10)
+    routes = []
+    for _ in range(2):
+        driver.reset()
+        routes.append([numbers(driver.step(at_tick(tick, 10))) for tick in range(4)])
+    episode = engine.start_episode()
+    assert routes == [[episode.act(seen).vehicle_control() for _ in range(4)]] * 2
+    assert len(set(routes[0])) == 4

@@ -349,7 +349,7 @@ import torch
 
 class Stacked(torch.nn.Module):
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
-        weights = torch.tensor([[1.0, 2, -3, 1, 2, -1, -2, 3], [1.0, -1, 2, 3, -2, 1, -4, 1]]) / 10
+        weights = torch.tensor([[1, 2, -3, 1, 2, -1, -2, 3], [1, -1, 2, 3, -2, 1, -4, 1]]) / 10.0
         return torch.tanh(observation @ weights.T)
 
 def build():
