@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import stable_baselines3 as sb3
 import torch
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from msgspec.structs import replace
 from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -30,9 +30,15 @@ MIXED = Dict({"speed": Box(0, 30, (2,)), "camera": FIRST})
 PAIR = Dict({"speed": Box(0, 30, (2,)), "beams": Box(0, 1, (3,))})
 PEDALS = Box(np.float32([-3, -0.7]), np.float32([2, 0.7]))
 CHOICES = Discrete(4)
+SWITCHES = MultiDiscrete([3, 2])
+FLAGS = MultiBinary(3)
+ONE = Box(-1.0, 1.0, (1,))
 SCALES = {"full_throttle": 2.0, "full_brake": -3.0, "full_right": 0.7}
 DRIVE = CardDraft(ActionDraft("acceleration_steer", ["acceleration", "steer"], rate_hz=10, **SCALES))
 CHOOSE = CardDraft(ActionDraft("table", table=[Control(t, 1 - t, 0) for t in (0, 0.3, 0.6, 1)]))
+NAMED = CardDraft(ActionDraft("named", choices=["A", "B", "C", "D"], fallback={"choice": "B"}))
+SWITCH = CardDraft(ActionDraft("named", ["gear", "lights"], fallback={"gear": 0.0, "lights": 1.0}))
+FLAG = CardDraft(ActionDraft("named", ["one", "two", "three"], fallback={"one": 0.0, "two": 0.0, "three": 1.0}))
 ON_POLICY = {"n_steps": 32}
 OFF_POLICY = {"buffer_size": 200, "learning_starts": 16, "learning_rate": 1e-4, "batch_size": 16}
 SMALL_CNN = {"features_extractor_kwargs": {"features_dim": 16}}
@@ -69,6 +75,7 @@ class Case:
     normalise: dict[str, Any] | None = None
     more: dict[str, Any] = field(default_factory=dict)
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
+    card: CardDraft | None = None
 
 
 class OwnFeatures(BaseFeaturesExtractor):
@@ -130,6 +137,12 @@ CASES = {
     "dqn-open": Case("DQN", "MlpPolicy", CARTPOLE, CHOICES),
     "sac-open": Case("SAC", "MlpPolicy", CARTPOLE, normalise={}),
     "td3-open": Case("TD3", "MlpPolicy", CARTPOLE),
+    "dqn-named": Case("DQN", "MlpPolicy", VECTOR, CHOICES, card=NAMED),
+    "ppo-named": Case("PPO", "MlpPolicy", VECTOR, CHOICES, card=NAMED),
+    "ppo-switches": Case("PPO", "MlpPolicy", VECTOR, SWITCHES, card=SWITCH),
+    "a2c-flags": Case("A2C", "MlpPolicy", VECTOR, FLAGS, card=FLAG),
+    "ppo-acceleration": Case("PPO", "MlpPolicy", VECTOR, ONE, card=CardDraft(ActionDraft("acceleration"))),
+    "sac-steer": Case("SAC", "MlpPolicy", VECTOR, ONE, card=CardDraft(ActionDraft("steer"))),
     "dqn-mixed": Case("DQN", "MultiInputPolicy", MIXED, CHOICES, policy_kwargs=SMALL_BOTH),
 }
 
@@ -151,7 +164,7 @@ class Trained:
 
     @property
     def draft(self) -> CardDraft:
-        draft = CHOOSE if self.case.action is CHOICES else DRIVE
+        draft = self.case.card or (CHOOSE if self.case.action is CHOICES else DRIVE)
         seen = {"observation": FieldCard("uint8", [3, 36, 36])} if self.case.observation is FIRST else None
         return replace(draft, observation=seen)
 
