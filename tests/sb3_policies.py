@@ -139,7 +139,7 @@ CASES = {
     "td3-open": Case("TD3", "MlpPolicy", CARTPOLE),
     "dqn-named": Case("DQN", "MlpPolicy", VECTOR, CHOICES, card=NAMED),
     "ppo-named": Case("PPO", "MlpPolicy", VECTOR, CHOICES, card=NAMED),
-    "ppo-switches": Case("PPO", "MlpPolicy", VECTOR, SWITCHES, card=SWITCH),
+    "ppo-switches": Case("PPO", "MlpPolicy", OPEN, SWITCHES, card=SWITCH),
     "a2c-flags": Case("A2C", "MlpPolicy", VECTOR, FLAGS, card=FLAG),
     "ppo-acceleration": Case("PPO", "MlpPolicy", VECTOR, ONE, card=CardDraft(ActionDraft("acceleration"))),
     "sac-steer": Case("SAC", "MlpPolicy", VECTOR, ONE, card=CardDraft(ActionDraft("steer"))),

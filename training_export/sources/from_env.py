@@ -29,12 +29,13 @@ def labels_of_env(env: Any) -> list[str] | None:
 
 def action_of_env(env: Any) -> ActionDraft | None:
     """The card's action section of a policy that was trained in the environment; None if that does not say it."""
-    labels = labels_of_env(env)
-    rate_hz = float(getattr(env.unwrapped, "config", {}).get("policy_frequency", ActionDraft.rate_hz))
+    kind = _action_type(env)
+    if kind is None:
+        return None
+    labels, rate_hz = labels_of_env(env), float(env.unwrapped.config["policy_frequency"])
     if labels is not None:
         fallback = next((label for label in CAUTIOUS if label in labels), labels[0])
         return ActionDraft(NAMED, rate_hz=rate_hz, fallback={CHOICE: fallback}, choices=labels)
-    kind = _action_type(env)
     if type(kind).__name__ != "ContinuousAction":
         return None
     if kind.longitudinal and kind.lateral:
@@ -55,4 +56,6 @@ def with_env(draft: CardDraft, env: Any, name: str) -> CardDraft:
 
 
 def _action_type(env: Any) -> Any:
-    return getattr(env.unwrapped, "action_type", None)
+    """How highway-env's environments take actions; None for other environments."""
+    kind = getattr(env.unwrapped, "action_type", None)
+    return kind if any(base.__module__.startswith("highway_env.") for base in type(kind).__mro__) else None
