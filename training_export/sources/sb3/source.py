@@ -102,7 +102,7 @@ def from_sb3(
         observation=section,
         action=action,
         answer=answer,
-        values=answer.values if known.is_deterministic and action.table is not None else None,
+        values=answer.values if known.is_deterministic and action.choice_counts else None,
         assumed=assumed,
         valid=None if masked is None else functools.partial(with_a_choice, names[masked]),
         training={**draft.training, **facts, **_steps_and_seed(model)},
