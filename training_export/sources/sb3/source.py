@@ -106,7 +106,7 @@ def from_sb3(
         observation=section,
         action=action,
         answer=answer,
-        values=answer.values if known.is_deterministic and isinstance(model.action_space, spaces.Discrete) else None,
+        values=answer.values if known.is_deterministic and action.choice_counts else None,
         assumed=assumed,
         valid=valid,
         training={**draft.training, **facts, **_steps_and_seed(model)},
