@@ -13,6 +13,7 @@ from episode_policies import frames, stacks, watching
 from given_ego import at_tick
 from numpy.typing import NDArray
 from tests_support import Server
+from without_pedals import KINDS
 
 from benchmarks.policies.remembering import lstm
 from benchmarks.support.free_port import free_port
@@ -97,6 +98,16 @@ def test_rates_that_do_not_divide_are_refused(engine: Engine, observer: Given, w
 
 def test_a_rate_from_a_rounded_time_step_divides(engine: Engine, observer: Given):
     Driver(engine, [observer], 1 / 0.033333333).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"), [("labelled", "choice"), ("values", "longitudinal, lateral"), ("steer", "steer")]
+)
+def test_a_policy_without_pedals_drives_no_car_and_is_refused_before_the_first_tick(name: str, answer: str):
+    engine = Engine(KINDS[name].artifact(), "cpu")
+    driver = Driver(engine, [Given(engine.card.observation_spec, None)], world_hz=20)
+    with pytest.raises(ContractError, match=f"answers {answer}; a car in CARLA takes throttle, brake and steer"):
+        driver.check()
 
 
 SPEED, STEERING = ArraySpec("speed", "float32", (), 0.0, 60.0, "m/s"), ArraySpec("steering", "float32", (), -1.0, 1.0)

@@ -17,8 +17,9 @@ from carla_mlflow.inference.engine import Engine
 from training_export.evaluation.evidence_run import log_drives
 from training_export.evaluation.own_driving import Drives, Outcome, OwnDriver, drive_all, rows_of, summarise
 from training_export.evaluation.own_env import OwnEnv, call, load_function
-from training_export.evaluation.own_spaces import actor, observer
+from training_export.evaluation.own_spaces import actor, check_labels, observer
 from training_export.racetrack.conditions import Conditions
+from training_export.sources.from_env import labels_of_env
 
 MAX_ENVIRONMENTS = 64
 """The most parallel environments assumed in training; Stable-Baselines3 seeds them with seed, seed + 1 and so on."""
@@ -45,6 +46,7 @@ class PolicyDriver:
         card = self.engine.card
         self._observe = observer(frame_spec(card.observation), self.env.observation_space, _mask_of(self.env))
         self._act = actor(card.action, self.env.action_space)
+        check_labels(card.action, labels_of_env(self.env))
         self._fallback = inverse_controller(card.action)(fallback_row(card.action)[None])[0]
         self.begin()
 

@@ -140,6 +140,15 @@ def actor(action: ActionCard, space: Any) -> Act:
     return lambda raw: raw.reshape(space.shape).astype(space.dtype)
 
 
+def check_labels(action: ActionCard, offered: list[str] | None) -> None:
+    """Raises DrivingError when the environment's choices have other labels than the policy's, or another order."""
+    if offered is not None and isinstance(action.choices, list) and action.choices != offered:
+        raise DrivingError(
+            f"the environment offers {', '.join(offered)}, the policy chooses among {', '.join(action.choices)}; "
+            f"{OTHER}"
+        )
+
+
 def _choosing(action: ActionCard, space: Any) -> Act:
     """The choices of a raw action as the environment takes them: an int of a Discrete, else an array."""
     if isinstance(space, spaces.Discrete):

@@ -179,9 +179,9 @@ def _raw(draft: ActionDraft, bounds: list[tuple[float, float]] | None) -> dict[s
         raw = {CHOICE: (0.0, len(draft.table) - 1.0)}
     elif raw is None and isinstance(draft.choices, list):
         raw = {CHOICE: (0.0, len(draft.choices) - 1.0)}
-    elif raw is None and draft.control in FALLBACKS:
+    if raw is None and draft.control in FALLBACKS:
         raw = list(RAW_NAMES[draft.control])
-    elif isinstance(raw, list) and bounds is not None and len(raw) == len(bounds):
+    if isinstance(raw, list) and bounds is not None and len(raw) == len(bounds):
         raw = dict(zip(raw, bounds, strict=True))
     if not isinstance(raw, dict):
         raise CardError(_raw_missing(raw, bounds))

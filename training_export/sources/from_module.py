@@ -74,11 +74,8 @@ def from_network(
     specs = observation_spec(section)
     example = graph_inputs(specs, states).example(3)
     if prepared.transformer is None:
-        module = _taking(
-            module,
-            tuple(spec.origin for spec in specs),
-            [example[name] for name in specs.names] + begun(example, states),
-        )
+        names = tuple(spec.origin for spec in specs)
+        module = _taking(module, names, [example[name] for name in specs.names] + begun(example, states))
 
     def inputs_of(inputs: Arrays) -> tuple[list[NDArray[Any]], NDArray[np.float32] | None]:
         given, features = prepared.inputs(specs, without_memory(inputs, states))

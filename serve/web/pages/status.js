@@ -54,7 +54,8 @@ function figure(name, buckets) {
     const caption = document.createElement("figcaption");
     const svg = document.createElementNS(SVG, "svg");
     const bounds = buckets.map(([bound]) => bound).filter((bound) => bound !== null);
-    caption.textContent = typeof bounds[0] === "string" ? `${name}: ${bounds.join(", ")}` : `${name}, from ${Math.round(bounds[0])} to 1`;
+    const low = name === "steer" ? "-1 (left)" : Math.round(bounds[0]);
+    caption.textContent = typeof bounds[0] === "string" ? `${name}: ${bounds.join(", ")}` : `${name}, from ${low} to 1`;
     svg.id = id;
     for (const [key, value] of Object.entries({ viewBox: "0 0 300 100", preserveAspectRatio: "none", role: "img" })) svg.setAttribute(key, value);
     made.append(caption, svg);

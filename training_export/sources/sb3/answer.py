@@ -95,7 +95,8 @@ class Answer:
                 mean, log_std, more = policy.actor.get_action_dist_params(tensors)
                 distribution = policy.actor.action_dist.proba_distribution(mean, log_std, **more).distribution
             else:
-                distribution = policy.get_distribution(tensors, **masks).distribution
+                found = policy.get_distribution(tensors, **masks)
+                distribution = getattr(found, "distributions", None) or found.distribution  # MaskablePPO has several
         if self.action.head == "multi_categorical":  # Stable-Baselines3 has a list of torch's
             return {"logits": torch.cat([each.logits for each in distribution], dim=1).numpy()}
         if self.action.head in CHOOSING:

@@ -20,6 +20,7 @@ from torch import nn
 
 from training_export.graphs.head_modules import Choice
 from training_export.sources.sb3.features import Features
+from training_export.sources.sb3.section import choice_counts
 
 MASKED = -1e8
 """The logit of an excluded choice, as sb3-contrib's common/maskable/distributions.py has it."""
@@ -47,10 +48,12 @@ class MaskedNetwork(nn.Module):
     Args:
         network: the other observations, in order → normalised logits.
         position: of the mask among the observations.
+        normalised: logits → normalised logits.
     """
 
-    def __init__(self, network: nn.Module, position: int) -> None:
+    def __init__(self, network: nn.Module, position: int, normalised: nn.Module) -> None:
         super().__init__()
+        self.normalised = normalised
         self.network = network
         self.position = position
 
@@ -59,7 +62,8 @@ class MaskedNetwork(nn.Module):
         others = observations[: self.position] + observations[self.position + 1 :]
         logits = self.network(*others)
         allowed = observations[self.position] != 0
-        return torch.log_softmax(torch.where(allowed, logits, torch.full_like(logits, MASKED)), dim=1)
+        masked: torch.Tensor = self.normalised(torch.where(allowed, logits, torch.full_like(logits, MASKED)))
+        return masked
 
 
 class QuantileMean(nn.Module):
@@ -179,7 +183,8 @@ def network_of(
     if mask is not None:
         others = [name for name in names if name != mask]
         features = Features(policy, policy.pi_features_extractor, others, normalisers)
-        return MaskedNetwork(Network(features, _actor_critic(policy)), names.index(mask))
+        counts = choice_counts(policy.action_space)
+        return MaskedNetwork(Network(features, _actor_critic(policy)), names.index(mask), LogSoftmaxes(counts))
     part, extractor, after = _parts(model)
     return Network(Features(part, extractor, names, normalisers), after)
 

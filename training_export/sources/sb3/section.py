@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,31 @@ Boxes = Mapping[str, Any]
 Section = dict[str, FieldCard]
 
 
-def mask_of(model: Any, boxes: Boxes) -> dict[str, Any]:
-    """The observation that MaskablePPO gets as `action_masks`: 1 for each choice that is allowed. Else nothing."""
-    if not isinstance(model, MaskablePPO) or not isinstance(model.action_space, spaces.Discrete):
+def mask_of(source: str, model: Any, boxes: Boxes) -> dict[str, Any]:
+    """The observation that MaskablePPO gets as `action_masks`: 1 for each choice that is allowed. Else nothing.
+
+    Raises:
+        ExportError: its actions are MultiBinary, of which it masks either value by itself.
+    """
+    if not isinstance(model, MaskablePPO):
         return {}
-    return {mask_name(boxes): spaces.MultiBinary(int(model.action_space.n))}
+    if isinstance(model.action_space, spaces.MultiBinary):
+        raise ExportError(f"{source}: MaskablePPO with MultiBinary actions can't be exported; use MultiDiscrete of 2s")
+    return {mask_name(boxes): spaces.MultiBinary(sum(choice_counts(model.action_space)))}
 
 
-def with_a_choice(mask: str, drawn: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Observations with a mask that allows at least one choice, as an environment's does: a different one each row."""
+def choice_counts(space: Any) -> list[int]:
+    """How many choices each element of a Discrete or MultiDiscrete has."""
+    counts: list[int] = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else [int(space.n)]
+    return counts
+
+
+def with_a_choice(mask: str, counts: Sequence[int], drawn: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Observations with a mask that allows at least one choice of each element, as an environment's does."""
     masks = drawn[mask].copy()
-    none = np.flatnonzero(~masks.any(axis=1))
-    masks[none, none % masks.shape[1]] = 1
+    for part, count in zip(np.split(masks, np.cumsum(counts)[:-1], axis=1), counts, strict=True):
+        none = np.flatnonzero(~part.any(axis=1))
+        part[none, none % count] = 1  # a view of `masks`
     return {**drawn, mask: masks}
 
 

@@ -29,6 +29,7 @@ from training_export.sources.sb3.archive import identify, load_model
 from training_export.sources.sb3.networks import network_of
 from training_export.sources.sb3.section import (
     check_starts,
+    choice_counts,
     hidden_images,
     mask_of,
     observation_section,
@@ -89,7 +90,7 @@ def from_sb3(
         check_last_observation(path, algorithm, settings, vecnormalize, normalisation.statistics)
     elif not no_vecnormalize:
         _check_images(path.name, parts)
-    mask = mask_of(model, parts)
+    mask = mask_of(path.name, model, parts)
     section = observation_section(parts | mask, draft.observation, normalisation.hidden)
     names, masked = {source: name for name, source in sources_of(section).items()}, next(iter(mask), None)
     section = with_seen(section, {names[source]: seen for source, seen in _seen(normalisation).items()})
@@ -97,14 +98,17 @@ def from_sb3(
     answer = Answer(path.name, model, normalisation.statistics, action, sources_of(section), masked and names[masked])
     answer(observation_spec(section).example(2))  # refuses what SB3 can't answer before anything is exported
     network = _network(path.name, model, tuple(names), normalisation.modules, masked)
+    valid = (
+        None if masked is None else functools.partial(with_a_choice, names[masked], choice_counts(model.action_space))
+    )
     return TrainedPolicy(
         graph=PolicyGraph(network, action),
         observation=section,
         action=action,
         answer=answer,
-        values=answer.values if known.is_deterministic and action.table is not None else None,
+        values=answer.values if known.is_deterministic and action.choice_counts else None,
         assumed=assumed,
-        valid=None if masked is None else functools.partial(with_a_choice, names[masked]),
+        valid=valid,
         training={**draft.training, **facts, **_steps_and_seed(model)},
     )
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import sb3_contrib
 import torch
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Discrete, MultiDiscrete
 
 from benchmarks.policies.algorithms import CASES, CHOOSE, VECTOR, Unmoved, Untrained, save, untrained
 from carla_mlflow.contract.card_sections import observation_spec
 from training_export.graphs.graph import to_torchscript
 from training_export.graphs.onnx_export import to_onnx
-from training_export.sources.draft import CardDraft
+from training_export.sources.draft import ActionDraft, CardDraft
 from training_export.sources.from_file import load_script
 from training_export.sources.sb3.algorithms import ALGORITHMS
 from training_export.sources.sb3.archive import identify
@@ -83,6 +83,24 @@ def test_a_masked_choice_never_wins_and_a_mask_without_any_gives_the_first_as_sb
     assert chosen[0] == 0
     probabilities = logits.exp().numpy()
     assert (probabilities[1:][rows["action_mask"][1:] == 0] == 0).all(), "so a sample never takes a masked choice"
+
+
+def test_masks_of_several_choices_lie_side_by_side(tmp_path: Path):
+    space = MultiDiscrete([3, 2])
+    model = sb3_contrib.MaskablePPO("MlpPolicy", Unmoved(VECTOR, space), seed=0, device="cpu")
+    model.save(tmp_path / "model.zip")
+    draft = CardDraft(ActionDraft("named", ["gear", "light"], fallback={"gear": 0, "light": 0}))
+    found = from_sb3(tmp_path / "model.zip", draft, None, True, no_vecnormalize=True)
+    assert found.observation["action_mask"].shape == [5]
+    masks = found.valid({"action_mask": np.random.default_rng(0).integers(0, 2, (40, 5), np.uint8)})["action_mask"]
+    assert masks[:, :3].any(axis=1).all()
+    assert masks[:, 3:].any(axis=1).all()
+    seen = np.random.default_rng(1).uniform(0, 2, (40, 3)).astype(np.float32)
+    raw, logits = found.graph(torch.from_numpy(seen), torch.from_numpy(masks))
+    wanted, _ = model.predict(seen, deterministic=True, action_masks=masks)
+    np.testing.assert_array_equal(raw.detach(), wanted)
+    golden = found.answer({"observation": seen, "action_mask": masks})
+    np.testing.assert_allclose(logits.detach(), golden.distribution["logits"], rtol=1e-5, atol=1e-6)
 
 
 def test_compared_observations_have_masks_that_allow_a_choice():

@@ -137,7 +137,7 @@ def test_the_card_may_tell_more_of_the_observation_than_its_space_but_nothing_el
 
 
 def test_an_authors_fields_may_have_names_of_their_own_and_get_the_spaces_choices(trained: Trainer):
-    given = trained("ppo-named")
+    given = trained("ppo-sources")
 
     def read(**section: FieldCard) -> Any:
         return from_sb3(given.path, replace(DRIVE, observation=section), given.vecnormalize, True)
