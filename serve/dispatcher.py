@@ -129,7 +129,7 @@ class Dispatcher:
         except ApiError as error:
             self._refuse(request, error, None)
             return
-        limit = body_limit([serving], parsed.endpoint, self.max_body_bytes) if parsed.gzip else None
+        limit = body_limit(self._slot.every, parsed.endpoint, self.max_body_bytes) if parsed.gzip else None
         encoded = EncodedRequest(
             request.body, parsed.media_type, parsed.json_bytes, limit, parsed.episode_id, parsed.asked
         )

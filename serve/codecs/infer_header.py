@@ -12,7 +12,7 @@ import numpy as np
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
-from serve.codecs.options import check_budget, check_episode_digest, check_episode_id, check_seed
+from serve.codecs.options import MAX_TOKEN_BYTES, check_budget, check_episode_digest, check_episode_id, check_seed
 from serve.errors import ApiError
 from serve.limits import MAX_ID
 
@@ -62,7 +62,7 @@ class HeaderReader:
         outputs: Collection[str],
         answered: Collection[str],
         max_rows: int,
-        token_bytes: int = 0,
+        remembers: bool = False,
     ) -> None:
         """Prepares the checks.
 
@@ -71,12 +71,12 @@ class HeaderReader:
             outputs: what can be asked for.
             answered: the outputs of a request that names none.
             max_rows: most observations of a request.
-            token_bytes: the length of a state token; 0 for a policy without memory.
+            remembers: whether the policy has a memory.
         """
         self._specs = {spec.name: spec for spec in specs}
         self._outputs, self._answered, self._max_rows = outputs, answered, max_rows
-        self._token_bytes = token_bytes
-        self._most_strings = STRINGS_A_TENSOR * (len(specs) + len(outputs) + 2) + (max_rows if token_bytes else 0)
+        self._remembers = remembers
+        self._most_strings = STRINGS_A_TENSOR * (len(specs) + len(outputs) + 2) + max_rows * remembers
 
     def read(self, data: bytes) -> Header:
         """Reads and checks the JSON; raises ApiError, bad_json or bad_request."""
@@ -104,10 +104,10 @@ class HeaderReader:
 
     def _read_inputs(self, given: Any) -> dict[str, dict[str, Any]]:
         inputs: dict[str, dict[str, Any]] = {}
-        for index, entry in enumerate(_list(given, "inputs", len(self._specs) + bool(self._token_bytes))):
+        for index, entry in enumerate(_list(given, "inputs", len(self._specs) + self._remembers)):
             where = f"inputs[{index}]"
             _object(entry, where, ("name", "shape", "datatype", "parameters", "data"))
-            if self._token_bytes and entry.get("name") == STATE and STATE not in inputs:
+            if self._remembers and entry.get("name") == STATE and STATE not in inputs:
                 self._check_state(entry, where)
                 inputs[STATE] = entry
                 continue
@@ -149,7 +149,7 @@ class HeaderReader:
             raise ApiError("bad_request", "expected [B]", f"{where}.shape")
         if not 1 <= shape[0] <= self._max_rows:
             raise ApiError("bad_request", f"expected 1 to {self._max_rows} observations", f"{where}.shape")
-        size, most = _binary_size(entry, where), shape[0] * (LENGTH_BYTES + self._token_bytes)
+        size, most = _binary_size(entry, where), shape[0] * (LENGTH_BYTES + MAX_TOKEN_BYTES)
         if size is not None and (type(size) is not int or not 0 <= size <= most):
             text = f"expected at most {most} bytes: for each row a length of 4 bytes and a token"
             raise ApiError("bad_request", text, f"{where}.parameters.binary_data_size")

@@ -55,13 +55,13 @@ class InferenceCodec:
         widths = {f"distribution.{name}": width for name, width in card.action.outputs().items() if name != "raw"}
         self._answered = {name: place for place, name in enumerate(card.action.control_names)}
         self.outputs = {**dict.fromkeys(self._answered, 0), "raw": len(card.action.raw), **widths}
-        self._most_text, state_bytes = text_bytes(card, max_rows), token_size(card)
-        self.remembers = bool(state_bytes)
+        self._most_text, self.remembers = text_bytes(card, max_rows), bool(card.states)
         row_bytes = sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in card.observation_spec)
-        self.most_bytes = self._most_text + max_rows * (row_bytes + (LENGTH_BYTES + state_bytes) * self.remembers)
+        state_bytes = LENGTH_BYTES + token_size(card) if self.remembers else 0
+        self.most_bytes = self._most_text + max_rows * (row_bytes + state_bytes)
         state = (STATE,) * self.remembers
         available, answered = (*self.outputs, *state), (*card.action.control_names, *state)
-        self._read = HeaderReader(card.observation_spec, available, answered, max_rows, state_bytes).read
+        self._read = HeaderReader(card.observation_spec, available, answered, max_rows, self.remembers).read
         self._known = functools.lru_cache(maxsize=256)(self._read)
 
     def decode(self, body: Body, json_bytes: int | None) -> InferRequest:

@@ -21,7 +21,7 @@ from carla_mlflow.contract.observations import from_rows
 from serve.codecs import strict_json
 from serve.codecs.action_rows import ActionRows
 from serve.codecs.carla import PredictRequest
-from serve.codecs.options import check_seed, row_strings, token_size
+from serve.codecs.options import check_seed, row_strings
 from serve.codecs.state_rows import split_states
 from serve.errors import ApiError
 
@@ -46,7 +46,7 @@ class ScoringCodec:
         self.rows = ActionRows(answer_columns(card.action), np.float64, as_table=True, remembers=self._remembers)
         self._max_rows = max_rows
         self._most_strings = row_strings(card, max_rows) + max_rows  # the index may be strings
-        self._as_numbers = token_size(card) if specs.has_image else 0  # a signature of tensors has no text
+        self._as_numbers = specs.has_image  # a signature of tensors has no text
 
     def decode_json(self, body: bytes) -> PredictRequest:
         """Decodes a JSON body.

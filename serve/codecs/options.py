@@ -7,6 +7,7 @@ from typing import Any
 
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.episode import EXPECTED, EXPECTED_DIGEST, is_digest, is_episode_id
+from carla_mlflow.contract.state_rules import MAX_STATE_ELEMENTS
 from carla_mlflow.contract.state_token import token_bytes
 from carla_mlflow.inference.sampling import MAX_SEED
 from serve.errors import ApiError
@@ -16,6 +17,9 @@ Body = bytes | memoryview
 STRINGS_OF_OPTIONS = 32
 BYTES_A_BYTE = 16
 """Most bytes of a number from 0 to 255 in a list, with white space."""
+MAX_TOKEN_BYTES = token_bytes(MAX_STATE_ELEMENTS)
+"""Bytes of the longest state token of any policy. One may come from a version with larger states than the active one's:
+that one answers if it is held, and else the client has to learn that its version is gone."""
 BYTES_A_NUMBER, BYTES_A_NAME = 64, 256
 """Most bytes of each with white space: a number has 17 digits, a sign, an exponent, and an indented line of its own."""
 
@@ -25,7 +29,9 @@ def text_bytes(card: Card, rows: int) -> int:
     row = sum(BYTES_A_NUMBER * math.prod(spec.shape) + BYTES_A_NAME for spec in card.observation_spec)
     state = token_size(card)  # as base64 or, with images, as one number a byte
     per_byte = BYTES_A_BYTE if card.observation_spec.has_image else 2
-    return BYTES_A_NAME * 64 + rows * (row + (per_byte * state + BYTES_A_NAME if state else 0))
+    if not state:
+        return BYTES_A_NAME * 64 + rows * row
+    return BYTES_A_NAME * 64 + per_byte * MAX_TOKEN_BYTES + rows * (row + per_byte * state + BYTES_A_NAME)
 
 
 def token_size(card: Card) -> int:
