@@ -49,12 +49,12 @@ class Answer:
         """DQN's value of each choice, of which it takes the largest, (B, K)."""
         rows, parts = len(next(iter(observations.values()))), []
         for at in range(0, rows, ROWS):
-            seen = self._seen({name: array[at : at + ROWS] for name, array in observations.items()})
+            seen = self.seen({name: array[at : at + ROWS] for name, array in observations.items()})
             with torch.no_grad():
                 parts.append(self.model.policy.q_net(self.model.policy.obs_to_tensor(seen)[0]).numpy())
         return np.concatenate(parts)
 
-    def _seen(self, observations: Arrays) -> Any:
+    def seen(self, observations: Arrays) -> Any:
         """The observations as the policy takes them."""
         space = self.model.observation_space
         single = not isinstance(space, spaces.Dict)
@@ -62,20 +62,22 @@ class Answer:
         return seen if self.statistics is None else self.statistics.normalize_obs(seen)
 
     def _predict(self, observations: Arrays) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-        seen = self._seen(observations)
+        seen = self.seen(observations)
         try:
             chosen, state = self.model.predict(seen, deterministic=True)
             distribution = self._distribution(seen)
         except Exception as error:  # a policy or an extractor of the author's own may raise anything
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            raise ExportError(
-                f"{self.source}: its predict() fails on observations of its own space: {reason}"
-            ) from error
+            raise self.failed(error) from error
         if state is not None:
             raise ExportError(
                 f"{self.source}: is a recurrent policy; a served policy keeps no state between observations"
             )
         return np.asarray(chosen, dtype=np.float32).reshape(len(chosen), -1), distribution
+
+    def failed(self, error: Exception) -> ExportError:
+        """The error to raise where the policy fails."""
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return ExportError(f"{self.source}: its predict() fails on observations of its own space: {reason}")
 
     def _distribution(self, seen: Any) -> dict[str, NDArray[np.float32]]:
         policy = self.model.policy
@@ -88,6 +90,11 @@ class Answer:
                 distribution = policy.actor.action_dist.proba_distribution(mean, log_std, **more).distribution
             else:
                 distribution = policy.get_distribution(tensors).distribution
-        if self.action.head == "categorical":
-            return {"logits": distribution.logits.numpy()}
-        return {"mean": distribution.mean.numpy(), "std": distribution.stddev.numpy()}
+        return parameters_of(self.action, distribution)
+
+
+def parameters_of(action: ActionCard, distribution: Any) -> dict[str, NDArray[np.float32]]:
+    """The parameters of a torch distribution, as the head names them."""
+    if action.head == "categorical":
+        return {"logits": distribution.logits.numpy()}
+    return {"mean": distribution.mean.numpy(), "std": distribution.stddev.numpy()}

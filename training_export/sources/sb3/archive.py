@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import stable_baselines3 as sb3
+from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.dqn.policies import DQNPolicy
@@ -19,6 +21,7 @@ from stable_baselines3.td3.policies import TD3Policy
 from carla_mlflow.errors import ExportError
 from training_export.sources.archives import check_growth
 from training_export.sources.importing import missing_code
+from training_export.sources.sb3.recurrent import has_actor_lstm
 from training_export.sources.untrusted import demand_trust
 
 SUPPORTED: dict[str, tuple[type[BaseAlgorithm], type]] = {
@@ -28,6 +31,7 @@ SUPPORTED: dict[str, tuple[type[BaseAlgorithm], type]] = {
     "TD3": (sb3.TD3, TD3Policy),
     "DDPG": (sb3.DDPG, TD3Policy),
     "DQN": (sb3.DQN, DQNPolicy),
+    "RecurrentPPO": (RecurrentPPO, RecurrentActorCriticPolicy),
 }
 """Each algorithm, and the class of policy whose parts we know."""
 
@@ -82,6 +86,7 @@ def identify(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             settings = json.loads(held["data"])
             if "policy.pth" not in archive.namelist():
                 raise KeyError("policy.pth")
+            recurrent = has_actor_lstm(archive)
         policy_class = settings["policy_class"]
     except (zipfile.BadZipFile, OSError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
         raise ExportError(
@@ -90,7 +95,7 @@ def identify(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     versions = {"stable-baselines3": held.get("_stable_baselines3_version", "").strip()}
     torch_version = re.search(r"PyTorch: (\S+)", held.get("system_info.txt", ""))
     versions["torch"] = torch_version[1] if torch_version else ""
-    algorithm = _algorithm(path, settings, policy_class)
+    algorithm = "RecurrentPPO" if recurrent else _algorithm(path, settings, policy_class)
     known = {name: version for name, version in versions.items() if version}
     return settings, {"algorithm": algorithm, "versions": known}
 

@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
-from torch import nn
 
 from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.contract.memory import graph_inputs
 from carla_mlflow.errors import CardError, ExportError
 from carla_mlflow.preprocessing.modules import Normalise
 from training_export.graphs.graph import PolicyGraph
 from training_export.sources.draft import ActionDraft, CardDraft, complete
 from training_export.sources.sb3.answer import Answer
 from training_export.sources.sb3.archive import identify, load_model
-from training_export.sources.sb3.networks import network_of
+from training_export.sources.sb3.networks import Network, network_of
+from training_export.sources.sb3.recurrent import RecurrentAnswer, lstm_states, with_lstm
 from training_export.sources.sb3.vec_normalize import (
     CHOOSE,
     USUAL_CLIP,
@@ -49,7 +50,7 @@ def from_sb3(
     """Reads model.zip, which unpickles it: only if the user trusts it.
 
     Args:
-        path: the file from `model.save` of PPO, A2C, SAC, TD3, DDPG or DQN.
+        path: the file from `model.save` of PPO, A2C, SAC, TD3, DDPG, DQN or RecurrentPPO.
         draft: the author's card; the action section is needed, the observation section overrides the space's bounds.
         vecnormalize: the file from `VecNormalize.save`, or None.
         trust_pickle: whether both may be unpickled.
@@ -75,16 +76,20 @@ def from_sb3(
         _check_images(path.name, boxes)
     section = with_seen(_observation(space, boxes, draft.observation, normalisation.hidden), _seen(normalisation))
     action = _action(model, algorithm, draft.action)
-    answer = Answer(path.name, model, normalisation.statistics, action)
-    answer(observation_spec(section).example(2))  # refuses what SB3 can't answer before anything is exported
+    plain = Answer(path.name, model, normalisation.statistics, action)
+    states = lstm_states(path.name, model.policy, section)
+    answer = RecurrentAnswer(plain, states) if states else plain
+    answer(graph_inputs(observation_spec(section), states).example(2))  # refuses what SB3 can't answer before an export
+    network = _network(path.name, model, tuple(section), normalisation.modules)
     return TrainedPolicy(
-        graph=PolicyGraph(_network(path.name, model, tuple(section), normalisation.modules), action),
+        graph=PolicyGraph(with_lstm(network, model.policy) if states else network, action, states),
         observation=section,
         action=action,
         answer=answer,
-        values=answer.values if algorithm == "DQN" else None,
+        values=plain.values if algorithm == "DQN" else None,
         assumed=assumed,
         training={**draft.training, **facts, **_steps_and_seed(model)},
+        states=states,
     )
 
 
@@ -106,7 +111,7 @@ def _check_images(source: str, boxes: Boxes) -> None:
         raise ExportError(f"{source}: {', '.join(images)} looks like an image after VecNormalize; {CHOOSE}")
 
 
-def _network(source: str, model: Any, names: tuple[str, ...], normalisers: Mapping[str, Normalise]) -> nn.Module:
+def _network(source: str, model: Any, names: tuple[str, ...], normalisers: Mapping[str, Normalise]) -> Network:
     try:
         return network_of(model, names, normalisers).eval()
     except (AttributeError, TypeError) as error:

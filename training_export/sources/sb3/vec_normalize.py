@@ -22,7 +22,7 @@ from carla_mlflow.preprocessing.modules import Normalise
 from training_export.sources.spaces import SINGLE
 from training_export.sources.untrusted import read_pickle, read_pickled
 
-ON_POLICY = ("PPO", "A2C")
+ON_POLICY = ("PPO", "A2C", "RecurrentPPO")
 CHOOSE = "--vecnormalize FILE gives the statistics, --no-vecnormalize says that observations were not normalised"
 USUAL_CLIP = 10.0
 """VecNormalize's default clip range, in standard deviations."""
