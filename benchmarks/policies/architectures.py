@@ -8,6 +8,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from torch import nn
 
 from benchmarks.policies.networks import FULL_BRAKE, NETWORKS, UNIT
+from benchmarks.policies.remembering import REMEMBERING
 from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
 from training_export.sources.draft import CardDraft
 from training_export.sources.from_module import from_network
@@ -115,4 +116,5 @@ ARCHITECTURES = {
     "throttle, brake and steer": three_pedals,
     "scaler in the graph": lambda: behind(StandardScaler()),
     "polynomial features outside the graph": lambda: behind(PolynomialFeatures(2)),
+    **REMEMBERING,
 }
