@@ -58,10 +58,7 @@ def lstm_states(source: str, policy: Any, names: Collection[str]) -> dict[str, S
 
 
 class LstmCell(nn.Module):
-    """One step of one layer of an LSTM, with its own weights, by the formulas of torch.nn.LSTM.
-
-    Written out, since a traced torch.nn.LSTMCell holds `unsafe_chunk`, through which a graph could hide that it writes.
-    """
+    """One step of one layer of an LSTM, with its own weights, by the formulas of torch.nn.LSTM."""
 
     def __init__(self, lstm: nn.LSTM, layer: int) -> None:
         super().__init__()
