@@ -1,7 +1,8 @@
 """golden.npz: observations, and the trained policy's answers to them.
 
 Keys: `observation.<name>` (N, *shape), `features` (N, F) from the preprocessor, `distribution.<name>` (N, A or K),
-`raw` (N, A), `action` (N, 3): throttle, brake, steer. The exported graph's own answers are never in it.
+`raw` (N, A), `action` (N, C): throttle, brake, steer, or what the card's policy answers. The exported graph's own
+answers are never in it.
 
 Of a policy with a memory it holds rollouts: every array has (episodes, steps, …) instead of (N, …), and there are
 `reset`, `state.<name>` and `next.<name>` besides; see `rollouts`. In memory they are rows all the same.
@@ -142,7 +143,7 @@ def read_golden(data: bytes, card: Card) -> Golden:
             f"{name}: {rows} observations; at least {fewest} are needed to tell one policy from another"
         )
     _check_variety(observations, rows, card, name)
-    widths = {**card.action.outputs(), "action": 3}
+    widths = {**card.action.outputs(), "action": len(card.action.control_names)}
     answers = {"raw": golden.raw, **golden.distribution, "action": golden.action}
     for label, array in answers.items():
         shape = (rows, widths[label])
@@ -157,7 +158,7 @@ def _check_variety(observations: Mapping[str, Array], rows: int, card: Card, nam
     choices = 0.0  # bits
     for spec in card.observation_spec:
         each = np.log2(np.broadcast_to(spec.highs.astype(np.float64) - spec.lows + 1, spec.shape))
-        choices += float(each.sum()) if spec.dtype == "uint8" or not each.any() else np.inf
+        choices += float(each.sum()) if spec.dtype == "uint8" or spec.choices or not each.any() else np.inf
     if different < min(rows, 2 ** min(choices, 32.0)) / 2:
         raise ArtifactError(
             f"{name}: only {different} of its {rows} observations differ from each other, fewer than half"

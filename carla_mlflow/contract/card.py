@@ -10,7 +10,8 @@ import yaml
 from ..errors import CardError
 from ..escaping import one_line
 from .card_rules import FORMAT, find_problems
-from .card_sections import CardFields, canonical_hash, newer_keys, observation_spec
+from .card_sections import CardFields, canonical_hash, newer_keys
+from .history import frame_spec
 from .memory import Memory, graph_inputs, graph_outputs
 from .specs import ObservationSpec
 from .strict_yaml import CARD_NAME, MAX_BYTES, read_section, read_yaml
@@ -106,7 +107,7 @@ def parse_card(data: bytes) -> Card:
     if problems:
         raise CardError(f"{CARD_NAME}: " + "; ".join(problems))
     try:
-        observation_spec(card.observation)
+        frame_spec(card.observation)
     except CardError as error:
         raise CardError(f"{CARD_NAME}: {error}") from error
     if card.content != content_hash(card):

@@ -8,9 +8,12 @@ import re
 import numpy as np
 from msgspec import UNSET, UnsetType
 
+from .answer_rules import answer_problems, raw_name_problems
 from .card_sections import ActionCard, CardFields, Parity, newer_keys
-from .control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, RAW_NAMES, scale_problems
-from .heads import MEANS, PARAMETERS
+from .control import scale_problems
+from .control_kinds import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, CONTROLS, NAMED, RAW_NAMES
+from .heads import CHOOSING, MEANS, PARAMETERS
+from .history import MAX_REPEAT, check_histories
 from .state_rules import state_problems
 from .strict_yaml import CARD_NAME
 
@@ -57,12 +60,17 @@ def find_problems(card: CardFields) -> list[str]:
         problems.append("preprocessing: outside the graph (in_graph: false) it needs a source")
     if not card.observation:
         problems.append("observation: expected at least one field")
+    sources = [field.source if field.source else name for name, field in card.observation.items()]
+    problems += [
+        f"observation: two fields have the source {source}" for source in set(sources) if sources.count(source) > 1
+    ]
     if len(card.observation) > MAX_FIELDS:
         problems.append(
             f"observation: {len(card.observation)} fields; at most {MAX_FIELDS}, so join some into a vector"
         )
-    taken = {"features", *card.action.outputs()} & set(card.observation) if card.action.head in PARAMETERS else ()
+    taken = {"features", "raw", *PARAMETERS.get(card.action.head, ())} & set(card.observation)
     problems += [f"observation.{name}: this name is used inside the graph; choose another one" for name in taken]
+    problems += check_histories(card.observation)
     if not isinstance(card.state, UnsetType):
         problems += state_problems(card.state, card.observation, card.action)
     problems += check_action(card.action)
@@ -103,9 +111,9 @@ def check_action(action: ActionCard) -> list[str]:
     problems = []
     if action.head not in PARAMETERS:
         problems.append(f"action.head {action.head!r}: expected one of {', '.join(PARAMETERS)}")
-    if action.control not in RAW_NAMES:
-        problems.append(f"action.control {action.control!r}: expected one of {', '.join(RAW_NAMES)}")
-    elif set(action.raw) != set(RAW_NAMES[action.control]):
+    if action.control not in CONTROLS:
+        problems.append(f"action.control {action.control!r}: expected one of {', '.join(CONTROLS)}")
+    elif set(action.raw) != set(RAW_NAMES.get(action.control, action.raw)):
         problems.append(f"action.raw: {action.control} needs exactly {', '.join(RAW_NAMES[action.control])}")
     else:
         problems += scale_problems(action)
@@ -115,13 +123,16 @@ def check_action(action: ActionCard) -> list[str]:
             low32, high32 = np.float32(low), np.float32(high)  # the policy's actions are compared with these
         if not (np.isfinite(low32) and np.isfinite(high32) and low32 < high32):
             problems.append(f"action.raw.{name}: expected finite bounds, low < high")
-    controls = {"fallback": action.fallback} | {f"table[{i}]": c for i, c in enumerate(action.table or ())}
-    for label, control in controls.items():
+    for index, control in enumerate(action.table or ()):
         values = np.array([getattr(control, name) for name in CONTROL_NAMES])
         if not ((values >= CONTROL_LOW) & (values <= CONTROL_HIGH)).all():
-            problems.append(f"action.{label}: throttle and brake must lie in [0, 1], steer in [-1, 1]")
+            problems.append(f"action.table[{index}]: throttle and brake must lie in [0, 1], steer in [-1, 1]")
+    if not problems:  # which values a fallback may have depends on all of that
+        problems += answer_problems(action)
     if not 0 < action.rate_hz < math.inf:
         problems.append("action.rate_hz: expected more than 0")
+    if not isinstance(action.repeat, UnsetType) and not 1 <= action.repeat <= MAX_REPEAT:
+        problems.append(f"action.repeat: expected 1 to {MAX_REPEAT} ticks")
     return problems
 
 
@@ -133,8 +144,12 @@ def _check_head(action: ActionCard) -> list[str]:
         problems.append(
             "action.table: expected a list of controls with `control: table`, and nothing with any other control"
         )
-    if action.head == "categorical" and action.control != "table":
-        problems.append("action.control: a categorical head needs control: table")
+    if action.head in CHOOSING:
+        fitting = ("table", NAMED) if action.head == "categorical" else (NAMED,)
+        if action.control not in fitting:
+            problems.append(f"action.control: a {action.head} head needs control: {' or '.join(fitting)}")
+    if action.control == NAMED:
+        problems += raw_name_problems(action)
     if action.table is not None:
         if action.head not in {"categorical", "deterministic"}:
             problems.append(f"action.head {action.head}: a table needs a categorical or a deterministic head")

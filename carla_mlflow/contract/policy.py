@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from .actions import Actions
 from .card import Card
+from .running_episode import AsyncEpisode, Episode
 
 
 class Policy(Protocol):
@@ -28,8 +29,11 @@ class Policy(Protocol):
     ) -> Actions:
         """Computes actions; arguments, result and errors as `Engine.act`.
 
-        A policy with a memory needs its state of the step before, which `Engine.act` takes.
+        A policy with a memory needs its state of the step before, which an episode keeps.
         """
+
+    def start_episode(self, episode_id: str | None = None) -> Episode:
+        """Begins an episode, which keeps the policy's memory, history and version; a random id where none is given."""
 
 
 class AsyncPolicy(Protocol):
@@ -52,5 +56,8 @@ class AsyncPolicy(Protocol):
     ) -> Actions:
         """Computes actions; arguments, result and errors as `Engine.act`.
 
-        A policy with a memory needs its state of the step before, which `Engine.act` takes.
+        A policy with a memory needs its state of the step before, which an episode keeps.
         """
+
+    def start_episode(self, episode_id: str | None = None) -> AsyncEpisode:
+        """Begins an episode, which keeps the policy's memory, history and version; a random id where none is given."""

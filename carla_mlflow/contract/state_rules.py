@@ -41,6 +41,8 @@ def state_problems(states: Mapping[str, StateCard], observation: Mapping[str, An
             )
     if RESET in observation:
         problems.append(f"observation.{RESET}: this name is used inside the graph; choose another one")
+    if "state" in observation:
+        problems.append("observation.state: a request's rows have the state token under this name; choose another one")
     if sum(math.prod(state.shape) for state in states.values()) > MAX_STATE_ELEMENTS:
         problems.append(f"state: more than {MAX_STATE_ELEMENTS:,} elements, which would travel with every request")
     return problems

@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 
-from ..errors import RegistryError
+from ..errors import CarlaMlflowError, RegistryError
 from ..escaping import one_line
 
 
@@ -28,6 +28,22 @@ def secrets_of_files() -> dict[str, str]:
             if secret:
                 secrets[name] = secret
     return secrets
+
+
+def state_key() -> str:
+    """The key of state tokens from POLICY_STATE_KEY, or from the file that POLICY_STATE_KEY_FILE names; empty for none.
+
+    Raises:
+        CarlaMlflowError: that file can't be read.
+    """
+    key, path = os.environ.get("POLICY_STATE_KEY"), os.environ.get("POLICY_STATE_KEY_FILE")
+    if key is not None or not path:
+        return key or ""
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CarlaMlflowError(f"POLICY_STATE_KEY_FILE={path}: can't be read as text: {one_line(error)}") from error
 
 
 def prepare_mlflow() -> None:

@@ -1,4 +1,4 @@
-"""The engine: a loaded policy that turns observations into throttle, brake and steer.
+"""The engine: a loaded policy that turns observations into throttle, brake and steer, or what its card names.
 
 In deterministic mode the same row gives the same bits alone, among 7 or among 256 rows, and under concurrent load
 (see `batch_shapes`); a sampled action depends on digest, seed, observation and state only (see `sampling`).
@@ -27,6 +27,7 @@ from ..contract.control import controller
 from ..contract.heads import sample
 from ..contract.memory import RESET, States, next_name
 from ..contract.observations import as_arrays
+from ..contract.running_episode import Episode, local_episode
 from ..errors import ActionError, SpecError
 from .batch_shapes import WARM_UP_CALLS, PaddedRunner, UnpaddedRunner
 from .output_check import OutputCheck
@@ -80,6 +81,7 @@ class Engine:
         self.unusable_actions = 0
         self._outputs = self.card.action.outputs()
         self._width = sum(self._outputs.values())
+        self._names = self.card.action.control_names
         self._control = controller(self.card.action)
         self._memory = self.card.memory
         elements = {next_name(name): math.prod(state.shape) for name, state in self.card.states.items()}
@@ -173,7 +175,19 @@ class Engine:
             return fallback_actions(self.card.action, rows, entered)
         control_ms = (ended - ran) * 1e3
         following = {} if self._memory is None else self._memory.split(forward.outputs[:, self._width :])
-        return Actions(control, raw, distribution, seed, check_ms, inference_ms, control_ms, False, following)
+        timing = (check_ms, inference_ms, control_ms)
+        return Actions(control, raw, distribution, seed, *timing, state=following, names=self._names)
+
+    def start_episode(self, episode_id: str | None = None) -> Episode:
+        """Begins an episode, such as one route of one car, in which the policy keeps its memory and history.
+
+        Args:
+            episode_id: 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`; None: a new, random one.
+
+        Raises:
+            SpecError: the id is not such a text.
+        """
+        return local_episode(self, episode_id)
 
     def verify_parity(self, rows: int | None = None) -> float:
         """Runs golden.npz, or its first rows; returns the largest difference from the trained policy.

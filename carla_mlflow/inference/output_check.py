@@ -25,7 +25,7 @@ class OutputCheck:
         least = np.array([0.0 if name in POSITIVE else -limit for name in widths], dtype=np.float32)
         self._low = np.concatenate([low, np.repeat(least, list(widths.values()))])[:, None]
         self._high = np.concatenate([high, np.full(sum(widths.values()), limit, dtype=np.float32)])[:, None]
-        self._choices = action.table is not None
+        self._choices = len(action.choice_counts)  # the first columns are indices of choices
 
     def check(self, numbers: NDArray[np.float32]) -> None:
         """Checks the graph's outputs, or raw actions alone.
@@ -42,6 +42,6 @@ class OutputCheck:
         if not inside.all():
             row, column = (int(place) for place in np.argwhere(~inside.T)[0])
             raise ActionError(f"row {row}: the policy's {self._names[column]} is not finite or leaves its bounds")
-        if self._choices and (columns[0] != np.rint(columns[0])).any():
-            row = int(np.argmax(columns[0] != np.rint(columns[0])))
-            raise ActionError(f"row {row}: the policy's choice is not a whole number")
+        if self._choices and (odd := columns[: self._choices] != np.rint(columns[: self._choices])).any():
+            column, row = (int(place) for place in np.argwhere(odd)[0])
+            raise ActionError(f"row {row}: the policy's {self._names[column]} is not a whole number")

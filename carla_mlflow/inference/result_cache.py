@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from ..contract.actions import Actions, Float32, check_budget, fallback_actions
 from ..contract.card import Card
-from ..contract.control import CONTROL_NAMES
 from ..contract.observations import as_arrays
+from ..contract.running_episode import Episode, local_episode
 from ..errors import ArtifactError
 from .engine import Engine
 from .sampling import checked_seed
@@ -50,7 +50,8 @@ class ResultCache:
         self._engine = engine
         self._known: cachetools.LRUCache[Any, Float32] = cachetools.LRUCache(rows)
         self._lock = threading.Lock()
-        self._widths = [len(CONTROL_NAMES), *engine.card.action.outputs().values()]
+        self._names = engine.card.action.control_names
+        self._widths = [len(self._names), *engine.card.action.outputs().values()]
         self.hits = self.misses = 0
 
     @property
@@ -98,6 +99,10 @@ class ResultCache:
             return fallback_actions(self.card.action, rows)
         return self._unpack(np.stack([answer for answer in answers if answer is not None]), seed, timing)
 
+    def start_episode(self, episode_id: str | None = None) -> Episode:
+        """As `Engine.start_episode`."""
+        return local_episode(self, episode_id)
+
     def _key(self, arrays: dict[str, NDArray[Any]], row: int) -> bytes:
         parts = [arrays[name][row].tobytes() for name in self._engine.specs.names]
         row_bytes = b"".join(parts)
@@ -106,4 +111,5 @@ class ResultCache:
     def _unpack(self, packed: Float32, seed: int | None, timing: tuple[float, float, float]) -> Actions:
         control, raw, *parameters = np.split(packed, np.cumsum(self._widths)[:-1], axis=1)
         names = [name for name in self._engine.card.action.outputs() if name != "raw"]
-        return Actions(control, raw, dict(zip(names, parameters, strict=True)), seed, *timing)
+        distribution = dict(zip(names, parameters, strict=True))
+        return Actions(control, raw, distribution, seed, *timing, names=self._names)

@@ -68,6 +68,7 @@ def verification_sample(
     for spec in specs:
         one, two = golden[spec.name][first].astype(np.float64), golden[spec.name][second]
         between = one + share.reshape(-1, *[1] * len(spec.shape)) * (two - one)
+        between = between if spec.choices is None else np.rint(between)
         parts = [np.clip(between, spec.lows, spec.highs).astype(spec.dtype), spec.sample(rng, quarter)]
         parts += [spec.decades(rng, quarter) if far else spec.sample(rng, quarter), spec.corners(rng, quarter)]
         sample[spec.name] = np.concatenate(parts)

@@ -44,6 +44,7 @@ class Workspace:
             self._views.append(buffer.reshape(rows, *spec.shape))
         fields = list(zip(specs, self._views, strict=True))
         self._bounded_images = [(view, spec) for spec, view in fields if spec.dtype == "uint8" and not spec.is_full]
+        self._whole = [view for view, spec in zip(self._views, specs, strict=True) if spec.has_whole_floats]
         self._features = features
         self._fields = [(spec.name, view, features is None and _allows_zero_copy(spec, rows)) for spec, view in fields]
         self._examples = [spec.generate_value() for spec in specs]
@@ -80,6 +81,8 @@ class Workspace:
         inside = bool(((self._flat >= self._low) & (self._flat <= self._high)).all())  # False for a NaN
         for view, spec in self._bounded_images:
             inside = inside and bool(((view >= spec.lows) & (view <= spec.highs)).all())
+        for view in self._whole:
+            inside = inside and bool((view == np.rint(view)).all())
         if not inside:
             self._reset()
             self._used = 0

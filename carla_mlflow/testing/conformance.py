@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..artifact.artifact import open_artifact, seal, write_artifact
+from ..contract.answer import answer_columns
 from ..contract.array_spec import ArraySpec
 from ..errors import IntegrityError, ParityError
 from ..inference.engine import Engine
@@ -51,10 +52,15 @@ def every_action_is_finite_and_inside_its_bounds(subject: Subject) -> None:
     sampled: dict[str, Any] = {"deterministic": False, "seed": 5}
     action = subject.engine.card.action
     low, high = action.bounds
+    columns = answer_columns(action)
+    least, most = (np.array(bound, np.float32) for bound in zip(*(column[1:3] for column in columns), strict=True))
     for how in ({}, sampled) if action.head != "deterministic" else ({},):
         actions = subject.act(subject.observations, **how)
         control = actions.control
-        expect(((control >= [0, 0, -1]) & (control <= [1, 1, 1])).all(), "a control outside [0, 1], [0, 1], [-1, 1]")
+        inside = (control >= least) & (control <= most)
+        expect(inside.all(), f"an action outside the bounds of {', '.join(action.control_names)}")
+        whole = control[:, [column.choices > 0 for column in columns]]
+        expect((whole == np.rint(whole)).all(), "a choice that is not a whole number")
         expect(((actions.raw >= low) & (actions.raw <= high)).all(), "a raw action outside the card's bounds")
         finite = all(np.isfinite(values).all() for values in actions.distribution.values())
         expect(finite, "a parameter of the distribution that is not finite")
@@ -164,11 +170,16 @@ def outside(spec: ArraySpec) -> Iterator[tuple[float, str]]:
     """Values that the spec refuses, and the text that each error has to contain."""
     low, high = (np.ravel(np.broadcast_to(bound, spec.shape))[-1] for bound in (spec.lows, spec.highs))
     text = f"outside [{low:.6g}, {high:.6g}]"
+    if spec.choices is not None:
+        text = f"none of its choices, the whole numbers from {low:g} to {high:g}"
     if spec.dtype == "uint8":
         yield from [(low - 1, text)] if low > 0 else []
         yield from [(high + 1, text)] if high < 255 else []
         return
     yield from [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")]
+    if spec.choices is not None:
+        yield from [(low - 1, text), (low + 0.5, text), (high + 1, text)]
+        return
     with np.errstate(over="ignore"):  # the next value beyond an open bound is infinite
         beyond = [np.nextafter(low, np.float32(-np.inf)), np.nextafter(high, np.float32(np.inf))]
     yield from ((value, f"{value:.6g} is {text}") for value in beyond if np.isfinite(value))

@@ -15,6 +15,7 @@ from ..artifact.artifact import Artifact
 from ..artifact.golden import check_parity, largest_difference, read_golden
 from ..client.client import PolicyClient
 from ..client.wire import Remote
+from ..contract.answer import fallback_answer
 from ..errors import UnreachableError
 from .conformance import outside
 from .subject import Batch, expect
@@ -123,7 +124,7 @@ def a_budget_that_is_over_gets_the_fallback_of_the_card(deployment: Deployment) 
     one = {name: array[0].tolist() for name, array in deployment.rows.items()}
     status, answer = deployment.post("/predict", msgspec.json.encode({"observations": [one], "budget_ms": 0}))
     expect(status == 504, f"a budget of 0 ms got status {status}, expected 504")
-    wanted = msgspec.to_builtins(deployment.client.card.action.fallback)
+    wanted = fallback_answer(deployment.client.card.action)
     expect(answer.get("fallback") == wanted, f"the fallback was {answer.get('fallback')}, the card's is {wanted}")
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from carla_mlflow.artifact.artifact import Artifact
-from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.errors import ParityError
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.preprocessing.skops_file import operators_types
@@ -38,7 +37,7 @@ class Comparison:
         new: name and version.
         contract: changes of what a car's code depends on, in words.
         others: changes of files, weights, training and metrics, in words.
-        actions: one difference per golden set; empty when the observations differ.
+        actions: one difference per golden set; empty when the observations, or the names of the answers, differ.
         step: the version step that the changes require.
     """
 
@@ -51,10 +50,11 @@ class Comparison:
 
 
 def compare(old: Artifact, new: Artifact) -> Comparison:
-    """Compares two policies; when both take the same observations, each acts on both golden sets too."""
+    """Compares two policies; when both see and answer the same, each acts on both golden sets too."""
     contract = contract_changes(old.card, new.card)
-    same_inputs = not any(change.place.startswith("observation") for change in contract)
-    actions = _actions(old, new) if same_inputs else []
+    comparable = not any(change.place.startswith("observation") for change in contract)
+    comparable &= old.card.action.control_names == new.card.action.control_names
+    actions = _actions(old, new) if comparable else []
     step, _ = step_due(old, new)
     titles = [f"{artifact.card.name} {artifact.card.version}" for artifact in (old, new)]
     others = [str(change) for change in other_changes(old.card, new.card)]
@@ -93,10 +93,11 @@ def _actions(old: Artifact, new: Artifact) -> list[Difference]:
         observations = engine.golden.observations
         apart = np.abs(np.subtract(*(each.act(observations).control.astype(np.float64) for each in engines)))
         title = f"{len(apart)} golden observations of {engine.card.version}"
-        largest = dict(zip(CONTROL_NAMES, map(float, apart.max(axis=0)), strict=True))
-        differences.append(
-            Difference(title, largest, dict(zip(CONTROL_NAMES, map(float, apart.mean(axis=0)), strict=True)))
+        names = engine.card.action.control_names
+        largest, mean = (
+            dict(zip(names, map(float, figures), strict=True)) for figures in (apart.max(0), apart.mean(0))
         )
+        differences.append(Difference(title, largest, mean))
     return differences
 
 
@@ -106,6 +107,6 @@ def format_comparison(comparison: Comparison) -> str:
     lines += [f"contract   {text}" for text in comparison.contract] or ["contract   the same"]
     lines += [f"           {text}" for text in comparison.others]
     for difference in comparison.actions:
-        parts = [f"{n} {difference.largest[n]:.3g} (mean {difference.mean[n]:.3g})" for n in CONTROL_NAMES]
+        parts = [f"{n} {difference.largest[n]:.3g} (mean {difference.mean[n]:.3g})" for n in difference.largest]
         lines.append(f"actions    on {difference.observations} the largest difference is: " + ", ".join(parts))
     return "\n".join([*lines, f"step       {comparison.step}"])

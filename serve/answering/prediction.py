@@ -11,12 +11,14 @@ from collections.abc import Sequence
 
 import msgspec
 
+from carla_mlflow.contract.state_token import digest_of
 from serve.answering.endpoint import Answer, EncodedRequest, Endpoint
 from serve.answering.forward import BatchSlice, act_together
 from serve.codecs.carla import PredictRequest
 from serve.codecs.gzip_body import inflate
 from serve.errors import ApiError
 from serve.policy.serving import Serving
+from serve.policy.slot import Slot, find_serving
 
 NEVER = float("inf")
 
@@ -43,7 +45,8 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
 
     Attributes:
         endpoint: of the request.
-        serving: the policy that answers.
+        serving: the policy that answers; `decode` may replace it by the version that began the episode.
+        slot: the policies among which that is looked for.
         encoded: the request as received.
         received: when its first byte was read, by `time.perf_counter`.
         budget_ms: the smaller of the client's header and the server's setting; a body may ask for less.
@@ -58,6 +61,7 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
 
     endpoint: Endpoint
     serving: Serving
+    slot: Slot
     encoded: EncodedRequest
     received: float
     budget_ms: float | None
@@ -80,12 +84,38 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
         if encoded.gzip_limit is not None:
             encoded = msgspec.structs.replace(encoded, body=inflate(encoded.body, encoded.gzip_limit))
         self.request = request = self.endpoint.decode(self.serving, encoded)
+        if request.episode_digest is not None and request.episode_digest != self.serving.digest:
+            self.serving = find_serving(self.slot, encoded.asked._replace(digest=request.episode_digest))
+            self.request = request = self.endpoint.decode(self.serving, encoded)
+        if request.tokens is not None:
+            self.request = request = self._with_its_version(request, encoded)
         self.decode_s = time.perf_counter() - began
         if request.episode_id is not None:
             self.episode_id = request.episode_id
         if request.budget_ms is not None:
             self.ends = min(self.ends, self.received + request.budget_ms / 1e3)
         return request
+
+    def _with_its_version(self, request: PredictRequest, encoded: EncodedRequest) -> PredictRequest:
+        """Has the version answer that made the state tokens, while it is held; the request as that decodes it.
+
+        Tokens of a version that is not there are refused with the others, by the check that names their row.
+        """
+        codec = self.serving.tokens
+        others = codec.others(request.tokens or ()) if codec is not None else {}
+        if not others or encoded.asked.digest is not None or request.episode_digest is not None:
+            return request
+        version = encoded.asked.version
+        held = {digest: self.slot.of_episode(digest, version) for digest in others}
+        there = [serving for serving in held.values() if serving is not None]
+        if not there:
+            return request
+        if len(there) > 1 or any(t and digest_of(t) == self.serving.digest for t in request.tokens or ()):
+            row = next(row for digest, row in others.items() if held[digest] is not None)
+            text = "is of another version than other states of the request; send the rows of each version by themselves"
+            raise ApiError("bad_request", text, f"observations[{row}].state")
+        self.serving = there[0]
+        return self.endpoint.decode(self.serving, encoded)
 
     def encode(self, answered: BatchSlice) -> Answer:
         """Encodes the actions of this request as the body of its response."""
@@ -123,5 +153,5 @@ def too_late(serving: Serving) -> ApiError:
     return ApiError(
         "deadline_exceeded",
         "no action within the time allowed; `fallback` is what to do instead",
-        extra={"fallback": msgspec.to_builtins(serving.card.action.fallback)},
+        extra={"fallback": serving.fallback},
     )

@@ -23,12 +23,12 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 from gunicorn.workers.gthread import ThreadWorker
 
 from serve.errors import STATUS, ApiError, Code
-from serve.process.unix_listener import refuse_more
 from serve.run_folder import STOPPING
 from serve.settings import SWITCH_S
 from serve.telemetry import metrics
 from serve.telemetry.latest_actions import LatestActions
 from serve.web.admission import LATEST_ACTIONS, OWN_LISTENER, UNFRAMED
+from serve.wire.acceptor import refuse_more
 from serve.wire.connection_counts import SHARES
 
 COUNT_S = 0.1

@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.answer import AnswerColumn
 from carla_mlflow.errors import RefusedError
+from serve.score.states import STATE
 
 
 def opened(source: Path, columns: Iterable[str]) -> pq.ParquetFile:
@@ -21,8 +22,17 @@ def opened(source: Path, columns: Iterable[str]) -> pq.ParquetFile:
     missing = [name for name in dict.fromkeys(columns) if name not in file.schema_arrow.names]
     if missing:
         there = ", ".join(file.schema_arrow.names)
-        raise RefusedError(f"{source}: has no column {', '.join(missing)}; there are {there}")
+        raise RefusedError(f"{source}: has no column {', '.join(missing)}; there are {there}{_hint(missing)}")
     return file
+
+
+def _hint(missing: list[str]) -> str:
+    if STATE not in missing:
+        return ""
+    return (
+        ". A policy with memory is scored row by row, each with the state that the answer before gave (null where an "
+        "episode begins); to drive whole episodes, call `policy.start_episode()`"
+    )
 
 
 def row_groups(file: pq.ParquetFile, rows: int) -> Iterator[tuple[list[int], int]]:
@@ -41,8 +51,24 @@ def row_groups(file: pq.ParquetFile, rows: int) -> Iterator[tuple[list[int], int
         yield taken, first
 
 
-def result_schema(file: pq.ParquetFile, kept: Iterable[str], version: str, digest: str) -> pa.Schema:
-    """The output's schema: the kept columns, throttle, brake and steer; its metadata names the policy."""
+def result_schema(
+    file: pq.ParquetFile,
+    kept: Iterable[str],
+    columns: Iterable[AnswerColumn],
+    texts: Iterable[str],
+    version: str,
+    digest: str,
+) -> pa.Schema:
+    """The output's schema: the kept columns, the policy's answers, and texts; its metadata names the policy."""
     fields = [file.schema_arrow.field(name) for name in kept]
-    fields += [pa.field(name, pa.float32()) for name in CONTROL_NAMES]
+    fields += [field for column in columns for field in _fields(column)]
+    fields += [pa.field(name, pa.string()) for name in texts]
     return pa.schema(fields, {"policy.version": version, "policy.digest": digest})
+
+
+def _fields(column: AnswerColumn) -> list[pa.Field]:
+    """One number, or of a choice its label, if it has one, and its index."""
+    if not column.choices:
+        return [pa.field(column.name, pa.float32())]
+    label = [pa.field(column.name, pa.string())] if column.labels else []
+    return [*label, pa.field(column.table_names[-1], pa.int64())]

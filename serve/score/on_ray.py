@@ -24,6 +24,7 @@ from carla_mlflow.preprocessing.skops_file import operators_types
 from serve.score.columns import columns_read
 from serve.score.files import opened, result_schema, row_groups
 from serve.score.run import PART_ROWS, PIECE_ROWS, Scorer
+from serve.score.states import STATE
 
 PARTS_A_CORE = 8
 """Parts per core: so many that no core waits long for the last one."""
@@ -78,7 +79,10 @@ class RayScorer:
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         rows, columns = 0, self._scorer.columns
         with opened(Path(part.source), columns) as file:
-            schema = result_schema(file, self._kept, self._artifact.card.version, self._artifact.digest)
+            card = self._artifact.card
+            schema = result_schema(
+                file, self._kept, self._scorer.answered, self._scorer.texts, card.version, self._artifact.digest
+            )
             with pq.ParquetWriter(beside, schema) as writer:
                 for batch in file.iter_batches(PIECE_ROWS, row_groups=part.groups, columns=columns):
                     writer.write_batch(self._scorer.score(batch, part.first + rows).cast(schema))
@@ -99,7 +103,7 @@ def score_on_ray(artifact: Artifact, options: argparse.Namespace, kept: tuple[st
     sources = sorted(options.input.rglob("*.parquet")) if options.input.is_dir() else [options.input]
     if not sources:
         raise RefusedError(f"{options.input}: holds no file that ends in .parquet")
-    columns = columns_read(kept, artifact.card.observation_spec)
+    columns = columns_read((*kept, *([STATE] if artifact.card.states else [])), artifact.card.observation_spec)
     rows_there = sum(_rows(source, columns) for source in sources)
     partial = options.output.resolve().with_name(f".{options.output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

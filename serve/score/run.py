@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.answer import answer_columns, answer_table
 from carla_mlflow.errors import SpecError
 from carla_mlflow.inference.engine import Engine
 from serve.cores import usable_cores
 from serve.score.columns import columns_read, observations_in
 from serve.score.files import opened, result_schema
+from serve.score.states import StateColumn
 
 PART_BYTES, PART_ROWS = 64 * 1024 * 1024, 65_536
 """Most bytes and rows of a part's observations, which have to fit in memory a few times over."""
@@ -45,19 +46,30 @@ class About:
 
 
 class Scorer:
-    """Scores the rows of record batches. Safe to call from several threads."""
+    """Scores the rows of record batches. Safe to call from several threads.
+
+    Attributes:
+        answered: the columns of the policy's answers.
+    """
 
     def __init__(self, engine: Engine, kept: tuple[str, ...] = (), skip_invalid: bool = False) -> None:
         """`kept` are columns to copy; `skip_invalid`: a row that does not fit gets nulls rather than an error."""
         self._engine, self._kept, self._skip_invalid = engine, kept, skip_invalid
+        self._states = StateColumn(engine)
+        self.answered = answer_columns(engine.card.action)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns of text that are written besides: `state` of a policy with memory."""
+        return self._states.names
 
     @property
     def columns(self) -> list[str]:
         """The columns that are read from the input."""
-        return columns_read(self._kept, self._engine.specs)
+        return columns_read((*self._kept, *self._states.names), self._engine.specs)
 
     def score(self, batch: pa.RecordBatch, first: int = 0) -> pa.RecordBatch:
-        """Returns the kept columns, and throttle, brake and steer of every row.
+        """Returns the kept columns, and the answer to every row, such as throttle, brake and steer.
 
         Args:
             batch: some rows of a file.
@@ -67,27 +79,28 @@ class Scorer:
             SpecError: a row does not fit; names it by its index in the file.
         """
         try:
-            control = self._control(batch)
+            control, states = self._act(batch)
         except SpecError as error:
             field = _INDEX.sub(lambda found: f"row {int(found[1]) + first}: ", error.field).replace(": .", ": ")
             raise SpecError(field, error.problem) from error
         columns = {name: batch.column(name) for name in self._kept}
-        for index, name in enumerate(CONTROL_NAMES):
-            values = control[:, index]
-            columns[name] = pa.array(values, mask=np.isnan(values))
+        skipped = np.isnan(control[:, 0])
+        answers = answer_table(self.answered, np.where(skipped[:, None], np.float32(0), control))
+        columns |= {name: pa.array(values, mask=skipped) for name, values in answers.items()}
+        columns |= {name: pa.array(states, pa.string(), mask=skipped) for name in self._states.names}
         return pa.RecordBatch.from_pydict(columns)
 
-    def _control(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
+    def _act(self, batch: pa.RecordBatch) -> tuple[NDArray[np.float32], list[str]]:
         try:
-            observations = observations_in(self._engine.specs, batch)
-            return self._engine.act(observations).control
+            return self._states.act(observations_in(self._engine.specs, batch), batch)
         except SpecError as error:
             if not self._skip_invalid or not _INDEX.match(error.field):
                 raise
             if len(batch) == 1:
-                return np.full((1, len(CONTROL_NAMES)), np.nan, dtype=np.float32)
+                return np.full((1, len(self.answered)), np.nan, dtype=np.float32), [""] * len(self._states.names)
             half = len(batch) // 2
-            return np.concatenate([self._control(batch.slice(0, half)), self._control(batch.slice(half))])
+            (first, before), (second, after) = self._act(batch.slice(0, half)), self._act(batch.slice(half))
+            return np.concatenate([first, second]), before + after
 
 
 def about(engine: Engine, source: Path, kept: tuple[str, ...], skip_invalid: bool) -> About:
@@ -121,7 +134,7 @@ def score_file(scorer: Scorer, of: About, output: Path, report: Callable[[int, b
     _begin(parts, of)
     rows, files = 0, list[Path]()
     with opened(Path(of.source), scorer.columns) as file, ThreadPoolExecutor(usable_cores()) as pool:
-        schema = result_schema(file, of.kept, of.version, of.digest)
+        schema = result_schema(file, of.kept, scorer.answered, scorer.texts, of.version, of.digest)
         for number, batch in enumerate(file.iter_batches(of.part_rows, columns=scorer.columns)):
             part = parts / f"{number:08}.parquet"
             known = part.exists()

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from episode_policies import frames, watching, written
 from odd_server import OddServer, answering_oddly
 from relay import relaying
 from tests_support import Server, example_as
@@ -245,6 +246,38 @@ def test_an_episode_is_named_in_every_request(server: Server):
         thin.act(SEEN)
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)
         assert relay.asked.count(f"X-Episode-Id: {name}\r\n".encode()) == 1
+
+
+def test_episodes_are_policy_clients_bit_by_bit(start_server: Callable[..., Server], tmp_path: Path):
+    server = start_server("--model", str(written(tmp_path, watching())))
+    server.wait_ready()
+    with PolicyClient(server.url) as policy, ThinClient(server.url, PATIENT_MS) as thin:
+        assert thin.tick_hz == 20.0
+        for seed in (0, 1):
+            thin.start_episode()
+            episode = policy.start_episode()
+            for tick in frames(11, seed):
+                wanted = episode.act(tick).vehicle_control()
+                assert thin.act(tick | {"view": tick["view"].tolist()}) == wanted
+                assert thin.fell_back is None
+
+
+def test_a_frame_that_is_refused_leaves_no_trace(start_server: Callable[..., Server], tmp_path: Path):
+    server = start_server("--model", str(written(tmp_path, watching(repeat=1))))
+    server.wait_ready()
+    ticks = frames(5)
+    with PolicyClient(server.url) as policy, ThinClient(server.url, PATIENT_MS) as thin:
+        episode = policy.start_episode()
+        for tick in ticks[:2]:
+            assert thin.act(tick) == episode.act(tick).vehicle_control()
+        with pytest.raises(ThinClientError, match=r"observations.view: expected uint8 \[2, 4, 4\]"):
+            thin.act(ticks[2] | {"view": np.zeros((6, 4, 4), np.uint8)})
+        assert thin.act(ticks[2] | {"speed": float("nan")}) == FALLBACK
+        assert thin.fell_back == "refused"
+        episode.skip()
+        episode.skip()
+        for tick in ticks[3:]:
+            assert thin.act(tick) == episode.act(tick).vehicle_control()
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "route/7", "a\r\nX-Evil: 1", "a\n", "ä", 7])

@@ -9,13 +9,18 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from carla_mlflow.contract.card_rules import check_action, check_tolerance
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, Parity, StateCard, observation_spec
+from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, Parity, StateCard
 from carla_mlflow.contract.control import unstated_scales, without_defaults
+from carla_mlflow.contract.control_kinds import CHOICE, NAMED, RAW_NAMES
+from carla_mlflow.contract.heads import PARAMETERS
+from carla_mlflow.contract.history import check_histories, frame_spec
 from carla_mlflow.contract.state_rules import state_problems
 from carla_mlflow.contract.strict_yaml import read_section, read_yaml
 from carla_mlflow.errors import CardError
 
-FULL_BRAKE = Control(throttle=0.0, brake=1.0, steer=0.0)
+FULL_BRAKE: dict[str, float | str] = {"throttle": 0.0, "brake": 1.0, "steer": 0.0}
+FALLBACKS: dict[str, dict[str, float | str]] = {"acceleration": {"acceleration": -1.0}, "steer": {"steer": 0.0}}
+"""The fallbacks of policies without pedals whose author states none; with `control: named` only the author knows it."""
 SCALES = (
     "add to the card's `action:` the raw values for which the environment applies full throttle, full brake and full "
     "steering to the right; they may lie outside the bounds (for throttle = a / 3, brake = -a / 8, steer = -s: "
@@ -36,12 +41,14 @@ class ActionDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     raw: dict[str, tuple[float, float]] | list[str] | None = None
     head: str | None = None
     rate_hz: float = 20.0
-    fallback: Control = FULL_BRAKE
+    fallback: dict[str, float | str] | None = None
     deterministic: Literal["mode", "mean"] = "mode"
     table: list[Control] | None = None
     full_throttle: float | UnsetType = UNSET
     full_brake: float | UnsetType = UNSET
     full_right: float | UnsetType = UNSET
+    repeat: int | UnsetType = UNSET
+    choices: list[str] | dict[str, list[str]] | UnsetType = UNSET
 
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +86,9 @@ def read_draft(path: Path) -> CardDraft:
     except OSError as error:
         raise CardError(f"{path}: {error.strerror}") from error
     if draft.observation is not None:
-        observation_spec(draft.observation)
+        if problems := check_histories(draft.observation):
+            raise CardError(f"{path.name}: {problems[0]}")
+        frame_spec(draft.observation)
     if draft.parity is not None and (problems := check_tolerance(draft.parity.parity)):
         raise CardError(f"{path.name}: {problems[0]}")
     return draft
@@ -123,20 +132,34 @@ def complete(
         _raw(draft, bounds),
         draft.control,
         draft.rate_hz,
-        draft.fallback,
+        _fallback(draft),
         draft.deterministic,
         draft.table,
         draft.full_throttle,
         draft.full_brake,
         draft.full_right,
+        draft.repeat,
+        draft.choices,
     )
     problems = check_action(action)
     if problems:
         raise CardError("; ".join(problems))
+    action = msgspec.structs.replace(action, fallback={name: action.fallback[name] for name in action.control_names})
     unstated = unstated_scales(action)
     if unstated:
         raise CardError("; ".join(unstated) + f": {SCALES}")
     return msgspec.structs.replace(action, **without_defaults(action))
+
+
+def _fallback(draft: ActionDraft) -> dict[str, float | str]:
+    if draft.fallback is not None:
+        return draft.fallback
+    if draft.control == NAMED:
+        raise CardError(
+            "action.fallback is missing: what to do when no action comes in time, by the names of the raw dimensions, "
+            "such as {choice: IDLE}"
+        )
+    return FALLBACKS.get(draft.control, FULL_BRAKE)
 
 
 def _head(draft: ActionDraft, head: str | None) -> str:
@@ -145,7 +168,7 @@ def _head(draft: ActionDraft, head: str | None) -> str:
         raise CardError(f"action.head {draft.head}: the source's own head is {head}")
     named = head or draft.head
     if named is None:
-        raise CardError("action.head is missing: deterministic, gaussian, squashed_gaussian, beta or categorical")
+        raise CardError(f"action.head is missing: one of {', '.join(PARAMETERS)}")
     return named
 
 
@@ -153,8 +176,12 @@ def _raw(draft: ActionDraft, bounds: list[tuple[float, float]] | None) -> dict[s
     """The raw dimensions with their bounds; `bounds` are the source's own, if known."""
     raw = draft.raw
     if raw is None and draft.table is not None:
-        raw = {"choice": (0.0, len(draft.table) - 1.0)}
-    elif isinstance(raw, list) and bounds is not None and len(raw) == len(bounds):
+        raw = {CHOICE: (0.0, len(draft.table) - 1.0)}
+    elif raw is None and isinstance(draft.choices, list):
+        raw = {CHOICE: (0.0, len(draft.choices) - 1.0)}
+    if raw is None and draft.control in FALLBACKS:
+        raw = list(RAW_NAMES[draft.control])
+    if isinstance(raw, list) and bounds is not None and len(raw) == len(bounds):
         raw = dict(zip(raw, bounds, strict=True))
     if not isinstance(raw, dict):
         raise CardError(_raw_missing(raw, bounds))

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,7 @@ from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError
 from carla_mlflow.preprocessing.skops_file import load_preprocessor
 from training_export.sources.draft import CardDraft, read_draft
+from training_export.sources.from_env import with_env
 from training_export.sources.importing import make_importable
 from training_export.sources.preprocessed import Prepare, Preprocessed, no_preprocessor, preprocessed
 from training_export.sources.trained import TrainedPolicy
@@ -35,6 +37,8 @@ class SourceOptions:
         no_vecnormalize: whether the user says that there was no VecNormalize.
         trust_pickle: whether pickles may be read.
         trust_types: the user's own types that preprocessor.skops may hold.
+        env: the environment that the policy was trained in, which may say what its actions mean, or None.
+        env_name: of that environment, for the card.
     """
 
     source: str
@@ -44,6 +48,8 @@ class SourceOptions:
     no_vecnormalize: bool = False
     trust_pickle: bool = False
     trust_types: tuple[str, ...] = ()
+    env: Any = None
+    env_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ def open_source(options: SourceOptions) -> Opened:
         CardError: its card is missing, or does not fit it.
     """
     draft = read_draft(options.card) if options.card else CardDraft()
+    if options.env is not None:
+        draft = with_env(draft, options.env, options.env_name)
     opened = _opened(options, draft)
     if draft.state and draft.state != opened.trained.states:
         own = ", ".join(opened.trained.states) or "none"
@@ -177,7 +185,7 @@ def _note_preprocessor_beside(path: Path, options: SourceOptions, trained: Train
     assumed = (
         f"no preprocessor, although {', '.join(beside)} lies beside it; --preprocessor FILE puts it before the network"
     )
-    return replace(trained, assumed=assumed)
+    return replace(trained, assumed="; ".join(filter(None, (trained.assumed, assumed))))
 
 
 _FILES: dict[str, Callable[[Path, CardDraft, SourceOptions], Opened]] = {

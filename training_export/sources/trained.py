@@ -38,9 +38,11 @@ class TrainedPolicy:
         features: observations → the graph's input, when the preprocessor can't be part of the graph.
         trusted: types beyond TRUSTED_TYPES that the preprocessor holds.
         scripted: the same graph with the network's branches and loops kept, for TorchScript; None traces `graph`.
-        values: observations → the values, (B, K), the largest of which chooses among a table's controls, if they are
-            known and `answer` does not contain them.
+        values: observations → the values, (B, K), the largest of which is chosen, if they are known and `answer` does
+            not contain them.
         assumed: what was assumed because the source does not say it, in words; empty when nothing was.
+        valid: drawn observations → such as the policy can meet, where values within the bounds alone are not enough (a
+            mask that excludes every choice); None where they are.
         training: the policy's origin, for the card.
         states: the card's section `state`; empty without memory.
     """
@@ -56,6 +58,7 @@ class TrainedPolicy:
     scripted: PolicyGraph | None = None
     values: Callable[[Arrays], NDArray[np.float32]] | None = None
     assumed: str = ""
+    valid: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]] | None = None
     training: dict[str, Any] = field(default_factory=dict)
     states: dict[str, StateCard] = field(default_factory=dict)
 
@@ -66,7 +69,7 @@ class TrainedPolicy:
 
 
 def control_of(action: ActionCard, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Raw actions (B, A) → throttle, brake, steer (B, 3), by the card's action section."""
+    """Raw actions (B, A) → what the policy answers (B, C), by the card's action section."""
     return controller(action)(raw)
 
 
@@ -101,8 +104,8 @@ def golden_of(
         raw = mode(action.head, action.deterministic, parameters, low, high)
     else:
         raw = np.clip(outputs[0], low, high)
-    if action.table is not None and (raw != np.rint(raw)).any():
-        raise ExportError("the network's choice has to be a whole number, the row of the table")
+    if action.choice_counts and (raw != np.rint(raw)).any():
+        raise ExportError("the network's choice has to be a whole number, the index of one of the card's choices")
     return Golden(dict(observations), raw, parameters, control_of(action, raw), features)
 
 

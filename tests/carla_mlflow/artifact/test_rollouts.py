@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from remembering_policies import exported_lstm, with_golden
+from remembering_export import exported_lstm, with_golden
 
 from carla_mlflow import Engine, ParityError
 from carla_mlflow.artifact.artifact import seal

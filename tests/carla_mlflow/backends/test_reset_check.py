@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from remembering_policies import exported_lstm
+from remembering_export import exported_lstm
 from torch import nn
 
 from benchmarks.policies.remembering import Lstm

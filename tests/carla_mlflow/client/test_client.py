@@ -281,28 +281,28 @@ def episodes_in(server: Server) -> list[str | None]:
     return [line["episode_id"] for line in lines if line.get("route", "").startswith("/v2")]
 
 
-def test_every_request_names_the_episode_that_was_started_last(start_server: Callable[..., Server], example: Path):
+def test_the_requests_of_an_episode_name_it_and_others_do_not(start_server: Callable[..., Server], example: Path):
     server = start_server("--model", str(example), "--log-format", "json", "--log-requests", "all")
     server.wait_ready()
     with PolicyClient(server.url) as client:
+        episode, drawn = client.start_episode("town05.route-7"), client.start_episode()
+        episode.act(ROW[0])
+        assert episode.act(ROW[0], budget_ms=10_000).fallback is False
         client.act(ROW)
-        assert client.start_episode("town05.route-7") == "town05.route-7"
-        client.act(ROW)
-        assert client.act(ROW, budget_ms=10_000).fallback is False
-        drawn = client.start_episode()
-        client.act(ROW)
-    assert drawn != "town05.route-7"
+        drawn.act(ROW[0])
+    assert drawn.id != episode.id == "town05.route-7"
 
     async def ask() -> str:
         async with AsyncPolicyClient(server.url) as client:
             started = client.start_episode()
-            await asyncio.gather(*(client.act(ROW) for _ in range(2)))
-            return started
+            await started.act(ROW[0])
+            await started.act(ROW[0])
+            return started.id
 
     other = asyncio.run(ask())
-    assert other != drawn
+    assert other != drawn.id
     until(lambda: len(episodes_in(server)) == 6, server)  # a line is written after its answer
-    assert episodes_in(server) == [None, "town05.route-7", "town05.route-7", drawn, other, other]
+    assert episodes_in(server) == ["town05.route-7", "town05.route-7", None, drawn.id, other, other]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "route/7", "a\r\nX-Evil: 1", "ä", 7])

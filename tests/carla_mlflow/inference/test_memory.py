@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from remembering_policies import exported_lstm
+from remembering_export import exported_lstm
 
 from carla_mlflow import Engine, ResultCache
 from carla_mlflow.contract.actions import Actions

@@ -18,6 +18,7 @@ import pytest
 from tests_support import EXAMPLE, Finished, run_command
 
 from benchmarks.policies.networks import small_view
+from benchmarks.policies.remembering import lstm
 from benchmarks.policies.two_policies import write
 from carla_mlflow import Engine, open_artifact
 from training_export.export.export import export_policy
@@ -251,3 +252,43 @@ def test_on_a_ray_cluster_a_row_that_does_not_fit_is_named_and_nothing_is_writte
     steer = pq.read_table(tmp_path / "out")["steer"].to_pylist()
     assert [row for row, value in enumerate(steer) if value is None] == [5000]
     assert len(steer) == 12_000
+
+
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(export_policy(lstm(), "remembering", "1.0.0", "").artifact, tmp_path_factory.mktemp("remembering"))
+
+
+def test_a_policy_with_memory_takes_each_rows_state_and_gives_its_next(remembering: Path, tmp_path: Path):
+    engine = Engine.open(remembering, device="cpu")
+    first, second = drives(engine, 40), drives(engine, 40, seed=1)
+    pq.write_table(table(first, state=[None] * 39 + [""]), tmp_path / "first.parquet")
+    flags = ("--input", str(tmp_path / "first.parquet"), "--output", str(tmp_path / "out.parquet"))
+    done = score(*flags, model=remembering)
+    assert done.code == 0, done.err
+    states = pq.read_table(tmp_path / "out.parquet")["state"].to_pylist()
+    begun = engine.act(first)
+    assert scored(tmp_path / "out.parquet").tobytes() == begun.control.tobytes()
+
+    states[7] = states[7][:-6] + "AAAA" + states[7][-2:]  # the last rows are not damaged
+    pq.write_table(table(second, state=states), tmp_path / "second.parquet")
+    flags = ("--input", str(tmp_path / "second.parquet"), "--output", str(tmp_path / "next.parquet"))
+    refused = score(*flags, model=remembering)
+    assert (refused.code, "row 7: state" in refused.err) == (1, True), refused.err
+    done = score(*flags, "--skip-invalid", model=remembering)
+    assert done.code == 0, done.err
+    wanted = engine.act(second, state=begun.state).control
+    given = scored(tmp_path / "next.parquet")
+    assert np.isnan(given[7]).all()
+    assert np.delete(given, 7, axis=0).tobytes() == np.delete(wanted, 7, axis=0).tobytes()
+    assert pq.read_table(tmp_path / "next.parquet")["state"].to_pylist()[7] is None
+
+
+def test_a_policy_with_memory_is_not_scored_as_if_every_row_began(remembering: Path, tmp_path: Path):
+    observations = drives(Engine.open(remembering, device="cpu"), 3)
+    pq.write_table(table(observations), tmp_path / "in.parquet")
+    flags = ("--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out.parquet"))
+    refused = score(*flags, model=remembering)
+    assert refused.code == 1
+    assert "has no column state" in refused.err
+    assert "policy.start_episode()" in refused.err

@@ -240,10 +240,14 @@ def test_an_onnx_file_that_does_not_fit_its_card_is_said_so(author: Path):
         def forward(self, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
             return (inputs[0] * 2.0,)
 
-    model = to_onnx_model(Listed(), (torch.zeros(3, 4),), ["x"], ["y"])
-    Path("other.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ArtifactError, match="takes x and gives y, but the card says speed, sensors"):
-        export("other.onnx")
+    for width, error, complaint in (
+        (5, ArtifactError, "takes x and gives y, but the card says speed, sensors"),
+        (4, ExportError, r"returns shapes \[\(2, 4\)\]; the card's head needs raw \(B, 2\)"),
+    ):
+        model = to_onnx_model(Listed(), (torch.zeros(3, width),), ["x"], ["y"])
+        Path("other.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(error, match=complaint):
+            export("other.onnx")
 
 
 class Fixed(torch.nn.Module):
@@ -354,7 +358,7 @@ def test_weights_that_an_older_exporter_lists_as_inputs_are_none():
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
     file = OnnxFile(model.SerializeToString(), ("x",))
     assert file.batch == 1
-    [answer] = file.load(open_batch=True)([np.ones((5, 256), np.float32)])
+    [answer] = file.opened().load()([np.ones((5, 256), np.float32)])
     assert (answer == np.full((5, 2), 256)).all()
 
 

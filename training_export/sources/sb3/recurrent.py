@@ -114,8 +114,9 @@ class LstmNetwork(nn.Module):
         return (*parameters, *(torch.stack(part, dim=1) for part in zip(*layers, strict=True)))
 
 
-def with_lstm(network: Network, policy: Any) -> nn.Module:
+def with_lstm(network: nn.Module, policy: Any) -> nn.Module:
     """The network of a policy of RecurrentPPO, with its actor's LSTM between the features and the actor's layers."""
+    assert isinstance(network, Network)
     return LstmNetwork(network.features, policy.lstm_actor, network.after).eval()
 
 

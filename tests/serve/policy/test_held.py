@@ -1,0 +1,91 @@
+"""The slot's held versions: which they are, whom they answer, and that their memory is given back."""
+
+from __future__ import annotations
+
+import gc
+import time
+import weakref
+from pathlib import Path
+
+import pytest
+
+from benchmarks.policies.two_policies import small_policy, write
+from serve.errors import ApiError
+from serve.policy.held import MAX_HELD, HeldVersion
+from serve.policy.loading import load
+from serve.policy.serving import Serving
+from serve.policy.slot import ACTIVE, Selection, Slot, find_serving
+from serve.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return [write(small_policy(f"1.{n}.0", n), tmp_path_factory.mktemp("policy")) for n in range(4)]
+
+
+def serving(folder: Path, tmp_path: Path) -> Serving:
+    loaded = load(folder, None, Settings(), tmp_path)
+    assert isinstance(loaded, Serving), loaded
+    return loaded
+
+
+def promote(slot: Slot, new: Serving) -> None:
+    now = slot.serving
+    slot.serve(0, new, None, None if now is None else HeldVersion(now, time.monotonic() + 60, time.time() + 60))
+
+
+def test_at_most_two_versions_are_held_and_a_given_up_engine_is_freed_at_once(folders, tmp_path: Path):
+    slot = Slot(tmp_path)
+    engines = []
+    gc.collect()
+    gc.disable()  # what is freed is freed without the collector, which a busy worker runs late
+    try:
+        for folder in folders:
+            loaded = serving(folder, tmp_path)
+            engines.append(weakref.ref(loaded.engine))
+            promote(slot, loaded)
+            del loaded
+        assert [each.serving.version for each in slot.held[0]] == ["1.2.0", "1.1.0"]
+        assert len(slot.every) == 1 + MAX_HELD
+        assert [engine() is None for engine in engines] == [True, False, False, False]
+        slot.hold(0, ())
+        assert [engine() is None for engine in engines] == [True, True, True, False]
+    finally:
+        gc.enable()
+
+
+def test_a_version_that_is_served_again_is_held_no_longer(folders, tmp_path: Path):
+    slot = Slot(tmp_path)
+    one, two = serving(folders[0], tmp_path), serving(folders[1], tmp_path)
+    promote(slot, one)
+    promote(slot, two)
+    slot.serve(0, one, None)  # a roll-back
+    assert (slot.held, [each.version for each in slot.every]) == (((),), ["1.0.0"])
+
+
+def test_an_episode_is_answered_by_what_is_active_coming_or_held(folders, tmp_path: Path):
+    slot = Slot(tmp_path, ("a@production", "a@^1"))
+    one, two, three, beside = (serving(folder, tmp_path) for folder in folders)
+    promote(slot, one)
+    slot.serve(1, beside, None)
+    promote(slot, two)
+    slot.prepare(0, three)
+    slot.ready = True
+    for each in (one, two, three):
+        assert find_serving(slot, Selection(digest=each.digest)).digest == each.digest
+    assert find_serving(slot, ACTIVE).digest == two.digest
+    assert find_serving(slot, Selection(beside.version, digest=beside.digest)).digest == beside.digest
+    for asked in (
+        Selection(digest=beside.digest),  # it is not what answers by default, nor was it
+        Selection("1.1.0", digest=one.digest),
+        Selection(name=one.card.name, digest="sha256:" + "0" * 64),
+    ):
+        with pytest.raises(ApiError, match="begin the episode anew") as told:
+            find_serving(slot, asked)
+        assert (told.value.code, told.value.status) == ("episode_of_another_version", 409)
+    with pytest.raises(ApiError) as told:
+        find_serving(slot, Selection(name="other", digest=one.digest))
+    assert told.value.code == "version_not_found"
+    with pytest.raises(ApiError) as told:
+        find_serving(slot, Selection(one.version))  # without the digest of an episode a held version is not served
+    assert told.value.code == "version_not_found"
