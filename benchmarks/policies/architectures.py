@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmarks.policies.algorithms import LIBRARIES
 from benchmarks.policies.networks import FULL_BRAKE, NETWORKS, UNIT
+from benchmarks.policies.remembering import REMEMBERING
 from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
 from training_export.sources.draft import ActionDraft, CardDraft, complete
 from training_export.sources.from_module import from_network
@@ -150,4 +151,5 @@ ARCHITECTURES = {
     "flags": lambda: without_pedals("bernoulli", 2, **FLAGS),
     "scaler in the graph": lambda: behind(StandardScaler()),
     "polynomial features outside the graph": lambda: behind(PolynomialFeatures(2)),
+    **REMEMBERING,
 }

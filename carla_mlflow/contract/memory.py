@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SpecError
-from .array_spec import ArraySpec, rows_of
+from .array_spec import ArraySpec
 from .card_sections import ActionCard, StateCard
 from .specs import ObservationSpec, check_names
 
@@ -99,7 +99,7 @@ class Memory:
         if array.dtype.kind not in "fiu" or array.shape != (rows, *shape):
             raise SpecError(
                 f"state.{name}",
-                f"expected {rows} rows of float32{rows_of(shape)}, got {array.dtype}{list(array.shape)}",
+                f"expected float32{[rows, *shape]}, got {array.dtype}{list(array.shape)}",
             )
         with np.errstate(over="ignore"):
             entered = array.astype(np.float32, order="C")  # a copy

@@ -11,9 +11,10 @@ import numpy as np
 from ..artifact.artifact import open_artifact, seal, write_artifact
 from ..contract.answer import answer_columns
 from ..contract.array_spec import ArraySpec
-from ..errors import IntegrityError, ParityError, SpecError
+from ..errors import IntegrityError, ParityError
 from ..inference.engine import Engine
-from .subject import Batch, Subject, expect
+from .memory_checks import MEMORY_CHECKS
+from .subject import Subject, expect, refusal_of
 
 
 def it_acts_as_the_trained_policy_did(subject: Subject) -> None:
@@ -54,7 +55,7 @@ def every_action_is_finite_and_inside_its_bounds(subject: Subject) -> None:
     columns = answer_columns(action)
     least, most = (np.array(bound, np.float32) for bound in zip(*(column[1:3] for column in columns), strict=True))
     for how in ({}, sampled) if action.head != "deterministic" else ({},):
-        actions = subject.engine.act(subject.observations, **how)
+        actions = subject.act(subject.observations, **how)
         control = actions.control
         inside = (control >= least) & (control <= most)
         expect(inside.all(), f"an action outside the bounds of {', '.join(action.control_names)}")
@@ -67,7 +68,7 @@ def every_action_is_finite_and_inside_its_bounds(subject: Subject) -> None:
 
 def a_sample_depends_on_seed_and_observation_alone(subject: Subject) -> None:
     if subject.engine.card.action.head == "deterministic":
-        text = _refusal(subject, subject.take([0]), deterministic=False).problem
+        text = refusal_of(subject, subject.take([0]), deterministic=False).problem
         expect("no distribution" in text, f"a deterministic head refused to sample with {text!r}")
         return
     how: dict[str, Any] = {"deterministic": False, "seed": 7}
@@ -85,7 +86,7 @@ def anything_outside_the_spec_is_refused_naming_row_field_bound_and_value(subjec
         for bad, text in outside(spec):
             batch = {name: array.copy() for name, array in subject.take(rows).items()}
             batch[spec.name][rows[-1] :].reshape(-1)[-1:] = bad
-            refusal = _refusal(subject, batch)
+            refusal = refusal_of(subject, batch)
             named = refusal.field.startswith(f"observations[{rows[-1]}].{spec.name}")
             expect(named and text in refusal.problem, f"{bad} in {spec.name} was refused as {refusal}")
     expect(subject.bits(rows) == subject.alone[: len(rows)], "a refused batch changed the answers to the next one")
@@ -97,13 +98,13 @@ def a_wrong_shape_dtype_or_name_is_refused(subject: Subject) -> None:
         wrong = {**one, spec.name: np.zeros((1, *spec.shape, 2), spec.dtype)}
         less = {name: array for name, array in one.items() if name != spec.name}
         for batch in (wrong, less):
-            refusal = _refusal(subject, batch)
+            refusal = refusal_of(subject, batch)
             expect(spec.name in str(refusal), f"{spec.name} was wrong or absent, and the refusal says {refusal}")
     for batch, text in (
         ({**one, "surprise": np.zeros(1, np.float32)}, "unknown field"),
         ({name: array[:0] for name, array in one.items()}, "at least one row"),
     ):
-        refusal = _refusal(subject, batch)
+        refusal = refusal_of(subject, batch)
         expect(text in str(refusal), f"expected {text!r}, and the refusal says {refusal}")
 
 
@@ -112,8 +113,9 @@ def lists_and_arrays_of_any_layout_mean_the_same(subject: Subject) -> None:
     fortran = {name: np.asfortranarray(array) for name, array in one.items()}
     expect(subject.bits([0], fortran) == subject.alone[:1], "Fortran's order of an array's elements gives other bits")
     if not subject.engine.specs.has_image:
-        rows = [{name: array[0].tolist() for name, array in one.items()}]
-        same = subject.engine.act(rows).raw.tobytes() == subject.engine.act(one).raw.tobytes()
+        observed = {name: one[name] for name in subject.engine.specs.names}
+        rows = [{name: array[0].tolist() for name, array in observed.items()}]
+        same = subject.engine.act(rows).raw.tobytes() == subject.engine.act(observed).raw.tobytes()
         expect(same, "lists of numbers give other bits than arrays")
 
 
@@ -130,7 +132,7 @@ def reversed_and_read_only_arrays_mean_the_same(subject: Subject) -> None:
 
 def arrays_of_the_caller_are_left_as_they_were(subject: Subject) -> None:
     before = {name: array.tobytes() for name, array in subject.observations.items()}
-    subject.engine.act(subject.observations)
+    subject.act(subject.observations)
     after = {name: array.tobytes() for name, array in subject.observations.items()}
     expect(before == after, "the engine changed the caller's arrays")
 
@@ -139,7 +141,7 @@ def golden_rows_of_another_policy_are_told_apart(subject: Subject) -> None:
     golden, card = subject.engine.golden, subject.artifact.card
     golden.raw[3, 0] += 0.01 if golden.raw[3, 0] <= 0 else -0.01
     files = {name: subject.artifact.files[name] for name in card.files} | {card.parity.file: golden.to_bytes()}
-    golden.raw[3, 0] = subject.engine.act(golden.observations).raw[3, 0]
+    golden.raw[3, 0] = subject.engine.act(golden.observations, **golden.given).raw[3, 0]
     try:
         Engine(seal(card, files), subject.engine.device.name, subject.engine.backend, subject.trusted)
     except ParityError as error:
@@ -183,15 +185,6 @@ def outside(spec: ArraySpec) -> Iterator[tuple[float, str]]:
     yield from ((value, f"{value:.6g} is {text}") for value in beyond if np.isfinite(value))
 
 
-def _refusal(subject: Subject, batch: Batch, **how: Any) -> SpecError:
-    try:
-        subject.engine.act(batch, **how)
-    except SpecError as error:
-        return error
-    expect(False, "something that does not fit the spec was answered")
-    raise AssertionError  # never reached: `expect` has raised
-
-
 CHECKS: tuple[Callable[[Subject], None], ...] = (
     it_acts_as_the_trained_policy_did,
     a_row_gets_the_same_bits_in_any_batch_and_position,
@@ -205,4 +198,5 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     arrays_of_the_caller_are_left_as_they_were,
     golden_rows_of_another_policy_are_told_apart,
     the_pin_is_the_digest_of_the_card,
+    *MEMORY_CHECKS,
 )

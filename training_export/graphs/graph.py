@@ -6,6 +6,7 @@ import io
 import warnings
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -88,6 +89,10 @@ class Beginning(nn.Module):
         return torch.where(begins, self.initial, state)
 
 
+_CHUNK = "graph(%x, %n, %dim):\n  %parts = aten::{}chunk(%x, %n, %dim)\n  return (%parts)"
+"""The pattern of `chunk`, or of `unsafe_chunk`."""
+
+
 def to_torchscript(graph: PolicyGraph, examples: tuple[torch.Tensor, ...]) -> bytes:
     """Traces model.pt; a network that is already scripted keeps its branches and loops.
 
@@ -102,6 +107,7 @@ def to_torchscript(graph: PolicyGraph, examples: tuple[torch.Tensor, ...]) -> by
         traced = torch.jit.trace(graph.eval(), examples, check_trace=False)  # type: ignore[no-untyped-call]
     except Exception as error:  # the network may raise anything
         raise ExportError(f"the network does not take the card's observations: {_reason(error)}") from error
+    _show_chunks(traced)
     # In evaluation mode and without gradients, as it is used. Not frozen, since the weights' hash reads the state_dict;
     # not optimised for inference, which would round a row by its position in the batch (docs/adr/0004).
     learning = [parameter for parameter in graph.parameters() if parameter.requires_grad]
@@ -111,6 +117,19 @@ def to_torchscript(graph: PolicyGraph, examples: tuple[torch.Tensor, ...]) -> by
     for parameter in learning:  # shared with the author's network, whose training may continue
         parameter.requires_grad_(True)
     return without_debug_info(buffer.getvalue())
+
+
+def _show_chunks(traced: Any) -> None:
+    """Puts `chunk` in the place of `unsafe_chunk`, which a traced LSTM or GRU cell holds.
+
+    The schema of the latter denies that its results share the argument's memory; with the former, which computes the
+    same, a reader can see what the graph writes into.
+    """
+    for module in traced.modules():
+        if module._c._has_method("forward"):
+            torch._C._jit_pass_custom_pattern_based_rewrite_graph(
+                _CHUNK.format("unsafe_"), _CHUNK.format(""), module._c._get_method("forward").graph
+            )
 
 
 def without_debug_info(archive: bytes) -> bytes:

@@ -73,8 +73,9 @@ def open_source(options: SourceOptions) -> Opened:
     if options.env is not None:
         draft = with_env(draft, options.env, options.env_name)
     opened = _opened(options, draft)
-    if draft.state and not opened.trained.states:
-        raise ExportError(f"{options.source}: its card has a section `state`, but a policy of this kind has no memory")
+    if draft.state and draft.state != opened.trained.states:
+        own = ", ".join(opened.trained.states) or "none"
+        raise ExportError(f"{options.source}: the card's section `state` is not the policy's own: {own}; leave it out")
     return opened
 
 

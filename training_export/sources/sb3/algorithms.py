@@ -10,6 +10,7 @@ import sb3_contrib
 import stable_baselines3 as sb3
 from sb3_contrib.ars.policies import ARSPolicy
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.crossq.policies import CrossQPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from sb3_contrib.tqc.policies import TQCPolicy
@@ -55,6 +56,13 @@ ALGORITHMS: dict[str, Algorithm] = {
         classes="sb3_contrib.common.maskable",
         shows_normalisation=True,
     ),
+    "RecurrentPPO": _algorithm(
+        sb3_contrib.RecurrentPPO,
+        RecurrentActorCriticPolicy,
+        "gae_lambda clip_range",
+        classes="sb3_contrib.common.recurrent",
+        shows_normalisation=True,
+    ),
     "PPO": _algorithm(sb3.PPO, ActorCriticPolicy, "gae_lambda clip_range", shows_normalisation=True),
     "TRPO": _algorithm(sb3_contrib.TRPO, ActorCriticPolicy, "gae_lambda cg_max_steps", shows_normalisation=True),
     "A2C": _algorithm(
@@ -73,9 +81,6 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 """By name; where two have the same settings, that with `classes` of its own comes first."""
 
-WITH_MEMORY = "sb3_contrib.common.recurrent"
-"""Where the classes of RecurrentPPO lie, whose settings are PPO's."""
-
 
 def algorithm_of(settings: Mapping[str, Any]) -> str | None:
     """The name of the algorithm that saved a zip's settings, still pickled; None if it is none of ALGORITHMS.
@@ -85,8 +90,6 @@ def algorithm_of(settings: Mapping[str, Any]) -> str | None:
     `n_quantiles`, too.
     """
     modules = [_module(settings.get(key)) for key in ("policy_class", "rollout_buffer_class")]
-    if any(module.startswith(WITH_MEMORY) for module in modules):
-        return None
     for name, each in ALGORITHMS.items():
         own = not each.classes or any(module.startswith(each.classes) for module in modules)
         own = own or (name == "QRDQN" and "n_quantiles" in settings)

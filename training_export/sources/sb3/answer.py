@@ -55,12 +55,12 @@ class Answer:
         """The value of each choice, of which DQN, QR-DQN and ARS take the largest, (B, K)."""
         rows, parts = len(next(iter(observations.values()))), []
         for at in range(0, rows, ROWS):
-            seen = self._seen({name: array[at : at + ROWS] for name, array in observations.items()})
+            seen = self.seen({name: array[at : at + ROWS] for name, array in observations.items()})
             with torch.no_grad():
                 parts.append(_values(self.model.policy, self.model.policy.obs_to_tensor(seen)[0]).numpy())
         return np.concatenate(parts)
 
-    def _seen(self, observations: Arrays) -> Any:
+    def seen(self, observations: Arrays) -> Any:
         """The observations as the policy takes them."""
         space = self.model.observation_space
         given = {source: observations[name] for name, source in self.sources.items()}
@@ -69,21 +69,23 @@ class Answer:
         return seen if self.statistics is None else self.statistics.normalize_obs(seen)
 
     def _predict(self, observations: Arrays) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-        seen = self._seen(observations)
+        seen = self.seen(observations)
         try:
             masks = {} if self.mask is None else {"action_masks": observations[self.mask]}
             chosen, state = self.model.predict(seen, deterministic=True, **masks)
             distribution = self._distribution(seen, masks)
         except Exception as error:  # a policy or an extractor of the author's own may raise anything
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            raise ExportError(
-                f"{self.source}: its predict() fails on observations of its own space: {reason}"
-            ) from error
+            raise self.failed(error) from error
         if state is not None:
             raise ExportError(
                 f"{self.source}: is a recurrent policy; a served policy keeps no state between observations"
             )
         return np.asarray(chosen, dtype=np.float32).reshape(len(chosen), -1), distribution
+
+    def failed(self, error: Exception) -> ExportError:
+        """The error to raise where the policy fails."""
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return ExportError(f"{self.source}: its predict() fails on observations of its own space: {reason}")
 
     def _distribution(self, seen: Any, masks: Arrays) -> dict[str, NDArray[np.float32]]:
         policy = self.model.policy
@@ -97,11 +99,16 @@ class Answer:
             else:
                 found = policy.get_distribution(tensors, **masks)
                 distribution = getattr(found, "distributions", None) or found.distribution  # MaskablePPO has several
-        if self.action.head == "multi_categorical":  # Stable-Baselines3 has a list of torch's
-            return {"logits": torch.cat([each.logits for each in distribution], dim=1).numpy()}
-        if self.action.head in CHOOSING:
-            return {"logits": distribution.logits.numpy()}
-        return {"mean": distribution.mean.numpy(), "std": distribution.stddev.numpy()}
+        return parameters_of(self.action, distribution)
+
+
+def parameters_of(action: ActionCard, distribution: Any) -> dict[str, NDArray[np.float32]]:
+    """The parameters of a torch distribution, or of a list of them, as the head names them."""
+    if action.head == "multi_categorical":  # Stable-Baselines3 has a list of torch's
+        return {"logits": torch.cat([each.logits for each in distribution], dim=1).numpy()}
+    if action.head in CHOOSING:
+        return {"logits": distribution.logits.numpy()}
+    return {"mean": distribution.mean.numpy(), "std": distribution.stddev.numpy()}
 
 
 def _values(policy: Any, tensors: Any) -> torch.Tensor:

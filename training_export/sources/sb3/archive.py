@@ -14,7 +14,8 @@ import stable_baselines3 as sb3
 from carla_mlflow.errors import ExportError
 from training_export.sources.archives import check_growth
 from training_export.sources.importing import missing_code
-from training_export.sources.sb3.algorithms import ALGORITHMS, WITH_MEMORY, algorithm_of
+from training_export.sources.sb3.algorithms import ALGORITHMS, algorithm_of
+from training_export.sources.sb3.recurrent import has_actor_lstm
 from training_export.sources.untrusted import demand_trust
 
 TRAINING_ONLY: dict[str, Any] = {
@@ -59,6 +60,7 @@ def identify(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             settings = json.loads(held["data"])
             if "policy.pth" not in archive.namelist():
                 raise KeyError("policy.pth")
+            recurrent = has_actor_lstm(archive)
         policy_class = settings["policy_class"]
     except (zipfile.BadZipFile, OSError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
         raise ExportError(
@@ -67,7 +69,7 @@ def identify(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     versions = {"stable-baselines3": held.get("_stable_baselines3_version", "").strip()}
     torch_version = re.search(r"PyTorch: (\S+)", held.get("system_info.txt", ""))
     versions["torch"] = torch_version[1] if torch_version else ""
-    algorithm = algorithm_of(settings)
+    algorithm = "RecurrentPPO" if recurrent else algorithm_of(settings)
     if algorithm is None:
         raise ExportError(f"{path.name}: {_unknown(policy_class)}")
     known = {name: version for name, version in versions.items() if version}
@@ -77,8 +79,6 @@ def identify(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _unknown(policy_class: Any) -> str:
     """Why a zip of an algorithm that is not known can't be exported, and what to do."""
     policy = str(policy_class.get("__module__", "") if isinstance(policy_class, dict) else policy_class)
-    if policy.startswith(WITH_MEMORY):
-        return f"is a recurrent policy ({policy}); a served policy keeps no state between observations"
     return (
         f"was saved by none of {', '.join(ALGORITHMS)}, the algorithms that can be exported; its policy class is from "
         f"{policy}; export its network as a torch module (policy.py:build)"

@@ -14,6 +14,7 @@ from torch import nn
 
 from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
 from carla_mlflow.contract.control_kinds import NAMED
+from carla_mlflow.contract.memory import graph_inputs
 from carla_mlflow.errors import CardError, ExportError
 from carla_mlflow.preprocessing.modules import Normalise
 from training_export.graphs.graph import PolicyGraph
@@ -27,6 +28,7 @@ from training_export.sources.sb3.algorithms import ALGORITHMS
 from training_export.sources.sb3.answer import Answer
 from training_export.sources.sb3.archive import identify, load_model
 from training_export.sources.sb3.networks import network_of
+from training_export.sources.sb3.recurrent import RecurrentAnswer, lstm_states, with_lstm
 from training_export.sources.sb3.section import (
     check_starts,
     choice_counts,
@@ -95,21 +97,24 @@ def from_sb3(
     names, masked = {source: name for name, source in sources_of(section).items()}, next(iter(mask), None)
     section = with_seen(section, {names[source]: seen for source, seen in _seen(normalisation).items()})
     action = _action(model, known.is_deterministic, draft.action)
-    answer = Answer(path.name, model, normalisation.statistics, action, sources_of(section), masked and names[masked])
-    answer(observation_spec(section).example(2))  # refuses what SB3 can't answer before anything is exported
+    plain = Answer(path.name, model, normalisation.statistics, action, sources_of(section), masked and names[masked])
+    states = lstm_states(path.name, model.policy, section)
+    answer = RecurrentAnswer(plain, states) if states else plain
+    answer(graph_inputs(observation_spec(section), states).example(2))  # refuses what SB3 can't answer before an export
     network = _network(path.name, model, tuple(names), normalisation.modules, masked)
     valid = (
         None if masked is None else functools.partial(with_a_choice, names[masked], choice_counts(model.action_space))
     )
     return TrainedPolicy(
-        graph=PolicyGraph(network, action),
+        graph=PolicyGraph(with_lstm(network, model.policy) if states else network, action, states),
         observation=section,
         action=action,
         answer=answer,
-        values=answer.values if known.is_deterministic and action.choice_counts else None,
+        values=plain.values if known.is_deterministic and action.choice_counts else None,
         assumed=assumed,
         valid=valid,
         training={**draft.training, **facts, **_steps_and_seed(model)},
+        states=states,
     )
 
 

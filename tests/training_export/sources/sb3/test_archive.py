@@ -103,15 +103,10 @@ def test_an_unknown_algorithm_is_refused_with_those_that_are_known(
     trained: Trainer, tmp_path: Path, source: str, settings: Any
 ):
     path = edited(trained(source).path, tmp_path / "model.zip", **settings)
-    with pytest.raises(ExportError, match="MaskablePPO, PPO, TRPO, A2C, SAC, TQC, CrossQ, TD3, DDPG, QRDQN, DQN, ARS"):
+    with pytest.raises(
+        ExportError, match="MaskablePPO, RecurrentPPO, PPO, TRPO, A2C, SAC, TQC, CrossQ, TD3, DDPG, QRDQN, DQN, ARS"
+    ):
         from_sb3(path, DRIVE, None, trust_pickle=True)
-
-
-def test_a_policy_with_memory_is_told_without_unpickling(trained: Trainer, tmp_path: Path):
-    recurrent = {"policy_class": {"__module__": "sb3_contrib.common.recurrent.policies"}}
-    path = edited(trained("ppo").path, tmp_path / "model.zip", **recurrent)
-    with pytest.raises(ExportError, match="is a recurrent policy"):
-        from_sb3(path, DRIVE, None, trust_pickle=False)
 
 
 def test_choices_that_do_not_start_at_0_and_policies_with_memory_are_refused(tmp_path: Path):
