@@ -24,6 +24,7 @@ from ..backends.loading import LoadedGraph, load_graph
 from ..contract.actions import Actions, check_budget, fallback_actions
 from ..contract.card import Card
 from ..contract.control import controller
+from ..contract.control_kinds import CONTROL_NAMES
 from ..contract.heads import sample
 from ..contract.memory import RESET, States, next_name
 from ..contract.observations import as_arrays
@@ -84,6 +85,7 @@ class Engine:
         self._names = self.card.action.control_names
         self._control = controller(self.card.action)
         self._memory = self.card.memory
+        self._is_plain = self._memory is None and self._names == CONTROL_NAMES  # whose Actions need not say more
         elements = {next_name(name): math.prod(state.shape) for name, state in self.card.states.items()}
         self._output_check = OutputCheck(self.card.action, elements)
         self._fields = [(spec.name, np.dtype(spec.dtype), spec.shape) for spec in self.specs]
@@ -162,7 +164,7 @@ class Engine:
         if not rows:
             observations = as_arrays(self.specs, observations)
             rows = self.specs.count(observations)
-        entered: States = {}
+        entered = None
         if self._memory is not None or state or reset is not None:
             observations, entered = self._enter(observations, rows, state, reset)
         gathered = time.perf_counter()
@@ -174,6 +176,8 @@ class Engine:
         if budget_ms is not None and (ended - began) * 1e3 >= budget_ms:
             return fallback_actions(self.card.action, rows, entered)
         control_ms = (ended - ran) * 1e3
+        if self._is_plain:
+            return Actions(control, raw, distribution, seed, check_ms, inference_ms, control_ms)
         following = {} if self._memory is None else self._memory.split(forward.outputs[:, self._width :])
         timing = (check_ms, inference_ms, control_ms)
         return Actions(control, raw, distribution, seed, *timing, state=following, names=self._names)
