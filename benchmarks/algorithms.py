@@ -10,7 +10,7 @@ import torch
 from benchmarks.policies.algorithms import CASES, untrained
 from benchmarks.support.command_line import parser_of
 from benchmarks.support.table import Column, Table
-from carla_mlflow.contract.card_sections import observation_spec
+from carla_mlflow.contract.field_card import observation_spec
 from carla_mlflow.inference.engine import Engine
 from training_export.export.export import export_policy
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from carla_mlflow import ArraySpec, Card, ContractError
-from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.history import frame_spec, takes_frame
 
 from .observers.observer import Observer

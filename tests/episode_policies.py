@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from carla_mlflow import Artifact, write_artifact
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard
+from carla_mlflow.contract.action_card import ActionCard, Control
+from carla_mlflow.contract.field_card import FieldCard
 from training_export.export.export import export_policy
 from training_export.sources.draft import CardDraft
 from training_export.sources.from_module import from_network

@@ -16,7 +16,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActor
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from carla_mlflow.contract.card_sections import Control, FieldCard
+from carla_mlflow.contract.action_card import Control
+from carla_mlflow.contract.field_card import FieldCard
 from training_export.sources.draft import ActionDraft, CardDraft
 from training_export.sources.sb3.algorithms import ALGORITHMS
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
-from carla_mlflow.contract.card_sections import Control
+from carla_mlflow.contract.action_card import Control
 from training_export.sources.draft import ActionDraft, CardDraft
 from training_export.sources.observation_spaces import SINGLE, sources_of
 from training_export.sources.sb3.algorithms import ALGORITHMS

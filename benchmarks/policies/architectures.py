@@ -12,7 +12,8 @@ from torch import nn
 from benchmarks.policies.algorithms import LIBRARIES
 from benchmarks.policies.networks import FULL_BRAKE, NETWORKS, UNIT
 from benchmarks.policies.remembering import REMEMBERING
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
+from carla_mlflow.contract.action_card import ActionCard, Control
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from training_export.sources.draft import ActionDraft, CardDraft, complete
 from training_export.sources.from_module import from_network
 from training_export.sources.preprocessed import Preprocessed, preprocessed

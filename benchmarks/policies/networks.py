@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from carla_mlflow.contract.card_sections import ActionCard, FieldCard
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.field_card import FieldCard
 from training_export.sources.draft import CardDraft
 from training_export.sources.from_module import from_network
 from training_export.sources.preprocessed import Preprocessed

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from benchmarks.policies.networks import FULL_BRAKE, UNIT
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, StateCard
+from carla_mlflow.contract.action_card import ActionCard, Control
+from carla_mlflow.contract.card_sections import StateCard
+from carla_mlflow.contract.field_card import FieldCard
 from training_export.sources.draft import CardDraft
 from training_export.sources.from_module import from_network
 from training_export.sources.preprocessed import Preprocessed

@@ -14,7 +14,7 @@ from .answer import fallback_row
 from .control_kinds import CONTROL_NAMES
 
 if TYPE_CHECKING:
-    from .card_sections import ActionCard
+    from .action_card import ActionCard
 
 Float32 = NDArray[np.float32]
 

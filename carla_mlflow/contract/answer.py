@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from .card_sections import ActionCard
+from .action_card import ActionCard
 from .control_kinds import ANSWERED, CHOICE, CONTROL_HIGH, CONTROL_LOW, INDEX
 
 Array = NDArray[np.float32]

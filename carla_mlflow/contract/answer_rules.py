@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from msgspec import UNSET
 
+from .action_card import ActionCard
 from .answer import AnswerColumn, answer_columns
-from .card_sections import ActionCard
 from .control_kinds import CHOICE, CONTROL_NAMES, INDEX, NAMED
 from .heads import CHOOSING
 

@@ -8,8 +8,9 @@ import re
 import numpy as np
 from msgspec import UNSET, UnsetType
 
+from .action_card import ActionCard
 from .answer_rules import answer_problems, raw_name_problems
-from .card_sections import ActionCard, CardFields, Parity, newer_keys
+from .card_sections import CardFields, Parity, newer_keys
 from .control import scale_problems
 from .control_kinds import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, CONTROLS, NAMED, RAW_NAMES
 from .heads import CHOOSING, MEANS, PARAMETERS

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from .card_sections import ActionCard
+from .action_card import ActionCard
 from .control_kinds import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, NAMED
 
 Array = NDArray[np.float32]

@@ -19,7 +19,7 @@ from msgspec import UnsetType
 from ..errors import CardError
 from .array_bounds import MAX_ELEMENTS, Array, Bound
 from .array_spec import ArraySpec
-from .card_sections import FieldCard, observation_spec
+from .field_card import FieldCard, observation_spec
 from .specs import ObservationSpec
 
 MAX_TICKS = 64

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SpecError
+from .action_card import ActionCard
 from .array_spec import ArraySpec
-from .card_sections import ActionCard, StateCard
+from .card_sections import StateCard
 from .specs import ObservationSpec, check_names
 
 Float32 = NDArray[np.float32]

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .action_card import ActionCard
 from .array_bounds import MAX_DIMENSIONS, NAME
-from .card_sections import ActionCard, StateCard
+from .card_sections import StateCard
 from .heads import PARAMETERS
 from .memory import RESET, next_name
 

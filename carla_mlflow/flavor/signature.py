@@ -7,8 +7,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import Array
 
+from ..contract.action_card import ActionCard
 from ..contract.answer import AnswerColumn, answer_columns
-from ..contract.card_sections import ActionCard
 from ..contract.specs import ObservationSpec
 
 

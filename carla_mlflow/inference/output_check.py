@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract.card_sections import ActionCard
+from ..contract.action_card import ActionCard
 from ..contract.heads import POSITIVE
 from ..errors import ActionError
 

@@ -9,9 +9,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.card_sections import ActionCard, observation_spec
 from carla_mlflow.contract.control_kinds import CHOICE
+from carla_mlflow.contract.field_card import observation_spec
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import CardError, DrivingError
 from training_export.sources.observation_spaces import field_of, mask_name, parts_of, parts_of_observation

@@ -19,8 +19,9 @@ from torch.utils._pytree import tree_map
 
 from carla_mlflow.artifact.golden import Golden
 from carla_mlflow.artifact.rollouts import next_key
+from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.card_rules import MAX_TOLERANCE
-from carla_mlflow.contract.card_sections import ActionCard, Parity
+from carla_mlflow.contract.card_sections import Parity
 from carla_mlflow.contract.heads import split_logits
 from carla_mlflow.contract.specs import ObservationSpec
 from training_export.sources.trained import Arrays, TrainedPolicy

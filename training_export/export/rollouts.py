@@ -18,7 +18,8 @@ from carla_mlflow.artifact.golden import Golden
 from carla_mlflow.artifact.rollouts import EPISODES, STEPS, Rollouts, next_key
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card_rules import MAX_FREE_RUNNING
-from carla_mlflow.contract.card_sections import Parity, observation_spec
+from carla_mlflow.contract.card_sections import Parity
+from carla_mlflow.contract.field_card import observation_spec
 from carla_mlflow.contract.memory import RESET, Memory
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError

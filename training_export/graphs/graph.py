@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.jit._trace import TracerWarning
 
-from carla_mlflow.contract.card_sections import ActionCard, StateCard
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.card_sections import StateCard
 from carla_mlflow.contract.memory import graph_outputs, initial_value
 from carla_mlflow.errors import ExportError
 from training_export.graphs.head_modules import head_module

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.action_card import ActionCard
 
 
 class _Bounded(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from carla_mlflow.backends.onnx_checks import checked_model
 from carla_mlflow.backends.onnx_session import OnnxBackend
 from carla_mlflow.backends.weights import ONNX_PREFIX, hash_arrays, onnx_weights
-from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError
 from training_export.graphs.flat_input import behind_flatten, takes_flat

@@ -8,10 +8,12 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from carla_mlflow.contract.action_card import ActionCard, Control
 from carla_mlflow.contract.card_rules import check_action, check_tolerance
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, Parity, StateCard
+from carla_mlflow.contract.card_sections import Parity, StateCard
 from carla_mlflow.contract.control import unstated_scales, without_defaults
 from carla_mlflow.contract.control_kinds import CHOICE, NAMED, RAW_NAMES
+from carla_mlflow.contract.field_card import FieldCard
 from carla_mlflow.contract.heads import PARAMETERS
 from carla_mlflow.contract.history import check_histories, frame_spec
 from carla_mlflow.contract.state_rules import state_problems

@@ -15,7 +15,7 @@ import onnx
 import torch
 from onnx import TensorProto
 
-from carla_mlflow.contract.card_sections import FieldCard
+from carla_mlflow.contract.field_card import FieldCard
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import CardError, ExportError
 from training_export.graphs.open_batch import inputs_of

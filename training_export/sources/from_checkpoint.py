@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from carla_mlflow.artifact.golden import Golden
-from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.preprocessing.translation import translate
 from training_export.graphs.graph import Flatten, PolicyGraph
 from training_export.racetrack.conditions import GOLDEN_SEEDS

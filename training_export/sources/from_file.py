@@ -19,7 +19,8 @@ from carla_mlflow.backends.onnx_session import OnnxBackend, silent
 from carla_mlflow.backends.torchscript_archive import checked_archive
 from carla_mlflow.backends.torchscript_ops import check_operations
 from carla_mlflow.backends.torchscript_purity import check_purity, memory_of
-from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from training_export.graphs.onnx_file import OnnxFile, output_names

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from carla_mlflow.artifact.golden import Golden
-from carla_mlflow.contract.card_sections import ActionCard, FieldCard, StateCard, observation_spec
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.card_sections import StateCard
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.contract.heads import PARAMETERS
 from carla_mlflow.contract.memory import graph_inputs, graph_outputs
 from carla_mlflow.errors import ExportError

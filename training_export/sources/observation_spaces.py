@@ -12,7 +12,7 @@ from gymnasium import spaces
 from msgspec import UNSET, UnsetType
 
 from carla_mlflow.contract.array_bounds import MAX_WHOLE
-from carla_mlflow.contract.card_sections import FieldBound, FieldCard
+from carla_mlflow.contract.field_card import FieldBound, FieldCard
 from carla_mlflow.errors import CardError
 
 MAX_BOUNDS = 10_000

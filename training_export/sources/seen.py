@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from carla_mlflow.contract.card_sections import FieldCard, Seen, observation_spec
+from carla_mlflow.contract.field_card import FieldCard, Seen, observation_spec
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.preprocessing.fitted import branches
 from training_export.sources.trained import Arrays

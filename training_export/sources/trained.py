@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from carla_mlflow.artifact.golden import Golden
 from carla_mlflow.artifact.rollouts import Rollouts
-from carla_mlflow.contract.card_sections import ActionCard, FieldCard, StateCard, observation_spec
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.card_sections import StateCard
 from carla_mlflow.contract.control import controller
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.contract.heads import PARAMETERS, POSITIVE, mode
 from carla_mlflow.contract.memory import RESET, Memory, graph_inputs
 from carla_mlflow.contract.specs import ObservationSpec

@@ -10,11 +10,11 @@ import pytest
 from without_pedals import KINDS
 
 from carla_mlflow import ContractError
+from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.actions import Actions, fallback_actions
 from carla_mlflow.contract.answer import answer_columns, answer_rows, answer_table, fallback_answer
 from carla_mlflow.contract.card import dump_card, parse_card
 from carla_mlflow.contract.card_rules import check_action
-from carla_mlflow.contract.card_sections import ActionCard
 from carla_mlflow.contract.control import controller, inverse_controller
 from carla_mlflow.errors import CardError
 from training_export.sources.draft import ActionDraft, complete

@@ -8,7 +8,8 @@ import pytest
 
 from carla_mlflow import open_artifact
 from carla_mlflow.contract.card import Card, content_hash, dump_card, parse_card
-from carla_mlflow.contract.card_sections import FieldCard, FileCard, Seen
+from carla_mlflow.contract.card_sections import FileCard
+from carla_mlflow.contract.field_card import FieldCard, Seen
 from carla_mlflow.errors import CardError
 
 

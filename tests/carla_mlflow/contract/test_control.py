@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carla_mlflow.contract.action_card import ActionCard, Control
 from carla_mlflow.contract.card_rules import check_action
-from carla_mlflow.contract.card_sections import ActionCard, Control
 from carla_mlflow.contract.control import controller, inverse_controller
 from carla_mlflow.contract.control_kinds import RAW_NAMES
 

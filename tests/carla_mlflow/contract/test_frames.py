@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from carla_mlflow import CardError, SpecError
-from carla_mlflow.contract.card_sections import FieldCard
+from carla_mlflow.contract.field_card import FieldCard
 from carla_mlflow.contract.frames import History
 from carla_mlflow.contract.history import check_histories, frame_spec
 

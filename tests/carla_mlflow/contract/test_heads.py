@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import distributions as td
 
-from carla_mlflow.contract.card_sections import ActionCard, Control
+from carla_mlflow.contract.action_card import ActionCard, Control
 from carla_mlflow.contract.heads import PARAMETERS, mode, sample
 from carla_mlflow.inference.sampling import row_generators
 from training_export.graphs.head_modules import head_module

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carla_mlflow import ArraySpec, ObservationSpec
-from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.errors import CardError, SpecError
 
 SPEED = ArraySpec("speed", "float32", (), 0.0, 60.0, "m/s")

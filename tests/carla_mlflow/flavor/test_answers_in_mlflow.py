@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from without_pedals import KINDS
 
-from carla_mlflow.contract.card_sections import observation_spec
+from carla_mlflow.contract.field_card import observation_spec
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks.policies.networks import mlp
 from carla_mlflow import write_artifact
-from carla_mlflow.contract.card_sections import Seen
+from carla_mlflow.contract.field_card import Seen
 from carla_mlflow.errors import IntegrityError, RefusedError
 from registry.moves.registration import register
 from registry.moves.sync import sync

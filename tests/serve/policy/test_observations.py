@@ -16,7 +16,7 @@ from tests_support import Server
 from torch import nn
 
 from carla_mlflow import Artifact, Engine, PolicyClient, write_artifact
-from carla_mlflow.contract.card_sections import ActionCard, Control
+from carla_mlflow.contract.action_card import ActionCard, Control
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run
 from training_export.export.export import export_policy

@@ -13,8 +13,9 @@ from own_environment import write_own_files
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from carla_mlflow import Engine
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
+from carla_mlflow.contract.action_card import ActionCard, Control
 from carla_mlflow.contract.control import inverse_controller
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.errors import CardError, DrivingError
 from training_export.evaluation.own_driving import Outcome, drive_all, summarise
 from training_export.evaluation.own_env import OwnEnv, open_own_env

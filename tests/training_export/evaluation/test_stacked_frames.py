@@ -15,7 +15,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from carla_mlflow import ExportError
-from carla_mlflow.contract.card_sections import FieldCard
+from carla_mlflow.contract.field_card import FieldCard
 from training_export.evaluation.own_driving import Outcome, drive_all
 from training_export.evaluation.own_env import OwnEnv
 from training_export.evaluation.own_evaluation import PolicyDriver

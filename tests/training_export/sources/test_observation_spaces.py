@@ -7,7 +7,7 @@ import pytest
 from gymnasium import spaces
 from msgspec import UNSET
 
-from carla_mlflow.contract.card_sections import FieldCard, observation_spec
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.errors import CardError
 from training_export.sources.observation_spaces import (
     observation_of_space,

@@ -20,8 +20,9 @@ from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScal
 from tests_support import ROOT, run_command
 
 from carla_mlflow import Engine, open_artifact
-from carla_mlflow.contract.card_sections import Control, Seen
+from carla_mlflow.contract.action_card import Control
 from carla_mlflow.contract.control import controller
+from carla_mlflow.contract.field_card import Seen
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from training_export.export.export import Export, export_policy
 from training_export.graphs.graph import PolicyGraph, to_torchscript

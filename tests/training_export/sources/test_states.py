@@ -12,7 +12,9 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from torch import nn
 
 from benchmarks.policies.networks import FULL_BRAKE, UNIT
-from carla_mlflow.contract.card_sections import ActionCard, FieldCard, StateCard, observation_spec
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.card_sections import StateCard
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.errors import CardError, ExportError
 from training_export.export.export import export_policy
 from training_export.sources.draft import CardDraft

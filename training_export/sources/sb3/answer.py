@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecNormalize
 
 from carla_mlflow.artifact.golden import Golden
-from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.heads import CHOOSING
 from carla_mlflow.errors import ExportError
 from training_export.sources.observation_spaces import SINGLE

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from sb3_contrib import MaskablePPO
 
-from carla_mlflow.contract.card_sections import FieldCard
+from carla_mlflow.contract.field_card import FieldCard
 from carla_mlflow.errors import CardError, ExportError
 from training_export.sources.observation_spaces import field_of, fields_of, mask_name, sources_of, with_sources
 

@@ -12,8 +12,9 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.control_kinds import NAMED
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.contract.memory import graph_inputs
 from carla_mlflow.errors import CardError, ExportError
 from carla_mlflow.preprocessing.modules import Normalise

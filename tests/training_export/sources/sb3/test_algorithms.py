@@ -11,7 +11,7 @@ import torch
 from gymnasium.spaces import Discrete, MultiDiscrete
 
 from benchmarks.policies.algorithms import CASES, CHOOSE, VECTOR, Unmoved, Untrained, save, untrained
-from carla_mlflow.contract.card_sections import observation_spec
+from carla_mlflow.contract.field_card import observation_spec
 from training_export.graphs.graph import to_torchscript
 from training_export.graphs.onnx_export import to_onnx
 from training_export.sources.draft import ActionDraft, CardDraft
