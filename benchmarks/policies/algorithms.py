@@ -44,8 +44,8 @@ DRIVE = ActionDraft("acceleration_steer", ["acceleration", "steer"], full_thrott
 CHOOSE = ActionDraft("table", table=[Control(t, 1 - t, 0) for t in (0, 0.3, 0.6, 1)])
 CHOOSING = {"DQN", "QRDQN", "MaskablePPO"}
 """Algorithms that take no Box of actions."""
-WITHOUT = {("ARS", "Dict"), ("CrossQ", "Dict")}
-"""What sb3-contrib does not take."""
+WITHOUT = {("ARS", "Dict"), ("CrossQ", "Dict"), ("RecurrentPPO", "Dict")}
+"""What sb3-contrib does not take; of the last only such a Dict, since the width of a MultiDiscrete is no plain int."""
 CASES = [(name, seen) for name in ALGORITHMS for seen in OBSERVATIONS if (name, seen) not in WITHOUT]
 
 
@@ -72,7 +72,7 @@ class Untrained:
     model: Any
 
     def predict(self, observations: Arrays) -> Any:
-        """The library's own actions, (B, A)."""
+        """The library's own actions, (B, A); of a policy with a memory those at the beginning of episodes."""
         given = {source: observations[name] for name, source in sources_of(self.trained.observation).items()}
         mask = given.pop("action_mask", None)
         more = {} if mask is None else {"action_masks": mask}
@@ -105,12 +105,15 @@ def save(algorithm: str, observation: str, path: Path, policy: str | None = None
     torch.manual_seed(0)
     kind = ALGORITHMS[algorithm].kind
     wanted = policy or {"image": "CnnPolicy", "Dict": "MultiInputPolicy"}.get(observation, "MlpPolicy")
-    chosen = wanted if wanted in kind.policy_aliases else "MlpPolicy"
+    remembers = algorithm == "RecurrentPPO"
+    chosen = wanted if wanted in kind.policy_aliases or remembers else "MlpPolicy"
     more: dict[str, Any] = {} if ALGORITHMS[algorithm].shows_normalisation else {"buffer_size": 1}
     kwargs: dict[str, Any] = {} if chosen == "LinearPolicy" else {"net_arch": [16]}
     if chosen in {"CnnPolicy", "MultiInputPolicy"}:
         width = "cnn_output_dim" if observation == "Dict" else "features_dim"
         kwargs["features_extractor_kwargs"] = {width: 16}
+    if remembers:
+        chosen, kwargs["lstm_hidden_size"] = chosen.replace("Policy", "LstmPolicy"), 16
     env = Unmoved(OBSERVATIONS[observation], Discrete(4) if algorithm in CHOOSING else PEDALS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a rollout's size

@@ -48,7 +48,7 @@ def run_onnx(policy: Untrained, rows: dict[str, np.ndarray]) -> list[np.ndarray]
     return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, rows)
 
 
-@pytest.mark.parametrize(("algorithm", "observation"), CASES, ids=lambda part: part)
+@pytest.mark.parametrize(("algorithm", "observation"), [case for case in CASES if case[0] != "RecurrentPPO"], ids=str)
 def test_the_exported_graphs_act_as_the_library_does(algorithm: str, observation: str, tmp_path: Path):
     policy = untrained(algorithm, observation)
     rows = drawn(policy)
