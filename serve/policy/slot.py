@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from registry.rules.reference import shown
 from serve.errors import ApiError
@@ -14,16 +14,37 @@ from serve.policy.held import Held, HeldVersion, held_after
 from serve.policy.serving import Serving
 from serve.run_folder import Followed, Refused, Served, WorkerState, note_start, worker_file, write_file
 
+T = TypeVar("T")
+
+
+class Policies(NamedTuple):
+    """The policies of all references at one moment; replaced whole, so that a reader misses none that moves.
+
+    Attributes:
+        servings: the policy for each reference, or None; the first is the active one, which answers by default.
+        coming: for each reference the version that will be active once all workers have it; it answers episodes that
+            another worker began with it.
+        held: for each reference the older versions that still answer the episodes that they began.
+    """
+
+    servings: tuple[Serving | None, ...]
+    coming: tuple[Serving | None, ...]
+    held: tuple[Held, ...]
+
+    @property
+    def every(self) -> tuple[Serving, ...]:
+        """All of them: those that are served, then those that come, then those that are held."""
+        held = (each.serving for versions in self.held for each in versions)
+        return (*(serving for serving in (*self.servings, *self.coming) if serving), *held)
+
 
 class Slot:
     """Holds one Serving for each reference. Reading needs no lock: a Serving is replaced whole, between two requests.
 
     Attributes:
         folder: the server's run folder.
-        servings: the policy for each reference, or None; the first is the active one, which answers by default.
-        held: for each reference the older versions that still answer the episodes that they began.
-        coming: for each reference the version that will be active once all workers have it; it answers episodes that
-            another worker began with it.
+        policies: all policies; who needs more than one kind reads them here, once.
+        servings: those of `policies`, and likewise `coming` and `held`.
         every: all policies that may answer a request: those that are served, then those that come or are held.
         reason: why there is no active policy.
         followed: what the follower wrote last.
@@ -44,10 +65,8 @@ class Slot:
         """
         self.folder = folder
         self.references = references
-        self.servings: tuple[Serving | None, ...] = (None,) * len(references)
-        self.held: tuple[Held, ...] = ((),) * len(references)
-        self.coming: tuple[Serving | None, ...] = (None,) * len(references)
-        self.every: tuple[Serving, ...] = ()
+        none: tuple[Serving | None, ...] = (None,) * len(references)
+        self._replace(Policies(none, none, ((),) * len(references)))
         self.reason = "starting"
         self.followed = Followed()
         self.ready = False
@@ -83,23 +102,23 @@ class Slot:
             replaced: the policy that it replaces, if that is to be held.
         """
         staged = dataclasses.replace(serving, stage=stage)
-        self.hold(index, held_after(self.held[index], staged, replaced))  # first: no moment without either
-        self.servings = (*self.servings[:index], staged, *self.servings[index + 1 :])
-        self.prepare(index, None)
+        _, coming, held = self.policies
+        after = held_after(held[index], staged, replaced)
+        served = _at(self.servings, index, staged)
+        self._replace(Policies(served, _at(coming, index, None), _at(held, index, after)))
 
     def prepare(self, index: int, serving: Serving | None) -> None:
         """Notes the version that comes next for reference `index`, or that none does."""
-        self.coming = (*self.coming[:index], serving, *self.coming[index + 1 :])
-        self._list()
+        self._replace(self.policies._replace(coming=_at(self.coming, index, serving)))
 
     def hold(self, index: int, held: Held) -> None:
         """Holds these older versions for reference `index`, and gives up all others."""
-        self.held = (*self.held[:index], held, *self.held[index + 1 :])
-        self._list()
+        self._replace(self.policies._replace(held=_at(self.held, index, held)))
 
-    def _list(self) -> None:
-        held = (each.serving for versions in self.held for each in versions)
-        self.every = (*(serving for serving in (*self.servings, *self.coming) if serving), *held)
+    def _replace(self, policies: Policies) -> None:
+        self.policies = policies  # first: what `servings` has lost is found here already
+        self.servings, self.coming, self.held = policies
+        self.every = policies.every
 
     def of_version(self, version: str) -> Serving | None:
         """Returns the policy that is served under a semantic version."""
@@ -107,7 +126,7 @@ class Slot:
 
     def of_digest(self, digest: str) -> Serving | None:
         """Returns the policy with that digest, for whichever reference it is served or held."""
-        return next((serving for serving in self.every if serving.digest == digest), None)
+        return next((serving for serving in self.policies.every if serving.digest == digest), None)
 
     def of_episode(self, digest: str, version: str | None) -> Serving | None:
         """Returns the policy that goes on with an episode which the version with that digest began.
@@ -116,9 +135,10 @@ class Slot:
             digest: of that version.
             version: the semantic version that the request asks for; None for the active one and what that replaced.
         """
+        policies = self.policies
         if version is not None:
-            return next((s for s in self.every if s.digest == digest and s.version == version), None)
-        first = (self.servings[0], self.coming[0], *(each.serving for each in self.held[0]))
+            return next((s for s in policies.every if s.digest == digest and s.version == version), None)
+        first = (policies.servings[0], policies.coming[0], *(each.serving for each in policies.held[0]))
         return next((serving for serving in first if serving is not None and serving.digest == digest), None)
 
     def served(self) -> tuple[Served, ...]:
@@ -152,6 +172,10 @@ class Slot:
             )
             for index, serving in enumerate(self.servings)
         )
+
+
+def _at(values: tuple[T, ...], index: int, value: T) -> tuple[T, ...]:
+    return (*values[:index], value, *values[index + 1 :])
 
 
 def _describe(serving: Serving, reference: str | None) -> Served:

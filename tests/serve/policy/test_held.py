@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -61,6 +65,76 @@ def test_a_version_that_is_served_again_is_held_no_longer(folders, tmp_path: Pat
     promote(slot, two)
     slot.serve(0, one, None)  # a roll-back
     assert (slot.held, [each.version for each in slot.every]) == (((),), ["1.0.0"])
+
+
+class Between:
+    """Calls something before each instruction of the slot's own functions, as another thread could."""
+
+    def __init__(self, between: Callable[[int], None]) -> None:
+        self.between, self.count = between, 0
+
+    def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_code.co_filename != sys.modules[Slot.__module__].__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.count += 1
+            sys.settrace(None)
+            self.between(self.count)
+            sys.settrace(self._trace)
+        return self._trace
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        """The result of a call."""
+        before = sys.gettrace()
+        sys.settrace(self._trace)
+        try:
+            return call()
+        finally:
+            sys.settrace(before)
+
+
+def moves(folders: list[Path], tmp_path: Path) -> dict[str, tuple[Callable[[], Slot], Callable[[Slot], None], str]]:
+    """How a slot begins, what moves a version within it, and that version's digest."""
+    one, two = serving(folders[0], tmp_path), serving(folders[1], tmp_path)
+
+    def with_coming() -> Slot:
+        slot = Slot(tmp_path)
+        slot.serve(0, one, None)
+        slot.prepare(0, two)
+        return slot
+
+    def with_held() -> Slot:
+        slot = with_coming()
+        promote(slot, two)
+        return slot
+
+    return {
+        "coming to active": (with_coming, lambda slot: promote(slot, two), two.digest),
+        "active to held": (with_coming, lambda slot: promote(slot, two), one.digest),
+        "held to active": (with_held, lambda slot: slot.serve(0, one, None), one.digest),
+    }
+
+
+def test_a_version_that_moves_within_the_slot_is_found_at_every_moment(folders, tmp_path: Path):
+    for name, (begin, move, digest) in moves(folders, tmp_path).items():
+        slot = begin()
+        missed: list[int] = []
+        during = Between(lambda n, s=slot, d=digest, m=missed: None if s.of_episode(d, None) else m.append(n))
+        during.run(lambda s=slot, mv=move: mv(s))
+        assert (during.count > 20, missed) == (True, []), name
+
+
+def test_who_looks_for_an_episode_finds_it_whenever_its_version_moves_meanwhile(folders, tmp_path: Path):
+    for name, (begin, move, digest) in moves(folders, tmp_path).items():
+        at, last = 1, 1
+        while at <= last:
+            slot = begin()
+            reading = Between(lambda n, s=slot, mv=move, at=at: mv(s) if n == at else None)
+            found = reading.run(lambda s=slot, d=digest: s.of_episode(d, None))
+            assert found is not None, (name, at)
+            at, last = at + 1, reading.count
+        assert last > 20
 
 
 def test_an_episode_is_answered_by_what_is_active_coming_or_held(folders, tmp_path: Path):
