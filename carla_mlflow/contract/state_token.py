@@ -232,6 +232,11 @@ def next_steps(steps: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return np.minimum(steps, np.uint32(MAX_STEP - 1)) + np.uint32(1)
 
 
+def name_of_key(secret: str) -> str:
+    """What every token says about the key that made it, hexadecimal; empty for a key that follows from the digest."""
+    return _key_id(_key(secret, b"")).hex() if secret else ""
+
+
 def _key(secret: str, digest: bytes) -> bytes:
     """The key of the checksum, 32 bytes: of the secret, or of the digest where there is none."""
     if secret:

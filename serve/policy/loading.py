@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import statistics
 import threading
@@ -79,8 +80,17 @@ def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Se
     inference = InferenceCodec(engine.card, engine.digest, settings.max_batch)
     memory = engine.card.memory
     tokens = None if memory is None else StateTokens(engine.digest, memory.shapes, settings.state_key)
+    if tokens is not None and not settings.state_key:
+        _warn_of_no_key()
     fallback, columns = fallback_answer(engine.card.action), answer_columns(engine.card.action)
     return Serving(engine, cache, figures, predict, scoring, inference, time.time(), row_ms, fallback, columns, tokens)
+
+
+@functools.cache  # once for each process
+def _warn_of_no_key() -> None:
+    log.warning(
+        "no POLICY_STATE_KEY: the states that clients send back are checked for damage, but anybody can forge one"
+    )
 
 
 def _cache(engine: Engine, rows: int) -> ResultCache | None:

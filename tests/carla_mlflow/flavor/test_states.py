@@ -26,7 +26,7 @@ def column(values: np.ndarray) -> list:
 
 def test_a_rollout_by_the_column_state_has_the_bits_of_the_engine(mlflow_home: Path, monkeypatch: pytest.MonkeyPatch):
     artifact = export_policy(lstm(), "remembering", "1.0.0", "an LSTM").artifact
-    monkeypatch.setenv("POLICY_STATE_KEY", "of-the-fleet")
+    monkeypatch.setenv("POLICY_STATE_KEY", "the-key-of-the-fleet")
     with mlflow.start_run():
         model = mlflow.pyfunc.load_model(log_policy(artifact))
     engine = Engine(artifact, "cpu")
@@ -48,7 +48,7 @@ def test_a_rollout_by_the_column_state_has_the_bits_of_the_engine(mlflow_home: P
     assert begun[2].tobytes() != found[0][2].tobytes()
     with pytest.raises(Exception, match=r"observations\[1\].state: is not a state token"):
         model.predict(frame.assign(state=[None, "AAAA", None]))
-    monkeypatch.setenv("POLICY_STATE_KEY", "another")
+    monkeypatch.setenv("POLICY_STATE_KEY", "the-key-of-others")
     with mlflow.start_run():
         other = mlflow.pyfunc.load_model(log_policy(artifact))
     with pytest.raises(Exception, match=r"observations\[0\].state: was made with another key"):

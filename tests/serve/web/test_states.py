@@ -27,6 +27,7 @@ from training_export.export.export import export_policy
 
 pytestmark = pytest.mark.xdist_group("states")
 Start = Callable[..., Server]
+KEY, OTHER_KEY = "the-key-of-the-fleet", "the-key-of-others"
 INFER = "/v2/models/remembering/infer"
 
 
@@ -299,9 +300,9 @@ def test_servers_with_one_key_share_episodes_and_others_refuse_them(
                 patched.setenv(name, value)
             return start_server("--model", str(folder))
 
-    (tmp_path / "key").write_text("of-the-fleet\n")
-    by_file, same = start(POLICY_STATE_KEY_FILE=str(tmp_path / "key")), start(POLICY_STATE_KEY="of-the-fleet")
-    other, without = start(POLICY_STATE_KEY="another"), start()
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    by_file, same = start(POLICY_STATE_KEY_FILE=str(tmp_path / "key")), start(POLICY_STATE_KEY=f" {KEY} ")
+    other, without = start(POLICY_STATE_KEY=OTHER_KEY), start()
     for server in (by_file, same, other, without):
         server.wait_ready()
     steps = observed(engine.specs, 1, 6)
@@ -316,9 +317,11 @@ def test_servers_with_one_key_share_episodes_and_others_refuse_them(
         assert (answer.status, answer.json["error"]["code"]) == (409, "state_of_another_key")
         assert answer.json["error"]["field"] == "observations[1].state"
     for server in (by_file, same, other):
-        secret = b"another" if server is other else b"of-the-fleet"
+        secret = (OTHER_KEY if server is other else KEY).encode()
         assert secret not in server.get("/metadata").body
         assert secret not in server.log.read_bytes()
+        assert b"anybody can forge" not in server.log.read_bytes()
+    assert without.log.read_bytes().count(b"anybody can forge") == 1
 
 
 def test_states_of_images_are_text_or_numbers_and_zeros_begin_an_episode(start_server: Start, tmp_path: Path):
