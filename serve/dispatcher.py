@@ -125,7 +125,7 @@ class Dispatcher:
                 raise self._full(request)
             serving = self._slot.serving
             if serving is None or parsed.asked is not ACTIVE:
-                serving = find_serving(self._slot, parsed.asked)
+                serving = find_serving(self._slot, parsed.asked, may_go_on=True)
         except ApiError as error:
             self._refuse(request, error, None)
             return
@@ -138,7 +138,8 @@ class Dispatcher:
         )
         size = len(request.body)
         text = size if parsed.json_bytes is None else parsed.json_bytes
-        takes_long = serving.is_slow or size > (LARGE_GZIP if parsed.gzip else LARGE) or text > LARGE_TEXT
+        is_slow = serving.is_slow or self._slot.has_slow_beside  # the body may name an episode of that
+        takes_long = is_slow or size > (LARGE_GZIP if parsed.gzip else LARGE) or text > LARGE_TEXT
         (self.chunked_executor if takes_long else self.micro_batcher).add(prediction)
 
     def _forget(self, prediction: PendingPrediction, status: int | None) -> None:

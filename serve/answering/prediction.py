@@ -87,8 +87,10 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
         if request.episode_digest is not None and request.episode_digest != self.serving.digest:
             self.serving = find_serving(self.slot, encoded.asked._replace(digest=request.episode_digest))
             self.request = request = self.endpoint.decode(self.serving, encoded)
-        if request.tokens is not None:
+        elif request.tokens is not None:
             self.request = request = self._with_its_version(request, encoded)
+        elif encoded.asked.version is not None and request.episode_digest is None:
+            self._check_version(encoded)
         self.decode_s = time.perf_counter() - began
         if request.episode_id is not None:
             self.episode_id = request.episode_id
@@ -101,21 +103,38 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
 
         Tokens of a version that is not there are refused with the others, by the check that names their row.
         """
-        codec = self.serving.tokens
-        others = codec.others(request.tokens or ()) if codec is not None else {}
-        if not others or encoded.asked.digest is not None or request.episode_digest is not None:
+        codec, tokens = self.serving.tokens, request.tokens or []
+        if codec is None or encoded.asked.digest is not None or request.episode_digest is not None:
             return request
-        version = encoded.asked.version
-        held = {digest: self.slot.of_episode(digest, version) for digest in others}
-        there = [serving for serving in held.values() if serving is not None]
-        if not there:
+        others, version = codec.others(tokens), encoded.asked.version
+        if not others and version is None:
             return request
-        if len(there) > 1 or any(t and digest_of(t) == self.serving.digest for t in request.tokens or ()):
-            row = next(row for digest, row in others.items() if held[digest] is not None)
-            text = "is of another version than other states of the request; send the rows of each version by themselves"
-            raise ApiError("bad_request", text, f"observations[{row}].state")
-        self.serving = there[0]
+        there = {digest: self.slot.of_episode(digest, version) for digest in others}
+        found = {digest: serving for digest, serving in there.items() if serving is not None}
+        if self.serving.digest in map(digest_of, filter(None, tokens)):
+            found[self.serving.digest] = self.serving
+        if not found:
+            if version is not None:
+                self._check_version(encoded)
+            return request
+        [serving, *more] = found.values()
+        active = self.slot.serving if version is None else self.slot.of_version(version)
+        begins = None if active is None else active.digest
+        if more or (serving.digest != begins and not all(tokens)):
+            held = next(digest for digest in found if digest != begins)
+            row = next(row for row, token in enumerate(tokens) if token and digest_of(token) == held)
+            text = "is of a version that goes on only with episodes that it began, and other rows of the request begin "
+            text += "or are of another version; send the rows of each version in a request of their own"
+            raise ApiError("state_of_another_version", text, f"observations[{row}].state")
+        if serving.digest == self.serving.digest:
+            return request
+        self.serving = serving
         return self.endpoint.decode(self.serving, encoded)
+
+    def _check_version(self, encoded: EncodedRequest) -> None:
+        """Raises if the request asks for a version that is only held, but goes on with no episode of it."""
+        if encoded.asked.digest is None:
+            find_serving(self.slot, encoded.asked)
 
     def encode(self, answered: BatchSlice) -> Answer:
         """Encodes the actions of this request as the body of its response."""

@@ -45,6 +45,7 @@ class Slot:
         folder: the server's run folder.
         policies: all policies; who needs more than one kind reads them here, once.
         servings: those of `policies`, and likewise `coming` and `held`.
+        has_slow_beside: whether a version that comes or is held would block the event loop.
         every: all policies that may answer a request: those that are served, then those that come or are held.
         reason: why there is no active policy.
         followed: what the follower wrote last.
@@ -119,10 +120,17 @@ class Slot:
         self.policies = policies  # first: what `servings` has lost is found here already
         self.servings, self.coming, self.held = policies
         self.every = policies.every
+        beside = (*policies.coming, *(each.serving for held in policies.held for each in held))
+        self.has_slow_beside = any(serving is not None and serving.is_slow for serving in beside)
 
     def of_version(self, version: str) -> Serving | None:
         """Returns the policy that is served under a semantic version."""
         return next((serving for serving in self.servings if serving and serving.version == version), None)
+
+    def held_of_version(self, version: str) -> Serving | None:
+        """Returns the policy that is held under a semantic version, for the episodes that it began."""
+        held = (each.serving for versions in self.policies.held for each in versions)
+        return next((serving for serving in held if serving.version == version), None)
 
     def of_digest(self, digest: str) -> Serving | None:
         """Returns the policy with that digest, for whichever reference it is served or held."""
@@ -202,8 +210,14 @@ class Selection(NamedTuple):
 ACTIVE = Selection()
 
 
-def find_serving(slot: Slot, asked: Selection) -> Serving:
+def find_serving(slot: Slot, asked: Selection, may_go_on: bool = False) -> Serving:
     """Returns the policy that a request asks for.
+
+    Args:
+        slot: the policies.
+        asked: what the request asks for.
+        may_go_on: whether it may also be a held one of the version that is asked for, as the body may name an episode
+            that this began; who decodes the body checks that it does.
 
     Raises:
         ApiError: not_ready, version_not_found or episode_of_another_version.
@@ -213,6 +227,8 @@ def find_serving(slot: Slot, asked: Selection) -> Serving:
         serving = slot.of_episode(digest, version)
     else:
         serving = slot.serving if version is None else slot.of_version(version)
+        if serving is None and version is not None and may_go_on:
+            serving = slot.held_of_version(version)
     if serving is None and not slot.ready:
         raise ApiError("not_ready", slot.waits_for)
     if serving is not None and name in (None, serving.card.name):

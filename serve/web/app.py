@@ -116,7 +116,7 @@ def _predict(slot: Slot, endpoint: Endpoint, **_of_path: str) -> Response:
     parsed: ParsedHead = g.parsed  # it has the version and the name, too
     if parsed.endpoint is not endpoint:  # else the active policy would answer for another
         raise from_status(404)
-    g.serving = serving = find_serving(slot, parsed.asked)
+    g.serving = serving = find_serving(slot, parsed.asked, may_go_on=True)
     encoded = EncodedRequest(
         g.body, parsed.media_type, parsed.json_bytes, episode_id=parsed.episode_id, asked=parsed.asked
     )

@@ -140,27 +140,45 @@ def test_behind_another_server_an_episode_ends_with_the_version_that_began_it(tm
     states = [answer[2]["actions"][0]["state"] for answer in (old, new)]
     tokens = [{**row, "state": state} for state in states]
     assert asyncio.run(predicted(slot, settings, tokens[:1]))[:2] == (200, "1.0.0")
-    assert asyncio.run(predicted(slot, settings, [row, tokens[0]]))[:2] == (200, "1.0.0")
-    status, _, refused = asyncio.run(predicted(slot, settings, tokens))
-    assert (status, refused["error"]["code"], refused["error"]["field"]) == (
-        400,
-        "bad_request",
-        "observations[0].state",
-    )
+    assert asyncio.run(predicted(slot, settings, [tokens[0], tokens[0]]))[:2] == (200, "1.0.0")
+    assert asyncio.run(predicted(slot, settings, [row, tokens[1]]))[:2] == (200, "1.1.0")
+    # Rows that begin are not answered by a held version, nor two versions' rows by one.
+    for rows, at in (([row, tokens[0]], 1), (tokens, 0), ([tokens[1], row, tokens[0]], 2)):
+        status, _, refused = asyncio.run(predicted(slot, settings, rows))
+        assert (status, refused["error"]["code"]) == (409, "state_of_another_version")
+        assert refused["error"]["field"] == f"observations[{at}].state"
+        assert "send the rows of each version in a request of their own" in refused["error"]["message"]
+
+    # A held version is found by its number, too, but only by its own episodes.
+    def asked(version: str, *rows: dict[str, Any], **headers: str) -> tuple[int, str, str]:
+        code, by, answered = asyncio.run(predicted(slot, settings, list(rows), f"version={version}", **headers))
+        return code, by, answered.get("error", {}).get("code", "")
+
+    assert asked("1.0.0", tokens[0]) == asked("1.0.0", tokens[0], tokens[0]) == (200, "1.0.0", "")
+    assert asked("1.1.0", tokens[1], row) == asked("1.1.0", row) == (200, "1.1.0", "")
+    by_both = asked("1.0.0", tokens[0], **{"x-episode-digest": digests[0]})
+    assert by_both == (200, "1.0.0", "")
+    assert asked("1.0.0", row)[::2] == asked("1.0.0", tokens[1])[::2] == (404, "version_not_found")
+    assert asked("1.0.0", tokens[0], row)[::2] == (409, "state_of_another_version")
+    assert asked("1.1.0", tokens[0])[::2] == (409, "state_of_another_version")
+    assert asked("2.0.0", tokens[0])[::2] == (404, "version_not_found")
     slot.hold(0, ())
     status, _, refused = asyncio.run(predicted(slot, settings, [row, tokens[0]]))
     assert (status, refused["error"]["code"]) == (409, "state_of_another_version")
     assert refused["error"]["field"] == "observations[1].state"
 
 
-async def predicted(slot: Slot, settings: Settings, rows: list[dict[str, Any]]) -> tuple[int, str, Any]:
+async def predicted(
+    slot: Slot, settings: Settings, rows: list[dict[str, Any]], query: str = "", **named: str
+) -> tuple[int, str, Any]:
     """The answer to a request: status, version, body."""
     dispatcher = Dispatcher(asyncio.get_running_loop(), create_app(settings, slot), slot, settings)
 
     async def body() -> MutableMapping[str, Any]:
         return {"type": "http.request", "body": msgspec.json.encode({"observations": rows})}
 
-    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [(b"content-type", b"application/json")]}
+    given = [(name.encode(), value.encode()) for name, value in {"content-type": "application/json", **named}.items()]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": query.encode(), "headers": given}
     status, headers, data = await AsgiServer(dispatcher).answer(scope, body)
     dispatcher.stop()
     return status, dict(headers)[b"x-policy-version"].decode(), msgspec.json.decode(data)
