@@ -168,8 +168,11 @@ class StateTokens:
     def _problem(self, token: bytes, row: int) -> SpecError | EpisodeError | None:
         """Why a token is not accepted; None if it is."""
         digest = token[_DIGEST_AT:_STEP_AT]
-        if not token.startswith(FORMAT) or len(token) < _PAYLOAD_AT + CHECKSUM_BYTES:
+        if len(token) < _PAYLOAD_AT + CHECKSUM_BYTES:
             return _damaged(row)
+        if not token.startswith(FORMAT):  # while servers of two releases take turns
+            text = "has another format, as another release of the server makes it; the episode has to begin anew"
+            return EpisodeError("state_of_another_version", _field(row), text)
         made = _key(self._secret, digest)  # as another version of this server would have made it
         if not hmac.compare_digest(_key_id(made), token[len(FORMAT) : _DIGEST_AT]):
             text = "was made with another key; the episode can't be continued here and has to begin anew"

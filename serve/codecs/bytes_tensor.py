@@ -16,22 +16,31 @@ _LENGTH = struct.Struct("<I")
 
 
 def tokens_of_json(data: Any, rows: int) -> Tokens:
-    """The tokens of a tensor in the JSON, one a row; None where the text is empty.
+    """The tokens of a tensor in the JSON, one a row; None where the text is empty or null.
+
+    Args:
+        data: texts, or for the shape [B, 1] perhaps lists of one text each.
+        rows: B.
 
     Raises:
         SpecError: it is no list of so many base64 texts; names the row.
     """
     if not isinstance(data, list) or len(data) != rows:
         raise SpecError("observations.state", f"expected a list of {rows} base64 texts, one for each row")
-    return [from_text("!" if text is None else text, _field(row)) for row, text in enumerate(data)]
+    texts = [each[0] if isinstance(each, list) and len(each) == 1 else each for each in data]
+    return [from_text(text, _field(row)) for row, text in enumerate(texts)]
 
 
 def tokens_of_bytes(data: Body, rows: int) -> Tokens:
     """The tokens of a tensor after the JSON: for each row a length and so many bytes; None where there are none.
 
+    A tensor of no bytes at all begins every row.
+
     Raises:
         SpecError: the lengths do not fit the bytes; names the row.
     """
+    if not len(data):
+        return [None] * rows
     found, at = Tokens(), 0
     for row in range(rows):
         if at + LENGTH_BYTES > len(data):

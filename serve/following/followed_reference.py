@@ -205,6 +205,7 @@ class FollowedReference:
         if self._warned != gone:  # once per change, not once per poll
             log.warning("%s: %s", self._text, gone)
         self._warned = gone
+        self.answer = msgspec.structs.replace(self.answer, holdable=())  # whether one is archived can't be asked
         self._keep(gone)
         if not self.answer.path:
             self.answer = Status(reason=lack or f"{self.NONE} {self._shown}")

@@ -93,7 +93,7 @@ class Following:
             return None
         now, coming = self._slot.servings[index], self._slot.coming[index]
         if coming is not None and coming.digest != wanted.digest:  # another one is wanted meanwhile
-            self._slot.prepare(index, None)
+            self._slot.pass_over(index, self._to_hold(index, wanted, coming))
         if now is not None and now.digest == wanted.digest:
             if now.stage != wanted.stage:
                 self._slot.serve(index, now, wanted.stage)

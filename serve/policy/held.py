@@ -28,9 +28,10 @@ Held = tuple[HeldVersion, ...]
 """The held versions of one reference, the last replaced first."""
 
 
-def held_after(held: Held, serving: Serving, replaced: HeldVersion | None) -> Held:
+def held_after(held: Held, serving: Serving | None, replaced: HeldVersion | None) -> Held:
     """The held versions once `serving` is active; `replaced` is what it replaced, None if that is not to be held."""
-    others = [each for each in held if each.serving.digest != serving.digest]
-    if replaced is not None and replaced.serving.digest != serving.digest:
+    active = None if serving is None else serving.digest
+    others = [each for each in held if each.serving.digest != active]
+    if replaced is not None and replaced.serving.digest != active:
         others = [replaced, *(each for each in others if each.serving.digest != replaced.serving.digest)]
     return tuple(others[:MAX_HELD])

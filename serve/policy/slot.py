@@ -112,6 +112,17 @@ class Slot:
         """Notes the version that comes next for reference `index`, or that none does."""
         self._replace(self.policies._replace(coming=_at(self.coming, index, serving)))
 
+    def pass_over(self, index: int, passed: HeldVersion | None) -> None:
+        """Notes that what comes for reference `index` will not be active here; other workers may have served it.
+
+        Args:
+            index: of the reference.
+            passed: that version, to be held for the episodes that those began; None if it is not.
+        """
+        _, coming, held = self.policies
+        after = held[index] if passed is None else held_after(held[index], self.servings[index], passed)
+        self._replace(self.policies._replace(coming=_at(coming, index, None), held=_at(held, index, after)))
+
     def hold(self, index: int, held: Held) -> None:
         """Holds these older versions for reference `index`, and gives up all others."""
         self._replace(self.policies._replace(held=_at(self.held, index, held)))

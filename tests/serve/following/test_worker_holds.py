@@ -103,6 +103,23 @@ def test_a_version_that_was_coming_and_is_wanted_no_more_is_dropped(
     assert (worker.serves, worker.slot.coming, len(worker.slot.every)) == ("1.0.0", (None,), 1)
 
 
+def test_a_version_that_was_coming_when_a_newer_one_is_wanted_is_held_for_what_other_workers_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifacts
+):
+    one, two, three = artifacts
+    worker = Worker(tmp_path, monkeypatch)
+    worker.follow(one)
+    other_has(tmp_path, one.digest)
+    worker.follow(two, one)
+    assert worker.slot.coming[0] is not None
+    worker.follow(three, two, one)
+    assert (worker.serves, worker.holds) == ("1.0.0", ["1.1.0"])
+    other_has(tmp_path, one.digest, two.digest, three.digest)
+    worker.step()
+    assert (worker.serves, worker.holds) == ("1.2.0", ["1.0.0", "1.1.0"])
+    assert worker.slot.of_episode(two.digest, None) is not None
+
+
 def test_what_the_follower_lists_no_more_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifacts):
     one, two, three = artifacts
     worker = Worker(tmp_path, monkeypatch)

@@ -240,6 +240,7 @@ def test_a_tensor_of_states_that_does_not_fit_its_rows_is_refused(car: Server, e
         return answer.status, answer.json.get("error", "")
 
     assert ask(bytes(8))[0] == 200
+    assert ask(b"")[0] == 200  # no bytes at all begin every row
     assert ask(bytes(4)) == (422, "observations[1].state: the tensor ends before this row")
     assert ask(bytes(4) + b"\x09\x00\x00\x00abc")[1].startswith("observations[1].state: is longer than what is left")
     assert ask(bytes(11))[1].startswith("observations.state: the tensor is longer than its 2 rows")
@@ -247,6 +248,27 @@ def test_a_tensor_of_states_that_does_not_fit_its_rows_is_refused(car: Server, e
     assert ask(bytes(8), datatype="FP32")[0] == 400
     assert ask(bytes(8), shape=[3])[0] == 400
     assert ask(bytes(8), shape=[2, 2])[0] == 400
+
+
+def test_null_in_a_tensor_of_states_begins_a_row_and_a_column_may_be_nested(car: Server, engine: Engine):
+    rows = rows_of(observed(engine.specs, 2, 1)[0])
+    begun = infer(car, rows)
+    texts = [action["state"] for action in begun]
+
+    def ask(data: list[Any], shape: list[int]) -> list[dict[str, Any]]:
+        tensor = {"name": "state", "shape": shape, "datatype": "BYTES", "data": data}
+        answer = car.post(INFER, {"inputs": [*tensors(rows), tensor]})
+        assert answer.status == 200, answer.body
+        return by_name(answer.json["outputs"])
+
+    assert ask([None, None], [2]) == ask([[None], [""]], [2, 1]) == begun
+    gone_on = infer(car, [row | {"state": text} for row, text in zip(rows, texts, strict=True)])
+    assert ask(texts, [2]) == ask([[text] for text in texts], [2, 1]) == gone_on != begun
+    assert ask([None, texts[1]], [2]) == [begun[0], gone_on[1]]
+    refused = car.post(
+        INFER, {"inputs": [*tensors(rows), {"name": "state", "shape": [2], "datatype": "BYTES", "data": [None, [[]]]}]}
+    )
+    assert refused.json["error"].startswith("observations[1].state: is not a state token")
 
 
 @pytest.mark.parametrize("binary", [True, False])
