@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from carla_mlflow import __version__
@@ -9,6 +11,7 @@ from carla_mlflow.contract.answer import AnswerColumn, answer_columns
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.control import scale_words
 from carla_mlflow.contract.control_kinds import CHOICE, INDEX
+from carla_mlflow.contract.state_token import token_bytes
 from carla_mlflow.inference.sampling import MAX_SEED
 from serve.codecs.request_type import NAME, request_type
 from serve.errors import STATUS
@@ -86,9 +89,36 @@ def _schemas(card: Card, settings: Settings) -> Json:
         "PredictResponse": fields(answer, "actions", "version", "digest", "deterministic", "timing_ms"),
         "Error": fields({"error": fields(error, "code", "message", "request_id"), "fallback": ref("Action")}, "error"),
         "MlflowError": fields({**mlflow_error, "fallback": ref("Action")}, *mlflow_error),
-        "Rows": array_of(ref("Observation"), 1, settings.max_batch),
+        **_scored(decoded["Observation"], card, settings.max_batch),
         "Params": fields({"deterministic": {"type": ["boolean", "null"]}, "seed": seed}),
     }
+
+
+def _scored(observation: Json, card: Card, max_rows: int) -> Json:
+    """The schema of the rows of /invocations: a state may also be a list of its bytes where MLflow takes tensors."""
+    memory = card.memory
+    if memory is None or not card.observation_spec.has_image:
+        return {"Rows": array_of(ref("Observation"), 1, max_rows)}
+    length = token_bytes(sum(math.prod(shape) for shape in memory.shapes.values()))
+    numbers = array_of({"type": "integer", "minimum": 0, "maximum": 255}, length, length)
+    numbers["description"] = "the same as numbers, all 0 where the episode begins"
+    properties = {**observation["properties"], "state": {"anyOf": [observation["properties"]["state"], numbers]}}
+    scored = {**observation, "title": "ScoredObservation", "properties": properties}
+    return {"ScoredObservation": scored, "Rows": array_of(ref("ScoredObservation"), 1, max_rows)}
+
+
+def _metadata() -> Json:
+    """What /metadata answers, as far as programs read it."""
+    text: Json = {"type": "string"}
+    version = {name: text for name in ("version", "digest", "name", "backend", "device")}
+    version |= {name: {"type": ["string", "null"]} for name in ("stage", "following")}
+    held = fields({**version, "until": {**text, "format": "date-time"}}, *version, "until")
+    described: Json = {
+        "served": array_of(fields(version, *version)),
+        "held": {**array_of(held), "description": "older versions, which end the episodes that they began"},
+    }
+    schema = {"type": "object", "properties": described, "required": [*described]}
+    return {"description": "the card and more", "content": {"application/json": {"schema": schema}}}
 
 
 def _action(columns: tuple[AnswerColumn, ...], as_table: bool = False, remembers: bool = False) -> Json:
@@ -157,9 +187,7 @@ def _probe_paths() -> Json:
         "/healthz": {"get": operation("whether the process is alive", {"200": _object("alive")})},
         "/readyz": {"get": operation("whether the server is ready", {"200": _object("ready")}, "not_ready")},
         "/metadata": {
-            "get": operation(
-                "the active policy, its source and measurements", {"200": _object("the card and more")}, "not_ready"
-            )
+            "get": operation("the active policy, its source and measurements", {"200": _metadata()}, "not_ready")
         },
         "/warmup": {
             "post": operation(

@@ -83,6 +83,9 @@ def test_an_episode_ends_with_the_version_that_began_it_and_new_ones_begin_with_
     assert ask(server, questions, artifacts[0]) == (200, "1.0.0")
     assert ask(server, questions, artifacts[1]) == (200, "1.1.0")
     assert held(server) == ["1.0.0"]
+    described = server.get("/openapi.json").json["paths"]["/metadata"]["get"]["responses"]["200"]["content"]
+    schema = described["application/json"]["schema"]["properties"]["held"]["items"]
+    assert server.get("/metadata").json["held"][0].keys() == set(schema["required"]) == schema["properties"].keys()
     assert metric(server, "policy_held_versions") == 1
     assert metric(server, "policy_requests_total", version="1.0.0", code="200", route="/predict") >= 2
 

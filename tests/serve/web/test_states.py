@@ -368,6 +368,11 @@ def test_states_of_images_are_text_or_numbers_and_zeros_begin_an_episode(start_s
     assert remote(numbers, steps, CONTROL_NAMES).tobytes() == expected.tobytes()
     assert remote(lambda rows: score(server, rows), steps, CONTROL_NAMES).tobytes() == expected.tobytes()
     assert remote(lambda rows: predict(server, rows), steps, CONTROL_NAMES).tobytes() == expected.tobytes()
+    schemas = server.get("/openapi.json").json["components"]["schemas"]
+    assert schemas["Rows"]["items"] == {"$ref": "#/components/schemas/ScoredObservation"}
+    text, listed = schemas["ScoredObservation"]["properties"]["state"]["anyOf"]
+    assert text == schemas["Observation"]["properties"]["state"]
+    assert (listed["minItems"], listed["maxItems"], listed["items"]["maximum"]) == (length, length, 255)
     [row, _] = rows_of(steps[0])
     answer = server.post("/invocations", {"inputs": [{**row, "state": [0, 256]}]})
     assert answer.status == 422
