@@ -33,6 +33,10 @@ STATE = "state"
 DATATYPES = {"float32": ("FP32", "f", 4), "uint8": ("UINT8", "B", 1)}
 BEGINS_ANEW = ("state_of_another_key", "state_of_another_version", "episode_of_another_version")
 """Error codes of a server that no longer has what answered the episode so far."""
+STATE_REFUSED = "state_refused"
+"""Why an episode begins anew whose memory no server takes: it was damaged, or has a form that is not known."""
+MAX_IN_VAIN = 3
+"""How often an episode begins anew silently although it has not gone on by a step since it last did."""
 LARGEST = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
 """The largest float32, which stands for no bound, as the server has it."""
 MAX_HEAD_BYTES = 1 << 16
@@ -49,11 +53,11 @@ class _Late(Exception):  # noqa: N818
 
 
 class _RefusalError(ThinClientError):
-    """The server answered with an error; `status` and `code` say which."""
+    """The server answered with an error, of that code."""
 
-    def __init__(self, text: str, status: int, code: Any) -> None:
+    def __init__(self, text: str, code: Any) -> None:
         super().__init__(text)
-        self.status, self.code = status, code
+        self.code = code
 
 
 class _OutsideError(ThinClientError):
@@ -77,7 +81,9 @@ class ThinClient:
         fell_back: why the latest `act` returned the card's fallback: `late`, `unreachable`, `refused`, or `contract`
             (the server serves a policy that observes or acts otherwise); None when the policy decided.
         error: the same in words. A value outside the card's bounds is told here, too, while an action holds.
-        restarts: reason → how often the episode began anew, because no server has its memory or its version any more.
+        restarts: reason → how often the episode began anew, because no server has its memory or its version any more,
+            or (`state_refused`) because its memory was damaged. When it has begun anew three times without a step in
+            between, as with servers of different keys behind one address, `act` falls back: `refused`.
     """
 
     def __init__(self, url: str, budget_ms: float = 50.0, api_key: str = "", timeout_s: float = 10.0) -> None:
@@ -321,6 +327,7 @@ class _Episode:
         self.held: tuple[float, ...] | None = None
         self._decided: tuple[float, ...] = ()
         self._ticks_left = 0
+        self._in_vain = 0
 
     def tick(self, observation: Mapping[str, Any] | None) -> None:
         """Takes one tick's observation. When there is none, or it is refused, the frames before count for it, too."""
@@ -347,16 +354,22 @@ class _Episode:
         """Takes an answer, whose action holds for the ticks that the card says."""
         if self._digest not in ("", digest) and not state:  # a server that holds no versions for episodes
             self.restarts["episode_of_another_version"] += 1
+        elif self._digest:  # it went on
+            self._in_vain = 0
         self.state, self._digest, self._decided = state, digest, control
         self._ticks_left = self._known.repeat - 1
 
     def begin_anew(self, code: Any) -> bool:
-        """Forgets memory and version, where a refusal says that they are gone; the frames stay, as they were seen."""
-        if code not in BEGINS_ANEW or not (self.state or self._digest):
+        """Forgets memory and version, where a refusal says that they are gone; the frames stay, as they were seen.
+
+        Returns whether to ask once more at this tick: not after MAX_IN_VAIN times without a step in between.
+        """
+        if code not in (*BEGINS_ANEW, STATE_REFUSED) or not (self.state or self._digest):
             return False
         self.restarts[code] += 1
         self.state, self._digest = b"", ""
-        return True
+        self._in_vain += 1
+        return self._in_vain <= MAX_IN_VAIN
 
 
 class _Card:
@@ -689,4 +702,6 @@ def _refusal(url: str, status: int, body: bytes) -> _RefusalError:
         text = error["message"] if isinstance(error, dict) else error
     except UNREADABLE:
         text, code = "no policy server's answer", None
-    return _RefusalError(f"{url}: status {status}: {text}", status, code)
+    if code == "invalid_observation" and re.match(r"observations(\[\d+\])?\.state: ", str(text)):
+        code = STATE_REFUSED
+    return _RefusalError(f"{url}: status {status}: {text}", code)

@@ -6,6 +6,7 @@ The wire format is the Open Inference Protocol with binary tensors, which keep e
 from __future__ import annotations
 
 import math
+import re
 import struct
 import urllib.parse
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 _JSON_BYTES = b"inference-header-content-length"
+_NAMED_FIELD = re.compile(r"(observations[^:\s]*): ")
+"""The field at fault, with which a text of the Open Inference Protocol begins."""
 MAX_CARDS = 16
 """How many versions' cards are remembered: those that episodes still use, and those before."""
 STATE = "state"
@@ -120,9 +123,13 @@ class Remote:
         fields = document if isinstance(document, dict) else {}
         inner = fields.get("error")
         if isinstance(inner, dict):  # our own format; the protocol's has text and code side by side
-            where = f" ({inner['field']})" if inner.get("field") else ""
-            raise ServerError(f"{self.url}{path}: {inner.get('message', f'status {status}')}{where}", inner.get("code"))
-        raise ServerError(f"{self.url}{path}: {inner or f'status {status}'}", fields.get("code"))
+            field = inner.get("field")
+            text = inner.get("message", f"status {status}") + (f" ({field})" if field else "")
+            raise ServerError(f"{self.url}{path}: {text}", inner.get("code"), field)
+        named = _NAMED_FIELD.match(str(inner))
+        raise ServerError(
+            f"{self.url}{path}: {inner or f'status {status}'}", fields.get("code"), named.group(1) if named else None
+        )
 
     def collect(self, observations: Any) -> Arrays:
         """The observations of `act` as arrays, checked; SpecError where they do not fit, or only an episode can act."""

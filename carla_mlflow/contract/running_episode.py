@@ -79,7 +79,8 @@ class Episode(_Episode):
         step: ticks so far: calls of `act` and `skip`.
         digest: of the version that answers; None before the first answer.
         restarts: how often the episode began anew, by the reason: `state_of_another_key`, `state_of_another_version`,
-            `episode_of_another_version`.
+            `episode_of_another_version`, or `state_refused` where the state was damaged. When it has begun anew three
+            times without a step in between, the server's error is raised, and the next call begins anew.
         is_due: whether the next `act` asks the policy; otherwise the latest action still holds.
     """
 
