@@ -78,6 +78,11 @@ class EpisodeCore:
         self._in_vain = 0
 
     @property
+    def actions(self) -> Actions | None:
+        """The latest that were answered in time; they hold while `is_due` is False. None before the first answer."""
+        return self._held
+
+    @property
     def is_due(self) -> bool:
         """Whether the next tick asks the policy, because no action holds."""
         return self._ticks_left == 0

@@ -59,6 +59,10 @@ class _Episode:
         return self._core.restarts if self._core else Counter()
 
     @property
+    def actions(self) -> Actions | None:
+        return self._core.actions if self._core else None
+
+    @property
     def is_due(self) -> bool:
         return self._core is None or self._core.is_due
 
@@ -81,6 +85,7 @@ class Episode(_Episode):
         restarts: how often the episode began anew, by the reason: `state_of_another_key`, `state_of_another_version`,
             `episode_of_another_version`, or `state_refused` where the state was damaged. When it has begun anew three
             times without a step in between, the server's error is raised, and the next call begins anew.
+        actions: the latest that the policy decided; None before the first.
         is_due: whether the next `act` asks the policy; otherwise the latest action still holds.
     """
 
