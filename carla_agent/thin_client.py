@@ -224,11 +224,11 @@ class ThinClient:
         control: tuple[float, ...]
         control, state, version, digest = _read_action(self.url, self._known, given, answer)
         if digest not in self._compared:  # another version is served; it drives only if it has the same contract
-            known, _, card_digest = self._metadata(ends)
+            known, _, active = self._metadata(ends)
             if known.contract != self._known.contract:
                 return self._fall_back("contract", f"{self.url}: {version} observes or acts otherwise")
             self._known = known
-            self._compared.add(card_digest)
+            self._compared |= {digest, active}  # the active version may be another than the one that answered
         if time.monotonic() >= ends:
             raise _Late
         self._episode.answered(control, state, digest)
