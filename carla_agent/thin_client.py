@@ -199,6 +199,17 @@ class ThinClient:
         except ThinClientError as error:
             return self._fall_back("refused", str(error))
 
+    def skip(self, observation: Mapping[str, Any] | None = None) -> None:
+        """Lets a tick of the policy pass without acting: an action that holds does so for a tick less.
+
+        Args:
+            observation: of that tick, as for `act`; None: there is none, so that the frames before count for it, too.
+
+        Raises:
+            ThinClientError: as `act`, and at a value outside the card's bounds. The frames before then count.
+        """
+        self._episode.tick(observation)
+
     def close(self) -> None:
         """Closes the connection; the next `act` opens another."""
         if self._socket is not None:

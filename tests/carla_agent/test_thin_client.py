@@ -183,6 +183,23 @@ def test_a_bad_value_in_a_request_that_would_be_late_spoils_no_later_decision(
             assert thin.fell_back is None
 
 
+def test_a_tick_that_is_skipped_is_policy_clients(start_server: Callable[..., Server], tmp_path: Path):
+    server = start_server("--model", str(written(tmp_path, watching())))
+    server.wait_ready()
+    with PolicyClient(server.url) as policy, ThinClient(server.url, PATIENT_MS) as thin:
+        episode = policy.start_episode()
+        thin.start_episode()
+        for at, tick in enumerate(frames(12)):
+            if at in {1, 4, 7}:
+                seen = tick if at == 4 else None
+                episode.skip(seen)
+                thin.skip(seen)
+            else:
+                assert thin.act(tick) == episode.act(tick).vehicle_control()
+        with pytest.raises(ThinClientError, match="nan is not a finite float32"):
+            thin.skip(tick | {"speed": float("nan")})
+
+
 BOUNDED = [
     ({"dtype": "float32", "shape": [2], "low": [0.0, None], "high": 1.0}, [0.0, -9.0], [-0.5, 0.0], "[0]"),
     ({"dtype": "float32", "shape": [1, 2], "high": [[1.0, 2.0]]}, [[1.0, 2.0]], [[1.0, 2.5]], "[0][1]"),
