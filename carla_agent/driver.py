@@ -174,24 +174,33 @@ class Driver:
         for seen in skipped:
             with contextlib.suppress(SpecError):  # the frames before count for that tick
                 episode.skip(seen)
-        is_due, began = episode.is_due, time.perf_counter()
+        held, began = None if episode.is_due else episode.actions, time.perf_counter()
         if isinstance(observation, Missing):
             episode.skip()
-            if not is_due and self.actions is not None:
-                return self.actions
+            if held is not None:
+                return self._hold(held, observation.reason, observation.text)
             return self._fall_back(observation.reason, observation.text)
         try:
             actions = episode.act(observation, budget_ms=self.budget_ms)
         except CarlaMlflowError as error:
+            if held is not None:
+                return self._hold(held, _reason(error), one_line(error))
             return self._fall_back(_reason(error), one_line(error))
         if actions.fallback:
             return self._late()
-        if not is_due:
-            return actions
+        if held is not None:
+            return held
         self.record.decided((time.perf_counter() - began) * 1e3, _version(self.policy))
         if self._falls_back:
             self._falls_back = False
             log.warning("the policy drives again: %s %s", self.policy.card.name, _version(self.policy))
+        return actions
+
+    def _hold(self, actions: Actions, reason: str, text: str) -> Actions:
+        """Goes on with an action that holds, at a tick whose observation the policy can't use."""
+        if not self.record.unseen:
+            log.warning("a tick at which an action holds shows the policy nothing (%s): %s", reason, text)
+        self.record.unseen[reason] += 1
         return actions
 
     def _late(self) -> Actions:

@@ -16,6 +16,7 @@ import array
 import collections
 import json
 import math
+import operator
 import re
 import socket
 import struct
@@ -32,6 +33,12 @@ STATE = "state"
 DATATYPES = {"float32": ("FP32", "f", 4), "uint8": ("UINT8", "B", 1)}
 BEGINS_ANEW = ("state_of_another_key", "state_of_another_version", "episode_of_another_version")
 """Error codes of a server that no longer has what answered the episode so far."""
+STATE_REFUSED = "state_refused"
+"""Why an episode begins anew whose memory no server takes: it was damaged, or has a form that is not known."""
+MAX_IN_VAIN = 3
+"""How often an episode begins anew silently although it has not gone on by a step since it last did."""
+LARGEST = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
+"""The largest float32, which stands for no bound, as the server has it."""
 MAX_HEAD_BYTES = 1 << 16
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
 """What reading an answer of another form than a policy server's may raise."""
@@ -46,11 +53,15 @@ class _Late(Exception):  # noqa: N818
 
 
 class _RefusalError(ThinClientError):
-    """The server answered with an error; `status` and `code` say which."""
+    """The server answered with an error, of that code."""
 
-    def __init__(self, text: str, status: int, code: Any) -> None:
+    def __init__(self, text: str, code: Any) -> None:
         super().__init__(text)
-        self.status, self.code = status, code
+        self.code = code
+
+
+class _OutsideError(ThinClientError):
+    """A value of an observation is no finite number, or lies outside the card's bounds."""
 
 
 class _Lost(Exception):  # noqa: N818
@@ -69,8 +80,10 @@ class ThinClient:
         digest: digest of that policy.
         fell_back: why the latest `act` returned the card's fallback: `late`, `unreachable`, `refused`, or `contract`
             (the server serves a policy that observes or acts otherwise); None when the policy decided.
-        error: the same in words.
-        restarts: reason → how often the episode began anew, because no server has its memory or its version any more.
+        error: the same in words. A value outside the card's bounds is told here, too, while an action holds.
+        restarts: reason → how often the episode began anew, because no server has its memory or its version any more,
+            or (`state_refused`) because its memory was damaged. When it has begun anew three times without a step in
+            between, as with servers of different keys behind one address, `act` falls back: `refused`.
     """
 
     def __init__(self, url: str, budget_ms: float = 50.0, api_key: str = "", timeout_s: float = 10.0) -> None:
@@ -164,9 +177,14 @@ class ThinClient:
         """
         ends = time.monotonic() + self._budget_ms / 1e3
         episode = self._episode
-        held = episode.tick(observation)
-        if held is not None:
-            return held
+        try:
+            episode.tick(observation)
+        except _OutsideError as error:  # nothing is sent; the frames before count for this tick, too
+            if episode.held is None:
+                return self._fall_back("refused", str(error))
+            self.error = str(error)
+        if episode.held is not None:
+            return episode.held
         try:
             try:
                 return self._ask(ends)
@@ -179,9 +197,18 @@ class ThinClient:
         except OSError as error:
             return self._fall_back("unreachable", f"{self.url}: {error}")
         except ThinClientError as error:
-            if getattr(error, "status", 0) == 422:
-                episode.take_back()
             return self._fall_back("refused", str(error))
+
+    def skip(self, observation: Mapping[str, Any] | None = None) -> None:
+        """Lets a tick of the policy pass without acting: an action that holds does so for a tick less.
+
+        Args:
+            observation: of that tick, as for `act`; None: there is none, so that the frames before count for it, too.
+
+        Raises:
+            ThinClientError: as `act`, and at a value outside the card's bounds. The frames before then count.
+        """
+        self._episode.tick(observation)
 
     def close(self) -> None:
         """Closes the connection; the next `act` opens another."""
@@ -208,11 +235,11 @@ class ThinClient:
         control: tuple[float, ...]
         control, state, version, digest = _read_action(self.url, self._known, given, answer)
         if digest not in self._compared:  # another version is served; it drives only if it has the same contract
-            known, _, card_digest = self._metadata(ends)
+            known, _, active = self._metadata(ends)
             if known.contract != self._known.contract:
                 return self._fall_back("contract", f"{self.url}: {version} observes or acts otherwise")
             self._known = known
-            self._compared.add(card_digest)
+            self._compared |= {digest, active}  # the active version may be another than the one that answered
         if time.monotonic() >= ends:
             raise _Late
         self._episode.answered(control, state, digest)
@@ -297,6 +324,7 @@ class _Episode:
 
     Attributes:
         state: what the latest answer gave to send back, of a policy with a memory; empty where the episode begins.
+        held: the action that holds at the latest tick; None where the policy is to be asked.
         restarts: reason → how often it began anew.
     """
 
@@ -307,31 +335,22 @@ class _Episode:
         self._frames: dict[str, collections.deque[bytes]] = {
             field.name: collections.deque(maxlen=1 - field.ticks[0]) for field in known.fields.values()
         }
-        self._held: tuple[float, ...] = ()
+        self.held: tuple[float, ...] | None = None
+        self._decided: tuple[float, ...] = ()
         self._ticks_left = 0
+        self._in_vain = 0
 
-    def tick(self, observation: Mapping[str, Any]) -> tuple[float, ...] | None:
-        """Takes one tick's observation; returns the action that still holds, or None where the policy is to be asked.
-
-        When a field is refused, the frames before count for this tick, too.
-        """
-        holds, self._ticks_left = self._ticks_left > 0, max(self._ticks_left - 1, 0)
+    def tick(self, observation: Mapping[str, Any] | None) -> None:
+        """Takes one tick's observation. When there is none, or it is refused, the frames before count for it, too."""
+        self.held = self._decided if self._ticks_left else None
+        self._ticks_left = max(self._ticks_left - 1, 0)
+        frames = {name: kept[-1] for name, kept in self._frames.items() if kept}
         try:
-            self._keep(self._known.encode(observation))
-        except ThinClientError:
-            self._keep({name: frames[-1] for name, frames in self._frames.items() if frames})
-            raise
-        return self._held if holds else None
-
-    def _keep(self, frames: Mapping[str, bytes]) -> None:
-        for name, frame in frames.items():
-            self._frames[name].append(frame)
-
-    def take_back(self) -> None:
-        """Replaces the latest frames, which the server refused, by those before."""
-        for frames in self._frames.values():
-            frames.pop()
-            frames.extend(list(frames)[-1:])
+            if observation is not None:
+                frames = self._known.encode(observation)
+        finally:
+            for name, frame in frames.items():
+                self._frames[name].append(frame)
 
     def tensors(self) -> bytes:
         """What the graph takes: of a field with a history, the frames of its ticks, oldest first."""
@@ -346,16 +365,22 @@ class _Episode:
         """Takes an answer, whose action holds for the ticks that the card says."""
         if self._digest not in ("", digest) and not state:  # a server that holds no versions for episodes
             self.restarts["episode_of_another_version"] += 1
-        self.state, self._digest, self._held = state, digest, control
+        elif self._digest:  # it went on
+            self._in_vain = 0
+        self.state, self._digest, self._decided = state, digest, control
         self._ticks_left = self._known.repeat - 1
 
     def begin_anew(self, code: Any) -> bool:
-        """Forgets memory and version, where a refusal says that they are gone; the frames stay, as they were seen."""
-        if code not in BEGINS_ANEW or not (self.state or self._digest):
+        """Forgets memory and version, where a refusal says that they are gone; the frames stay, as they were seen.
+
+        Returns whether to ask once more at this tick: not after MAX_IN_VAIN times without a step in between.
+        """
+        if code not in (*BEGINS_ANEW, STATE_REFUSED) or not (self.state or self._digest):
             return False
         self.restarts[code] += 1
         self.state, self._digest = b"", ""
-        return True
+        self._in_vain += 1
+        return self._in_vain <= MAX_IN_VAIN
 
 
 class _Card:
@@ -426,6 +451,7 @@ class _Field:
             if not isinstance(length, int) or length < 1:
                 raise ValueError(f"{name} has the shape {self.shape}")
             self._size *= length
+        self._inside = _Bounds(self, whole, field)
         parameters = {"binary_data_size": self._size * len(self.ticks)}
         self.header = {"name": name, "shape": [1, *whole], "datatype": datatype, "parameters": parameters}
 
@@ -454,6 +480,7 @@ class _Field:
                 raise self._wrong(str(error)) from error
         if len(data) != self._size:
             raise self._wrong(f"got {len(data)} bytes, not {self._size}")
+        self._inside.check(data)
         return data
 
     def _flat(self, value: Any, shape: tuple[int, ...]) -> Iterator[Any]:
@@ -467,6 +494,99 @@ class _Field:
 
     def _wrong(self, text: str) -> ThinClientError:
         return ThinClientError(f"observations.{self.name}: expected {self.dtype} {list(self.shape)}, {text}")
+
+
+class _Bounds:
+    """What the values of one frame of a field have to be, so that no later tick's stack is refused for them."""
+
+    def __init__(self, field: _Field, whole: tuple[int, ...], stated: Mapping[str, Any]) -> None:
+        self._field, self._unit = field, stated.get("unit", "1")
+        self._is_float = field.dtype == "float32"
+        self._are_choices = "choices" in stated
+        self._is_whole = self._is_float and self._are_choices
+        smallest, largest = (-LARGEST, LARGEST) if self._is_float else (0.0, 255.0)
+        self._low = self._of_frame(stated.get("low"), whole, smallest, max)
+        self._high = self._of_frame(stated.get("high"), whole, largest, min)
+        self._is_full = not self._is_float and (self._low, self._high) == (0.0, 255.0)
+
+    def _of_frame(self, bound: Any, whole: tuple[int, ...], none: float, narrowest: Any) -> Any:
+        """One number for all elements, or a list for each of a frame's, inside those of all the ticks it goes through.
+
+        Args:
+            bound: the card's: a number, None, or a list for the last axis or, nested, for all axes.
+            whole: the shape of the field, with all its ticks.
+            none: what stands for None.
+            narrowest: of several numbers.
+        """
+        if not isinstance(bound, list):
+            return self._rounded(none if bound is None else bound)
+        numbers = [self._rounded(none if each is None else each) for each in _elements(bound, whole)]
+        size = len(numbers) // len(self._field.ticks)
+        return [narrowest(numbers[place::size]) for place in range(size)]
+
+    def _rounded(self, bound: float) -> float:
+        """Bounds are compared as the dtype has them, as the server does."""
+        return array.array("f", [bound])[0] if self._is_float else float(bound)
+
+    def check(self, data: bytes) -> None:
+        """Raises _OutsideError at a value that is no finite number, outside the bounds, or none of the choices."""
+        if self._is_full:
+            return
+        values: Any = data
+        if self._is_float:
+            values = array.array("f")
+            values.frombytes(data)
+        # A sum of float32 numbers in float64 is finite if and only if all of them are.
+        is_right = not self._is_float or math.isfinite(sum(values))
+        is_right = is_right and self._are_above(self._low, values, min) and self._are_below(self._high, values, max)
+        if not is_right or (self._is_whole and not all(map(float.is_integer, values))):
+            raise self._outside(values)
+
+    @staticmethod
+    def _are_above(low: Any, values: Any, smallest: Any) -> bool:
+        return all(map(operator.le, low, values)) if isinstance(low, list) else bool(low <= smallest(values))
+
+    @staticmethod
+    def _are_below(high: Any, values: Any, largest: Any) -> bool:
+        return all(map(operator.ge, high, values)) if isinstance(high, list) else bool(high >= largest(values))
+
+    def _outside(self, values: Any) -> _OutsideError:
+        for place, value in enumerate(values):
+            low, high = (each[place] if isinstance(each, list) else each for each in (self._low, self._high))
+            is_choice = not self._is_whole or float(value).is_integer()
+            if not (math.isfinite(value) and low <= value <= high and is_choice):
+                break
+        axes: list[str] = []
+        for length in reversed(self._field.shape):
+            place, axis = divmod(place, length)
+            axes.insert(0, f"[{axis}]")
+        what = f"is outside [{low:.6g}, {high:.6g}] {self._unit}"
+        if not math.isfinite(value):
+            what = f"is not a finite {self._field.dtype}"
+        elif self._are_choices:
+            what = f"is none of its choices, the whole numbers from {low:g} to {high:g}"
+        return _OutsideError(f"observations.{self._field.name}{''.join(axes)}: {value:.6g} {what}")
+
+
+def _elements(bound: list[Any], shape: tuple[int, ...]) -> list[Any]:
+    """A list of bounds as one for each element, in C order.
+
+    A flat list is for the last axis, a nested one has a level for each axis; of one element it stands for all.
+    """
+    if not shape:
+        raise ValueError("bounds of more axes than the shape has")
+    if any(isinstance(each, list) for each in bound):
+        flat = [number for each in bound for number in _elements(each, shape[1:])]
+        times, length = shape[0] // len(bound), shape[0]
+    else:
+        flat, times, length = bound, 1, shape[-1]
+        if len(bound) == 1:
+            times = length
+        for each in shape[:-1]:
+            times *= each
+    if len(bound) not in (1, length):
+        raise ValueError(f"{len(bound)} bounds for {length} elements")
+    return flat * times
 
 
 def _number(value: Any, labels: list[str]) -> float:
@@ -593,4 +713,6 @@ def _refusal(url: str, status: int, body: bytes) -> _RefusalError:
         text = error["message"] if isinstance(error, dict) else error
     except UNREADABLE:
         text, code = "no policy server's answer", None
-    return _RefusalError(f"{url}: status {status}: {text}", status, code)
+    if code == "invalid_observation" and re.match(r"observations(\[\d+\])?\.state: ", str(text)):
+        code = STATE_REFUSED
+    return _RefusalError(f"{url}: status {status}: {text}", code)

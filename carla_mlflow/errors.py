@@ -166,8 +166,9 @@ class ServerError(CarlaMlflowError):
 
     Attributes:
         code: the code of its error object, such as `not_ready`; None when it sent none.
+        field: the value at fault, such as `observations[0].speed`; None when it named none.
     """
 
-    def __init__(self, message: str, code: str | None = None) -> None:
+    def __init__(self, message: str, code: str | None = None, field: str | None = None) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.field = code, field

@@ -101,8 +101,8 @@ class AsyncPolicyClient:
         try:
             response = await self._send("POST", self._remote.path, headers, body, asked.ends)
             answer = self._remote.answer(response.status, response.headers, response.content, rows)
-            if not self._remote.knows_card:
-                await self._fetch_card(asked.ends)
+            if self._remote.is_new(answer.digest):
+                await self._fetch_card(asked.ends, answer.digest)
         except OverBudget:
             return self._remote.fallback(rows)
         return answer if asked.ends is None or time.monotonic() < asked.ends else self._remote.fallback(rows)
@@ -112,9 +112,9 @@ class AsyncPolicyClient:
         if not self._remote.is_connected:
             await self._fetch_card()
 
-    async def _fetch_card(self, ends: float | None = None) -> None:
+    async def _fetch_card(self, ends: float | None = None, answered: str | None = None) -> None:
         answer = await self._send("GET", "/metadata", self._remote.headers, None, ends)
-        self._remote.read_metadata(answer.status, answer.content)
+        self._remote.read_metadata(answer.status, answer.content, answered)
 
     async def _send(
         self, method: str, path: str, headers: Headers, body: bytes | None, budget_ends: float | None

@@ -6,6 +6,7 @@ The wire format is the Open Inference Protocol with binary tensors, which keep e
 from __future__ import annotations
 
 import math
+import re
 import struct
 import urllib.parse
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 _JSON_BYTES = b"inference-header-content-length"
+_NAMED_FIELD = re.compile(r"(observations[^:\s]*): ")
+"""The field at fault, with which a text of the Open Inference Protocol begins."""
 MAX_CARDS = 16
 """How many versions' cards are remembered: those that episodes still use, and those before."""
 STATE = "state"
@@ -69,8 +72,14 @@ class Remote:
         if api_key:
             self.headers.append((b"Authorization", f"Bearer {api_key}".encode()))
 
-    def read_metadata(self, status: int, body: bytes) -> None:
+    def read_metadata(self, status: int, body: bytes, answered: str | None = None) -> None:
         """Reads the response to GET /metadata.
+
+        Args:
+            status: of the response.
+            body: of the response.
+            answered: the digest of an unknown version that answered, the reason to ask. The metadata are of the active
+                version, which may be another one. Its contract is then compared once, and its card stands for both.
 
         Raises:
             ServerError: it is not a policy server's response, or the server is not ready; the text says why.
@@ -85,9 +94,13 @@ class Remote:
         if self._expected is not None and card.contract != self._expected.contract:
             raise ContractError(f"{self.url}: {card.name} {version} {_difference(self._expected, card)}")
         self._expected = self._expected or card
-        self.card, self.version, self.digest = card, version, digest
         self._cards[digest] = card
-        if len(self._cards) > MAX_CARDS:
+        if answered is None:
+            self.version, self.digest = version, digest
+        else:
+            self._cards.setdefault(answered, card)
+        self.card = self._cards.get(self.digest, card)
+        while len(self._cards) > MAX_CARDS:
             del self._cards[next(iter(self._cards))]
         self.path = f"/v2/models/{card.name}/infer"
         names = [f"distribution.{name}" for name in card.action.outputs() if name != "raw"]
@@ -104,10 +117,9 @@ class Remote:
         """Whether the server has said which policy it serves."""
         return hasattr(self, "card")
 
-    @property
-    def knows_card(self) -> bool:
-        """Whether the card of the policy behind the latest response is known, and so has been compared."""
-        return self.digest in self._cards
+    def is_new(self, digest: str) -> bool:
+        """Whether no card of the version that answered was compared yet; an answer that was late names none."""
+        return bool(digest) and digest not in self._cards
 
     def document(self, status: int, body: bytes, path: str) -> Any:
         """The JSON of a response; raises ServerError when it is an error or not JSON."""
@@ -120,9 +132,13 @@ class Remote:
         fields = document if isinstance(document, dict) else {}
         inner = fields.get("error")
         if isinstance(inner, dict):  # our own format; the protocol's has text and code side by side
-            where = f" ({inner['field']})" if inner.get("field") else ""
-            raise ServerError(f"{self.url}{path}: {inner.get('message', f'status {status}')}{where}", inner.get("code"))
-        raise ServerError(f"{self.url}{path}: {inner or f'status {status}'}", fields.get("code"))
+            field = inner.get("field")
+            text = inner.get("message", f"status {status}") + (f" ({field})" if field else "")
+            raise ServerError(f"{self.url}{path}: {text}", inner.get("code"), field)
+        named = _NAMED_FIELD.match(str(inner))
+        raise ServerError(
+            f"{self.url}{path}: {inner or f'status {status}'}", fields.get("code"), named.group(1) if named else None
+        )
 
     def collect(self, observations: Any) -> Arrays:
         """The observations of `act` as arrays, checked; SpecError where they do not fit, or only an episode can act."""

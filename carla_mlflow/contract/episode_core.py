@@ -19,6 +19,10 @@ log = logging.getLogger("carla_mlflow")
 
 BEGINS_ANEW = ("state_of_another_key", "state_of_another_version", "episode_of_another_version")
 """Error codes of a server that no longer has what answered this episode so far (status 409)."""
+STATE_REFUSED = "state_refused"
+"""Why an episode begins anew whose state no server takes: it was damaged, or is of a form that is not known."""
+MAX_IN_VAIN = 3
+"""How often an episode begins anew silently although it has not gone on by a step since it last did."""
 REMEDY = "`episode = policy.start_episode()`, then `episode.act(observation)` at every tick"
 
 
@@ -57,7 +61,7 @@ class EpisodeCore:
     Attributes:
         step: how many ticks the episode has seen.
         digest: of the version that answers; None before the first answer.
-        restarts: how often it began anew with a policy, by the error code.
+        restarts: how often it began anew with a policy, by the error code, or as `state_refused`.
     """
 
     def __init__(self, card: CardFields) -> None:
@@ -70,6 +74,13 @@ class EpisodeCore:
         self._state: Any = None
         self._held: Actions | None = None
         self._ticks_left = 0
+        self._goes_on = False  # whether the latest question was to go on with what was answered before
+        self._in_vain = 0
+
+    @property
+    def actions(self) -> Actions | None:
+        """The latest that were answered in time; they hold while `is_due` is False. None before the first answer."""
+        return self._held
 
     @property
     def is_due(self) -> bool:
@@ -88,6 +99,7 @@ class EpisodeCore:
         arrays = self._history.take(observation)
         if held is not None:
             return held
+        self._goes_on = self._state is not None or (self.digest is not None and not self._has_memory)
         return Question(arrays, self._state, None if self._has_memory else self.digest)
 
     def skip(self, observation: Mapping[str, Any] | None) -> None:
@@ -109,6 +121,8 @@ class EpisodeCore:
             return answer.actions
         if not self._has_memory and self.digest not in {None, answer.digest}:
             self._count("episode_of_another_version")  # a server that does not hold versions for episodes
+        elif self._goes_on:
+            self._in_vain = 0
         self.digest, self._state = answer.digest, answer.state
         self._held, self._ticks_left = answer.actions, self._repeat - 1
         return answer.actions
@@ -117,18 +131,34 @@ class EpisodeCore:
         """What to ask after a refusal: the same, as the beginning of an episode; the frames stay, as they were seen.
 
         Raises:
-            ServerError: the given one, where beginning anew is no remedy.
+            ServerError: the given one, where beginning anew is no remedy: it was done MAX_IN_VAIN times without a step
+                in between, as with servers of different keys behind one address. The next tick begins anew, though.
         """
-        if error.code not in BEGINS_ANEW or (question.state is None and question.digest is None):
+        reason = _reason(error)
+        if reason is None or (question.state is None and question.digest is None):
             raise error
-        self._count(error.code)
+        self._count(reason)
         self._state = self.digest = None
+        self._goes_on = False
+        self._in_vain += 1
+        if self._in_vain > MAX_IN_VAIN:
+            if self._in_vain == MAX_IN_VAIN + 1:
+                log.warning("an episode begins anew again and again without a step in between: %s", error)
+            raise error
         return Question(question.arrays)
 
     def _count(self, reason: str) -> None:
         if not self.restarts[reason]:
             log.warning("an episode begins anew, and further ones of its kind are counted only: %s", reason)
         self.restarts[reason] += 1
+
+
+def _reason(error: ServerError) -> str | None:
+    """Why an episode begins anew after that error; None where that is no remedy."""
+    if error.code in BEGINS_ANEW:
+        return error.code
+    is_state = error.code == "invalid_observation" and (error.field or "").endswith(".state")
+    return STATE_REFUSED if is_state else None
 
 
 def check_without_episode(card: CardFields, error: SpecError | None = None) -> None:

@@ -95,8 +95,11 @@ class Memory:
         return begins.astype(np.float32), entered
 
     def _entered(self, name: str, value: Any, rows: int, begins: NDArray[np.bool_]) -> Float32:
-        array = np.asarray(value)
         shape = self.shapes[name]
+        try:
+            array = np.asarray(value)
+        except ValueError as error:  # lists of different lengths
+            raise SpecError(f"state.{name}", f"expected float32{[rows, *shape]}, all rows alike") from error
         if array.dtype.kind not in "fiu" or array.shape != (rows, *shape):
             raise SpecError(
                 f"state.{name}",
@@ -129,7 +132,11 @@ def initial_value(state: StateCard) -> Float32:
 def _begins(rows: int, reset: Any) -> NDArray[np.bool_]:
     if reset is None:
         return np.zeros(rows, dtype=np.bool_)
-    array = np.asarray(reset)
+    wrong = SpecError(RESET, f"expected {rows} values, each true (or 1) where the episode begins, or false (or 0)")
+    try:
+        array = np.asarray(reset)
+    except ValueError as error:  # lists of different lengths
+        raise wrong from error
     if array.shape != (rows,) or array.dtype.kind not in "bfiu" or not np.isin(array, (0, 1)).all():
-        raise SpecError(RESET, f"expected {rows} values, each true (or 1) where the episode begins, or false (or 0)")
+        raise wrong
     return array.astype(np.bool_)

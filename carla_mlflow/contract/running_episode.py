@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import threading
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..errors import ServerError
+from ..errors import ServerError, SpecError
 from .actions import Actions, check_budget
 from .card import Card
 from .episode import check_episode_id, new_episode_id
 from .episode_core import Answer, EpisodeCore, Question
+from .history import MAX_TICKS
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,17 @@ class _Episode:
     def __init__(self, episode_id: str | None) -> None:
         self.id = new_episode_id() if episode_id is None else check_episode_id(episode_id)
         self._core: EpisodeCore | None = None
+        self._is_busy = threading.Lock()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Refuses a second call during the first: both would send the same state, and one answer would be lost."""
+        if not self._is_busy.acquire(blocking=False):
+            raise SpecError("episode", "another call is under way; it takes one at a time, and each car needs its own")
+        try:
+            yield
+        finally:
+            self._is_busy.release()
 
     @property
     def step(self) -> int:
@@ -57,6 +72,10 @@ class _Episode:
     @property
     def restarts(self) -> Counter[str]:
         return self._core.restarts if self._core else Counter()
+
+    @property
+    def actions(self) -> Actions | None:
+        return self._core.actions if self._core else None
 
     @property
     def is_due(self) -> bool:
@@ -79,7 +98,9 @@ class Episode(_Episode):
         step: ticks so far: calls of `act` and `skip`.
         digest: of the version that answers; None before the first answer.
         restarts: how often the episode began anew, by the reason: `state_of_another_key`, `state_of_another_version`,
-            `episode_of_another_version`.
+            `episode_of_another_version`, or `state_refused` where the state was damaged. When it has begun anew three
+            times without a step in between, the server's error is raised, and the next call begins anew.
+        actions: the latest that the policy decided; None before the first.
         is_due: whether the next `act` asks the policy; otherwise the latest action still holds.
     """
 
@@ -120,20 +141,21 @@ class Episode(_Episode):
 
         Raises:
             SpecError: the observation does not fit the card, or the budget is invalid. The frames before count for this
-                tick, too.
+                tick, too. Or another call is under way, in another thread or task; this one then changed nothing.
             CarlaMlflowError: as the policy's `act`.
         """
         began = time.monotonic()
         check_budget(budget_ms)
-        asked = self._core.tick(observation)
-        if isinstance(asked, Actions):
-            return asked
-        request = Request(asked, self.id, deterministic, seed, budget_ms, began)
-        try:
-            answer = self._ask(request)
-        except ServerError as error:
-            answer = self._ask(replace(request, question=self._core.begin_anew(asked, error)))
-        return self._core.answered(answer)
+        with self._alone():
+            asked = self._core.tick(observation)
+            if isinstance(asked, Actions):
+                return asked
+            request = Request(asked, self.id, deterministic, seed, budget_ms, began)
+            try:
+                answer = self._ask(request)
+            except ServerError as error:
+                answer = self._ask(replace(request, question=self._core.begin_anew(asked, error)))
+            return self._core.answered(answer)
 
     def skip(self, observation: Mapping[str, Any] | None = None) -> None:
         """Lets a tick pass without acting: an action that holds does so for a tick less, and frames are kept.
@@ -144,11 +166,15 @@ class Episode(_Episode):
         Raises:
             SpecError: the observation does not fit the card.
         """
-        self._core.skip(observation)
+        with self._alone():
+            self._core.skip(observation)
 
 
 class AsyncEpisode(_Episode):
-    """`Episode` for asyncio, whose `act` is awaited; one call at a time."""
+    """`Episode` for asyncio, whose `act` is awaited; one call at a time.
+
+    Ticks at which the client could not connect count, too: the latest 64 observations are kept for the card to come.
+    """
 
     def __init__(
         self,
@@ -159,6 +185,7 @@ class AsyncEpisode(_Episode):
         """As `Episode`; the card is known once `connect` has returned."""
         super().__init__(episode_id)
         self._connect, self._ask = connect, ask
+        self._unasked: deque[Mapping[str, Any] | None] = deque(maxlen=MAX_TICKS)
 
     async def act(
         self,
@@ -169,25 +196,37 @@ class AsyncEpisode(_Episode):
     ) -> Actions:
         """As `Episode.act`. A client that is not connected connects first, which `budget_ms` does not limit."""
         check_budget(budget_ms)
-        core = await self._begun()
-        began = time.monotonic()
-        asked = core.tick(observation)
-        if isinstance(asked, Actions):
-            return asked
-        request = Request(asked, self.id, deterministic, seed, budget_ms, began)
-        try:
-            answer = await self._ask(request)
-        except ServerError as error:
-            answer = await self._ask(replace(request, question=core.begin_anew(asked, error)))
-        return core.answered(answer)
+        with self._alone():
+            core = await self._begun(observation)
+            began = time.monotonic()
+            asked = core.tick(observation)
+            if isinstance(asked, Actions):
+                return asked
+            request = Request(asked, self.id, deterministic, seed, budget_ms, began)
+            try:
+                answer = await self._ask(request)
+            except ServerError as error:
+                answer = await self._ask(replace(request, question=core.begin_anew(asked, error)))
+            return core.answered(answer)
 
     async def skip(self, observation: Mapping[str, Any] | None = None) -> None:
         """As `Episode.skip`."""
-        (await self._begun()).skip(observation)
+        with self._alone():
+            (await self._begun(observation)).skip(observation)
 
-    async def _begun(self) -> EpisodeCore:
+    async def _begun(self, observation: Mapping[str, Any] | None) -> EpisodeCore:
+        """The core, once the card is known; until then the observation of each tick is kept for it."""
         if self._core is None:
-            self._core = EpisodeCore(await self._connect())
+            try:
+                core = EpisodeCore(await self._connect())
+            except BaseException:
+                self._unasked.append(copy.deepcopy(observation))
+                raise
+            for seen in self._unasked:
+                with contextlib.suppress(SpecError):  # the frames before count for that tick
+                    core.skip(seen)
+            self._unasked.clear()
+            self._core = core
         return self._core
 
 

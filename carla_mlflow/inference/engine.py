@@ -165,7 +165,7 @@ class Engine:
             observations = as_arrays(self.specs, observations)
             rows = self.specs.count(observations)
         entered = None
-        if self._memory is not None or state or reset is not None:
+        if self._memory is not None or state is not None or reset is not None:
             observations, entered = self._enter(observations, rows, state, reset)
         gathered = time.perf_counter()
         forward = self._runner.forward(observations, rows)
@@ -242,9 +242,11 @@ class Engine:
 
     def _enter(
         self, observations: dict[str, NDArray[Any]], rows: int, state: Mapping[str, Any] | None, reset: Any
-    ) -> tuple[dict[str, NDArray[Any]], States]:
+    ) -> tuple[dict[str, NDArray[Any]], States | None]:
         """All inputs of the graph, and the states among them, in which rows that begin have the initial values."""
         if self._memory is None:
+            if reset is None and isinstance(state, Mapping) and not state:  # `Actions.state` of such a policy
+                return observations, None
             raise SpecError("state", "this policy has no memory: it takes neither state nor reset")
         begins, entered = self._memory.enter(rows, state, reset)
         return {**observations, RESET: begins, **entered}, entered

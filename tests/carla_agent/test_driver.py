@@ -311,6 +311,21 @@ def test_an_action_that_holds_does_so_over_a_tick_without_data():
     assert dict(driver.record.fallbacks) == {"no_data": 1}
 
 
+def test_an_action_that_holds_does_so_over_a_value_that_the_card_does_not_allow():
+    engine, ticks = Engine(watching(repeat=4), device="cpu"), frames(8)
+    observer = Given(frame_spec(engine.card.observation), None)
+    driver = Driver(engine, [observer], world_hz=40)
+    driver.reset()
+    driven = []
+    for tick, seen in enumerate(ticks):
+        observer.observation = seen | ({"speed": 999.0} if tick in {1, 4} else {})
+        driven.append(numbers(driver.step(at_tick(tick, 40))))
+    first = engine.act(stacks(ticks, 0)).vehicle_control()
+    assert driven[:5] == [first] * 4 + [FALLBACK]
+    assert FALLBACK not in [first, *driven[5:]]
+    assert dict(driver.record.unseen) == dict(driver.record.fallbacks) == {"observation": 1}
+
+
 def test_a_route_begins_with_an_empty_memory():
     engine = export_policy(lstm(), "remembering", "0.1.0", "").engine
     seen = {name: array[0] for name, array in engine.specs.example().items()}

@@ -18,6 +18,7 @@ from relay import relaying
 from tests_support import Server
 
 from benchmarks.support.free_port import free_port
+from carla_agent.thin_client import ThinClient
 from carla_mlflow import (
     Actions,
     AsyncPolicyClient,
@@ -312,3 +313,29 @@ def test_an_episode_with_another_name_is_not_started(server: Server, name: Any):
             with pytest.raises(SpecError, match="episode_id: expected 1 to 64 characters"):
                 each.start_episode(name)
         client.act(ROW)
+
+
+def test_a_version_that_answers_and_is_not_the_active_one_is_compared_once_and_keeps_its_name(server: Server):
+    batch = {"speed": np.float32([4.0]), "steering": np.float32([0.0]), "sensors": np.full((1, 12), 0.5, np.float32)}
+    with relaying(server.url) as relay, PolicyClient(relay.url) as client, ThinClient(relay.url, 20_000.0) as thin:
+        active = client.digest
+        held = active[:-8] + ("0" * 8 if active[-8:] != "0" * 8 else "1" * 8)
+        relay.replaced = (f'{{"digest":"{active}"'.encode(), f'{{"digest":"{held}"'.encode())  # of actions only
+        asked = relay.asked.count(b"GET /metadata")
+        for _ in range(3):
+            client.act(batch)
+            thin.act({name: values[0] for name, values in batch.items()})
+            assert (client.digest, thin.digest, thin.fell_back) == (held, held, None)
+        assert relay.asked.count(b"GET /metadata") == asked + 2  # each client's once
+        relay.replaced = (b"", b"")
+        client.act(batch)
+        assert (client.digest, relay.asked.count(b"GET /metadata")) == (active, asked + 2)
+
+        async def ask() -> tuple[str, int]:
+            async with AsyncPolicyClient(relay.url) as beside:
+                relay.replaced = (f'{{"digest":"{active}"'.encode(), f'{{"digest":"{held}"'.encode())
+                for _ in range(3):
+                    await beside.act(batch)
+                return beside.digest, relay.asked.count(b"GET /metadata")
+
+        assert asyncio.run(ask()) == (held, asked + 4)

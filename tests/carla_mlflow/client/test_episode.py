@@ -16,7 +16,7 @@ from tests_support import Server, own_cache
 
 from benchmarks.policies.remembering import lstm
 from carla_agent.thin_client import ThinClient
-from carla_mlflow import Artifact, AsyncPolicyClient, Engine, PolicyClient, SpecError, write_artifact
+from carla_mlflow import Artifact, AsyncPolicyClient, Engine, PolicyClient, ServerError, SpecError, write_artifact
 from training_export.export.export import export_policy
 
 pytestmark = pytest.mark.xdist_group("following")
@@ -169,3 +169,47 @@ def test_a_memory_of_another_key_begins_anew_at_once(
         assert after == [(each, each) for each in driven_here(engine, ticks[3:])]
         assert dict(episode.restarts) == thin.restarts == {"state_of_another_key": 1}
         assert thin.fell_back is None
+
+
+def test_a_token_that_was_damaged_on_its_way_begins_the_episode_anew(
+    start_server: Start, tmp_path: Path, remembering: Artifact
+):
+    server = start_server("--model", str(put(tmp_path, remembering)))
+    server.wait_ready()
+    ticks, digest = seen(4), bytes.fromhex(remembering.digest.removeprefix("sha256:"))
+    with relaying(server.url) as relay, PolicyClient(relay.url) as client, ThinClient(relay.url, 20_000.0) as thin:
+        episode = client.start_episode()
+        relay.replaced = (digest + b"\x01\0\0\0", digest + b"\x07\0\0\0")  # another step
+        driven = [(episode.act(ticks[0]).vehicle_control(), thin.act(ticks[0]))]
+        relay.replaced = (b"", b"")
+        driven += [(episode.act(tick).vehicle_control(), thin.act(tick)) for tick in ticks[1:]]
+    engine = Engine(remembering, device="cpu")
+    wanted = driven_here(engine, ticks[:1]) + driven_here(engine, ticks[1:])
+    assert driven == [(each, each) for each in wanted]
+    assert dict(episode.restarts) == thin.restarts == {"state_refused": 1}
+
+
+def test_a_fleet_with_two_keys_is_an_error_and_not_a_policy_without_memory(
+    start_server: Start, tmp_path: Path, remembering: Artifact, monkeypatch: pytest.MonkeyPatch
+):
+    folder, servers = str(put(tmp_path, remembering)), []
+    for key in ("one secret of a fleet", "and another one's"):
+        monkeypatch.setenv("POLICY_STATE_KEY", key)
+        servers.append(start_server("--model", folder))
+    for server in servers:
+        server.wait_ready()
+    told, thinly = [], []
+    with relaying(servers[0].url) as relay, PolicyClient(relay.url) as client, ThinClient(relay.url, 20_000.0) as thin:
+        episode = client.start_episode()
+        for number, tick in enumerate(seen(9)):
+            relay.target = servers[number % 2].url
+            relay.drop()
+            try:
+                episode.act(tick)
+                told.append(None)
+            except ServerError as error:
+                told.append(error.code)
+            thin.act(tick)
+            thinly.append(thin.fell_back)
+    assert told == [None] * 4 + ["state_of_another_key", None] * 2 + ["state_of_another_key"]
+    assert thinly == [None] * 4 + ["refused", None] * 2 + ["refused"]

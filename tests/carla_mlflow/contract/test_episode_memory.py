@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.policies.remembering import lstm
 from carla_mlflow import Engine, ServerError
-from carla_mlflow.contract.episode_core import BEGINS_ANEW, Answer, EpisodeCore, Question
+from carla_mlflow.contract.episode_core import BEGINS_ANEW, MAX_IN_VAIN, Answer, EpisodeCore, Question
 from training_export.export.export import export_policy
 
 
@@ -80,3 +80,42 @@ def test_a_state_that_no_server_takes_any_more_begins_the_episode_anew(engine: E
     assert (again.state, again.digest) == (None, None)
     assert again.arrays is question.arrays
     assert dict(core.restarts) == {code: 1}
+
+
+def asked(core: EpisodeCore, tick: dict[str, Any]) -> Question:
+    question = core.tick(tick)
+    assert isinstance(question, Question)
+    return question
+
+
+def test_an_episode_that_begins_anew_without_a_step_in_between_is_an_error_and_goes_on_trying(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+):
+    core, tick = EpisodeCore(engine.card), observations(1)[0]
+    gone = ServerError("another key", "state_of_another_key")
+    answer = Answer(engine.act(asked(core, tick).arrays), b"token", "sha256:one")
+    core.answered(answer)
+    for _ in range(MAX_IN_VAIN):
+        core.begin_anew(asked(core, tick), gone)
+        core.answered(answer)
+    for _ in range(2):
+        with pytest.raises(ServerError, match="another key"):
+            core.begin_anew(asked(core, tick), gone)
+        assert asked(core, tick).state is None  # the next tick begins anew
+        core.answered(answer)
+    assert dict(core.restarts) == {"state_of_another_key": MAX_IN_VAIN + 2}
+    assert sum("again and again" in record.message for record in caplog.records) == 1
+    assert asked(core, tick).state == b"token"
+    core.answered(answer)  # it went on by a step
+    assert core.begin_anew(asked(core, tick), gone).state is None
+
+
+def test_a_state_that_is_refused_as_damaged_begins_the_episode_anew(engine: Engine):
+    core, tick = EpisodeCore(engine.card), observations(1)[0]
+    core.answered(Answer(engine.act(asked(core, tick).arrays), b"token", "sha256:one"))
+    question = asked(core, tick)
+    with pytest.raises(ServerError, match="too fast"):
+        core.begin_anew(question, ServerError("too fast", "invalid_observation", "observations[0].speed"))
+    again = core.begin_anew(question, ServerError("damaged", "invalid_observation", "observations[0].state"))
+    assert again.state is None
+    assert dict(core.restarts) == {"state_refused": 1}

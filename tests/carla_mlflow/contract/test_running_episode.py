@@ -1,15 +1,28 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from episode_policies import REPEAT, frames, stacks, watching, written
 from tests_support import Server
 
-from carla_mlflow import Actions, AsyncPolicyClient, Engine, PolicyClient, ResultCache, ServerError, SpecError
+from carla_mlflow import (
+    Actions,
+    AsyncPolicyClient,
+    Card,
+    Engine,
+    PolicyClient,
+    ResultCache,
+    ServerError,
+    SpecError,
+    UnreachableError,
+)
 from carla_mlflow.contract.episode_core import Answer, EpisodeCore, Question
+from carla_mlflow.contract.running_episode import AsyncEpisode, Episode, Request
 
 TICKS = frames(9)
 
@@ -151,3 +164,66 @@ def test_history_and_repeat_are_part_of_the_contract_and_of_format_2(engine: Eng
     assert card.depended_on()["action"]["repeat"] == REPEAT
     assert card.action.tick_hz == 20.0
     assert watching(repeat=1).card.contract != card.contract
+
+
+def answered(engine: Engine, asked: Request) -> Answer:
+    return Answer(engine.act(asked.question.arrays), None, engine.digest)
+
+
+def test_a_second_call_during_the_first_is_refused_and_changes_nothing(engine: Engine):
+    begun, may_end = threading.Event(), threading.Event()
+
+    def ask(asked: Request) -> Answer:
+        begun.set()
+        assert may_end.wait(20)
+        return answered(engine, asked)
+
+    episode = Episode(engine.card, ask)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(episode.act, TICKS[0])
+        assert begun.wait(20)
+        for call in (episode.act, episode.skip):
+            with pytest.raises(SpecError, match="episode: another call is under way"):
+                call(TICKS[1])
+        may_end.set()
+        assert first.result().control.tobytes() == wanted(engine)[0]
+    assert episode.step == 1
+    episode.act(TICKS[1])
+
+
+def test_tasks_that_act_at_once_make_no_second_beginning(engine: Engine):
+    async def ask(asked: Request) -> Answer:
+        await asyncio.sleep(0)
+        return answered(engine, asked)
+
+    async def connect() -> Card:
+        await asyncio.sleep(0)
+        return engine.card
+
+    async def both() -> tuple[int, list[object]]:
+        episode = AsyncEpisode(connect, ask)
+        told = await asyncio.gather(*(episode.act(tick) for tick in TICKS[:2]), return_exceptions=True)
+        return episode.step, [type(each) for each in told]
+
+    assert asyncio.run(both()) == (1, [Actions, SpecError])
+
+
+def test_what_was_seen_before_a_client_could_connect_counts(engine: Engine):
+    failures = [UnreachableError("no server"), UnreachableError("no server")]
+
+    async def ask(asked: Request) -> Answer:
+        return answered(engine, asked)
+
+    async def connect() -> Card:
+        if failures:
+            raise failures.pop()
+        return engine.card
+
+    async def drive() -> tuple[bytes, int]:
+        episode = AsyncEpisode(connect, ask)
+        for tick in TICKS[:2]:
+            with pytest.raises(UnreachableError):
+                await episode.act(tick)
+        return (await episode.act(TICKS[2])).control.tobytes(), episode.step
+
+    assert asyncio.run(drive()) == (wanted(engine)[2], 3)

@@ -142,3 +142,21 @@ def test_a_policy_without_memory_takes_no_state_and_returns_none(example):
 def test_the_result_cache_is_refused():
     with pytest.raises(ArtifactError, match=r"has a memory.*POLICY_RESULT_CACHE=0"):
         ResultCache(exported_lstm().engine, 100)
+
+
+def test_lists_of_different_lengths_are_no_state_and_no_reset():
+    engine = exported_lstm().engine
+    batch = observations(2)[0]
+    state = engine.act(batch).state
+    name = next(iter(state))
+    with pytest.raises(SpecError, match=rf"state\.{name}: expected float32\[2, .*\], all rows alike"):
+        engine.act(batch, state=state | {name: [[0.0], [0.0, 1.0]]})
+    with pytest.raises(SpecError, match="reset: expected 2 values"):
+        engine.act(batch, state=state, reset=[[True], [True, False]])
+
+
+def test_an_array_is_no_state_of_a_policy_without_memory_and_the_empty_one_it_returns_is(example):
+    engine = Engine.open(example, device="cpu")
+    with pytest.raises(SpecError, match="no memory"):
+        engine.act(engine.golden.observations, state=np.zeros((4, 8), np.float32))
+    assert engine.act(engine.golden.observations, state=engine.act(engine.golden.observations).state).state == {}
