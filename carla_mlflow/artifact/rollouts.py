@@ -17,7 +17,7 @@ Array = NDArray[Any]
 EPISODES, STEPS = 4, 32
 """The fewest rollouts, and the fewest steps of each."""
 REMEMBERED = 8
-"""The fewest steps in a row, in each rollout, at which no episode begins: a state that is always reset shows nothing."""
+"""The fewest steps in a row, in each rollout, at which no episode begins: what is always reset shows no memory."""
 
 
 @dataclass(frozen=True)

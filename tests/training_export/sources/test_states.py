@@ -167,5 +167,5 @@ def test_a_network_that_does_not_use_its_memory_is_refused_with_the_remedy(
 ):
     network = Forgetful(following).eval()
     trained = from_network("forgetful", network, CardDraft(state=MEMORY), SECTION, ACTION, Preprocessed())
-    with pytest.raises(ExportError, match="does not use its memory: .* Leave `state` out of the card"):
+    with pytest.raises(ExportError, match=r"does not use its memory: .* Leave `state` out of the card"):
         export_policy(trained, "forgetful", "0.1.0", "")
