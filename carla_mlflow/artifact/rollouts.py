@@ -16,6 +16,8 @@ Array = NDArray[Any]
 
 EPISODES, STEPS = 4, 32
 """The fewest rollouts, and the fewest steps of each."""
+REMEMBERED = 8
+"""The fewest steps in a row, in each rollout, at which no episode begins: what is always reset shows no memory."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def read_rollouts(arrays: Mapping[str, Array], card: Card) -> tuple[dict[str, Ar
     """The arrays of golden.npz, (episodes, steps, …), as rows, and the rollouts.
 
     Raises:
-        ArtifactError: they are too few or too short, differ in length, or their states do not follow from each other.
+        ArtifactError: they are too few or too short, differ in length, or their states do not follow from each other;
+            or they show nothing of a memory, as episodes begin too often in them, or no state ever changes.
         KeyError: an array is missing.
     """
     name = card.parity.file
@@ -86,4 +89,28 @@ def read_rollouts(arrays: Mapping[str, Array], card: Card) -> tuple[dict[str, Ar
     reset = rollouts.split(rollouts.reset)
     if reset.dtype != np.float32 or reset.ndim != 2 or not np.isin(reset, (0, 1)).all() or not (reset[:, 0] == 1).all():
         raise ArtifactError(f"{name}: reset: expected float32, 1 at the first step of each rollout, 0 or 1 later")
+    _check_memory_is_shown(rollouts, name)
     return rows, rollouts
+
+
+def _check_memory_is_shown(rollouts: Rollouts, name: str) -> None:
+    """Refuses rollouts that a policy with another memory, or with none, would answer alike."""
+    goes_on = rollouts.split(rollouts.reset) == 0
+    shortest = min(_longest_run(steps) for steps in goes_on)
+    if goes_on.mean() < 0.5 or shortest < REMEMBERED:
+        raise ArtifactError(
+            f"{name}: reset: expected 0 at half of all steps or more, and at {REMEMBERED} steps in a row of each "
+            f"rollout; it is 0 at {int(goes_on.sum())} of {goes_on.size}, and at {shortest} in a row of one: where "
+            "episodes begin all the time, the memory is never used"
+        )
+    if all((following == following[:1]).all() for following in rollouts.next.values()):
+        raise ArtifactError(
+            f"{name}: {', '.join(rollouts.next)}: the same after every step: the policy has no memory; "
+            "export it without the card's section `state`"
+        )
+
+
+def _longest_run(true: Array) -> int:
+    """The most elements in a row that are true, of bool (T,)."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[False], true, [False]])))
+    return int((ends[1::2] - ends[::2]).max(initial=0))

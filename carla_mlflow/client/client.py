@@ -108,9 +108,10 @@ class PolicyClient:
         Raises:
             SpecError: the id is not such a text.
         """
-        return Episode(self.card, self._step, episode_id)
+        return Episode(self.card, self.step, episode_id)
 
-    def _step(self, asked: Request) -> Answer:
+    def step(self, asked: Request) -> Answer:
+        """Sends one request of an episode, as `Episode` asks it; errors as `act`."""
         return self._answer(self._remote.checked(asked))
 
     def _answer(self, asked: Request) -> Answer:

@@ -58,6 +58,7 @@ class StateTokens:
     """Encodes and decodes the state tokens of one version of a policy.
 
     Attributes:
+        key_id: the 4 bytes that say which key made a token.
         token_bytes: the length of every token, bytes.
     """
 
@@ -72,7 +73,8 @@ class StateTokens:
         self._digest, self._shapes, self._secret = _raw(digest), {n: tuple(s) for n, s in shapes.items()}, key
         made = _key(self._secret, self._digest)
         self._checksum = blake2b(key=made, digest_size=CHECKSUM_BYTES)
-        self._prefix = FORMAT + _key_id(made) + self._digest
+        self.key_id = _key_id(made)
+        self._prefix = FORMAT + self.key_id + self._digest
         self._floats = sum(math.prod(shape) for shape in self._shapes.values())
         self.token_bytes = token_bytes(self._floats)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,17 +36,30 @@ def run_freely(act: Callable[..., Actions], trained: Golden) -> tuple[Answers, A
     """
     rollouts = trained.rollouts
     assert rollouts is not None
-    steps = [rollouts.by_step(array) for array in (*trained.observations.values(), rollouts.reset)]
-    state: States | None = None
-    answers: list[Answers] = []
-    for *observed, reset in zip(*steps, strict=True):
-        actions = act(dict(zip(trained.observations, observed, strict=True)), state=state, reset=reset)
-        answers.append(answers_of(actions))
-        state = actions.state
+    answers = [answers_of(actions) for actions in act_freely(act, trained)]
     names = [name for name in trained.answers if name not in map(next_key, rollouts.state)]
     actual = {name: np.concatenate([answer[name] for answer in answers]) for name in names}
     wanted = {name: np.concatenate(rollouts.by_step(trained.answers[name])) for name in names}
     return actual, wanted
+
+
+def act_freely(act: Callable[..., Actions], trained: Golden) -> Iterator[Actions]:
+    """Yields a policy's actions (episodes, …) at each step of the rollouts, in which it keeps its own states.
+
+    These may have other names and shapes than the trained policy's.
+
+    Args:
+        act: as `Engine.act`.
+        trained: the rollouts.
+    """
+    rollouts = trained.rollouts
+    assert rollouts is not None
+    steps = [rollouts.by_step(array) for array in (*trained.observations.values(), rollouts.reset)]
+    state: States | None = None
+    for *observed, reset in zip(*steps, strict=True):
+        actions = act(dict(zip(trained.observations, observed, strict=True)), state=state, reset=reset)
+        state = actions.state
+        yield actions
 
 
 def with_seen_states(inputs: ObservationSpec, golden: Golden) -> ObservationSpec:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from carla_mlflow.artifact.artifact import Artifact
-from carla_mlflow.errors import ParityError
+from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.errors import ParityError, SpecError
 from carla_mlflow.inference.engine import Engine
+from carla_mlflow.inference.rollouts import act_freely
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.rules.changes import Step, contract_changes, other_changes
 
@@ -50,7 +53,10 @@ class Comparison:
 
 
 def compare(old: Artifact, new: Artifact) -> Comparison:
-    """Compares two policies; when both see and answer the same, each acts on both golden sets too."""
+    """Compares two policies; when both see and answer the same, each acts on both golden sets too.
+
+    On the golden rollouts of policies with a memory each keeps its own states, so that what it remembers counts.
+    """
     contract = contract_changes(old.card, new.card)
     comparable = not any(change.place.startswith("observation") for change in contract)
     comparable &= old.card.action.control_names == new.card.action.control_names
@@ -80,7 +86,7 @@ def act_alike(old: Artifact, new: Artifact) -> bool:
     try:
         one.compare(two.golden)
         two.compare(one.golden)
-    except ParityError:
+    except (ParityError, SpecError):  # SpecError: their states have other names or shapes
         return False
     return True
 
@@ -90,8 +96,7 @@ def _actions(old: Artifact, new: Artifact) -> list[Difference]:
     engines = [Engine(artifact, "cpu", trusted=trusted) for artifact in (old, new)]
     differences = []
     for engine in engines:
-        observations = engine.golden.observations
-        apart = np.abs(np.subtract(*(each.act(observations).control.astype(np.float64) for each in engines)))
+        apart = np.abs(np.subtract(*(_controls(each, engine.golden) for each in engines)))
         title = f"{len(apart)} golden observations of {engine.card.version}"
         names = engine.card.action.control_names
         largest, mean = (
@@ -99,6 +104,15 @@ def _actions(old: Artifact, new: Artifact) -> list[Difference]:
         )
         differences.append(Difference(title, largest, mean))
     return differences
+
+
+def _controls(engine: Engine, golden: Golden) -> NDArray[np.float64]:
+    """What a policy answers on a golden set, (N, C), in the set's order; on rollouts with the states of its own."""
+    rollouts = golden.rollouts
+    if rollouts is None or engine.card.memory is None:
+        return engine.act(golden.observations).control.astype(np.float64)
+    by_step = np.stack([actions.control for actions in act_freely(engine.act, golden)])
+    return np.swapaxes(by_step, 0, 1).reshape(len(rollouts.reset), -1).astype(np.float64)
 
 
 def format_comparison(comparison: Comparison) -> str:

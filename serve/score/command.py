@@ -29,7 +29,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m serve score", description=__doc__.partition("\n\n")[2])
     add = parser.add_argument
     add("--model", required=True, help="artifact folder, or a reference: carla-policy@production, folder/@^1.2")
-    add("--input", type=Path, required=True, help="Parquet with a column for each observation field, and maybe others")
+    add(
+        "--input",
+        type=Path,
+        required=True,
+        help="Parquet with a column for each observation field, and maybe others; for a policy with memory `state`, "
+        "as an earlier answer gave it, without which (or with null) a row begins an episode",
+    )
     add(
         "--output",
         type=Path,

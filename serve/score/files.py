@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 
 from carla_mlflow.contract.answer import AnswerColumn
 from carla_mlflow.errors import RefusedError
-from serve.score.states import STATE
 
 
 def opened(source: Path, columns: Iterable[str]) -> pq.ParquetFile:
@@ -22,17 +21,13 @@ def opened(source: Path, columns: Iterable[str]) -> pq.ParquetFile:
     missing = [name for name in dict.fromkeys(columns) if name not in file.schema_arrow.names]
     if missing:
         there = ", ".join(file.schema_arrow.names)
-        raise RefusedError(f"{source}: has no column {', '.join(missing)}; there are {there}{_hint(missing)}")
+        raise RefusedError(f"{source}: has no column {', '.join(missing)}; there are {there}")
     return file
 
 
-def _hint(missing: list[str]) -> str:
-    if STATE not in missing:
-        return ""
-    return (
-        ". A policy with memory is scored row by row, each with the state that the answer before gave (null where an "
-        "episode begins); to drive whole episodes, call `policy.start_episode()`"
-    )
+def columns_there(file: pq.ParquetFile, columns: Iterable[str], optional: Iterable[str]) -> list[str]:
+    """The columns to read: all of `columns`, and of `optional` those that the file has."""
+    return [*columns, *(name for name in optional if name in file.schema_arrow.names)]
 
 
 def row_groups(file: pq.ParquetFile, rows: int) -> Iterator[tuple[list[int], int]]:

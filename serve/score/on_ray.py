@@ -18,13 +18,12 @@ import pyarrow.parquet as pq
 import ray
 
 from carla_mlflow.artifact.artifact import Artifact, open_artifact
-from carla_mlflow.errors import RefusedError, SpecError
+from carla_mlflow.errors import EpisodeError, RefusedError, SpecError
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.preprocessing.skops_file import operators_types
 from serve.score.columns import columns_read
 from serve.score.files import opened, result_schema, row_groups
 from serve.score.run import PART_ROWS, PIECE_ROWS, Scorer
-from serve.score.states import STATE
 
 PARTS_A_CORE = 8
 """Parts per core: so many that no core waits long for the last one."""
@@ -67,7 +66,7 @@ class RayScorer:
             part = Part(int(values[0]), str(values[1]), [int(group) for group in values[2]], int(values[3]))
             try:
                 result = self._score(part), "", ""
-            except SpecError as error:
+            except (SpecError, EpisodeError) as error:
                 result = 0, f"{part.source}: {error.field}", error.problem
             for name, value in zip(found, result, strict=True):
                 found[name].append(value)
@@ -77,8 +76,9 @@ class RayScorer:
         """Writes a part whole or not at all, even if Ray runs it on two actors; returns its number of rows."""
         path = self._output / f"{part.place:08}.parquet"
         beside = path.with_name(f".{path.name}.{os.getpid()}")
-        rows, columns = 0, self._scorer.columns
-        with opened(Path(part.source), columns) as file:
+        rows = 0
+        with opened(Path(part.source), self._scorer.columns) as file:
+            columns = self._scorer.columns_of(file)
             card = self._artifact.card
             schema = result_schema(
                 file, self._kept, self._scorer.answered, self._scorer.texts, card.version, self._artifact.digest
@@ -103,7 +103,7 @@ def score_on_ray(artifact: Artifact, options: argparse.Namespace, kept: tuple[st
     sources = sorted(options.input.rglob("*.parquet")) if options.input.is_dir() else [options.input]
     if not sources:
         raise RefusedError(f"{options.input}: holds no file that ends in .parquet")
-    columns = columns_read((*kept, *([STATE] if artifact.card.states else [])), artifact.card.observation_spec)
+    columns = columns_read(kept, artifact.card.observation_spec)
     rows_there = sum(_rows(source, columns) for source in sources)
     partial = options.output.resolve().with_name(f".{options.output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.answer import answer_columns, answer_table
-from carla_mlflow.errors import SpecError
+from carla_mlflow.errors import EpisodeError, SpecError
 from carla_mlflow.inference.engine import Engine
 from serve.cores import usable_cores
 from serve.score.columns import columns_read, observations_in
-from serve.score.files import opened, result_schema
+from serve.score.files import columns_there, opened, result_schema
 from serve.score.states import StateColumn
 
 PART_BYTES, PART_ROWS = 64 * 1024 * 1024, 65_536
@@ -43,6 +43,7 @@ class About:
     kept: tuple[str, ...]
     skip_invalid: bool
     part_rows: int
+    key_id: str
 
 
 class Scorer:
@@ -65,8 +66,12 @@ class Scorer:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are read from the input."""
-        return columns_read((*self._kept, *self._states.names), self._engine.specs)
+        """The columns of the input that are required."""
+        return columns_read(self._kept, self._engine.specs)
+
+    def columns_of(self, file: pq.ParquetFile) -> list[str]:
+        """The columns that are read: those required and, for a policy with memory, `state` if the file has it."""
+        return columns_there(file, self.columns, self._states.names)
 
     def score(self, batch: pa.RecordBatch, first: int = 0) -> pa.RecordBatch:
         """Returns the kept columns, and the answer to every row, such as throttle, brake and steer.
@@ -77,12 +82,14 @@ class Scorer:
 
         Raises:
             SpecError: a row does not fit; names it by its index in the file.
+            EpisodeError: its state was made by another version or with another key; names it likewise.
         """
         try:
             control, states = self._act(batch)
         except SpecError as error:
-            field = _INDEX.sub(lambda found: f"row {int(found[1]) + first}: ", error.field).replace(": .", ": ")
-            raise SpecError(field, error.problem) from error
+            raise SpecError(_in_file(error.field, first), error.problem) from error
+        except EpisodeError as error:
+            raise EpisodeError(error.code, _in_file(error.field, first), error.problem) from error
         columns = {name: batch.column(name) for name in self._kept}
         skipped = np.isnan(control[:, 0])
         answers = answer_table(self.answered, np.where(skipped[:, None], np.float32(0), control))
@@ -93,7 +100,7 @@ class Scorer:
     def _act(self, batch: pa.RecordBatch) -> tuple[NDArray[np.float32], list[str]]:
         try:
             return self._states.act(observations_in(self._engine.specs, batch), batch)
-        except SpecError as error:
+        except (SpecError, EpisodeError) as error:
             if not self._skip_invalid or not _INDEX.match(error.field):
                 raise
             if len(batch) == 1:
@@ -103,12 +110,18 @@ class Scorer:
             return np.concatenate([first, second]), before + after
 
 
+def _in_file(field: str, first: int) -> str:
+    """A field of a batch's row, named by the row's index in the file."""
+    return _INDEX.sub(lambda found: f"row {int(found[1]) + first}: ", field).replace(": .", ": ")
+
+
 def about(engine: Engine, source: Path, kept: tuple[str, ...], skip_invalid: bool) -> About:
     """Returns what identifies the run that scores a file by a policy."""
     row_bytes = sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in engine.specs)
     found, rows = source.stat(), max(1, min(PART_ROWS, PART_BYTES // row_bytes))
-    where = str(source.resolve())
-    return About(engine.digest, engine.card.version, where, found.st_size, found.st_mtime_ns, kept, skip_invalid, rows)
+    where, version, key_id = str(source.resolve()), engine.card.version, StateColumn(engine).key_id
+    size, changed = found.st_size, found.st_mtime_ns
+    return About(engine.digest, version, where, size, changed, kept, skip_invalid, rows, key_id)
 
 
 def count_rows(source: Path) -> int:
@@ -128,6 +141,7 @@ def score_file(scorer: Scorer, of: About, output: Path, report: Callable[[int, b
 
     Raises:
         SpecError: a row does not fit; names it by its index in the file.
+        EpisodeError: a row's state was made by another version or with another key.
         RefusedError: the file lacks a column.
     """
     parts = output.with_name(f".{output.name}.parts")
@@ -135,7 +149,7 @@ def score_file(scorer: Scorer, of: About, output: Path, report: Callable[[int, b
     rows, files = 0, list[Path]()
     with opened(Path(of.source), scorer.columns) as file, ThreadPoolExecutor(usable_cores()) as pool:
         schema = result_schema(file, of.kept, scorer.answered, scorer.texts, of.version, of.digest)
-        for number, batch in enumerate(file.iter_batches(of.part_rows, columns=scorer.columns)):
+        for number, batch in enumerate(file.iter_batches(of.part_rows, columns=scorer.columns_of(file))):
             part = parts / f"{number:08}.parquet"
             known = part.exists()
             if not known:

@@ -29,10 +29,17 @@ class StateColumn:
         """The column that is read and written; none for a policy without memory."""
         return () if self._tokens is None else (STATE,)
 
+    @property
+    def key_id(self) -> str:
+        """Which key the tokens are made with, as hex digits; empty for a policy without memory."""
+        return "" if self._tokens is None else self._tokens.key_id.hex()
+
     def act(
         self, observations: dict[str, NDArray[Any]], batch: pa.RecordBatch
     ) -> tuple[NDArray[np.float32], list[str]]:
         """Returns the actions, and each row's next state as base64 text; no text of a policy without memory.
+
+        Without the column `state` every row begins an episode.
 
         Raises:
             SpecError: a row does not fit, or its state is no token; names it.
@@ -40,13 +47,17 @@ class StateColumn:
         """
         if self._tokens is None:
             return self._engine.act(observations).control, []
-        column = batch.column(STATE)
-        if not (
-            pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_null(column.type)
-        ):
-            raise SpecError(STATE, f"expected base64 texts, null where an episode begins, got {column.type}")
-        texts = column.to_pylist()
-        came = self._tokens.decode([from_text(text, f"observations[{row}].{STATE}") for row, text in enumerate(texts)])
+        came = self._tokens.decode(_tokens_in(batch))
         actions = self._engine.act(observations, state=came.state, reset=came.reset)
         tokens = self._tokens.encode(actions.state, next_steps(came.steps))
         return actions.control, [to_text(token) for token in tokens]
+
+
+def _tokens_in(batch: pa.RecordBatch) -> list[bytes | None]:
+    if STATE not in batch.schema.names:
+        return [None] * len(batch)
+    column = batch.column(STATE)
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
+    if not any(is_kind(column.type) for is_kind in kinds):
+        raise SpecError(STATE, f"expected base64 texts, null where an episode begins, got {column.type}")
+    return [from_text(text, f"observations[{row}].{STATE}") for row, text in enumerate(column.to_pylist())]

@@ -98,7 +98,8 @@ def reference_rollouts(trained: TrainedPolicy, stated: Parity | None = None) -> 
         stated: the author's tolerance of one step; None measures one.
 
     Raises:
-        ExportError: it chooses from a table, and in most rollouts some choice is too close to call.
+        ExportError: it does not use its memory; or it chooses from a table, and in most rollouts some choice is too
+            close to call.
     """
     specs = observation_spec(trained.observation)
     shown = tqdm(rollout_batches(specs, trained.driving), "running the trained policy", BATCHES, **_QUIET)
@@ -113,6 +114,7 @@ def reference_rollouts(trained: TrainedPolicy, stated: Parity | None = None) -> 
     parity = _with_free_running(stated or noise.parity, drift)
     clear = [_clear(trained, answer, noise, parity) for answer in answers]
     golden = _golden(answers, clear)
+    _check_memory_is_used(trained, golden)
     kept = [dataclasses.replace(answer, observations={}, features=None) for answer in answers]
     return ReferenceRollouts(kept, clear, golden, noise, parity, drift)
 
@@ -188,6 +190,19 @@ def _golden(answers: list[Golden], clear: list[NDArray[np.intp]]) -> Golden:
         )
     used = [(answer, episodes) for answer, episodes in zip(answers, picked, strict=True) if len(episodes)]
     return _picked([answer for answer, _ in used], [episodes for _, episodes in used])
+
+
+def _check_memory_is_used(trained: TrainedPolicy, golden: Golden) -> None:
+    """Raises ExportError when every answer of the rollouts is that of an episode which begins at that step."""
+    begun = {RESET: np.ones_like(_rollouts(golden).reset)}
+    going_on, beginning = (trained.answer(inputs).answers for inputs in (golden.inputs, golden.inputs | begun))
+    states = set(map(next_key, trained.states))
+    if all(np.array_equal(going_on[name], beginning[name]) for name in going_on.keys() - states):
+        raise ExportError(
+            f"this network does not use its memory: over {len(golden.raw)} steps it answers whatever "
+            f"{', '.join(trained.states)} may hold as it does where an episode begins. Leave `state` out of the card, "
+            "and the states out of the network's arguments and results"
+        )
 
 
 def _each(trained: TrainedPolicy, answers: list[Golden]) -> Iterator[tuple[Golden, dict[str, NDArray[Any]]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 
@@ -46,7 +47,7 @@ def cut(rows: slice, steps: slice) -> Callable[[Arrays], Arrays]:
     return lambda held: {key: array[rows, steps] for key, array in held.items()}
 
 
-def put(key: str, place: tuple[int, ...], value: float) -> Callable[[Arrays], Arrays]:
+def put(key: str, place: tuple[int | slice, ...], value: float) -> Callable[[Arrays], Arrays]:
     def change(held: Arrays) -> Arrays:
         held[key][place] = value
         return held
@@ -56,6 +57,14 @@ def put(key: str, place: tuple[int, ...], value: float) -> Callable[[Arrays], Ar
 
 def without(key: str) -> Callable[[Arrays], Arrays]:
     return lambda held: {name: array for name, array in held.items() if name != key}
+
+
+def beginning(steps: slice, rows: slice = slice(None)) -> Callable[[Arrays], Arrays]:
+    return put("reset", (rows, steps), 1.0)
+
+
+def never_changing(held: Arrays) -> Arrays:
+    return held | {key: np.full_like(array, 0.25) for key, array in held.items() if key.startswith(("state.", "next."))}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +81,10 @@ def without(key: str) -> Callable[[Arrays], Arrays]:
         (put("state.h", (1, 9, 0), 0.125), "state h: a step was not given what the step before returned"),
         (put("reset", (2, 0), 0.0), "reset: expected float32, 1 at the first step"),
         (put("reset", (2, 5), 0.5), "0 or 1 later"),
+        (beginning(slice(None)), "it is 0 at 0 of 128, and at 0 in a row of one"),
+        (beginning(slice(15, None)), "it is 0 at 56 of 128, and at 14 in a row"),
+        (beginning(slice(None, None, 8), slice(1)), "it is 0 at 119 of 128, and at 7 in a row of one"),
+        (never_changing, "h, c: the same after every step: the policy has no memory"),
     ],
 )
 def test_rollouts_that_show_too_little_or_do_not_hang_together_are_refused(
@@ -79,6 +92,24 @@ def test_rollouts_that_show_too_little_or_do_not_hang_together_are_refused(
 ):
     with pytest.raises(ArtifactError, match=complaint):
         read(change(arrays()))
+
+
+def test_another_memory_is_not_accepted_by_rollouts_in_which_every_step_begins():
+    export = exported_lstm()
+    golden = export.engine.golden
+    rollouts = golden.rollouts
+    assert rollouts is not None
+    begun = export.engine.act(golden.observations)
+    given = {name: rollouts.split(array).copy() for name, array in rollouts.state.items()}
+    for name, array in given.items():
+        array[:, 1:] = rollouts.split(begun.state[name])[:, :-1]  # so that it hangs together
+    states = {name: array.reshape(rollouts.state[name].shape) for name, array in given.items()}
+    shown = dataclasses.replace(rollouts, reset=np.ones_like(rollouts.reset), state=states, next=begun.state)
+    forged = dataclasses.replace(
+        golden, raw=begun.raw, distribution=begun.distribution, action=begun.control, rollouts=shown
+    )
+    with pytest.raises(ArtifactError, match="the memory is never used"):
+        Engine(with_golden(export.artifact, forged), "cpu")
 
 
 def test_another_next_state_is_no_parity_and_the_error_names_one_element():

@@ -21,6 +21,9 @@ from benchmarks.policies.networks import small_view
 from benchmarks.policies.remembering import lstm
 from benchmarks.policies.two_policies import write
 from carla_mlflow import Engine, open_artifact
+from carla_mlflow.contract.state_token import StateTokens, to_text
+from carla_mlflow.errors import EpisodeError
+from serve.score.run import Scorer, about, score_file
 from training_export.export.export import export_policy
 
 NAMES = ["throttle", "brake", "steer"]
@@ -284,11 +287,47 @@ def test_a_policy_with_memory_takes_each_rows_state_and_gives_its_next(rememberi
     assert pq.read_table(tmp_path / "next.parquet")["state"].to_pylist()[7] is None
 
 
-def test_a_policy_with_memory_is_not_scored_as_if_every_row_began(remembering: Path, tmp_path: Path):
-    observations = drives(Engine.open(remembering, device="cpu"), 3)
+def test_without_the_column_state_every_row_begins_an_episode(remembering: Path, tmp_path: Path):
+    engine = Engine.open(remembering, device="cpu")
+    observations = drives(engine, 3)
     pq.write_table(table(observations), tmp_path / "in.parquet")
     flags = ("--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out.parquet"))
-    refused = score(*flags, model=remembering)
-    assert refused.code == 1
-    assert "has no column state" in refused.err
-    assert "policy.start_episode()" in refused.err
+    done = score(*flags, model=remembering)
+    assert done.code == 0, done.err
+    assert scored(tmp_path / "out.parquet").tobytes() == engine.act(observations).control.tobytes()
+    assert all(pq.read_table(tmp_path / "out.parquet")["state"].to_pylist())
+
+
+def test_a_state_of_another_key_spoils_its_row_alone(remembering: Path, tmp_path: Path):
+    engine = Engine.open(remembering, device="cpu")
+    observations = drives(engine, 4000)
+    states: list[str | None] = [None] * 4000
+    tokens = StateTokens(engine.digest, engine.card.memory.shapes, "of another fleet")
+    begun = engine.act({name: array[:1] for name, array in observations.items()}).state
+    states[2500] = to_text(tokens.encode(begun, np.ones(1, np.uint32))[0])
+    pq.write_table(table(observations, state=states), tmp_path / "in.parquet")
+    scorer = Scorer(engine)
+    of = about(engine, tmp_path / "in.parquet", (), False)
+    with pytest.raises(EpisodeError, match="row 2500: state: was made with another key") as refused:
+        score_file(scorer, of, tmp_path / "out.parquet", lambda rows, known: None)
+    assert refused.value.code == "state_of_another_key"
+    flags = ("--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out.parquet"), "--skip-invalid")
+    done = score(*flags, model=remembering)
+    assert done.code == 0, done.err
+    given, wanted = scored(tmp_path / "out.parquet"), engine.act(observations).control
+    assert np.flatnonzero(np.isnan(given[:, 0])).tolist() == [2500]
+    assert np.delete(given, 2500, axis=0).tobytes() == np.delete(wanted, 2500, axis=0).tobytes()
+
+
+def test_a_run_with_another_key_does_not_go_on_with_the_parts_of_an_earlier_one(
+    remembering: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    engine = Engine.open(remembering, device="cpu")
+    pq.write_table(table(drives(engine, 3)), tmp_path / "in.parquet")
+    runs = [about(engine, tmp_path / "in.parquet", (), False)]
+    for key in ("one", "one", "two"):
+        monkeypatch.setenv("POLICY_STATE_KEY", key)
+        runs.append(about(engine, tmp_path / "in.parquet", (), False))
+    assert runs[1] == runs[2]
+    assert len({run.key_id for run in runs}) == 3
+    assert len(set(runs)) == 3

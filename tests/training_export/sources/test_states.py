@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,28 @@ def test_a_preprocessor_stands_before_the_network_and_the_states_pass_it_by(kind
     export = export_policy(trained, "memory", "0.1.0", "")
     assert export.artifact.card.preprocessing.in_graph == (kind is StandardScaler)
     both_act_alike(export)
+
+
+class Forgetful(nn.Module):
+    """Answers by the features alone; `following` makes the next state of the features and the last one."""
+
+    def __init__(self, following: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.out, self.following = nn.Linear(3, 2), following
+
+    def forward(self, beams: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.tanh(self.out(beams)), self.following(beams, memory)
+
+
+@pytest.mark.parametrize(
+    "following",
+    [lambda seen, memory: memory, lambda seen, memory: 0.0 * memory, lambda seen, memory: memory + seen[:, :1]],
+    ids=["never changed", "always zeros", "kept and not read"],
+)
+def test_a_network_that_does_not_use_its_memory_is_refused_with_the_remedy(
+    following: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+):
+    network = Forgetful(following).eval()
+    trained = from_network("forgetful", network, CardDraft(state=MEMORY), SECTION, ACTION, Preprocessed())
+    with pytest.raises(ExportError, match=r"does not use its memory: .* Leave `state` out of the card"):
+        export_policy(trained, "forgetful", "0.1.0", "")
