@@ -30,7 +30,7 @@ from training_export.export.export import Export, export_policy
 from training_export.graphs.graph import PolicyGraph, to_torchscript
 from training_export.graphs.onnx_export import to_onnx_model
 from training_export.graphs.onnx_file import OnnxFile
-from training_export.sources.draft import ActionDraft, CardDraft, complete
+from training_export.sources.draft import ActionDraft, CardDraft, complete, read_draft
 from training_export.sources.from_module import from_network, import_code
 from training_export.sources.preprocessed import Preprocessed
 from training_export.sources.source import SourceOptions, open_source
@@ -517,3 +517,10 @@ def test_an_observation_that_no_card_may_have_is_refused_before_the_export(name:
     trained = from_network("toy", torch.nn.Linear(2, 1), CardDraft(), section, action, Preprocessed())
     with pytest.raises(CardError, match=complaint):
         export_policy(trained, "toy", "1.0.0", "")
+
+
+@pytest.mark.parametrize("value", ["choices: [ON, OFF]", "choices: {gear: [low, on]}", "fallback: {choice: no}"])
+def test_words_that_yaml_reads_as_true_or_false_are_to_be_quoted(tmp_path: Path, value: str):
+    (tmp_path / "card.yaml").write_text(f"action: {{control: named, {value}}}")
+    with pytest.raises(CardError, match=r"got `bool` .*: write such a word in quotes"):
+        read_draft(tmp_path / "card.yaml")
