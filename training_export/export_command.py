@@ -25,7 +25,7 @@ sources:
   policy.py:build        build() returns a torch module, or module, observation space, action space
   package.module:build   likewise
   model.zip              Stable-Baselines3: PPO, A2C, SAC, TD3, DDPG, DQN; sb3-contrib: TRPO, TQC, CrossQ, QR-DQN, ARS,
-                         MaskablePPO; needs --trust-pickle
+                         MaskablePPO, RecurrentPPO; needs --trust-pickle
   model.pt, model.onnx   a network in TorchScript or ONNX that returns the head's parameters; rsl_rl, Isaac Lab
   v1.2.0/                an artifact of the original layout; needs --card, and --trust-pickle for its preprocessor
 All but checkpoints need --card FILE with what the source does not contain; README.md has an example, docs/recipes.md
@@ -59,7 +59,7 @@ def export(options: argparse.Namespace) -> int:
     stated = None if draft.parity is None else draft.parity.parity
     print_unknown(trained)
     exported = export_policy(trained, name, version, options.description or draft.description, stated)
-    print_noise(exported.reference, stated is not None)
+    print_noise(exported.reference, stated is not None, trained.action.control_names)
     print_comparison(exported, trained)
     artifact = _measured(exported, trained, options.episodes)
     if options.dry_run:

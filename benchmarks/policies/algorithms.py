@@ -44,8 +44,8 @@ DRIVE = ActionDraft("acceleration_steer", ["acceleration", "steer"], full_thrott
 CHOOSE = ActionDraft("table", table=[Control(t, 1 - t, 0) for t in (0, 0.3, 0.6, 1)])
 CHOOSING = {"DQN", "QRDQN", "MaskablePPO"}
 """Algorithms that take no Box of actions."""
-WITHOUT = {("ARS", "Dict"), ("CrossQ", "Dict"), ("RecurrentPPO", "Dict")}
-"""What sb3-contrib does not take; of the last only such a Dict, since the width of a MultiDiscrete is no plain int."""
+WITHOUT = {("ARS", "Dict"), ("CrossQ", "Dict")}
+"""What sb3-contrib does not take."""
 CASES = [(name, seen) for name in ALGORITHMS for seen in OBSERVATIONS if (name, seen) not in WITHOUT]
 
 
@@ -114,7 +114,10 @@ def save(algorithm: str, observation: str, path: Path, policy: str | None = None
         kwargs["features_extractor_kwargs"] = {width: 16}
     if remembers:
         chosen, kwargs["lstm_hidden_size"] = chosen.replace("Policy", "LstmPolicy"), 16
-    env = Unmoved(OBSERVATIONS[observation], Discrete(4) if algorithm in CHOOSING else PEDALS)
+    seen = OBSERVATIONS[observation]
+    if remembers and observation == "Dict":  # its LSTM does not take a MultiDiscrete's width, which is no plain int
+        seen = Dict({name: part for name, part in seen.spaces.items() if name != "gears"})
+    env = Unmoved(seen, Discrete(4) if algorithm in CHOOSING else PEDALS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a rollout's size
         model: Any = kind(chosen, env, policy_kwargs=kwargs | policy_kwargs, seed=0, device="cpu", **more)

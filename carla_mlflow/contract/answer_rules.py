@@ -12,8 +12,8 @@ from .answer import AnswerColumn, answer_columns
 from .control_kinds import CHOICE, CONTROL_NAMES, INDEX, NAMED
 from .heads import CHOOSING
 
-RESERVED = ("raw", "state", INDEX)
-"""Names that answers have for something else."""
+RESERVED = ("raw", "state", "latency", INDEX)
+"""Names that answers, or the last minute in /metadata, have for something else."""
 MAX_RAW, MAX_CHOICES, MAX_LABEL = 64, 1024, 64
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
@@ -83,6 +83,11 @@ def _fallback_problems(column: AnswerColumn, value: float | str) -> Iterator[str
         if value not in column.labels:
             known = ", ".join(column.labels) or "an index: the card has no labels"
             yield f"{where}: {value!r}: expected one of {known}"
+    elif (text := f"{value:g}") in column.labels and column.labels.index(text) != value:
+        yield (
+            f"{where}: {text}: the index of one choice and the label of another; write the label of the first, or the "
+            f"label '{text}' in quotes"
+        )
     elif not column.low <= value <= column.high:
         yield f"{where}: {value:g}: must lie in [{column.low:g}, {column.high:g}]"
     elif column.choices and value != int(value):

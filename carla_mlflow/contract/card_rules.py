@@ -13,6 +13,7 @@ from .answer_rules import answer_problems, raw_name_problems
 from .card_sections import CardFields, Parity, newer_keys
 from .control import scale_problems
 from .control_kinds import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, CONTROLS, NAMED, RAW_NAMES
+from .field_card import FieldCard
 from .heads import CHOOSING, MEANS, PARAMETERS
 from .history import MAX_REPEAT, check_histories
 from .state_rules import state_problems
@@ -59,19 +60,7 @@ def find_problems(card: CardFields) -> list[str]:
         problems += [f"{key}: format 1 has no such key or value; it needs format: {FORMAT}" for key in newer_keys(card)]
     if not card.preprocessing.in_graph and card.preprocessing.source is None:
         problems.append("preprocessing: outside the graph (in_graph: false) it needs a source")
-    if not card.observation:
-        problems.append("observation: expected at least one field")
-    sources = [field.source if field.source else name for name, field in card.observation.items()]
-    problems += [
-        f"observation: two fields have the source {source}" for source in set(sources) if sources.count(source) > 1
-    ]
-    if len(card.observation) > MAX_FIELDS:
-        problems.append(
-            f"observation: {len(card.observation)} fields; at most {MAX_FIELDS}, so join some into a vector"
-        )
-    taken = {"features", "raw", *PARAMETERS.get(card.action.head, ())} & set(card.observation)
-    problems += [f"observation.{name}: this name is used inside the graph; choose another one" for name in taken]
-    problems += check_histories(card.observation)
+    problems += observation_problems(card.observation, card.action.head)
     if not isinstance(card.state, UnsetType):
         problems += state_problems(card.state, card.observation, card.action)
     problems += check_action(card.action)
@@ -94,6 +83,25 @@ def find_problems(card: CardFields) -> list[str]:
     if (card.parity.free_running is UNSET) != (card.state is UNSET):
         problems.append("parity.free_running: expected with `state`, and nothing without")
     return problems
+
+
+def observation_problems(section: dict[str, FieldCard], head: str) -> list[str]:
+    """What is wrong with an observation section of a policy with an action head, in words."""
+    problems = [] if section else ["observation: expected at least one field"]
+    sources = [field.source if field.source else name for name, field in section.items()]
+    problems += [
+        f"observation: two fields have the source {source}" for source in set(sources) if sources.count(source) > 1
+    ]
+    if len(section) > MAX_FIELDS:
+        problems.append(f"observation: {len(section)} fields; at most {MAX_FIELDS}, so join some into a vector")
+    inside = {"features", "raw", *PARAMETERS.get(head, ())}
+    problems += [
+        f"observation.{name}: this name is used inside the graph; choose another one in the card, with "
+        f"`source: {name}` beside it if the environment has this name"
+        for name in section
+        if name in inside
+    ]
+    return problems + check_histories(section)
 
 
 def check_tolerance(parity: Parity) -> list[str]:

@@ -97,10 +97,12 @@ class CardFields(Section, frozen=True, kw_only=True):
         """What a car's code depends on: the names, types, shapes, bounds and order of observations and actions.
 
         Of a memory, that there is one: the caller carries states from step to step, but does not look into them.
+        Units are not part of it, whose hash older cards have without them; see `registry.rules.changes`.
         """
         fields = {
             name: {"dtype": f.dtype, "shape": f.shape, "low": _closed(f.low, -1), "high": _closed(f.high, 1)}
             | ({"history": f.history, "history_start": f.history_start} if f.history else {})
+            | {key: value for key in ("choices", "source") if (value := getattr(f, key)) is not UNSET}
             for name, f in self.observation.items()
         }
         action = {k: v for k, v in self.action.to_dict().items() if k != "fallback"}

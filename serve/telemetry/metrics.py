@@ -47,19 +47,23 @@ LATENCY = Histogram(
 BATCH_ROWS = Histogram("policy_batch_rows", "Observations in one forward pass.", buckets=ROWS)
 ACTION = Histogram(
     "policy_action",
-    "Throttle, brake and steer that were given, or what else the policy answers, brought from its bounds to [-1, 1].",
+    "Values that were given: as they are if their bounds lie inside [-1, 1], as throttle, brake and steer; others "
+    "brought from their bounds to [-1, 1].",
     ("dimension",),
     buckets=TENTHS,
 )
 CHOICES = Counter("policy_choices_total", "Choices that were given.", ("dimension", "choice"))
 CHANGE = Histogram(
     "policy_action_change",
-    "How much steer and acceleration (throttle - brake) differ from the episode's previous action on its connection.",
+    "How much steer and acceleration (throttle - brake), where the policy answers them, differ from the episode's "
+    "previous action on its connection.",
     ("dimension",),
     buckets=CHANGES,
 )
 SATURATED = Counter(
-    "policy_saturated_total", "Actions that are full pedal or full lock, or at a bound of their own.", ("dimension",)
+    "policy_saturated_total",
+    "Values that were given at their upper bound, or at a lower bound below 0: full pedal, full lock.",
+    ("dimension",),
 )
 OUT_OF_RANGE = Counter(
     "policy_out_of_range_total",

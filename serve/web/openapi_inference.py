@@ -90,10 +90,9 @@ def inference_schemas(card: Card, settings: Settings) -> Json:
 
 def _tensor(spec: ArraySpec) -> Json:
     size = math.prod(spec.shape)
-    low, high = float(spec.lows.max()), float(spec.highs.min())  # what every element allows
-    if low > high:
-        low, high = float(spec.lows.min()), float(spec.highs.max())
-    number = {"type": "number", "minimum": low, "maximum": high}
+    low, high = float(spec.lows.min()), float(spec.highs.max())  # what some element allows: data is flat
+    whole = {"multipleOf": 1} if spec.dtype == "uint8" or spec.choices is not None else {}
+    number = {"type": "number", "minimum": low, "maximum": high, **whole}
     named = {"name": {"const": spec.name}, "datatype": {"const": DATATYPES[spec.dtype]}}
     properties = {**named, "shape": {"const": [1, *spec.shape]}, "data": array_of(number, size, size)}
     return fields(properties, *properties)

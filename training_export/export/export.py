@@ -15,9 +15,10 @@ from msgspec import UNSET
 from carla_mlflow.artifact.artifact import Artifact, seal
 from carla_mlflow.backends.weights import hash_arrays, torch_weights
 from carla_mlflow.contract.card import Card
+from carla_mlflow.contract.card_rules import observation_problems
 from carla_mlflow.contract.card_sections import FileCard, Parity, Preprocessing
 from carla_mlflow.contract.specs import ObservationSpec
-from carla_mlflow.errors import ArtifactError, ExportError
+from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.inference.backend_choice import Figures, fastest, measure
 from carla_mlflow.inference.engine import Engine
@@ -78,8 +79,11 @@ def export_policy(
         parity: the author's tolerance for a graph; None derives it from the trained policy's own noise.
 
     Raises:
+        CardError: the observation section breaks a card's rule.
         ExportError: no graph can be exported, or none acts as the trained policy does.
     """
+    if problems := observation_problems(trained.observation, trained.action.head):
+        raise CardError("; ".join(problems))
     specs = trained.inputs
     weights = weights_hash(trained.graph)
     reference: ReferenceAnswers | ReferenceRollouts = (

@@ -31,6 +31,22 @@ SCALES = (
 """The hint for raw actions whose bounds alone do not say what they mean."""
 
 
+class NoActionError(CardError):
+    """Neither the author's card nor the source says what the actions are."""
+
+
+class OtherActionsError(CardError):
+    """The action section is not that of the policy.
+
+    Attributes:
+        gives: what the policy gives, in words.
+    """
+
+    def __init__(self, text: str, gives: str) -> None:
+        super().__init__(text)
+        self.gives = gives
+
+
 class ActionDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The card's action section, in which what the source itself knows may be left out.
 
@@ -126,7 +142,7 @@ def complete(
         CardError: something is missing, or contradicts the source or itself.
     """
     if draft is None:
-        raise CardError(
+        raise NoActionError(
             "pass --card FILE with an action section: control, raw names and bounds can't be read from the source"
         )
     action = ActionCard(
@@ -186,9 +202,11 @@ def _raw(draft: ActionDraft, bounds: list[tuple[float, float]] | None) -> dict[s
     if isinstance(raw, list) and bounds is not None and len(raw) == len(bounds):
         raw = dict(zip(raw, bounds, strict=True))
     if not isinstance(raw, dict):
-        raise CardError(_raw_missing(raw, bounds))
+        raise OtherActionsError(_raw_missing(raw, bounds), _numbers(bounds or []))
     if bounds is not None and list(raw.values()) != bounds:
-        raise CardError(f"action.raw: the bounds {list(raw.values())} are not the source's own, {bounds}")
+        raise OtherActionsError(
+            f"action.raw: the bounds {list(raw.values())} are not the source's own, {bounds}", _numbers(bounds)
+        )
     return raw
 
 
@@ -197,3 +215,7 @@ def _raw_missing(raw: list[str] | None, bounds: list[tuple[float, float]] | None
         return "action.raw: expected each raw dimension with its bounds, in the network's order: {steer: [-1, 1], …}"
     named = f"{len(raw)} names" if raw is not None else "nothing"
     return f"action.raw: expected the names of the {len(bounds)} raw dimensions in the network's order, got {named}"
+
+
+def _numbers(bounds: list[tuple[float, float]]) -> str:
+    return f"{len(bounds)} numbers ({', '.join(f'{low:g} to {high:g}' for low, high in bounds)})"

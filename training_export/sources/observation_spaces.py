@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from msgspec import UNSET, UnsetType
 
-from carla_mlflow.contract.array_bounds import MAX_WHOLE
+from carla_mlflow.contract.array_bounds import MAX_WHOLE, NAME
 from carla_mlflow.contract.field_card import FieldBound, FieldCard
 from carla_mlflow.errors import CardError
 
@@ -87,6 +87,11 @@ def fields_of(parts: Mapping[str, Any]) -> Section:
             raise CardError(
                 f"observation: {other} and {source} would both be called {name}; name them in --card FILE, with "
                 f"`source: {source}` beside the field"
+            )
+        if not NAME.fullmatch(name):
+            raise CardError(
+                f"observation {source}: a name of {len(name)} characters, at most 64; give it a shorter one in --card "
+                f"FILE, with `source: {source}` beside the field"
             )
         field = field_of(name, part)
         section[name] = field if name == source else msgspec.structs.replace(field, source=source)

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from carla_mlflow.contract.specs import ObservationSpec
-from carla_mlflow.errors import ExportError
+from carla_mlflow.errors import CardError, ExportError
 from carla_mlflow.preprocessing.skops_file import load_preprocessor
-from training_export.sources.draft import CardDraft, read_draft
-from training_export.sources.from_env import with_env
+from training_export.sources.draft import CardDraft, NoActionError, OtherActionsError, read_draft
+from training_export.sources.from_env import takes_of_env, with_env
 from training_export.sources.importing import make_importable
 from training_export.sources.preprocessed import Prepare, Preprocessed, no_preprocessor, preprocessed
 from training_export.sources.trained import TrainedPolicy
@@ -70,13 +70,31 @@ def open_source(options: SourceOptions) -> Opened:
         CardError: its card is missing, or does not fit it.
     """
     draft = read_draft(options.card) if options.card else CardDraft()
-    if options.env is not None:
-        draft = with_env(draft, options.env, options.env_name)
-    opened = _opened(options, draft)
+    opened = _opened(options, draft) if options.env is None else _opened_with_env(options, draft)
+    draft = opened.draft
     if draft.state and draft.state != opened.trained.states:
         own = ", ".join(opened.trained.states) or "none"
         raise ExportError(f"{options.source}: the card's section `state` is not the policy's own: {own}; leave it out")
     return opened
+
+
+def _opened_with_env(options: SourceOptions, own: CardDraft) -> Opened:
+    """As `_opened`; what the author did not write is not blamed on a card."""
+    draft = with_env(own, options.env, options.env_name)
+    try:
+        return _opened(options, draft)
+    except OtherActionsError as error:
+        if draft.action == own.action:
+            raise
+        raise CardError(
+            f"--env {options.env_name} takes {takes_of_env(options.env)}, the policy gives {error.gives}; pass the "
+            "--env-config of training"
+        ) from error
+    except NoActionError as error:
+        raise CardError(
+            f"--env {options.env_name}: not highway-env's DiscreteMetaAction or ContinuousAction, so that it does not "
+            f"say what the actions mean; {error}"
+        ) from error
 
 
 def _opened(options: SourceOptions, draft: CardDraft) -> Opened:

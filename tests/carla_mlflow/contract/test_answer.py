@@ -94,6 +94,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("values", {"full_throttle": 2.0}, "full_throttle: control: named has no raw value to scale"),
     ("values", {"raw": {"longitudinal": (-5, 3), "the lateral": (-1, 1)}}, "raw.the lateral: expected an identifier"),
     ("values", {"raw": {"raw": (-5, 3), "lateral": (-1, 1)}}, "raw.raw: expected an identifier"),
+    ("values", {"raw": {"latency": (-5, 3), "lateral": (-1, 1)}}, "raw.latency: expected an identifier .*, latency,"),
+    ("labelled", {"choices": ["2", "1", "0"], "fallback": {"choice": 0}}, "choice: 0: .* or the label '0' in quotes"),
     ("values", {"raw": {"throttle": (0, 1), "brake": (0, 1), "steer": (-1, 1)}}, "need control: throttle_brake_steer"),
     ("acceleration", {"full_right": 1.0}, "full_right: control: acceleration does not decide that"),
     ("acceleration", {"full_brake": 8.0}, "have the same sign"),

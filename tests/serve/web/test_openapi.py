@@ -21,6 +21,7 @@ from without_pedals import KINDS
 
 from benchmarks.policies.networks import small_view
 from carla_mlflow import ArraySpec, open_artifact
+from carla_mlflow.contract.field_card import FieldCard
 from serve.codecs.request_type import value_type
 from serve.settings import Settings
 from serve.web.openapi import openapi
@@ -72,6 +73,24 @@ def test_the_document_says_what_a_raw_action_means(example: Path):
     assert told["acceleration"]["description"] == "full throttle at 3, full brake at -8"
     assert told["steer"]["description"] == "full right at -1"
     assert told["steer"]["minimum"] == np.float32(-0.3)  # as the answer has it
+
+
+def test_the_protocols_tensors_may_have_every_value_that_an_element_may():
+    fields = {
+        "pair": FieldCard("float32", [2], [0.0, -5.0], [1.0, 9.0]),
+        "gear": FieldCard("float32", [2], [0.0, 300.0], [2.0, 301.0], choices=[3, 2]),
+        "mask": FieldCard("uint8", [3], 0, 1),
+    }
+    card = replace(KINDS["values"].artifact().card, observation=fields)
+    schemas = openapi(card, Settings(), False)["components"]["schemas"]
+    told = [
+        each["properties"]["data"]["items"] for each in schemas["InferRequest"]["properties"]["inputs"]["prefixItems"]
+    ]
+    assert told == [
+        {"type": "number", "minimum": -5.0, "maximum": 9.0},
+        {"type": "number", "minimum": 0.0, "maximum": 301.0, "multipleOf": 1},
+        {"type": "number", "minimum": 0.0, "maximum": 1.0, "multipleOf": 1},
+    ]
 
 
 def test_an_image_may_come_as_base64():

@@ -48,6 +48,7 @@ def test_choices_are_whole_numbers_as_the_environment_gives_them(space: Any, exp
         (spaces.MultiDiscrete([[2, 3], [4, 5]]), r"a MultiDiscrete of shape \[2, 2\]; flatten it"),
         (spaces.Text(5), "a Text; expected a Box, Discrete, MultiDiscrete or MultiBinary"),
         (spaces.Dict({"a-b": spaces.Discrete(2), "a_b": spaces.Discrete(2)}), "would both be called a_b; name them in"),
+        (spaces.Dict({"a" * 65: spaces.Discrete(2)}), "a name of 65 characters, at most 64; .* `source: aaa"),
         (spaces.Dict({"a.b": spaces.Discrete(2), "a": spaces.Dict({"b": spaces.Discrete(2)})}), "a.b: two parts"),
         (spaces.Box(np.arange(-20_000, 0, dtype=np.float32), 0), "20,000 different bounds, at most 10,000"),
     ],

@@ -8,12 +8,14 @@ import pickle
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import skops.io
 import torch
+from msgspec import UNSET
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
@@ -22,14 +24,15 @@ from tests_support import ROOT, run_command
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.contract.action_card import Control
 from carla_mlflow.contract.control import controller
-from carla_mlflow.contract.field_card import Seen
+from carla_mlflow.contract.field_card import FieldCard, Seen
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from training_export.export.export import Export, export_policy
 from training_export.graphs.graph import PolicyGraph, to_torchscript
 from training_export.graphs.onnx_export import to_onnx_model
 from training_export.graphs.onnx_file import OnnxFile
-from training_export.sources.draft import ActionDraft, complete
-from training_export.sources.from_module import import_code
+from training_export.sources.draft import ActionDraft, CardDraft, complete, read_draft
+from training_export.sources.from_module import from_network, import_code
+from training_export.sources.preprocessed import Preprocessed
 from training_export.sources.source import SourceOptions, open_source
 
 OLD, SPEC = ROOT / "tests/data/v1.2.0", ROOT / "tests/data/v1.2.0-spec.yaml"
@@ -498,3 +501,26 @@ def test_an_artifact_of_this_format_is_no_source(example: Path, tmp_path: Path):
     done = run_command("carla-export", str(example), "--output", str(tmp_path / "again"))
     assert done.code == 1
     assert "already is a policy artifact" in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "history", "complaint"),
+    [
+        ("raw", UNSET, "observation.raw: this name is used inside the graph; choose another one .*`source: raw`"),
+        ("features", UNSET, "observation.features: this name is used inside"),
+        ("speed", [-1, 0], "observation.speed.history_start: expected repeat or zeros"),
+    ],
+)
+def test_an_observation_that_no_card_may_have_is_refused_before_the_export(name: str, history: Any, complaint: str):
+    section = {name: FieldCard("float32", [2], -1, 1, history=history)}
+    action = complete(ActionDraft("acceleration", {"acceleration": (-1, 1)}, head="deterministic"))
+    trained = from_network("toy", torch.nn.Linear(2, 1), CardDraft(), section, action, Preprocessed())
+    with pytest.raises(CardError, match=complaint):
+        export_policy(trained, "toy", "1.0.0", "")
+
+
+@pytest.mark.parametrize("value", ["choices: [ON, OFF]", "choices: {gear: [low, on]}", "fallback: {choice: no}"])
+def test_words_that_yaml_reads_as_true_or_false_are_to_be_quoted(tmp_path: Path, value: str):
+    (tmp_path / "card.yaml").write_text(f"action: {{control: named, {value}}}")
+    with pytest.raises(CardError, match=r"got `bool` .*: write such a word in quotes"):
+        read_draft(tmp_path / "card.yaml")

@@ -44,7 +44,7 @@ class Answer:
     mask: str | None = None
 
     def __call__(self, observations: Arrays) -> Golden:
-        """Named arrays, each (B, *shape) → SB3's own action and distribution; ExportError for a recurrent policy."""
+        """Named arrays, each (B, *shape) → SB3's own action and distribution; ExportError if it returns a state."""
         rows = len(next(iter(observations.values())))
         parts = [self._predict({n: a[at : at + ROWS] for n, a in observations.items()}) for at in range(0, rows, ROWS)]
         raw = np.concatenate([raw for raw, _ in parts])
@@ -78,7 +78,8 @@ class Answer:
             raise self.failed(error) from error
         if state is not None:
             raise ExportError(
-                f"{self.source}: is a recurrent policy; a served policy keeps no state between observations"
+                f"{self.source}: its predict() returns a state, though it is not RecurrentPPO's policy, the only one "
+                "with a memory that can be exported; export its network as a torch module (policy.py:build)"
             )
         return np.asarray(chosen, dtype=np.float32).reshape(len(chosen), -1), distribution
 

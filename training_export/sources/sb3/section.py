@@ -14,7 +14,14 @@ from sb3_contrib import MaskablePPO
 
 from carla_mlflow.contract.field_card import FieldCard
 from carla_mlflow.errors import CardError, ExportError
-from training_export.sources.observation_spaces import field_of, fields_of, mask_name, sources_of, with_sources
+from training_export.sources.observation_spaces import (
+    MASK,
+    field_of,
+    fields_of,
+    mask_name,
+    sources_of,
+    with_sources,
+)
 
 Boxes = Mapping[str, Any]
 Section = dict[str, FieldCard]
@@ -30,6 +37,11 @@ def mask_of(source: str, model: Any, boxes: Boxes) -> dict[str, Any]:
         return {}
     if isinstance(model.action_space, spaces.MultiBinary):
         raise ExportError(f"{source}: MaskablePPO with MultiBinary actions can't be exported; use MultiDiscrete of 2s")
+    if mask_name(boxes) in boxes:
+        raise ExportError(
+            f"{source}: observes both {MASK} and {MASK}s, of which MaskablePPO's own mask needs one; rename one of "
+            "them in the environment, and train again"
+        )
     return {mask_name(boxes): spaces.MultiBinary(sum(choice_counts(model.action_space)))}
 
 
@@ -48,7 +60,13 @@ def with_a_choice(mask: str, counts: Sequence[int], drawn: dict[str, NDArray[Any
     return {**drawn, mask: masks}
 
 
-def check_starts(source: str, parts: Boxes) -> None:
+def check_starts(source: str, parts: Boxes, action: Any) -> None:
+    """Raises ExportError where choices, observed or made, start at another number than 0."""
+    if np.any(np.asarray(getattr(action, "start", 0)) != 0):
+        raise ExportError(
+            f"{source}: chooses among actions that start at {action.start}; Stable-Baselines3 gives the environment "
+            "numbers from 0 on, and never adds the start; train it in an environment whose choices start at 0"
+        )
     for name, part in parts.items():
         if np.any(np.asarray(getattr(part, "start", 0)) != 0):
             raise ExportError(
@@ -80,7 +98,7 @@ def observation_section(parts: Boxes, given: Section | None, hidden: Collection[
 
 
 def _agreed(name: str, given: FieldCard, part: Any, is_hidden: bool) -> FieldCard:
-    """The author's field, with the space's choices where it has some; CardError if it contradicts the space."""
+    """The author's field, with the space's own bounds and choices but for a Box; CardError if it contradicts those."""
     if isinstance(part, spaces.Box):  # not `field_of`: the author may state bounds that a space can't
         own = FieldCard("uint8" if part.dtype == np.uint8 else "float32", list(part.shape))
     else:
@@ -90,12 +108,11 @@ def _agreed(name: str, given: FieldCard, part: Any, is_hidden: bool) -> FieldCar
         raise CardError(
             f"observation {name}: the card says {given.dtype}{given.shape}, the policy takes {own.dtype}{own.shape}"
         )
-    if own.choices is UNSET:
+    if isinstance(part, spaces.Box):
         return given
     low, high = (own.low if given.low is None else given.low), (own.high if given.high is None else given.high)
     given = replace(given, low=low, high=high, choices=own.choices if given.choices is UNSET else given.choices)
     if (given.low, given.high, given.choices) != (own.low, own.high, own.choices):
-        raise CardError(
-            f"observation {name}: the policy takes choices: {own.choices}, low: {own.low}, high: {own.high}"
-        )
+        choices = "no choices" if own.choices is UNSET else f"choices: {own.choices}"
+        raise CardError(f"observation {name}: the policy takes {choices}, low: {own.low}, high: {own.high}")
     return given

@@ -16,10 +16,10 @@ from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.control_kinds import NAMED
 from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.contract.memory import graph_inputs
-from carla_mlflow.errors import CardError, ExportError
+from carla_mlflow.errors import ExportError
 from carla_mlflow.preprocessing.modules import Normalise
 from training_export.graphs.graph import PolicyGraph
-from training_export.sources.draft import ActionDraft, CardDraft, complete
+from training_export.sources.draft import ActionDraft, CardDraft, OtherActionsError, complete
 from training_export.sources.observation_spaces import (
     SINGLE,
     parts_of,
@@ -86,7 +86,7 @@ def from_sb3(
     model = load_model(path, facts, trust_pickle)
     space = model.observation_space
     parts = parts_of(space)
-    check_starts(path.name, parts)
+    check_starts(path.name, parts, model.action_space)
     normalisation = _Normalisation()
     if vecnormalize is not None:
         normalisation = _read_normalisation(vecnormalize, trust_pickle, space, parts)
@@ -175,10 +175,13 @@ def _check_choices(draft: ActionDraft | None, count: int) -> None:
     if draft is None or draft.control == NAMED:
         entries = len(draft.choices) if draft is not None and isinstance(draft.choices, list) else count
         if entries != count:
-            raise CardError(f"action.choices: {entries} labels, but the policy chooses among {count}")
+            raise OtherActionsError(
+                f"action.choices: {entries} labels, but the policy chooses among {count}", f"{count} choices"
+            )
     elif len(draft.table or ()) != count:
-        raise CardError(
+        raise OtherActionsError(
             f"action.table: {len(draft.table or ())} controls, but the policy chooses among {count}; it needs control: "
             "table with one control per choice, in the order of the choices, or control: named with their labels in "
-            "choices"
+            "choices",
+            f"{count} choices",
         )

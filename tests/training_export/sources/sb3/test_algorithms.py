@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sb3_contrib
 import torch
-from gymnasium.spaces import Discrete, MultiDiscrete
+from gymnasium.spaces import Dict, Discrete, MultiBinary, MultiDiscrete
 
 from benchmarks.policies.algorithms import CASES, CHOOSE, VECTOR, Unmoved, Untrained, save, untrained
-from carla_mlflow.contract.field_card import observation_spec
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
+from carla_mlflow.errors import CardError, ExportError
+from training_export.export.export import export_policy
+from training_export.export_command import EPILOG
 from training_export.graphs.graph import to_torchscript
 from training_export.graphs.onnx_export import to_onnx
 from training_export.sources.draft import ActionDraft, CardDraft
@@ -125,3 +129,40 @@ def test_ars_may_choose_from_a_table(tmp_path: Path):
     assert (found.action.head, found.values is not None) == ("deterministic", True)
     rows = {"observation": VECTOR.sample()[None].repeat(3, axis=0)}
     np.testing.assert_array_equal(found.values(rows).argmax(axis=1), found.answer(rows).raw[:, 0])
+
+
+def test_two_observations_with_the_names_of_masks_leave_none_for_the_librarys_own(tmp_path: Path):
+    space = Dict({"action_mask": MultiBinary(4), "action_masks": MultiBinary(4)})
+    model = sb3_contrib.MaskablePPO("MultiInputPolicy", Unmoved(space, Discrete(4)), seed=0, device="cpu")
+    model.save(tmp_path / "model.zip")
+    with pytest.raises(ExportError, match=r"observes both action_mask and action_masks, .* rename one"):
+        from_sb3(tmp_path / "model.zip", CardDraft(CHOOSE), None, True, no_vecnormalize=True)
+
+
+def test_flags_and_masks_of_the_authors_card_have_the_bounds_of_the_space(tmp_path: Path):
+    space = Dict({"lights": MultiBinary(3)})
+    model = sb3_contrib.MaskablePPO("MultiInputPolicy", Unmoved(space, Discrete(4)), seed=0, device="cpu")
+    model.save(tmp_path / "model.zip")
+    section = {"lights": FieldCard("uint8", [3]), "action_mask": FieldCard("uint8", [4])}
+    draft = CardDraft(CHOOSE, section)
+    found = from_sb3(tmp_path / "model.zip", draft, None, True, no_vecnormalize=True)
+    assert {name: (field.low, field.high) for name, field in found.observation.items()} == dict.fromkeys(
+        section, (0, 1)
+    )
+    wide = CardDraft(CHOOSE, {**section, "lights": FieldCard("uint8", [3], 0, 255)})
+    with pytest.raises(CardError, match="observation lights: the policy takes no choices, low: 0, high: 1"):
+        from_sb3(tmp_path / "model.zip", wide, None, True, no_vecnormalize=True)
+
+
+def test_help_names_every_algorithm():
+    named = EPILOG.replace("QR-DQN", "QRDQN")
+    for algorithm in ALGORITHMS:
+        assert re.search(rf"\b{algorithm}\b", named), algorithm
+
+
+def test_recurrent_ppo_takes_a_dict_without_multidiscrete():
+    policy = untrained("RecurrentPPO", "Dict")
+    assert set(policy.trained.observation) == {"camera", "command", "lidar_front", "lights", "speed"}
+    engine = export_policy(policy.trained, "algorithms", "0.0.0", "").engine
+    rows = drawn(policy)
+    np.testing.assert_allclose(engine.act(rows).raw, policy.predict(rows), rtol=1e-5, atol=5e-6)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import stable_baselines3 as sb3
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Discrete, MultiDiscrete
 from sb3_policies import CASES, CHOOSE, DRIVE, PEDALS, VECTOR, Remembering, Toy, Trainer
 
 from carla_mlflow.errors import ExportError
@@ -113,11 +113,19 @@ def test_choices_that_do_not_start_at_0_and_policies_with_memory_are_refused(tmp
     path = tmp_path / "model.zip"
     for policy, space, complaint in (
         ("MlpPolicy", Discrete(3, start=2), "observes observation, choices that start at 2"),
-        (Remembering, VECTOR, "a recurrent policy"),
+        (Remembering, VECTOR, "returns a state, though it is not RecurrentPPO's"),
     ):
         sb3.A2C(policy, Toy(space, PEDALS), device="cpu").save(path)
         with pytest.raises(ExportError, match=complaint):
             from_sb3(path, DRIVE, None, trust_pickle=True)
+
+
+@pytest.mark.parametrize("space", [Discrete(3, start=2), MultiDiscrete([3, 2], start=[0, 1])])
+def test_actions_that_do_not_start_at_0_are_refused_since_the_library_never_adds_the_start(space: Any, tmp_path: Path):
+    path = tmp_path / "model.zip"
+    sb3.A2C("MlpPolicy", Toy(VECTOR, space), device="cpu").save(path)
+    with pytest.raises(ExportError, match=r"chooses among actions that start at .*; Stable-Baselines3 .* never adds"):
+        from_sb3(path, CHOOSE, None, trust_pickle=True)
 
 
 def test_a_policy_that_was_saved_with_gym_is_told_what_to_install(trained: Trainer, tmp_path: Path):
