@@ -8,10 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carla_mlflow.artifact.artifact import Artifact
-<<<<<<< HEAD
 from carla_mlflow.artifact.golden import Golden
-=======
->>>>>>> mend4
 from carla_mlflow.errors import ParityError, SpecError
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.inference.rollouts import act_freely
@@ -89,11 +86,7 @@ def act_alike(old: Artifact, new: Artifact) -> bool:
     try:
         one.compare(two.golden)
         two.compare(one.golden)
-<<<<<<< HEAD
-    except (ParityError, SpecError):  # SpecError: their states have other names or shapes
-=======
-    except (ParityError, SpecError):  # or one refuses the observations that the other takes
->>>>>>> mend4
+    except (ParityError, SpecError):  # one refuses what the other observes, or their states differ in shape
         return False
     return True
 
