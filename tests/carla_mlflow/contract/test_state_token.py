@@ -133,7 +133,10 @@ def test_what_is_no_token_at_all_is_refused(kind):
     with pytest.raises((SpecError, EpisodeError), match=r"observations\[0\].state") as told:
         StateTokens(DIGEST, SHAPES, KEY).decode([token])
     if kind == "another format":  # of a newer or older release: no damage
-        assert (told.value.code, "another release of the server" in str(told.value)) == ("state_of_another_version", True)
+        assert (told.value.code, "another release of the server" in str(told.value)) == (
+            "state_of_another_version",
+            True,
+        )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -31,7 +31,13 @@ def test_nothing_may_be_held_for_a_reference_that_is_gone(tmp_path: Path, monkey
     before = Status(str(artifact.path), artifact.digest, "1.1.0", wanted=artifact.digest, holdable=held)
     settings = Settings(model="mine@production")
     followed = FollowedReference(
-        settings, settings.model, before, Refusals(), Arrivals(settings, tmp_path, lambda: None), tmp_path, lambda _: None
+        settings,
+        settings.model,
+        before,
+        Refusals(),
+        Arrivals(settings, tmp_path, lambda: None),
+        tmp_path,
+        lambda _: None,
     )
     followed.resolve(Forgetful)
     assert (followed.answer.digest, followed.answer.holdable) == (artifact.digest, ())
