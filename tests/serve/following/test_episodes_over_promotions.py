@@ -165,7 +165,7 @@ def test_each_of_many_episodes_has_one_version_over_twenty_promotions_and_memory
     [row] = rows_of({spec.name: spec.generate_value()[None] for spec in specs})
     memory: list[float] = []
     with cars(server, row, EPISODES) as driven:
-        for number, artifact in enumerate(versions[1:]):
+        for artifact in versions[1:]:
             until(driven.each_car_is_further(1), server)  # so none drives through more promotions than are held
             memory.append(resident(server))
             put(artifact)
