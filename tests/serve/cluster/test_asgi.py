@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,35 @@ def test_behind_another_server_an_episode_ends_with_the_version_that_began_it(tm
     status, _, refused = asyncio.run(predicted(slot, settings, [row, tokens[0]]))
     assert (status, refused["error"]["code"]) == (409, "state_of_another_version")
     assert refused["error"]["field"] == "observations[1].state"
+
+
+def test_of_many_promoted_versions_with_memory_only_the_active_and_the_held_stay_in_memory(
+    tmp_path: Path, remembering: Artifact
+):
+    settings, slot = Settings(), Slot(tmp_path)
+    slot.ready = True
+    [row] = rows_of(remembering.card.observation_spec.example(1))
+    parts: list[list[weakref.ref[Any]]] = []
+    state: dict[str, Any] = {}
+    for number in range(6):
+        loaded = load(write(again(remembering, f"1.{number}.0"), tmp_path), None, settings, tmp_path)
+        assert isinstance(loaded, Serving), loaded
+        parts.append([weakref.ref(part) for part in (loaded.engine, loaded.tokens, loaded.predict)])
+        now = slot.serving
+        slot.serve(0, loaded, None, None if now is None else HeldVersion(now, float("inf"), 0.0))
+        del loaded, now
+        for given in ({}, state):  # an episode begins with the new version, another one goes on with the held
+            status, _, answered = asyncio.run(predicted(slot, settings, [{**row, **given}] * 4))
+            assert status == 200
+            state = {"state": answered["actions"][0]["state"]} if not given else state
+
+    def alive() -> list[bool]:
+        gc.collect()
+        return [any(part() is not None for part in of_version) for of_version in parts]
+
+    assert alive() == [False] * 3 + [True] * 3
+    slot.hold(0, ())
+    assert alive() == [False] * 5 + [True]
 
 
 async def predicted(
