@@ -93,7 +93,7 @@ def its_golden_rows_are_answered_as_the_trained_policy_did(deployment: Deploymen
 
 def a_row_gets_the_same_bits_alone_and_in_a_batch(deployment: Deployment) -> None:
     if deployment.client.card.states:
-        rows_have_the_same_bits_at_two_steps(deployment)
+        rows_have_the_same_bits_at_two_steps(deployment.rows, deployment.post)
         return
     rows = deployment.rows
     together = deployment.client.act(rows).control

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,8 +15,8 @@ from ..contract.actions import Actions
 from ..contract.running_episode import Episode
 from .subject import Batch, expect
 
-if TYPE_CHECKING:
-    from .deployment import Deployment
+Post = Callable[[str, bytes], tuple[int, Any]]
+"""Path and body of a request → the answer's status and JSON."""
 
 LARGE_ROWS = 4
 """Rows of a batch with images, which take much space in JSON."""
@@ -55,25 +55,23 @@ def acting_in_episodes(client: PolicyClient) -> Callable[..., Actions]:
     return act
 
 
-def rows_have_the_same_bits_at_two_steps(deployment: Deployment) -> None:
+def rows_have_the_same_bits_at_two_steps(batch: Batch, post: Post) -> None:
     """Compares rows alone with the same rows in a batch, their next states too: where episodes begin, and after it."""
-    rows = [{name: array[row].tolist() for name, array in deployment.rows.items()} for row in range(_count(deployment))]
+    count = len(next(iter(batch.values())))
+    if any(array.dtype == np.uint8 and array.ndim > 3 for array in batch.values()):
+        count = min(LARGE_ROWS, count)
+    rows = [{name: array[row].tolist() for name, array in batch.items()} for row in range(count)]
     for step in ("beginning an episode", "going on with one"):
-        together = _predicted(deployment, rows)
+        together = _predicted(post, rows)
         for index, row in enumerate(rows):
-            same = _predicted(deployment, [row]) == [together[index]]
+            same = _predicted(post, [row]) == [together[index]]
             expect(same, f"row {index} alone, {step}, gives other bits, or another state")
         rows = [row | {"state": action["state"]} for row, action in zip(rows, together, strict=True)]
 
 
-def _count(deployment: Deployment) -> int:
-    most = len(next(iter(deployment.rows.values())))
-    return min(LARGE_ROWS, most) if deployment.client.card.observation_spec.has_image else most
-
-
-def _predicted(deployment: Deployment, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _predicted(post: Post, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The actions of /predict, each with its `state`."""
-    status, answer = deployment.post("/predict", msgspec.json.encode({"observations": rows}))
+    status, answer = post("/predict", msgspec.json.encode({"observations": rows}))
     actions = answer.get("actions") if isinstance(answer, dict) else None
     shaped = status == 200 and isinstance(actions, list) and len(actions) == len(rows)
     expect(shaped and all("state" in action for action in actions or []), f"a step got status {status}: {answer}")
