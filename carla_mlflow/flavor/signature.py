@@ -24,7 +24,7 @@ def signature_of(observation: ObservationSpec, action: ActionCard, state_bytes: 
     if observation.has_image:
         inputs = Schema([TensorSpec(np.dtype(s.dtype), (-1, *s.shape), s.name) for s in observation])
     else:
-        # MLflow refuses plain lists for Array(float): a JSON number is a double. Choices are no `long`: MLflow then
+        # MLflow refuses plain lists for Array(float): a JSON number is a double. Nor are choices `long`, for which it
         # refuses floats, 3.0 in JSON among them. Of whole numbers it takes floats and int32 for a double, but no int64.
         inputs = Schema([ColSpec(Array(DataType.double) if s.shape else DataType.double, s.name) for s in observation])
     if state_bytes and observation.has_image:  # tensors can't be left out: zeros begin an episode
