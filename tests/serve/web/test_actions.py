@@ -136,9 +136,9 @@ def test_an_episode_counts_the_changes_of_acceleration_and_steering_alone(start_
         server = start_server("--model", str(kind.write(tmp_path / name)))
         server.wait_ready()
         with PolicyClient(server.url) as client:
-            client.start_episode()
+            episode = client.start_episode()
             for row in kind.observations["x"]:
-                client.act({"x": row[None]})
+                episode.act({"x": row})
         sums = dict(
             re.findall(r'policy_action_change_sum{dimension="(\w+)"} (\S+)', server.get("/metrics").body.decode())
         )
