@@ -26,7 +26,7 @@ from benchmarks.support.processes import pss_mb
 from benchmarks.support.server import BIN
 from benchmarks.support.table import Column, Table
 from carla_mlflow import Engine
-from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.control_kinds import CONTROL_NAMES
 
 SPARK = """
 import sys, mlflow

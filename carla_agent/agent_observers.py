@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from carla_mlflow import ArraySpec, Card, ContractError, DrivingError, ObservationSpec
+from carla_mlflow.contract.history import frame_spec
 
 from . import agent_config as configs
 from .contract_check import ticks_per_action
@@ -187,7 +188,7 @@ class ObserverFactory:
             yield TargetPoint(self._route, self._hero("carl_measurements with target_point"), rule="carl")
 
     def _camera(self, given: configs.CameraConfig) -> Camera:
-        spec = next((spec for spec in self._card.observation_spec if spec.name == given.field), None)
+        spec = next((spec for spec in frame_spec(self._card.observation) if spec.name == given.field), None)
         if spec is None or spec.dtype != "uint8" or len(spec.shape) != 3:
             raise ContractError(f"{given.field}: the card of {self._card.name} has no such image, uint8 of three axes")
         channels, height, width = spec.shape

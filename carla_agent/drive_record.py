@@ -14,19 +14,24 @@ class DriveRecord:
     """Counts of one route.
 
     Attributes:
-        episode_id: the name of the episode in requests; None for a policy in this process.
+        episode_id: the name of the episode in requests; None before the first route.
         stretches: semantic version and decisions that it made, one entry each time that another version began to drive.
         fallbacks: reason → decisions at which the fallback drove instead. `no_data`: an observer had none yet;
             `observer`: one failed, such as where the car is gone; `late`: no action within the budget; `unreachable`:
             no server; `not_ready` and other error codes: the server refused (`refused` where it gave no code);
             `contract`: it serves another contract now; `observation`: a value did not fit the card; `action` and
             `policy`: the policy in this process failed.
+        unseen: reason → ticks at which an action held and the observation was missing or did not fit, so that a policy
+            with a history saw the frame before once more.
+        restarts: reason → how often the policy began anew within the route; see `Episode.restarts`.
         latencies_ms: of every decision by the policy, milliseconds.
     """
 
     episode_id: str | None = None
     stretches: list[tuple[str, int]] = field(default_factory=list)
     fallbacks: Counter[str] = field(default_factory=Counter)
+    unseen: Counter[str] = field(default_factory=Counter)
+    restarts: Counter[str] = field(default_factory=Counter)
     latencies_ms: array[float] = field(default_factory=lambda: array("d"))
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import carla
-import numpy as np
 from numpy.typing import NDArray
 
 from carla_mlflow import (
@@ -18,6 +18,7 @@ from carla_mlflow import (
     Actions,
     CarlaMlflowError,
     ContractError,
+    Episode,
     Policy,
     ServerError,
     SpecError,
@@ -26,7 +27,7 @@ from carla_mlflow import (
 from carla_mlflow.contract.actions import fallback_actions
 from carla_mlflow.escaping import one_line
 
-from .contract_check import check_fit, ticks_per_action
+from .contract_check import check_fit, ticks_between
 from .drive_record import DriveRecord
 from .observers.observer import Observer, Snapshot
 
@@ -52,7 +53,7 @@ class Missing:
     text: str
 
 
-Observation = dict[str, NDArray[Any]]
+Observation = dict[str, NDArray[Any]]  # without a batch axis
 
 
 class Driver:
@@ -87,8 +88,9 @@ class Driver:
         self.budget_ms = _positive("budget_ms", 1000.0 / self.world_hz if budget_ms is None else budget_ms)
         self.record = DriveRecord()
         self.actions: Actions | None = None
+        self._episode: Episode | None = None
         self._period_s = 0.0
-        self._decided_s = -math.inf
+        self._ticked_s = -math.inf
         self._falls_back = False
 
     def check(self) -> None:
@@ -99,11 +101,10 @@ class Driver:
                 differ; or rates that do not divide. The text says which.
         """
         check_fit(self.policy.card, self.observers)
-        ticks = ticks_per_action(self.policy.card.action.rate_hz, self.world_hz)
-        self._period_s = ticks / self.world_hz
+        self._period_s = ticks_between(self.policy.card.action, self.world_hz) / self.world_hz
 
     def reset(self) -> None:
-        """Begins a route: the observers forget, and an episode with a new name starts.
+        """Begins a route: the observers forget, and so does the policy, in an episode with a new name.
 
         Raises:
             DrivingError: an observer can't begin, such as one that reads the map of a town without lanes.
@@ -111,12 +112,15 @@ class Driver:
         """
         for observer in self.observers:
             observer.reset()
-        start_episode = getattr(self.policy, "start_episode", None)  # an Engine in this process keeps no episodes
-        self.record = DriveRecord(episode_id=start_episode() if start_episode else None)
-        self.actions, self._decided_s, self._falls_back = None, -math.inf, False
+        self._episode = self.policy.start_episode()
+        self.record = DriveRecord(episode_id=self._episode.id, restarts=self._episode.restarts)
+        self.actions, self._ticked_s, self._falls_back = None, -math.inf, False
 
     def step(self, snapshot: Snapshot) -> carla.VehicleControl:
         """Decides at one tick, or repeats the latest decision in between.
+
+        The policy's ticks come at its card's rate (times `repeat`, where its actions hold for several), by simulated
+        time; between them it sees nothing.
 
         Errors of this package and of calls to the simulator are not raised: the card's fallback drives, `record` counts
         why, and the log says so once. Other exceptions in an observer, which are bugs, are.
@@ -132,22 +136,22 @@ class Driver:
         """
         observation = self._observe(snapshot)
         if self._is_due(snapshot) or self.actions is None:
-            self.actions = self._decide(observation)
+            self.actions = self._tick(observation)
         return carla.VehicleControl(*self.actions.vehicle_control())
 
     def _is_due(self, snapshot: Snapshot) -> bool:
-        """Whether the policy decides at this tick: by simulated time, so that an unseen tick changes no rate."""
+        """Whether this is one of the policy's ticks: by simulated time, so that an unseen tick changes no rate."""
         now = snapshot.timestamp.elapsed_seconds
-        if 0.0 <= now - self._decided_s < self._period_s - 0.5 / self.world_hz:
+        if 0.0 <= now - self._ticked_s < self._period_s - 0.5 / self.world_hz:
             return False
-        self._decided_s = now
+        self._ticked_s = now
         return True
 
     def _observe(self, snapshot: Snapshot) -> Observation | Missing:
-        """The fields at that tick, as a batch of one row. Every observer is asked, since it may keep a history."""
+        """The fields at that tick. Every observer is asked, since it may keep something from tick to tick."""
         if not self._period_s:
             self.check()
-        batch: Observation = {}
+        observation: Observation = {}
         missing: Missing | None = None
         for observer in self.observers:
             try:
@@ -158,23 +162,45 @@ class Driver:
             if fields is None:
                 missing = missing or Missing("no_data", f"{', '.join(observer.spec.names)}: there is no data yet")
             else:
-                batch.update({name: np.asarray(array)[None] for name, array in fields.items()})
-        return missing or batch
+                observation.update(fields)
+        return missing or observation
 
-    def _decide(self, observation: Observation | Missing) -> Actions:
+    def _tick(self, observation: Observation | Missing, skipped: Sequence[Observation | None] = ()) -> Actions:
+        """Decides, or takes the action that still holds, after the policy's ticks at which nobody could ask it."""
+        if self._episode is None:
+            self._episode = self.policy.start_episode()
+            self.record.restarts = self._episode.restarts
+        episode = self._episode
+        for seen in skipped:
+            with contextlib.suppress(SpecError):  # the frames before count for that tick
+                episode.skip(seen)
+        held, began = None if episode.is_due else episode.actions, time.perf_counter()
         if isinstance(observation, Missing):
+            episode.skip()
+            if held is not None:
+                return self._hold(held, observation.reason, observation.text)
             return self._fall_back(observation.reason, observation.text)
-        began = time.perf_counter()
         try:
-            actions = self.policy.act(observation, budget_ms=self.budget_ms)
+            actions = episode.act(observation, budget_ms=self.budget_ms)
         except CarlaMlflowError as error:
+            if held is not None:
+                return self._hold(held, _reason(error), one_line(error))
             return self._fall_back(_reason(error), one_line(error))
         if actions.fallback:
             return self._late()
+        if held is not None:
+            return held
         self.record.decided((time.perf_counter() - began) * 1e3, _version(self.policy))
         if self._falls_back:
             self._falls_back = False
             log.warning("the policy drives again: %s %s", self.policy.card.name, _version(self.policy))
+        return actions
+
+    def _hold(self, actions: Actions, reason: str, text: str) -> Actions:
+        """Goes on with an action that holds, at a tick whose observation the policy can't use."""
+        if not self.record.unseen:
+            log.warning("a tick at which an action holds shows the policy nothing (%s): %s", reason, text)
+        self.record.unseen[reason] += 1
         return actions
 
     def _late(self) -> Actions:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .contract.array_spec import ArraySpec
     from .contract.card import Card
     from .contract.policy import AsyncPolicy, Policy
+    from .contract.running_episode import AsyncEpisode, Episode
     from .contract.specs import ObservationSpec
     from .errors import (
         ActionError,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         CrashError,
         DeviceError,
         DrivingError,
+        EpisodeError,
         ExportError,
         IntegrityError,
         NotFoundError,
@@ -69,6 +71,7 @@ _HOMES = {
     "ArraySpec": "contract.array_spec",
     "Artifact": "artifact.artifact",
     "ArtifactError": "errors",
+    "AsyncEpisode": "contract.running_episode",
     "AsyncPolicy": "contract.policy",
     "AsyncPolicyClient": "client.async_client",
     "CacheError": "errors",
@@ -80,6 +83,8 @@ _HOMES = {
     "DeviceError": "errors",
     "DrivingError": "errors",
     "Engine": "inference.engine",
+    "Episode": "contract.running_episode",
+    "EpisodeError": "errors",
     "ExportError": "errors",
     "IntegrityError": "errors",
     "NotFoundError": "errors",
@@ -105,6 +110,7 @@ __all__ = [
     "ArraySpec",
     "Artifact",
     "ArtifactError",
+    "AsyncEpisode",
     "AsyncPolicy",
     "AsyncPolicyClient",
     "CacheError",
@@ -116,6 +122,8 @@ __all__ = [
     "DeviceError",
     "DrivingError",
     "Engine",
+    "Episode",
+    "EpisodeError",
     "ExportError",
     "IntegrityError",
     "NotFoundError",

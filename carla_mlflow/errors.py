@@ -2,6 +2,7 @@
 
 CarlaMlflowError
 ├── SpecError              an observation (or an action) does not fit its spec: the caller's fault
+├── EpisodeError           an episode can't be continued here: another version or another key began it
 ├── ArtifactError          a policy artifact is invalid: its author's fault, or somebody changed it
 │   ├── CardError          model_card.yaml is invalid
 │   ├── IntegrityError     bytes differ from the hash in the card, or from the pinned digest
@@ -23,6 +24,11 @@ CarlaMlflowError
 
 from __future__ import annotations
 
+from typing import Literal
+
+EpisodeCode = Literal["state_of_another_key", "state_of_another_version", "episode_of_another_version"]
+"""Why an episode can't be continued; whoever gets one of these may begin it anew."""
+
 
 class CarlaMlflowError(Exception):
     """Base of all errors that this project raises on purpose; the text is one line for people."""
@@ -40,6 +46,21 @@ class SpecError(CarlaMlflowError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+
+class EpisodeError(CarlaMlflowError):
+    """An episode can't be continued here, since another version of the policy or another key began it.
+
+    Attributes:
+        code: state_of_another_key, state_of_another_version or episode_of_another_version.
+        field: the value's place in the request, such as `observations[3].state`.
+        problem: what is wrong with the value.
+    """
+
+    def __init__(self, code: EpisodeCode, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.code: EpisodeCode = code
+        self.field, self.problem = field, problem
 
 
 class ArtifactError(CarlaMlflowError):
@@ -145,8 +166,9 @@ class ServerError(CarlaMlflowError):
 
     Attributes:
         code: the code of its error object, such as `not_ready`; None when it sent none.
+        field: the value at fault, such as `observations[0].speed`; None when it named none.
     """
 
-    def __init__(self, message: str, code: str | None = None) -> None:
+    def __init__(self, message: str, code: str | None = None, field: str | None = None) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.field = code, field

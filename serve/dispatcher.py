@@ -17,7 +17,7 @@ from serve.batching.pending_prediction import Outcomes, PendingPrediction
 from serve.batching.watchdog import Watchdog
 from serve.errors import ApiError, from_core
 from serve.policy.serving import Serving
-from serve.policy.slot import Slot, find_serving
+from serve.policy.slot import ACTIVE, Slot, find_serving
 from serve.settings import Settings
 from serve.telemetry import metrics
 from serve.web.bridge import Bridge
@@ -88,8 +88,8 @@ class Dispatcher:
         self.on_closed()
 
     def limit_of(self, parsed: ParsedHead) -> int:
-        """Returns the most bytes that the body of such a request can need, for any version that is served."""
-        return body_limit(self._slot.servings, parsed.endpoint, self.max_body_bytes)
+        """Returns the most bytes that the body of such a request can need, for any version that may answer it."""
+        return body_limit(self._slot.every, parsed.endpoint, self.max_body_bytes)
 
     def take(self, request: Request) -> None:
         """Answers a request, now or later."""
@@ -124,19 +124,22 @@ class Dispatcher:
             if self.in_flight > self._settings.max_inflight:
                 raise self._full(request)
             serving = self._slot.serving
-            if serving is None or parsed.version is not None or parsed.name is not None:
-                serving = find_serving(self._slot, parsed.version, parsed.name)
+            if serving is None or parsed.asked is not ACTIVE:
+                serving = find_serving(self._slot, parsed.asked, may_go_on=True)
         except ApiError as error:
             self._refuse(request, error, None)
             return
-        limit = body_limit([serving], parsed.endpoint, self.max_body_bytes) if parsed.gzip else None
-        encoded = EncodedRequest(request.body, parsed.media_type, parsed.json_bytes, limit, parsed.episode_id)
+        limit = body_limit(self._slot.every, parsed.endpoint, self.max_body_bytes) if parsed.gzip else None
+        encoded = EncodedRequest(
+            request.body, parsed.media_type, parsed.json_bytes, limit, parsed.episode_id, parsed.asked
+        )
         prediction = PendingPrediction(
-            parsed.endpoint, serving, encoded, request.received, parsed.budget_ms, wire=request
+            parsed.endpoint, serving, self._slot, encoded, request.received, parsed.budget_ms, wire=request
         )
         size = len(request.body)
         text = size if parsed.json_bytes is None else parsed.json_bytes
-        takes_long = serving.is_slow or size > (LARGE_GZIP if parsed.gzip else LARGE) or text > LARGE_TEXT
+        is_slow = serving.is_slow or self._slot.has_slow_beside  # the body may name an episode of that
+        takes_long = is_slow or size > (LARGE_GZIP if parsed.gzip else LARGE) or text > LARGE_TEXT
         (self.chunked_executor if takes_long else self.micro_batcher).add(prediction)
 
     def _forget(self, prediction: PendingPrediction, status: int | None) -> None:
@@ -155,7 +158,7 @@ class Dispatcher:
         extra, episode_id = wire.parsed.extra if wire.parsed else b"", prediction.episode_id
         if episode_id is not None:
             extra = extra_headers(wire.parsed, episode_id)
-            wire.episode_id, wire.control = episode_id, answered.control
+            wire.episode_id, wire.control = episode_id, answered.pedals
         self.in_flight -= 1
         wire.answer(self.response_writer.success(serving, answer, wire.request_id, wire.keep_alive, extra))
         finish(wire, prediction.endpoint.route, 200, serving.version, prediction, episode_id)

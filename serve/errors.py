@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from carla_mlflow.errors import ActionError, SpecError
+from carla_mlflow.errors import ActionError, EpisodeError, SpecError
 
 Code = Literal[
     "bad_json",
@@ -18,6 +18,9 @@ Code = Literal[
     "version_not_found",
     "method_not_allowed",
     "request_timeout",
+    "state_of_another_key",
+    "state_of_another_version",
+    "episode_of_another_version",
     "body_too_large",
     "host_not_allowed",
     "unsupported_media_type",
@@ -38,6 +41,9 @@ STATUS: dict[Code, int] = {
     "version_not_found": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
+    "state_of_another_key": 409,
+    "state_of_another_version": 409,
+    "episode_of_another_version": 409,
     "body_too_large": 413,
     "host_not_allowed": 421,
     "unsupported_media_type": 415,
@@ -57,6 +63,7 @@ _CODE_OF_STATUS: dict[int, Code] = {
 
 MLFLOW_CODE = {
     400: "BAD_REQUEST",
+    409: "RESOURCE_CONFLICT",
     422: "INVALID_PARAMETER_VALUE",
     503: "TEMPORARILY_UNAVAILABLE",
     500: "INTERNAL_ERROR",
@@ -115,6 +122,8 @@ def from_core(error: Exception) -> ApiError:
     if isinstance(error, SpecError):
         inside = error.field.startswith("observations")
         return ApiError("invalid_observation" if inside else "bad_request", error.problem, error.field)
+    if isinstance(error, EpisodeError):
+        return ApiError(error.code, error.problem, error.field)
     if isinstance(error, ActionError):
         return ApiError("internal", "the policy computed no usable action for this request")
     return ApiError("internal", "internal error; the log has it under this request id")

@@ -11,7 +11,9 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
+from carla_mlflow.flavor.environment import state_key
 from serve.baked import BAKED, baked
 from serve.run_folder import HINT_FD, SERVER_PID, STATUS_FILE
 from serve.settings import CHOICES, PREFIX, Settings
@@ -41,8 +43,10 @@ def settings_from_environment(environment: Mapping[str, str]) -> Settings:
     Raises:
         ValueError: a value has the wrong type, or a file can't be read; names the variable.
     """
-    values = {}
+    values: dict[str, Any] = {"state_key": _state_key(environment)}
     for f in fields(Settings):
+        if f.name in values:
+            continue
         text = environment.get(PREFIX + f.name.upper())
         if f.name == "port" and text and "://" in text:  # set by Kubernetes for a Service named `policy`
             text = None
@@ -56,6 +60,13 @@ def settings_from_environment(environment: Mapping[str, str]) -> Settings:
                 kind = "whole number" if _type_of(f) is int else "number"
                 raise ValueError(f"{PREFIX}{f.name.upper()}={text!r}: expected a {kind}") from error
     return Settings(**values)
+
+
+def _state_key(environment: Mapping[str, str]) -> str:
+    try:
+        return state_key(environment)
+    except CarlaMlflowError as error:
+        raise ValueError(one_line(error)) from error
 
 
 def _from_file(environment: Mapping[str, str], variable: str) -> str | None:

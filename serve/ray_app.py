@@ -5,6 +5,9 @@
 Engine, codecs, protocols, micro-batching, limits and following of the registry are carla-serve's; Ray adds the HTTP
 proxy, the replicas and their autoscaling. Each replica takes a promoted version between two requests, without a
 redeployment. Arguments are carla-serve's settings, and those in OF_RAY, which Ray knows by the same names.
+
+Secrets are read on each node: POLICY_STATE_KEY, if it is set where the application is deployed, has to be the same in
+the environment of every node, else no replica of that node starts.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import serve
 
+from carla_mlflow.contract.state_token import name_of_key
 from serve.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -71,7 +75,7 @@ def policy(arguments: dict[str, Any]) -> Application:
         health_check_period_s=1,
         graceful_shutdown_wait_loop_s=0.1,
     )
-    return deployment.bind(environment, secrets.token_hex(8))
+    return deployment.bind(environment, secrets.token_hex(8), name_of_key(settings.state_key))
 
 
 def _settings(environment: dict[str, str]) -> Settings:
@@ -80,21 +84,38 @@ def _settings(environment: dict[str, str]) -> Settings:
     return settings_from_environment({**os.environ, **environment})
 
 
+def check_key(secret: str, expected: str) -> None:
+    """Checks that this node has the state key of who deployed the application, if that had one.
+
+    Raises:
+        RuntimeError: it has another, or none.
+    """
+    if expected and name_of_key(secret) != expected:
+        found = "another" if secret else "no"
+        text = "set it, or POLICY_STATE_KEY_FILE, in the environment of every node"
+        raise RuntimeError(f"this node has {found} POLICY_STATE_KEY, unlike where the application was deployed; {text}")
+
+
 class Replica:
     """One process of the cluster that answers requests."""
 
-    async def __init__(self, environment: dict[str, str], deployed: str) -> None:  # type: ignore[misc]  # Ray awaits it
+    async def __init__(self, environment: dict[str, str], deployed: str, key: str) -> None:  # type: ignore[misc]  # Ray awaits it
         """Returns when the policy is loaded, verified, in parity and warm.
 
         Args:
             environment: settings as POLICY_ variables.
             deployed: id of this deployment; the next deployment may have another contract.
+            key: the name of the state key of who deployed it.
+
+        Raises:
+            RuntimeError: this node has another state key or none, or the policy is not ready in time.
         """
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         from serve.cluster.node import Node, meeting_folder
         from serve.run_folder import METRICS
 
         settings = _settings(environment)
+        check_key(settings.state_key, key)
         folder = meeting_folder(settings, ray.get_runtime_context().get_node_id(), deployed)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / METRICS)  # read when prometheus_client is imported
         from serve.cluster.asgi import AsgiServer

@@ -56,6 +56,13 @@ class Refused(msgspec.Struct, frozen=True):
     since: float
 
 
+class Holdable(msgspec.Struct, frozen=True):
+    """A version that a reference meant before, and that workers may hold: not left by a roll-back, nor archived."""
+
+    version: str
+    digest: str
+
+
 class Status(msgspec.Struct, frozen=True):
     """What the follower knows about one reference.
 
@@ -70,6 +77,7 @@ class Status(msgspec.Struct, frozen=True):
         pinned: whether somebody other than who wrote the artifact says which digest it has.
         name: the policy's.
         has_pins: whether the folder of artifacts had a file PINS.
+        holdable: earlier versions that workers may hold for the episodes that these began, the latest first.
     """
 
     path: str | None = None
@@ -82,6 +90,7 @@ class Status(msgspec.Struct, frozen=True):
     pinned: bool = True
     name: str = ""
     has_pins: bool = False
+    holdable: tuple[Holdable, ...] = ()
 
 
 class Followed(msgspec.Struct, frozen=True):
@@ -117,12 +126,23 @@ class Served(msgspec.Struct, frozen=True):
 
 
 class WorkerState(msgspec.Struct, frozen=True):
-    """What one worker serves and refused, whether it is ready, and its place among the workers."""
+    """What one worker serves, holds and refused, whether it is ready, and its place among the workers.
+
+    Attributes:
+        coming: digests of versions that it has loaded, and serves once the other workers have them, too.
+    """
 
     served: tuple[Served, ...] = ()
     refused: tuple[Refused, ...] = ()
     ready: bool = False
     place: int = 0
+    held: tuple[Served, ...] = ()
+    coming: tuple[str, ...] = ()
+
+    def has(self, digest: str) -> bool:
+        """Whether it answers with that version, or never will."""
+        known = {each.digest for each in (*self.served, *self.held)} | {each.digest for each in self.refused}
+        return digest in known or digest in self.coming
 
 
 def write_file(path: Path, value: Any) -> None:

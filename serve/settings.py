@@ -28,6 +28,7 @@ RANGES = {
     "budget_ms": (0, 1e9),
     "busy_poll_us": (0, 10_000),
     "drain_s": (0, 600),
+    "episode_hold_s": (0, 86_400),
 }
 POSITIVE_S = ("poll_s", "fetch_timeout_s", "load_timeout_s", "forward_timeout_s", "header_timeout_s", "body_timeout_s")
 """Settings in seconds that may be any number above 0 and up to an hour."""
@@ -81,6 +82,13 @@ class Settings:
     )
     worker_class: str = _setting("loop", "loop (our event loop) or gthread (gunicorn's threads and Flask)")
     api_key: str = _secret("key that every request except probes must carry: Authorization: Bearer KEY")
+    state_key: str = _secret(
+        "key of the state tokens of policies with memory, the same on all servers that share episodes; without it "
+        "tokens are safe from damage, not from forging"
+    )
+    episode_hold_s: float = _setting(
+        300.0, "seconds for which a replaced version still answers the episodes that it began; 0: it never does"
+    )
     cors_origins: str = _setting("", "origins whose pages may call the server: https://a.example,https://b.example")
     allowed_hosts: str = _setting(
         "",

@@ -9,16 +9,17 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import stable_baselines3 as sb3
 import torch
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from msgspec.structs import replace
 from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from carla_mlflow.contract.card_sections import Control, FieldCard
+from carla_mlflow.contract.action_card import Control
+from carla_mlflow.contract.field_card import FieldCard
 from training_export.sources.draft import ActionDraft, CardDraft
+from training_export.sources.sb3.algorithms import ALGORITHMS
 
 VECTOR = Box(np.float32([-2, -1, 0]), np.float32([2, 1, 5]))
 OPEN = Box(-np.inf, np.inf, (4,))
@@ -28,11 +29,18 @@ IMAGE = Box(0, 255, (36, 40, 3), np.uint8)  # as cameras give it; Stable-Baselin
 FIRST = Box(0, 255, (3, 36, 36), np.uint8)
 MIXED = Dict({"speed": Box(0, 30, (2,)), "camera": FIRST})
 PAIR = Dict({"speed": Box(0, 30, (2,)), "beams": Box(0, 1, (3,))})
+SOURCES = Dict({"command": Discrete(6), "lidar-front": Box(0, 30, (2,)), "rows": MultiDiscrete([3, 2])})
 PEDALS = Box(np.float32([-3, -0.7]), np.float32([2, 0.7]))
 CHOICES = Discrete(4)
+SWITCHES = MultiDiscrete([3, 2])
+FLAGS = MultiBinary(3)
+ONE = Box(-1.0, 1.0, (1,))
 SCALES = {"full_throttle": 2.0, "full_brake": -3.0, "full_right": 0.7}
 DRIVE = CardDraft(ActionDraft("acceleration_steer", ["acceleration", "steer"], rate_hz=10, **SCALES))
 CHOOSE = CardDraft(ActionDraft("table", table=[Control(t, 1 - t, 0) for t in (0, 0.3, 0.6, 1)]))
+NAMED = CardDraft(ActionDraft("named", choices=["A", "B", "C", "D"], fallback={"choice": "B"}))
+SWITCH = CardDraft(ActionDraft("named", ["gear", "lights"], fallback={"gear": 0.0, "lights": 1.0}))
+FLAG = CardDraft(ActionDraft("named", ["one", "two", "three"], fallback={"one": 0.0, "two": 0.0, "three": 1.0}))
 ON_POLICY = {"n_steps": 32}
 OFF_POLICY = {"buffer_size": 200, "learning_starts": 16, "learning_rate": 1e-4, "batch_size": 16}
 SMALL_CNN = {"features_extractor_kwargs": {"features_dim": 16}}
@@ -69,6 +77,7 @@ class Case:
     normalise: dict[str, Any] | None = None
     more: dict[str, Any] = field(default_factory=dict)
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
+    card: CardDraft | None = None
 
 
 class OwnFeatures(BaseFeaturesExtractor):
@@ -130,6 +139,21 @@ CASES = {
     "dqn-open": Case("DQN", "MlpPolicy", CARTPOLE, CHOICES),
     "sac-open": Case("SAC", "MlpPolicy", CARTPOLE, normalise={}),
     "td3-open": Case("TD3", "MlpPolicy", CARTPOLE),
+    "trpo": Case("TRPO", "MlpPolicy", VECTOR, normalise={}),
+    "ars": Case("ARS", "LinearPolicy", VECTOR, normalise={}, more={"n_delta": 2, "n_eval_episodes": 1}),
+    "tqc": Case("TQC", "MlpPolicy", VECTOR, normalise={}),
+    "tqc-gsde": Case("TQC", "MlpPolicy", VECTOR, more={"use_sde": True}),
+    "crossq": Case("CrossQ", "MlpPolicy", VECTOR, normalise={}),
+    "qrdqn": Case("QRDQN", "MlpPolicy", VECTOR, CHOICES, normalise={}),
+    "ppo-sources": Case(
+        "PPO", "MultiInputPolicy", SOURCES, normalise={"norm_obs_keys": ["lidar-front"]}, policy_kwargs=SMALL_BOTH
+    ),
+    "dqn-named": Case("DQN", "MlpPolicy", VECTOR, CHOICES, card=NAMED),
+    "ppo-named": Case("PPO", "MlpPolicy", VECTOR, CHOICES, card=NAMED),
+    "ppo-switches": Case("PPO", "MlpPolicy", OPEN, SWITCHES, card=SWITCH),
+    "a2c-flags": Case("A2C", "MlpPolicy", VECTOR, FLAGS, card=FLAG),
+    "ppo-acceleration": Case("PPO", "MlpPolicy", VECTOR, ONE, card=CardDraft(ActionDraft("acceleration"))),
+    "sac-steer": Case("SAC", "MlpPolicy", VECTOR, ONE, card=CardDraft(ActionDraft("steer"))),
     "dqn-mixed": Case("DQN", "MultiInputPolicy", MIXED, CHOICES, policy_kwargs=SMALL_BOTH),
 }
 
@@ -151,7 +175,7 @@ class Trained:
 
     @property
     def draft(self) -> CardDraft:
-        draft = CHOOSE if self.case.action is CHOICES else DRIVE
+        draft = self.case.card or (CHOOSE if self.case.action is CHOICES else DRIVE)
         seen = {"observation": FieldCard("uint8", [3, 36, 36])} if self.case.observation is FIRST else None
         return replace(draft, observation=seen)
 
@@ -174,11 +198,12 @@ def train(case: Case, folder: Path, name: str) -> Trained:
     statistics = None
     if case.normalise is not None:
         env = statistics = VecNormalize(env, norm_reward=False, **case.normalise)
-    kwargs = {**case.policy_kwargs, "net_arch": [16]}
-    more = {**(ON_POLICY if case.algorithm in {"PPO", "A2C"} else OFF_POLICY), **case.more}
-    if case.algorithm == "PPO":
+    kwargs = {**case.policy_kwargs, **({} if case.algorithm == "ARS" else {"net_arch": [16]})}
+    usual = {} if case.algorithm == "ARS" else ON_POLICY if case.algorithm in {"PPO", "A2C", "TRPO"} else OFF_POLICY
+    more = {**usual, **case.more}
+    if case.algorithm in {"PPO", "TRPO"}:
         more["batch_size"] = 32
-    model = getattr(sb3, case.algorithm)(case.policy, env, policy_kwargs=kwargs, seed=7, device="cpu", **more)
+    model = ALGORITHMS[case.algorithm].kind(case.policy, env, policy_kwargs=kwargs, seed=7, device="cpu", **more)
     model.learn(64)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -23,7 +23,7 @@ from tests_support import EXAMPLE, example_as, registry_here
 from benchmarks.support.free_port import free_port
 from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow import Engine, __version__, open_artifact
-from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.control_kinds import CONTROL_NAMES
 
 pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("container")]
 ROW = {"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}

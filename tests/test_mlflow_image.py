@@ -11,7 +11,7 @@ import pytest
 from tests_support import EXAMPLE, run_command
 
 from carla_mlflow import Engine
-from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.control_kinds import CONTROL_NAMES
 
 pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("container")]
 ROW = {"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}

@@ -24,12 +24,15 @@ sources:
   runs:/ID, runs:/latest the checkpoint of an MLflow run
   policy.py:build        build() returns a torch module, or module, observation space, action space
   package.module:build   likewise
-  model.zip              Stable-Baselines3: PPO, A2C, SAC, TD3, DDPG, DQN; needs --trust-pickle
-  model.pt, model.onnx   a network in TorchScript or ONNX that returns the head's parameters
+  model.zip              Stable-Baselines3: PPO, A2C, SAC, TD3, DDPG, DQN; sb3-contrib: TRPO, TQC, CrossQ, QR-DQN, ARS,
+                         MaskablePPO, RecurrentPPO; needs --trust-pickle
+  model.pt, model.onnx   a network in TorchScript or ONNX that returns the head's parameters; rsl_rl, Isaac Lab
   v1.2.0/                an artifact of the original layout; needs --card, and --trust-pickle for its preprocessor
-All but checkpoints need --card FILE with what the source does not contain; README.md has an example. Where the bounds
-of raw actions are not [-1, 1] (of pedals: [0, 1]), its action section says what the values mean: full_throttle,
-full_brake, full_right.
+All but checkpoints need --card FILE with what the source does not contain; README.md has an example, docs/recipes.md
+one for each of rsl_rl, Isaac Lab, CleanRL, RLlib and TorchRL. Where the bounds of raw actions are not [-1, 1] (of
+pedals: [0, 1]), its action section says what the values mean: full_throttle, full_brake, full_right. A policy that was
+trained in an environment of highway-env needs none with --env ID: its actions then have the environment's own names and
+labels.
 
 exit codes: 0 done, 1 refused, 2 usage, 3 registry unreachable
 """
@@ -56,7 +59,7 @@ def export(options: argparse.Namespace) -> int:
     stated = None if draft.parity is None else draft.parity.parity
     print_unknown(trained)
     exported = export_policy(trained, name, version, options.description or draft.description, stated)
-    print_noise(exported.reference, stated is not None)
+    print_noise(exported.reference, stated is not None, trained.action.control_names)
     print_comparison(exported, trained)
     artifact = _measured(exported, trained, options.episodes)
     if options.dry_run:
@@ -79,6 +82,11 @@ def _source_options(options: argparse.Namespace) -> SourceOptions:
     from training_export.sources.source import SourceOptions
 
     types = operators_types(options.trust_types)
+    env = None
+    if options.env:
+        from training_export.evaluation.own_env import open_own_env
+
+        env = open_own_env(options.env, options.env_config).env
     return SourceOptions(
         options.source,
         options.card,
@@ -87,6 +95,8 @@ def _source_options(options: argparse.Namespace) -> SourceOptions:
         options.no_vecnormalize,
         options.trust_pickle,
         types,
+        env,
+        options.env or "",
     )
 
 
@@ -135,6 +145,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--preprocessor", type=Path, metavar="FILE", help="fitted scikit-learn transformer (.skops, or a pickle)"
     )
+    parser.add_argument(
+        "--env", metavar="ID", help="the environment of training, if it is highway-env's: it says what actions mean"
+    )
+    parser.add_argument("--env-config", type=Path, metavar="FILE", help="its keyword arguments, in YAML or JSON")
     _add_trust_flags(parser)
     parser.add_argument("--name", help="the policy's name (default: the card's, or carla-policy)")
     parser.add_argument("--version", help="semantic version (default: the card's, or 0.1.0)")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from torch import nn
 
+from benchmarks.policies.algorithms import LIBRARIES
 from benchmarks.policies.networks import FULL_BRAKE, NETWORKS, UNIT
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
-from training_export.sources.draft import CardDraft
+from benchmarks.policies.remembering import REMEMBERING
+from carla_mlflow.contract.action_card import ActionCard, Control
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
+from training_export.sources.draft import ActionDraft, CardDraft, complete
 from training_export.sources.from_module import from_network
 from training_export.sources.preprocessed import Preprocessed, preprocessed
 from training_export.sources.trained import TrainedPolicy
@@ -85,6 +90,31 @@ def categorical() -> TrainedPolicy:
     return from_network("categorical", Single(4).eval(), CardDraft(), SECTION, action, Preprocessed())
 
 
+def without_pedals(head: str, width: int, **parts: Any) -> TrainedPolicy:
+    torch.manual_seed(9)
+    action = complete(ActionDraft(head=head, **parts))
+    network = (Gaussian if head in ("gaussian", "squashed_gaussian") else Single)(width).eval()
+    return from_network(head, network, CardDraft(), SECTION, action, Preprocessed())
+
+
+LABELLED = {"control": "named", "choices": ["LEFT", "IDLE", "RIGHT"], "fallback": {"choice": "IDLE"}}
+SWITCHES = {
+    "control": "named",
+    "raw": {"gear": (0.0, 2.0), "lights": (0.0, 1.0)},
+    "choices": {"gear": ["reverse", "first", "second"]},
+    "fallback": {"gear": "first", "lights": 1.0},
+}
+FLAGS = {
+    "control": "named",
+    "raw": {"horn": (0.0, 1.0), "wipers": (0.0, 1.0)},
+    "fallback": {"horn": 0.0, "wipers": 1.0},
+}
+FREE = {"control": "named", "raw": {"longitudinal": (-5.0, 3.0), "lateral": UNIT}}
+FREE["fallback"] = {"longitudinal": -5.0, "lateral": 0.0}
+FASTER = {"control": "acceleration", "raw": {"acceleration": (-8.0, 3.0)}, "full_throttle": 3.0, "full_brake": -8.0}
+STEERS = {"control": "steer", "raw": {"steer": (-0.7, 0.7)}, "full_right": -0.7}
+
+
 def three_pedals() -> TrainedPolicy:
     torch.manual_seed(7)
     raw = {"steer": UNIT, "throttle": UNIT, "brake": (0.0, 1.0)}
@@ -106,6 +136,7 @@ def behind(transformer) -> TrainedPolicy:
 
 ARCHITECTURES = {
     **NETWORKS,
+    **LIBRARIES,
     "deterministic": lambda: of_head("deterministic"),
     "gaussian": lambda: of_head("gaussian"),
     "squashed gaussian": lambda: of_head("squashed_gaussian"),
@@ -113,6 +144,13 @@ ARCHITECTURES = {
     "beta's mean": lambda: of_head("beta", "mean"),
     "categorical with a table": categorical,
     "throttle, brake and steer": three_pedals,
+    "acceleration alone": lambda: without_pedals("gaussian", 1, **FASTER),
+    "steering alone": lambda: without_pedals("squashed_gaussian", 1, **STEERS),
+    "named values": lambda: without_pedals("gaussian", 2, **FREE),
+    "a choice with labels": lambda: without_pedals("categorical", 3, **LABELLED),
+    "several choices": lambda: without_pedals("multi_categorical", 5, **SWITCHES),
+    "flags": lambda: without_pedals("bernoulli", 2, **FLAGS),
     "scaler in the graph": lambda: behind(StandardScaler()),
     "polynomial features outside the graph": lambda: behind(PolynomialFeatures(2)),
+    **REMEMBERING,
 }

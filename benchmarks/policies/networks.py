@@ -9,13 +9,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.field_card import FieldCard
 from training_export.sources.draft import CardDraft
 from training_export.sources.from_module import from_network
 from training_export.sources.preprocessed import Preprocessed
 from training_export.sources.trained import TrainedPolicy
 
-FULL_BRAKE = Control(throttle=0.0, brake=1.0, steer=0.0)
+FULL_BRAKE: dict[str, float | str] = {"throttle": 0.0, "brake": 1.0, "steer": 0.0}
 UNIT = (-1.0, 1.0)
 
 

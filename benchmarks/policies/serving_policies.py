@@ -17,7 +17,8 @@ from torch import nn
 from benchmarks.policies.networks import FULL_BRAKE, UNIT
 from benchmarks.support.encoding import Arrays
 from carla_mlflow import Engine, write_artifact
-from carla_mlflow.contract.card_sections import ActionCard, FieldCard
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.field_card import FieldCard
 from training_export.export.export import export_policy
 from training_export.sources.draft import CardDraft
 from training_export.sources.from_module import from_network

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.support.requests import http_request
-from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.control_kinds import CONTROL_NAMES
 
 Arrays = dict[str, NDArray[Any]]
 """Observations by name, (B, …) each."""

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from carla_mlflow import DrivingError, Policy
 
-from ..contract_check import ticks_per_action
+from ..contract_check import ticks_between
 from ..driver import Driver
 from ..observers.ego import EgoSource
 from ..observers.observer import Observer
@@ -87,7 +87,7 @@ class Drive:
             ContractError: the card does not fit any observers, or the rates do not divide.
         """
         try:
-            ticks_per_action(self._policy.card.action.rate_hz, self._options.hz)  # before the world is touched
+            ticks_between(self._policy.card.action, self._options.hz)  # before the world is touched
             with failures_in_words():
                 self._drive()
         finally:

@@ -63,6 +63,7 @@ class DriveReport:
             "off_road_ticks": self.off_road_ticks,
             "decisions": record.decisions,
             "fallbacks": dict(record.fallbacks),
+            "restarts": dict(record.restarts),
             "driven_by": [{"version": version, "decisions": count} for version, count in record.stretches],
             "latency_ms": {"p50": record.latency_ms(50), "p99": record.latency_ms(99)},
             "episode_id": record.episode_id,
@@ -86,6 +87,8 @@ def as_text(figures: dict[str, Any]) -> str:
     }
     if latency["p50"] is not None:
         lines["latency"] = f"p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms"
+    if figures["restarts"]:
+        lines["began anew"] = ", ".join(f"{count} {reason}" for reason, count in figures["restarts"].items())
     if figures["episode_id"]:
         lines["episode"] = figures["episode_id"]
     return "\n".join(f"{name:<15} {text}" for name, text in lines.items())

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Arrays = Sequence[NDArray[Any]]
-Features = Callable[[Arrays], NDArray[np.float32]]
-"""Observation arrays in the card's order, each (T, *shape) → the graph's one input, float32 (T, F)."""
+Features = Callable[[Arrays], Arrays]
+"""Preprocessing outside the graph. The card's inputs in order, each (T, *shape) → the graph's: features of all
+observations, float32 (T, F), and what the card has after the observations."""
 ALIGNMENT = 64
 """Bytes. Intel's MKL promises the same bits from run to run only for arrays that start at a multiple of this."""
 
@@ -32,7 +33,10 @@ class Backend(Protocol):
     out_of_memory: type[Exception]
 
     def __call__(self, inputs: Arrays) -> Arrays:
-        """Arrays in the card's order, each (B, *shape) → `raw` and the head's parameters, each (B, width)."""
+        """Arrays in the card's order, each (B, *shape) → `raw` and the head's parameters, each (B, width).
+
+        With a memory, `reset` and the states follow the observations, and the next states follow the parameters.
+        """
 
     def allocate(self, count: int, dtype: str) -> NDArray[Any]:
         """A zeroed buffer of that many elements, placed where the device reads it fastest."""

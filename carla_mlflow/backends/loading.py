@@ -12,7 +12,8 @@ import numpy as np
 
 from ..artifact.artifact import Artifact
 from ..errors import ArtifactError
-from .backend import Backend, Features
+from .backend import Arrays, Backend, Features
+from .reset_check import check_reset
 
 EXAMPLE_ROWS = 3  # neither 1 nor a batch shape, so that a graph with a fixed number of rows fails
 
@@ -37,12 +38,13 @@ def load_graph(artifact: Artifact, backend: str, device: str, trusted: Sequence[
     Raises:
         ArtifactError: there is no graph for that backend, or its inputs or outputs are not those of the card.
     """
-    specs, outputs = artifact.card.observation_spec, artifact.card.action.outputs()
-    features = None if artifact.card.preprocessing.in_graph else _outside_the_graph(artifact, trusted)
-    inputs = specs.names if features is None else ("features",)
+    card = artifact.card
+    specs, outputs = card.graph_inputs, card.graph_outputs
+    features = None if card.preprocessing.in_graph else _outside_the_graph(artifact, trusted)
+    inputs = specs.names if features is None else ("features", *specs.names[len(card.observation) :])
     loaded = load_backend(backend, artifact.file_of_backend(backend), device, inputs, tuple(outputs))
     example = list(specs.example(EXAMPLE_ROWS).values())
-    graph_inputs = example if features is None else [features(example)]
+    graph_inputs = example if features is None else list(features(example))
     before = [array.tobytes() for array in graph_inputs]
     try:
         answers = [np.array(answer) for answer in loaded(graph_inputs)]
@@ -52,13 +54,17 @@ def load_graph(artifact: Artifact, backend: str, device: str, trusted: Sequence[
             f"the graph failed on an example of the card's observations: {_last_line(error)}"
         ) from error
     actual = [f"{answer.dtype.name} {list(answer.shape)}" for answer in answers]
-    if actual != [f"float32 [{EXAMPLE_ROWS}, {width}]" for width in outputs.values()]:
-        wanted = ", ".join(f"{name} float32 [{EXAMPLE_ROWS}, {width}]" for name, width in outputs.items())
-        raise ArtifactError(f"the graph returns {', '.join(actual)}, but the card's head needs {wanted}")
+    shapes = {name: f"float32 {[EXAMPLE_ROWS, *shape]}" for name, shape in outputs.items()}
+    if actual != list(shapes.values()):
+        wanted = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        needs = "the card's head needs" if card.memory is None else "the card's head and states need"
+        raise ArtifactError(f"the graph returns {', '.join(actual)}, but {needs} {wanted}")
     if [array.tobytes() for array in graph_inputs] != before:
         raise ArtifactError("the graph overwrites its inputs, which are the caller's observations")
     if not all(np.allclose(one, two, equal_nan=True) for one, two in zip(answers, again, strict=True)):
         raise ArtifactError("the graph returns different outputs for the same observations when it runs again")
+    if card.memory is not None:
+        check_reset(loaded, graph_inputs, card.memory)
     return LoadedGraph(loaded, features)
 
 
@@ -95,7 +101,13 @@ def _outside_the_graph(artifact: Artifact, trusted: Sequence[str]) -> Features:
     source = artifact.card.preprocessing.source
     assert source is not None  # `find_problems` refuses such cards
     transform = OutOfGraph(load_preprocessor(artifact.files[source], trusted))
-    return lambda arrays: transform(np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1))
+    observed = len(artifact.card.observation)
+
+    def features(arrays: Arrays) -> Arrays:
+        flat = np.concatenate([array.reshape(len(array), -1) for array in arrays[:observed]], axis=1)
+        return [transform(flat), *arrays[observed:]]
+
+    return features
 
 
 def _last_line(error: Exception) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,16 @@ from .onnx_checks import checked_model
 
 ort.set_default_logger_severity(3)  # errors only; its warnings name nodes that mean nothing to users
 ort.disable_telemetry_events()  # for processes that imported it before this package set its variable
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Lets sessions that are made inside log nothing, for a graph that may fail: its exception says it too."""
+    ort.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(3)
 
 
 class OnnxBackend:

@@ -5,6 +5,7 @@ All of this is read from the frozen graph, which no longer has branches for trai
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -44,11 +45,25 @@ def check_purity(graph: Any) -> tuple[bool, ...]:
     return tuple(bool(aliases.has_writers(value)) for value in inputs)
 
 
-def _check_memory(graph: Any, inputs: list[Any]) -> None:
-    kinds = {"prim::GetAttr", "prim::Constant"}
-    kept = [value for node in all_nodes(graph) if node.kind() in kinds for value in node.outputs()]
+def memory_of(graph: Any) -> list[str]:
+    """The names of tensors of its own that a frozen graph writes when it runs; empty for a policy without memory."""
+    names = (re.sub(r"\.\d+$", "", value.debugName()) for value in _written(graph))
+    return list(dict.fromkeys(names))
+
+
+def _written(graph: Any) -> list[Any]:
     aliases = graph.alias_db(isFrozen=False)  # PyTorch's own analysis of which values share memory or are written
-    written = [value.debugName() for value in kept if aliases.has_writers(value)]
+    return [value for value in _kept(graph) if aliases.has_writers(value)]
+
+
+def _kept(graph: Any) -> list[Any]:
+    kinds = {"prim::GetAttr", "prim::Constant"}
+    return [value for node in all_nodes(graph) if node.kind() in kinds for value in node.outputs()]
+
+
+def _check_memory(graph: Any, inputs: list[Any]) -> None:
+    kept, aliases = _kept(graph), graph.alias_db(isFrozen=False)
+    written = [value.debugName() for value in _written(graph)]
     # It does not follow constant tuples: a tensor taken from one counts as of unknown origin, as the inputs do.
     tuples = any("Tensor" in str(value.type()) and value.type().kind() != "TensorType" for value in kept)
     if tuples and any(aliases.has_writers(value) for value in inputs):

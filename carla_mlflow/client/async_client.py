@@ -11,7 +11,8 @@ import httpcore
 
 from ..contract.actions import Actions, check_budget
 from ..contract.card import Card
-from ..contract.observations import collect
+from ..contract.episode_core import Answer, Question
+from ..contract.running_episode import AsyncEpisode, Request
 from ..errors import ServerError
 from .async_unix_stream import AsyncUnixBackend
 from .attempt import FAILED, Attempt, OverBudget, failure
@@ -79,31 +80,41 @@ class AsyncPolicyClient:
         began = time.monotonic()
         check_budget(budget_ms)
         await self.connect()
-        arrays = collect(self.card.observation_spec, observations)
-        rows = len(next(iter(arrays.values())))
-        headers, body = self._remote.request(arrays, deterministic, seed, budget_ms)
-        ends = None if budget_ms is None else began + budget_ms / 1e3
+        arrays = self._remote.collect(observations)
+        asked = Request(Question(arrays), "", deterministic, seed, budget_ms, began)
+        return (await self._answer(asked)).actions
+
+    def start_episode(self, episode_id: str | None = None) -> AsyncEpisode:
+        """As `PolicyClient.start_episode`. Any number of episodes may act at once."""
+        return AsyncEpisode(self._connected_card, self._step, episode_id)
+
+    async def _connected_card(self) -> Card:
+        await self.connect()
+        return self.card
+
+    async def _step(self, asked: Request) -> Answer:
+        return await self._answer(self._remote.checked(asked))
+
+    async def _answer(self, asked: Request) -> Answer:
+        rows = len(next(iter(asked.question.arrays.values())))
+        headers, body = self._remote.request(asked)
         try:
-            answer = await self._send("POST", self._remote.path, headers, body, ends)
-            actions = self._remote.actions(answer.status, answer.headers, answer.content, rows)
-            if not self._remote.has_current_card:
-                await self._fetch_card(ends)
+            response = await self._send("POST", self._remote.path, headers, body, asked.ends)
+            answer = self._remote.answer(response.status, response.headers, response.content, rows)
+            if self._remote.is_new(answer.digest):
+                await self._fetch_card(asked.ends, answer.digest)
         except OverBudget:
             return self._remote.fallback(rows)
-        return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
-
-    def start_episode(self, episode_id: str | None = None) -> str:
-        """As `PolicyClient.start_episode`: every `act` that is called later names it. One client for each car."""
-        return self._remote.start_episode(episode_id)
+        return answer if asked.ends is None or time.monotonic() < asked.ends else self._remote.fallback(rows)
 
     async def connect(self) -> None:
         """Fetches the served policy's card, unless it is known; raises as the constructor of `PolicyClient`."""
         if not self._remote.is_connected:
             await self._fetch_card()
 
-    async def _fetch_card(self, ends: float | None = None) -> None:
+    async def _fetch_card(self, ends: float | None = None, answered: str | None = None) -> None:
         answer = await self._send("GET", "/metadata", self._remote.headers, None, ends)
-        self._remote.read_metadata(answer.status, answer.content)
+        self._remote.read_metadata(answer.status, answer.content, answered)
 
     async def _send(
         self, method: str, path: str, headers: Headers, body: bytes | None, budget_ends: float | None

@@ -11,7 +11,8 @@ import httpcore
 
 from ..contract.actions import Actions
 from ..contract.card import Card
-from ..contract.observations import collect
+from ..contract.episode_core import Answer, Question
+from ..contract.running_episode import Episode, Request
 from .attempt import FAILED, Attempt, OverBudget, TimedBackend, failure
 from .wire import Headers, Remote
 
@@ -89,21 +90,12 @@ class PolicyClient:
             UnreachableError: the server did not answer, and the budget was not over.
         """
         began = time.monotonic()
-        arrays = collect(self.card.observation_spec, observations)
-        rows = len(next(iter(arrays.values())))
-        headers, body = self._remote.request(arrays, deterministic, seed, budget_ms)
-        ends = None if budget_ms is None else began + budget_ms / 1e3
-        try:
-            answer = self._send("POST", self._remote.path, headers, body, ends)
-            actions = self._remote.actions(answer.status, answer.headers, answer.content, rows)
-            if not self._remote.has_current_card:
-                self._fetch_card(ends)
-        except OverBudget:
-            return self._remote.fallback(rows)
-        return actions if ends is None or time.monotonic() < ends else self._remote.fallback(rows)
+        arrays = self._remote.collect(observations)
+        asked = Request(Question(arrays), "", deterministic, seed, budget_ms, began)
+        return (self._answer(asked)).actions
 
-    def start_episode(self, episode_id: str | None = None) -> str:
-        """Begins an episode, such as one route of one car: every later `act` names it to the server.
+    def start_episode(self, episode_id: str | None = None) -> Episode:
+        """Begins an episode, such as one route of one car, in which the policy keeps memory, history and version.
 
         The server writes the id into its log and spans, and compares each action with the episode's previous one.
 
@@ -111,16 +103,32 @@ class PolicyClient:
             episode_id: 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`; None: a new, random one.
 
         Returns:
-            The episode's id.
+            The episode, whose `act` takes one observation at every tick.
 
         Raises:
             SpecError: the id is not such a text.
         """
-        return self._remote.start_episode(episode_id)
+        return Episode(self.card, self.step, episode_id)
 
-    def _fetch_card(self, ends: float | None = None) -> None:
+    def step(self, asked: Request) -> Answer:
+        """Sends one request of an episode, as `Episode` asks it; errors as `act`."""
+        return self._answer(self._remote.checked(asked))
+
+    def _answer(self, asked: Request) -> Answer:
+        rows = len(next(iter(asked.question.arrays.values())))
+        headers, body = self._remote.request(asked)
+        try:
+            response = self._send("POST", self._remote.path, headers, body, asked.ends)
+            answer = self._remote.answer(response.status, response.headers, response.content, rows)
+            if self._remote.is_new(answer.digest):
+                self._fetch_card(asked.ends, answer.digest)
+        except OverBudget:
+            return self._remote.fallback(rows)
+        return answer if asked.ends is None or time.monotonic() < asked.ends else self._remote.fallback(rows)
+
+    def _fetch_card(self, ends: float | None = None, answered: str | None = None) -> None:
         answer = self._send("GET", "/metadata", self._remote.headers, None, ends)
-        self._remote.read_metadata(answer.status, answer.content)
+        self._remote.read_metadata(answer.status, answer.content, answered)
 
     def _send(
         self, method: str, path: str, headers: Headers, body: bytes | None, budget_ends: float | None

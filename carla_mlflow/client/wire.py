@@ -6,8 +6,10 @@ The wire format is the Open Inference Protocol with binary tensors, which keep e
 from __future__ import annotations
 
 import math
+import re
+import struct
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,16 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract.actions import Actions, check_budget, fallback_actions
+from ..contract.answer import answer_columns
 from ..contract.card import Card
-from ..contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
-from ..contract.episode import check_episode_id, new_episode_id
-from ..errors import ContractError, ServerError
+from ..contract.episode_core import Answer, check_without_episode
+from ..contract.observations import Arrays, collect
+from ..contract.running_episode import Request
+from ..errors import ContractError, ServerError, SpecError
 from .unix_address import is_unix, socket_path
 
 Headers = list[tuple[bytes, bytes]]
 
 _DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 _JSON_BYTES = b"inference-header-content-length"
+_NAMED_FIELD = re.compile(r"(observations[^:\s]*): ")
+"""The field at fault, with which a text of the Open Inference Protocol begins."""
+MAX_CARDS = 16
+"""How many versions' cards are remembered: those that episodes still use, and those before."""
+STATE = "state"
+"""The tensor of a policy's memory."""
 LOCAL = "http://localhost"
 """Origin of the requests over a Unix socket, which has no name of its own for the header Host."""
 
@@ -36,7 +46,7 @@ class Remote:
         url: without a slash at its end.
         socket: path of the server's Unix socket; None when it listens on TCP.
         origin: what comes before the path in the URLs of requests.
-        card: of the policy that was served when the metadata was last fetched.
+        card: of the policy behind the latest response, or when the metadata was last fetched.
         version: semantic version of the policy behind the latest response.
         digest: the artifact's digest of that policy.
     """
@@ -58,22 +68,18 @@ class Remote:
         self.origin = self.url if self.socket is None else LOCAL
         self._expected = expected
         self.headers: Headers = [(b"Host", parts.netloc.rpartition("@")[2].encode())]
+        self._cards: dict[str, Card] = {}
         if api_key:
             self.headers.append((b"Authorization", f"Bearer {api_key}".encode()))
-        self._episode: Headers = []
 
-    def start_episode(self, episode_id: str | None) -> str:
-        """Names the episode of all further requests for actions; see `PolicyClient.start_episode`.
-
-        The id goes into a header, not into the JSON: the server then knows it, and sends it back, even where it can't
-        read the body, and the JSON of all episodes stays one text, which it caches.
-        """
-        episode_id = new_episode_id() if episode_id is None else check_episode_id(episode_id)
-        self._episode = [(b"X-Episode-Id", episode_id.encode())]
-        return episode_id
-
-    def read_metadata(self, status: int, body: bytes) -> None:
+    def read_metadata(self, status: int, body: bytes, answered: str | None = None) -> None:
         """Reads the response to GET /metadata.
+
+        Args:
+            status: of the response.
+            body: of the response.
+            answered: the digest of an unknown version that answered, the reason to ask. The metadata are of the active
+                version, which may be another one. Its contract is then compared once, and its card stands for both.
 
         Raises:
             ServerError: it is not a policy server's response, or the server is not ready; the text says why.
@@ -88,23 +94,32 @@ class Remote:
         if self._expected is not None and card.contract != self._expected.contract:
             raise ContractError(f"{self.url}: {card.name} {version} {_difference(self._expected, card)}")
         self._expected = self._expected or card
-        self.card, self.version, self.digest = card, version, digest
-        self._card_digest = digest
+        self._cards[digest] = card
+        if answered is None:
+            self.version, self.digest = version, digest
+        else:
+            self._cards.setdefault(answered, card)
+        self.card = self._cards.get(self.digest, card)
+        while len(self._cards) > MAX_CARDS:
+            del self._cards[next(iter(self._cards))]
         self.path = f"/v2/models/{card.name}/infer"
         names = [f"distribution.{name}" for name in card.action.outputs() if name != "raw"]
         self._outputs = [
-            {"name": name, "parameters": {"binary_data": True}} for name in (*CONTROL_NAMES, "raw", *names)
+            {"name": name, "parameters": {"binary_data": True}}
+            for name in (*card.action.control_names, "raw", *names, *([STATE] if card.states else []))
         ]
+        columns = answer_columns(card.action)
+        self._low, self._high = (np.array(bound, np.float32) for bound in zip(*(c[1:3] for c in columns), strict=True))
+        self._chosen = [place for place, column in enumerate(columns) if column.choices]
 
     @property
     def is_connected(self) -> bool:
         """Whether the server has said which policy it serves."""
         return hasattr(self, "card")
 
-    @property
-    def has_current_card(self) -> bool:
-        """Whether `card` is of the policy behind the latest response."""
-        return self.digest == self._card_digest
+    def is_new(self, digest: str) -> bool:
+        """Whether no card of the version that answered was compared yet; an answer that was late names none."""
+        return bool(digest) and digest not in self._cards
 
     def document(self, status: int, body: bytes, path: str) -> Any:
         """The JSON of a response; raises ServerError when it is an error or not JSON."""
@@ -117,32 +132,50 @@ class Remote:
         fields = document if isinstance(document, dict) else {}
         inner = fields.get("error")
         if isinstance(inner, dict):  # our own format; the protocol's has text and code side by side
-            where = f" ({inner['field']})" if inner.get("field") else ""
-            raise ServerError(f"{self.url}{path}: {inner.get('message', f'status {status}')}{where}", inner.get("code"))
-        raise ServerError(f"{self.url}{path}: {inner or f'status {status}'}", fields.get("code"))
+            field = inner.get("field")
+            text = inner.get("message", f"status {status}") + (f" ({field})" if field else "")
+            raise ServerError(f"{self.url}{path}: {text}", inner.get("code"), field)
+        named = _NAMED_FIELD.match(str(inner))
+        raise ServerError(
+            f"{self.url}{path}: {inner or f'status {status}'}", fields.get("code"), named.group(1) if named else None
+        )
 
-    def request(
-        self, arrays: Mapping[str, NDArray[Any]], deterministic: bool, seed: int | None, budget_ms: float | None
-    ) -> tuple[Headers, bytes]:
+    def collect(self, observations: Any) -> Arrays:
+        """The observations of `act` as arrays, checked; SpecError where they do not fit, or only an episode can act."""
+        check_without_episode(self.card)
+        try:
+            return collect(self.card.observation_spec, observations)
+        except SpecError as error:
+            check_without_episode(self.card, error)
+            raise
+
+    def checked(self, asked: Request) -> Request:
+        """The request of an episode, its values checked against their bounds before anything is sent."""
+        self.card.observation_spec.validate(asked.question.arrays)
+        return asked
+
+    def request(self, asked: Request) -> tuple[Headers, bytes]:
         """Headers and body of a request for actions."""
-        check_budget(budget_ms)
+        check_budget(asked.budget_ms)
         inputs, tensors = [], []
         for spec in self.card.observation_spec:
-            data = np.ascontiguousarray(arrays[spec.name]).astype(np.dtype(spec.dtype).newbyteorder("<"), copy=False)
+            data = np.ascontiguousarray(asked.question.arrays[spec.name])
+            data = data.astype(np.dtype(spec.dtype).newbyteorder("<"), copy=False)
             tensors.append(data.tobytes())
-            size = {"binary_data_size": len(tensors[-1])}
-            datatype = _DATATYPES[spec.dtype]
-            inputs.append({"name": spec.name, "shape": list(data.shape), "datatype": datatype, "parameters": size})
-        parameters: dict[str, Any] = {"deterministic": deterministic}
-        if seed is not None:
-            parameters["seed"] = seed
-        if budget_ms is not None:
-            parameters["budget_ms"] = budget_ms
+            inputs.append(_input(spec.name, data.shape, _DATATYPES[spec.dtype], tensors[-1]))
+        if asked.question.state is not None:
+            tensors.append(_bytes_tensor(asked.question.state))
+            inputs.append(_input(STATE, (1,), "BYTES", tensors[-1]))
+        parameters: dict[str, Any] = {"deterministic": asked.deterministic}
+        if asked.seed is not None:
+            parameters["seed"] = asked.seed
+        if asked.budget_ms is not None:
+            parameters["budget_ms"] = asked.budget_ms
         head = msgspec.json.encode({"parameters": parameters, "inputs": inputs, "outputs": self._outputs})
         framing = [(b"Content-Type", b"application/octet-stream"), (_JSON_BYTES, b"%d" % len(head))]
-        return [*self.headers, *framing, *self._episode], b"".join([head, *tensors])
+        return [*self.headers, *framing, *_episode_headers(asked)], b"".join([head, *tensors])
 
-    def actions(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, rows: int) -> Actions:
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, rows: int) -> Answer:
         """Reads the response to `request`; if that says 504 (too late), returns the fallback.
 
         Raises:
@@ -157,26 +190,69 @@ class Remote:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ServerError(f"{self.url}{self.path}: not a policy server's response: {error!r}") from error
 
-    def _read(self, headers: dict[bytes, bytes], body: bytes, rows: int) -> Actions:
+    def _read(self, headers: dict[bytes, bytes], body: bytes, rows: int) -> Answer:
         at = int(headers[_JSON_BYTES])
         document = msgspec.json.decode(body[:at])
         tensors: dict[str, NDArray[np.float32]] = {}
+        state: bytes | None = None
         for output in document["outputs"]:
             shape = tuple(output["shape"])
             if shape[0] != rows:
                 raise ValueError(f"{shape[0]} actions for {rows} observations")
+            if output["name"] == STATE:
+                state = _first_of_bytes(body, at)
+                at += int(output["parameters"]["binary_data_size"])
+                continue
             tensors[output["name"]] = np.frombuffer(body, "<f4", math.prod(shape), at).reshape(shape)
             at += tensors[output["name"]].nbytes
-        control = np.stack([tensors[name] for name in CONTROL_NAMES], axis=1)
-        if not ((control >= CONTROL_LOW) & (control <= CONTROL_HIGH)).all():  # nor is a NaN inside
-            raise ValueError("throttle or brake is outside [0, 1], or steer outside [-1, 1]")
+        names = self.card.action.control_names
+        control = np.stack([tensors[name] for name in names], axis=1)
+        if not ((control >= self._low) & (control <= self._high)).all():  # nor is a NaN inside
+            raise ValueError(f"an action is outside the bounds of {', '.join(names)}")
+        if self._chosen and (control[:, self._chosen] != np.rint(control[:, self._chosen])).any():
+            raise ValueError("a choice is not a whole number")
         distribution = {k.removeprefix("distribution."): v for k, v in tensors.items() if k.startswith("distribution.")}
+        if state is None and self.card.states:
+            raise KeyError(STATE)
         self.version, self.digest = str(document["model_version"]), str(document["parameters"]["digest"])
-        return Actions(control, tensors["raw"], distribution, document["parameters"].get("seed"))
+        self.card = self._cards.get(self.digest, self.card)
+        actions = Actions(control, tensors["raw"], distribution, document["parameters"].get("seed"), names=names)
+        return Answer(actions, state, self.digest)
 
-    def fallback(self, rows: int) -> Actions:
+    def fallback(self, rows: int) -> Answer:
         """The card's fallback: what a car does when no response comes in time."""
-        return fallback_actions(self.card.action, rows)
+        return Answer(fallback_actions(self.card.action, rows), None, "")
+
+
+def _episode_headers(asked: Request) -> Headers:
+    """What names the episode and its version.
+
+    Headers, not the JSON: the server then knows the episode, and sends its id back, even where it can't read the body,
+    and the JSON of all episodes stays one text, which it caches.
+    """
+    headers = [(b"X-Episode-Id", asked.episode_id.encode())] if asked.episode_id else []
+    if asked.question.digest is not None:
+        headers.append((b"X-Episode-Digest", asked.question.digest.encode()))
+    return headers
+
+
+def _input(name: str, shape: tuple[int, ...], datatype: str, data: bytes) -> dict[str, Any]:
+    """The head of a tensor whose bytes follow the JSON."""
+    size = {"binary_data_size": len(data)}
+    return {"name": name, "shape": list(shape), "datatype": datatype, "parameters": size}
+
+
+def _bytes_tensor(value: bytes) -> bytes:
+    """One element of a BYTES tensor in binary: its length as uint32, little-endian, then itself."""
+    return struct.pack("<I", len(value)) + value
+
+
+def _first_of_bytes(body: bytes, at: int) -> bytes:
+    (length,) = struct.unpack_from("<I", body, at)
+    value = body[at + 4 : at + 4 + length]
+    if len(value) < length:
+        raise ValueError("the state breaks off")
+    return value
 
 
 def _socket(url: str) -> str | None:

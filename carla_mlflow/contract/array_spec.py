@@ -30,12 +30,15 @@ class ArraySpec(ArrayBounds):
         name: an identifier.
         dtype: float32, or uint8 for images (channels first).
         shape: () for a scalar.
-        low: smallest value: one for all elements, or one per element of the last axis; None, for all or for one
-            element, means no bound.
+        low: smallest value: one for all elements, one per element of the last axis, or, nested, one per element of the
+            whole array; None, for all or for one element, means no bound.
         high: largest value, likewise. Bounds are rounded to `dtype` before values are compared with them.
         unit: such as "m/s", "rad", or "1" for a ratio.
         seen: smallest and largest value in training, each one number or one per element of the last axis; None when
             unknown.
+        choices: how many values each element may have, if they are choices (whole numbers from low to high) and no
+            quantities: one number, or one per element of the last axis. None: quantities.
+        source: the array's name in the environment where the policy was trained; None: `name`.
 
     Raises:
         CardError: when these contradict each other.
@@ -59,6 +62,8 @@ class ArraySpec(ArrayBounds):
         if self.is_full:
             return
         inside = (batch >= self.lows) & (batch <= self.highs)  # False for a NaN
+        if self.has_whole_floats:
+            inside &= batch == np.rint(batch)
         if not inside.all():
             raise self._explain(batch, inside)
 
@@ -70,6 +75,8 @@ class ArraySpec(ArrayBounds):
             return SpecError(field, f"{value:g} is not a finite {self.dtype}")
         low = np.broadcast_to(self.lows, self.shape)[place[1:]]
         high = np.broadcast_to(self.highs, self.shape)[place[1:]]
+        if self.choices is not None:
+            return SpecError(field, f"{value:.9g} is none of its choices, the whole numbers from {low:g} to {high:g}")
         return SpecError(field, f"{value:.6g} is outside [{low:.6g}, {high:.6g}] {self.unit}")
 
     def generate_value(self) -> Array:
@@ -77,7 +84,8 @@ class ArraySpec(ArrayBounds):
         open_low, open_high = self.is_open
         high = np.where(open_high, np.where(open_low, 0.0, self.lows), self.highs.astype(np.float64))
         low = np.where(open_low, np.minimum(high, 0.0), self.lows)
-        return np.broadcast_to((low + high) / 2, self.shape).astype(self.dtype)
+        middle = (low + high) / 2
+        return np.broadcast_to(middle if self.choices is None else np.floor(middle), self.shape).astype(self.dtype)
 
     def sample(self, rng: np.random.Generator, rows: int) -> Array:
         """Uniform values inside the bounds, shape (rows, *shape).
@@ -87,6 +95,9 @@ class ArraySpec(ArrayBounds):
         """
         if self.dtype == "uint8":
             return rng.integers(self.lows, self.highs, (rows, *self.shape), dtype=np.uint8, endpoint=True)
+        if self.choices is not None:
+            lows, highs = self.lows.astype(np.int64), self.highs.astype(np.int64)
+            return rng.integers(lows, highs, (rows, *self.shape), endpoint=True).astype(np.float32)
         low, high = self._finite_range()
         drawn = rng.uniform(low, high, (rows, *self.shape))
         return np.asarray(np.clip(drawn.astype(self.dtype), self.lows, self.highs))
@@ -105,7 +116,7 @@ class ArraySpec(ArrayBounds):
         Values near zero show differences in a network that saturates over most of the range; large ones show those
         of a network that behaves differently only far out.
         """
-        if self.dtype == "uint8":
+        if self.dtype == "uint8" or self.choices is not None:
             return self.sample(rng, rows)
         low, high = self.lows.astype(np.float64), self.highs.astype(np.float64)
         largest = np.log10(max(np.abs(low).max(), np.abs(high).max(), 10.0**SMALLEST_DECADE))

@@ -10,7 +10,10 @@ import yaml
 from ..errors import CardError
 from ..escaping import one_line
 from .card_rules import FORMAT, find_problems
-from .card_sections import CardFields, canonical_hash, newer_keys, observation_spec
+from .card_sections import CardFields, canonical_hash, newer_keys
+from .history import frame_spec
+from .memory import Memory, graph_inputs, graph_outputs
+from .specs import ObservationSpec
 from .strict_yaml import CARD_NAME, MAX_BYTES, read_section, read_yaml
 
 
@@ -35,6 +38,21 @@ class Card(CardFields, frozen=True):
         except OSError as error:
             raise CardError(one_line(error)) from error
 
+    @property
+    def memory(self) -> Memory | None:
+        """The states of a policy with a memory, for batches; None for a policy without."""
+        return Memory(self.states) if self.states else None
+
+    @property
+    def graph_inputs(self) -> ObservationSpec:
+        """What the graph takes, in order: observations and, with a memory, `reset` and the states."""
+        return graph_inputs(self.observation_spec, self.states)
+
+    @property
+    def graph_outputs(self) -> dict[str, tuple[int, ...]]:
+        """What the graph returns, in order: name → shape without the batch axis."""
+        return graph_outputs(self.action, self.states)
+
 
 def content_hash(card: Card) -> str:
     """The hash of the card without version, description, metrics and training: equal when the policy is the same."""
@@ -50,7 +68,12 @@ def _hash_without(card: Card, *keys: str) -> str:
     document = card.to_dict()
     for key in keys:
         del document[key]
-    for section in (document["observation"], document["action"]["raw"]):
+    ordered = [
+        document["observation"],
+        document["action"]["raw"],
+        *([document["state"]] if "state" in document else []),
+    ]
+    for section in ordered:
         document.setdefault("order", []).append(list(section))
     return "sha256:" + canonical_hash(document)
 
@@ -84,7 +107,7 @@ def parse_card(data: bytes) -> Card:
     if problems:
         raise CardError(f"{CARD_NAME}: " + "; ".join(problems))
     try:
-        observation_spec(card.observation)
+        frame_spec(card.observation)
     except CardError as error:
         raise CardError(f"{CARD_NAME}: {error}") from error
     if card.content != content_hash(card):

@@ -8,111 +8,61 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 from msgspec import UNSET, UnsetType
-from numpy.typing import NDArray
 
-from .array_bounds import LARGEST, Bound
-from .array_spec import ArraySpec
-from .heads import PARAMETERS
+from .action_card import NEWER_ACTIONS, ActionCard
+from .array_bounds import LARGEST
+from .field_card import FieldCard, observation_spec
+from .section import Section
 from .specs import ObservationSpec
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
-    """A part of the card. Unknown keys are refused, so that a misspelt key is not silently replaced by a default.
-
-    A key added after format 1 has the default UNSET. While unset, it is neither written, hashed nor compared, so that
-    older cards keep their bytes and hashes; see `newer_keys`.
-    """
-
-
-class Seen(_Section, frozen=True):
-    """The smallest and largest value in training: one number, or one per element of the last axis."""
-
-    low: float | list[float]
-    high: float | list[float]
-
-
-class FieldCard(_Section, frozen=True):
-    """One observation; see ArraySpec. Since format 2 a list of bounds may hold null, for an element without a bound."""
-
-    dtype: Literal["float32", "uint8"]
-    shape: list[int]
-    low: float | list[float | None] | None = None
-    high: float | list[float | None] | None = None
-    unit: str = "1"
-    seen: Seen | UnsetType = UNSET
-
-
-class Control(_Section, frozen=True):
-    """What carla.VehicleControl takes: throttle and brake in [0, 1], steer in [-1, 1]."""
-
-    throttle: float
-    brake: float
-    steer: float
-
-
-class ActionCard(_Section, frozen=True):
-    """How the graph's outputs become throttle, brake and steer.
+class StateCard(Section, frozen=True):
+    """One state of a policy with a memory: the graph takes it and returns its next value; see `memory`.
 
     Attributes:
-        full_throttle: the raw value that means throttle 1; it may lie outside the bounds. Unset: 1. See `control`.
-        full_brake: the raw value that means brake 1, likewise. Unset: -1 for an acceleration, 1 for a pedal.
-        full_right: the raw value that means steer 1, likewise. Unset: 1.
+        initial: its value at the beginning of an episode: one number, or one per element of the last axis.
     """
 
-    head: str
-    raw: dict[str, tuple[float, float]]
-    control: str
-    rate_hz: float
-    fallback: Control
-    deterministic: Literal["mode", "mean"] = "mode"
-    table: list[Control] | None = None
-    full_throttle: float | UnsetType = UNSET
-    full_brake: float | UnsetType = UNSET
-    full_right: float | UnsetType = UNSET
-
-    @property
-    def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Smallest and largest raw action, each float32 (A,)."""
-        bounds = np.array(list(self.raw.values()), dtype=np.float32)
-        return bounds[:, 0].copy(), bounds[:, 1].copy()
-
-    def outputs(self) -> dict[str, int]:
-        """The graph's outputs in order, name → width: `raw`, then the head's parameters."""
-        width = len(self.raw)
-        choices = len(self.table) if self.table is not None else width
-        return {"raw": width} | {n: choices if n == "logits" else width for n in PARAMETERS[self.head]}
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, without a table when there is none."""
-        return {key: value for key, value in msgspec.to_builtins(self).items() if value is not None}
+    dtype: Literal["float32"]
+    shape: list[int]
+    initial: float | list[float] = 0.0
 
 
-class FileCard(_Section, frozen=True, omit_defaults=True):
+class FileCard(Section, frozen=True, omit_defaults=True):
     """One file beside the card."""
 
     sha256: str
     backend: Literal["torchscript", "onnx"] | None = None
 
 
-class Preprocessing(_Section, frozen=True):
+class Preprocessing(Section, frozen=True):
     """Whether preprocessing is inside the graph, and the file of the fitted preprocessor."""
 
     in_graph: bool
     source: str | None = None
 
 
-class Parity(_Section, frozen=True):
-    """The file of the trained policy's answers, and how far a copy may differ: |a - b| <= atol + rtol * |b|."""
+class Parity(Section, frozen=True):
+    """The file of the trained policy's answers, and how far a copy may differ: |a - b| <= atol + rtol * |b|.
+
+    Attributes:
+        free_running: takes atol's place for a policy with a memory that runs golden.npz's rollouts with its own states,
+            so that differences add up. Set for such policies only.
+    """
 
     file: str = "golden.npz"
     atol: float = 1.0e-6
     rtol: float = 1.0e-5
+    free_running: float | UnsetType = UNSET
 
 
-class CardFields(_Section, frozen=True):
-    """The keys of model_card.yaml. `content` and `weights` are hashes; see `content_hash`."""
+class CardFields(Section, frozen=True, kw_only=True):
+    """The keys of model_card.yaml. `content` and `weights` are hashes; see `content_hash`.
+
+    Attributes:
+        state: the memory of a policy that has one, in the graph's order; see `memory`.
+    """
 
     format: int
     name: str
@@ -120,30 +70,44 @@ class CardFields(_Section, frozen=True):
     backend: Literal["torchscript", "onnx"]
     description: str
     observation: dict[str, FieldCard]
+    state: dict[str, StateCard] | UnsetType = UNSET
     action: ActionCard
     files: dict[str, FileCard]
     preprocessing: Preprocessing
     parity: Parity
     weights: str
     content: str = ""
-    training: dict[str, Any] = {}
-    metrics: dict[str, Any] = {}
+    training: dict[str, Any] = msgspec.field(default_factory=dict)
+    metrics: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @property
     def observation_spec(self) -> ObservationSpec:
         return observation_spec(self.observation)
+
+    @property
+    def states(self) -> dict[str, StateCard]:
+        """The section `state`; empty for a policy without memory."""
+        return {} if isinstance(self.state, UnsetType) else self.state
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, in the order of model_card.yaml."""
         return {**msgspec.to_builtins(self), "action": self.action.to_dict()}
 
     def depended_on(self) -> dict[str, dict[str, Any]]:
-        """What a car's code depends on: the names, types, shapes, bounds and order of observations and actions."""
+        """What a car's code depends on: the names, types, shapes, bounds and order of observations and actions.
+
+        Of a memory, that there is one: the caller carries states from step to step, but does not look into them.
+        Units are not part of it, whose hash older cards have without them; see `registry.rules.changes`.
+        """
         fields = {
             name: {"dtype": f.dtype, "shape": f.shape, "low": _closed(f.low, -1), "high": _closed(f.high, 1)}
+            | ({"history": f.history, "history_start": f.history_start} if f.history else {})
+            | {key: value for key in ("choices", "source") if (value := getattr(f, key)) is not UNSET}
             for name, f in self.observation.items()
         }
-        return {"observation": fields, "action": {k: v for k, v in self.action.to_dict().items() if k != "fallback"}}
+        action = {k: v for k, v in self.action.to_dict().items() if k != "fallback"}
+        memory = {"state": {"carried": True}} if self.states else {}
+        return {"observation": fields, "action": action, **memory}
 
     @property
     def contract(self) -> str:
@@ -151,16 +115,18 @@ class CardFields(_Section, frozen=True):
         part = self.depended_on()
         fields = [[name, *field.values()] for name, field in part["observation"].items()]
         raw = [[name, *bounds] for name, bounds in part["action"]["raw"].items()]
-        return canonical_hash({"observation": fields, "action": {**part["action"], "raw": raw}})[:12]
+        return canonical_hash({**part, "observation": fields, "action": {**part["action"], "raw": raw}})[:12]
 
 
 def newer_keys(value: Any, place: str = "") -> Iterator[str]:
     """The places in a card, or in a part of one, of keys and values that format 1 does not have."""
+    if isinstance(value, ActionCard):
+        yield from (place + key for key in ("control", "head") if getattr(value, key) in NEWER_ACTIONS)
     if isinstance(value, msgspec.Struct):
         for field in msgspec.structs.fields(value):
             item = getattr(value, field.name)
             if item is not UNSET:
-                if field.default is UNSET or (isinstance(item, list) and None in item):
+                if field.default is UNSET or (isinstance(item, list) and _is_open_or_nested(item)):
                     yield place + field.name
                 yield from newer_keys(item, f"{place}{field.name}.")
     elif isinstance(value, dict):
@@ -168,27 +134,15 @@ def newer_keys(value: Any, place: str = "") -> Iterator[str]:
             yield from newer_keys(item, f"{place}{name}.")
 
 
-def observation_spec(section: dict[str, FieldCard]) -> ObservationSpec:
-    """The specs of a card's observation section, in its order."""
-    return ObservationSpec(
-        ArraySpec(name, f.dtype, tuple(f.shape), _bound(f.low), _bound(f.high), f.unit, _seen(f))
-        for name, f in section.items()
-    )
+def _is_open_or_nested(items: list[Any]) -> bool:
+    return any(item is None or isinstance(item, list) for item in items)
 
 
-def _closed(bound: float | list[float | None] | None, sign: int) -> float | list[float] | None:
+def _closed(bound: Any, sign: int) -> Any:
     """A bound with float32's largest number for an open element, as format 1 writes it: the contract is the same."""
     if not isinstance(bound, list):
         return bound
-    return [sign * LARGEST if value is None else value for value in bound]
-
-
-def _seen(field: FieldCard) -> Any:
-    return None if isinstance(field.seen, UnsetType) else (_bound(field.seen.low), _bound(field.seen.high))
-
-
-def _bound(value: float | list[float | None] | list[float] | None) -> Bound:
-    return tuple(value) if isinstance(value, list) else value
+    return [sign * LARGEST if value is None else _closed(value, sign) for value in bound]
 
 
 def canonical_hash(value: Any) -> str:

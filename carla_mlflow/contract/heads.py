@@ -19,11 +19,18 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "squashed_gaussian": ("mean", "std"),
     "beta": ("alpha", "beta"),
     "categorical": ("logits",),
+    "multi_categorical": ("logits",),
+    "bernoulli": ("logits",),
 }
 """For each head, what the graph returns after `raw`, in order: each (B, A), except logits, (B, K) for K choices.
 
 `squashed_gaussian`: mean and std before tanh. `beta`: on the unit interval, which is then scaled to the raw bounds.
+`multi_categorical`: one categorical distribution a raw dimension, their logits side by side in the order of the raw
+dimensions. `bernoulli`: raw dimensions of 0 or 1, each with the logit of its 1: (B, A).
 """
+
+CHOOSING = ("categorical", "multi_categorical", "bernoulli")
+"""Heads whose raw actions are whole numbers from 0 on: indices of choices."""
 
 POSITIVE = ("std", "alpha", "beta")
 """Parameters that are never below 0."""
@@ -44,12 +51,22 @@ def mode(head: str, wanted: str, parameters: Mapping[str, Array], low: Array, hi
     """
     if head == "categorical":
         return np.asarray(parameters["logits"].argmax(axis=1), dtype=np.float32)[:, None]
+    if head == "multi_categorical":
+        chosen = [part.argmax(axis=1) for part in split_logits(parameters["logits"], high)]
+        return np.stack(chosen, axis=1).astype(np.float32)
+    if head == "bernoulli":
+        return np.asarray(parameters["logits"] > 0, dtype=np.float32)
     if head == "beta":
         unit = _beta_mode(parameters["alpha"], parameters["beta"], wanted)
         return _clip(low + (high - low) * unit, low, high)
     if head == "squashed_gaussian":
         return _unsquash(parameters["mean"], low, high)
     return _clip(parameters["mean"], low, high)
+
+
+def split_logits(logits: Array, high: Array) -> list[Array]:
+    """The logits of each categorical distribution, given the largest index of each raw dimension, (A,)."""
+    return np.split(logits, np.cumsum(high.astype(np.intp) + 1)[:-1], axis=-1)
 
 
 def _beta_mode(alpha: Array, beta: Array, wanted: str) -> Array:
@@ -87,6 +104,9 @@ def sample(
         float32 (B, A) inside [low, high]. A gaussian is clipped to the bounds, as Stable-Baselines3's `predict` does.
     """
     rows = zip(generators, *(parameters[name] for name in PARAMETERS[head]), strict=True)
+    if head == "multi_categorical":
+        parts = ((generator, split_logits(logits, high)) for generator, logits in rows)
+        return np.stack([np.concatenate([_choice(generator, part) for part in each]) for generator, each in parts])
     drawn = np.stack([_DRAWS[head](generator, *values) for generator, *values in rows])
     if head == "squashed_gaussian":
         return _unsquash(drawn, low, high)
@@ -110,9 +130,17 @@ def _choice(generator: np.random.Generator, logits: Array) -> Array:
     return np.array([min(int(drawn), len(bins) - 1)], dtype=np.float32)
 
 
+def _flags(generator: np.random.Generator, logits: Array) -> Array:
+    # P(u < sigmoid(x)), written so that no exponential overflows: log(u / (1 - u)) < x.
+    drawn = generator.random(len(logits))
+    with np.errstate(divide="ignore"):  # a drawn 0 becomes -inf, which is below every logit
+        return np.asarray(np.log(drawn) - np.log1p(-drawn) < logits, dtype=np.float32)
+
+
 _DRAWS: dict[str, Callable[..., Array]] = {
     "gaussian": _normal,
     "squashed_gaussian": _normal,
     "beta": _beta,
     "categorical": _choice,
+    "bernoulli": _flags,
 }

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from .actions import Actions
 from .card import Card
+from .running_episode import AsyncEpisode, Episode
 
 
 class Policy(Protocol):
@@ -26,7 +27,13 @@ class Policy(Protocol):
         seed: int | None = None,
         budget_ms: float | None = None,
     ) -> Actions:
-        """Computes actions; arguments, result and errors as `Engine.act`."""
+        """Computes actions; arguments, result and errors as `Engine.act`.
+
+        A policy with a memory needs its state of the step before, which an episode keeps.
+        """
+
+    def start_episode(self, episode_id: str | None = None) -> Episode:
+        """Begins an episode, which keeps the policy's memory, history and version; a random id where none is given."""
 
 
 class AsyncPolicy(Protocol):
@@ -47,4 +54,10 @@ class AsyncPolicy(Protocol):
         seed: int | None = None,
         budget_ms: float | None = None,
     ) -> Actions:
-        """Computes actions; arguments, result and errors as `Engine.act`."""
+        """Computes actions; arguments, result and errors as `Engine.act`.
+
+        A policy with a memory needs its state of the step before, which an episode keeps.
+        """
+
+    def start_episode(self, episode_id: str | None = None) -> AsyncEpisode:
+        """Begins an episode, which keeps the policy's memory, history and version; a random id where none is given."""

@@ -61,4 +61,6 @@ def read_section(document: Any, section: type[S], where: str = CARD_NAME) -> S:
     try:
         return msgspec.convert(document, section)
     except (msgspec.ValidationError, TypeError) as error:
-        raise CardError(f"{where}: {error}") from error
+        is_word = "str`, got `bool`" in str(error)
+        quotes = "; YAML reads on, off, yes and no as true or false: write such a word in quotes" if is_word else ""
+        raise CardError(f"{where}: {error}{quotes}") from error

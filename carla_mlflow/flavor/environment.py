@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Mapping
 
-from ..errors import RegistryError
+from ..errors import CarlaMlflowError, RegistryError
 from ..escaping import one_line
+
+MIN_KEY = 16
+"""Fewest characters of the key of state tokens: 16 at random can't be tried out."""
 
 
 def secrets_of_files() -> dict[str, str]:
@@ -28,6 +32,36 @@ def secrets_of_files() -> dict[str, str]:
             if secret:
                 secrets[name] = secret
     return secrets
+
+
+def state_key(environment: Mapping[str, str] = os.environ) -> str:
+    """The key of state tokens, as the server, scoring and MLflow models read it; empty for none.
+
+    It is POLICY_STATE_KEY, or else what the file holds that POLICY_STATE_KEY_FILE names, without white space around it.
+
+    Args:
+        environment: where these variables are looked up.
+
+    Raises:
+        CarlaMlflowError: that file can't be read or is empty, or the key has fewer than MIN_KEY characters.
+    """
+    variable, path = "POLICY_STATE_KEY", environment.get("POLICY_STATE_KEY_FILE")
+    key = environment.get(variable, "")
+    if not key:
+        if path is None:
+            return ""
+        variable = f"POLICY_STATE_KEY_FILE={path!r}"
+        try:
+            with open(path) as file:
+                key = file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CarlaMlflowError(f"{variable}: can't be read as text: {one_line(error)}") from error
+    key = key.strip()
+    if len(key) < MIN_KEY:
+        made = "such as `openssl rand -hex 32` makes"
+        found = "is empty" if not key else f"has {len(key)} characters"
+        raise CarlaMlflowError(f"{variable}: the key {found}; expected at least {MIN_KEY} characters, {made}")
+    return key
 
 
 def prepare_mlflow() -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from ..artifact.artifact import Artifact, write_artifact
 from ..artifact.folder import new_folder, sync_file, write_synced
 from ..contract.specs import ObservationSpec
+from ..contract.state_token import token_bytes
 from ..errors import NotFoundError, UnreachableError
 from .code_bundle import bundle_code, importable
 from .runs import expand_latest
@@ -43,11 +45,14 @@ def requirements_of(artifact: Artifact) -> list[str]:
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
 
 
-def input_example(observation: ObservationSpec) -> Any:
-    """One row that fits the signature: a DataFrame, or a dict of arrays when a field is an image."""
+def input_example(observation: ObservationSpec, state_bytes: int = 0) -> Any:
+    """One row that fits the signature: a DataFrame, or a dict of arrays when a field is an image.
+
+    It begins an episode; a tensor `state`, which can't be left out, holds `state_bytes` zeros.
+    """
     arrays = observation.example()
     if observation.has_image:
-        return arrays
+        return {**arrays, "state": np.zeros((1, state_bytes), np.uint8)} if state_bytes else arrays
     columns = {name: [float(a[0])] if a.ndim == 1 else [a[0].astype(float).tolist()] for name, a in arrays.items()}
     return pd.DataFrame(columns)
 
@@ -56,6 +61,8 @@ def log_policy(artifact: Artifact) -> str:
     """Logs the artifact to the active run and returns the model's URI, `runs:/<run_id>/policy`."""
     run = mlflow.active_run()
     assert run is not None, "log_policy needs an active run"
+    specs, memory = artifact.card.observation_spec, artifact.card.memory
+    state_bytes = 0 if memory is None else token_bytes(memory.size)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_artifact(folder / MODEL_NAME, artifact)
@@ -67,8 +74,8 @@ def log_policy(artifact: Artifact) -> str:
                 python_model=str(entry),
                 code_paths=[str(package)],
                 artifacts={MODEL_NAME: str(folder / MODEL_NAME)},
-                signature=signature_of(artifact.card.observation_spec),
-                input_example=input_example(artifact.card.observation_spec),
+                signature=signature_of(specs, artifact.card.action, state_bytes),
+                input_example=input_example(specs, state_bytes),
                 pip_requirements=requirements_of(artifact),
                 metadata={"digest": artifact.digest, "semver": artifact.card.version},
             )

@@ -15,14 +15,18 @@ import numpy as np
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
-from ..contract.control import CONTROL_NAMES, unstated_scales
+from ..contract.answer import answer_columns, answer_table
+from ..contract.control import unstated_scales
+from ..contract.state_token import StateTokens, next_steps, to_text
 from ..errors import SpecError
 from ..inference.engine import Engine
 from ..preprocessing.skops_file import operators_types
+from .environment import state_key
+from .input_states import STATE, split_input
 
 
 class PolicyModel(PythonModel):
-    """MLflow's `predict` on our engine: observations that fit the signature → throttle, brake and steer."""
+    """MLflow's `predict` on our engine: observations that fit the signature → what the policy answers."""
 
     # The signature says more than type hints could. With hints on `predict` MLflow infers another signature; without
     # them it warns that there are none. This makes it do neither.
@@ -35,6 +39,9 @@ class PolicyModel(PythonModel):
         for text in unstated_scales(self._engine.card.action):
             logging.getLogger(__name__).warning("%s: %s", self._engine.card.version, text)
         self._engine.warm_up()
+        self._columns = answer_columns(self._engine.card.action)
+        memory = self._engine.card.memory
+        self._tokens = None if memory is None else StateTokens(self._engine.digest, memory.shapes, state_key())
 
     def predict(self, context, model_input, params=None) -> pd.DataFrame:  # type: ignore[no-untyped-def]
         """Computes the actions for all rows.
@@ -45,19 +52,26 @@ class PolicyModel(PythonModel):
             params: `deterministic` (default true) and `seed`.
 
         Returns:
-            A DataFrame with the float32 columns throttle, brake and steer.
+            A DataFrame with the float32 columns throttle, brake and steer, or with those of the card's policy: of a
+            choice its label, if the card has labels, and its index as int64. Of a policy with memory, also the column
+            `state`: base64 texts, to be given back with the next observations.
 
         Raises:
-            SpecError: an observation does not fit the spec; names row and field.
+            SpecError: an observation or a state does not fit the spec; names row and field.
+            EpisodeError: a state was made by another version or with another key; names the row.
         """
         params = params or {}
         unknown = set(params) - {"deterministic", "seed"}
         if unknown:
             raise SpecError("params", f"unknown: {', '.join(sorted(unknown))}")
-        deterministic = params.get("deterministic")
-        actions = self._engine.act(
-            model_input,
-            deterministic=True if deterministic is None else bool(deterministic),
-            seed=params.get("seed"),
-        )
-        return pd.DataFrame(np.asarray(actions.control), columns=list(CONTROL_NAMES))
+        given, seed = params.get("deterministic"), params.get("seed")
+        deterministic = True if given is None else bool(given)
+        if self._tokens is None:
+            return pd.DataFrame(answer_table(self._columns, self._engine.act(model_input, deterministic, seed).control))
+        observations, tokens = split_input(model_input, self._tokens.token_bytes)
+        came = None if tokens is None else self._tokens.decode(tokens)
+        state, reset = (None, None) if came is None else (came.state, came.reset)
+        actions = self._engine.act(observations, deterministic, seed, state=state, reset=reset)
+        steps = np.zeros(len(actions.control), np.uint32) if came is None else came.steps
+        states = [to_text(token) for token in self._tokens.encode(actions.state, next_steps(steps))]
+        return pd.DataFrame({**answer_table(self._columns, actions.control), STATE: states})

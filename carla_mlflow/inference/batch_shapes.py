@@ -48,17 +48,20 @@ class PaddedRunner:
         width: int,
         features: Features | None,
         golden: Mapping[str, NDArray[Any]],
+        memory: bool = False,
     ) -> None:
         """Binds, warms up and verifies the batch shapes.
 
         Args:
             backend: with the loaded graph.
-            specs: of the observations.
+            specs: of the card's inputs: the observations and, with a memory, `reset` and the states.
             width: of all outputs together.
-            features: preprocessing outside the graph: observations → the graph's input; None if there is none.
-            golden: observations that the policy saw in training; the shapes are verified on these among others.
+            features: preprocessing outside the graph; None if there is none.
+            golden: inputs that the policy saw in training; the shapes are verified on these among others.
+            memory: whether the policy has one.
         """
         self._backend, self._specs, self._width, self._features = backend, specs, width, features
+        self._memory = memory
         reference = 1 if specs.is_large else REFERENCE_ROWS
         self._idle: dict[int, list[Workspace]] = {}
         self._use((reference,))
@@ -113,7 +116,7 @@ class PaddedRunner:
         try:
             return self._idle[shape].pop()
         except IndexError:  # all are in use by other threads
-            return Workspace(self._backend, self._specs, shape, self._features)
+            return Workspace(self._backend, self._specs, shape, self._features, self._memory)
 
     def _use(self, shapes: tuple[int, ...]) -> None:
         self._idle.update({shape: self._idle.get(shape, []) for shape in shapes})
@@ -121,7 +124,7 @@ class PaddedRunner:
         self._plan = functools.lru_cache(maxsize=4096)(functools.partial(plan, shapes))
 
     def _verify_shapes(self, reference: int, golden: Mapping[str, NDArray[Any]]) -> None:
-        sample = verification_sample(self._specs, golden, far=self._features is None)
+        sample = verification_sample(self._specs, golden, self._features is None, self._memory)
         verified = verified_shapes(SHAPES, reference, sample, self._run_in_shape)
         self._idle = {shape: self._idle.get(shape, []) for shape in verified}
         self._use(verified)
@@ -165,8 +168,8 @@ class UnpaddedRunner:
 
     def _run(self, inputs: Arrays, rows: int) -> NDArray[np.float32]:
         try:
-            given = inputs if self._features is None else [self._features(inputs)]
-            return np.concatenate(self._backend(given), axis=1)
+            given = inputs if self._features is None else self._features(inputs)
+            return np.concatenate([output.reshape(rows, -1) for output in self._backend(given)], axis=1)
         except self._backend.out_of_memory:
             if rows == 1:
                 raise

@@ -1,17 +1,19 @@
-"""The engine: a loaded policy that turns observations into throttle, brake and steer.
+"""The engine: a loaded policy that turns observations into throttle, brake and steer, or what its card names.
 
 In deterministic mode the same row gives the same bits alone, among 7 or among 256 rows, and under concurrent load
-(see `batch_shapes`); a sampled action depends on digest, seed and observation only (see `sampling`).
+(see `batch_shapes`); a sampled action depends on digest, seed, observation and state only (see `sampling`).
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import UnsetType
 from numpy.typing import NDArray
 
 from ..artifact.artifact import Artifact, open_artifact
@@ -22,11 +24,15 @@ from ..backends.loading import LoadedGraph, load_graph
 from ..contract.actions import Actions, check_budget, fallback_actions
 from ..contract.card import Card
 from ..contract.control import controller
+from ..contract.control_kinds import CONTROL_NAMES
 from ..contract.heads import sample
+from ..contract.memory import RESET, States, next_name
 from ..contract.observations import as_arrays
+from ..contract.running_episode import Episode, local_episode
 from ..errors import ActionError, SpecError
 from .batch_shapes import WARM_UP_CALLS, PaddedRunner, UnpaddedRunner
 from .output_check import OutputCheck
+from .rollouts import answers_of, run_freely, with_seen_states
 from .sampling import checked_seed, row_generators
 
 Float32 = NDArray[np.float32]
@@ -34,6 +40,8 @@ Float32 = NDArray[np.float32]
 
 class Engine:
     """A loaded policy, verified to act as the trained one did. Safe to call from several threads.
+
+    A policy with a memory keeps nothing here: `act` returns the state for the next step, and takes it back there.
 
     Attributes:
         card: of the artifact.
@@ -73,20 +81,28 @@ class Engine:
         self.device = select_device(device, name)
         self.unusable_actions = 0
         self._outputs = self.card.action.outputs()
+        self._width = sum(self._outputs.values())
+        self._names = self.card.action.control_names
         self._control = controller(self.card.action)
-        self._output_check = OutputCheck(self.card.action)
+        self._memory = self.card.memory
+        self._is_plain = self._memory is None and self._names == CONTROL_NAMES  # whose Actions need not say more
+        elements = {next_name(name): math.prod(state.shape) for name, state in self.card.states.items()}
+        self._output_check = OutputCheck(self.card.action, elements)
         self._fields = [(spec.name, np.dtype(spec.dtype), spec.shape) for spec in self.specs]
         graph = load_graph(artifact, name, self.device.name, trusted)
         self._golden = read_golden(artifact.files[self.card.parity.file], self.card)
+        self._inputs = with_seen_states(self.card.graph_inputs, self._golden)
+        self._deciding = (*self.specs.names, *self.card.states)
         self._backend = graph.backend
         self._runner: PaddedRunner | UnpaddedRunner = (
-            self._padded_runner(graph) if strict else UnpaddedRunner(graph.backend, self.specs, graph.features)
+            self._padded_runner(graph) if strict else UnpaddedRunner(graph.backend, self._inputs, graph.features)
         )
         self.parity_difference = self.verify_parity()
 
     def _padded_runner(self, graph: LoadedGraph) -> PaddedRunner:
-        width = sum(self._outputs.values())
-        return PaddedRunner(graph.backend, self.specs, width, graph.features, self._golden.observations)
+        width = self._width + (0 if self._memory is None else self._memory.size)
+        golden = self._golden
+        return PaddedRunner(graph.backend, self._inputs, width, graph.features, golden.inputs, self._memory is not None)
 
     @classmethod
     def open(cls, path: str | Path, digest: str | None = None, **options: Any) -> Engine:
@@ -121,6 +137,8 @@ class Engine:
         deterministic: bool = True,
         seed: int | None = None,
         budget_ms: float | None = None,
+        state: Mapping[str, Any] | None = None,
+        reset: Any = None,
     ) -> Actions:
         """Checks observations and computes actions.
 
@@ -130,9 +148,13 @@ class Engine:
             seed: of the sample, in [0, 2**63); drawn and returned when None.
             budget_ms: after how many milliseconds an action is late; the card's fallback is then returned, with
                 `fallback` set. The forward pass is not interrupted.
+            state: `Actions.state` of the step before, of a policy with a memory: name → float32 (B, *shape). None:
+                every row begins an episode.
+            reset: (B,) bool or float, rows that begin an episode although a state is given.
 
         Raises:
-            SpecError: an observation does not fit the spec, or the budget is invalid; names row and field.
+            SpecError: an observation or a state does not fit the spec, the policy has no memory, or the budget is
+                invalid; names row and field.
             ActionError: the policy computed a number that is not finite or out of its bounds.
         """
         began = time.perf_counter()
@@ -142,6 +164,9 @@ class Engine:
         if not rows:
             observations = as_arrays(self.specs, observations)
             rows = self.specs.count(observations)
+        entered = None
+        if self._memory is not None or state is not None or reset is not None:
+            observations, entered = self._enter(observations, rows, state, reset)
         gathered = time.perf_counter()
         forward = self._runner.forward(observations, rows)
         ran = time.perf_counter()
@@ -149,9 +174,24 @@ class Engine:
         check_ms, inference_ms = (gathered - began + forward.check_s) * 1e3, forward.forward_s * 1e3
         ended = time.perf_counter()
         if budget_ms is not None and (ended - began) * 1e3 >= budget_ms:
-            return fallback_actions(self.card.action, rows)
+            return fallback_actions(self.card.action, rows, entered)
         control_ms = (ended - ran) * 1e3
-        return Actions(control, raw, distribution, seed, check_ms, inference_ms, control_ms)
+        if self._is_plain:
+            return Actions(control, raw, distribution, seed, check_ms, inference_ms, control_ms)
+        following = {} if self._memory is None else self._memory.split(forward.outputs[:, self._width :])
+        timing = (check_ms, inference_ms, control_ms)
+        return Actions(control, raw, distribution, seed, *timing, state=following, names=self._names)
+
+    def start_episode(self, episode_id: str | None = None) -> Episode:
+        """Begins an episode, such as one route of one car, in which the policy keeps its memory and history.
+
+        Args:
+            episode_id: 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`; None: a new, random one.
+
+        Raises:
+            SpecError: the id is not such a text.
+        """
+        return local_episode(self, episode_id)
 
     def verify_parity(self, rows: int | None = None) -> float:
         """Runs golden.npz, or its first rows; returns the largest difference from the trained policy.
@@ -162,10 +202,16 @@ class Engine:
         return self.compare(self._golden if rows is None else self._golden.first(rows))
 
     def compare(self, trained: Golden) -> float:
-        """As `verify_parity`, for any answers of the trained policy."""
-        actions, parity = self.act(trained.observations), self.card.parity
-        actual = {"raw": actions.raw, "action": actions.control} | actions.distribution
-        check_parity(actual, trained.answers, parity.atol, parity.rtol, f"{self.card.name} {self.card.version}")
+        """As `verify_parity`, for any answers of the trained policy.
+
+        With a memory, each row first starts from the trained policy's state; then this policy runs whole rollouts.
+        """
+        name, parity = f"{self.card.name} {self.card.version}", self.card.parity
+        actual = answers_of(self.act(trained.observations, **trained.given))
+        check_parity(actual, trained.answers, parity.atol, parity.rtol, name)
+        if trained.rollouts is not None and not isinstance(parity.free_running, UnsetType):
+            free, wanted = run_freely(self.act, trained)
+            check_parity(free, wanted, parity.free_running, parity.rtol, f"{name}, running freely")
         return largest_difference(actual, trained.answers)
 
     def warm_up(self, rows: int = 1, calls: int = WARM_UP_CALLS) -> list[float]:
@@ -194,6 +240,17 @@ class Engine:
             rows = len(array)
         return rows or 0
 
+    def _enter(
+        self, observations: dict[str, NDArray[Any]], rows: int, state: Mapping[str, Any] | None, reset: Any
+    ) -> tuple[dict[str, NDArray[Any]], States | None]:
+        """All inputs of the graph, and the states among them, in which rows that begin have the initial values."""
+        if self._memory is None:
+            if reset is None and isinstance(state, Mapping) and not state:  # `Actions.state` of such a policy
+                return observations, None
+            raise SpecError("state", "this policy has no memory: it takes neither state nor reset")
+        begins, entered = self._memory.enter(rows, state, reset)
+        return {**observations, RESET: begins, **entered}, entered
+
     def _seed(self, seed: int | None) -> int:
         if self.card.action.head == "deterministic":
             raise SpecError("deterministic", "this policy has no distribution to sample from")
@@ -209,7 +266,7 @@ class Engine:
             start += width
         raw = parts.pop("raw")
         if seed is not None:
-            generators = row_generators(self.digest, seed, [observations[name] for name in self.specs.names])
+            generators = row_generators(self.digest, seed, [observations[name] for name in self._deciding])
             try:
                 raw = sample(self.card.action.head, parts, *self.card.action.bounds, generators)
             except ValueError as error:  # numpy refuses to draw from a Beta with alpha or beta 0

@@ -2,6 +2,7 @@
 
 The key is all of a row's bytes and its sampling seed, in a cache of one loaded artifact. The engine's answer depends
 on nothing else, so a cached answer has the same bits. Sampling without a seed is never cached: samples have to differ.
+A policy with a memory is refused: its answer depends on its state too, which hardly ever comes again.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from ..contract.actions import Actions, Float32, check_budget, fallback_actions
 from ..contract.card import Card
-from ..contract.control import CONTROL_NAMES
 from ..contract.observations import as_arrays
+from ..contract.running_episode import Episode, local_episode
+from ..errors import ArtifactError
 from .engine import Engine
 from .sampling import checked_seed
 
@@ -35,11 +37,21 @@ class ResultCache:
     """
 
     def __init__(self, engine: Engine, rows: int) -> None:
-        """Keeps the `rows` most recently used rows."""
+        """Keeps the `rows` most recently used rows.
+
+        Raises:
+            ArtifactError: the policy has a memory.
+        """
+        if engine.card.memory is not None:
+            raise ArtifactError(
+                f"{engine.card.name} {engine.card.version} has a memory: the same observation gets another answer in "
+                "another state, so its answers can't be kept; turn the result cache off (POLICY_RESULT_CACHE=0)"
+            )
         self._engine = engine
         self._known: cachetools.LRUCache[Any, Float32] = cachetools.LRUCache(rows)
         self._lock = threading.Lock()
-        self._widths = [len(CONTROL_NAMES), *engine.card.action.outputs().values()]
+        self._names = engine.card.action.control_names
+        self._widths = [len(self._names), *engine.card.action.outputs().values()]
         self.hits = self.misses = 0
 
     @property
@@ -87,6 +99,10 @@ class ResultCache:
             return fallback_actions(self.card.action, rows)
         return self._unpack(np.stack([answer for answer in answers if answer is not None]), seed, timing)
 
+    def start_episode(self, episode_id: str | None = None) -> Episode:
+        """As `Engine.start_episode`."""
+        return local_episode(self, episode_id)
+
     def _key(self, arrays: dict[str, NDArray[Any]], row: int) -> bytes:
         parts = [arrays[name][row].tobytes() for name in self._engine.specs.names]
         row_bytes = b"".join(parts)
@@ -95,4 +111,5 @@ class ResultCache:
     def _unpack(self, packed: Float32, seed: int | None, timing: tuple[float, float, float]) -> Actions:
         control, raw, *parameters = np.split(packed, np.cumsum(self._widths)[:-1], axis=1)
         names = [name for name in self._engine.card.action.outputs() if name != "raw"]
-        return Actions(control, raw, dict(zip(names, parameters, strict=True)), seed, *timing)
+        distribution = dict(zip(names, parameters, strict=True))
+        return Actions(control, raw, distribution, seed, *timing, names=self._names)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contract.memory import RESET
 from ..contract.specs import ObservationSpec
 
 Observations = Mapping[str, NDArray[Any]]
@@ -22,6 +23,8 @@ RunInShape = Callable[[int, Observations], NDArray[np.float32]]
 ROWS, ORDERS = 1024, 3
 MIN_ANSWERS = ROWS // 8
 """The fewest different answers to the sample: equal bits show nothing when all rows get the same answer."""
+BEGINNING = 1 / 8
+"""The share of the sample's rows that begin an episode, of a policy with a memory."""
 
 
 def verified_shapes(shapes: tuple[int, ...], reference: int, sample: Observations, run: RunInShape) -> tuple[int, ...]:
@@ -45,14 +48,17 @@ def verified_shapes(shapes: tuple[int, ...], reference: int, sample: Observation
     return tuple(sorted({reference} | {shape for shape in shapes if _bits(shape, sample, orders, run) == expected}))
 
 
-def verification_sample(specs: ObservationSpec, golden: Observations, far: bool) -> dict[str, NDArray[Any]]:
+def verification_sample(
+    specs: ObservationSpec, golden: Observations, far: bool, memory: bool = False
+) -> dict[str, NDArray[Any]]:
     """ROWS observations: a quarter each interpolated between golden ones, uniform, of every magnitude, at the bounds.
 
     Args:
-        specs: of the observations.
-        golden: observations that the policy saw in training.
+        specs: of the observations, and of `reset` and the states.
+        golden: observations that the policy saw in training, and the states in which it saw them.
         far: False draws uniform rows in place of every magnitude, since a preprocessor outside the graph may refuse
             values that no car ever sees.
+        memory: whether the policy has one: most rows then go on with their states, whose answers show more.
     """
     rng = np.random.default_rng(0)
     quarter = ROWS // 4
@@ -62,9 +68,12 @@ def verification_sample(specs: ObservationSpec, golden: Observations, far: bool)
     for spec in specs:
         one, two = golden[spec.name][first].astype(np.float64), golden[spec.name][second]
         between = one + share.reshape(-1, *[1] * len(spec.shape)) * (two - one)
+        between = between if spec.choices is None else np.rint(between)
         parts = [np.clip(between, spec.lows, spec.highs).astype(spec.dtype), spec.sample(rng, quarter)]
         parts += [spec.decades(rng, quarter) if far else spec.sample(rng, quarter), spec.corners(rng, quarter)]
         sample[spec.name] = np.concatenate(parts)
+    if memory:
+        sample[RESET] = (rng.random(ROWS) < BEGINNING).astype(np.float32)
     return sample
 
 

@@ -22,8 +22,12 @@ class Workspace:
     All float32 fields share one buffer, so that one comparison checks the bounds of all.
     """
 
-    def __init__(self, backend: Backend, specs: ObservationSpec, rows: int, features: Features | None) -> None:
+    def __init__(
+        self, backend: Backend, specs: ObservationSpec, rows: int, features: Features | None, memory: bool = False
+    ) -> None:
+        """Allocates and binds the inputs; `memory` tells whether the outputs hold next states, of any shape."""
         self.rows = rows
+        self._memory = memory
         floats = [spec for spec in specs if spec.dtype == "float32"]
         self._flat = backend.allocate(rows * sum(_size(spec) for spec in floats), "float32")
         self._low, self._high = (
@@ -40,6 +44,7 @@ class Workspace:
             self._views.append(buffer.reshape(rows, *spec.shape))
         fields = list(zip(specs, self._views, strict=True))
         self._bounded_images = [(view, spec) for spec, view in fields if spec.dtype == "uint8" and not spec.is_full]
+        self._whole = [view for view, spec in zip(self._views, specs, strict=True) if spec.has_whole_floats]
         self._features = features
         self._fields = [(spec.name, view, features is None and _allows_zero_copy(spec, rows)) for spec, view in fields]
         self._examples = [spec.generate_value() for spec in specs]
@@ -49,9 +54,9 @@ class Workspace:
             self._bound = backend.bind(self._views)
         else:
             made = features(self._views)
-            self._made = backend.allocate(made.size, "float32").reshape(made.shape)
-            self._made[:] = made
-            self._bound = backend.bind([self._made])
+            self._made = [backend.allocate(array.size, "float32").reshape(array.shape) for array in made]
+            self._take(made)
+            self._bound = backend.bind(self._made)
 
     def fill(self, arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> bool:
         """Takes rows [start, stop) of arrays of the specs' dtypes and shapes; returns whether all are in the bounds.
@@ -76,6 +81,8 @@ class Workspace:
         inside = bool(((self._flat >= self._low) & (self._flat <= self._high)).all())  # False for a NaN
         for view, spec in self._bounded_images:
             inside = inside and bool(((view >= spec.lows) & (view <= spec.highs)).all())
+        for view in self._whole:
+            inside = inside and bool((view == np.rint(view)).all())
         if not inside:
             self._reset()
             self._used = 0
@@ -84,8 +91,14 @@ class Workspace:
     def run(self) -> Arrays:
         """Runs the graph on the filled rows; its outputs, each (T, width), may be overwritten by the next run."""
         if self._features is not None:
-            self._made[:] = self._features(self._views)
+            self._take(self._features(self._views))
+        if self._memory:
+            return [output.reshape(self.rows, -1) for output in self._bound.run()]
         return self._bound.run()
+
+    def _take(self, made: Arrays) -> None:
+        for buffer, array in zip(self._made, made, strict=True):
+            buffer[:] = array
 
     def _reset(self, first: int = 0) -> None:
         for view, example in zip(self._views, self._examples, strict=True):

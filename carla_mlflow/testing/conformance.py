@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..artifact.artifact import open_artifact, seal, write_artifact
+from ..contract.answer import answer_columns
 from ..contract.array_spec import ArraySpec
-from ..errors import IntegrityError, ParityError, SpecError
+from ..errors import IntegrityError, ParityError
 from ..inference.engine import Engine
-from .subject import Batch, Subject, expect
+from .memory_checks import MEMORY_CHECKS
+from .subject import Subject, expect, refusal_of
 
 
 def it_acts_as_the_trained_policy_did(subject: Subject) -> None:
@@ -50,10 +52,15 @@ def every_action_is_finite_and_inside_its_bounds(subject: Subject) -> None:
     sampled: dict[str, Any] = {"deterministic": False, "seed": 5}
     action = subject.engine.card.action
     low, high = action.bounds
+    columns = answer_columns(action)
+    least, most = (np.array(bound, np.float32) for bound in zip(*(column[1:3] for column in columns), strict=True))
     for how in ({}, sampled) if action.head != "deterministic" else ({},):
-        actions = subject.engine.act(subject.observations, **how)
+        actions = subject.act(subject.observations, **how)
         control = actions.control
-        expect(((control >= [0, 0, -1]) & (control <= [1, 1, 1])).all(), "a control outside [0, 1], [0, 1], [-1, 1]")
+        inside = (control >= least) & (control <= most)
+        expect(inside.all(), f"an action outside the bounds of {', '.join(action.control_names)}")
+        whole = control[:, [column.choices > 0 for column in columns]]
+        expect((whole == np.rint(whole)).all(), "a choice that is not a whole number")
         expect(((actions.raw >= low) & (actions.raw <= high)).all(), "a raw action outside the card's bounds")
         finite = all(np.isfinite(values).all() for values in actions.distribution.values())
         expect(finite, "a parameter of the distribution that is not finite")
@@ -61,7 +68,7 @@ def every_action_is_finite_and_inside_its_bounds(subject: Subject) -> None:
 
 def a_sample_depends_on_seed_and_observation_alone(subject: Subject) -> None:
     if subject.engine.card.action.head == "deterministic":
-        text = _refusal(subject, subject.take([0]), deterministic=False).problem
+        text = refusal_of(subject, subject.take([0]), deterministic=False).problem
         expect("no distribution" in text, f"a deterministic head refused to sample with {text!r}")
         return
     how: dict[str, Any] = {"deterministic": False, "seed": 7}
@@ -79,7 +86,7 @@ def anything_outside_the_spec_is_refused_naming_row_field_bound_and_value(subjec
         for bad, text in outside(spec):
             batch = {name: array.copy() for name, array in subject.take(rows).items()}
             batch[spec.name][rows[-1] :].reshape(-1)[-1:] = bad
-            refusal = _refusal(subject, batch)
+            refusal = refusal_of(subject, batch)
             named = refusal.field.startswith(f"observations[{rows[-1]}].{spec.name}")
             expect(named and text in refusal.problem, f"{bad} in {spec.name} was refused as {refusal}")
     expect(subject.bits(rows) == subject.alone[: len(rows)], "a refused batch changed the answers to the next one")
@@ -91,13 +98,13 @@ def a_wrong_shape_dtype_or_name_is_refused(subject: Subject) -> None:
         wrong = {**one, spec.name: np.zeros((1, *spec.shape, 2), spec.dtype)}
         less = {name: array for name, array in one.items() if name != spec.name}
         for batch in (wrong, less):
-            refusal = _refusal(subject, batch)
+            refusal = refusal_of(subject, batch)
             expect(spec.name in str(refusal), f"{spec.name} was wrong or absent, and the refusal says {refusal}")
     for batch, text in (
         ({**one, "surprise": np.zeros(1, np.float32)}, "unknown field"),
         ({name: array[:0] for name, array in one.items()}, "at least one row"),
     ):
-        refusal = _refusal(subject, batch)
+        refusal = refusal_of(subject, batch)
         expect(text in str(refusal), f"expected {text!r}, and the refusal says {refusal}")
 
 
@@ -106,8 +113,9 @@ def lists_and_arrays_of_any_layout_mean_the_same(subject: Subject) -> None:
     fortran = {name: np.asfortranarray(array) for name, array in one.items()}
     expect(subject.bits([0], fortran) == subject.alone[:1], "Fortran's order of an array's elements gives other bits")
     if not subject.engine.specs.has_image:
-        rows = [{name: array[0].tolist() for name, array in one.items()}]
-        same = subject.engine.act(rows).raw.tobytes() == subject.engine.act(one).raw.tobytes()
+        observed = {name: one[name] for name in subject.engine.specs.names}
+        rows = [{name: array[0].tolist() for name, array in observed.items()}]
+        same = subject.engine.act(rows).raw.tobytes() == subject.engine.act(observed).raw.tobytes()
         expect(same, "lists of numbers give other bits than arrays")
 
 
@@ -124,7 +132,7 @@ def reversed_and_read_only_arrays_mean_the_same(subject: Subject) -> None:
 
 def arrays_of_the_caller_are_left_as_they_were(subject: Subject) -> None:
     before = {name: array.tobytes() for name, array in subject.observations.items()}
-    subject.engine.act(subject.observations)
+    subject.act(subject.observations)
     after = {name: array.tobytes() for name, array in subject.observations.items()}
     expect(before == after, "the engine changed the caller's arrays")
 
@@ -133,7 +141,7 @@ def golden_rows_of_another_policy_are_told_apart(subject: Subject) -> None:
     golden, card = subject.engine.golden, subject.artifact.card
     golden.raw[3, 0] += 0.01 if golden.raw[3, 0] <= 0 else -0.01
     files = {name: subject.artifact.files[name] for name in card.files} | {card.parity.file: golden.to_bytes()}
-    golden.raw[3, 0] = subject.engine.act(golden.observations).raw[3, 0]
+    golden.raw[3, 0] = subject.engine.act(golden.observations, **golden.given).raw[3, 0]
     try:
         Engine(seal(card, files), subject.engine.device.name, subject.engine.backend, subject.trusted)
     except ParityError as error:
@@ -162,23 +170,19 @@ def outside(spec: ArraySpec) -> Iterator[tuple[float, str]]:
     """Values that the spec refuses, and the text that each error has to contain."""
     low, high = (np.ravel(np.broadcast_to(bound, spec.shape))[-1] for bound in (spec.lows, spec.highs))
     text = f"outside [{low:.6g}, {high:.6g}]"
+    if spec.choices is not None:
+        text = f"none of its choices, the whole numbers from {low:g} to {high:g}"
     if spec.dtype == "uint8":
         yield from [(low - 1, text)] if low > 0 else []
         yield from [(high + 1, text)] if high < 255 else []
         return
     yield from [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")]
+    if spec.choices is not None:
+        yield from [(low - 1, text), (low + 0.5, text), (high + 1, text)]
+        return
     with np.errstate(over="ignore"):  # the next value beyond an open bound is infinite
         beyond = [np.nextafter(low, np.float32(-np.inf)), np.nextafter(high, np.float32(np.inf))]
     yield from ((value, f"{value:.6g} is {text}") for value in beyond if np.isfinite(value))
-
-
-def _refusal(subject: Subject, batch: Batch, **how: bool) -> SpecError:
-    try:
-        subject.engine.act(batch, **how)
-    except SpecError as error:
-        return error
-    expect(False, "something that does not fit the spec was answered")
-    raise AssertionError  # never reached: `expect` has raised
 
 
 CHECKS: tuple[Callable[[Subject], None], ...] = (
@@ -194,4 +198,5 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     arrays_of_the_caller_are_left_as_they_were,
     golden_rows_of_another_policy_are_told_apart,
     the_pin_is_the_digest_of_the_card,
+    *MEMORY_CHECKS,
 )

@@ -15,8 +15,11 @@ from ..artifact.artifact import Artifact
 from ..artifact.golden import check_parity, largest_difference, read_golden
 from ..client.client import PolicyClient
 from ..client.wire import Remote
+from ..contract.answer import fallback_answer
 from ..errors import UnreachableError
+from ..inference.rollouts import answers_of, run_freely
 from .conformance import outside
+from .remote_memory import acting_in_episodes, deciding_episode, rows_have_the_same_bits_at_two_steps
 from .subject import Batch, expect
 
 ROWS, REQUESTS, TIMEOUT_S = 16, 500, 10.0
@@ -76,15 +79,22 @@ def its_golden_rows_are_answered_as_the_trained_policy_did(deployment: Deploymen
     assert deployment.artifact is not None
     card = deployment.artifact.card
     golden = read_golden(deployment.artifact.files[card.parity.file], card)
-    actions = deployment.client.act(golden.observations)
-    expect(not actions.fallback, "the server gave the card's fallback: its own budget was over")
-    deployment.figures["golden_rows"] = len(actions.raw)
-    actual = {"raw": actions.raw, "action": actions.control} | actions.distribution
-    deployment.figures["largest_difference"] = largest_difference(actual, golden.answers)
-    check_parity(actual, golden.answers, card.parity.atol, card.parity.rtol, f"{card.name} {card.version}")
+    if golden.rollouts is None:
+        actions = deployment.client.act(golden.observations)
+        expect(not actions.fallback, "the server gave the card's fallback: its own budget was over")
+        actual, wanted, atol = answers_of(actions), golden.answers, card.parity.atol
+    else:
+        actual, wanted = run_freely(acting_in_episodes(deployment.client), golden)
+        atol = card.parity.free_running or card.parity.atol
+    deployment.figures["golden_rows"] = len(actual["raw"])
+    deployment.figures["largest_difference"] = largest_difference(actual, wanted)
+    check_parity(actual, wanted, atol, card.parity.rtol, f"{card.name} {card.version}")
 
 
 def a_row_gets_the_same_bits_alone_and_in_a_batch(deployment: Deployment) -> None:
+    if deployment.client.card.states:
+        rows_have_the_same_bits_at_two_steps(deployment.rows, deployment.post)
+        return
     rows = deployment.rows
     together = deployment.client.act(rows).control
     for index in range(ROWS):
@@ -123,16 +133,17 @@ def a_budget_that_is_over_gets_the_fallback_of_the_card(deployment: Deployment) 
     one = {name: array[0].tolist() for name, array in deployment.rows.items()}
     status, answer = deployment.post("/predict", msgspec.json.encode({"observations": [one], "budget_ms": 0}))
     expect(status == 504, f"a budget of 0 ms got status {status}, expected 504")
-    wanted = msgspec.to_builtins(deployment.client.card.action.fallback)
+    wanted = fallback_answer(deployment.client.card.action)
     expect(answer.get("fallback") == wanted, f"the fallback was {answer.get('fallback')}, the card's is {wanted}")
 
 
 def a_request_of_one_row_is_answered_in_time(deployment: Deployment) -> None:
-    one = {name: array[:1] for name, array in deployment.rows.items()}
+    client, one = deployment.client, {name: array[:1] for name, array in deployment.rows.items()}
+    ask = deciding_episode(client).act if client.card.states else client.act
     took = []
     for _ in range(REQUESTS):
         began = time.perf_counter()
-        deployment.client.act(one)
+        ask(one)
         took.append((time.perf_counter() - began) * 1e3)
     p50, p99 = (float(np.quantile(took, q)) for q in (0.5, 0.99))
     deployment.figures |= {"p50_ms": round(p50, 3), "p99_ms": round(p99, 3), "requests": REQUESTS}

@@ -12,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.artifact import Artifact, open_artifact
+from ..contract.actions import Actions
+from ..contract.memory import RESET
+from ..errors import SpecError
 from ..inference.engine import Engine
+from ..inference.rollouts import with_seen_states
 
 ROWS, IMAGE_ROWS = 300, 12
 Batch = dict[str, NDArray[Any]]
@@ -62,10 +66,30 @@ class Subject:
 
     @cached_property
     def observations(self) -> Batch:
-        """Uniform rows, and rows at the bounds, the same each time; fewer for images, to save time."""
+        """Uniform rows, and rows at the bounds, the same each time; fewer for images, to save time.
+
+        Of a policy with a memory, `reset` and the states are among them; one row in eight begins an episode.
+        """
         rng = np.random.default_rng(3)
         half = (IMAGE_ROWS if self.engine.specs.has_image else ROWS) // 2
-        return {s.name: np.concatenate([s.sample(rng, half), s.corners(rng, half)]) for s in self.engine.specs}
+        inputs = with_seen_states(self.artifact.card.graph_inputs, self.engine.golden)
+        rows = {spec.name: np.concatenate([spec.sample(rng, half), spec.corners(rng, half)]) for spec in inputs}
+        if self.states:
+            rows[RESET] = (rng.random(2 * half) < 1 / 8).astype(np.float32)
+        return rows
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The names of the states; none without a memory."""
+        return tuple(self.artifact.card.states)
+
+    def act(self, batch: Batch, **how: Any) -> Actions:
+        """The engine's answer to some of the rows, with their states."""
+        if not self.states:
+            return self.engine.act(batch, **how)
+        memory = {name: batch[name] for name in self.states}
+        observed = {name: array for name, array in batch.items() if name not in memory and name != RESET}
+        return self.engine.act(observed, state=memory, reset=batch[RESET], **how)
 
     @cached_property
     def alone(self) -> list[bytes]:
@@ -82,6 +106,16 @@ class Subject:
 
     def bits(self, rows: Sequence[int], observations: Batch | None = None, **how: Any) -> list[bytes]:
         """All bits of the answers to some rows, as one byte string per row."""
-        actions = self.engine.act(self.take(rows) if observations is None else observations, **how)
-        parts = [actions.control, actions.raw, *actions.distribution.values()]
+        actions = self.act(self.take(rows) if observations is None else observations, **how)
+        parts = [actions.control, actions.raw, *actions.distribution.values(), *actions.state.values()]
         return [b"".join(part[i].tobytes() for part in parts) for i in range(len(rows))]
+
+
+def refusal_of(subject: Subject, batch: Batch, **how: Any) -> SpecError:
+    """The error with which the engine refuses a batch; raises FailedError when it answers."""
+    try:
+        subject.act(batch, **how)
+    except SpecError as error:
+        return error
+    expect(False, "something that does not fit the spec was answered")
+    raise AssertionError  # never reached: `expect` has raised

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from carla_mlflow.artifact.artifact import Artifact
-from carla_mlflow.contract.control import CONTROL_NAMES
-from carla_mlflow.errors import ParityError
+from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.errors import ParityError, SpecError
 from carla_mlflow.inference.engine import Engine
+from carla_mlflow.inference.rollouts import act_freely
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.rules.changes import Step, contract_changes, other_changes
 
@@ -38,7 +40,7 @@ class Comparison:
         new: name and version.
         contract: changes of what a car's code depends on, in words.
         others: changes of files, weights, training and metrics, in words.
-        actions: one difference per golden set; empty when the observations differ.
+        actions: one difference per golden set; empty when the observations, or the names of the answers, differ.
         step: the version step that the changes require.
     """
 
@@ -51,10 +53,14 @@ class Comparison:
 
 
 def compare(old: Artifact, new: Artifact) -> Comparison:
-    """Compares two policies; when both take the same observations, each acts on both golden sets too."""
+    """Compares two policies; when both see and answer the same, each acts on both golden sets too.
+
+    On the golden rollouts of policies with a memory each keeps its own states, so that what it remembers counts.
+    """
     contract = contract_changes(old.card, new.card)
-    same_inputs = not any(change.place.startswith("observation") for change in contract)
-    actions = _actions(old, new) if same_inputs else []
+    comparable = not any(change.place.startswith("observation") for change in contract)
+    comparable &= old.card.action.control_names == new.card.action.control_names
+    actions = _actions(old, new) if comparable else []
     step, _ = step_due(old, new)
     titles = [f"{artifact.card.name} {artifact.card.version}" for artifact in (old, new)]
     others = [str(change) for change in other_changes(old.card, new.card)]
@@ -80,7 +86,7 @@ def act_alike(old: Artifact, new: Artifact) -> bool:
     try:
         one.compare(two.golden)
         two.compare(one.golden)
-    except ParityError:
+    except (ParityError, SpecError):  # one refuses what the other observes, or their states differ in shape
         return False
     return True
 
@@ -90,14 +96,23 @@ def _actions(old: Artifact, new: Artifact) -> list[Difference]:
     engines = [Engine(artifact, "cpu", trusted=trusted) for artifact in (old, new)]
     differences = []
     for engine in engines:
-        observations = engine.golden.observations
-        apart = np.abs(np.subtract(*(each.act(observations).control.astype(np.float64) for each in engines)))
+        apart = np.abs(np.subtract(*(_controls(each, engine.golden) for each in engines)))
         title = f"{len(apart)} golden observations of {engine.card.version}"
-        largest = dict(zip(CONTROL_NAMES, map(float, apart.max(axis=0)), strict=True))
-        differences.append(
-            Difference(title, largest, dict(zip(CONTROL_NAMES, map(float, apart.mean(axis=0)), strict=True)))
+        names = engine.card.action.control_names
+        largest, mean = (
+            dict(zip(names, map(float, figures), strict=True)) for figures in (apart.max(0), apart.mean(0))
         )
+        differences.append(Difference(title, largest, mean))
     return differences
+
+
+def _controls(engine: Engine, golden: Golden) -> NDArray[np.float64]:
+    """What a policy answers on a golden set, (N, C), in the set's order; on rollouts with the states of its own."""
+    rollouts = golden.rollouts
+    if rollouts is None or engine.card.memory is None:
+        return engine.act(golden.observations).control.astype(np.float64)
+    by_step = np.stack([actions.control for actions in act_freely(engine.act, golden)])
+    return np.swapaxes(by_step, 0, 1).reshape(len(rollouts.reset), -1).astype(np.float64)
 
 
 def format_comparison(comparison: Comparison) -> str:
@@ -106,6 +121,6 @@ def format_comparison(comparison: Comparison) -> str:
     lines += [f"contract   {text}" for text in comparison.contract] or ["contract   the same"]
     lines += [f"           {text}" for text in comparison.others]
     for difference in comparison.actions:
-        parts = [f"{n} {difference.largest[n]:.3g} (mean {difference.mean[n]:.3g})" for n in CONTROL_NAMES]
+        parts = [f"{n} {difference.largest[n]:.3g} (mean {difference.mean[n]:.3g})" for n in difference.largest]
         lines.append(f"actions    on {difference.observations} the largest difference is: " + ", ".join(parts))
     return "\n".join([*lines, f"step       {comparison.step}"])

@@ -34,8 +34,11 @@ ABSENT = object()
 
 
 def contract_changes(old: Card, new: Card) -> list[Change]:
-    """Changes of what a car's code depends on: names, types, shapes, bounds and order of observations and actions."""
-    before, after = old.depended_on(), new.depended_on()
+    """Changes of what a car's code depends on: names, types, shapes, bounds, units, order of observations and actions.
+
+    Cards whose units alone differ have the same `contract`, since its hash is older than this rule.
+    """
+    before, after = _depended_on(old), _depended_on(new)
     changes = list(_differences("", before, after))
     for section in ("observation", "action.raw"):
         orders = [list(_at(part, section)) for part in (before, after)]
@@ -51,8 +54,14 @@ def other_changes(old: Card, new: Card) -> list[Change]:
     return [*_differences("", before, after), *_differences("files.", files[0], files[1])]
 
 
+def _depended_on(card: Card) -> dict[str, Any]:
+    contract = card.depended_on()
+    fields = {name: {**field, "unit": card.observation[name].unit} for name, field in contract["observation"].items()}
+    return {**contract, "observation": fields}
+
+
 def _outside_the_contract(card: Card) -> dict[str, Any]:
-    document, contract = card.to_dict(), card.depended_on()
+    document, contract = card.to_dict(), _depended_on(card)
     fields = {
         name: {key: value for key, value in field.items() if key not in contract["observation"][name]}
         for name, field in document["observation"].items()

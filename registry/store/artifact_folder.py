@@ -134,6 +134,15 @@ class ArtifactFolder:
             raise type(error)(str(error).replace(str(path), path.name)) from error
         return write_artifact(folder, artifact).path
 
+    def goes_back(self, reference: Reference, semver: str) -> bool:
+        """False: a folder goes back only to lower versions."""
+        return False
+
+    def is_live(self, name: str, semver: str, digest: str) -> bool:
+        """Whether the folder still has this version as it was, and PINS, where there are, its line."""
+        looks = [self._look(semver, subfolder) for subfolder in self._subfolders().get(semver, [])]
+        return any(isinstance(each, FolderVersion) and each.digest == digest for each in looks)
+
     def _subfolders(self) -> dict[str, list[str]]:
         """Version → the names of its subfolders; there should be one."""
         found: dict[str, list[str]] = {}

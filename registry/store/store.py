@@ -11,9 +11,12 @@ from pathlib import Path
 import mlflow
 
 from carla_mlflow.flavor.model import fetch_policy
-from registry.rules.lifecycle import ARCHIVED, LEGACY, stage_of
+from registry.rules.chain import chain
+from registry.rules.going_back import goes_back
+from registry.rules.lifecycle import ALIASED, ARCHIVED, LEGACY, stage_of
 from registry.rules.listing import listed
 from registry.rules.policy_version import PolicyVersion, policy_version
+from registry.rules.reference import Reference
 from registry.store.version_reader import VersionReader
 
 
@@ -85,3 +88,15 @@ class Store(VersionReader):
     def fetch(self, version: PolicyVersion, folder: Path) -> Path:
         """Downloads a version's policy artifact into a new folder, unverified and without a deadline."""
         return fetch_policy(version.uri, folder)
+
+    def goes_back(self, reference: Reference, semver: str) -> bool:
+        """Whether a staging or production means this version again, by the journal; False for other references."""
+        stage = reference.value.lower()
+        if reference.kind not in {"alias", "stage"} or stage not in ALIASED:
+            return False
+        return goes_back(chain(self.journal(reference.name)), stage, semver)
+
+    def is_live(self, name: str, semver: str, digest: str) -> bool:
+        """Whether the registry has this version with this digest, not archived."""
+        version = self.find(name, semver)
+        return version is not None and version.digest == digest and version.stage != ARCHIVED

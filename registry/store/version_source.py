@@ -15,3 +15,9 @@ class VersionSource(Protocol):
     def resolve(self, reference: Reference) -> PolicyVersion: ...
 
     def fetch(self, version: PolicyVersion, folder: Path) -> Path: ...
+
+    def goes_back(self, reference: Reference, semver: str) -> bool:
+        """Whether the reference means this version again: by a roll-back, not by a promotion."""
+
+    def is_live(self, name: str, semver: str, digest: str) -> bool:
+        """Whether there is a version with this digest that may still answer: not archived, removed or taken back."""

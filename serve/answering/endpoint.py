@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from serve.answering.forward import BatchSlice
 from serve.codecs.carla import PredictRequest
@@ -16,6 +15,7 @@ from serve.codecs.options import Body, check_size
 from serve.errors import ApiError
 from serve.limits import OTHER_BODY_BYTES
 from serve.policy.serving import Serving
+from serve.policy.slot import ACTIVE, Selection
 
 JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
 
@@ -29,6 +29,7 @@ class EncodedRequest(msgspec.Struct, frozen=True, gc=False):
         json_bytes: how many bytes of the body are JSON, if tensors follow; None if the head does not say.
         gzip_limit: the most bytes of the body once it is decompressed; None where it is not compressed.
         episode_id: that the header names, if any.
+        asked: which policy the head asks for.
     """
 
     body: Body
@@ -36,6 +37,7 @@ class EncodedRequest(msgspec.Struct, frozen=True, gc=False):
     json_bytes: int | None = None
     gzip_limit: int | None = None
     episode_id: str | None = None
+    asked: Selection = ACTIVE
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -78,17 +80,17 @@ def explainer(path: str) -> Callable[[ApiError, str], dict[str, Any]]:
     return ApiError.inference_body if path == "/v2" or path.startswith("/v2/") else ApiError.body
 
 
-def body_limit(servings: Iterable[Serving | None], endpoint: Endpoint | None, most: int) -> int:
+def body_limit(servings: Iterable[Serving], endpoint: Endpoint | None, most: int) -> int:
     """Returns the most bytes of a body, compressed or not, that a request can need.
 
     Args:
-        servings: the policies that are served.
+        servings: the policies that may answer it.
         endpoint: None for what is not a prediction.
         most: the configured limit.
     """
     if endpoint is None:
         return min(most, OTHER_BODY_BYTES)
-    return min(most, max((_most_bytes(serving, endpoint.route) for serving in servings if serving), default=most))
+    return min(most, max((_most_bytes(serving, endpoint.route) for serving in servings), default=most))
 
 
 def _most_bytes(serving: Serving, route: str) -> int:
@@ -102,7 +104,7 @@ def _decode_predict(serving: Serving, encoded: EncodedRequest) -> PredictRequest
 
 def _encode_predict(serving: Serving, request: PredictRequest, answered: BatchSlice, timing_ms: bytes) -> Answer:
     actions = None if request.deterministic and not request.details else answered.actions
-    return Answer(serving.predict.encode(answered.objects(), request, actions, timing_ms))
+    return Answer(serving.predict.encode(answered.objects(serving.predict.rows), request, actions, timing_ms))
 
 
 def _decode_invocations(serving: Serving, encoded: EncodedRequest) -> PredictRequest:
@@ -113,7 +115,7 @@ def _decode_invocations(serving: Serving, encoded: EncodedRequest) -> PredictReq
 
 
 def _encode_invocations(serving: Serving, _: PredictRequest, answered: BatchSlice, __: bytes) -> Answer:
-    return Answer(serving.scoring.encode(answered.objects(np.float64)))  # MLflow writes the float32 as a double
+    return Answer(serving.scoring.encode(answered.objects(serving.scoring.rows)))
 
 
 def _decode_inference(serving: Serving, encoded: EncodedRequest) -> PredictRequest:
@@ -122,12 +124,15 @@ def _decode_inference(serving: Serving, encoded: EncodedRequest) -> PredictReque
     request = serving.inference.decode(encoded.body, encoded.json_bytes)
     if request.episode_id is not None and encoded.episode_id not in (None, request.episode_id):
         raise ApiError("bad_request", "names another episode than the header X-Episode-Id", "parameters.episode_id")
+    if request.episode_digest is not None and encoded.asked.digest not in (None, request.episode_digest):
+        text = "names another version than the header X-Episode-Digest"
+        raise ApiError("bad_request", text, "parameters.episode_digest")
     return request
 
 
 def _encode_inference(serving: Serving, request: PredictRequest, answered: BatchSlice, _: bytes) -> Answer:
     assert isinstance(request, InferRequest)
-    body, json_bytes = serving.inference.encode(request, answered.actions)
+    body, json_bytes = serving.inference.encode(request, answered.actions, answered.tokens)
     return Answer(body, JSON if json_bytes is None else BINARY, json_bytes)
 
 

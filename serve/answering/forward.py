@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.actions import Actions
-from carla_mlflow.errors import ActionError, SpecError
+from carla_mlflow.contract.control_kinds import ANSWERED, CONTROL_NAMES
+from carla_mlflow.contract.state_token import StateTokens, next_steps
+from carla_mlflow.errors import ActionError, EpisodeError, SpecError
+from serve.codecs.action_rows import ActionRows
 from serve.codecs.carla import PredictRequest
 from serve.policy.serving import Serving
 from serve.telemetry import metrics
 from serve.telemetry.metrics_buffer import ForwardRecord
-
-_ROW = b'{"throttle":%b,"brake":%b,"steer":%b}'
 
 
 class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -43,47 +42,78 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
         rows = slice(self.start, self.stop)
         distribution = {name: values[rows] for name, values in whole.distribution.items()}
         timing = (whole.check_ms, whole.inference_ms, whole.control_ms)
-        return Actions(whole.control[rows], whole.raw[rows], distribution, whole.seed, *timing)
+        return Actions(whole.control[rows], whole.raw[rows], distribution, whole.seed, *timing, names=whole.names)
 
     @property
-    def control(self) -> NDArray[np.float32]:
-        """Throttle, brake, steer of this request only, (B, 3); a view of the whole batch."""
-        return self.batch.actions.control[self.start : self.stop]
+    def pedals(self) -> NDArray[np.float32] | None:
+        """Throttle, brake, steer of this request only, (B, 3); a view of the whole batch.
 
-    def objects(self, dtype: type[np.floating[Any]] = np.float32) -> bytes:
-        """The controls as JSON objects, separated by commas; numbers are the shortest that round-trip in `dtype`."""
-        numbers = self.batch.numbers(dtype)
-        return _template(self.stop - self.start) % tuple(numbers[3 * self.start : 3 * self.stop])
+        NaN where the policy decides only an acceleration or only steers; None where it answers something else.
+        """
+        actions = self.batch.actions
+        control = actions.control[self.start : self.stop]
+        if actions.names == CONTROL_NAMES:
+            return control
+        if actions.names not in ANSWERED.values():
+            return None
+        pedals = np.full((len(control), len(CONTROL_NAMES)), np.nan, dtype=np.float32)
+        if actions.names == ("steer",):
+            pedals[:, 2] = control[:, 0]
+        else:
+            pedals[:, 0], pedals[:, 1] = np.maximum(control[:, 0], 0), np.maximum(-control[:, 0], 0)
+        return pedals
+
+    @property
+    def tokens(self) -> list[bytes]:
+        """The state tokens of this request only; none for a policy without memory."""
+        return self.batch.tokens[self.start : self.stop]
+
+    def objects(self, encoder: ActionRows) -> bytes:
+        """The actions as JSON objects, separated by commas, as the policy's encoder writes them."""
+        width = encoder.width
+        parts = self.batch.parts(encoder)[width * self.start : width * self.stop]
+        return encoder.template(self.stop - self.start) % tuple(parts)
 
 
 class BatchActions:
-    """The policy's actions for a batch, with their JSON, which is made once."""
+    """The policy's actions for a batch, with their JSON and their state tokens, which are made once.
 
-    __slots__ = ("_numbers", "actions")
+    Attributes:
+        actions: of the whole batch.
+        steps: uint32 (B,), how many actions each episode has had, these included; None for a policy without memory.
+    """
 
-    def __init__(self, actions: Actions) -> None:
-        self.actions = actions
-        self._numbers: dict[type, list[bytes]] = {}
+    __slots__ = ("_codec", "_parts", "_tokens", "actions", "steps")
 
-    def numbers(self, dtype: type[np.floating[Any]]) -> list[bytes]:
-        """Throttle, brake, steer of every row as a flat list of JSON numbers."""
-        found = self._numbers.get(dtype)
+    def __init__(
+        self, actions: Actions, codec: StateTokens | None = None, steps: NDArray[np.uint32] | None = None
+    ) -> None:
+        self.actions, self.steps = actions, steps
+        self._codec = codec
+        self._tokens: list[bytes] | None = None
+        self._parts: dict[ActionRows, list[bytes]] = {}
+
+    def parts(self, encoder: ActionRows) -> list[bytes]:
+        """The values of every row as a flat list of pieces of JSON."""
+        found = self._parts.get(encoder)
         if found is None:
-            flat = np.ascontiguousarray(self.actions.control, dtype).ravel()
-            found = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-            self._numbers[dtype] = found
+            found = self._parts[encoder] = encoder.parts(self.actions.control, self.tokens)
         return found
 
-
-@functools.lru_cache(maxsize=64)
-def _template(rows: int) -> bytes:
-    return b",".join([_ROW] * rows)
+    @property
+    def tokens(self) -> list[bytes]:
+        """The state token of every row; none for a policy without memory."""
+        if self._codec is None or self.steps is None:
+            return []
+        if self._tokens is None:
+            self._tokens = self._codec.encode(self.actions.state, self.steps)
+        return self._tokens
 
 
 def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[BatchSlice | Exception]:
     """Answers requests of one mode with as few forwards as possible.
 
-    A request that can't be answered gets its own SpecError or ActionError, without effect on the others.
+    A request that can't be answered gets its own SpecError, EpisodeError or ActionError, without effect on the others.
 
     Args:
         serving: the policy.
@@ -91,9 +121,14 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     """
     counts = [request.count for request in requests]
     try:
-        observations = _gather(serving, requests)
-        actions = serving.act(observations, requests[0].deterministic, requests[0].seed)
-    except (SpecError, ActionError) as error:
+        observations, steps = _gather(serving, requests), None
+        if serving.tokens is None:
+            actions = serving.act(observations, requests[0].deterministic, requests[0].seed)
+        else:
+            state, reset, steps = serving.tokens.decode([token for each in requests for token in each.tokens or ()])
+            actions = serving.act(observations, requests[0].deterministic, requests[0].seed, state=state, reset=reset)
+            steps = next_steps(steps)
+    except (SpecError, EpisodeError, ActionError) as error:
         if len(requests) == 1:
             if isinstance(error, ActionError):
                 metrics.UNUSABLE.labels(serving.version).inc()
@@ -103,11 +138,13 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     watched = serving.predict.watched
     watched_values = {spec.name: observations[spec.name] for spec in watched}
     metrics.BUFFER.acted(
-        ForwardRecord(serving.version, actions.inference_ms / 1e3, watched, watched_values, actions.control)
+        ForwardRecord(
+            serving.version, actions.inference_ms / 1e3, watched, watched_values, actions.control, serving.columns
+        )
     )
     if serving.cache is not None:
         metrics.count_cache(serving.cache)
-    batch, answers, start = BatchActions(actions), list[BatchSlice | Exception](), 0
+    batch, answers, start = BatchActions(actions, serving.tokens, steps), list[BatchSlice | Exception](), 0
     for count in counts:
         answers.append(BatchSlice(batch, start, start + count))
         start += count

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 
 import msgspec
 
+from carla_mlflow.contract.state_token import digest_of
 from serve.answering.endpoint import Answer, EncodedRequest, Endpoint
 from serve.answering.forward import BatchSlice, act_together
 from serve.codecs.carla import PredictRequest
 from serve.codecs.gzip_body import inflate
 from serve.errors import ApiError
 from serve.policy.serving import Serving
+from serve.policy.slot import Slot, find_serving
 
 NEVER = float("inf")
 
@@ -43,7 +45,8 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
 
     Attributes:
         endpoint: of the request.
-        serving: the policy that answers.
+        serving: the policy that answers; `decode` may replace it by the version that began the episode.
+        slot: the policies among which that is looked for.
         encoded: the request as received.
         received: when its first byte was read, by `time.perf_counter`.
         budget_ms: the smaller of the client's header and the server's setting; a body may ask for less.
@@ -58,6 +61,7 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
 
     endpoint: Endpoint
     serving: Serving
+    slot: Slot
     encoded: EncodedRequest
     received: float
     budget_ms: float | None
@@ -80,12 +84,57 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
         if encoded.gzip_limit is not None:
             encoded = msgspec.structs.replace(encoded, body=inflate(encoded.body, encoded.gzip_limit))
         self.request = request = self.endpoint.decode(self.serving, encoded)
+        if request.episode_digest is not None and request.episode_digest != self.serving.digest:
+            self.serving = find_serving(self.slot, encoded.asked._replace(digest=request.episode_digest))
+            self.request = request = self.endpoint.decode(self.serving, encoded)
+        elif request.tokens is not None:
+            self.request = request = self._with_its_version(request, encoded)
+        elif encoded.asked.version is not None and request.episode_digest is None:
+            self._check_version(encoded)
         self.decode_s = time.perf_counter() - began
         if request.episode_id is not None:
             self.episode_id = request.episode_id
         if request.budget_ms is not None:
             self.ends = min(self.ends, self.received + request.budget_ms / 1e3)
         return request
+
+    def _with_its_version(self, request: PredictRequest, encoded: EncodedRequest) -> PredictRequest:
+        """Has the version answer that made the state tokens, while it is held; the request as that decodes it.
+
+        Tokens of a version that is not there are refused with the others, by the check that names their row.
+        """
+        codec, tokens = self.serving.tokens, request.tokens or []
+        if codec is None or encoded.asked.digest is not None or request.episode_digest is not None:
+            return request
+        others, version = codec.others(tokens), encoded.asked.version
+        if not others and version is None:
+            return request
+        there = {digest: self.slot.of_episode(digest, version) for digest in others}
+        found = {digest: serving for digest, serving in there.items() if serving is not None}
+        if self.serving.digest in map(digest_of, filter(None, tokens)):
+            found[self.serving.digest] = self.serving
+        if not found:
+            if version is not None:
+                self._check_version(encoded)
+            return request
+        [serving, *more] = found.values()
+        active = self.slot.serving if version is None else self.slot.of_version(version)
+        begins = None if active is None else active.digest
+        if more or (serving.digest != begins and not all(tokens)):
+            held = next(digest for digest in found if digest != begins)
+            row = next(row for row, token in enumerate(tokens) if token and digest_of(token) == held)
+            text = "is of a version that goes on only with episodes that it began, and other rows of the request begin "
+            text += "or are of another version; send the rows of each version in a request of their own"
+            raise ApiError("state_of_another_version", text, f"observations[{row}].state")
+        if serving.digest == self.serving.digest:
+            return request
+        self.serving = serving
+        return self.endpoint.decode(self.serving, encoded)
+
+    def _check_version(self, encoded: EncodedRequest) -> None:
+        """Raises if the request asks for a version that is only held, but goes on with no episode of it."""
+        if encoded.asked.digest is None:
+            find_serving(self.slot, encoded.asked)
 
     def encode(self, answered: BatchSlice) -> Answer:
         """Encodes the actions of this request as the body of its response."""
@@ -123,5 +172,5 @@ def too_late(serving: Serving) -> ApiError:
     return ApiError(
         "deadline_exceeded",
         "no action within the time allowed; `fallback` is what to do instead",
-        extra={"fallback": msgspec.to_builtins(serving.card.action.fallback)},
+        extra={"fallback": serving.fallback},
     )

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from carla_mlflow.contract.actions import Actions
+from serve.answering.forward import BatchActions
 from serve.answering.prediction import too_late
 from serve.batching.chunked_job import CHUNK_MS, ChunkedJob
 from serve.batching.micro_batcher import CLIENT_GONE
@@ -123,7 +123,7 @@ class ChunkedExecutor:
             del chunk  # else its request stays in memory until the next chunk
 
     def _work(self, number: int, job: ChunkedJob, start: int, stop: int) -> None:
-        done: Actions | Exception | None = None
+        done: BatchActions | Exception | None = None
         try:
             if not job.over:
                 job.prediction.started = job.prediction.started or time.perf_counter()
@@ -133,7 +133,7 @@ class ChunkedExecutor:
         self._loop.call_soon_threadsafe(self._worked, number, job, start, done)
         done = None  # breaks a cycle: an error holds this frame, which would keep it and the request in memory
 
-    def _worked(self, number: int, job: ChunkedJob, start: int, done: Actions | Exception | None) -> None:
+    def _worked(self, number: int, job: ChunkedJob, start: int, done: BatchActions | Exception | None) -> None:
         self._handed_ms -= self._handed.pop(number)[1]
         self._since.pop(number, None)
         try:
@@ -143,7 +143,7 @@ class ChunkedExecutor:
             self._give_up(job, problem)
         self._dispatch()
 
-    def _advance(self, job: ChunkedJob, start: int, done: Actions | Exception) -> None:
+    def _advance(self, job: ChunkedJob, start: int, done: BatchActions | Exception) -> None:
         if isinstance(done, Exception):
             self._give_up(job, done)
             return

@@ -31,7 +31,7 @@ class ChunkedJob:
         self.over = False
         self.clock: TimerHandle | None = None
         self._request: PredictRequest | None = None  # with arrays, once all rows are checked
-        self._answers: dict[int, Actions] = {}
+        self._answers: dict[int, BatchActions] = {}
         self._next_row = self._done_rows = 0
 
     @property
@@ -52,38 +52,44 @@ class ChunkedJob:
         self._next_row = stop if known is None else min(stop, known.count)
         return start, self._next_row
 
-    def run(self, start: int, stop: int) -> Actions:
+    def run(self, start: int, stop: int) -> BatchActions:
         """Runs one chunk, in a thread; the first chunk checks all rows before any costs a forward."""
         if self._request is None:
             self._request = self._checked()
             self._next_row = stop = min(stop, self._request.count)
         arrays = {name: array[start:stop] for name, array in self._request.observations.items()}
-        chunk = msgspec.structs.replace(self._request, observations=arrays)
+        tokens = self._request.tokens
+        chunk = msgspec.structs.replace(
+            self._request, observations=arrays, tokens=None if tokens is None else tokens[start:stop]
+        )
         [answered] = act_together(self.prediction.serving, [chunk])
         if isinstance(answered, SpecError):  # its row is counted in the chunk; all rows were checked
             raise RuntimeError("a row that was checked is refused") from answered
         if isinstance(answered, Exception):
             raise answered
-        return answered.actions
+        return answered.batch
 
-    def add(self, start: int, actions: Actions) -> None:
+    def add(self, start: int, answered: BatchActions) -> None:
         """Stores the actions of a chunk."""
-        self._answers[start] = actions
-        self._done_rows += len(actions.control)
+        self._answers[start] = answered
+        self._done_rows += len(answered.actions.control)
 
     def _checked(self) -> PredictRequest:
         request = self.prediction.request or self.prediction.decode()
         arrays = observations_of(self.prediction.serving, request)
         self.prediction.serving.engine.specs.validate(arrays)
+        if self.prediction.serving.tokens is not None:
+            self.prediction.serving.tokens.decode(request.tokens or ())
         seed = request.seed if request.deterministic else checked_seed(request.seed)
         return msgspec.structs.replace(request, observations=arrays, rows=None, seed=seed)
 
     def joined(self) -> BatchSlice:
         """Joins the actions of all chunks."""
-        parts = [self._answers[start] for start in sorted(self._answers)]
+        answered = [self._answers[start] for start in sorted(self._answers)]
+        if len(answered) == 1:
+            return BatchSlice(answered[0], 0, len(answered[0].actions.control))
+        parts = [each.actions for each in answered]
         first = parts[0]
-        if len(parts) == 1:
-            return BatchSlice(BatchActions(first), 0, len(first.control))
         actions = Actions(
             np.concatenate([part.control for part in parts]),
             np.concatenate([part.raw for part in parts]),
@@ -92,8 +98,12 @@ class ChunkedJob:
             sum(part.check_ms for part in parts),
             sum(part.inference_ms for part in parts),
             sum(part.control_ms for part in parts),
+            state={name: np.concatenate([part.state[name] for part in parts]) for name in first.state},
+            names=first.names,
         )
-        return BatchSlice(BatchActions(actions), 0, len(actions.control))
+        tokens, steps = self.prediction.serving.tokens, [each.steps for each in answered if each.steps is not None]
+        batch = BatchActions(actions, tokens, np.concatenate(steps) if steps else None)
+        return BatchSlice(batch, 0, len(actions.control))
 
     def stop_clock(self) -> None:
         """Cancels the timer of its budget."""

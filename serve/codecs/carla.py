@@ -13,12 +13,15 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.actions import Actions
+from carla_mlflow.contract.answer import answer_columns
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.observations import from_rows
 from serve.codecs import strict_json
+from serve.codecs.action_rows import ActionRows
 from serve.codecs.columns import Column, from_base64
 from serve.codecs.options import check_budget, check_seed, row_strings, text_bytes
 from serve.codecs.request_type import request_type
+from serve.codecs.state_rows import split_states, tokens_of
 from serve.errors import ApiError
 
 OPTIONS = ("deterministic", "seed", "budget_ms", "details")
@@ -33,6 +36,8 @@ class PredictRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
         observations: arrays by name, each (B, *shape); empty where `rows` holds them.
         rows: observations as the fast decoder returned them, to be put into arrays with those of other requests.
         episode_id: that the body names; None where the protocol has no place for it.
+        episode_digest: of the version that began the episode, likewise.
+        tokens: the state token of each row, None for one that begins an episode; None for a policy without memory.
         count: number of observations, B.
     """
 
@@ -43,6 +48,8 @@ class PredictRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
     details: bool = False
     rows: list[Any] | None = None
     episode_id: str | None = None
+    episode_digest: str | None = None
+    tokens: list[bytes | None] | None = None
 
     @property
     def count(self) -> int:
@@ -53,6 +60,7 @@ class PredictCodec:
     """Decodes and encodes /predict for one card.
 
     Attributes:
+        rows: encodes the actions.
         watched: fields whose values are compared with the range that the policy is used to.
         most_bytes: the most bytes of a request's text.
     """
@@ -60,15 +68,17 @@ class PredictCodec:
     def __init__(self, card: Card, digest: str, max_rows: int) -> None:
         self._named = msgspec.json.encode({"version": card.version, "digest": digest})[1:-1]
         self._specs = card.observation_spec
+        self._remembers = bool(card.states)
+        self.rows = ActionRows(answer_columns(card.action), remembers=self._remembers)
         self.watched = tuple(s for s in self._specs if s.dtype == "float32" and s.has_usual)
-        self.most_bytes = text_bytes(self._specs, max_rows)
-        self._most_strings = row_strings(self._specs, max_rows)
+        self.most_bytes = text_bytes(card, max_rows)
+        self._most_strings = row_strings(card, max_rows)
         self._columns = [Column(spec) for spec in card.observation_spec]
         self._images = [column for column in self._columns if len(column.spec.shape) > 1]
         self._names_a_row = len(self._specs)
         self._raw_names = tuple(card.action.raw)
         self._max_rows = max_rows
-        self._decoder = msgspec.json.Decoder(request_type(self._specs, max_rows))
+        self._decoder = msgspec.json.Decoder(request_type(self._specs, max_rows, self._remembers))
 
     def decode(self, body: bytes) -> PredictRequest:
         """Decodes a request.
@@ -95,6 +105,7 @@ class PredictCodec:
             None if request.budget_ms is UNSET else request.budget_ms,
             request.details is True,
             rows,
+            tokens=tokens_of([row.state for row in rows]) if self._remembers else None,
         )
 
     def to_arrays(self, rows: list[Any]) -> dict[str, NDArray[Any]]:
@@ -104,7 +115,8 @@ class PredictCodec:
     def _names_once(self, body: bytes, request: Any) -> bool:
         """Whether no object has the same name twice: the fast decoder would silently keep the last one.
 
-        Except for base64, no value in a request that it accepts is a string, so each pair of quotes is one name.
+        Except for base64 and states, no value in a request that it accepts is a string, so each pair of quotes is one
+        name.
         """
         names = 5 - (request.deterministic is UNSET) - (request.seed is UNSET)
         names -= (request.budget_ms is UNSET) + (request.details is UNSET)
@@ -112,6 +124,8 @@ class PredictCodec:
         names += len(rows) * self._names_a_row
         if self._images:
             names += 2 * sum(column.texts(rows) for column in self._images)
+        if self._remembers:
+            names += sum((row.state is not UNSET) + isinstance(row.state, str) for row in rows)
         return strict_json.quotes(body) == 2 * names
 
     def _decode_slowly(self, body: bytes) -> PredictRequest:
@@ -130,9 +144,10 @@ class PredictCodec:
         seed, budget = document.get("seed"), check_budget(document.get("budget_ms"), "budget_ms")
         check_seed(seed, "seed")
         self._check_rows(len(rows))
+        rows, tokens = split_states(rows) if self._remembers else (rows, None)
         arrays = from_rows(self._specs, [self._with_arrays(row, index) for index, row in enumerate(rows)])
         deterministic, details = document.get("deterministic") is not False, document.get("details") is True
-        return PredictRequest(arrays, deterministic, seed, budget, details)
+        return PredictRequest(arrays, deterministic, seed, budget, details, tokens=tokens)
 
     def _with_arrays(self, row: Any, index: int) -> Any:
         """Returns the row with its base64 fields decoded to arrays."""
@@ -156,7 +171,7 @@ class PredictCodec:
         """Encodes a response.
 
         Args:
-            objects: the controls as JSON objects, separated by commas.
+            objects: the actions as JSON objects, separated by commas.
             request: the decoded request.
             actions: the policy's actions; needed where the request samples or asks for details.
             timing_ms: a JSON object.

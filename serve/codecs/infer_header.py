@@ -10,16 +10,19 @@ import msgspec
 import numpy as np
 
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
-from serve.codecs.options import check_budget, check_episode_id, check_seed
+from serve.codecs.options import MAX_TOKEN_BYTES, check_budget, check_episode_digest, check_episode_id, check_seed
 from serve.errors import ApiError
 from serve.limits import MAX_ID
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 """The name of each dtype in the Open Inference Protocol."""
-PARAMETERS = ("deterministic", "seed", "budget_ms", "episode_id", "binary_data_output")
+STATE, BYTES = "state", "BYTES"
+"""Name and datatype of the tensor of state tokens: an optional input, and an output, of policies with memory."""
+LENGTH_BYTES = 4
+"""Bytes of the length before each element of a BYTES tensor after the JSON, uint32, little-endian."""
+PARAMETERS = ("deterministic", "seed", "budget_ms", "episode_id", "episode_digest", "binary_data_output")
 """The parameters of a request."""
 STRINGS_A_TENSOR = 8
 """Most strings of one tensor: name, shape, datatype, data and parameters, and the values of some."""
@@ -53,10 +56,27 @@ class Header(msgspec.Struct, frozen=True):
 class HeaderReader:
     """Reads the JSON of requests for one card."""
 
-    def __init__(self, specs: ObservationSpec, outputs: Collection[str], max_rows: int) -> None:
+    def __init__(
+        self,
+        specs: ObservationSpec,
+        outputs: Collection[str],
+        answered: Collection[str],
+        max_rows: int,
+        remembers: bool = False,
+    ) -> None:
+        """Prepares the checks.
+
+        Args:
+            specs: of the observations.
+            outputs: what can be asked for.
+            answered: the outputs of a request that names none.
+            max_rows: most observations of a request.
+            remembers: whether the policy has a memory.
+        """
         self._specs = {spec.name: spec for spec in specs}
-        self._outputs, self._max_rows = outputs, max_rows
-        self._most_strings = STRINGS_A_TENSOR * (len(specs) + len(outputs) + 2)
+        self._outputs, self._answered, self._max_rows = outputs, answered, max_rows
+        self._remembers = remembers
+        self._most_strings = STRINGS_A_TENSOR * (len(specs) + len(outputs) + 2) + max_rows * remembers
 
     def read(self, data: bytes) -> Header:
         """Reads and checks the JSON; raises ApiError, bad_json or bad_request."""
@@ -70,7 +90,9 @@ class HeaderReader:
         check_seed(seed, "parameters.seed")
         budget = check_budget(parameters.get("budget_ms"), "parameters.budget_ms")
         episode_id = check_episode_id(parameters.get("episode_id"), "parameters.episode_id")
-        options = {"deterministic": deterministic, "seed": seed, "budget_ms": budget, "episode_id": episode_id}
+        began_by = check_episode_digest(parameters.get("episode_digest"), "parameters.episode_digest")
+        options = {"deterministic": deterministic, "seed": seed, "budget_ms": budget}
+        options |= {"episode_id": episode_id, "episode_digest": began_by}
         inputs = self._read_inputs(document.get("inputs"))
         rows = next(iter(inputs.values()))["shape"][0]
         offsets, at = {}, 0
@@ -81,10 +103,14 @@ class HeaderReader:
         return Header(rows, inputs, options, self._read_outputs(document, binary), identity, at, offsets)
 
     def _read_inputs(self, given: Any) -> dict[str, dict[str, Any]]:
-        inputs = {}
-        for index, entry in enumerate(_list(given, "inputs", len(self._specs))):
+        inputs: dict[str, dict[str, Any]] = {}
+        for index, entry in enumerate(_list(given, "inputs", len(self._specs) + self._remembers)):
             where = f"inputs[{index}]"
             _object(entry, where, ("name", "shape", "datatype", "parameters", "data"))
+            if self._remembers and entry.get("name") == STATE and STATE not in inputs:
+                self._check_state(entry, where)
+                inputs[STATE] = entry
+                continue
             spec = self._specs.get(entry.get("name") if isinstance(entry.get("name"), str) else "")
             if spec is None or spec.name in inputs:
                 raise ApiError(
@@ -108,19 +134,29 @@ class HeaderReader:
             raise ApiError("bad_request", f"expected [B{''.join(f', {n}' for n in spec.shape)}]", f"{where}.shape")
         if not 1 <= shape[0] <= self._max_rows:
             raise ApiError("bad_request", f"expected 1 to {self._max_rows} observations", f"{where}.shape")
-        parameters = _object(entry.get("parameters", {}), f"{where}.parameters", ("binary_data_size",))
-        size = parameters.get("binary_data_size")
-        if ("data" in entry) == (size is not None):
-            raise ApiError("bad_request", "expected either data or binary_data_size", where)
+        size = _binary_size(entry, where)
         expected = math.prod(shape) * np.dtype(spec.dtype).itemsize
         if size is not None and (type(size) is not int or size != expected):
             raise ApiError(
                 "bad_request", f"expected {expected} bytes: shape × datatype", f"{where}.parameters.binary_data_size"
             )
 
+    def _check_state(self, entry: dict[str, Any], where: str) -> None:
+        if entry.get("datatype") != BYTES:
+            raise ApiError("bad_request", f"expected {BYTES}", f"{where}.datatype")
+        shape: Any = entry.get("shape")
+        if not isinstance(shape, list) or not shape or type(shape[0]) is not int or shape[1:] not in ([], [1]):
+            raise ApiError("bad_request", "expected [B]", f"{where}.shape")
+        if not 1 <= shape[0] <= self._max_rows:
+            raise ApiError("bad_request", f"expected 1 to {self._max_rows} observations", f"{where}.shape")
+        size, most = _binary_size(entry, where), shape[0] * (LENGTH_BYTES + MAX_TOKEN_BYTES)
+        if size is not None and (type(size) is not int or not 0 <= size <= most):
+            text = f"expected at most {most} bytes: for each row a length of 4 bytes and a token"
+            raise ApiError("bad_request", text, f"{where}.parameters.binary_data_size")
+
     def _read_outputs(self, document: dict[str, Any], binary: bool) -> tuple[Wanted, ...]:
         if "outputs" not in document:
-            return tuple(Wanted(name, binary) for name in CONTROL_NAMES)
+            return tuple(Wanted(name, binary) for name in self._answered)
         found: dict[str, Wanted] = {}
         for index, entry in enumerate(_list(document["outputs"], "outputs", len(self._outputs))):
             where = f"outputs[{index}]"
@@ -134,6 +170,14 @@ class HeaderReader:
             parameters = _object(entry.get("parameters", {}), f"{where}.parameters", ("binary_data",))
             found[name] = Wanted(name, _flag(parameters, f"{where}.parameters.binary_data", binary))
         return tuple(found.values())
+
+
+def _binary_size(entry: dict[str, Any], where: str) -> Any:
+    """The size of a tensor after the JSON, of any type; None for one in the JSON."""
+    size = _object(entry.get("parameters", {}), f"{where}.parameters", ("binary_data_size",)).get("binary_data_size")
+    if ("data" in entry) == (size is not None):
+        raise ApiError("bad_request", "expected either data or binary_data_size", where)
+    return size
 
 
 def _object(value: Any, where: str, names: tuple[str, ...]) -> dict[str, Any]:

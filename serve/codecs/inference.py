@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from carla_mlflow.contract.actions import Actions
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
-from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.contract.observations import cast
 from carla_mlflow.errors import SpecError
+from serve.codecs.bytes_tensor import state_output, tokens_of_bytes, tokens_of_json
 from serve.codecs.carla import PredictRequest
-from serve.codecs.infer_header import Header, HeaderReader, Wanted
-from serve.codecs.options import Body, check_size, text_bytes
+from serve.codecs.infer_header import LENGTH_BYTES, STATE, Header, HeaderReader, Wanted
+from serve.codecs.options import Body, check_size, text_bytes, token_size
+from serve.codecs.state_rows import Tokens
 from serve.errors import ApiError
 
 NUMBERS = {int, float}
@@ -43,7 +44,8 @@ class InferenceCodec:
     """Decodes and encodes inference requests for one card.
 
     Attributes:
-        outputs: number of columns of each available output; 0 for those with one number per row.
+        outputs: number of columns of each available output of numbers; 0 for those with one number per row.
+        remembers: whether the policy has a memory, and so `state` as an input and an output.
         most_bytes: the most bytes of a request, text and tensors together.
     """
 
@@ -51,11 +53,15 @@ class InferenceCodec:
         self._specs = {spec.name: spec for spec in card.observation_spec}
         self._card, self._digest = card, digest
         widths = {f"distribution.{name}": width for name, width in card.action.outputs().items() if name != "raw"}
-        self.outputs = {**dict.fromkeys(CONTROL_NAMES, 0), "raw": len(card.action.raw), **widths}
-        self._most_text = text_bytes(card.observation_spec, max_rows)
+        self._answered = {name: place for place, name in enumerate(card.action.control_names)}
+        self.outputs = {**dict.fromkeys(self._answered, 0), "raw": len(card.action.raw), **widths}
+        self._most_text, self.remembers = text_bytes(card, max_rows), bool(card.states)
         row_bytes = sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in card.observation_spec)
-        self.most_bytes = self._most_text + max_rows * row_bytes
-        self._read = HeaderReader(card.observation_spec, self.outputs, max_rows).read
+        state_bytes = LENGTH_BYTES + token_size(card) if self.remembers else 0
+        self.most_bytes = self._most_text + max_rows * (row_bytes + state_bytes)
+        state = (STATE,) * self.remembers
+        available, answered = (*self.outputs, *state), (*card.action.control_names, *state)
+        self._read = HeaderReader(card.observation_spec, available, answered, max_rows, self.remembers).read
         self._known = functools.lru_cache(maxsize=256)(self._read)
 
     def decode(self, body: Body, json_bytes: int | None) -> InferRequest:
@@ -82,7 +88,17 @@ class InferenceCodec:
                 "bad_request", f"expected {header.binary_bytes} bytes of tensors after the JSON, got {given}"
             )
         arrays = {name: self._array(spec, header, body, start) for name, spec in self._specs.items()}
-        return InferRequest(arrays, **header.options, id=header.id, outputs=header.outputs)
+        tokens = self._tokens(header, body, start) if self.remembers else None
+        return InferRequest(arrays, **header.options, tokens=tokens, id=header.id, outputs=header.outputs)
+
+    def _tokens(self, header: Header, body: Body, start: int) -> Tokens:
+        entry, at = header.inputs.get(STATE), header.offsets.get(STATE)
+        if entry is None:
+            return [None] * header.rows
+        if at is None:
+            return tokens_of_json(entry["data"], header.rows)
+        begin = start + at
+        return tokens_of_bytes(body[begin : begin + entry["parameters"]["binary_data_size"]], header.rows)
 
     def _array(self, spec: ArraySpec, header: Header, body: Body, start: int) -> NDArray[Any]:
         shape = (header.rows, *spec.shape)
@@ -93,10 +109,18 @@ class InferenceCodec:
         entry = header.inputs[spec.name]
         return cast(spec, _numbers(entry["data"], entry["shape"], spec.name).reshape(shape))
 
-    def encode(self, request: InferRequest, actions: Actions) -> tuple[bytes, int | None]:
-        """Encodes a response; also returns how many of its bytes are JSON, or None if no tensors follow."""
-        outputs, tensors = [], []
+    def encode(self, request: InferRequest, actions: Actions, tokens: Sequence[bytes] = ()) -> tuple[bytes, int | None]:
+        """Encodes a response, with the state tokens of a policy with memory.
+
+        Also returns how many of its bytes are JSON, or None if no tensors follow.
+        """
+        outputs, tensors = list[dict[str, Any]](), list[bytes]()
         for wanted in request.outputs:
+            if wanted.name == STATE and self.remembers:
+                described, data = state_output(tokens, wanted.binary)
+                outputs.append(described)
+                tensors += [data] * wanted.binary
+                continue
             values = self._output(wanted.name, actions)
             entry: dict[str, Any] = {"name": wanted.name, "datatype": "FP32", "shape": list(values.shape)}
             if wanted.binary:
@@ -118,8 +142,8 @@ class InferenceCodec:
     def _output(self, name: str, actions: Actions) -> NDArray[np.float32]:
         if name == "raw":
             return actions.raw
-        if name in CONTROL_NAMES:
-            return actions.control[:, CONTROL_NAMES.index(name)]
+        if name in self._answered:
+            return actions.control[:, self._answered[name]]
         return actions.distribution[name.removeprefix("distribution.")]
 
 

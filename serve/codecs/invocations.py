@@ -12,13 +12,17 @@ import io
 import re
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from carla_mlflow.contract.answer import answer_columns
+from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.observations import from_rows
-from carla_mlflow.contract.specs import ObservationSpec
 from serve.codecs import strict_json
+from serve.codecs.action_rows import ActionRows
 from serve.codecs.carla import PredictRequest
 from serve.codecs.options import check_seed, row_strings
+from serve.codecs.state_rows import split_states
 from serve.errors import ApiError
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -29,12 +33,20 @@ Rows = list[dict[str, Any]]
 
 
 class ScoringCodec:
-    """Decodes and encodes /invocations for one card's observations."""
+    """Decodes and encodes /invocations for one card.
 
-    def __init__(self, specs: ObservationSpec, max_rows: int) -> None:
-        self._specs = specs
+    Attributes:
+        rows: encodes the actions.
+    """
+
+    def __init__(self, card: Card, max_rows: int) -> None:
+        self._specs = specs = card.observation_spec
+        # MLflow writes the float32 as a double, and a labelled choice as two columns.
+        self._remembers = bool(card.states)
+        self.rows = ActionRows(answer_columns(card.action), np.float64, as_table=True, remembers=self._remembers)
         self._max_rows = max_rows
-        self._most_strings = row_strings(specs, max_rows) + max_rows  # the index may be strings
+        self._most_strings = row_strings(card, max_rows) + max_rows  # the index may be strings
+        self._as_numbers = specs.has_image  # a signature of tensors has no text
 
     def decode_json(self, body: bytes) -> PredictRequest:
         """Decodes a JSON body.
@@ -73,22 +85,26 @@ class ScoringCodec:
         return (
             isinstance(value, dict)
             and value != {}
-            and all(_depth(each) == shapes.get(name) for name, each in value.items())
+            and all(_depth(each) == shapes.get(name) for name, each in value.items() if not self._is_state(name))
         )
+
+    def _is_state(self, name: str) -> bool:
+        return self._remembers and name == "state"
 
     def _request(self, rows: Rows, params: dict[str, Any]) -> PredictRequest:
         if not rows:
             raise ApiError("bad_request", "expected at least one row, got none")
         if len(rows) > self._max_rows:
             raise ApiError("bad_request", f"{len(rows)} rows; at most {self._max_rows} in a request")
-        arrays: dict[str, NDArray[Any]] = from_rows(self._specs, rows)
-        return PredictRequest(arrays, **params)
+        given, tokens = split_states(rows, self._as_numbers) if self._remembers else (rows, None)
+        arrays: dict[str, NDArray[Any]] = from_rows(self._specs, given)
+        return PredictRequest(arrays, **params, tokens=tokens)
 
     def encode(self, objects: bytes) -> bytes:
-        """Encodes `{"predictions": [{"throttle": …, "brake": …, "steer": …}, …]}`.
+        """Encodes `{"predictions": [{"throttle": …, "brake": …, "steer": …}, …]}`, or what else the policy answers.
 
         Args:
-            objects: the controls as JSON objects, separated by commas.
+            objects: the actions as JSON objects, separated by commas.
         """
         return b'{"predictions":[%b]}' % objects
 

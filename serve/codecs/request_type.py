@@ -13,17 +13,24 @@ from carla_mlflow.inference.sampling import MAX_SEED
 from serve.codecs.columns import Base64
 
 NAME = "PredictRequest"
+_STATE = Annotated[
+    str | UnsetType | None,
+    Meta(
+        description="the state token of the episode's last answer; null, empty or left out: the episode begins",
+        extra_json_schema={"contentEncoding": "base64"},
+    ),
+]
 
 
-def request_type(specs: ObservationSpec, max_rows: int) -> type[Any]:
-    """Returns a msgspec type.
+def request_type(specs: ObservationSpec, max_rows: int, remembers: bool = False) -> type[Any]:
+    """Returns a msgspec type; `remembers`: whether the policy has a memory, so that rows may bring their state.
 
     Its JSON Schema is stricter than the decoder: the bounds of values, the number of observations and the largest seed
     are checked later, by code whose errors name row and field.
     """
-    observation = msgspec.defstruct(
-        "Observation", [(spec.name, value_type(spec)) for spec in specs], forbid_unknown_fields=True, gc=False
-    )
+    fields = [(spec.name, value_type(spec)) for spec in specs]
+    optional = [("state", _STATE, UNSET)] if remembers else []
+    observation = msgspec.defstruct("Observation", [*fields, *optional], forbid_unknown_fields=True, gc=False)
     rows = Meta(extra_json_schema={"minItems": 1, "maxItems": max_rows})
     return msgspec.defstruct(
         NAME,
@@ -41,7 +48,7 @@ def request_type(specs: ObservationSpec, max_rows: int) -> type[Any]:
 def value_type(spec: ArraySpec) -> Any:
     """Returns the type of one field of one observation: a number, nested lists, or the base64 text of an array."""
     open_low, open_high = spec.is_open
-    described: dict[str, Any] = {"multipleOf": 1} if spec.dtype == "uint8" else {}
+    described: dict[str, Any] = {"multipleOf": 1} if spec.dtype == "uint8" or spec.choices else {}
     described |= {} if open_low.any() else {"minimum": float(spec.lows.min())}
     described |= {} if open_high.any() else {"maximum": float(spec.highs.max())}
     kind: Any = Annotated[float, Meta(extra_json_schema=described)]
@@ -49,7 +56,8 @@ def value_type(spec: ArraySpec) -> Any:
         kind = Annotated[list[kind], Meta(min_length=size, max_length=size)]
     if len(spec.shape) > 1:
         kind = kind | Base64
-    return Annotated[kind, Meta(description=f"{spec.dtype}, {spec.unit}")]
+    described_as = spec.unit if spec.choices is None else "choices, whole numbers that name one each"
+    return Annotated[kind, Meta(description=f"{spec.dtype}, {described_as}")]
 
 
 def _flag(default: bool) -> Any:

@@ -66,6 +66,7 @@ class FollowedFolder(FollowedReference):
             if self._begin():
                 self._follow_if_allowed(version)
                 self._note_unusable()
+        self._check_holdable(self._source)
         self._report()
 
     @property

@@ -15,6 +15,7 @@ from carla_mlflow.escaping import one_line
 from registry.rules.reference import parse_reference
 from serve.following.arrivals import Arrivals
 from serve.following.last_served import recall, remember
+from serve.following.lineage import line_after, still_live
 from serve.following.refusals import Refusals
 from serve.policy.loading import Failure
 from serve.run_folder import Status, kind_of, worker_states
@@ -89,6 +90,17 @@ class FollowedReference:
             self._is_gone(error)
             return
         self._follow(source, version)
+        self._check_holdable(source)
+
+    def _check_holdable(self, source: VersionSource) -> None:
+        """Takes back the leave to hold what has been archived or removed."""
+        if not self.answer.holdable:
+            return
+        used = {each.digest for state in worker_states(self._folder) for each in (*state.served, *state.held)}
+        name = self.answer.name or self._reference.name
+        kept = still_live(self.answer.holdable, used, lambda v: source.is_live(name, v.version, v.digest))
+        if kept != self.answer.holdable:
+            self.answer = msgspec.structs.replace(self.answer, holdable=kept)
 
     def _follow(self, source: VersionSource, version: PolicyVersion) -> None:
         """Takes the next step towards serving the version that the reference means now."""
@@ -117,13 +129,13 @@ class FollowedReference:
             return
         arrival, path = self._arrivals.get(version.digest), self._path_of(version.digest)
         if path and not self._is_damaged(version.digest):  # tried for another reference, needs no more memory
-            self._is_here(version, path)
+            self._is_here(source, version, path)
         elif arrival is None:
             self._arrivals.start(source, version)
             self._waits(version, None)
         elif arrival.outcome is not None:
             self._arrivals.take(version.digest)
-            self._arrived(version, arrival.outcome)
+            self._arrived(source, version, arrival.outcome)
         elif arrival.is_silent:
             self._arrivals.give_up(version.digest)
             seconds = f"{self._settings.fetch_timeout_s:g} s (--fetch-timeout-s)"
@@ -132,7 +144,7 @@ class FollowedReference:
         else:
             self._waits(version, arrival.progress)
 
-    def _arrived(self, version: PolicyVersion, outcome: Artifact | Failure | Exception) -> None:
+    def _arrived(self, source: VersionSource, version: PolicyVersion, outcome: Artifact | Failure | Exception) -> None:
         if isinstance(outcome, Failure):
             self._refuse(version, outcome)
         elif isinstance(outcome, ArtifactError | NotFoundError):
@@ -144,13 +156,14 @@ class FollowedReference:
             log.error("%s %s: %s", self._text, version.semver, one_line(outcome))
             self._refuse(version, Failure(f"it could not be fetched and tried: {_why(outcome)}", "other"))
         else:
-            self._is_here(version, str(outcome.path))
+            self._is_here(source, version, str(outcome.path))
 
-    def _is_here(self, version: PolicyVersion, path: str) -> None:
-        digest = version.digest
+    def _is_here(self, source: VersionSource, version: PolicyVersion, path: str) -> None:
+        digest, semver = version.digest, version.semver
         self._refusals.forgive(digest)
         self._note_other(digest)
-        self._has(Status(path, digest, version.semver, version.stage or None, wanted=digest, name=version.name))
+        line = line_after(self.answer, semver, digest, lambda: source.goes_back(self._reference, semver))
+        self._has(Status(path, digest, semver, version.stage or None, wanted=digest, name=version.name, holdable=line))
         if self._other:  # the next start begins with it, even if the workers can't take its contract now
             remember(self._settings, self._text, self.answer)
 
@@ -192,6 +205,7 @@ class FollowedReference:
         if self._warned != gone:  # once per change, not once per poll
             log.warning("%s: %s", self._text, gone)
         self._warned = gone
+        self.answer = msgspec.structs.replace(self.answer, holdable=())  # whether one is archived can't be asked
         self._keep(gone)
         if not self.answer.path:
             self.answer = Status(reason=lack or f"{self.NONE} {self._shown}")
@@ -216,7 +230,7 @@ class FollowedReference:
                 log.error("%s: the cached copy can't be used: %s", self._text, unusable)
             self._unusable = unusable
             return None
-        return msgspec.structs.replace(status, wanted=status.digest, warning=None, reason=None)
+        return msgspec.structs.replace(status, wanted=status.digest, warning=None, reason=None, holdable=())
 
     def _names_one_artifact(self) -> bool:
         """Whether the reference should always resolve to the same artifact."""

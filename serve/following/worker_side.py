@@ -11,10 +11,11 @@ from pathlib import Path
 from serve.following.last_served import agree, read_good, remember
 from serve.following.refusals import Refusals
 from serve.following.trial import load_carefully
+from serve.policy.held import HeldVersion
 from serve.policy.loading import Failure, Load
 from serve.policy.serving import Serving
 from serve.policy.slot import Slot
-from serve.run_folder import Followed, Status, read_file
+from serve.run_folder import Followed, Status, read_file, worker_states
 from serve.settings import Settings
 from serve.telemetry import metrics
 
@@ -22,6 +23,8 @@ INTERVAL_S = 0.025
 """Seconds between two checks whether the follower's file has changed."""
 HINDERED_S = 1.0
 """Seconds between two tries after an error of this machine, such as a full disk."""
+TOGETHER_S = 10.0
+"""Most seconds that a loaded version waits until the other workers have loaded it, too."""
 
 log = logging.getLogger("serve")
 
@@ -37,6 +40,7 @@ class Following:
         self._loads: dict[str, Load] = {}
         self._hindered: int | None = None
         self._refusals = [Refusals() for _ in slot.references]
+        self._together_until = [0.0 for _ in slot.references]
 
     def run(self) -> None:
         """Runs forever."""
@@ -58,7 +62,10 @@ class Following:
     def step(self) -> None:
         """Reads the follower's file once, and does what can be done without waiting."""
         self._read()
-        wanted = {self._bring_in_line(index, answer) for index, answer in enumerate(self._slot.followed.answers)}
+        answers = self._slot.followed.answers
+        wanted = {self._bring_in_line(index, answer) for index, answer in enumerate(answers)}
+        for index, answer in enumerate(answers):
+            self._give_up_held(index, answer)
         for digest, load in list(self._loads.items()):
             if load.is_over and (load.given_up or digest not in wanted):
                 del self._loads[digest]
@@ -84,7 +91,9 @@ class Following:
         wanted = self._wanted(index, answer)
         if wanted.path is None or wanted.digest is None:
             return None
-        now = self._slot.servings[index]
+        now, coming = self._slot.servings[index], self._slot.coming[index]
+        if coming is not None and coming.digest != wanted.digest:  # another one is wanted meanwhile
+            self._slot.pass_over(index, self._to_hold(index, wanted, coming))
         if now is not None and now.digest == wanted.digest:
             if now.stage != wanted.stage:
                 self._slot.serve(index, now, wanted.stage)
@@ -124,17 +133,65 @@ class Following:
             self._refuse(index, wanted, Failure(f"was not loaded and warm within {limit}", "timeout"))
 
     def _take(self, index: int, wanted: Status, serving: Serving) -> None:
+        replaced = self._to_hold(index, wanted, self._slot.servings[index])
+        good = read_good(self._slot.folder, index)
+        is_fit = good is None or good.contract == serving.card.contract
+        if is_fit and replaced is not None and self._waits_for_others(index, serving):
+            return
         if not agree(self._slot.folder, index, wanted, serving.card.contract):
             text = "has another contract than the served version; restart the server to serve it"
             self._refuse(index, wanted, Failure(text, "contract", float("inf")))
             return
-        replaced = self._slot.servings[index]
-        self._slot.serve(index, serving, wanted.stage)
+        is_swap = self._slot.servings[index] is not None
+        self._slot.serve(index, serving, wanted.stage, replaced)
         self._refusals[index].forgive(serving.digest)
         remember(self._settings, self._slot.references[index] or "", wanted)
-        if replaced is not None:
+        if is_swap:
             metrics.SWAPS.inc()
         log.info("serving %s %s (%s)", serving.card.name, serving.version, serving.digest)
+
+    def _waits_for_others(self, index: int, serving: Serving) -> bool:
+        """Whether to wait until the other workers have loaded a promoted version.
+
+        Else an episode that one worker began with it would come to another that does not know it yet. What is left by
+        a roll-back is never waited for.
+        """
+        states, coming, now = worker_states(self._slot.folder), self._slot.coming[index], time.monotonic()
+        if len(states) < 2:
+            return False
+        if coming is None or coming.digest != serving.digest:
+            self._slot.prepare(index, serving)
+            self._together_until[index] = now + TOGETHER_S
+            return True  # until this worker has published that it has it
+        return now < self._together_until[index] and not all(state.has(serving.digest) for state in states)
+
+    def _to_hold(self, index: int, wanted: Status, replaced: Serving | None) -> HeldVersion | None:
+        """What is replaced, to be held for the episodes that it began; None where it may not be held."""
+        seconds = self._settings.episode_hold_s
+        if replaced is None or not seconds or not self._may_hold(index, wanted, replaced.digest):
+            return None
+        return HeldVersion(replaced, time.monotonic() + seconds, time.time() + seconds)
+
+    def _may_hold(self, index: int, answer: Status, digest: str) -> bool:
+        may = any(each.digest == digest for each in answer.holdable)
+        return may and digest not in self._refusals[index]
+
+    def _give_up_held(self, index: int, answer: Status) -> None:
+        """Gives up held versions whose time is over or which may no longer be held, and all where memory is short."""
+        held, now = self._slot.held[index], time.monotonic()
+        if not held:
+            return
+        lacks_memory = any(r.kind == "memory" and r.digest == answer.wanted for r in self._slot.followed.refused)
+        kept = tuple(
+            each
+            for each in held
+            if each.until > now and not lacks_memory and self._may_hold(index, answer, each.serving.digest)
+        )
+        if len(kept) != len(held):
+            self._slot.hold(index, kept)
+            kept_digests = {each.serving.digest for each in kept}
+            for gone in (each.serving for each in held if each.serving.digest not in kept_digests):
+                log.info("%s is no longer held for its episodes", gone.version)
 
     def _refuse(self, index: int, wanted: Status, failure: Failure) -> None:
         version, digest, reason, kind = wanted.version or "", wanted.digest or "", failure.reason, failure.kind

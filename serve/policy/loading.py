@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import statistics
 import threading
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carla_mlflow.artifact.artifact import open_artifact
+from carla_mlflow.contract.answer import answer_columns, fallback_answer
 from carla_mlflow.contract.control import unstated_scales
+from carla_mlflow.contract.state_token import StateTokens
 from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.inference.engine import Engine
@@ -63,6 +66,7 @@ def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Se
         for rows in WARM_UP_ROWS:
             engine.warm_up(rows)
         row_ms = statistics.median(engine.warm_up(1, TIMED_CALLS))
+        cache = _cache(engine, settings.result_cache)
     except CarlaMlflowError as error:
         reason = one_line(error).replace(str(path), path.name)  # clients must not see a path of this machine
         return Failure(reason, kind_of(error))
@@ -72,10 +76,20 @@ def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Se
     for text in unstated_scales(engine.card.action):
         log.warning("%s: %s", engine.card.version, text)
     predict = PredictCodec(engine.card, engine.digest, settings.max_batch)
-    scoring = ScoringCodec(engine.specs, settings.max_batch)
+    scoring = ScoringCodec(engine.card, settings.max_batch)
     inference = InferenceCodec(engine.card, engine.digest, settings.max_batch)
-    return Serving(
-        engine, _cache(engine, settings.result_cache), figures, predict, scoring, inference, time.time(), row_ms
+    memory = engine.card.memory
+    tokens = None if memory is None else StateTokens(engine.digest, memory.shapes, settings.state_key)
+    if tokens is not None and not settings.state_key:
+        _warn_of_no_key()
+    fallback, columns = fallback_answer(engine.card.action), answer_columns(engine.card.action)
+    return Serving(engine, cache, figures, predict, scoring, inference, time.time(), row_ms, fallback, columns, tokens)
+
+
+@functools.cache  # once for each process
+def _warn_of_no_key() -> None:
+    log.warning(
+        "no POLICY_STATE_KEY: the states that clients send back are checked for damage, but anybody can forge one"
     )
 
 

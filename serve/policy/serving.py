@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.contract.actions import Actions
+from carla_mlflow.contract.answer import AnswerColumn
 from carla_mlflow.contract.card import Card
+from carla_mlflow.contract.state_token import StateTokens
 from carla_mlflow.inference.engine import Engine
 from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec
@@ -24,6 +26,9 @@ class Serving:
     """A policy that may be served: verified, in parity and warm, with its codecs.
 
     Attributes:
+        fallback: the card's, as an action in a response.
+        columns: of the actions.
+        tokens: for a policy with memory.
         row_ms: duration of a forward of one observation, measured at loading, milliseconds.
     """
 
@@ -35,6 +40,9 @@ class Serving:
     inference: InferenceCodec
     loaded_at: float
     row_ms: float
+    fallback: dict[str, Any]
+    columns: tuple[AnswerColumn, ...]
+    tokens: StateTokens | None = None
     stage: str | None = None
 
     @property

@@ -6,11 +6,36 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from registry.rules.reference import shown
 from serve.errors import ApiError
+from serve.policy.held import Held, HeldVersion, held_after
 from serve.policy.serving import Serving
 from serve.run_folder import Followed, Refused, Served, WorkerState, note_start, worker_file, write_file
+
+T = TypeVar("T")
+
+
+class Policies(NamedTuple):
+    """The policies of all references at one moment; replaced whole, so that a reader misses none that moves.
+
+    Attributes:
+        servings: the policy for each reference, or None; the first is the active one, which answers by default.
+        coming: for each reference the version that will be active once all workers have it; it answers episodes that
+            another worker began with it.
+        held: for each reference the older versions that still answer the episodes that they began.
+    """
+
+    servings: tuple[Serving | None, ...]
+    coming: tuple[Serving | None, ...]
+    held: tuple[Held, ...]
+
+    @property
+    def every(self) -> tuple[Serving, ...]:
+        """All of them: those that are served, then those that come, then those that are held."""
+        held = (each.serving for versions in self.held for each in versions)
+        return (*(serving for serving in (*self.servings, *self.coming) if serving), *held)
 
 
 class Slot:
@@ -18,7 +43,10 @@ class Slot:
 
     Attributes:
         folder: the server's run folder.
-        servings: the policy for each reference, or None; the first is the active one, which answers by default.
+        policies: all policies; who needs more than one kind reads them here, once.
+        servings: those of `policies`, and likewise `coming` and `held`.
+        has_slow_beside: whether a version that comes or is held would block the event loop.
+        every: all policies that may answer a request: those that are served, then those that come or are held.
         reason: why there is no active policy.
         followed: what the follower wrote last.
         ready: whether each reference was, at some time since this process began, served or known to be unavailable.
@@ -38,7 +66,8 @@ class Slot:
         """
         self.folder = folder
         self.references = references
-        self.servings: tuple[Serving | None, ...] = (None,) * len(references)
+        none: tuple[Serving | None, ...] = (None,) * len(references)
+        self._replace(Policies(none, none, ((),) * len(references)))
         self.reason = "starting"
         self.followed = Followed()
         self.ready = False
@@ -64,39 +93,88 @@ class Slot:
         """A message that says why it is not ready."""
         return self.reason if self.serving is None else "further versions are still being loaded"
 
-    def serve(self, index: int, serving: Serving, stage: str | None) -> None:
-        """Serves it for reference `index` from the next request on; requests in flight keep the policy they have."""
+    def serve(self, index: int, serving: Serving, stage: str | None, replaced: HeldVersion | None = None) -> None:
+        """Serves it for reference `index` from the next request on; requests in flight keep the policy they have.
+
+        Args:
+            index: of the reference.
+            serving: the policy.
+            stage: its stage in the registry.
+            replaced: the policy that it replaces, if that is to be held.
+        """
         staged = dataclasses.replace(serving, stage=stage)
-        self.servings = (*self.servings[:index], staged, *self.servings[index + 1 :])
+        _, coming, held = self.policies
+        after = held_after(held[index], staged, replaced)
+        served = _at(self.servings, index, staged)
+        self._replace(Policies(served, _at(coming, index, None), _at(held, index, after)))
+
+    def prepare(self, index: int, serving: Serving | None) -> None:
+        """Notes the version that comes next for reference `index`, or that none does."""
+        self._replace(self.policies._replace(coming=_at(self.coming, index, serving)))
+
+    def pass_over(self, index: int, passed: HeldVersion | None) -> None:
+        """Notes that what comes for reference `index` will not be active here; other workers may have served it.
+
+        Args:
+            index: of the reference.
+            passed: that version, to be held for the episodes that those began; None if it is not.
+        """
+        _, coming, held = self.policies
+        after = held[index] if passed is None else held_after(held[index], self.servings[index], passed)
+        self._replace(self.policies._replace(coming=_at(coming, index, None), held=_at(held, index, after)))
+
+    def hold(self, index: int, held: Held) -> None:
+        """Holds these older versions for reference `index`, and gives up all others."""
+        self._replace(self.policies._replace(held=_at(self.held, index, held)))
+
+    def _replace(self, policies: Policies) -> None:
+        self.policies = policies  # first: what `servings` has lost is found here already
+        self.servings, self.coming, self.held = policies
+        self.every = policies.every
+        beside = (*policies.coming, *(each.serving for held in policies.held for each in held))
+        self.has_slow_beside = any(serving is not None and serving.is_slow for serving in beside)
 
     def of_version(self, version: str) -> Serving | None:
         """Returns the policy that is served under a semantic version."""
         return next((serving for serving in self.servings if serving and serving.version == version), None)
 
+    def held_of_version(self, version: str) -> Serving | None:
+        """Returns the policy that is held under a semantic version, for the episodes that it began."""
+        held = (each.serving for versions in self.policies.held for each in versions)
+        return next((serving for serving in held if serving.version == version), None)
+
     def of_digest(self, digest: str) -> Serving | None:
-        """Returns the policy with that digest, for whichever reference it is served."""
-        return next((serving for serving in self.servings if serving and serving.digest == digest), None)
+        """Returns the policy with that digest, for whichever reference it is served or held."""
+        return next((serving for serving in self.policies.every if serving.digest == digest), None)
+
+    def of_episode(self, digest: str, version: str | None) -> Serving | None:
+        """Returns the policy that goes on with an episode which the version with that digest began.
+
+        Args:
+            digest: of that version.
+            version: the semantic version that the request asks for; None for the active one and what that replaced.
+        """
+        policies = self.policies
+        if version is not None:
+            return next((s for s in policies.every if s.digest == digest and s.version == version), None)
+        first = (policies.servings[0], policies.coming[0], *(each.serving for each in policies.held[0]))
+        return next((serving for serving in first if serving is not None and serving.digest == digest), None)
 
     def served(self) -> tuple[Served, ...]:
         """Lists what is served: one entry per reference that has a policy."""
-        return tuple(
-            Served(
-                serving.version,
-                serving.digest,
-                serving.stage,
-                shown(reference) if reference else None,
-                serving.card.name,
-                serving.engine.backend,
-                serving.engine.device.name,
-            )
-            for serving, reference in zip(self.servings, self.references, strict=True)
-            if serving
-        )
+        pairs = zip(self.servings, self.references, strict=True)
+        return tuple(_describe(serving, reference) for serving, reference in pairs if serving)
+
+    def held_versions(self) -> tuple[Served, ...]:
+        """Lists what is held."""
+        pairs = zip(self.held, self.references, strict=True)
+        return tuple(_describe(each.serving, reference) for held, reference in pairs for each in held)
 
     def publish(self, refused: tuple[Refused, ...] = ()) -> None:
         """Writes what this worker serves and refused, for the server's other processes, when that has changed."""
         self.ready = self.ready or self._has_everything({each.digest for each in refused})
-        state = WorkerState(self.served(), refused, self.ready, self.place)
+        coming = tuple(serving.digest for serving in self.coming if serving)
+        state = WorkerState(self.served(), refused, self.ready, self.place, self.held_versions(), coming)
         if state != self._written:
             write_file(worker_file(self.folder, os.getpid()), state)
             self._written = state
@@ -115,13 +193,53 @@ class Slot:
         )
 
 
-def find_serving(slot: Slot, version: str | None, name: str | None) -> Serving:
-    """Returns the policy with the requested version and name, by default the active one.
+def _at(values: tuple[T, ...], index: int, value: T) -> tuple[T, ...]:
+    return (*values[:index], value, *values[index + 1 :])
+
+
+def _describe(serving: Serving, reference: str | None) -> Served:
+    following, engine = shown(reference) if reference else None, serving.engine
+    return Served(
+        serving.version, serving.digest, serving.stage, following, serving.card.name, engine.backend, engine.device.name
+    )
+
+
+class Selection(NamedTuple):
+    """Which policy a request asks for; by default the active one.
+
+    Attributes:
+        version: semantic version.
+        name: of the policy.
+        digest: of the version that began the episode.
+    """
+
+    version: str | None = None
+    name: str | None = None
+    digest: str | None = None
+
+
+ACTIVE = Selection()
+
+
+def find_serving(slot: Slot, asked: Selection, may_go_on: bool = False) -> Serving:
+    """Returns the policy that a request asks for.
+
+    Args:
+        slot: the policies.
+        asked: what the request asks for.
+        may_go_on: whether it may also be a held one of the version that is asked for, as the body may name an episode
+            that this began; who decodes the body checks that it does.
 
     Raises:
-        ApiError: not_ready or version_not_found.
+        ApiError: not_ready, version_not_found or episode_of_another_version.
     """
-    serving = slot.serving if version is None else slot.of_version(version)
+    version, name, digest = asked
+    if digest is not None:
+        serving = slot.of_episode(digest, version)
+    else:
+        serving = slot.serving if version is None else slot.of_version(version)
+        if serving is None and version is not None and may_go_on:
+            serving = slot.held_of_version(version)
     if serving is None and not slot.ready:
         raise ApiError("not_ready", slot.waits_for)
     if serving is not None and name in (None, serving.card.name):
@@ -129,5 +247,8 @@ def find_serving(slot: Slot, version: str | None, name: str | None) -> Serving:
     names = sorted({served.card.name for served in slot.servings if served})
     if name is not None and name not in names:
         raise ApiError("version_not_found", f"this policy is not served here; served: {', '.join(names)}", "name")
+    if digest is not None:
+        text = "the version that began this episode is neither active nor held here; begin the episode anew"
+        raise ApiError("episode_of_another_version", text, "X-Episode-Digest")
     known = ", ".join(dict.fromkeys(served.version for served in slot.served())) or "none yet"
     raise ApiError("version_not_found", f"this version is not served here; served: {known}", "version")

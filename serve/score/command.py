@@ -18,9 +18,10 @@ from carla_mlflow import Engine, open_artifact
 from carla_mlflow.artifact.artifact import Artifact
 from carla_mlflow.artifact.naming import is_artifact_folder
 from carla_mlflow.cli import DONE, add_debug, run_command
-from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.answer import answer_columns
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
+from serve.score.states import STATE
 from serve.settings import CHOICES, Settings
 
 
@@ -28,8 +29,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m serve score", description=__doc__.partition("\n\n")[2])
     add = parser.add_argument
     add("--model", required=True, help="artifact folder, or a reference: carla-policy@production, folder/@^1.2")
-    add("--input", type=Path, required=True, help="Parquet with a column for each observation field, and maybe others")
-    add("--output", type=Path, required=True, help="Parquet: throttle, brake, steer, in the order of the input")
+    add(
+        "--input",
+        type=Path,
+        required=True,
+        help="Parquet with a column for each observation field, and maybe others; for a policy with memory `state`, "
+        "as an earlier answer gave it, without which (or with null) a row begins an episode",
+    )
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        help="Parquet: throttle, brake, steer, or what else the policy answers, in order",
+    )
     add("--digest", default=None, help="score only with the artifact of this digest (sha256:…)")
     add("--keep", default="", metavar="COLUMNS", help="columns of the input to copy beside the actions: drive,time")
     add("--skip-invalid", action="store_true", help="rows that don't fit the policy get nulls and don't end the run")
@@ -50,7 +62,9 @@ def score(options: argparse.Namespace) -> int:
         raise RefusedError(f"{options.output}: is the input; write elsewhere")
     artifact = find_artifact(options.model, options.digest)
     kept = tuple(name.strip() for name in options.keep.split(",") if name.strip())
-    taken = [name for name in kept if name in CONTROL_NAMES]
+    answered = {name for column in answer_columns(artifact.card.action) for name in column.table_names}
+    answered |= {STATE} if artifact.card.states else set()
+    taken = [name for name in kept if name in answered]
     if taken:
         raise RefusedError(f"--keep {','.join(taken)}: the actions are called so; rename the column in the input first")
     began = time.perf_counter()

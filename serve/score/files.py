@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.answer import AnswerColumn
 from carla_mlflow.errors import RefusedError
 
 
@@ -23,6 +23,11 @@ def opened(source: Path, columns: Iterable[str]) -> pq.ParquetFile:
         there = ", ".join(file.schema_arrow.names)
         raise RefusedError(f"{source}: has no column {', '.join(missing)}; there are {there}")
     return file
+
+
+def columns_there(file: pq.ParquetFile, columns: Iterable[str], optional: Iterable[str]) -> list[str]:
+    """The columns to read: all of `columns`, and of `optional` those that the file has."""
+    return [*columns, *(name for name in optional if name in file.schema_arrow.names)]
 
 
 def row_groups(file: pq.ParquetFile, rows: int) -> Iterator[tuple[list[int], int]]:
@@ -41,8 +46,24 @@ def row_groups(file: pq.ParquetFile, rows: int) -> Iterator[tuple[list[int], int
         yield taken, first
 
 
-def result_schema(file: pq.ParquetFile, kept: Iterable[str], version: str, digest: str) -> pa.Schema:
-    """The output's schema: the kept columns, throttle, brake and steer; its metadata names the policy."""
+def result_schema(
+    file: pq.ParquetFile,
+    kept: Iterable[str],
+    columns: Iterable[AnswerColumn],
+    texts: Iterable[str],
+    version: str,
+    digest: str,
+) -> pa.Schema:
+    """The output's schema: the kept columns, the policy's answers, and texts; its metadata names the policy."""
     fields = [file.schema_arrow.field(name) for name in kept]
-    fields += [pa.field(name, pa.float32()) for name in CONTROL_NAMES]
+    fields += [field for column in columns for field in _fields(column)]
+    fields += [pa.field(name, pa.string()) for name in texts]
     return pa.schema(fields, {"policy.version": version, "policy.digest": digest})
+
+
+def _fields(column: AnswerColumn) -> list[pa.Field]:
+    """One number, or of a choice its label, if it has one, and its index."""
+    if not column.choices:
+        return [pa.field(column.name, pa.float32())]
+    label = [pa.field(column.name, pa.string())] if column.labels else []
+    return [*label, pa.field(column.table_names[-1], pa.int64())]

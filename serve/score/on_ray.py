@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import ray
 
 from carla_mlflow.artifact.artifact import Artifact, open_artifact
-from carla_mlflow.errors import RefusedError, SpecError
+from carla_mlflow.errors import EpisodeError, RefusedError, SpecError
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.preprocessing.skops_file import operators_types
 from serve.score.columns import columns_read
@@ -66,7 +66,7 @@ class RayScorer:
             part = Part(int(values[0]), str(values[1]), [int(group) for group in values[2]], int(values[3]))
             try:
                 result = self._score(part), "", ""
-            except SpecError as error:
+            except (SpecError, EpisodeError) as error:
                 result = 0, f"{part.source}: {error.field}", error.problem
             for name, value in zip(found, result, strict=True):
                 found[name].append(value)
@@ -76,9 +76,13 @@ class RayScorer:
         """Writes a part whole or not at all, even if Ray runs it on two actors; returns its number of rows."""
         path = self._output / f"{part.place:08}.parquet"
         beside = path.with_name(f".{path.name}.{os.getpid()}")
-        rows, columns = 0, self._scorer.columns
-        with opened(Path(part.source), columns) as file:
-            schema = result_schema(file, self._kept, self._artifact.card.version, self._artifact.digest)
+        rows = 0
+        with opened(Path(part.source), self._scorer.columns) as file:
+            columns = self._scorer.columns_of(file)
+            card = self._artifact.card
+            schema = result_schema(
+                file, self._kept, self._scorer.answered, self._scorer.texts, card.version, self._artifact.digest
+            )
             with pq.ParquetWriter(beside, schema) as writer:
                 for batch in file.iter_batches(PIECE_ROWS, row_groups=part.groups, columns=columns):
                     writer.write_batch(self._scorer.score(batch, part.first + rows).cast(schema))

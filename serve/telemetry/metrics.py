@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector
 
-from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.answer import AnswerColumn
 from serve.run_folder import FOLLOW_FILE, Followed, read_file, worker_states
 from serve.telemetry.dead_counters import reading
 from serve.telemetry.last_minute import LastMinute
-from serve.telemetry.metrics_buffer import CHANGE_NAMES, Buckets, MetricsBuffer
+from serve.telemetry.metrics_buffer import CHANGE_NAMES, ActionCounts, Buckets, MetricsBuffer, choice_label, minute_key
 from serve.telemetry.metrics_buffer import Metrics as TallyMetrics
 from serve.telemetry.processes import Processes
 
@@ -45,14 +45,26 @@ LATENCY = Histogram(
     buckets=SECONDS,
 )
 BATCH_ROWS = Histogram("policy_batch_rows", "Observations in one forward pass.", buckets=ROWS)
-ACTION = Histogram("policy_action", "Throttle, brake and steer that were given.", ("dimension",), buckets=TENTHS)
+ACTION = Histogram(
+    "policy_action",
+    "Values that were given: as they are if their bounds lie inside [-1, 1], as throttle, brake and steer; others "
+    "brought from their bounds to [-1, 1].",
+    ("dimension",),
+    buckets=TENTHS,
+)
+CHOICES = Counter("policy_choices_total", "Choices that were given.", ("dimension", "choice"))
 CHANGE = Histogram(
     "policy_action_change",
-    "How much steer and acceleration (throttle - brake) differ from the episode's previous action on its connection.",
+    "How much steer and acceleration (throttle - brake), where the policy answers them, differ from the episode's "
+    "previous action on its connection.",
     ("dimension",),
     buckets=CHANGES,
 )
-SATURATED = Counter("policy_saturated_total", "Actions that are full pedal or full lock.", ("dimension",))
+SATURATED = Counter(
+    "policy_saturated_total",
+    "Values that were given at their upper bound, or at a lower bound below 0: full pedal, full lock.",
+    ("dimension",),
+)
 OUT_OF_RANGE = Counter(
     "policy_out_of_range_total",
     "Values outside the range in training or, where that is unknown, the inner 99 % of the bounds.",
@@ -78,7 +90,7 @@ BUFFER = MetricsBuffer(
         OUT_OF_RANGE,
         {part: Buckets(LATENCY.labels(part), SECONDS) for part in PARTS},
         Buckets(BATCH_ROWS, ROWS),
-        tuple(Buckets(ACTION.labels(name), TENTHS) for name in CONTROL_NAMES),
+        ActionCounts(ACTION, CHOICES, TENTHS),
         tuple(Buckets(CHANGE.labels(name), CHANGES) for name in CHANGE_NAMES),
     ),
     LastMinute(MULTIPROCESS_FOLDER),
@@ -99,17 +111,33 @@ def count_cache(cache: ResultCache) -> None:
         CACHED.labels("miss").inc(max(cache.misses - misses, 0))
 
 
-def last_minute() -> dict[str, list[tuple[float | None, int]]]:
-    """Returns histograms of latency in seconds and of each control, over all workers: (upper bound or None, count).
+def last_minute(columns: tuple[AnswerColumn, ...]) -> dict[str, list[tuple[float | str | None, int]]]:
+    """Returns the counts of the last minute over all workers.
 
-    Throttle and brake have no buckets below 0, since they are never negative.
+    Args:
+        columns: of the policy's actions.
+
+    Returns:
+        `latency`, in seconds, and each of the columns: (upper bound or None, count) for continuous values, (label or
+        index, count) for choices. Values that are never negative, such as throttle, have no buckets below 0.
     """
-    counts, found = BUFFER.last_minute(), {}
-    for name, bounds in (("latency", SECONDS), *((name, TENTHS) for name in CONTROL_NAMES)):
-        lowest = 0.0 if name in ("throttle", "brake") else -1.0
-        pairs = zip([*bounds, None], counts.get(name, [0] * (len(bounds) + 1)), strict=True)
-        found[name] = [(bound, count) for bound, count in pairs if bound is None or bound >= lowest]
+    counts = BUFFER.last_minute()
+    found: dict[str, list[tuple[float | str | None, int]]] = {"latency": _pairs(SECONDS, counts.get("latency"), 0.0)}
+    for column in columns:
+        known = counts.get(minute_key(column))
+        if column.choices:
+            labels = [choice_label(column, index) for index in range(column.choices)]
+            found[column.name] = list(zip(labels, known or [0] * column.choices, strict=True))
+        else:
+            found[column.name] = _pairs(TENTHS, known, column.low if column.is_unit else -1.0)
     return found
+
+
+def _pairs(
+    bounds: Sequence[float], counts: Sequence[int] | None, lowest: float
+) -> list[tuple[float | str | None, int]]:
+    pairs = zip([*bounds, None], counts or [0] * (len(bounds) + 1), strict=True)
+    return [(bound, count) for bound, count in pairs if bound is None or bound >= lowest]
 
 
 class ServerState(Collector):
@@ -132,6 +160,16 @@ class ServerState(Collector):
         for labels in sorted(served):
             info.add_metric(labels, 1)
         yield info
+        held = GaugeMetricFamily(
+            "policy_held_versions",
+            "Older versions that are held for the episodes that they began.",
+            labels=("name",),
+        )
+        names = {(v.name, v.digest) for state in states for v in (*state.served, *state.held)}
+        kept = {(v.name, v.digest) for state in states for v in state.held}
+        for name in sorted({name for name, _ in names}):
+            held.add_metric((name,), sum(each[0] == name for each in kept))
+        yield held
         followed = read_file(self._folder / FOLLOW_FILE, Followed)
         if followed is not None:
             yield GaugeMetricFamily(

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter, Histogram
 
+from carla_mlflow.contract.answer import AnswerColumn
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES
 from serve.errors import STATUS
 from serve.telemetry.last_minute import Counts, LastMinute
 
@@ -55,14 +55,69 @@ class Buckets:
             self._counts, self._sum = [0] * len(self._counts), 0.0
 
 
+class ActionCounts:
+    """How often which actions were given: a histogram a continuous value, a counter a choice."""
+
+    def __init__(self, values: Histogram, choices: Counter, bounds: Sequence[float]) -> None:
+        """`bounds` are those of `values`, for values in [-1, 1]; others are brought there from their own bounds."""
+        self._values, self._choices, self._bounds = values, choices, bounds
+        self._buckets: dict[str, Buckets] = {}
+        self._chosen: dict[AnswerColumn, list[int]] = {}
+
+    def add(self, columns: tuple[AnswerColumn, ...], control: NDArray[np.float32]) -> None:
+        """Counts actions (B, C)."""
+        for column, values in zip(columns, control.T, strict=True):
+            if column.choices:
+                counts = np.bincount(values.astype(np.intp), minlength=column.choices)
+                self._chosen[column] = (counts + self._chosen.get(column, 0)).tolist()
+                continue
+            buckets = self._buckets.get(column.name)
+            if buckets is None:
+                buckets = self._buckets[column.name] = Buckets(self._values.labels(column.name), self._bounds)
+            buckets.add(values if column.is_unit else 2 * (values - column.low) / (column.high - column.low) - 1)
+
+    @property
+    def counts(self) -> dict[str, list[int]]:
+        """Counts since the last flush, by `minute_key`."""
+        counts = {name: buckets.counts for name, buckets in self._buckets.items()}
+        return counts | {minute_key(column): chosen for column, chosen in self._chosen.items()}
+
+    def flush(self) -> None:
+        """Flushes the counts to prometheus_client."""
+        for buckets in self._buckets.values():
+            buckets.flush()
+        for column, chosen in self._chosen.items():
+            for index, count in enumerate(chosen):
+                if count:
+                    self._choices.labels(column.name, choice_label(column, index)).inc(count)
+        self._chosen.clear()
+
+
+def minute_key(column: AnswerColumn) -> str:
+    """The name of a column's counts in the last minute: all of one name have as many."""
+    return f"{column.name} of {column.choices}" if column.choices else column.name
+
+
+def choice_label(column: AnswerColumn, index: int) -> str:
+    """A choice in metrics: its label, or its index where it has none."""
+    return column.labels[index] if column.labels else str(index)
+
+
+def _at_bound(column: AnswerColumn, values: NDArray[np.float32]) -> int:
+    """How many values are full pedal or full lock, or at either bound of something else; a free pedal is neither."""
+    high, low = np.float32(column.high), np.float32(column.low)
+    return int(((values >= high) | ((values <= low) & (low < 0))).sum())
+
+
 class ForwardRecord(NamedTuple):
-    """One forward, to be counted later: its policy's version, its duration, its observations and actions."""
+    """One forward, to be counted later: its policy's version, its duration, its observations, actions and columns."""
 
     version: str
     inference_s: float
     specs: tuple[ArraySpec, ...]
     observations: Mapping[str, NDArray[Any]]
     control: NDArray[np.float32]
+    columns: tuple[AnswerColumn, ...]
 
 
 class Metrics(NamedTuple):
@@ -75,7 +130,7 @@ class Metrics(NamedTuple):
     out_of_range: Counter
     parts: dict[str, Buckets]
     rows: Buckets
-    dimensions: tuple[Buckets, ...]
+    dimensions: ActionCounts
     changes: tuple[Buckets, ...]
 
 
@@ -116,7 +171,7 @@ class MetricsBuffer:
                 self._count_answers()
 
     def changed(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
-        """Counts the change from an episode's previous action to the latest, both (B, 3)."""
+        """Counts the change from an episode's previous action to the latest, both (B, 3), with NaN for the unknown."""
         with self._lock:
             self._changes.append((before, after))
             self._changed_rows += len(after)
@@ -137,15 +192,14 @@ class MetricsBuffer:
             for version, rows in self._actions.items():
                 self._metrics.actions.labels(version).inc(rows)
             self._actions.clear()
-            control = zip(CONTROL_NAMES, self._metrics.dimensions, strict=True)
-            named = {"latency": self._metrics.parts["total"], **dict(control)}
-            self._minute.add({name: buckets.counts for name, buckets in named.items()})
-            single = (*self._metrics.dimensions, *self._metrics.changes, self._metrics.rows)
-            for buckets in (*self._metrics.parts.values(), *single):
+            counts = {"latency": self._metrics.parts["total"].counts, **self._metrics.dimensions.counts}
+            self._minute.add(counts)
+            self._metrics.dimensions.flush()
+            for buckets in (*self._metrics.parts.values(), *self._metrics.changes, self._metrics.rows):
                 buckets.flush()
 
     def last_minute(self) -> Counts:
-        """Returns the counts of all workers in the last minute: `latency`, and each control dimension."""
+        """Returns the counts of all workers in the last minute: `latency`, and each column of actions."""
         self.flush()
         with self._lock:
             return self._minute.read()
@@ -165,7 +219,7 @@ class MetricsBuffer:
         before, after = (np.concatenate(parts) for parts in zip(*changes, strict=True))
         throttle, brake, steer = (after - before).T
         for buckets, change in zip(self._metrics.changes, (steer, throttle - brake), strict=True):
-            buckets.add(np.abs(change))
+            buckets.add(np.abs(change[~np.isnan(change)]))
 
     def _count_forwards(self) -> None:
         """Counts the policy's actions, and the observations outside the range that it is used to."""
@@ -176,11 +230,12 @@ class MetricsBuffer:
             self._actions[batch.version] += len(batch.control)
         self._metrics.rows.add(np.array([len(batch.control) for batch in forwards]))
         self._metrics.parts["inference"].add(np.array([batch.inference_s for batch in forwards]))
-        control = np.concatenate([batch.control for batch in forwards])
-        at_bound = ((control >= CONTROL_HIGH) | ((control <= CONTROL_LOW) & (CONTROL_LOW < 0))).sum(axis=0)
-        for column, name in enumerate(CONTROL_NAMES):
-            self._metrics.dimensions[column].add(control[:, column])
-            self._metrics.saturated.labels(name).inc(int(at_bound[column]))
+        for columns in {id(batch.columns): batch.columns for batch in forwards}.values():
+            control = np.concatenate([batch.control for batch in forwards if batch.columns is columns])
+            self._metrics.dimensions.add(columns, control)
+            for place, column in enumerate(columns):
+                if not column.choices:
+                    self._metrics.saturated.labels(column.name).inc(_at_bound(column, control[:, place]))
         for specs in {id(batch.specs): batch.specs for batch in forwards}.values():
             of_these = [batch.observations for batch in forwards if batch.specs is specs]
             for spec in specs:

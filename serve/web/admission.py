@@ -57,7 +57,7 @@ def admit(settings: Settings, slot: Slot) -> Response | None:
 
 
 def _limit(slot: Slot, settings: Settings) -> int:
-    return body_limit(slot.servings, g.parsed.endpoint, settings.max_body_bytes)
+    return body_limit(slot.every, g.parsed.endpoint, settings.max_body_bytes)
 
 
 def _head() -> Head:

@@ -66,11 +66,11 @@ def create_app(settings: Settings, slot: Slot) -> Flask:
 
 def _finish(response: Response, slot: Slot) -> Response:
     response.headers["X-Request-Id"] = g.request_id
-    serving = g.get("serving") or slot.serving
+    prediction, parsed = g.get("prediction"), g.get("parsed")
+    serving = prediction.serving if prediction else g.get("serving") or slot.serving
     if serving:
         response.headers["X-Policy-Version"] = serving.version
         response.headers["X-Policy-Digest"] = serving.digest
-    prediction, parsed = g.get("prediction"), g.get("parsed")
     episode_id = (prediction or parsed).episode_id if prediction or parsed else None
     for line in extra_headers(parsed, episode_id).decode().splitlines():
         name, _, value = line.partition(": ")
@@ -78,7 +78,7 @@ def _finish(response: Response, slot: Slot) -> Response:
     version = serving.version if serving else ""
     answered = g.get("answered")
     if episode_id is not None and g.latest_actions is not None:
-        g.latest_actions.count_change(episode_id, answered.answered.control if answered else None)  # else an error
+        g.latest_actions.count_change(episode_id, answered.answered.pedals if answered else None)  # else an error
     finish(g, route_of_request(), response.status_code, version, answered, episode_id)
     return response
 
@@ -116,9 +116,11 @@ def _predict(slot: Slot, endpoint: Endpoint, **_of_path: str) -> Response:
     parsed: ParsedHead = g.parsed  # it has the version and the name, too
     if parsed.endpoint is not endpoint:  # else the active policy would answer for another
         raise from_status(404)
-    g.serving = serving = find_serving(slot, parsed.version, parsed.name)
-    encoded = EncodedRequest(g.body, parsed.media_type, parsed.json_bytes, episode_id=parsed.episode_id)
-    g.prediction = prediction = Prediction(endpoint, serving, encoded, g.received, parsed.budget_ms)
+    g.serving = serving = find_serving(slot, parsed.asked, may_go_on=True)
+    encoded = EncodedRequest(
+        g.body, parsed.media_type, parsed.json_bytes, episode_id=parsed.episode_id, asked=parsed.asked
+    )
+    g.prediction = prediction = Prediction(endpoint, serving, slot, encoded, g.received, parsed.budget_ms)
     made = answer(prediction)
     g.answered = prediction
     response = Response(made.body, content_type=made.media_type)

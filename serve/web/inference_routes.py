@@ -8,11 +8,11 @@ from typing import Any
 from flask import Flask, Response, g
 
 from carla_mlflow import __version__
-from serve.codecs.infer_header import DATATYPES
+from serve.codecs.infer_header import BYTES, DATATYPES, STATE
 from serve.errors import ApiError
 from serve.policy.readiness import check_ready
 from serve.policy.serving import Serving
-from serve.policy.slot import Slot, find_serving
+from serve.policy.slot import Selection, Slot, find_serving
 
 
 def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> None:
@@ -46,7 +46,7 @@ def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> Non
 
 def _add_models(app: Flask, slot: Slot) -> None:
     def find(name: str, version: str | None = None) -> Serving:
-        g.serving = serving = find_serving(slot, version, name)
+        g.serving = serving = find_serving(slot, Selection(version, name))
         return serving
 
     @app.get("/v2/models/<name>")
@@ -65,6 +65,7 @@ def _add_models(app: Flask, slot: Slot) -> None:
 def describe_model(serving: Serving, slot: Slot) -> dict[str, Any]:
     """Returns the protocol's metadata of a model, from its card."""
     outputs = serving.inference.outputs.items()
+    state = [{"name": STATE, "datatype": BYTES, "shape": [-1]}] * serving.inference.remembers
     return {
         "name": serving.card.name,
         "versions": list(dict.fromkeys(served.version for served in slot.served())),
@@ -72,8 +73,10 @@ def describe_model(serving: Serving, slot: Slot) -> dict[str, Any]:
         "inputs": [
             {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": [-1, *spec.shape]}
             for spec in serving.engine.specs
-        ],
+        ]
+        + state,
         "outputs": [
             {"name": name, "datatype": "FP32", "shape": [-1, width] if width else [-1]} for name, width in outputs
-        ],
+        ]
+        + state,
     }

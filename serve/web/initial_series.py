@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import get_args
 
-from carla_mlflow.contract.control import CONTROL_NAMES
 from serve.answering.endpoint import PREDICTION_ROUTES
 from serve.errors import STATUS
 from serve.policy.slot import Slot
 from serve.run_folder import Kind
 from serve.telemetry import metrics
+from serve.telemetry.metrics_buffer import choice_label
 
 CODES = sorted({200, *STATUS.values()})
 
 
 def count_from_zero(slot: Slot) -> None:
     """Creates every series that is known by now; existing series keep their values."""
-    for name in CONTROL_NAMES:
-        metrics.SATURATED.labels(name)
     for kind in get_args(Kind):
         metrics.REFUSED.labels(kind)
     for serving in slot.servings:
@@ -25,6 +23,12 @@ def count_from_zero(slot: Slot) -> None:
             continue
         metrics.ACTIONS.labels(serving.version)
         metrics.UNUSABLE.labels(serving.version)
+        for column in serving.columns:
+            if not column.choices:
+                metrics.SATURATED.labels(column.name)
+                metrics.ACTION.labels(column.name)
+            for index in range(column.choices):
+                metrics.CHOICES.labels(column.name, choice_label(column, index))
         for spec in serving.predict.watched:
             metrics.OUT_OF_RANGE.labels(spec.name)
         if serving.cache is not None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from carla_mlflow import __version__
+from carla_mlflow.contract.answer import AnswerColumn, answer_columns
 from carla_mlflow.contract.card import Card
-from carla_mlflow.contract.control import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, scale_words
+from carla_mlflow.contract.control import scale_words
+from carla_mlflow.contract.control_kinds import CHOICE, INDEX
+from carla_mlflow.contract.state_token import token_bytes
 from carla_mlflow.inference.sampling import MAX_SEED
 from serve.codecs.request_type import NAME, request_type
 from serve.errors import STATUS
 from serve.settings import Settings
 from serve.web.openapi_inference import inference_paths, inference_schemas
 from serve.web.openapi_shapes import (
-    ASKED,
     REQUEST_HEADERS,
     RESPONSE_HEADERS,
+    TOKEN,
     Json,
     array_of,
+    asked_of,
     body,
     fields,
     json_content,
@@ -60,14 +66,12 @@ def example(card: Card) -> Json:
 
 def _schemas(card: Card, settings: Settings) -> Json:
     specs = card.observation_spec
-    bounds = zip(CONTROL_NAMES, CONTROL_LOW.tolist(), CONTROL_HIGH.tolist(), strict=True)
-    action = {name: {"type": "number", "minimum": low, "maximum": high} for name, low, high in bounds}
-    request = request_type(specs, settings.max_batch)
+    request = request_type(specs, settings.max_batch, bool(card.states))
     _, decoded = msgspec.json.schema_components([request], ref_template="#/components/schemas/{name}")
     decoded[NAME]["examples"] = [{"observations": [example(card)]}]
     seed = {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_SEED}
     answer = {
-        "actions": array_of(ref("Action")),
+        "actions": array_of(ref("Answered")),
         "version": {"type": "string"},
         "digest": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
         "deterministic": {"type": "boolean"},
@@ -80,13 +84,66 @@ def _schemas(card: Card, settings: Settings) -> Json:
     mlflow_error = {name: {"type": "string"} for name in ("error_code", "message", "code", "request_id")}
     return {
         **decoded,
-        "Action": fields(action, *CONTROL_NAMES),
+        "Action": _action(answer_columns(card.action)),
+        "Answered": _action(answer_columns(card.action), remembers=bool(card.states)),
         "PredictResponse": fields(answer, "actions", "version", "digest", "deterministic", "timing_ms"),
         "Error": fields({"error": fields(error, "code", "message", "request_id"), "fallback": ref("Action")}, "error"),
         "MlflowError": fields({**mlflow_error, "fallback": ref("Action")}, *mlflow_error),
-        "Rows": array_of(ref("Observation"), 1, settings.max_batch),
+        **_scored(decoded["Observation"], card, settings.max_batch),
         "Params": fields({"deterministic": {"type": ["boolean", "null"]}, "seed": seed}),
     }
+
+
+def _scored(observation: Json, card: Card, max_rows: int) -> Json:
+    """The schema of the rows of /invocations: a state may also be a list of its bytes where MLflow takes tensors."""
+    memory = card.memory
+    if memory is None or not card.observation_spec.has_image:
+        return {"Rows": array_of(ref("Observation"), 1, max_rows)}
+    length = token_bytes(sum(math.prod(shape) for shape in memory.shapes.values()))
+    numbers = array_of({"type": "integer", "minimum": 0, "maximum": 255}, length, length)
+    numbers["description"] = "the same as numbers, all 0 where the episode begins"
+    properties = {**observation["properties"], "state": {"anyOf": [observation["properties"]["state"], numbers]}}
+    scored = {**observation, "title": "ScoredObservation", "properties": properties}
+    return {"ScoredObservation": scored, "Rows": array_of(ref("ScoredObservation"), 1, max_rows)}
+
+
+def _metadata() -> Json:
+    """What /metadata answers, as far as programs read it."""
+    text: Json = {"type": "string"}
+    version = {name: text for name in ("version", "digest", "name", "backend", "device")}
+    version |= {name: {"type": ["string", "null"]} for name in ("stage", "following")}
+    held = fields({**version, "until": {**text, "format": "date-time"}}, *version, "until")
+    described: Json = {
+        "served": array_of(fields(version, *version)),
+        "held": {**array_of(held), "description": "older versions, which end the episodes that they began"},
+    }
+    schema = {"type": "object", "properties": described, "required": [*described]}
+    return {"description": "the card and more", "content": {"application/json": {"schema": schema}}}
+
+
+def _action(columns: tuple[AnswerColumn, ...], as_table: bool = False, remembers: bool = False) -> Json:
+    """The schema of one action.
+
+    Args:
+        columns: of the policy's answers.
+        as_table: whether it has a label beside its index, as MLflow answers.
+        remembers: whether it has the state token with which the episode goes on.
+    """
+    properties: Json = {}
+    for column in columns:
+        if not column.choices:
+            properties[column.name] = {"type": "number", "minimum": column.low, "maximum": column.high}
+            continue
+        index = {"type": "integer", "minimum": 0, "maximum": column.choices - 1}
+        label = {"type": "string", "enum": list(column.labels)}
+        if not column.labels:
+            properties[column.name] = index
+        elif as_table or column.name == CHOICE:
+            properties |= {column.name: label, column.index_name: index}
+        else:
+            properties[column.name] = fields({CHOICE: label, INDEX: index}, CHOICE, INDEX)
+    properties |= {"state": TOKEN} if remembers else {}
+    return fields(properties, *properties)
 
 
 def _detail(card: Card) -> Json:
@@ -104,19 +161,20 @@ def _prediction_paths(card: Card) -> Json:
         "name": "version", "in": "query", "required": False, "schema": {"type": "string", "enum": [card.version]},
         "description": "a version that is served beside the active one (--also)",
     }  # fmt: skip
-    predict = operation("actions for observations", {"200": body("PredictResponse")}, *ASKED)
+    asked, remembers = asked_of(card), bool(card.states)
+    predict = operation("actions for observations", {"200": body("PredictResponse")}, *asked)
     predict |= {"requestBody": json_content(NAME), "parameters": [version, *REQUEST_HEADERS]}
     forms = [
         fields({name: ref("Rows"), "params": ref("Params")}, name)
         for name in ("dataframe_records", "instances", "inputs")
     ]
-    given = {"predictions": array_of(ref("Action"))}
+    given = {"predictions": array_of(_action(answer_columns(card.action), True, remembers))}
     success = {
         "description": "as MLflow answers",
         "headers": RESPONSE_HEADERS,
         "content": {"application/json": {"schema": fields(given, "predictions")}},
     }
-    invocations = operation("MLflow's scoring protocol", {"200": success}, *ASKED, error="MlflowError")
+    invocations = operation("MLflow's scoring protocol", {"200": success}, *asked, error="MlflowError")
     content = {"application/json": {"schema": {"oneOf": forms}, "example": {"inputs": [example(card)]}}}
     invocations |= {"requestBody": {"required": True, "content": content}, "parameters": [version, *REQUEST_HEADERS]}
     return {"/predict": {"post": predict}, "/invocations": {"post": invocations}}
@@ -129,9 +187,7 @@ def _probe_paths() -> Json:
         "/healthz": {"get": operation("whether the process is alive", {"200": _object("alive")})},
         "/readyz": {"get": operation("whether the server is ready", {"200": _object("ready")}, "not_ready")},
         "/metadata": {
-            "get": operation(
-                "the active policy, its source and measurements", {"200": _object("the card and more")}, "not_ready"
-            )
+            "get": operation("the active policy, its source and measurements", {"200": _metadata()}, "not_ready")
         },
         "/warmup": {
             "post": operation(

@@ -6,17 +6,17 @@ import math
 
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
-from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.inference.sampling import MAX_SEED
-from serve.codecs.infer_header import DATATYPES
+from serve.codecs.infer_header import BYTES, DATATYPES, STATE
 from serve.errors import Code
 from serve.settings import Settings
 from serve.web.openapi_shapes import (
-    ASKED,
+    BEGAN_BY,
     EPISODE,
     REQUEST_HEADERS,
     Json,
     array_of,
+    asked_of,
     body,
     fields,
     json_content,
@@ -33,8 +33,24 @@ _PARAMETERS: Json = {
         "type": ["string", "null"],
         "description": "as the header X-Episode-Id, which may not name another; sent back",
     },
+    "episode_digest": {
+        **BEGAN_BY,
+        "type": ["string", "null"],
+        "description": "as the header X-Episode-Digest, which may not name another",
+    },
 }
 """Of a request, but for `binary_data_output`: what is described here is JSON without tensors after it."""
+
+_STATE: Json = fields(
+    {
+        "name": {"const": STATE},
+        "datatype": {"const": BYTES},
+        "shape": {"const": [1]},
+        "data": array_of({"type": "string", "contentEncoding": "base64"}, 1, 1),
+    },
+    "name", "datatype", "shape", "data",
+)  # fmt: skip
+"""The tensor of state tokens; left out, or with an empty text in the place of a token: the episode begins."""
 
 
 def inference_schemas(card: Card, settings: Settings) -> Json:
@@ -46,16 +62,22 @@ def inference_schemas(card: Card, settings: Settings) -> Json:
          "data": spec.generate_value().ravel().tolist()}
         for spec in specs
     ]  # fmt: skip
-    inputs = {"type": "array", "prefixItems": tensors, "minItems": len(specs), "maxItems": len(specs)}
+    tensors += [_STATE] if card.states else []
+    inputs = {"type": "array", "prefixItems": tensors, "minItems": len(specs), "maxItems": len(tensors)}
     identity = {"type": "string", "maxLength": 256}
     infer = fields({"id": identity, "parameters": fields(_PARAMETERS), "inputs": inputs}, "inputs")
-    output = {"name": {"type": "string"}, "datatype": {"const": "FP32"}, "shape": array_of({"type": "integer"})}
+    output = {
+        "name": {"type": "string"},
+        "datatype": {"enum": ["FP32", BYTES] if card.states else ["FP32"]},
+        "shape": array_of({"type": "integer"}),
+    }
+    values = array_of({"type": ["number", "string"] if card.states else "number"})
     answer = {
         "model_name": {"type": "string"},
         "model_version": {"type": "string"},
         "id": {"type": "string"},
         "parameters": {"type": "object"},
-        "outputs": array_of(fields({**output, "data": array_of({"type": "number"})}, "name", "datatype", "shape")),
+        "outputs": array_of(fields({**output, "data": values}, "name", "datatype", "shape")),
     }
     error = {name: {"type": "string"} for name in ("error", "code", "request_id")}
     description = f"one observation of many, up to {settings.max_batch}; tensors may follow as bytes instead"
@@ -68,7 +90,9 @@ def inference_schemas(card: Card, settings: Settings) -> Json:
 
 def _tensor(spec: ArraySpec) -> Json:
     size = math.prod(spec.shape)
-    number = {"type": "number", "minimum": float(spec.lows.max()), "maximum": float(spec.highs.min())}
+    low, high = float(spec.lows.min()), float(spec.highs.max())  # what some element allows: data is flat
+    whole = {"multipleOf": 1} if spec.dtype == "uint8" or spec.choices is not None else {}
+    number = {"type": "number", "minimum": low, "maximum": high, **whole}
     named = {"name": {"const": spec.name}, "datatype": {"const": DATATYPES[spec.dtype]}}
     properties = {**named, "shape": {"const": [1, *spec.shape]}, "data": array_of(number, size, size)}
     return fields(properties, *properties)
@@ -84,8 +108,8 @@ def inference_paths(card: Card) -> Json:
     def describe(summary: str, *codes: Code) -> Json:
         return {"get": operation(summary, described, *codes, error="InferError")}
 
-    outputs = ", ".join(CONTROL_NAMES)
-    infer = operation(f"{outputs} as tensors", {"200": body("InferResponse")}, *ASKED, error="InferError")
+    outputs = ", ".join(card.action.control_names)
+    infer = operation(f"{outputs} as tensors", {"200": body("InferResponse")}, *asked_of(card), error="InferError")
     infer |= {"requestBody": json_content("InferRequest"), "parameters": REQUEST_HEADERS}
     return {
         "/v2": describe("the server"),

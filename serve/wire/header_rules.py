@@ -25,7 +25,7 @@ HOOK_PATH = "/hooks/mlflow"
 
 READ_HEADERS = (
     "Content-Type, Content-Encoding, Authorization, Inference-Header-Content-Length, "
-    "X-Request-Id, X-Request-Budget-Ms, X-Episode-Id, traceparent, tracestate"
+    "X-Request-Id, X-Request-Budget-Ms, X-Episode-Id, X-Episode-Digest, traceparent, tracestate"
 )
 """The request headers that a page of a configured origin may send."""
 

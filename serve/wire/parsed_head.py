@@ -10,8 +10,9 @@ from urllib.parse import parse_qsl, unquote
 
 from carla_mlflow.contract.episode import is_episode_id
 from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, Endpoint, explainer
-from serve.codecs.options import check_episode_id
+from serve.codecs.options import check_episode_digest, check_episode_id
 from serve.errors import ApiError
+from serve.policy.slot import ACTIVE, Selection
 from serve.settings import Settings
 from serve.wire.head import Head, read_head
 from serve.wire.header_rules import (
@@ -44,8 +45,7 @@ class ParsedHead:
         head: as it was read.
         endpoint: for a prediction; None for everything that the Flask app answers.
         refusal: the error that it gets whatever its body says, or None.
-        version: the requested version; None for the active policy.
-        name: the name of the requested policy; None where the path names none.
+        asked: which policy it asks for.
         media_type: of the body, in lower case.
         gzip: whether the body is compressed.
         json_bytes: how many bytes of the body are JSON, if tensors follow.
@@ -58,8 +58,7 @@ class ParsedHead:
     head: Head
     endpoint: Endpoint | None
     refusal: ApiError | None
-    version: str | None = None
-    name: str | None = None
+    asked: Selection = ACTIVE
     media_type: str = ""
     gzip: bool = False
     json_bytes: int | None = None
@@ -115,7 +114,7 @@ def parse_head(
     head: Head, settings: Settings, refuse_unknown: RefuseUnknown, hosts: frozenset[str] | None
 ) -> ParsedHead:
     """Determines what a head asks for, and whether it is refused; `hosts` are the allowed values of Host."""
-    endpoint, version, name = _endpoint(head)
+    endpoint, asked = _endpoint(head)
     request_id = read_request_id(head.headers)
     extra = cors_headers(head.headers.get("origin", ""), settings)
     given_id = head.headers.get("x-episode-id") if endpoint is not None else None
@@ -134,6 +133,8 @@ def parse_head(
             given = read_budget(head.headers.get("x-request-budget-ms"))
             budgets += [] if given is None else [given]
             check_episode_id(given_id, "X-Episode-Id")
+            began_by = check_episode_digest(head.headers.get("x-episode-digest"), "X-Episode-Digest")
+            asked = asked if began_by is None else asked._replace(digest=began_by)
         gzip = check_encoding(head.headers.get("content-encoding", ""))
         json_bytes = read_json_bytes(head.headers.get("inference-header-content-length"))
         missing = None if endpoint else refuse_unknown(head)
@@ -142,20 +143,18 @@ def parse_head(
     except ApiError as refusal:
         return ParsedHead(head, endpoint, refusal, request_id=request_id, episode_id=episode_id, extra=extra)
     budget = min(budgets, default=None)
-    return ParsedHead(
-        head, endpoint, None, version, name, media_type, gzip, json_bytes, request_id, episode_id, budget, extra
-    )
+    return ParsedHead(head, endpoint, None, asked, media_type, gzip, json_bytes, request_id, episode_id, budget, extra)
 
 
-def _endpoint(head: Head) -> tuple[Endpoint | None, str | None, str | None]:
+def _endpoint(head: Head) -> tuple[Endpoint | None, Selection]:
     if head.method != "POST":
-        return None, None, None
+        return None, ACTIVE
     path = "/" + unquote(head.path).lstrip("/")  # as Flask reads it: no other spelling may bypass the batching
     inference = INFER_PATH.fullmatch(path)
     if inference is not None:
-        return INFERENCE, inference["version"], inference["name"]
+        return INFERENCE, Selection(inference["version"], inference["name"])
     endpoint = {"/predict": PREDICT, "/invocations": INVOCATIONS}.get(path)
     if endpoint is None:
-        return None, None, None
+        return None, ACTIVE
     versions = [value for key, value in parse_qsl(head.query, keep_blank_values=True) if key == "version"]
-    return endpoint, versions[0] if versions else None, None
+    return endpoint, Selection(versions[0]) if versions else ACTIVE

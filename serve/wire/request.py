@@ -52,8 +52,8 @@ class Request(msgspec.Struct, eq=False):
         request_id: as in its response.
         reply: its whole response, once it is answered.
         episode_id: of the episode that it named, once it is answered.
-        control: the actions that it was answered with, throttle, brake, steer, (B, 3); None for an error. Set for
-            requests that name an episode.
+        control: throttle, brake, steer that it was answered with, (B, 3), as `BatchSlice.pedals`; None for an error.
+            Set for requests that name an episode.
     """
 
     connection: Peer

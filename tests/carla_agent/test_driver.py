@@ -9,13 +9,18 @@ import carla
 import numpy as np
 import psutil
 import pytest
+from episode_policies import frames, stacks, watching
 from given_ego import at_tick
 from numpy.typing import NDArray
 from tests_support import Server
+from without_pedals import KINDS
 
+from benchmarks.policies.remembering import lstm
 from benchmarks.support.free_port import free_port
 from carla_agent import Driver
 from carla_mlflow import ArraySpec, ContractError, DrivingError, Engine, ObservationSpec, PolicyClient, SpecError
+from carla_mlflow.contract.history import frame_spec
+from training_export.export.export import export_policy
 
 
 @dataclass
@@ -93,6 +98,16 @@ def test_rates_that_do_not_divide_are_refused(engine: Engine, observer: Given, w
 
 def test_a_rate_from_a_rounded_time_step_divides(engine: Engine, observer: Given):
     Driver(engine, [observer], 1 / 0.033333333).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"), [("labelled", "choice"), ("values", "longitudinal, lateral"), ("steer", "steer")]
+)
+def test_a_policy_without_pedals_drives_no_car_and_is_refused_before_the_first_tick(name: str, answer: str):
+    engine = Engine(KINDS[name].artifact(), "cpu")
+    driver = Driver(engine, [Given(engine.card.observation_spec, None)], world_hz=20)
+    with pytest.raises(ContractError, match=f"answers {answer}; a car in CARLA takes throttle, brake and steer"):
+        driver.check()
 
 
 SPEED, STEERING = ArraySpec("speed", "float32", (), 0.0, 60.0, "m/s"), ArraySpec("steering", "float32", (), -1.0, 1.0)
@@ -250,3 +265,76 @@ def test_a_server_that_falls_silent_costs_no_more_than_the_budget(
             tick += 1
             assert tick < 100
         assert dict(driver.record.versions) == {"0.1.0": 1}
+
+
+def test_histories_and_repeated_actions_follow_the_policys_ticks():
+    engine, ticks = Engine(watching(), device="cpu"), frames(12)
+    observer = Given(frame_spec(engine.card.observation), None)
+    driver = Driver(engine, [observer], world_hz=40)  # the card says 10 Hz and repeat 2: it sees something at 20 Hz
+    driver.check()
+    driver.reset()
+    driven = []
+    for tick, seen in enumerate(ticks):
+        observer.observation = seen if tick not in {4, 5} else None  # at its third tick there is nothing to see
+        driven.append(numbers(driver.step(at_tick(tick, 40))))
+    seen = [ticks[at] for at in (0, 2, 2, 6, 8, 10)]
+    first, late, last = (engine.act(stacks(seen, at)).vehicle_control() for at in (0, 3, 5))
+    assert driven == [first] * 4 + [FALLBACK] * 2 + [late] * 4 + [last] * 2
+    assert (driver.record.decisions, dict(driver.record.fallbacks)) == (4, {"no_data": 1})
+
+
+def test_an_observer_of_a_whole_stack_does_not_fit_a_field_with_a_history():
+    engine = Engine(watching(), device="cpu")
+    driver = Driver(engine, [Given(engine.card.observation_spec, None)], world_hz=20)
+    with pytest.raises(ContractError, match=r"view: the card says uint8 \[2, 4, 4\] at each tick, the observer makes"):
+        driver.check()
+    with pytest.raises(ContractError, match="the policy sees its observations at 20 Hz and the world ticks at 10 Hz"):
+        Driver(engine, [Given(frame_spec(engine.card.observation), None)], world_hz=10).check()
+
+
+def test_a_number_is_a_frame_of_a_stack_of_numbers():
+    engine = Engine(watching(), device="cpu")
+    view, _, steering = frame_spec(engine.card.observation)
+    speed = ArraySpec("speed", "float32", (), 0.0, 60.0, "m/s")
+    Driver(engine, [Given(ObservationSpec([view, speed, steering]), None)], world_hz=20).check()
+
+
+def test_an_action_that_holds_does_so_over_a_tick_without_data():
+    engine, ticks = Engine(watching(), device="cpu"), frames(4)
+    observer = Given(frame_spec(engine.card.observation), ticks[0])
+    driver = Driver(engine, [observer], world_hz=20)
+    driver.reset()
+    first = numbers(driver.step(at_tick(0)))
+    observer.observation = None
+    assert numbers(driver.step(at_tick(1))) == first != FALLBACK
+    assert numbers(driver.step(at_tick(2))) == FALLBACK
+    assert dict(driver.record.fallbacks) == {"no_data": 1}
+
+
+def test_an_action_that_holds_does_so_over_a_value_that_the_card_does_not_allow():
+    engine, ticks = Engine(watching(repeat=4), device="cpu"), frames(8)
+    observer = Given(frame_spec(engine.card.observation), None)
+    driver = Driver(engine, [observer], world_hz=40)
+    driver.reset()
+    driven = []
+    for tick, seen in enumerate(ticks):
+        observer.observation = seen | ({"speed": 999.0} if tick in {1, 4} else {})
+        driven.append(numbers(driver.step(at_tick(tick, 40))))
+    first = engine.act(stacks(ticks, 0)).vehicle_control()
+    assert driven[:5] == [first] * 4 + [FALLBACK]
+    assert FALLBACK not in [first, *driven[5:]]
+    assert dict(driver.record.unseen) == dict(driver.record.fallbacks) == {"observation": 1}
+
+
+def test_a_route_begins_with_an_empty_memory():
+    engine = export_policy(lstm(), "remembering", "0.1.0", "").engine
+    seen = {name: array[0] for name, array in engine.specs.example().items()}
+    observer = Given(engine.specs, seen)
+    driver = Driver(engine, [observer], world_hz=10)
+    routes = []
+    for _ in range(2):
+        driver.reset()
+        routes.append([numbers(driver.step(at_tick(tick, 10))) for tick in range(4)])
+    episode = engine.start_episode()
+    assert routes == [[episode.act(seen).vehicle_control() for _ in range(4)]] * 2
+    assert len(set(routes[0])) == 4

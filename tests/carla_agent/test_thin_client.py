@@ -16,17 +16,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from episode_policies import frames, watching, written
 from odd_server import OddServer, answering_oddly
 from relay import relaying
 from tests_support import Server, example_as
 
 import carla_agent
 from benchmarks.policies.two_policies import small_policy, write
-from carla_agent.thin_client import ThinClient, ThinClientError
-from carla_mlflow import PolicyClient, open_artifact
+from carla_agent.thin_client import ThinClient, ThinClientError, _Field
+from carla_mlflow import PolicyClient, SpecError, open_artifact
 from carla_mlflow.artifact.golden import read_golden
+from carla_mlflow.contract.field_card import FieldCard
+from carla_mlflow.contract.history import frame_spec
+from carla_mlflow.contract.observations import as_arrays
 
 FILE = Path(carla_agent.__file__).parent / "thin_client.py"
 FALLBACK = (0.0, 0.0, 1.0)
@@ -134,12 +139,102 @@ def test_a_field_that_does_not_fit_is_named(changed: dict[str, Any], said: str, 
         assert thin.fell_back is None
 
 
-def test_a_value_that_the_server_refuses_is_answered_by_the_fallback(server: Server):
-    with ThinClient(server.url, PATIENT_MS) as thin:
+def test_a_value_outside_the_bounds_is_answered_by_the_fallback_and_not_sent(server: Server):
+    with relaying(server.url) as relay, ThinClient(relay.url, PATIENT_MS) as thin:
         assert thin.act({**SEEN, "speed": 61.0}) == FALLBACK
-        assert thin.fell_back == "refused"
-        assert "status 422: observations[0].speed: 61 is outside [0, 60] m/s" in thin.error
+        assert (thin.fell_back, thin.error) == ("refused", "observations.speed: 61 is outside [0, 60] m/s")
+        assert thin.act({**SEEN, "sensors": [0.5] * 11 + [float("inf")]}) == FALLBACK
+        assert (thin.fell_back, thin.error) == ("refused", "observations.sensors[11]: inf is not a finite float32")
+        assert b"/infer" not in relay.asked
         assert thin.act(SEEN) != FALLBACK
+
+
+def test_a_bad_value_at_a_tick_that_an_action_holds_spoils_no_later_decision(
+    start_server: Callable[..., Server], tmp_path: Path
+):
+    server = start_server("--model", str(written(tmp_path, watching())))
+    server.wait_ready()
+    with PolicyClient(server.url) as policy, ThinClient(server.url, PATIENT_MS) as thin:
+        episode, held = policy.start_episode(), FALLBACK
+        for at, tick in enumerate(frames(12)):
+            if at in {3, 7}:  # an action holds
+                assert thin.act(tick | {"speed": float("nan") if at == 3 else 61.0}) == held
+                assert "observations.speed[0]: " in str(thin.error)
+                episode.skip()
+            else:
+                held = episode.act(tick).vehicle_control()
+                assert thin.act(tick) == held
+            assert thin.fell_back is None
+
+
+def test_a_bad_value_in_a_request_that_would_be_late_spoils_no_later_decision(
+    start_server: Callable[..., Server], tmp_path: Path
+):
+    server = start_server("--model", str(written(tmp_path, watching(repeat=1))))
+    server.wait_ready()
+    ticks = frames(8)
+    with relaying(server.url) as relay, ThinClient(relay.url, PATIENT_MS) as thin:
+        thin.act(ticks[0])
+        relay.cut()
+        assert thin.act(ticks[1] | {"speed": float("nan")}) == FALLBACK
+        relay.connect()
+        for tick in ticks[2:]:
+            thin.act(tick)
+            assert thin.fell_back is None
+
+
+def test_a_tick_that_is_skipped_is_policy_clients(start_server: Callable[..., Server], tmp_path: Path):
+    server = start_server("--model", str(written(tmp_path, watching())))
+    server.wait_ready()
+    with PolicyClient(server.url) as policy, ThinClient(server.url, PATIENT_MS) as thin:
+        episode = policy.start_episode()
+        thin.start_episode()
+        for at, tick in enumerate(frames(12)):
+            if at in {1, 4, 7}:
+                seen = tick if at == 4 else None
+                episode.skip(seen)
+                thin.skip(seen)
+            else:
+                assert thin.act(tick) == episode.act(tick).vehicle_control()
+        with pytest.raises(ThinClientError, match="nan is not a finite float32"):
+            thin.skip(tick | {"speed": float("nan")})
+
+
+BOUNDED = [
+    ({"dtype": "float32", "shape": [2], "low": [0.0, None], "high": 1.0}, [0.0, -9.0], [-0.5, 0.0], "[0]"),
+    ({"dtype": "float32", "shape": [1, 2], "high": [[1.0, 2.0]]}, [[1.0, 2.0]], [[1.0, 2.5]], "[0][1]"),
+    ({"dtype": "float32", "shape": [2, 2], "low": [[0.1], [1]]}, [[0.1, 1], [1, 2]], [[0.1, 1], [1, 0.9]], "[1][1]"),
+    ({"dtype": "float32", "shape": [], "low": 0, "high": 5, "choices": 6}, 5.0, 2.5, ""),
+    ({"dtype": "uint8", "shape": [], "low": 0, "high": 5, "choices": 6}, 5, 6, ""),
+    ({"dtype": "uint8", "shape": [2], "low": [1, 0]}, [1, 0], [0, 255], "[0]"),
+    (
+        {
+            "dtype": "float32",
+            "shape": [2],
+            "low": [0, 1],
+            "high": [3, 2],
+            "history": [-1, 0],
+            "history_start": "repeat",
+        },
+        [2.0],
+        [2.5],
+        "[0]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("stated", "right", "wrong", "place"), BOUNDED)
+def test_bounds_of_every_form_are_the_servers(stated: dict[str, Any], right: Any, wrong: Any, place: str):
+    spec = frame_spec({"it": msgspec.convert(stated, FieldCard)})
+    field = _Field("it", stated)
+    spec.validate(as_arrays(spec, {"it": [right]}))
+    field.encode(right)
+    with pytest.raises(SpecError) as told:
+        spec.validate(as_arrays(spec, {"it": [wrong]}))
+    with pytest.raises(ThinClientError) as said:
+        field.encode(wrong)
+    assert str(said.value) == str(told.value).replace("observations[0]", "observations")
+    assert f"it{place}: " in str(said.value)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -245,6 +340,38 @@ def test_an_episode_is_named_in_every_request(server: Server):
         thin.act(SEEN)
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)
         assert relay.asked.count(f"X-Episode-Id: {name}\r\n".encode()) == 1
+
+
+def test_episodes_are_policy_clients_bit_by_bit(start_server: Callable[..., Server], tmp_path: Path):
+    server = start_server("--model", str(written(tmp_path, watching())))
+    server.wait_ready()
+    with PolicyClient(server.url) as policy, ThinClient(server.url, PATIENT_MS) as thin:
+        assert thin.tick_hz == 20.0
+        for seed in (0, 1):
+            thin.start_episode()
+            episode = policy.start_episode()
+            for tick in frames(11, seed):
+                wanted = episode.act(tick).vehicle_control()
+                assert thin.act(tick | {"view": tick["view"].tolist()}) == wanted
+                assert thin.fell_back is None
+
+
+def test_a_frame_that_is_refused_leaves_no_trace(start_server: Callable[..., Server], tmp_path: Path):
+    server = start_server("--model", str(written(tmp_path, watching(repeat=1))))
+    server.wait_ready()
+    ticks = frames(5)
+    with PolicyClient(server.url) as policy, ThinClient(server.url, PATIENT_MS) as thin:
+        episode = policy.start_episode()
+        for tick in ticks[:2]:
+            assert thin.act(tick) == episode.act(tick).vehicle_control()
+        with pytest.raises(ThinClientError, match=r"observations.view: expected uint8 \[2, 4, 4\]"):
+            thin.act(ticks[2] | {"view": np.zeros((6, 4, 4), np.uint8)})
+        assert thin.act(ticks[2] | {"speed": float("nan")}) == FALLBACK
+        assert thin.fell_back == "refused"
+        episode.skip()
+        episode.skip()
+        for tick in ticks[3:]:
+            assert thin.act(tick) == episode.act(tick).vehicle_control()
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "route/7", "a\r\nX-Evil: 1", "a\n", "ä", 7])

@@ -13,8 +13,11 @@ import pytest
 from following_support import Registry
 from tests_support import own_cache
 
+from benchmarks.policies.remembering import lstm
 from benchmarks.policies.two_policies import Questions, small_policy, write
 from benchmarks.support.mlflow_server import MlflowServer
+from carla_mlflow import Artifact
+from training_export.export.export import export_policy
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +44,12 @@ def filled(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
     os.environ.clear()
     os.environ.update(before)
     return Registry(mlflow_server, artifacts, Questions(artifacts))
+
+
+@pytest.fixture(scope="session")
+def remembering() -> Artifact:
+    """A policy with memory: an LSTM."""
+    return export_policy(lstm(), "remembering", "1.0.0", "an LSTM").artifact
 
 
 @pytest.fixture

@@ -33,17 +33,18 @@ def drive_remote(client: PolicyClient, conditions: Conditions, gif: Path | None 
     result = RemoteDrive([])
 
     def drive(observation: Observation) -> NDArray[np.float32]:
-        batch = {name: np.asarray(value)[None] for name, value in observation.items()}
-        started = time.perf_counter()
-        actions = client.act(batch)
-        result.latencies_ms.append((time.perf_counter() - started) * 1e3)
-        policy = (client.version, client.digest)
-        result.versions[policy] = result.versions.get(policy, 0) + 1
+        is_due, started = route.is_due, time.perf_counter()
+        actions = route.act(observation)
+        if is_due:
+            result.latencies_ms.append((time.perf_counter() - started) * 1e3)
+            policy = (client.version, client.digest)
+            result.versions[policy] = result.versions.get(policy, 0) + 1
         return np.asarray(actions.control[0])
 
     env = film_env(conditions.traffic, conditions.duration_s)
     try:
         for seed in tqdm(conditions.seeds, desc="driving", unit="episode"):
+            route = client.start_episode()
             filmed = gif is not None and seed == conditions.first_seed
             result.episodes.append(drive_episode(env, drive, seed, FRAME_EVERY if filmed else 0))
     finally:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carla_mlflow.contract.card import Card
+from carla_mlflow.contract.history import frame_spec
 from carla_mlflow.errors import DrivingError
 from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.inference.engine import Engine
@@ -32,24 +33,39 @@ from training_export.racetrack.plots import FRAME_EVERY, film_env, plot_outcomes
 
 
 def check_racetrack(card: Card) -> None:
-    """Raises DrivingError unless the policy takes the racetrack's observations."""
-    seen = {name: tuple(field.shape) for name, field in card.observation.items()}
+    """Raises DrivingError unless the policy takes the racetrack's observations, and answers pedals."""
+    seen = {spec.name: spec.shape for spec in frame_spec(card.observation)}
     shown = {name: tuple(box.shape) for name, box in Beams.boxes().items()}
     if seen != shown:
         raise DrivingError(
             f"{card.name} {card.version} sees {_shapes(seen)}, the racetrack shows {_shapes(shown)}; name its own "
             "environment: evaluate … --env ID, any that gymnasium knows, or --env my_env.py:make"
         )
+    if not card.action.is_pedals:
+        raise DrivingError(
+            f"{card.name} {card.version} answers {', '.join(card.action.control_names)}, the racetrack takes throttle, "
+            "brake and steer; name its own environment: evaluate … --env ID"
+        )
+
+
+class EngineDriver:
+    """The policy as a driver: one observation at a time, in episodes, as in a car."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.begin()
+
+    def begin(self) -> None:
+        """Begins an episode."""
+        self._episode = self._engine.start_episode()
+
+    def __call__(self, observation: Observation) -> NDArray[np.float32]:
+        return np.asarray(self._episode.act(observation).control[0])
 
 
 def engine_driver(engine: Engine) -> Driver:
-    """The policy as a driver: one observation at a time, as in a car."""
-
-    def drive(observation: Observation) -> NDArray[np.float32]:
-        actions = engine.act({name: np.asarray(value)[None] for name, value in observation.items()})
-        return np.asarray(actions.control[0])
-
-    return drive
+    """The policy as a driver."""
+    return EngineDriver(engine)
 
 
 def run_episodes(driver: Driver, conditions: Conditions, what: str) -> list[Episode]:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from carla_mlflow.errors import DrivingError
 from training_export.evaluation.own_env import OwnEnv, call
 from training_export.racetrack.conditions import Conditions
+from training_export.racetrack.driving import begin_episode
 
 MAX_STEPS = 100_000
 """The most steps of an episode, nearly an hour and a half at 20 Hz; a longer one would probably never end."""
@@ -57,6 +58,7 @@ def drive_all(own: OwnEnv, driver: OwnDriver, conditions: Conditions, outcome: O
 
 def _drive(own: OwnEnv, driver: OwnDriver, seed: int, outcome: Outcome) -> OwnEpisode:
     where, episode = f"{own.name}, seed {seed}", OwnEpisode(seed)
+    begin_episode(driver)
     observation, info = _parts(where, "reset", call(where, lambda: own.env.reset(seed=seed)), 2)
     hit: bool | None = None
     for episode.steps in range(1, MAX_STEPS + 1):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
-import numpy as np
 
-from carla_mlflow.contract.control import CONTROL_NAMES, inverse_controller
+from carla_mlflow.contract.answer import fallback_row
+from carla_mlflow.contract.control import inverse_controller
+from carla_mlflow.contract.history import frame_spec
 from carla_mlflow.errors import ActionError, DrivingError, SpecError
 from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.inference.engine import Engine
 from training_export.evaluation.evidence_run import log_drives
 from training_export.evaluation.own_driving import Drives, Outcome, OwnDriver, drive_all, rows_of, summarise
 from training_export.evaluation.own_env import OwnEnv, call, load_function
-from training_export.evaluation.own_spaces import actor, observer
+from training_export.evaluation.own_spaces import actor, check_labels, observer
 from training_export.racetrack.conditions import Conditions
+from training_export.sources.from_env import labels_of_env
 
 MAX_ENVIRONMENTS = 64
 """The most parallel environments assumed in training; Stable-Baselines3 seeds them with seed, seed + 1 and so on."""
@@ -24,7 +27,10 @@ MAX_ENVIRONMENTS = 64
 
 @dataclass
 class PolicyDriver:
-    """The policy as a driver. When the engine raises SpecError or ActionError, it takes the card's fallback, as a car.
+    """The policy as a driver, which acts as in a car: in episodes, and by the card's fallback after an error.
+
+    The environment gives single ticks: of a field with a history it gives one frame, and an action that holds for
+    several ticks is given to each of them.
 
     Attributes:
         fallbacks: how often the fallback was used.
@@ -38,20 +44,33 @@ class PolicyDriver:
 
     def __post_init__(self) -> None:
         card = self.engine.card
-        self._observe = observer(card.observation_spec, self.env.observation_space)
+        self._observe = observer(frame_spec(card.observation), self.env.observation_space, _mask_of(self.env))
         self._act = actor(card.action, self.env.action_space)
-        fallback = np.array([[getattr(card.action.fallback, name) for name in CONTROL_NAMES]], dtype=np.float32)
-        self._fallback = inverse_controller(card.action)(fallback)[0]
+        check_labels(card.action, labels_of_env(self.env))
+        self._fallback = inverse_controller(card.action)(fallback_row(card.action)[None])[0]
+        self.begin()
+
+    def begin(self) -> None:
+        """Begins an episode."""
+        self._episode = self.engine.start_episode()
 
     def __call__(self, observation: Any) -> Any:
         row = self._observe(observation)
         try:
-            raw = self.engine.act(row).raw[0]
+            raw = self._episode.act(row).raw[0]
         except (SpecError, ActionError) as error:
             self.fallbacks += 1
             self.reason = self.reason or str(error)
             raw = self._fallback
         return self._act(raw)
+
+
+def _mask_of(env: gymnasium.Env[Any, Any]) -> Callable[[], Any] | None:
+    """The function that gives the allowed choices of an environment for MaskablePPO, as sb3-contrib looks it up."""
+    name = "action_masks"
+    if not env.has_wrapper_attr(name):
+        return None
+    return lambda: call(f"{name}()", env.get_wrapper_attr(name))
 
 
 def baseline_driver(name: str | None, env: gymnasium.Env[Any, Any], seed: int) -> OwnDriver:

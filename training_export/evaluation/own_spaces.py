@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.control_kinds import CHOICE
+from carla_mlflow.contract.field_card import observation_spec
 from carla_mlflow.contract.specs import ObservationSpec
-from carla_mlflow.errors import DrivingError
-from training_export.sources.spaces import SINGLE
+from carla_mlflow.errors import CardError, DrivingError
+from training_export.sources.observation_spaces import field_of, mask_name, parts_of, parts_of_observation
 
 OTHER = "use the environment that the policy was trained in, with the same wrappers"
 
@@ -23,32 +25,49 @@ Act = Callable[[NDArray[np.float32]], Any]
 """A raw action (A,) → the environment's action."""
 
 
-def observer(specs: ObservationSpec, space: Any) -> Observe:
-    """Makes the function that picks a policy's observations from an environment's Dict, or lone Box (`observation`).
+def observer(specs: ObservationSpec, space: Any, mask: Callable[[], Any] | None = None) -> Observe:
+    """Makes the function that picks a policy's observations from an environment's Dict, or lone part (`observation`).
 
-    Images with channels last are transposed to channels first, as Stable-Baselines3 did in training.
+    Each is found by the name that it had in training (`source` in the card, else its own); a part of a Dict within a
+    Dict by the names joined by dots. Images with channels last are transposed to channels first, as Stable-Baselines3
+    did in training.
+
+    Args:
+        specs: of the policy.
+        space: the environment's.
+        mask: gives the choices that an environment allows now, for a policy that takes MaskablePPO's mask;
+            None if the environment has no such function.
 
     Raises:
         DrivingError: the environment's observations are not those that the policy takes.
     """
-    boxes = dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
-    missing = [name for name in specs.names if name not in boxes]
+    parts = parts_of(space)
+    masked = mask_name(parts)
+    shown = {spec.origin: spec.shape for spec in specs if mask is not None and spec.origin == masked}
+    parts |= {name: spaces.MultiBinary(shape) for name, shape in shown.items()}
+    missing = [spec.origin for spec in specs if spec.origin not in parts]
     if missing:
         raise DrivingError(
-            f"the policy sees {', '.join(specs.names)}, the environment gives {', '.join(boxes)}; {OTHER}"
+            f"the policy sees {', '.join(spec.origin for spec in specs)}, the environment gives {', '.join(parts)}; "
+            f"{OTHER}"
         )
-    turned = {spec.name: _is_turned(spec, boxes[spec.name]) for spec in specs}
+    turned = {spec.name: _is_turned(spec, parts[spec.origin]) for spec in specs}
 
     def observe(given: Any) -> dict[str, NDArray[Any]]:
-        named = given if isinstance(given, Mapping) else {SINGLE: given}
-        return {spec.name: _row(spec, named.get(spec.name), turned[spec.name]) for spec in specs}
+        named = parts_of_observation(given)
+        if mask is not None and shown:
+            named[masked] = np.asarray(mask(), dtype=np.uint8)
+        return {spec.name: _row(spec, named.get(spec.origin), turned[spec.name]) for spec in specs}
 
     return observe
 
 
-def _is_turned(spec: ArraySpec, box: Any) -> bool:
-    if not isinstance(box, spaces.Box):
-        raise DrivingError(f"observation {spec.name}: the environment gives a {type(box).__name__}, expected a Box")
+def _is_turned(spec: ArraySpec, part: Any) -> bool:
+    """Whether an image's axes have to be turned; DrivingError if the environment gives something else."""
+    if not isinstance(part, spaces.Box):
+        _check_choices(spec, part)
+        return False
+    box = part
     turned = len(box.shape) == 3 and box.shape != spec.shape and (box.shape[2], *box.shape[:2]) == spec.shape
     if (box.shape != spec.shape and not turned) or (spec.dtype == "uint8" and box.dtype != np.uint8):
         raise DrivingError(
@@ -56,6 +75,20 @@ def _is_turned(spec: ArraySpec, box: Any) -> bool:
             f"{spec.dtype}{list(spec.shape)}; {OTHER}"
         )
     return turned
+
+
+def _check_choices(spec: ArraySpec, part: Any) -> None:
+    try:
+        [given] = observation_spec({spec.name: field_of(spec.name, part)})
+    except CardError as error:
+        raise DrivingError(f"{error}; {OTHER}") from error
+    if (given.dtype, given.shape, given.choices) != (spec.dtype, spec.shape, spec.choices) or (
+        (given.lows < spec.lows).any() or (given.highs > spec.highs).any()
+    ):
+        raise DrivingError(
+            f"observation {spec.name}: the environment gives {part}, the policy sees {spec.dtype}{list(spec.shape)} "
+            f"from {spec.low} to {spec.high}; {OTHER}"
+        )
 
 
 def _row(spec: ArraySpec, value: Any, turned: bool) -> NDArray[Any]:
@@ -77,13 +110,9 @@ def actor(action: ActionCard, space: Any) -> Act:
     Raises:
         DrivingError: the environment's action space is not the one that the policy was trained with.
     """
-    if isinstance(space, spaces.Discrete):
-        if action.table is None or len(action.table) != space.n:
-            choices = len(action.table or ())
-            raise DrivingError(f"the environment offers {space.n} choices, the policy has {choices}; {OTHER}")
-        start = int(space.start)
-        return lambda raw: int(raw[0]) + start
-    if action.table is not None or not isinstance(space, spaces.Box | spaces.Dict):
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        return _choosing(action, space)
+    if action.choice_counts or not isinstance(space, spaces.Box | spaces.Dict):
         raise DrivingError(
             f"the environment takes a {type(space).__name__}, the policy gives {_names(action)}; {OTHER}"
         )
@@ -112,8 +141,40 @@ def actor(action: ActionCard, space: Any) -> Act:
     return lambda raw: raw.reshape(space.shape).astype(space.dtype)
 
 
+def check_labels(action: ActionCard, offered: list[str] | None) -> None:
+    """Raises DrivingError when the environment's choices have other labels than the policy's, or another order."""
+    if offered is not None and isinstance(action.choices, list) and action.choices != offered:
+        raise DrivingError(
+            f"the environment offers {', '.join(offered)}, the policy chooses among {', '.join(action.choices)}; "
+            f"{OTHER}"
+        )
+
+
+def _choosing(action: ActionCard, space: Any) -> Act:
+    """The choices of a raw action as the environment takes them: an int of a Discrete, else an array."""
+    if isinstance(space, spaces.Discrete):
+        offered, start = [int(space.n)], np.array([int(space.start)])
+    elif isinstance(space, spaces.MultiDiscrete):
+        offered, start = space.nvec.ravel().tolist(), space.start
+    else:
+        offered, start = [2] * int(np.prod(space.shape)), np.zeros(space.shape, space.dtype)
+    if list(action.choice_counts) != offered or isinstance(space, spaces.Discrete) != (tuple(action.raw) == (CHOICE,)):
+        raise DrivingError(
+            f"the environment offers {_counts(offered)} choices, the policy gives {_names(action)}; {OTHER}"
+        )
+    if isinstance(space, spaces.Discrete):
+        return lambda raw: int(raw[0]) + int(start[0])
+    return lambda raw: raw.astype(space.dtype).reshape(space.shape) + start
+
+
+def _counts(counts: Sequence[int]) -> str:
+    return " × ".join(map(str, counts))
+
+
 def _names(action: ActionCard) -> str:
-    return "a choice from a table" if action.table is not None else ", ".join(action.raw)
+    if action.choice_counts:
+        return f"{_counts(action.choice_counts)} choices" + (" from a table" if action.table is not None else "")
+    return ", ".join(action.raw)
 
 
 def _check_bounds(action: ActionCard, low: list[float], high: list[float]) -> None:

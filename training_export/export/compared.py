@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,14 +21,18 @@ from training_export.sources.trained import Arrays, TrainedPolicy, stack
 COMPARED_ROWS = 1024
 MAX_BYTES = 32 * 2**20
 """The limit of observations in memory at once: images are compared batch by batch."""
+Valid = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 _QUIET: dict[str, Any] = {"leave": False, "delay": 1.0, "disable": None}
 """A progress bar that appears after a second, if stderr is a terminal."""
 
 
-def compared_batches(specs: ObservationSpec, driving: Arrays | None) -> Iterator[dict[str, NDArray[Any]]]:
+def compared_batches(
+    specs: ObservationSpec, driving: Arrays | None, valid: Valid | None = None
+) -> Iterator[dict[str, NDArray[Any]]]:
     """COMPARED_ROWS observations in batches: half of each from driving, a quarter at the bounds, a quarter uniform.
 
-    Without observations from driving that half is uniform too. The batches are the same every time.
+    Without observations from driving that half is uniform too. The batches are the same every time. `valid` is a
+    TrainedPolicy's.
     """
     rows = _rows_at_once(specs)
     for batch in range(COMPARED_ROWS // rows):
@@ -42,7 +46,8 @@ def compared_batches(specs: ObservationSpec, driving: Arrays | None) -> Iterator
             first = {spec.name: np.clip(driving[spec.name][picked], spec.lows, spec.highs) for spec in specs}
         corners = {spec.name: spec.corners(rng, quarter) for spec in specs}
         uniform = {spec.name: spec.sample(rng, quarter) for spec in specs}
-        yield stack(specs, [first, corners, uniform])
+        drawn = stack(specs, [first, corners, uniform])
+        yield drawn if valid is None else valid(drawn)
 
 
 def _rows_at_once(specs: ObservationSpec) -> int:
@@ -91,7 +96,7 @@ def reference_answers(trained: TrainedPolicy, specs: ObservationSpec, stated: Pa
         stated: the author's tolerance; None measures one.
 
     Raises:
-        ExportError: it chooses from a table, and its best two choices rarely differ by more than its noise.
+        ExportError: it chooses, and its best two choices rarely differ by more than its noise.
     """
     wanted = GOLDEN_IMAGE_ROWS if specs.has_image else GOLDEN_ROWS
     batches = COMPARED_ROWS // _rows_at_once(specs)
@@ -99,9 +104,11 @@ def reference_answers(trained: TrainedPolicy, specs: ObservationSpec, stated: Pa
     answers: list[Golden] = []
     golden: list[Golden] = []
     decisions: list[NDArray[np.bool_]] = []
-    noise = measure_noise(trained, specs, next(compared_batches(specs, trained.driving)))
+    noise = measure_noise(trained, specs, next(compared_batches(specs, trained.driving, trained.valid)))
     parity = stated or noise.parity
-    shown = tqdm(compared_batches(specs, trained.driving), "running the trained policy", batches, **_QUIET)
+    shown = tqdm(
+        compared_batches(specs, trained.driving, trained.valid), "running the trained policy", batches, **_QUIET
+    )
     for index, batch in enumerate(shown):
         answer = trained.answer(batch)
         rows = decided(trained, batch, answer, noise, parity)
@@ -125,7 +132,7 @@ def reference_answers(trained: TrainedPolicy, specs: ObservationSpec, stated: Pa
 
 def compare(engine: Engine, trained: TrainedPolicy, reference: ReferenceAnswers) -> float:
     """The largest difference of an engine from the trained policy; raises ParityError beyond the tolerance."""
-    batches = compared_batches(engine.specs, trained.driving)
+    batches = compared_batches(engine.specs, trained.driving, trained.valid)
     each = zip(batches, reference.answers, reference.decided, strict=True)
     largest = 0.0
     for batch, answer, rows in tqdm(each, f"comparing {engine.backend}", len(reference.answers), **_QUIET):

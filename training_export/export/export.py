@@ -10,21 +10,24 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from msgspec import UNSET
 
 from carla_mlflow.artifact.artifact import Artifact, seal
 from carla_mlflow.backends.weights import hash_arrays, torch_weights
 from carla_mlflow.contract.card import Card
-from carla_mlflow.contract.card_sections import FileCard, Parity, Preprocessing, observation_spec
+from carla_mlflow.contract.card_rules import observation_problems
+from carla_mlflow.contract.card_sections import FileCard, Parity, Preprocessing
 from carla_mlflow.contract.specs import ObservationSpec
-from carla_mlflow.errors import ArtifactError, ExportError
+from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.inference.backend_choice import Figures, fastest, measure
 from carla_mlflow.inference.engine import Engine
 from training_export.export.compared import ReferenceAnswers, compare, reference_answers
+from training_export.export.rollouts import ReferenceRollouts, compare_rollouts, reference_rollouts
 from training_export.graphs.graph import PolicyGraph, to_torchscript
 from training_export.graphs.onnx_export import to_onnx
 from training_export.graphs.onnx_file import OnnxFile
-from training_export.sources.trained import TrainedPolicy
+from training_export.sources.trained import TrainedPolicy, without_memory
 
 EXAMPLE_ROWS = 3
 """Rows of the batch with which the graph is traced: more than one, so that no size is mistaken for a constant."""
@@ -50,7 +53,7 @@ class Export:
     differences: dict[str, float]
     figures: Figures
     left_out: dict[str, str]
-    reference: ReferenceAnswers
+    reference: ReferenceAnswers | ReferenceRollouts
 
     @property
     def rows(self) -> int:
@@ -76,11 +79,16 @@ def export_policy(
         parity: the author's tolerance for a graph; None derives it from the trained policy's own noise.
 
     Raises:
+        CardError: the observation section breaks a card's rule.
         ExportError: no graph can be exported, or none acts as the trained policy does.
     """
-    specs = observation_spec(trained.observation)
+    if problems := observation_problems(trained.observation, trained.action.head):
+        raise CardError("; ".join(problems))
+    specs = trained.inputs
     weights = weights_hash(trained.graph)
-    reference = reference_answers(trained, specs, parity)
+    reference: ReferenceAnswers | ReferenceRollouts = (
+        reference_rollouts(trained, parity) if trained.states else reference_answers(trained, specs, parity)
+    )
     if weights_hash(trained.graph) != weights:
         raise ExportError("the network changes its own buffers when it runs: a served policy keeps no state")
     graphs, left_out = _graphs(trained, specs)
@@ -93,7 +101,7 @@ def export_policy(
         try:
             artifact = _seal(card, {backend: graphs[backend]}, others, backend)
             engines[backend] = Engine(artifact, "cpu", trusted=trained.trusted)
-            differences[backend] = compare(engines[backend], trained, reference)
+            differences[backend] = _compare(engines[backend], trained, reference)
         except (ArtifactError, RuntimeError) as error:  # RuntimeError: raised by the backend itself
             engines.pop(backend, None)
             left_out[backend] = f"the exported graph does not act as the trained policy: {one_line(error)}"
@@ -105,6 +113,12 @@ def export_policy(
     return Export(artifact, engines, differences, figures, left_out, reference)
 
 
+def _compare(engine: Engine, trained: TrainedPolicy, reference: ReferenceAnswers | ReferenceRollouts) -> float:
+    if isinstance(reference, ReferenceRollouts):
+        return compare_rollouts(engine, trained, reference)
+    return compare(engine, trained, reference)
+
+
 def _card(trained: TrainedPolicy, name: str, version: str, description: str, weights: str, parity: Parity) -> Card:
     return Card(
         format=1,  # `dump_card` writes the format that the card's keys need
@@ -113,6 +127,7 @@ def _card(trained: TrainedPolicy, name: str, version: str, description: str, wei
         backend="torchscript",
         description=description,
         observation=trained.observation,
+        state=trained.states or UNSET,
         action=trained.action,
         files={},
         preprocessing=Preprocessing(trained.features is None, "preprocessor.skops" if trained.preprocessor else None),
@@ -135,8 +150,12 @@ def _graphs(trained: TrainedPolicy, specs: ObservationSpec) -> tuple[dict[str, b
         return {"onnx": graph.with_head(trained.action)}, {"torchscript": "the source is an ONNX file"}
     graph.eval()
     example = specs.example(EXAMPLE_ROWS)
-    names = specs.names if trained.features is None else ("features",)
-    arrays = list(example.values()) if trained.features is None else [trained.features(example)]
+    names: tuple[str, ...] = specs.names
+    arrays = list(example.values())
+    if trained.features is not None:
+        observed = len(trained.observation)
+        names = ("features", *names[observed:])
+        arrays = [trained.features(without_memory(example, trained.states)), *arrays[observed:]]
     examples = tuple(torch.from_numpy(array) for array in arrays)
     if any(isinstance(module, torch.jit.ScriptModule) for module in graph.modules()):
         reason = "TorchScript can't be turned into ONNX; hand over the torch module itself for both"

@@ -18,8 +18,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.artifact.rollouts import next_key
+from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.card_rules import MAX_TOLERANCE
 from carla_mlflow.contract.card_sections import Parity
+from carla_mlflow.contract.heads import split_logits
 from carla_mlflow.contract.specs import ObservationSpec
 from training_export.sources.trained import Arrays, TrainedPolicy
 
@@ -37,8 +40,8 @@ class Noise:
         largest: the largest difference, in the unit of the value (raw action, control, the head's parameters).
         excess: the largest amount by which MARGIN times a difference exceeds the default relative tolerance, over all
             values of an artifact that are compared.
-        choosing: likewise, over the values by which one of a table's controls is chosen.
-        flips: (B,), the rows whose choice among a table's controls is not always the same.
+        choosing: likewise, over the values by which a policy that chooses does so.
+        flips: (B,), the rows in which a choice is not always the same.
     """
 
     largest: float
@@ -51,9 +54,13 @@ class Noise:
         """The tolerance that covers the noise: at least the default, at most MAX_TOLERANCE."""
         if self.excess <= Parity().atol:
             return Parity()
-        unit = 10.0 ** (math.floor(math.log10(self.excess)) - 1)
-        rounded = float(f"{math.ceil(self.excess / unit) * unit:.1e}")  # up, to two digits
-        return Parity(atol=min(rounded, MAX_TOLERANCE))
+        return Parity(atol=min(round_up(self.excess), MAX_TOLERANCE))
+
+
+def round_up(positive: float) -> float:
+    """The next number of two digits."""
+    unit = 10.0 ** (math.floor(math.log10(positive)) - 1)
+    return float(f"{math.ceil(positive / unit) * unit:.1e}")
 
 
 class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -96,26 +103,43 @@ def measure_noise(trained: TrainedPolicy, specs: ObservationSpec, batch: Arrays)
 
 
 def decided(trained: TrainedPolicy, batch: Arrays, answer: Golden, noise: Noise, parity: Parity) -> NDArray[np.bool_]:
-    """(B,): the rows whose best two choices differ by more than rounding may change; all rows without a table."""
-    numbers = rounded(trained, batch, answer)
-    if trained.action.table is None or not numbers:
-        return np.ones(len(answer.raw), dtype=np.bool_)
-    second, best = np.sort(next(iter(numbers.values())), axis=1)[:, -2:].T
-    return np.asarray(best - second > 2 * (max(parity.atol, noise.choosing) + parity.rtol * np.abs(best)))
+    """(B,): the rows whose best two choices differ by more than rounding may change; all rows if it does not choose."""
+    following = {} if answer.rollouts is None else answer.rollouts.next
+    found = rounded(trained, batch, answer)
+    numbers = {name: array for name, array in found.items() if name not in map(next_key, following)}
+    clear = np.ones(len(answer.raw), dtype=np.bool_)
+    if not chooses(trained) or not numbers:
+        return clear
+    for values in _of_each_choice(trained.action, next(iter(numbers.values()))):
+        second, best = np.sort(values, axis=1)[:, -2:].T
+        clear &= best - second > 2 * (max(parity.atol, noise.choosing) + parity.rtol * np.abs(best))
+    return clear
+
+
+def _of_each_choice(action: ActionCard, values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """The values by which each raw dimension is chosen, (B, K) each; a flag's are its logit, and 0 for its absence."""
+    if action.head == "bernoulli":
+        return [np.stack([np.zeros_like(logit), logit], axis=1) for logit in values.T]
+    return split_logits(values, action.bounds[1])
 
 
 def rounded(trained: TrainedPolicy, batch: Arrays, answer: Golden) -> dict[str, NDArray[np.float32]]:
-    """The numbers that rounding may change: the answer's; with a table, those by which it is chosen, if known."""
-    if trained.action.table is None:
-        return {"raw": answer.raw, "action": answer.action} | answer.distribution
+    """The numbers that rounding may change: the answer's; of a choice, those by which it is made, if known."""
+    if not chooses(trained):
+        return answer.answers
     if answer.distribution or trained.values is None:
-        return dict(answer.distribution)
+        return {name: array for name, array in answer.answers.items() if name not in {"raw", "action"}}
     return {"values": trained.values(batch)}
 
 
+def chooses(trained: TrainedPolicy) -> bool:
+    """Whether the action is a choice, which rounding either leaves as it is or changes altogether."""
+    return bool(trained.action.choice_counts)
+
+
 def _answers(trained: TrainedPolicy, batch: Arrays, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
-    """`rounded` for some rows, and `choice`, the chosen row of the table (no columns without a table)."""
+    """`rounded` for some rows, and `choice`, the chosen indices (no columns if the policy does not choose)."""
     picked = {name: array[rows] for name, array in batch.items()}
     answer = trained.answer(picked)
-    choice = answer.raw if trained.action.table is not None else answer.raw[:, :0]
+    choice = answer.raw if chooses(trained) else answer.raw[:, :0]
     return {"choice": choice, **rounded(trained, picked, answer)}

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from carla_mlflow.contract.array_spec import UNSEEN
 from training_export.export.compared import ReferenceAnswers
 from training_export.export.export import Export
+from training_export.export.rollouts import ReferenceRollouts
 from training_export.sources.seen import unknown
 from training_export.sources.trained import TrainedPolicy
 
 
-def print_noise(reference: ReferenceAnswers, stated: bool) -> None:
+def print_noise(reference: ReferenceAnswers | ReferenceRollouts, stated: bool, answered: Sequence[str]) -> None:
+    """Prints the noise, and the tolerance, which the author `stated` or not; `answered` names what is answered."""
     parity, left, noise = reference.parity, reference.left_out, reference.noise.largest
     print(f"noise     run row by row, or in float64, the trained policy's own answers differ by up to {noise:.1e}")
     source = "as the card states" if stated else "4 times its noise and at least 1e-06"
     print(
-        f"tolerance {parity.atol:.1e} + {parity.rtol:.0e} · |value|, {source}: how far throttle, brake, steer and the "
+        f"tolerance {parity.atol:.1e} + {parity.rtol:.0e} · |value|, {source}: how far {', '.join(answered)} and the "
         "values they are computed from may differ from the trained policy's, wherever the artifact is verified"
     )
+    if isinstance(reference, ReferenceRollouts):
+        print(
+            f"memory    running freely over whole rollouts, it differs by up to {reference.drift:.1e}; "
+            f"an exported policy may differ by {parity.free_running:.1e}"
+        )
     if left:
         print(f"left out  {left} observations whose best two choices differ by less than that")
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 from torch.jit._trace import TracerWarning
 
-from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.card_sections import StateCard
+from carla_mlflow.contract.memory import graph_outputs, initial_value
 from carla_mlflow.errors import ExportError
 from training_export.graphs.head_modules import head_module
 
@@ -24,30 +28,70 @@ class Flatten(nn.Module):
 
 
 class PolicyGraph(nn.Module):
-    """The module of the artifact's graph; it returns `raw`, then the head's parameters.
+    """The module of the artifact's graph; it returns `raw`, then the head's parameters, then the next states.
 
     Args:
-        network: the graph's inputs → the head's parameters (for `deterministic` the action), each (B, width).
+        network: observations, then states → the head's parameters (for `deterministic` the action), each (B, width),
+            then the next states, each as the state. It never sees `reset`: the graph puts the initial values in before.
         action: the card's section.
+        states: likewise, of a policy with a memory.
     """
 
-    def __init__(self, network: nn.Module, action: ActionCard) -> None:
+    def __init__(self, network: nn.Module, action: ActionCard, states: Mapping[str, StateCard] | None = None) -> None:
         super().__init__()
         self.network = network
         self.head = head_module(action)
         self.action = action
+        self.states = dict(states or {})
+        self.beginning = nn.ModuleList([Beginning(state) for state in self.states.values()])
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what it returns, in order."""
+        return tuple(graph_outputs(self.action, self.states))
 
     def size(self) -> int:
         """The number of parameters."""
         return sum(tensor.numel() for tensor in self.parameters())
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Named tensors in the card's order, each (B, *shape) → (raw, *parameters), each (B, width)."""
-        outputs = self.network(*inputs)
+        """Named tensors in the card's order, each (B, *shape) → (raw, *parameters, *next states).
+
+        With a memory, `reset`, (B,), and the states follow the observations.
+        """
+        outputs = self.network(*self._begun(inputs))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        parameters = tuple(output.to(torch.float32) for output in outputs)
+        numbers = tuple(output.to(torch.float32) for output in outputs)
+        count = len(numbers) - len(self.states)
+        parameters, following = numbers[:count], numbers[count:]
         raw = self.head(*parameters[: 2 if self.action.head == "beta" else 1])
-        return (raw,) if self.action.head == "deterministic" else (raw, *parameters)
+        return (raw, *following) if self.action.head == "deterministic" else (raw, *parameters, *following)
+
+    def _begun(self, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """The inputs without `reset`, with the states as the network takes them."""
+        if not self.states:
+            return inputs
+        first = len(inputs) - len(self.states)
+        begun = (begin(inputs[first - 1], state) for begin, state in zip(self.beginning, inputs[first:], strict=True))
+        return (*inputs[: first - 1], *begun)
+
+
+class Beginning(nn.Module):
+    """Replaces a state by its initial value where an episode begins, whatever the state is."""
+
+    def __init__(self, state: StateCard) -> None:
+        super().__init__()
+        self.register_buffer("initial", torch.from_numpy(initial_value(state)))
+        self.initial: torch.Tensor
+
+    def forward(self, reset: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        """(B,), (B, *shape) → (B, *shape)."""
+        begins = reset.reshape(-1, *[1] * self.initial.dim()) > 0.5
+        return torch.where(begins, self.initial, state)
+
+
+_CHUNK = "graph(%x, %n, %dim):\n  %parts = aten::{}chunk(%x, %n, %dim)\n  return (%parts)"
+"""The pattern of `chunk`, or of `unsafe_chunk`."""
 
 
 def to_torchscript(graph: PolicyGraph, examples: tuple[torch.Tensor, ...]) -> bytes:
@@ -64,6 +108,7 @@ def to_torchscript(graph: PolicyGraph, examples: tuple[torch.Tensor, ...]) -> by
         traced = torch.jit.trace(graph.eval(), examples, check_trace=False)  # type: ignore[no-untyped-call]
     except Exception as error:  # the network may raise anything
         raise ExportError(f"the network does not take the card's observations: {_reason(error)}") from error
+    _show_chunks(traced)
     # In evaluation mode and without gradients, as it is used. Not frozen, since the weights' hash reads the state_dict;
     # not optimised for inference, which would round a row by its position in the batch (docs/adr/0004).
     learning = [parameter for parameter in graph.parameters() if parameter.requires_grad]
@@ -73,6 +118,19 @@ def to_torchscript(graph: PolicyGraph, examples: tuple[torch.Tensor, ...]) -> by
     for parameter in learning:  # shared with the author's network, whose training may continue
         parameter.requires_grad_(True)
     return without_debug_info(buffer.getvalue())
+
+
+def _show_chunks(traced: Any) -> None:
+    """Puts `chunk` in the place of `unsafe_chunk`, which a traced LSTM or GRU cell holds.
+
+    The schema of the latter denies that its results share the argument's memory; with the former, which computes the
+    same, a reader can see what the graph writes into.
+    """
+    for module in traced.modules():
+        if module._c._has_method("forward"):
+            torch._C._jit_pass_custom_pattern_based_rewrite_graph(
+                _CHUNK.format("unsafe_"), _CHUNK.format(""), module._c._get_method("forward").graph
+            )
 
 
 def without_debug_info(archive: bytes) -> bytes:

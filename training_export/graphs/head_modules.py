@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.action_card import ActionCard
 
 
 class _Bounded(nn.Module):
@@ -70,10 +70,36 @@ class Choice(nn.Module):
         return torch.argmax(logits, dim=1, keepdim=True).to(torch.float32)
 
 
+class MultiChoice(nn.Module):
+    """The index of the largest logit of each categorical distribution, the first of equal ones."""
+
+    def __init__(self, counts: tuple[int, ...]) -> None:
+        super().__init__()
+        ends = [sum(counts[: at + 1]) for at in range(len(counts))]
+        self._parts = tuple(zip([0, *ends[:-1]], ends, strict=True))
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        """(B, sum of the counts) → (B, A)."""
+        chosen = [torch.argmax(logits[:, start:stop], dim=1, keepdim=True) for start, stop in self._parts]
+        return torch.cat(chosen, dim=1).to(torch.float32)
+
+
+class Flags(nn.Module):
+    """1 where the logit is above 0, so that 1 is more probable than 0."""
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        """(B, A) → (B, A)."""
+        return (logits > 0.0).to(torch.float32)
+
+
 def head_module(action: ActionCard) -> nn.Module:
     """The module that turns the head's parameters into the raw action."""
     if action.head == "categorical":
         return Choice()
+    if action.head == "multi_categorical":
+        return MultiChoice(action.choice_counts)
+    if action.head == "bernoulli":
+        return Flags()
     if action.head == "beta":
         return BetaMean(action) if action.deterministic == "mean" else BetaMode(action)
     return Squashed(action) if action.head == "squashed_gaussian" else Clipped(action)

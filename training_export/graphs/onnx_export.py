@@ -15,6 +15,8 @@ from carla_mlflow.errors import ExportError
 from training_export.graphs.graph import PolicyGraph
 
 OPSET = 20
+_OURS, _INNER = "ours/", "inner/"
+"""Prefixes of names while a model is exported; torch's own have no slash."""
 
 
 class _Listed(torch.nn.Module):
@@ -31,7 +33,7 @@ class _Listed(torch.nn.Module):
 
 def to_onnx(graph: PolicyGraph, examples: tuple[torch.Tensor, ...], inputs: Sequence[str]) -> bytes:
     """model.onnx; raises as `to_onnx_model`."""
-    model = to_onnx_model(_Listed(graph), examples, inputs, list(graph.action.outputs()))
+    model = to_onnx_model(_Listed(graph), examples, inputs, graph.outputs)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -60,8 +62,8 @@ def to_onnx_model(
                 (list(examples),),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=list(inputs),
-                output_names=list(outputs),
+                input_names=[_OURS + name for name in inputs],
+                output_names=[_OURS + name for name in outputs],
                 dynamic_shapes=([rows for _ in examples],),
                 verbose=False,
             )
@@ -70,7 +72,27 @@ def to_onnx_model(
     assert program is not None
     model = onnx.load_model_from_string(program.model_proto.SerializeToString())
     strip(model)
+    _rename(model.graph, {*inputs, *outputs})
     return model
+
+
+def _rename(graph: Any, ours: set[str]) -> None:
+    """Gives inputs and outputs their own names, and another to a value inside the graph that has one of these.
+
+    torch names values by their operations: an observation named `view` would be defined twice.
+    """
+
+    def renamed(name: str) -> str:
+        return name.removeprefix(_OURS) if name.startswith(_OURS) else f"{_INNER}{name}" if name in ours else name
+
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = renamed(value.name)
+    for node in graph.node:
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                _rename(body, ours)
 
 
 def strip(model: Any) -> None:

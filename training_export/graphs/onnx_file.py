@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -12,10 +12,13 @@ import torch
 from carla_mlflow.backends.onnx_checks import checked_model
 from carla_mlflow.backends.onnx_session import OnnxBackend
 from carla_mlflow.backends.weights import ONNX_PREFIX, hash_arrays, onnx_weights
-from carla_mlflow.contract.card_sections import ActionCard
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError
+from training_export.graphs.flat_input import behind_flatten, takes_flat
 from training_export.graphs.head_modules import head_module
 from training_export.graphs.onnx_export import OPSET, strip, to_onnx_model
+from training_export.graphs.open_batch import fixed_rows, inputs_of, with_open_batch, with_open_reshapes
 
 
 @dataclass(frozen=True)
@@ -30,24 +33,33 @@ class OnnxFile:
     data: bytes
     inputs: tuple[str, ...]
 
-    def load(self, open_batch: bool = False) -> OnnxBackend:
-        """The network, ready to run: as the file has it, or with an open batch axis, as it is exported.
+    def load(self) -> OnnxBackend:
+        """The network, ready to run, as the file has it.
 
         Raises:
             ArtifactError: the file is not ONNX, or contains what a policy may not.
         """
-        data = checked_model(self.data)
-        if open_batch:
-            data = _with_open_batch(onnx.load_model_from_string(data)).SerializeToString()
-        return OnnxBackend(data, "cpu", self.inputs, self.outputs())
+        return OnnxBackend(checked_model(self.data), "cpu", self.inputs, self.outputs())
 
     @property
     def batch(self) -> int:
         """The fixed number of rows in the file; 0 when the batch axis is open."""
-        sizes = [
-            _rows(value).dim_value for value in _inputs(onnx.load_model_from_string(self.data)) if _has_rows(value)
-        ]
-        return max(sizes, default=0)
+        return fixed_rows(onnx.load_model_from_string(self.data))
+
+    def opened(self, reshapes: bool = False) -> OnnxFile:
+        """The file with an open batch axis; with `reshapes` also in constant shapes inside the graph."""
+        model = onnx.load_model_from_string(self.data)
+        rows = fixed_rows(model)
+        model = with_open_batch(model)
+        return replace(self, data=(with_open_reshapes(model, rows) if reshapes else model).SerializeToString())
+
+    def taking(self, specs: ObservationSpec) -> OnnxFile:
+        """The file for these observations, flattened and joined first if it takes one vector of another name."""
+        model = onnx.load_model_from_string(self.data)
+        named = [value.name for value in inputs_of(model)] == list(specs.names)
+        if named or not takes_flat(model, specs):
+            return self
+        return OnnxFile(behind_flatten(model, specs).SerializeToString(), specs.names)
 
     def narrowed(self, wanted: Sequence[str]) -> OnnxFile:
         """The file with only the outputs that a head needs, if it has more; their names have to be the head's."""
@@ -102,7 +114,7 @@ class OnnxFile:
         return hash_arrays(onnx_weights(self._network()))
 
     def _network(self) -> Any:
-        network = _with_open_batch(onnx.load_model_from_string(self.data))
+        network = with_open_batch(onnx.load_model_from_string(self.data))
         network = onnx.version_converter.convert_version(network, OPSET)
         return onnx.compose.add_prefix(network, ONNX_PREFIX, rename_inputs=False)
 
@@ -110,29 +122,6 @@ class OnnxFile:
 def output_names(action: ActionCard) -> list[str]:
     """The outputs that a network in ONNX needs for a head, in order."""
     return [name for name in action.outputs() if name != "raw"] or ["action"]
-
-
-def _has_rows(value: Any) -> bool:
-    return bool(value.type.tensor_type.shape.dim)
-
-
-def _rows(value: Any) -> Any:
-    return value.type.tensor_type.shape.dim[0]
-
-
-def _inputs(model: Any) -> list[Any]:
-    """A model's inputs without its weights, which older exporters list as inputs too."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return [value for value in model.graph.input if value.name not in weights]
-
-
-def _with_open_batch(model: Any) -> Any:
-    """Opens a model's batch axis, which exporters fix by default, to any number of rows."""
-    for value in (*_inputs(model), *model.graph.output):
-        if _has_rows(value) and _rows(value).dim_value:
-            _rows(value).dim_param = "rows"
-            del model.graph.value_info[:]  # intermediate shapes, which have the fixed number
-    return model
 
 
 class _Head(torch.nn.Module):

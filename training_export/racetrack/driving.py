@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,20 @@ from training_export.racetrack.env import RATE_HZ, Racetrack
 Observation = Mapping[str, NDArray[np.float32]]
 Driver = Callable[[Observation], NDArray[np.float32]]
 """One observation without the batch axis → throttle, brake, steer, shape (3,)."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A driver that keeps something from tick to tick, such as a policy with memory, and forgets it between routes."""
+
+    def begin(self) -> None:
+        """Begins an episode."""
+
+
+def begin_episode(driver: object) -> None:
+    """Tells a driver that keeps something that an episode begins."""
+    if isinstance(driver, Remembering):
+        driver.begin()
 
 
 @dataclass
@@ -67,6 +81,7 @@ class Episode:
 def drive_episode(env: Racetrack, driver: Driver, seed: int, frame_every: int = 0) -> Episode:
     """Drives one episode; records a rendered frame every `frame_every` ticks when that is not 0."""
     episode = Episode(seed)
+    begin_episode(driver)
     observation, _ = env.reset(seed=seed)
     done = False
     while not done:

@@ -8,19 +8,43 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from carla_mlflow.contract.action_card import ActionCard, Control
 from carla_mlflow.contract.card_rules import check_action, check_tolerance
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, Parity, observation_spec
+from carla_mlflow.contract.card_sections import Parity, StateCard
 from carla_mlflow.contract.control import unstated_scales, without_defaults
+from carla_mlflow.contract.control_kinds import CHOICE, NAMED, RAW_NAMES
+from carla_mlflow.contract.field_card import FieldCard
+from carla_mlflow.contract.heads import PARAMETERS
+from carla_mlflow.contract.history import check_histories, frame_spec
+from carla_mlflow.contract.state_rules import state_problems
 from carla_mlflow.contract.strict_yaml import read_section, read_yaml
 from carla_mlflow.errors import CardError
 
-FULL_BRAKE = Control(throttle=0.0, brake=1.0, steer=0.0)
+FULL_BRAKE: dict[str, float | str] = {"throttle": 0.0, "brake": 1.0, "steer": 0.0}
+FALLBACKS: dict[str, dict[str, float | str]] = {"acceleration": {"acceleration": -1.0}, "steer": {"steer": 0.0}}
+"""The fallbacks of policies without pedals whose author states none; with `control: named` only the author knows it."""
 SCALES = (
     "add to the card's `action:` the raw values for which the environment applies full throttle, full brake and full "
     "steering to the right; they may lie outside the bounds (for throttle = a / 3, brake = -a / 8, steer = -s: "
     "full_throttle: 3.0, full_brake: -8.0, full_right: -1.0)"
 )
 """The hint for raw actions whose bounds alone do not say what they mean."""
+
+
+class NoActionError(CardError):
+    """Neither the author's card nor the source says what the actions are."""
+
+
+class OtherActionsError(CardError):
+    """The action section is not that of the policy.
+
+    Attributes:
+        gives: what the policy gives, in words.
+    """
+
+    def __init__(self, text: str, gives: str) -> None:
+        super().__init__(text)
+        self.gives = gives
 
 
 class ActionDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,12 +59,14 @@ class ActionDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     raw: dict[str, tuple[float, float]] | list[str] | None = None
     head: str | None = None
     rate_hz: float = 20.0
-    fallback: Control = FULL_BRAKE
+    fallback: dict[str, float | str] | None = None
     deterministic: Literal["mode", "mean"] = "mode"
     table: list[Control] | None = None
     full_throttle: float | UnsetType = UNSET
     full_brake: float | UnsetType = UNSET
     full_right: float | UnsetType = UNSET
+    repeat: int | UnsetType = UNSET
+    choices: list[str] | dict[str, list[str]] | UnsetType = UNSET
 
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +90,7 @@ class CardDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
     training: dict[str, Any] = {}
     parity: Tolerance | None = None
+    state: dict[str, StateCard] = {}
 
 
 def read_draft(path: Path) -> CardDraft:
@@ -77,10 +104,28 @@ def read_draft(path: Path) -> CardDraft:
     except OSError as error:
         raise CardError(f"{path}: {error.strerror}") from error
     if draft.observation is not None:
-        observation_spec(draft.observation)
+        if problems := check_histories(draft.observation):
+            raise CardError(f"{path.name}: {problems[0]}")
+        frame_spec(draft.observation)
     if draft.parity is not None and (problems := check_tolerance(draft.parity.parity)):
         raise CardError(f"{path.name}: {problems[0]}")
     return draft
+
+
+def states_of(draft: CardDraft, section: dict[str, FieldCard], action: ActionCard) -> dict[str, StateCard]:
+    """The states of the author's card, which has them for a policy with a memory.
+
+    Args:
+        draft: the author's card.
+        section: the observation section, with whose names those of the states may not collide.
+        action: likewise, for the graph's outputs.
+
+    Raises:
+        CardError: the states contradict themselves, or collide with a name of the graph.
+    """
+    if draft.state and (problems := state_problems(draft.state, section, action)):
+        raise CardError("; ".join(problems))
+    return draft.state
 
 
 def complete(
@@ -97,7 +142,7 @@ def complete(
         CardError: something is missing, or contradicts the source or itself.
     """
     if draft is None:
-        raise CardError(
+        raise NoActionError(
             "pass --card FILE with an action section: control, raw names and bounds can't be read from the source"
         )
     action = ActionCard(
@@ -105,20 +150,34 @@ def complete(
         _raw(draft, bounds),
         draft.control,
         draft.rate_hz,
-        draft.fallback,
+        _fallback(draft),
         draft.deterministic,
         draft.table,
         draft.full_throttle,
         draft.full_brake,
         draft.full_right,
+        draft.repeat,
+        draft.choices,
     )
     problems = check_action(action)
     if problems:
         raise CardError("; ".join(problems))
+    action = msgspec.structs.replace(action, fallback={name: action.fallback[name] for name in action.control_names})
     unstated = unstated_scales(action)
     if unstated:
         raise CardError("; ".join(unstated) + f": {SCALES}")
     return msgspec.structs.replace(action, **without_defaults(action))
+
+
+def _fallback(draft: ActionDraft) -> dict[str, float | str]:
+    if draft.fallback is not None:
+        return draft.fallback
+    if draft.control == NAMED:
+        raise CardError(
+            "action.fallback is missing: what to do when no action comes in time, by the names of the raw dimensions, "
+            "such as {choice: IDLE}"
+        )
+    return FALLBACKS.get(draft.control, FULL_BRAKE)
 
 
 def _head(draft: ActionDraft, head: str | None) -> str:
@@ -127,7 +186,7 @@ def _head(draft: ActionDraft, head: str | None) -> str:
         raise CardError(f"action.head {draft.head}: the source's own head is {head}")
     named = head or draft.head
     if named is None:
-        raise CardError("action.head is missing: deterministic, gaussian, squashed_gaussian, beta or categorical")
+        raise CardError(f"action.head is missing: one of {', '.join(PARAMETERS)}")
     return named
 
 
@@ -135,13 +194,19 @@ def _raw(draft: ActionDraft, bounds: list[tuple[float, float]] | None) -> dict[s
     """The raw dimensions with their bounds; `bounds` are the source's own, if known."""
     raw = draft.raw
     if raw is None and draft.table is not None:
-        raw = {"choice": (0.0, len(draft.table) - 1.0)}
-    elif isinstance(raw, list) and bounds is not None and len(raw) == len(bounds):
+        raw = {CHOICE: (0.0, len(draft.table) - 1.0)}
+    elif raw is None and isinstance(draft.choices, list):
+        raw = {CHOICE: (0.0, len(draft.choices) - 1.0)}
+    if raw is None and draft.control in FALLBACKS:
+        raw = list(RAW_NAMES[draft.control])
+    if isinstance(raw, list) and bounds is not None and len(raw) == len(bounds):
         raw = dict(zip(raw, bounds, strict=True))
     if not isinstance(raw, dict):
-        raise CardError(_raw_missing(raw, bounds))
+        raise OtherActionsError(_raw_missing(raw, bounds), _numbers(bounds or []))
     if bounds is not None and list(raw.values()) != bounds:
-        raise CardError(f"action.raw: the bounds {list(raw.values())} are not the source's own, {bounds}")
+        raise OtherActionsError(
+            f"action.raw: the bounds {list(raw.values())} are not the source's own, {bounds}", _numbers(bounds)
+        )
     return raw
 
 
@@ -150,3 +215,7 @@ def _raw_missing(raw: list[str] | None, bounds: list[tuple[float, float]] | None
         return "action.raw: expected each raw dimension with its bounds, in the network's order: {steer: [-1, 1], …}"
     named = f"{len(raw)} names" if raw is not None else "nothing"
     return f"action.raw: expected the names of the {len(bounds)} raw dimensions in the network's order, got {named}"
+
+
+def _numbers(bounds: list[tuple[float, float]]) -> str:
+    return f"{len(bounds)} numbers ({', '.join(f'{low:g} to {high:g}' for low, high in bounds)})"

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from carla_mlflow.artifact.golden import Golden
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.preprocessing.translation import translate
 from training_export.graphs.graph import Flatten, PolicyGraph
 from training_export.racetrack.conditions import GOLDEN_SEEDS
 from training_export.racetrack.driving import Driver, drive_episodes
 from training_export.racetrack.env import ENV_ID, RATE_HZ, Beams
+from training_export.sources.draft import FULL_BRAKE
 from training_export.sources.seen import of_rows, of_scaler, with_seen
 from training_export.sources.trained import Arrays, TrainedPolicy, control_of, flatten
 from training_export.training.checkpoint import PREPROCESSOR, Checkpoint, load_policy, preprocess
@@ -29,7 +31,7 @@ RACETRACK_ACTION = ActionCard(
     raw={"acceleration": (-1.0, 1.0), "steer": (-1.0, 1.0)},
     control="acceleration_steer",
     rate_hz=float(RATE_HZ),
-    fallback=Control(throttle=0.0, brake=1.0, steer=0.0),
+    fallback=FULL_BRAKE,
 )
 
 

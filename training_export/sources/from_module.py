@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from carla_mlflow.artifact.golden import Golden
-from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.card_sections import StateCard
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
+from carla_mlflow.contract.heads import PARAMETERS
+from carla_mlflow.contract.memory import graph_inputs, graph_outputs
 from carla_mlflow.errors import ExportError
 from training_export.graphs.graph import PolicyGraph, script_network
-from training_export.sources.draft import CardDraft, complete
+from training_export.sources.draft import CardDraft, complete, states_of
+from training_export.sources.file_inputs import seen_by_module
 from training_export.sources.importing import make_importable, missing_code
-from training_export.sources.preprocessed import Prepare, Preprocessed, no_preprocessor
+from training_export.sources.observation_spaces import observation_of_space, parts_of, with_sources
+from training_export.sources.preprocessed import Behind, Prepare, Preprocessed, no_preprocessor
 from training_export.sources.seen import of_rows, of_scaler, with_seen
-from training_export.sources.spaces import action_of_space, observation_of_space
-from training_export.sources.trained import Arrays, TrainedPolicy, golden_of
+from training_export.sources.spaces import action_of_space
+from training_export.sources.trained import Arrays, TrainedPolicy, begun, golden_of, without_memory
 
 Built = tuple[nn.Module, Any, Any]
 
@@ -33,8 +40,11 @@ def from_module(
     """Reads the policy from `package.module:build` or `path/to/file.py:build`.
 
     build() returns a torch module, or the module with its gymnasium observation space and action space. The module
-    takes the named observations in the card's order (with a preprocessor: its features) and returns the head's
-    parameters: for `deterministic` the raw action, for `gaussian` mean and standard deviation, and so on.
+    takes the named observations in the card's order (with a preprocessor: its features), choices as the whole numbers
+    that the environment gives, since only the module knows whether it embeds them. It returns the head's parameters:
+    for `deterministic` the raw action, for `gaussian` mean and standard deviation, and so on. With a section `state` in
+    the card it takes these states after the observations, each (B, *shape), and returns their next values after the
+    parameters; where an episode begins it gets the card's `initial`.
 
     Raises:
         ExportError: it can't be imported or built, or returns something else than the head needs.
@@ -42,6 +52,8 @@ def from_module(
     """
     module, observation_space, action_space = _build(target)
     section = draft.observation or observation_of_space(observation_space)
+    if observation_space is not None:
+        section = with_sources(section, parts_of(observation_space))
     head, bounds, names = action_of_space(action_space)
     action = complete(names(draft.action), head, bounds)
     prepared = prepare(observation_spec(section))
@@ -58,22 +70,28 @@ def from_network(
     driving: Arrays | None = None,
 ) -> TrainedPolicy:
     """A module whose card is complete → a TrainedPolicy; `source` names it in errors."""
+    specs, states = observation_spec(section), states_of(draft, section, action)
+    scaled = of_scaler(prepared.transformer, specs) if prepared.transformer else seen_by_module(module, specs)
+    section = with_seen(section, scaled, of_rows(driving or {}))
     specs = observation_spec(section)
-    section = with_seen(section, of_scaler(prepared.transformer, specs), of_rows(driving or {}))
-    specs = observation_spec(section)
-    example = specs.example(3)
-    if prepared.transformer is None and _takes_dict(module, example):
-        module = FromDict(module, specs.names)
+    example = graph_inputs(specs, states).example(3)
+    if prepared.transformer is None:
+        names = tuple(spec.origin for spec in specs)
+        module = _taking(module, names, [example[name] for name in specs.names] + begun(example, states))
 
-    def answer(observations: Arrays) -> Golden:
-        inputs, features = prepared.inputs(specs, observations)
-        return golden_of(action, observations, _run(source, module, inputs, action.outputs()), features)
+    def inputs_of(inputs: Arrays) -> tuple[list[NDArray[Any]], NDArray[np.float32] | None]:
+        given, features = prepared.inputs(specs, without_memory(inputs, states))
+        return [*given, *begun(inputs, states)], features
+
+    def answer(inputs: Arrays) -> Golden:
+        given, features = inputs_of(inputs)
+        outputs = _run(source, module, given, needed_outputs(action, states))
+        return golden_of(action, inputs, outputs, features, states)
 
     answer(example)  # refuses a module that doesn't fit its card before anything is exported
-    inputs = tuple(torch.from_numpy(array.copy()) for array in prepared.inputs(specs, example)[0])
-    scripted = script_network(module, inputs)
+    scripted = script_network(module, tuple(torch.from_numpy(array.copy()) for array in inputs_of(example)[0]))
     return TrainedPolicy(
-        graph=PolicyGraph(prepared.before(module), action),
+        graph=PolicyGraph(prepared.before(module, len(states)), action, states),
         observation=section,
         action=action,
         answer=answer,
@@ -81,43 +99,58 @@ def from_network(
         preprocessor=prepared.data,
         features=prepared.features(specs),
         trusted=prepared.trusted,
-        scripted=None if scripted is None else PolicyGraph(prepared.before(scripted), action),
+        scripted=None if scripted is None else PolicyGraph(prepared.before(scripted, len(states)), action, states),
         training=draft.training,
+        states=states,
     )
 
 
 class FromDict(nn.Module):
-    """Passes named observations to a network whose forward takes one dict of them."""
+    """Passes observations, by their names in training, to a network whose forward takes a dict of them, and states."""
 
     def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()
         self.network = network
         self.names = names
 
-    def forward(self, *observations: torch.Tensor) -> Any:
-        return self.network(dict(zip(self.names, observations, strict=True)))
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        observed = len(self.names)
+        return self.network(dict(zip(self.names, inputs[:observed], strict=True)), *inputs[observed:])
 
 
-def _takes_dict(module: nn.Module, example: Arrays) -> bool:
-    tensors = {name: torch.from_numpy(array.copy()) for name, array in example.items()}
+def _taking(module: nn.Module, names: tuple[str, ...], example: list[NDArray[Any]]) -> nn.Module:
+    """The network as one that takes the observations one by one, whether its forward does, or a dict, or one vector.
+
+    Args:
+        module: the author's.
+        names: of the observations.
+        example: a batch of each observation, then of each state.
+    """
+    ways = (module, FromDict(module, names), Behind(nn.Identity(), module, len(example) - len(names)))
+    return next((way for way in ways if _runs(way, example)), module)  # `_run` then reports what the first one raises
+
+
+def _runs(module: nn.Module, example: list[NDArray[Any]]) -> bool:
     with torch.no_grad():
         try:
-            module(*tensors.values())
-        except Exception:  # the author's code may raise anything; `_run` reports it
-            try:
-                module(tensors)
-            except Exception:
-                return False
-            return True
-    return False
+            module(*(torch.from_numpy(array.copy()) for array in example))
+        except Exception:  # the author's code may raise anything
+            return False
+    return True
 
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
+def needed_outputs(action: ActionCard, states: Mapping[str, StateCard]) -> dict[str, tuple[int, ...]]:
+    """What the network returns: name → shape without the batch axis."""
+    outputs = graph_outputs(action, states)
+    return {name: shape for name, shape in outputs.items() if name != "raw" or not PARAMETERS[action.head]}
+
+
 def _run(
-    source: str, module: nn.Module, inputs: list[NDArray[Any]], outputs: dict[str, int]
+    source: str, module: nn.Module, inputs: list[NDArray[Any]], outputs: dict[str, tuple[int, ...]]
 ) -> list[NDArray[np.float32]]:
     try:
         with torch.no_grad():
@@ -125,19 +158,22 @@ def _run(
     except Exception as error:  # the author's code may raise anything
         raise ExportError(
             f"{source}: does not take the card's observations: {type(error).__name__}: {_line(error)}; forward() gets "
-            "one tensor per observation, batch axis first, in the card's order, or one dict of them by name; with a "
-            "preprocessor, it gets one tensor of features"
+            "one tensor per observation, batch axis first, in the card's order, or one dict of them by name, or all of "
+            "them as one tensor of rows; with a preprocessor, it gets one tensor of features; the card's states follow"
         ) from error
     returned = returned if isinstance(returned, tuple) else (returned,)
-    wanted = {name: width for name, width in outputs.items() if name != "raw"} or {"raw": outputs["raw"]}
     if not all(isinstance(output, torch.Tensor) for output in returned):
         kinds = ", ".join(type(output).__name__ for output in returned)
         raise ExportError(f"{source}: returns {kinds}; expected a tensor, or a tuple of tensors in the head's order")
-    shapes = [tuple(output.shape) for output in returned]
-    if [shape[1:] for shape in shapes] != [(width,) for width in wanted.values()]:
-        needed = ", ".join(f"{name} (B, {width})" for name, width in wanted.items())
+    check_shapes([tuple(output.shape) for output in returned], outputs)
+    return [output.detach().numpy().astype(np.float32) for output in returned]
+
+
+def check_shapes(shapes: list[tuple[int, ...]], outputs: dict[str, tuple[int, ...]]) -> None:
+    """Raises ExportError unless a network's outputs, of these shapes with rows, are those of `needed_outputs`."""
+    if [shape[1:] for shape in shapes] != list(outputs.values()):
+        needed = ", ".join(f"{name} ({', '.join(map(str, ('B', *shape)))})" for name, shape in outputs.items())
         raise ExportError(f"the network returns shapes {shapes}; the card's head needs {needed}")
-    return [output.numpy().astype(np.float32) for output in returned]
 
 
 def _build(target: str) -> Built:

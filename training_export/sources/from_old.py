@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from torch import nn
 
-from carla_mlflow.contract.card_sections import observation_spec
+from carla_mlflow.contract.field_card import observation_spec
 from carla_mlflow.contract.strict_yaml import read_yaml
 from carla_mlflow.errors import CardError
 from training_export.sources.draft import ActionDraft, CardDraft, complete

@@ -22,16 +22,18 @@ from training_export.sources.trained import Arrays, flatten
 
 
 class Behind(nn.Module):
-    """Named observations → flat → preprocessing → network."""
+    """Named observations → flat → preprocessing → network, which also gets the `states` tensors after them."""
 
-    def __init__(self, preprocessing: nn.Module, network: nn.Module) -> None:
+    def __init__(self, preprocessing: nn.Module, network: nn.Module, states: int = 0) -> None:
         super().__init__()
+        self.states = states
         self.flatten = Flatten()
         self.preprocessing = preprocessing
         self.network = network
 
-    def forward(self, *observations: Any) -> Any:
-        return self.network(self.preprocessing(self.flatten(*observations)))
+    def forward(self, *inputs: Any) -> Any:
+        observed = len(inputs) - self.states
+        return self.network(self.preprocessing(self.flatten(*inputs[:observed])), *inputs[observed:])
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,9 @@ class Preprocessed:
         features = OutOfGraph(self.transformer)(flatten(specs, observations))
         return [features], features
 
-    def before(self, network: nn.Module) -> nn.Module:
-        """The network, preceded by the preprocessing if that is in the graph."""
-        return network if self.module is None else Behind(self.module, network)
+    def before(self, network: nn.Module, states: int = 0) -> nn.Module:
+        """The network, preceded by the preprocessing if that is in the graph; `states` tensors pass it by."""
+        return network if self.module is None else Behind(self.module, network, states)
 
     def features(self, specs: ObservationSpec) -> Callable[[Arrays], NDArray[np.float32]] | None:
         """The function observations → the graph's input, when preprocessing is outside the graph; else None."""

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from carla_mlflow.contract.card_sections import FieldCard, Seen, observation_spec
+from carla_mlflow.contract.field_card import FieldCard, Seen, observation_spec
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.preprocessing.fitted import branches
 from training_export.sources.trained import Arrays
@@ -31,10 +31,16 @@ def of_moments(mean: Any, std: Any) -> Range:
 
 def of_scaler(transformer: Any, specs: ObservationSpec) -> dict[str, Range]:
     """Observation → its range in training, where a fitted transformer of the flat observation shows it."""
-    sizes = [int(np.prod(spec.shape, dtype=int)) for spec in specs]
-    low, high = _flat_range(transformer, sum(sizes))
+    width = sum(int(np.prod(spec.shape, dtype=int)) for spec in specs)
+    return split_range(_flat_range(transformer, width), specs)
+
+
+def split_range(flat: Range, specs: ObservationSpec) -> dict[str, Range]:
+    """The range of each observation, from that of all of them flat, in the order of the specs; none that is NaN."""
+    low, high = flat
     ranges, at = {}, 0
-    for spec, size in zip(specs, sizes, strict=True):
+    for spec in specs:
+        size = int(np.prod(spec.shape, dtype=int))
         one, two = low[at : at + size], high[at : at + size]
         if np.isfinite(one).all() and np.isfinite(two).all():
             ranges[spec.name] = one.reshape(spec.shape), two.reshape(spec.shape)
@@ -79,7 +85,7 @@ def with_seen(section: Section, *ranges: Mapping[str, Range]) -> Section:
     completed = dict(section)
     for spec in observation_spec(section):
         known = [each[spec.name] for each in ranges if spec.name in each]
-        if known and spec.dtype == "float32" and section[spec.name].seen is UNSET:
+        if known and spec.dtype == "float32" and spec.choices is None and section[spec.name].seen is UNSET:
             low = np.minimum.reduce([np.broadcast_to(one, spec.shape) for one, _ in known])
             high = np.maximum.reduce([np.broadcast_to(two, spec.shape) for _, two in known])
             low, high = np.clip(low, spec.lows, spec.highs), np.clip(high, spec.lows, spec.highs)
@@ -93,15 +99,12 @@ def unknown(section: Section) -> list[str]:
     elements = []
     for spec in observation_spec(section):
         if spec.seen is None:
-            row = np.atleast_1d(np.logical_or(*spec.is_open))
-            elements += (
-                [spec.name]
-                if row.all()
-                else [
-                    f"{spec.name}[…, {at}]" if len(spec.shape) > 1 else f"{spec.name}[{at}]"
-                    for at in np.flatnonzero(row)
-                ]
-            )
+            is_open = np.asarray(np.logical_or(*spec.is_open))
+            if is_open.all():
+                elements.append(spec.name)
+            elif is_open.any():
+                beyond = ["…"] * (is_open.ndim < len(spec.shape))
+                elements += [f"{spec.name}[{', '.join([*beyond, *map(str, at)])}]" for at in np.argwhere(is_open)]
     return elements
 
 

@@ -7,13 +7,15 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from carla_mlflow.contract.specs import ObservationSpec
-from carla_mlflow.errors import ExportError
+from carla_mlflow.errors import CardError, ExportError
 from carla_mlflow.preprocessing.skops_file import load_preprocessor
-from training_export.sources.draft import CardDraft, read_draft
+from training_export.sources.draft import CardDraft, NoActionError, OtherActionsError, read_draft
+from training_export.sources.from_env import takes_of_env, with_env
 from training_export.sources.importing import make_importable
 from training_export.sources.preprocessed import Prepare, Preprocessed, no_preprocessor, preprocessed
 from training_export.sources.trained import TrainedPolicy
@@ -35,6 +37,8 @@ class SourceOptions:
         no_vecnormalize: whether the user says that there was no VecNormalize.
         trust_pickle: whether pickles may be read.
         trust_types: the user's own types that preprocessor.skops may hold.
+        env: the environment that the policy was trained in, which may say what its actions mean, or None.
+        env_name: of that environment, for the card.
     """
 
     source: str
@@ -44,6 +48,8 @@ class SourceOptions:
     no_vecnormalize: bool = False
     trust_pickle: bool = False
     trust_types: tuple[str, ...] = ()
+    env: Any = None
+    env_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,34 @@ def open_source(options: SourceOptions) -> Opened:
         CardError: its card is missing, or does not fit it.
     """
     draft = read_draft(options.card) if options.card else CardDraft()
+    opened = _opened(options, draft) if options.env is None else _opened_with_env(options, draft)
+    draft = opened.draft
+    if draft.state and draft.state != opened.trained.states:
+        own = ", ".join(opened.trained.states) or "none"
+        raise ExportError(f"{options.source}: the card's section `state` is not the policy's own: {own}; leave it out")
+    return opened
+
+
+def _opened_with_env(options: SourceOptions, own: CardDraft) -> Opened:
+    """As `_opened`; what the author did not write is not blamed on a card."""
+    draft = with_env(own, options.env, options.env_name)
+    try:
+        return _opened(options, draft)
+    except OtherActionsError as error:
+        if draft.action == own.action:
+            raise
+        raise CardError(
+            f"--env {options.env_name} takes {takes_of_env(options.env)}, the policy gives {error.gives}; pass the "
+            "--env-config of training"
+        ) from error
+    except NoActionError as error:
+        raise CardError(
+            f"--env {options.env_name}: not highway-env's DiscreteMetaAction or ContinuousAction, so that it does not "
+            f"say what the actions mean; {error}"
+        ) from error
+
+
+def _opened(options: SourceOptions, draft: CardDraft) -> Opened:
     path = Path(options.source)
     if options.source.startswith("runs:/"):
         return _from_run(options.source, draft)
@@ -169,7 +203,7 @@ def _note_preprocessor_beside(path: Path, options: SourceOptions, trained: Train
     assumed = (
         f"no preprocessor, although {', '.join(beside)} lies beside it; --preprocessor FILE puts it before the network"
     )
-    return replace(trained, assumed=assumed)
+    return replace(trained, assumed="; ".join(filter(None, (trained.assumed, assumed))))
 
 
 _FILES: dict[str, Callable[[Path, CardDraft, SourceOptions], Opened]] = {

@@ -1,4 +1,4 @@
-"""Gymnasium spaces → sections of the card."""
+"""Gymnasium's action spaces → what they determine of the card's action section."""
 
 from __future__ import annotations
 
@@ -9,72 +9,45 @@ import msgspec
 import numpy as np
 from gymnasium import spaces
 
-from carla_mlflow.contract.card_sections import FieldCard
-from carla_mlflow.contract.control import RAW_NAMES
+from carla_mlflow.contract.control_kinds import CHOICE, RAW_NAMES
 from carla_mlflow.errors import CardError
 from training_export.sources.draft import ActionDraft
 
-SINGLE = "observation"
-"""The name of an observation space that is one Box."""
-
 Bounds = list[tuple[float, float]]
-
-
-def observation_of_space(space: Any) -> dict[str, FieldCard]:
-    """A Box, or a Dict of Boxes, as the card's observation section; a single Box is named `observation`.
-
-    Raises:
-        CardError: there is no space, or it contains something else than Boxes.
-    """
-    if space is None:
-        raise CardError(
-            "the source has no observation space: pass --card FILE with an observation section, or gymnasium spaces"
-        )
-    named = dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
-    return {name: _field(name, part) for name, part in named.items()}
-
-
-def _field(name: str, box: Any) -> FieldCard:
-    if not isinstance(box, spaces.Box):
-        raise CardError(f"observation {name}: expected a Box, got {type(box).__name__}")
-    if box.dtype == np.uint8:
-        low, high = int(box.low.min()), int(box.high.max())
-        return FieldCard("uint8", list(box.shape), low, high)
-    return FieldCard("float32", list(box.shape), _bound(name, box.low), _bound(name, box.high))
-
-
-def _bound(name: str, values: Any) -> float | list[float | None] | None:
-    """One number if all elements share it, else a list along the last axis; None where there is no bound."""
-    limit = np.finfo(np.float32).max
-    values = np.asarray(values, dtype=np.float64)
-    if np.abs(values).min() >= limit:
-        return None
-    row = values.reshape(-1, values.shape[-1]) if values.ndim else values.reshape(1, 1)
-    if (row == row[0, 0]).all():
-        return float(row[0, 0])
-    if (row != row[0]).any():
-        raise CardError(f"observation {name}: its bounds differ along several axes; --card FILE has to state them")
-    return [float(value) if abs(value) < limit else None for value in row[0]]
 
 
 def action_of_space(space: Any) -> tuple[str | None, Bounds | None, Callable[[ActionDraft | None], ActionDraft | None]]:
     """What an action space determines: the head (or None), the bounds, and a function that completes the draft.
 
-    A Dict of scalar Boxes with the names of a control (acceleration and steer, or throttle, brake and steer)
-    needs no card; a Box has bounds but no names, a Discrete a number of choices but no table.
+    A Dict of scalar Boxes with the names of a control (acceleration, steer or both, or throttle, brake and steer)
+    needs no card; a Box has bounds but no names, a Discrete a number of choices, but neither a table nor labels.
+    MultiDiscrete and MultiBinary need the names of their dimensions.
     """
     if space is None:
         return None, None, lambda draft: draft
     if isinstance(space, spaces.Discrete):
-        return "categorical", [(0.0, float(space.n - 1))], lambda draft: draft
+        return "categorical", [(0.0, float(space.n - 1))], _choosing
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return "multi_categorical", [(0.0, float(count - 1)) for count in space.nvec], lambda draft: draft
+    if isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
+        return "bernoulli", [(0.0, 1.0)] * space.shape[0], lambda draft: draft
     boxes: list[Any] = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
     if not all(isinstance(box, spaces.Box) and len(box.shape) <= 1 for box in boxes):
-        raise CardError("the action space: expected a flat Box, a Dict of scalar Boxes, or Discrete")
+        raise CardError(
+            "the action space: expected a flat Box, a Dict of scalar Boxes, Discrete, MultiDiscrete or MultiBinary"
+        )
     low = np.concatenate([np.ravel(box.low) for box in boxes])
     high = np.concatenate([np.ravel(box.high) for box in boxes])
     bounds = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
     names = list(space.spaces) if isinstance(space, spaces.Dict) else None
     return None, bounds, lambda draft: _named(draft, names)
+
+
+def _choosing(draft: ActionDraft | None) -> ActionDraft | None:
+    """Names the only dimension of a policy that chooses; without a table its choice is answered as it is."""
+    if draft is None or draft.raw is not None or draft.table is not None:
+        return draft
+    return msgspec.structs.replace(draft, raw=[CHOICE])
 
 
 def _named(draft: ActionDraft | None, names: list[str] | None) -> ActionDraft | None:

@@ -25,6 +25,7 @@ async function refresh() {
   fact("stage", served.stage ?? "none: served from a folder");
   fact("follows", served.following ?? "nothing: served from a folder");
   fact("backend", `${served.backend} on ${served.device.name}`);
+  for (const held of served.held) fact("held for episodes", `${held.version} until ${held.until}`);
   plot(served.last_minute);
 }
 
@@ -43,6 +44,24 @@ function mark(svg, kind, attributes) {
   const made = document.createElementNS(SVG, kind);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   svg.append(made);
+}
+
+// The figure of one of the values that the policy answers; made when it is first seen.
+function figure(name, buckets) {
+  const id = `action-${name}`;
+  if (!place(id)) {
+    const made = document.createElement("figure");
+    const caption = document.createElement("figcaption");
+    const svg = document.createElementNS(SVG, "svg");
+    const bounds = buckets.map(([bound]) => bound).filter((bound) => bound !== null);
+    const low = name === "steer" ? "-1 (left)" : Math.round(bounds[0]);
+    caption.textContent = typeof bounds[0] === "string" ? `${name}: ${bounds.join(", ")}` : `${name}, from ${low} to 1`;
+    svg.id = id;
+    for (const [key, value] of Object.entries({ viewBox: "0 0 300 100", preserveAspectRatio: "none", role: "img" })) svg.setAttribute(key, value);
+    made.append(caption, svg);
+    place("plots").append(made);
+  }
+  return id;
 }
 
 function bars(id, buckets) {
@@ -64,7 +83,7 @@ function plot(minute) {
   const within = (bound) => (bound === null ? "more than 5000 ms" : `within ${bound * 1e3} ms`);
   const text = half === undefined ? "no requests" : `half ${within(half)}, 99 % ${within(most)}`;
   place("latency-text").textContent = `latency: ${text}`;
-  for (const name of ["throttle", "brake", "steer"]) bars(name, minute[name]);
+  for (const [name, buckets] of Object.entries(minute)) if (name !== "latency") bars(figure(name, buckets), buckets);
 }
 
 async function ask() {

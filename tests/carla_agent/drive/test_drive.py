@@ -132,11 +132,18 @@ def test_in_process_it_drives_as_served(toy: ToyCarla, server: Server):
 def test_what_happened_is_printed_for_people(toy: ToyCarla):
     done = drive(toy, "--model", str(EXAMPLE), "--seconds", "2", *PATIENT)
     lines = [line.split(maxsplit=1)[0] for line in done.out.splitlines()]
-    assert lines == ["drove", "collisions", "lane", "off", "fallbacks", "driven", "latency"]
+    assert lines == ["drove", "collisions", "lane", "off", "fallbacks", "driven", "latency", "episode"]
     assert "0.1.0 (20 decisions)" in done.out
 
 
-def test_a_promotion_while_it_drives_changes_the_version_once_and_costs_no_decision(
+@pytest.mark.parametrize(
+    ("hold_s", "drove", "restarts"),
+    [("300", ["0.1.0"], {}), ("0", ["0.1.0", "0.2.0"], {"episode_of_another_version": 1})],
+)
+def test_a_promotion_while_it_drives_changes_no_version_that_is_held_and_costs_no_decision(
+    hold_s: str,
+    drove: list[str],
+    restarts: dict[str, int],
     toy: ToyCarla,
     start_drive: Callable[..., subprocess.Popen[str]],
     start_mlflow: Callable[..., MlflowServer],
@@ -158,7 +165,7 @@ def test_a_promotion_while_it_drives_changes_the_version_once_and_costs_no_decis
     with pytest.MonkeyPatch.context() as environment:
         for name, value in env.items():
             environment.setenv(name, value)
-        server = start_server("--model", "driven@production", "--poll-s", "0.2")
+        server = start_server("--model", "driven@production", "--poll-s", "0.2", "--episode-hold-s", hold_s)
     server.wait_ready()
     driving = start_drive("--url", server.url)
     wait_for_car(toy, driving)
@@ -169,8 +176,8 @@ def test_a_promotion_while_it_drives_changes_the_version_once_and_costs_no_decis
         time.sleep(0.05)
     wait_for_car(toy, driving, metres=10)
     figures = interrupt(driving)
-    assert [each["version"] for each in figures["driven_by"]] == ["0.1.0", "0.2.0"]
-    assert figures["fallbacks"] == {}
+    assert [each["version"] for each in figures["driven_by"]] == drove
+    assert (figures["fallbacks"], figures["restarts"]) == ({}, restarts)
 
 
 def test_a_server_that_is_killed_and_comes_back_is_driven_by_again(

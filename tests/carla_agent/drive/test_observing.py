@@ -15,7 +15,7 @@ from carla_agent.drive.interrupt import Interrupt
 from carla_agent.drive.observing import Scene, observers_for
 from carla_agent.drive.spawned import SpawnedActors
 from carla_mlflow import Card, ContractError, DrivingError
-from carla_mlflow.contract.card_sections import FieldCard
+from carla_mlflow.contract.field_card import FieldCard
 
 pytestmark = pytest.mark.xdist_group("toy_carla")
 EXAMPLES = Path(__file__).parents[3] / "carla_agent" / "examples"

@@ -8,7 +8,8 @@ import pytest
 
 from carla_mlflow import open_artifact
 from carla_mlflow.contract.card import Card, content_hash, dump_card, parse_card
-from carla_mlflow.contract.card_sections import FileCard, Seen
+from carla_mlflow.contract.card_sections import FileCard
+from carla_mlflow.contract.field_card import FieldCard, Seen
 from carla_mlflow.errors import CardError
 
 
@@ -44,7 +45,7 @@ def test_the_contract_holds_what_a_car_depends_on_and_nothing_else(card: Card):
     assert changed(card, observation=dict(reversed(fields.items()))).contract != card.contract
     other_order = msgspec.structs.replace(action, raw=dict(reversed(action.raw.items())))
     assert changed(card, action=other_order).contract != card.contract
-    fallback = msgspec.structs.replace(action.fallback, brake=0.5)
+    fallback = {**action.fallback, "brake": 0.5}
     assert changed(card, action=msgspec.structs.replace(action, fallback=fallback)).contract == card.contract
 
 
@@ -86,6 +87,27 @@ def test_one_open_element_makes_format_2_and_another_contract(card: Card):
     assert read.observation_spec[2].lows[11] == np.finfo(np.float32).min
     with pytest.raises(CardError, match=r"observation\.sensors\.low: format 1 has no such key or value"):
         parse_card(text.replace("format: 2", "format: 1", 1).encode())
+
+
+def test_choices_sources_and_nested_bounds_make_format_2(card: Card):
+    command = FieldCard("uint8", [], 0.0, 5.0, choices=6)
+    grid = FieldCard("float32", [2, 2], [[0.0, None], [1.0, 2.0]], 9.0, source="grid-front")
+    newer = changed(card, observation={**card.observation, "command": command, "grid": grid})
+    text = dump_card(newer).decode()
+    assert text.startswith("format: 2\n")
+    read = parse_card(text.encode())
+    assert read.observation == newer.observation
+    specs = {spec.name: spec for spec in read.observation_spec}
+    assert (specs["command"].choices, specs["grid"].origin, specs["command"].origin) == (6, "grid-front", "command")
+    for key in ("command.choices", "grid.low", "grid.source"):
+        with pytest.raises(CardError, match=rf"observation\.{key}: format 1 has no such key or value"):
+            parse_card(text.replace("format: 2", "format: 1", 1).encode())
+    renamed = msgspec.structs.replace(grid, source="other")
+    other = changed(newer, observation={**newer.observation, "grid": renamed})
+    assert other.contract != newer.contract, "it is another observation"
+    twice = {**newer.observation, "more": msgspec.structs.replace(grid, source="command")}
+    with pytest.raises(CardError, match="two fields have the source command"):
+        dump_card(changed(newer, observation=twice))
 
 
 def test_what_training_saw_belongs_to_the_content_and_not_to_the_contract(card: Card):

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carla_mlflow.contract.action_card import ActionCard, Control
 from carla_mlflow.contract.card_rules import check_action
-from carla_mlflow.contract.card_sections import ActionCard, Control
-from carla_mlflow.contract.control import RAW_NAMES, controller, inverse_controller
+from carla_mlflow.contract.control import controller, inverse_controller
+from carla_mlflow.contract.control_kinds import RAW_NAMES
 
-FALLBACK = Control(0, 1, 0)
+FALLBACK = {"throttle": 0.0, "brake": 1.0, "steer": 0.0}
 TABLE = [Control(1, 0, 0), Control(0, 1, 0), Control(0.5, 0, -1)]
 
 

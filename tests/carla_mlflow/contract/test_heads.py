@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import distributions as td
 
-from carla_mlflow.contract.card_sections import ActionCard, Control
+from carla_mlflow.contract.action_card import ActionCard, Control
 from carla_mlflow.contract.heads import PARAMETERS, mode, sample
 from carla_mlflow.inference.sampling import row_generators
 from training_export.graphs.head_modules import head_module
@@ -20,7 +20,7 @@ TABLE = [Control(1, 0, 0), Control(0, 1, 0), Control(0, 0, 0.5), Control(0, 0, -
 
 
 def action(head: str, deterministic: str = "mode") -> ActionCard:
-    fallback = Control(0, 1, 0)
+    fallback = {"throttle": 0.0, "brake": 1.0, "steer": 0.0}
     if head == "categorical":
         return ActionCard(head, {"choice": (0, 3)}, "table", 10, fallback, table=TABLE)
     return ActionCard(head, BOUNDS, "acceleration_steer", 10, fallback, deterministic)
@@ -84,7 +84,7 @@ def test_the_mode_of_a_beta_has_four_cases(alpha: float, beta: float, expected: 
     given = {"alpha": np.full((1, 2), alpha, np.float32), "beta": np.full((1, 2), beta, np.float32)}
     unit = np.array([0, 0], np.float32), np.array([1, 1], np.float32)
     np.testing.assert_allclose(mode("beta", "mode", given, *unit), expected, atol=1e-6)
-    module = head_module(ActionCard("beta", {"a": (0, 1), "b": (0, 1)}, "x", 1, Control(0, 1, 0)))
+    module = head_module(ActionCard("beta", {"a": (0, 1), "b": (0, 1)}, "x", 1, {}))
     graph = module(torch.from_numpy(given["alpha"]), torch.from_numpy(given["beta"]))
     np.testing.assert_allclose(graph.numpy(), expected, atol=1e-6)
 
@@ -95,7 +95,7 @@ def test_the_mode_of_a_beta_is_exact_a_few_roundings_above_1(more: int, also: in
     given = {"alpha": np.float32([[1 + more * ulp]]), "beta": np.float32([[1 + also * ulp]])}
     expected = more / (more + also)
     assert mode("beta", "mode", given, np.float32([0]), np.float32([1])).item() == pytest.approx(expected, abs=1e-7)
-    module = head_module(ActionCard("beta", {"a": (0, 1)}, "x", 1, Control(0, 1, 0)))
+    module = head_module(ActionCard("beta", {"a": (0, 1)}, "x", 1, {}))
     traced = torch.jit.trace(module, tuple(torch.ones(2, 1) for _ in range(2)))
     for graph in (module, traced):
         found = graph(torch.from_numpy(given["alpha"]), torch.from_numpy(given["beta"])).item()

@@ -6,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carla_mlflow import ArraySpec, ObservationSpec
+from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.errors import CardError, SpecError
 
 SPEED = ArraySpec("speed", "float32", (), 0.0, 60.0, "m/s")
 BEAMS = ArraySpec("sensors", "float32", (12,), 0.0, 1.0)
 IMAGE = ArraySpec("bev", "uint8", (2, 4, 4), 0, 255)
+PEDALS = ActionCard("deterministic", {"acceleration": (-1, 1), "steer": (-1, 1)}, "acceleration_steer", 10, {})
 SPECS = ObservationSpec((SPEED, BEAMS))
 
 
@@ -70,6 +72,16 @@ def test_bounds_may_differ_by_element():
         ("x", "float32", (2,), (None, None, None), 1.0),
         ("x", "float32", (), None, None, "1", (2.0, 1.0)),
         ("x", "float32", (2,), None, None, "1", ((0.0, 0.0, 0.0), 1.0)),
+        ("x", "float32", (2, 2), ((0.0, 1.0), (0.0,)), 5.0),
+        ("x", "float32", (2, 2), ((0.0, 1.0), 2.0), 5.0),
+        ("x", "float32", (2, 2), ((0.0, 1.0, 2.0), (0.0, 1.0, 2.0)), 5.0),
+        ("x", "float32", (2,), ((0.0, 1.0),), 5.0),
+        ("x", "uint8", (), 0.0, 5.0, "1", None, 5),
+        ("x", "uint8", (), None, None, "1", None, 6),
+        ("x", "float32", (), 0.5, 5.5, "1", None, 6),
+        ("x", "float32", (), 0.0, 2.0**24 + 2, "1", None, 2**24 + 3),
+        ("x", "uint8", (2,), 0.0, (2.0, 1.0), "1", None, (3, 2, 1)),
+        ("x", "uint8", (), 0.0, 2.0, "1", None, ()),
     ],
 )
 def test_a_spec_that_contradicts_itself_can_not_be_made(arguments: tuple):
@@ -156,14 +168,70 @@ def test_no_row_is_refused():
 def test_the_mlflow_signature_has_a_column_a_field_or_named_tensors_for_images():
     from carla_mlflow.flavor.signature import signature_of
 
-    signature = signature_of(SPECS)
+    signature = signature_of(SPECS, PEDALS)
     assert [(c.name, str(c.type)) for c in signature.inputs.inputs] == [
         ("speed", "DataType.double"),
         ("sensors", "Array(double)"),
     ]
     assert [p.name for p in signature.params] == ["deterministic", "seed"]
-    tensors = signature_of(ObservationSpec((IMAGE, SPEED))).inputs
+    tensors = signature_of(ObservationSpec((IMAGE, SPEED)), PEDALS).inputs
     assert [(t.name, t.shape, str(t.type)) for t in tensors.inputs] == [
         ("bev", (-1, 2, 4, 4), "uint8"),
         ("speed", (-1,), "float32"),
     ]
+
+
+COMMAND = ArraySpec("command", "uint8", (), 0.0, 5.0, choices=6)
+GEARS = ArraySpec("gears", "float32", (2,), 0.0, (2.0, 499.0), choices=(3, 500))
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "complaint"),
+    [
+        (COMMAND, 6, r"observations\[0\]\.command: 6 is none of its choices, the whole numbers from 0 to 5"),
+        (GEARS, [2, 1.5], r"observations\[0\]\.gears\[1\]: 1\.5 is none of its choices, .* from 0 to 499"),
+        (GEARS, [2.0000002, 1], r"gears\[0\]: 2\.00000024 is none of its choices, .* from 0 to 2"),
+        (GEARS, [3, 499], r"gears\[0\]: 3 is none of its choices"),
+        (GEARS, [0, np.nan], r"gears\[1\]: nan is not a finite float32"),
+    ],
+)
+def test_a_value_that_is_none_of_the_choices_is_refused_by_name(spec: ArraySpec, value: object, complaint: str):
+    with pytest.raises(SpecError, match=complaint):
+        spec.validate(np.asarray([value], spec.dtype))
+
+
+@pytest.mark.parametrize("spec", [COMMAND, GEARS, ArraySpec("x", "float32", (), -2.0, 3.0, choices=6)])
+def test_drawn_choices_are_choices_and_all_occur(spec: ArraySpec):
+    rng = np.random.default_rng(0)
+    for batch in (spec.sample(rng, 99), spec.corners(rng, 99), spec.decades(rng, 99), spec.generate_value()[None]):
+        assert batch.dtype == spec.dtype
+        spec.validate(batch)
+    first = spec.sample(rng, 200).reshape(200, -1)[:, 0]
+    assert len(np.unique(first)) == (3 if spec is GEARS else 6)
+
+
+def test_no_choice_is_less_usual_than_another():
+    assert not GEARS.has_usual
+    assert not COMMAND.has_usual
+
+
+NESTED = ArraySpec("x", "float32", (2, 2), ((0.0, None), (2.0, 3.0)), ((1.0, 2.0), (None, 4.0)))
+
+
+def test_bounds_may_differ_by_element_along_several_axes():
+    NESTED.validate(np.float32([[[1, -1e9], [1e9, 4]]]))
+    with pytest.raises(SpecError, match=r"observations\[1\]\.x\[1\]\[0\]: 1\.5 is outside \[2, 3\.40282e\+38\]"):
+        NESTED.validate(np.float32([[[1, 0], [3, 4]], [[1, 0], [1.5, 4]]]))
+    rng = np.random.default_rng(0)
+    for batch in (NESTED.sample(rng, 9), NESTED.corners(rng, 9), NESTED.decades(rng, 9), NESTED.generate_value()[None]):
+        NESTED.validate(batch)
+    assert [np.argwhere(part).tolist() for part in NESTED.is_open] == [[[0, 1]], [[1, 0]]]
+
+
+def test_a_level_of_one_element_stands_for_its_axis():
+    image = ArraySpec("x", "uint8", (2, 3, 3), 0.0, (((1.0,),), ((9.0,),)))
+    image.validate(np.ones((1, 2, 3, 3), np.uint8))
+    bad = np.ones((1, 2, 3, 3), np.uint8)
+    bad[0, 0, 2, 1] = 2
+    with pytest.raises(SpecError, match=r"x\[0\]\[2\]\[1\]: 2 is outside \[0, 1\]"):
+        image.validate(bad)

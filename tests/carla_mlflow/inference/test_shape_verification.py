@@ -14,7 +14,7 @@ from torch import nn
 
 from carla_mlflow import Engine, ObservationSpec
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.card_sections import FieldCard
+from carla_mlflow.contract.field_card import FieldCard
 from carla_mlflow.inference.shape_verification import ROWS, verification_sample
 from carla_mlflow.inference.workspace import Workspace
 from training_export.export.export import Export, export_policy

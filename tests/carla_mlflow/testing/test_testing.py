@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
+import torch
+from conftest import servers
 from tests_support import Server, run_command
 
+from benchmarks.policies.remembering import lstm
 from benchmarks.policies.two_policies import small_policy, write
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.testing import CHECKS, Subject
 from carla_mlflow.testing.subject import FailedError
+from training_export.export.export import export_policy
 
 COMMAND = ("python", "-m", "carla_mlflow.testing")
 
@@ -33,6 +39,49 @@ def test_a_sound_server_holds_with_its_artifact_and_without(server: Server, exam
     assert done.code == 0, done.out + done.err
     assert json.loads(done.out)["figures"]["requests"] == 500
     assert "not compared with an artifact" in done.err
+
+
+def remembering_stacks(folder: Path) -> Path:
+    """A policy with memory that sees a history, and whose actions hold for three ticks."""
+    trained = lstm()
+    beams = msgspec.structs.replace(trained.observation["beams"], history=[-2, -1, 0], history_start="zeros")
+    action = msgspec.structs.replace(trained.action, repeat=3)
+    trained = dataclasses.replace(trained, observation=trained.observation | {"beams": beams}, action=action)
+    return write(export_policy(trained, "remembering", "1.0.0", "an LSTM").artifact, folder)
+
+
+def test_a_sound_server_of_a_policy_with_memory_holds_every_check(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    folder = remembering_stacks(tmp_path)
+    with servers(tmp_path_factory) as start:
+        running = start("--model", str(folder))
+        running.wait_ready()
+        done = run_command(*COMMAND, running.url, "--policy", str(folder), "--p99-ms", "10000")
+    assert done.code == 0, done.out + done.err
+    assert "7 of 7 passed; name remembering, version 1.0.0" in done.out
+    assert "golden_rows 128" in done.out
+
+
+def test_other_recurrent_weights_than_the_artifacts_are_found_out_through_the_server(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    artifacts = {}
+    for name, factor in (("served", 1.0), ("wanted", 1.01)):
+        trained = lstm()
+        assert isinstance(trained.graph, torch.nn.Module)
+        with torch.no_grad():
+            for key, weights in trained.graph.named_parameters():
+                if key.endswith("weight_hh"):
+                    weights.mul_(factor)
+        artifacts[name] = write(export_policy(trained, "remembering", "1.0.0", name).artifact, tmp_path / name)
+    with servers(tmp_path_factory) as start:
+        running = start("--model", str(artifacts["served"]))
+        running.wait_ready()
+        done = run_command(*COMMAND, running.url, "--policy", str(artifacts["wanted"]))
+    assert done.code == 1
+    assert "5 of 7 passed" in done.out, done.out
+    assert "but the trained policy gave" in done.out
 
 
 def test_a_server_that_is_too_slow_or_drives_something_else_fails_in_words(server: Server, tmp_path: Path):

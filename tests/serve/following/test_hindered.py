@@ -31,10 +31,11 @@ def test_what_hinders_a_worker_is_said_once_and_what_it_loaded_is_served_as_soon
     answer = Status(str(example), artifact.digest, artifact.card.version, "production", wanted=artifact.digest)
     write_file(tmp_path / "follow.json", Followed(answers=(answer,)))
     slot = Slot(tmp_path, (REFERENCE,))
+    nothing = slot.policies
     settings = Settings(model=REFERENCE, device="cpu", cache_dir=str(tmp_path / "cache"))
     following = Following(slot, settings, tmp_path / "follow.json")
     for _hindrance in range(2):
-        slot.servings = (None,)
+        slot._replace(nothing)
         (tmp_path / "good.lock").unlink(missing_ok=True)
         (tmp_path / "good.lock").mkdir()
         step_until(following, went_well=False)

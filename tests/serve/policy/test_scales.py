@@ -14,7 +14,7 @@ from registry_policies import changed, example
 from tests_support import Server
 
 from carla_mlflow import PolicyClient, write_artifact
-from carla_mlflow.contract.card_sections import FieldCard
+from carla_mlflow.contract.field_card import FieldCard
 from training_export.export.export import export_policy
 from training_export.sources.draft import ActionDraft, CardDraft, complete
 from training_export.sources.from_module import from_network

@@ -10,6 +10,8 @@ import pytest
 from tests_support import EXAMPLE, Server, run_command
 
 from carla_mlflow import open_artifact
+from carla_mlflow.errors import CarlaMlflowError
+from carla_mlflow.flavor.environment import state_key
 from serve.bake import bake
 from serve.cores import usable_cores
 from serve.flags import settings_from_environment, unknown_variables, with_baked
@@ -27,6 +29,60 @@ def test_a_secret_is_read_from_its_file_unless_it_is_given_outright(tmp_path: Pa
 def test_a_secrets_file_that_can_not_be_read_is_a_usage_error(tmp_path: Path):
     done = run_command("carla-serve", "--model", str(EXAMPLE), env={"POLICY_API_KEY_FILE": str(tmp_path / "none")})
     assert (done.code, "POLICY_API_KEY_FILE" in done.err) == (2, True)
+
+
+KEY = "the-key-of-the-fleet"
+
+
+def key_by_each_reader(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The state key, or what is wrong with it: as the server reads it, and as scoring and MLflow models do."""
+    found = set()
+    with monkeypatch.context() as patched:
+        for name, value in environment.items():
+            patched.setenv(name, value)
+        for read in (state_key, lambda: settings_from_environment(environment).state_key):
+            try:
+                found.add(read())
+            except (CarlaMlflowError, ValueError) as error:
+                found.add(f"refused: {error}")
+    return found
+
+
+@pytest.mark.parametrize(("variable", "content"), [(None, KEY), (None, f"\n {KEY}\n"), ("", KEY), (f" {KEY}\n", "x")])
+def test_the_state_key_is_the_same_for_every_reader_and_from_either_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None, content: str
+):
+    (tmp_path / "key").write_text(content)
+    outright = {} if variable is None else {"POLICY_STATE_KEY": variable}
+    asked = {"POLICY_STATE_KEY_FILE": str(tmp_path / "key"), **outright}
+    assert key_by_each_reader(asked, monkeypatch) == {KEY}
+
+
+@pytest.mark.parametrize(
+    ("variable", "content", "problem"),
+    [
+        (None, "", "the key is empty"),
+        (None, " \n", "the key is empty"),
+        ("", "", "the key is empty"),
+        (" ", KEY, "POLICY_STATE_KEY: the key is empty"),
+        ("short", KEY, "POLICY_STATE_KEY: the key has 5 characters; expected at least 16"),
+        (None, "fifteen letters", "the key has 15 characters; expected at least 16"),
+    ],
+)
+def test_a_state_key_that_protects_nothing_is_refused_by_every_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None, content: str, problem: str
+):
+    (tmp_path / "key").write_text(content)
+    outright = {} if variable is None else {"POLICY_STATE_KEY": variable}
+    [found] = key_by_each_reader({"POLICY_STATE_KEY_FILE": str(tmp_path / "key"), **outright}, monkeypatch)
+    assert found.startswith("refused: ")
+    assert problem in found
+
+
+def test_a_state_key_file_without_a_name_is_refused_and_no_variable_is_no_key(monkeypatch: pytest.MonkeyPatch):
+    [found] = key_by_each_reader({"POLICY_STATE_KEY_FILE": ""}, monkeypatch)
+    assert "POLICY_STATE_KEY_FILE='': can't be read" in found
+    assert key_by_each_reader({}, monkeypatch) == key_by_each_reader({"POLICY_STATE_KEY": ""}, monkeypatch) == {""}
 
 
 def test_a_baked_policy_is_served_by_its_digest_unless_another_is_named(tmp_path: Path):

@@ -18,8 +18,12 @@ import pytest
 from tests_support import EXAMPLE, Finished, run_command
 
 from benchmarks.policies.networks import small_view
+from benchmarks.policies.remembering import lstm
 from benchmarks.policies.two_policies import write
 from carla_mlflow import Engine, open_artifact
+from carla_mlflow.contract.state_token import StateTokens, to_text
+from carla_mlflow.errors import EpisodeError
+from serve.score.run import Scorer, about, score_file
 from training_export.export.export import export_policy
 
 NAMES = ["throttle", "brake", "steer"]
@@ -251,3 +255,80 @@ def test_on_a_ray_cluster_a_row_that_does_not_fit_is_named_and_nothing_is_writte
     steer = pq.read_table(tmp_path / "out")["steer"].to_pylist()
     assert [row for row, value in enumerate(steer) if value is None] == [5000]
     assert len(steer) == 12_000
+
+
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(export_policy(lstm(), "remembering", "1.0.0", "").artifact, tmp_path_factory.mktemp("remembering"))
+
+
+def test_a_policy_with_memory_takes_each_rows_state_and_gives_its_next(remembering: Path, tmp_path: Path):
+    engine = Engine.open(remembering, device="cpu")
+    first, second = drives(engine, 40), drives(engine, 40, seed=1)
+    pq.write_table(table(first, state=[None] * 39 + [""]), tmp_path / "first.parquet")
+    flags = ("--input", str(tmp_path / "first.parquet"), "--output", str(tmp_path / "out.parquet"))
+    done = score(*flags, model=remembering)
+    assert done.code == 0, done.err
+    states = pq.read_table(tmp_path / "out.parquet")["state"].to_pylist()
+    begun = engine.act(first)
+    assert scored(tmp_path / "out.parquet").tobytes() == begun.control.tobytes()
+
+    states[7] = states[7][:-6] + "AAAA" + states[7][-2:]  # the last rows are not damaged
+    pq.write_table(table(second, state=states), tmp_path / "second.parquet")
+    flags = ("--input", str(tmp_path / "second.parquet"), "--output", str(tmp_path / "next.parquet"))
+    refused = score(*flags, model=remembering)
+    assert (refused.code, "row 7: state" in refused.err) == (1, True), refused.err
+    done = score(*flags, "--skip-invalid", model=remembering)
+    assert done.code == 0, done.err
+    wanted = engine.act(second, state=begun.state).control
+    given = scored(tmp_path / "next.parquet")
+    assert np.isnan(given[7]).all()
+    assert np.delete(given, 7, axis=0).tobytes() == np.delete(wanted, 7, axis=0).tobytes()
+    assert pq.read_table(tmp_path / "next.parquet")["state"].to_pylist()[7] is None
+
+
+def test_without_the_column_state_every_row_begins_an_episode(remembering: Path, tmp_path: Path):
+    engine = Engine.open(remembering, device="cpu")
+    observations = drives(engine, 3)
+    pq.write_table(table(observations), tmp_path / "in.parquet")
+    flags = ("--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out.parquet"))
+    done = score(*flags, model=remembering)
+    assert done.code == 0, done.err
+    assert scored(tmp_path / "out.parquet").tobytes() == engine.act(observations).control.tobytes()
+    assert all(pq.read_table(tmp_path / "out.parquet")["state"].to_pylist())
+
+
+def test_a_state_of_another_key_spoils_its_row_alone(remembering: Path, tmp_path: Path):
+    engine = Engine.open(remembering, device="cpu")
+    observations = drives(engine, 4000)
+    states: list[str | None] = [None] * 4000
+    tokens = StateTokens(engine.digest, engine.card.memory.shapes, "of another fleet")
+    begun = engine.act({name: array[:1] for name, array in observations.items()}).state
+    states[2500] = to_text(tokens.encode(begun, np.ones(1, np.uint32))[0])
+    pq.write_table(table(observations, state=states), tmp_path / "in.parquet")
+    scorer = Scorer(engine)
+    of = about(engine, tmp_path / "in.parquet", (), False)
+    with pytest.raises(EpisodeError, match="row 2500: state: was made with another key") as refused:
+        score_file(scorer, of, tmp_path / "out.parquet", lambda rows, known: None)
+    assert refused.value.code == "state_of_another_key"
+    flags = ("--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out.parquet"), "--skip-invalid")
+    done = score(*flags, model=remembering)
+    assert done.code == 0, done.err
+    given, wanted = scored(tmp_path / "out.parquet"), engine.act(observations).control
+    assert np.flatnonzero(np.isnan(given[:, 0])).tolist() == [2500]
+    assert np.delete(given, 2500, axis=0).tobytes() == np.delete(wanted, 2500, axis=0).tobytes()
+
+
+def test_a_run_with_another_key_does_not_go_on_with_the_parts_of_an_earlier_one(
+    remembering: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    engine = Engine.open(remembering, device="cpu")
+    pq.write_table(table(drives(engine, 3)), tmp_path / "in.parquet")
+    runs = [about(engine, tmp_path / "in.parquet", (), False)]
+    for key in ("one", "one", "two"):
+        key *= 8  # no key is shorter than 16 characters
+        monkeypatch.setenv("POLICY_STATE_KEY", key)
+        runs.append(about(engine, tmp_path / "in.parquet", (), False))
+    assert runs[1] == runs[2]
+    assert len({run.key_id for run in runs}) == 3
+    assert len(set(runs)) == 3

@@ -28,7 +28,7 @@ DASHBOARD = msgspec.json.decode((DEPLOY / "grafana" / "policy-dashboard.json").r
 RULES = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 VARIABLES = {"$job": "policy", "$instance": ".*", "$__rate_interval": "10s"}
-EMPTY = ("Registry", "Registry answers")
+EMPTY = ("Registry", "Registry answers", "Choices")
 """Panels that have nothing to show for a policy that is served from a folder."""
 FIRES = {"FallbacksDriven"}
 ROW = {"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}

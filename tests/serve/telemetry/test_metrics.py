@@ -17,7 +17,7 @@ from registry_policies import changed
 from tests_support import Server
 
 from carla_mlflow import open_artifact
-from carla_mlflow.contract.card_sections import Seen
+from carla_mlflow.contract.field_card import Seen
 from serve.process.loop_worker import SWEEP_S
 
 BODY = {"observations": [{"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}]}

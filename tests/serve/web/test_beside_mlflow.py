@@ -27,8 +27,9 @@ from benchmarks.policies.networks import FULL_BRAKE, UNIT, small_view
 from benchmarks.policies.two_policies import write
 from benchmarks.support.free_port import free_port
 from carla_mlflow import Engine, open_artifact
-from carla_mlflow.contract.card_sections import ActionCard, FieldCard
-from carla_mlflow.contract.control import CONTROL_NAMES
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.control_kinds import CONTROL_NAMES
+from carla_mlflow.contract.field_card import FieldCard
 from training_export.export.export import export_policy
 from training_export.sources.draft import CardDraft
 from training_export.sources.from_module import from_network

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import pytest
 from msgspec.structs import replace
 from playwright.sync_api import Page, expect, sync_playwright
 from tests_support import EXAMPLE, Server, missing
+from without_pedals import KINDS
 
 from benchmarks.policies.networks import small_view
 from carla_mlflow import ArraySpec, open_artifact
+from carla_mlflow.contract.field_card import FieldCard
 from serve.codecs.request_type import value_type
 from serve.settings import Settings
 from serve.web.openapi import openapi
@@ -71,6 +73,24 @@ def test_the_document_says_what_a_raw_action_means(example: Path):
     assert told["acceleration"]["description"] == "full throttle at 3, full brake at -8"
     assert told["steer"]["description"] == "full right at -1"
     assert told["steer"]["minimum"] == np.float32(-0.3)  # as the answer has it
+
+
+def test_the_protocols_tensors_may_have_every_value_that_an_element_may():
+    fields = {
+        "pair": FieldCard("float32", [2], [0.0, -5.0], [1.0, 9.0]),
+        "gear": FieldCard("float32", [2], [0.0, 300.0], [2.0, 301.0], choices=[3, 2]),
+        "mask": FieldCard("uint8", [3], 0, 1),
+    }
+    card = replace(KINDS["values"].artifact().card, observation=fields)
+    schemas = openapi(card, Settings(), False)["components"]["schemas"]
+    told = [
+        each["properties"]["data"]["items"] for each in schemas["InferRequest"]["properties"]["inputs"]["prefixItems"]
+    ]
+    assert told == [
+        {"type": "number", "minimum": -5.0, "maximum": 9.0},
+        {"type": "number", "minimum": 0.0, "maximum": 301.0, "multipleOf": 1},
+        {"type": "number", "minimum": 0.0, "maximum": 1.0, "multipleOf": 1},
+    ]
 
 
 def test_an_image_may_come_as_base64():
@@ -148,10 +168,23 @@ def test_the_status_page_tells_what_drives_and_plots_what_it_does(server: Server
         "brake, from 0 to 1",
         "steer, from -1 (left) to 1",
     ]
-    for name in ("latency", "throttle", "brake", "steer"):
+    for name in ("latency", "action-throttle", "action-brake", "action-steer"):
         heights = page.eval_on_selector_all(f"#{name} rect", "bars => bars.map(bar => bar.height.baseVal.value)")
         assert max(heights) > 90
     if os.environ.get("SAVE_SCREENSHOTS"):
         page.click("#ask")
         expect(page.locator("#answer")).to_contain_text("throttle")
         page.screenshot(path=EXAMPLE.parents[1] / "docs" / "status.png", full_page=True)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_status_page_has_a_bar_for_each_choice(start_server: Callable[..., Server], tmp_path: Path, page: Page):
+    kind = KINDS["labelled"]
+    server = start_server("--model", str(kind.write(tmp_path)))
+    server.wait_ready()
+    server.post("/predict", {"observations": [{"x": row} for row in kind.rows]})
+    page.goto(server.url)
+    expect(page.locator("figcaption").nth(1)).to_have_text("choice: LEFT, IDLE, RIGHT")
+    heights = "bars => bars.map(bar => Math.round(bar.height.baseVal.value))"
+    assert page.eval_on_selector_all("#action-choice rect", heights) == [95, 0, 95]

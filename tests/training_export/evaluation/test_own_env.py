@@ -10,10 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 from own_environment import write_own_files
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from carla_mlflow import Engine
-from carla_mlflow.contract.card_sections import ActionCard, Control, FieldCard, observation_spec
+from carla_mlflow.contract.action_card import ActionCard, Control
 from carla_mlflow.contract.control import inverse_controller
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.errors import CardError, DrivingError
 from training_export.evaluation.own_driving import Outcome, drive_all, summarise
 from training_export.evaluation.own_env import OwnEnv, open_own_env
@@ -21,17 +23,27 @@ from training_export.evaluation.own_evaluation import check_seeds, evaluate_own
 from training_export.evaluation.own_spaces import actor, observer
 from training_export.export.export import export_policy
 from training_export.racetrack.conditions import Conditions
-from training_export.sources.draft import read_draft
+from training_export.sources.draft import FULL_BRAKE, read_draft
 from training_export.sources.from_module import from_module
+from training_export.sources.observation_spaces import observation_of_space, sources_of
 
 FEW = Conditions(episodes=3, first_seed=5)
 BOTH = Outcome("is_success", "crash")
 SEEN = np.zeros(2, np.float32)
 PEDAL = ActionCard(
-    "deterministic", {"acceleration": (-1, 1), "steer": (-1, 1)}, "acceleration_steer", 10, Control(0, 1, 0)
+    "deterministic",
+    {"acceleration": (-1, 1), "steer": (-1, 1)},
+    "acceleration_steer",
+    10,
+    FULL_BRAKE,
 )
 TABLE = ActionCard(
-    "categorical", {"choice": (0, 1)}, "table", 10, Control(0, 1, 0), table=[Control(1, 0, 0), Control(0, 0.9, 0)]
+    "categorical",
+    {"choice": (0, 1)},
+    "table",
+    10,
+    FULL_BRAKE,
+    table=[Control(1, 0, 0), Control(0, 0.9, 0)],
 )
 
 
@@ -213,6 +225,35 @@ def test_a_dict_of_boxes_is_seen_by_name_and_channels_come_first_as_in_training(
     assert row["speed"].shape == (1,)
 
 
+def test_choices_parts_of_inner_dicts_and_names_that_are_no_identifiers_are_seen_as_in_training():
+    inner = gym.spaces.Dict({"gear": gym.spaces.MultiDiscrete([3, 2]), "2nd": gym.spaces.Box(0, 1, (2,))})
+    space = gym.spaces.Dict({"command": gym.spaces.Discrete(6), "lidar-front": inner, "on": gym.spaces.MultiBinary(3)})
+    section = observation_of_space(space)
+    assert sources_of(section) == {
+        "command": "command",
+        "lidar_front_2nd": "lidar-front.2nd",
+        "lidar_front_gear": "lidar-front.gear",
+        "on": "on",
+    }
+    seen = space.sample()
+    row = observer(observation_spec(section), space)(seen)
+    np.testing.assert_array_equal(row["command"], np.uint8([seen["command"]]))
+    np.testing.assert_array_equal(row["lidar_front_gear"], np.uint8([seen["lidar-front"]["gear"]]))
+    np.testing.assert_array_equal(row["lidar_front_2nd"], [seen["lidar-front"]["2nd"]])
+    observation_spec(section).validate(row)
+
+
+def test_a_mask_comes_from_the_environments_own_function():
+    specs = observation_spec(
+        {"observation": FieldCard("float32", [2], 0, 1), "action_mask": FieldCard("uint8", [3], 0, 1)}
+    )
+    space = gym.spaces.Box(0, 1, (2,))
+    row = observer(specs, space, lambda: [True, False, True])(space.sample())
+    np.testing.assert_array_equal(row["action_mask"], np.uint8([[1, 0, 1]]))
+    with pytest.raises(DrivingError, match="the policy sees observation, action_mask, the environment gives observ"):
+        observer(specs, space)
+
+
 @pytest.mark.parametrize(
     ("space", "complaint"),
     [
@@ -221,7 +262,10 @@ def test_a_dict_of_boxes_is_seen_by_name_and_channels_come_first_as_in_training(
             "the policy sees speed, the environment gives observation; use the environment",
         ),
         (gym.spaces.Dict({"speed": gym.spaces.Box(0, 60, (2,))}), "gives float32[2], the policy sees float32[]"),
-        (gym.spaces.Dict({"speed": gym.spaces.Discrete(3)}), "gives a Discrete, expected a Box"),
+        (
+            gym.spaces.Dict({"speed": gym.spaces.Discrete(3)}),
+            "the environment gives Discrete(3), the policy sees",
+        ),
     ],
 )
 def test_an_environment_that_shows_something_else_is_refused(space: Any, complaint: str):
@@ -264,11 +308,11 @@ def test_raw_actions_go_to_the_environment_in_its_own_space():
             "action acceleration: the policy gives -1 to 1, the environment takes -3",
         ),
         (PEDAL, gym.spaces.Box(-1, 1, (2,), np.int8), "takes a Box of int8"),
-        (PEDAL, gym.spaces.Discrete(2), "offers 2 choices, the policy has 0"),
-        (PEDAL, gym.spaces.MultiBinary(2), "takes a MultiBinary, the policy gives acceleration, steer"),
+        (PEDAL, gym.spaces.Discrete(2), "offers 2 choices, the policy gives acceleration, steer"),
+        (PEDAL, gym.spaces.MultiBinary(2), "offers 2 × 2 choices, the policy gives acceleration, steer"),
         (PEDAL, gym.spaces.Dict({"steer": gym.spaces.Box(-1, 1, ())}), "takes steer, the policy gives acceleration"),
-        (TABLE, gym.spaces.Discrete(3), "offers 3 choices, the policy has 2"),
-        (TABLE, gym.spaces.Box(-1, 1, (2,)), "takes a Box, the policy gives a choice from a table"),
+        (TABLE, gym.spaces.Discrete(3), "offers 3 choices, the policy gives 2 choices from a table"),
+        (TABLE, gym.spaces.Box(-1, 1, (2,)), "takes a Box, the policy gives 2 choices from a table"),
     ],
 )
 def test_an_environment_that_takes_something_else_is_refused(action: ActionCard, space: Any, complaint: str):
@@ -288,3 +332,58 @@ def test_seeds_that_training_began_with_judge_nobody(seed: int, meets: bool):
     else:
         check_seeds(seed, conditions)
     check_seeds(None, conditions)
+
+
+STACKED_CARD = """
+name: mine
+version: 0.1.0
+observation:
+  observation: {dtype: float32, shape: [8], low: -5, high: 5, history: [-3, -2, -1, 0], history_start: zeros}
+action:
+  head: deterministic
+  raw: {acceleration: [-1, 1], steer: [-1, 1]}
+  control: acceleration_steer
+  rate_hz: 10
+"""
+STACKED_POLICY = """
+import torch
+
+class Stacked(torch.nn.Module):
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        weights = torch.tensor([[1, 2, -3, 1, 2, -1, -2, 3], [1, -1, 2, 3, -2, 1, -4, 1]]) / 10.0
+        return torch.tanh(observation @ weights.T)
+
+def build():
+    return Stacked()
+"""
+
+
+def stacked_engine(folder: Path, repeat: str = "") -> Engine:
+    (folder / "stacked.py").write_text(STACKED_POLICY)
+    (folder / "stacked.yaml").write_text(STACKED_CARD + repeat)
+    draft = read_draft(folder / "stacked.yaml")
+    return export_policy(from_module(f"{folder}/stacked.py:build", draft), "mine", "0.1.0", "").engine
+
+
+def test_a_policy_that_was_trained_on_stacks_is_driven_in_the_plain_environment_as_on_stacks(author: Path):
+    engine, own = stacked_engine(author), open_own_env("my_env.py:make", None)
+    evaluate_own(engine, own, FEW, BOTH, "my_env.py:still")
+
+    plain = open_own_env("my_env.py:make", None).env
+    stacked = VecFrameStack(DummyVecEnv([lambda: plain]), 4)
+    wanted = []
+    for seed in FEW.seeds:
+        stacked.seed(seed)
+        seen, done = stacked.reset(), [False]
+        while not done[0]:
+            wanted.append(engine.act({"observation": seen.copy()}).raw)
+            seen, _, done, _ = stacked.step(wanted[-1])
+    assert np.stack(own.env.unwrapped.taken[: len(wanted)]).tobytes() == np.concatenate(wanted).tobytes()
+
+
+def test_an_action_that_holds_is_given_to_each_of_its_ticks(author: Path):
+    engine, own = stacked_engine(author, "  repeat: 3\n"), open_own_env("my_env.py:make", None)
+    evaluate_own(engine, own, Conditions(episodes=1, first_seed=5), BOTH, "my_env.py:still")
+    taken = [action.tobytes() for action in own.env.unwrapped.taken[:12]]
+    assert taken == [taken[at - at % 3] for at in range(12)]
+    assert len(set(taken)) == 4

@@ -12,7 +12,9 @@ import torch
 from tests_support import run_command
 
 from carla_mlflow import open_artifact
-from carla_mlflow.contract.card_sections import Control, FieldCard, Parity, observation_spec
+from carla_mlflow.contract.action_card import Control
+from carla_mlflow.contract.card_sections import Parity
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.errors import CardError, ExportError
 from training_export.export.export import export_policy
 from training_export.export.noise import InFloat64, measure_noise

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from highway_env.vehicle.kinematics import Vehicle
 
-from carla_mlflow.contract.card_sections import observation_spec
+from carla_mlflow.contract.field_card import observation_spec
 from training_export.racetrack.beams import BEAM_ANGLES_DEG, BEAM_RANGE_M, car_beams, rasterise, road_beams
 from training_export.racetrack.driving import drive_episode, random_driver
 from training_export.racetrack.env import REVISION, Racetrack

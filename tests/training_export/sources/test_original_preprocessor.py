@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tests_support import ROOT, run_command
 
 from carla_mlflow import Engine, open_artifact
-from carla_mlflow.contract.card_sections import observation_spec
+from carla_mlflow.contract.field_card import observation_spec
 from carla_mlflow.errors import ExportError
 from training_export.sources.draft import read_draft
 from training_export.sources.original_preprocessor import OriginalFeatures, read_original

@@ -9,7 +9,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 
-from carla_mlflow.contract.card_sections import FieldCard, Seen, observation_spec
+from carla_mlflow.contract.field_card import FieldCard, Seen, observation_spec
 from training_export.sources.seen import of_moments, of_rows, of_scaler, unknown, with_seen
 
 SECTION = {"speed": FieldCard("float32", [], 0.0, 60.0), "sensors": FieldCard("float32", [2])}

@@ -8,27 +8,31 @@ import pickle
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import skops.io
 import torch
+from msgspec import UNSET
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
 from tests_support import ROOT, run_command
 
 from carla_mlflow import Engine, open_artifact
-from carla_mlflow.contract.card_sections import Control, Seen
+from carla_mlflow.contract.action_card import Control
 from carla_mlflow.contract.control import controller
+from carla_mlflow.contract.field_card import FieldCard, Seen
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from training_export.export.export import Export, export_policy
 from training_export.graphs.graph import PolicyGraph, to_torchscript
 from training_export.graphs.onnx_export import to_onnx_model
 from training_export.graphs.onnx_file import OnnxFile
-from training_export.sources.draft import ActionDraft, complete
-from training_export.sources.from_module import import_code
+from training_export.sources.draft import ActionDraft, CardDraft, complete, read_draft
+from training_export.sources.from_module import from_network, import_code
+from training_export.sources.preprocessed import Preprocessed
 from training_export.sources.source import SourceOptions, open_source
 
 OLD, SPEC = ROOT / "tests/data/v1.2.0", ROOT / "tests/data/v1.2.0-spec.yaml"
@@ -240,10 +244,14 @@ def test_an_onnx_file_that_does_not_fit_its_card_is_said_so(author: Path):
         def forward(self, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
             return (inputs[0] * 2.0,)
 
-    model = to_onnx_model(Listed(), (torch.zeros(3, 4),), ["x"], ["y"])
-    Path("other.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ArtifactError, match="takes x and gives y, but the card says speed, sensors"):
-        export("other.onnx")
+    for width, error, complaint in (
+        (5, ArtifactError, "takes x and gives y, but the card says speed, sensors"),
+        (4, ExportError, r"returns shapes \[\(2, 4\)\]; the card's head needs raw \(B, 2\)"),
+    ):
+        model = to_onnx_model(Listed(), (torch.zeros(3, width),), ["x"], ["y"])
+        Path("other.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(error, match=complaint):
+            export("other.onnx")
 
 
 class Fixed(torch.nn.Module):
@@ -354,7 +362,7 @@ def test_weights_that_an_older_exporter_lists_as_inputs_are_none():
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
     file = OnnxFile(model.SerializeToString(), ("x",))
     assert file.batch == 1
-    [answer] = file.load(open_batch=True)([np.ones((5, 256), np.float32)])
+    [answer] = file.opened().load()([np.ones((5, 256), np.float32)])
     assert (answer == np.full((5, 2), 256)).all()
 
 
@@ -493,3 +501,26 @@ def test_an_artifact_of_this_format_is_no_source(example: Path, tmp_path: Path):
     done = run_command("carla-export", str(example), "--output", str(tmp_path / "again"))
     assert done.code == 1
     assert "already is a policy artifact" in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "history", "complaint"),
+    [
+        ("raw", UNSET, "observation.raw: this name is used inside the graph; choose another one .*`source: raw`"),
+        ("features", UNSET, "observation.features: this name is used inside"),
+        ("speed", [-1, 0], "observation.speed.history_start: expected repeat or zeros"),
+    ],
+)
+def test_an_observation_that_no_card_may_have_is_refused_before_the_export(name: str, history: Any, complaint: str):
+    section = {name: FieldCard("float32", [2], -1, 1, history=history)}
+    action = complete(ActionDraft("acceleration", {"acceleration": (-1, 1)}, head="deterministic"))
+    trained = from_network("toy", torch.nn.Linear(2, 1), CardDraft(), section, action, Preprocessed())
+    with pytest.raises(CardError, match=complaint):
+        export_policy(trained, "toy", "1.0.0", "")
+
+
+@pytest.mark.parametrize("value", ["choices: [ON, OFF]", "choices: {gear: [low, on]}", "fallback: {choice: no}"])
+def test_words_that_yaml_reads_as_true_or_false_are_to_be_quoted(tmp_path: Path, value: str):
+    (tmp_path / "card.yaml").write_text(f"action: {{control: named, {value}}}")
+    with pytest.raises(CardError, match=r"got `bool` .*: write such a word in quotes"):
+        read_draft(tmp_path / "card.yaml")

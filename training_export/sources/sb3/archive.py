@@ -1,4 +1,4 @@
-"""Reads Stable-Baselines3's model.zip, and identifies its algorithm before anything in it is unpickled."""
+"""Reads the model.zip of Stable-Baselines3 and sb3-contrib; identifies its algorithm before anything is unpickled."""
 
 from __future__ import annotations
 
@@ -10,35 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import stable_baselines3 as sb3
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.dqn.policies import DQNPolicy
-from stable_baselines3.sac.policies import SACPolicy
-from stable_baselines3.td3.policies import TD3Policy
 
 from carla_mlflow.errors import ExportError
 from training_export.sources.archives import check_growth
 from training_export.sources.importing import missing_code
+from training_export.sources.sb3.algorithms import ALGORITHMS, algorithm_of
+from training_export.sources.sb3.recurrent import has_actor_lstm
 from training_export.sources.untrusted import demand_trust
-
-SUPPORTED: dict[str, tuple[type[BaseAlgorithm], type]] = {
-    "PPO": (sb3.PPO, ActorCriticPolicy),
-    "A2C": (sb3.A2C, ActorCriticPolicy),
-    "SAC": (sb3.SAC, SACPolicy),
-    "TD3": (sb3.TD3, TD3Policy),
-    "DDPG": (sb3.DDPG, TD3Policy),
-    "DQN": (sb3.DQN, DQNPolicy),
-}
-"""Each algorithm, and the class of policy whose parts we know."""
-
-IDENTIFYING_SETTINGS: dict[str, tuple[set[str], set[str]]] = {
-    "PPO": ({"gae_lambda", "clip_range"}, set()),
-    "A2C": ({"gae_lambda", "vf_coef"}, {"clip_range", "batch_size"}),
-    "SAC": ({"target_entropy"}, {"top_quantiles_to_drop_per_net", "policy_delay"}),
-    "TD3": ({"policy_delay", "target_policy_noise"}, set()),
-    "DQN": ({"exploration_rate"}, set()),
-}
-"""The settings that identify an algorithm: those it has, and those only a similar one has (TRPO, TQC, CrossQ)."""
 
 TRAINING_ONLY: dict[str, Any] = {
     "learning_rate": 1e-3,
@@ -82,6 +60,7 @@ def identify(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             settings = json.loads(held["data"])
             if "policy.pth" not in archive.namelist():
                 raise KeyError("policy.pth")
+            recurrent = has_actor_lstm(archive)
         policy_class = settings["policy_class"]
     except (zipfile.BadZipFile, OSError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
         raise ExportError(
@@ -90,25 +69,20 @@ def identify(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     versions = {"stable-baselines3": held.get("_stable_baselines3_version", "").strip()}
     torch_version = re.search(r"PyTorch: (\S+)", held.get("system_info.txt", ""))
     versions["torch"] = torch_version[1] if torch_version else ""
-    algorithm = _algorithm(path, settings, policy_class)
+    algorithm = "RecurrentPPO" if recurrent else algorithm_of(settings)
+    if algorithm is None:
+        raise ExportError(f"{path.name}: {_unknown(policy_class)}")
     known = {name: version for name, version in versions.items() if version}
     return settings, {"algorithm": algorithm, "versions": known}
 
 
-def _algorithm(path: Path, settings: dict[str, Any], policy_class: Any) -> str:
+def _unknown(policy_class: Any) -> str:
+    """Why a zip of an algorithm that is not known can't be exported, and what to do."""
     policy = str(policy_class.get("__module__", "") if isinstance(policy_class, dict) else policy_class)
-    algorithm = next(
-        (a for a, (has, not_) in IDENTIFYING_SETTINGS.items() if has <= settings.keys() and not not_ & settings.keys()),
-        None,
+    return (
+        f"was saved by none of {', '.join(ALGORITHMS)}, the algorithms that can be exported; its policy class is from "
+        f"{policy}; export its network as a torch module (policy.py:build)"
     )
-    if algorithm is None or policy.startswith("sb3_contrib"):
-        raise ExportError(
-            f"{path.name}: was saved by none of {', '.join(SUPPORTED)}, the algorithms that can be exported; "
-            f"its policy class is from {policy}; export its network as a torch module (policy.py:build)"
-        )
-    # Stable-Baselines3's DDPG is its TD3 with the delay and the smoothing of targets turned off.
-    plain = settings.get("policy_delay") == 1 and settings.get("target_noise_clip") == 0
-    return "DDPG" if algorithm == "TD3" and plain else algorithm
 
 
 def load_model(path: Path, facts: dict[str, Any], trusted: bool) -> Any:
@@ -124,7 +98,7 @@ def load_model(path: Path, facts: dict[str, Any], trusted: bool) -> Any:
     """
     algorithm = facts["algorithm"]
     demand_trust(path, trusted, f"is a Stable-Baselines3 {algorithm} policy with its spaces and settings pickled")
-    kind, policy = SUPPORTED[algorithm]
+    kind, policy = ALGORITHMS[algorithm].kind, ALGORITHMS[algorithm].policy
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -1,7 +1,8 @@
-"""A policy that Stable-Baselines3 saved, with VecNormalize's statistics → a TrainedPolicy."""
+"""A policy that Stable-Baselines3 or sb3-contrib saved, with VecNormalize's statistics → a TrainedPolicy."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,14 +12,32 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from carla_mlflow.contract.card_sections import ActionCard, FieldCard, observation_spec
-from carla_mlflow.errors import CardError, ExportError
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.control_kinds import NAMED
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
+from carla_mlflow.contract.memory import graph_inputs
+from carla_mlflow.errors import ExportError
 from carla_mlflow.preprocessing.modules import Normalise
 from training_export.graphs.graph import PolicyGraph
-from training_export.sources.draft import ActionDraft, CardDraft, complete
+from training_export.sources.draft import ActionDraft, CardDraft, OtherActionsError, complete
+from training_export.sources.observation_spaces import (
+    SINGLE,
+    parts_of,
+    sources_of,
+)
+from training_export.sources.sb3.algorithms import ALGORITHMS
 from training_export.sources.sb3.answer import Answer
 from training_export.sources.sb3.archive import identify, load_model
 from training_export.sources.sb3.networks import network_of
+from training_export.sources.sb3.recurrent import RecurrentAnswer, lstm_states, with_lstm
+from training_export.sources.sb3.section import (
+    check_starts,
+    choice_counts,
+    hidden_images,
+    mask_of,
+    observation_section,
+    with_a_choice,
+)
 from training_export.sources.sb3.vec_normalize import (
     CHOOSE,
     USUAL_CLIP,
@@ -28,7 +47,7 @@ from training_export.sources.sb3.vec_normalize import (
     read_statistics,
 )
 from training_export.sources.seen import Range, of_moments, with_seen
-from training_export.sources.spaces import SINGLE, action_of_space, observation_of_space
+from training_export.sources.spaces import action_of_space
 from training_export.sources.trained import TrainedPolicy
 
 Boxes = Mapping[str, Any]
@@ -49,7 +68,7 @@ def from_sb3(
     """Reads model.zip, which unpickles it: only if the user trusts it.
 
     Args:
-        path: the file from `model.save` of PPO, A2C, SAC, TD3, DDPG or DQN.
+        path: the file from `model.save` of one of ALGORITHMS.
         draft: the author's card; the action section is needed, the observation section overrides the space's bounds.
         vecnormalize: the file from `VecNormalize.save`, or None.
         trust_pickle: whether both may be unpickled.
@@ -60,38 +79,50 @@ def from_sb3(
         CardError: the card is incomplete, or contradicts the policy.
     """
     settings, facts = identify(path)
-    algorithm = facts["algorithm"]
+    algorithm, known = facts["algorithm"], ALGORITHMS[facts["algorithm"]]
     assumed = ""
     if vecnormalize is None and not no_vecnormalize:
         assumed = check_without_statistics(path, algorithm, settings)
     model = load_model(path, facts, trust_pickle)
     space = model.observation_space
-    boxes = _boxes(path.name, space)
+    parts = parts_of(space)
+    check_starts(path.name, parts, model.action_space)
     normalisation = _Normalisation()
     if vecnormalize is not None:
-        normalisation = _read_normalisation(vecnormalize, trust_pickle, space, boxes)
+        normalisation = _read_normalisation(vecnormalize, trust_pickle, space, parts)
         check_last_observation(path, algorithm, settings, vecnormalize, normalisation.statistics)
     elif not no_vecnormalize:
-        _check_images(path.name, boxes)
-    section = with_seen(_observation(space, boxes, draft.observation, normalisation.hidden), _seen(normalisation))
-    action = _action(model, algorithm, draft.action)
-    answer = Answer(path.name, model, normalisation.statistics, action)
-    answer(observation_spec(section).example(2))  # refuses what SB3 can't answer before anything is exported
+        _check_images(path.name, parts)
+    mask = mask_of(path.name, model, parts)
+    section = observation_section(parts | mask, draft.observation, normalisation.hidden)
+    names, masked = {source: name for name, source in sources_of(section).items()}, next(iter(mask), None)
+    section = with_seen(section, {names[source]: seen for source, seen in _seen(normalisation).items()})
+    action = _action(model, known.is_deterministic, draft.action)
+    plain = Answer(path.name, model, normalisation.statistics, action, sources_of(section), masked and names[masked])
+    states = lstm_states(path.name, model.policy, section)
+    answer = RecurrentAnswer(plain, states) if states else plain
+    answer(graph_inputs(observation_spec(section), states).example(2))  # refuses what SB3 can't answer before an export
+    network = _network(path.name, model, tuple(names), normalisation.modules, masked)
+    valid = (
+        None if masked is None else functools.partial(with_a_choice, names[masked], choice_counts(model.action_space))
+    )
     return TrainedPolicy(
-        graph=PolicyGraph(_network(path.name, model, tuple(section), normalisation.modules), action),
+        graph=PolicyGraph(with_lstm(network, model.policy) if states else network, action, states),
         observation=section,
         action=action,
         answer=answer,
-        values=answer.values if algorithm == "DQN" else None,
+        values=plain.values if known.is_deterministic and action.choice_counts else None,
         assumed=assumed,
+        valid=valid,
         training={**draft.training, **facts, **_steps_and_seed(model)},
+        states=states,
     )
 
 
 def _read_normalisation(path: Path, trusted: bool, space: Any, boxes: Boxes) -> _Normalisation:
     statistics = read_statistics(path, trusted)
     modules = normalisers_of(path.name, statistics, space, boxes)
-    hidden = _hidden(statistics.clip_obs, {name: boxes[name] for name in modules})
+    hidden = hidden_images(statistics.clip_obs, {name: boxes[name] for name in modules})
     return _Normalisation(statistics, modules, hidden)
 
 
@@ -101,27 +132,21 @@ def _steps_and_seed(model: Any) -> dict[str, int]:
 
 
 def _check_images(source: str, boxes: Boxes) -> None:
-    images = _hidden(USUAL_CLIP, boxes)
+    images = hidden_images(USUAL_CLIP, boxes)
     if images:
         raise ExportError(f"{source}: {', '.join(images)} looks like an image after VecNormalize; {CHOOSE}")
 
 
-def _network(source: str, model: Any, names: tuple[str, ...], normalisers: Mapping[str, Normalise]) -> nn.Module:
+def _network(
+    source: str, model: Any, names: tuple[str, ...], normalisers: Mapping[str, Normalise], mask: str | None
+) -> nn.Module:
     try:
-        return network_of(model, names, normalisers).eval()
+        return network_of(model, names, normalisers, mask).eval()
     except (AttributeError, TypeError) as error:
         raise ExportError(
             f"{source}: its {type(model.policy).__name__} is not built like Stable-Baselines3's own: {error}; "
             "export its network as a torch module (policy.py:build)"
         ) from error
-
-
-def _boxes(source: str, space: Any) -> Boxes:
-    parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
-    for name, part in parts.items():
-        if not isinstance(part, spaces.Box):
-            raise ExportError(f"{source}: observes {name}, a {type(part).__name__}; only Boxes can be exported")
-    return parts
 
 
 def _seen(normalisation: _Normalisation) -> dict[str, Range]:
@@ -133,46 +158,30 @@ def _seen(normalisation: _Normalisation) -> dict[str, Range]:
     return {name: of_moments(fitted[name].mean, np.sqrt(fitted[name].var)) for name in normalisation.modules}
 
 
-def _hidden(clip: float, boxes: Boxes) -> set[str]:
-    """Images whose original space is lost: VecNormalize replaces it by float32 within its clip range."""
-    images = {name: box for name, box in boxes.items() if len(box.shape) == 3 and box.dtype == np.float32}
-    return {name for name, box in images.items() if (box.low == -clip).all() and (box.high == clip).all()}
-
-
-def _observation(space: Any, boxes: Boxes, given: Section | None, hidden: Collection[str]) -> Section:
-    """The author's section, if it agrees with the policy; without one, the section of the policy's space."""
-    if given is None and hidden:
-        raise CardError(
-            f"observation {', '.join(hidden)}: VecNormalize hid whether it was uint8; pass --card FILE with an "
-            "observation section"
-        )
-    if given is None:
-        return observation_of_space(space)
-    if set(given) != set(boxes):
-        raise CardError(f"observation: the card names {', '.join(given)}; the policy takes {', '.join(boxes)}")
-    for name, box in boxes.items():
-        own = "uint8" if box.dtype == np.uint8 else "float32"
-        dtypes = {own, "uint8"} if name in hidden else {own}
-        if given[name].dtype not in dtypes or given[name].shape != list(box.shape):
-            raise CardError(
-                f"observation {name}: the card says {given[name].dtype}{given[name].shape}, "
-                f"the policy takes {own}{list(box.shape)}"
-            )
-    return given
-
-
-def _action(model: Any, algorithm: str, draft: ActionDraft | None) -> ActionCard:
+def _action(model: Any, is_deterministic: bool, draft: ActionDraft | None) -> ActionCard:
     space = model.action_space
-    head, bounds, _ = action_of_space(space)
+    head, bounds, named = action_of_space(space)
     if isinstance(space, spaces.Discrete):
-        entries = len(draft.table or ()) if draft is not None else space.n
-        if entries != space.n:
-            raise CardError(
-                f"action.table: {entries} controls, but the policy chooses among {space.n}; "
-                "it needs control: table with one control per choice, in the order of the choices"
-            )
-    elif bounds is not None:
+        _check_choices(draft, int(space.n))
+    elif isinstance(space, spaces.Box) and bounds is not None:
         # As a person writes them: 0.7 instead of 0.699999988079071, which is the same float32.
         bounds = [(float(str(np.float32(low))), float(str(np.float32(high)))) for low, high in bounds]
         head = "squashed_gaussian" if model.policy.squash_output else "gaussian"
-    return complete(draft, "deterministic" if algorithm in {"DQN", "TD3", "DDPG"} else head, bounds)
+    return complete(named(draft), "deterministic" if is_deterministic else head, bounds)
+
+
+def _check_choices(draft: ActionDraft | None, count: int) -> None:
+    """Raises CardError unless the author's section has a control or a label for each of the policy's choices."""
+    if draft is None or draft.control == NAMED:
+        entries = len(draft.choices) if draft is not None and isinstance(draft.choices, list) else count
+        if entries != count:
+            raise OtherActionsError(
+                f"action.choices: {entries} labels, but the policy chooses among {count}", f"{count} choices"
+            )
+    elif len(draft.table or ()) != count:
+        raise OtherActionsError(
+            f"action.table: {len(draft.table or ())} controls, but the policy chooses among {count}; it needs control: "
+            "table with one control per choice, in the order of the choices, or control: named with their labels in "
+            "choices",
+            f"{count} choices",
+        )

@@ -1,8 +1,9 @@
 """VecNormalize: whether a Stable-Baselines3 policy was trained with it, and with which statistics.
 
 The statistics are not in model.zip, but the last observation of `learn` is, twice: `_last_obs` as the policy saw it,
-and `_last_original_obs` before VecNormalize. PPO and A2C store the second only with VecNormalize. The other algorithms
-always store it (without VecNormalize it is an older observation), and so they are compared to see which statistics fit.
+and `_last_original_obs` before VecNormalize. PPO, A2C, TRPO, MaskablePPO and ARS store the second only with
+VecNormalize. The other algorithms always store it (without VecNormalize it is an older observation), and so they are
+compared to see which statistics fit.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from carla_mlflow.errors import ExportError
 from carla_mlflow.preprocessing.modules import Normalise
-from training_export.sources.spaces import SINGLE
+from training_export.sources.observation_spaces import SINGLE
+from training_export.sources.sb3.algorithms import ALGORITHMS
 from training_export.sources.untrusted import read_pickle, read_pickled
 
-ON_POLICY = ("PPO", "A2C")
 CHOOSE = "--vecnormalize FILE gives the statistics, --no-vecnormalize says that observations were not normalised"
 USUAL_CLIP = 10.0
 """VecNormalize's default clip range, in standard deviations."""
@@ -37,14 +38,14 @@ def check_without_statistics(path: Path, algorithm: str, settings: Mapping[str, 
         ExportError: it was trained with VecNormalize, or statistics lie beside it; says what to do.
     """
     beside = statistics_beside(path)
-    if algorithm in ON_POLICY and settings.get("_last_original_obs") is not None:
+    if ALGORITHMS[algorithm].shows_normalisation and settings.get("_last_original_obs") is not None:
         where = f" ({beside[0]} lies beside it)" if beside else ""
         raise ExportError(
             f"{path.name}: was trained with VecNormalize, as it holds an observation from before it; {CHOOSE}{where}"
         )
     if beside:
         raise ExportError(f"{path.name}: {beside[0]} lies beside it: is it this policy's? {CHOOSE}")
-    if algorithm in ON_POLICY:
+    if ALGORITHMS[algorithm].shows_normalisation:
         return ""
     return f"no VecNormalize: a zip of {algorithm} does not record one; --vecnormalize FILE if it was trained with one"
 
@@ -93,7 +94,7 @@ def check_last_observation(
     """
     if statistics is None or not statistics.norm_obs or settings.get("_last_obs") is None:
         return
-    if algorithm in ON_POLICY:
+    if ALGORITHMS[algorithm].shows_normalisation:
         if settings.get("_last_original_obs") is None:
             raise ExportError(f"{path.name}: was not trained with VecNormalize; leave --vecnormalize {given.name} out")
         return
@@ -112,6 +113,11 @@ def check_last_observation(
             "standard deviations from what the policy saw: the statistics are another policy's, or there were none "
             "(--no-vecnormalize)"
         )
+
+
+def _stacks(mean: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a policy's shape is that of several of the observations that statistics were fitted on."""
+    return len(shape) == mean.ndim and all(size % part == 0 for size, part in zip(shape, mean.shape, strict=True))
 
 
 def normalisers_of(source: str, statistics: VecNormalize, space: Any, boxes: Mapping[str, Any]) -> dict[str, Normalise]:
@@ -136,6 +142,11 @@ def normalisers_of(source: str, statistics: VecNormalize, space: Any, boxes: Map
     for name, running in fitted.items():
         shape = boxes[name].shape if name in boxes else None
         if running.mean.shape != shape:
+            if shape and _stacks(running.mean, shape):
+                raise ExportError(
+                    f"{source}: VecNormalize was fitted on {name} of single frames, whose zeros VecFrameStack puts "
+                    "before the first one after they were normalised; train with VecNormalize around VecFrameStack"
+                )
             taken = f"takes it in shape {list(shape)}" if shape is not None else "does not take it"
             raise ExportError(
                 f"{source}: VecNormalize was fitted on {name} of shape {list(running.mean.shape)}, the policy "

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import stable_baselines3 as sb3
-from gymnasium.spaces import MultiBinary
+from gymnasium.spaces import Discrete, MultiDiscrete
 from sb3_policies import CASES, CHOOSE, DRIVE, PEDALS, VECTOR, Remembering, Toy, Trainer
 
 from carla_mlflow.errors import ExportError
@@ -96,28 +96,36 @@ def test_what_stable_baselines3_never_wrote_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("source", "settings"),
     [
-        ("ppo", {"policy_class": {"__module__": "sb3_contrib.common.recurrent.policies"}}),
-        ("sac", {"top_quantiles_to_drop_per_net": 2}),
-        ("a2c-choices", {"batch_size": 128, "cg_max_steps": 15}),
+        ("a2c-choices", {"batch_size": 128}),
     ],
 )
 def test_an_unknown_algorithm_is_refused_with_those_that_are_known(
     trained: Trainer, tmp_path: Path, source: str, settings: Any
 ):
     path = edited(trained(source).path, tmp_path / "model.zip", **settings)
-    with pytest.raises(ExportError, match="PPO, A2C, SAC, TD3, DDPG, DQN"):
+    with pytest.raises(
+        ExportError, match="MaskablePPO, RecurrentPPO, PPO, TRPO, A2C, SAC, TQC, CrossQ, TD3, DDPG, QRDQN, DQN, ARS"
+    ):
         from_sb3(path, DRIVE, None, trust_pickle=True)
 
 
-def test_observations_that_are_no_boxes_and_policies_with_memory_are_refused(tmp_path: Path):
+def test_choices_that_do_not_start_at_0_and_policies_with_memory_are_refused(tmp_path: Path):
     path = tmp_path / "model.zip"
     for policy, space, complaint in (
-        ("MlpPolicy", MultiBinary(3), "observes observation, a MultiBinary; only Boxes"),
-        (Remembering, VECTOR, "a recurrent policy"),
+        ("MlpPolicy", Discrete(3, start=2), "observes observation, choices that start at 2"),
+        (Remembering, VECTOR, "returns a state, though it is not RecurrentPPO's"),
     ):
         sb3.A2C(policy, Toy(space, PEDALS), device="cpu").save(path)
         with pytest.raises(ExportError, match=complaint):
             from_sb3(path, DRIVE, None, trust_pickle=True)
+
+
+@pytest.mark.parametrize("space", [Discrete(3, start=2), MultiDiscrete([3, 2], start=[0, 1])])
+def test_actions_that_do_not_start_at_0_are_refused_since_the_library_never_adds_the_start(space: Any, tmp_path: Path):
+    path = tmp_path / "model.zip"
+    sb3.A2C("MlpPolicy", Toy(VECTOR, space), device="cpu").save(path)
+    with pytest.raises(ExportError, match=r"chooses among actions that start at .*; Stable-Baselines3 .* never adds"):
+        from_sb3(path, CHOOSE, None, trust_pickle=True)
 
 
 def test_a_policy_that_was_saved_with_gym_is_told_what_to_install(trained: Trainer, tmp_path: Path):

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sb3_policies import CASES, CHOOSE, DRIVE, Trainer
 
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.card_sections import FieldCard, Seen, observation_spec
+from carla_mlflow.contract.field_card import FieldCard, Seen, observation_spec
 from carla_mlflow.errors import CardError
 from training_export.export.compared import compared_batches
 from training_export.export.export import export_policy
@@ -19,6 +19,7 @@ from training_export.graphs.graph import to_torchscript
 from training_export.graphs.onnx_export import to_onnx
 from training_export.sources.draft import ActionDraft, CardDraft
 from training_export.sources.from_file import load_script
+from training_export.sources.observation_spaces import sources_of
 from training_export.sources.sb3.source import from_sb3
 from training_export.sources.seen import unknown
 
@@ -35,7 +36,7 @@ def observations(specs: Any, rows: int = 1000) -> dict[str, np.ndarray]:
         if spec.dtype == "float32" and spec.low is None:
             return rng.normal(0, 3, (rows, *spec.shape)).astype(np.float32)
         drawn = np.concatenate([spec.sample(rng, rows // 2), spec.corners(rng, rows - rows // 2)])
-        if spec.dtype == "float32":
+        if len(spec.shape) < 3:
             return drawn
         brightness = rng.random((rows, 1, 1, 1))  # noise alone looks the same to a network, image after image
         return (drawn * brightness).astype(np.uint8)
@@ -55,7 +56,8 @@ def test_the_exported_graphs_act_as_stable_baselines3_does(trained: Trainer, tmp
     found = from_sb3(given.path, given.draft, given.vecnormalize, trust_pickle=True)
     specs = observation_spec(found.observation)
     rows = observations(specs)
-    seen: Any = rows["observation"] if list(rows) == ["observation"] else rows
+    sources = sources_of(found.observation)
+    seen: Any = rows.get("observation", {sources[field]: array for field, array in rows.items()})
     if given.statistics is not None:
         seen = given.statistics.normalize_obs(seen)
     wanted = given.model.predict(seen, deterministic=True)[0].reshape(1000, -1)
@@ -64,7 +66,7 @@ def test_the_exported_graphs_act_as_stable_baselines3_does(trained: Trainer, tmp
     np.testing.assert_array_equal(golden.raw, wanted.astype(np.float32))
     if found.values is not None:
         np.testing.assert_array_equal(found.values(rows).argmax(axis=1), wanted[:, 0])
-    assert (found.values is not None) == (given.case.algorithm == "DQN")
+    assert (found.values is not None) == (given.case.algorithm in {"DQN", "QRDQN"})
 
     examples = tuple(torch.from_numpy(array) for array in specs.example(3).values())
     (tmp_path / "model.pt").write_bytes(to_torchscript(found.graph, examples))
@@ -132,6 +134,32 @@ def test_the_card_may_tell_more_of_the_observation_than_its_space_but_nothing_el
     ):
         with pytest.raises(CardError, match=complaint):
             from_sb3(given.path, replace(DRIVE, observation=section), None, trust_pickle=True, no_vecnormalize=True)
+
+
+def test_an_authors_fields_may_have_names_of_their_own_and_get_the_spaces_choices(trained: Trainer):
+    given = trained("ppo-sources")
+
+    def read(**section: FieldCard) -> Any:
+        return from_sb3(given.path, replace(DRIVE, observation=section), given.vecnormalize, True)
+
+    lidar, rows = FieldCard("float32", [2], 0, 30, "m", source="lidar-front"), FieldCard("uint8", [2])
+    found = read(command=FieldCard("uint8", []), beams=lidar, rows=rows)
+    assert found.observation["command"] == FieldCard("uint8", [], 0, 5, choices=6)
+    assert (found.observation["rows"].choices, found.observation["rows"].high) == ([3, 2], [2, 1])
+    assert found.observation["beams"].seen.high == 30
+    own = from_sb3(given.path, given.draft, given.vecnormalize, True)
+    assert own.observation["lidar_front"].source == "lidar-front"
+    batch = observations(observation_spec(own.observation), 50)
+    renamed = {"command": batch["command"], "beams": batch["lidar_front"], "rows": batch["rows"]}
+    np.testing.assert_array_equal(found.answer(renamed).raw, own.answer(batch).raw)
+    raw = found.graph(*(torch.from_numpy(array) for array in renamed.values()))[0]
+    np.testing.assert_allclose(raw.detach(), own.answer(batch).raw, rtol=1e-5, atol=1e-6)
+    with pytest.raises(CardError, match=r"command: the policy takes choices: 6, low: 0\.0, high: 5\.0"):
+        read(command=FieldCard("uint8", [], 1, 6, choices=6), beams=lidar, rows=rows)
+    with pytest.raises(CardError, match=r"observation rows: the card says float32\[2\], the policy takes uint8\[2\]"):
+        read(command=FieldCard("uint8", []), beams=lidar, rows=FieldCard("float32", [2]))
+    with pytest.raises(CardError, match="the card names beams; the policy takes command, lidar-front, rows"):
+        read(beams=FieldCard("float32", [2]))
 
 
 def test_an_image_that_vecnormalize_hid_needs_a_card(trained: Trainer):

@@ -25,7 +25,7 @@ def alone(path: Path, folder: Path) -> Path:
     return Path(shutil.copy(path, folder / "model.zip"))
 
 
-@pytest.mark.parametrize("name", ["ppo-float64", "ppo-mixed", "a2c-choices"])
+@pytest.mark.parametrize("name", ["ppo-float64", "ppo-mixed", "a2c-choices", "trpo", "ars"])
 def test_a_zip_that_shows_a_vecnormalize_is_refused_without_its_statistics(trained: Trainer, tmp_path: Path, name: str):
     given = trained(name)
     path = alone(given.path, tmp_path)
@@ -41,7 +41,7 @@ def test_an_image_as_vecnormalize_leaves_it_shows_one_too(trained: Trainer, tmp_
         from_sb3(alone(given.path, tmp_path), given.draft, None, trust_pickle=True)
 
 
-@pytest.mark.parametrize("name", ["sac", "td3", "dqn"])
+@pytest.mark.parametrize("name", ["sac", "td3", "dqn", "tqc", "crossq", "qrdqn"])
 def test_a_zip_that_does_not_tell_is_said_to_be_taken_without(trained: Trainer, tmp_path: Path, name: str):
     given = trained(name)
     found = from_sb3(alone(given.path, tmp_path), given.draft, None, trust_pickle=True)

@@ -1,0 +1,23 @@
+"""Whether a move gave a stage back to a version that had held it before. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from registry.rules.journal import Entry
+
+
+def goes_back(entries: Iterable[Entry], stage: str, version: str) -> bool:
+    """Whether the version that holds a stage now got it by a roll-back, or in MLflow's UI after it had held it before.
+
+    Args:
+        entries: the journal's chain; what was moved in the UI may not be in it yet.
+        stage: staging or production.
+        version: the semantic version that holds it.
+    """
+    moves = [entry.link.move for entry in entries if entry.link and entry.link.move.to == stage]
+    if moves and moves[-1].version == version:
+        last = moves.pop()
+        if last.kind in ("promote", "rollback"):
+            return last.kind == "rollback"
+    return any(move.version == version for move in moves)

@@ -1,0 +1,154 @@
+"""RecurrentPPO of sb3-contrib: what its zip says, and that the export acts as sb3-contrib's own predict() does."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from msgspec.structs import replace
+from numpy.typing import NDArray
+from sb3_contrib import RecurrentPPO
+from sb3_policies import CHOICES, CHOOSE, DRIVE, FIRST, MIXED, PEDALS, SMALL_BOTH, SMALL_CNN, VECTOR, Toy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from benchmarks.recurrent import difference, exported, trained
+from carla_mlflow import Engine
+from carla_mlflow.contract.card_sections import StateCard
+from carla_mlflow.contract.field_card import FieldCard
+from carla_mlflow.errors import ExportError
+from training_export.export.export import export_policy
+from training_export.sources.draft import CardDraft
+from training_export.sources.sb3.archive import identify
+from training_export.sources.sb3.source import from_sb3
+from training_export.sources.source import SourceOptions, open_source
+
+IMAGE_CARD = replace(CHOOSE, observation={"observation": FieldCard("uint8", [3, 36, 36])})
+KINDS: dict[str, tuple[str, Any, Any, CardDraft, dict[str, Any] | None, dict[str, Any]]] = {
+    "plain": ("MlpLstmPolicy", VECTOR, PEDALS, DRIVE, None, {}),
+    "two layers, normalised": ("MlpLstmPolicy", VECTOR, CHOICES, CHOOSE, {}, {"n_lstm_layers": 2}),
+    "shared with the critic": (
+        "MlpLstmPolicy",
+        VECTOR,
+        PEDALS,
+        DRIVE,
+        None,
+        {"shared_lstm": True, "enable_critic_lstm": False, "lstm_kwargs": {"bias": False}},
+    ),
+    "images": ("CnnLstmPolicy", FIRST, CHOICES, IMAGE_CARD, None, {"enable_critic_lstm": False, **SMALL_CNN}),
+    "mixed": ("MultiInputLstmPolicy", MIXED, PEDALS, DRIVE, {"norm_obs_keys": ["speed"]}, SMALL_BOTH),
+}
+
+
+def saved(folder: Path, name: str) -> tuple[Any, VecNormalize | None]:
+    """A policy after 64 steps, with larger weights, saved as model.zip and, if normalised, vec.pkl."""
+    policy, observation, action, _, normalise, kwargs = KINDS[name]
+    env: Any = DummyVecEnv([lambda: Toy(copy.deepcopy(observation), action)])
+    statistics = None
+    if normalise is not None:
+        env = statistics = VecNormalize(env, norm_reward=False, **normalise)
+    kwargs = {"lstm_hidden_size": 12, "net_arch": [8], **kwargs}
+    model = RecurrentPPO(policy, env, n_steps=32, batch_size=32, policy_kwargs=kwargs, seed=7, device="cpu")
+    model.learn(64)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.policy.parameters():
+            width = parameter[0].numel() if parameter.dim() > 1 else 9
+            parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator) / width**0.5)
+    model.save(folder / "model.zip")
+    if statistics is not None:
+        statistics.training = False
+        statistics.save(str(folder / "vec.pkl"))
+    return model, statistics
+
+
+def predicted(model: Any, statistics: VecNormalize | None, steps: list[Any], begins: NDArray[np.bool_]) -> list[Any]:
+    """The actions of sb3-contrib's own predict(), whose states it carries itself."""
+    state, found = None, []
+    for seen, begin in zip(steps, begins, strict=True):
+        given = seen if statistics is None else statistics.normalize_obs(seen)
+        action, state = model.predict(given, state, begin, deterministic=True)
+        found.append(action.reshape(len(action), -1))
+    return found
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_export_acts_as_predict_does_from_step_to_step(name: str, tmp_path: Path):
+    model, statistics = saved(tmp_path, name)
+    _, observation, _, draft, _, _ = KINDS[name]
+    policy = from_sb3(tmp_path / "model.zip", draft, tmp_path / "vec.pkl" if statistics else None, trust_pickle=True)
+    export = export_policy(policy, "recurrent", "0.1.0", name)
+    assert set(export.engines) == {"torchscript", "onnx"}, export.left_out
+    rng, single = np.random.default_rng(0), not hasattr(observation, "spaces")
+    specs = export.engine.specs
+    drawn = [{spec.name: spec.sample(rng, 3) for spec in specs} for _ in range(20)]
+    begins = rng.random((20, 3)) < 0.2
+    steps: list[Any] = [step["observation"] if single else step for step in drawn]
+    wanted = predicted(model, statistics, steps, begins)
+    for engine in export.engines.values():
+        state = None
+        for step, begin, action in zip(drawn, begins, wanted, strict=True):
+            actions = engine.act(step, state=state, reset=begin)
+            state = actions.state
+            np.testing.assert_allclose(actions.raw, action, atol=2e-6)
+
+
+def test_the_thousand_steps_of_the_benchmark_hardly_drift_apart():
+    model = trained(32)
+    for engine in exported(model).values():
+        action, states = difference(model, engine, steps=200, episodes=4)
+        assert action < 1e-5
+        assert states < 1e-5
+
+
+def test_the_card_says_the_states_with_the_batch_axis_first(tmp_path: Path):
+    saved(tmp_path, "two layers, normalised")
+    policy = from_sb3(tmp_path / "model.zip", CHOOSE, tmp_path / "vec.pkl", trust_pickle=True)
+    assert policy.states == {"h": StateCard("float32", [2, 12]), "c": StateCard("float32", [2, 12])}
+    assert policy.training["algorithm"] == "RecurrentPPO"
+
+
+def test_it_is_identified_before_anything_is_unpickled(tmp_path: Path):
+    saved(tmp_path, "plain")
+    assert identify(tmp_path / "model.zip")[1]["algorithm"] == "RecurrentPPO"
+    with pytest.raises(ExportError, match="RecurrentPPO policy with its spaces"):
+        from_sb3(tmp_path / "model.zip", DRIVE, None, trust_pickle=False)
+
+
+def test_a_section_state_that_is_not_the_policys_own_is_refused(tmp_path: Path):
+    saved(tmp_path, "plain")
+    card = tmp_path / "card.yaml"
+    card.write_text(
+        "action: {control: acceleration_steer, raw: [acceleration, steer], full_throttle: 2, full_brake: -3, "
+        "full_right: 0.7}\nstate: {h: {dtype: float32, shape: [4]}}\n"
+    )
+    options = SourceOptions(str(tmp_path / "model.zip"), card, trust_pickle=True)
+    with pytest.raises(ExportError, match="`state` is not the policy's own: h, c"):
+        open_source(options)
+
+
+@pytest.fixture(scope="module")
+def engines() -> dict[str, Engine]:
+    return exported(trained(32))
+
+
+@pytest.mark.parametrize("backend", ["torchscript", "onnx"])
+def test_a_rollout_has_the_same_bits_alone_and_in_a_batch_of_64(engines: dict[str, Engine], backend: str):
+    engine = engines[backend]
+    rng = np.random.default_rng(2)
+    steps = rng.uniform(-1, 1, (40, 64, 16)).astype(np.float32)
+
+    def bits(rows: slice) -> list[bytes]:
+        state, found = None, []
+        for seen in steps:
+            actions = engine.act({"observation": seen[rows]}, state=state)
+            state = actions.state
+            first = [actions.control, actions.raw, *actions.distribution.values(), *state.values()]
+            found.append(b"".join(np.ascontiguousarray(part[-1]).tobytes() for part in first))
+        return found
+
+    assert bits(slice(20, 21)) == bits(slice(0, 21)) == bits(slice(20, 21))
+    assert bits(slice(63, 64)) == bits(slice(0, 64))
