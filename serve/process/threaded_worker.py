@@ -28,7 +28,6 @@ from serve.settings import SWITCH_S
 from serve.telemetry import metrics
 from serve.telemetry.latest_actions import LatestActions
 from serve.web.admission import LATEST_ACTIONS, OWN_LISTENER, UNFRAMED
-from serve.wire.acceptor import refuse_more
 from serve.wire.connection_counts import SHARES
 from serve.wire.refuse_more import HANDSHAKE_S, refuse_more
 

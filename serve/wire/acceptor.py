@@ -190,13 +190,3 @@ class Acceptor:
                 self._ended,
             )
             self._logged_at, self._ended = now, 0
-
-
-def refuse_more(listener: socket.socket) -> None:
-    """Refuses later clients of a Unix socket, in all processes that share it; who waits in its queue can be accepted.
-
-    Without it, a client that connects between the last accept and the end of the last process would be reset. TCP has
-    no means for that.
-    """
-    if listener.family == socket.AF_UNIX:
-        listener.shutdown(socket.SHUT_RD)
