@@ -127,14 +127,17 @@ def save(algorithm: str, observation: str, path: Path, policy: str | None = None
 
 
 def _draw(policy: torch.nn.Module) -> None:
-    """Weights so large that actions differ from each other, and statistics other than the first ones."""
+    """Weights so large, and biases so small, that actions differ from each other; statistics other than the first."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in [*policy.named_parameters(), *policy.named_buffers()]:
             if tensor.is_floating_point():
                 width = tensor[0].numel() if tensor.dim() > 1 else 9
                 drawn = torch.randn(tensor.shape, generator=generator) / width**0.5
-                tensor.add_(drawn.abs() if name.endswith("var") else 0.5 * drawn)
+                if name.endswith("bias"):
+                    tensor.copy_(0.05 * drawn)
+                else:
+                    tensor.add_(drawn.abs() if name.endswith("var") else drawn)
 
 
 def _policy(algorithm: str, observation: str) -> TrainedPolicy:
