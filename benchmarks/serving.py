@@ -2,8 +2,9 @@
 
 In each round every system in turn is started, its responses are checked, it is loaded by wrk, and stopped; rounds are
 repeated so that a noisy minute affects all systems. Prints medians for an MLP of 16-64-64-3 and a network with a bird's
-eye view of 15×96×96, at 1, 16 and 64 connections and with 256 observations per request. An empty server in C and the
-bare forward in this process are measured too. Without --peers, only these and our server are.
+eye view of 15×96×96, at 1, 16 and 64 connections and with 256 observations per request; of an LSTM of 256 ours alone,
+as no other keeps a policy's memory. An empty server in C and the bare forward in this process are measured too. Without
+--peers, only these and our server are.
 
 --running PORT measures a carla-serve that was started before, with whatever policy it serves; --running
 unix:/run/policy.sock one on a Unix socket, by a load of our own in Python, as wrk knows none: --own-load measures a
@@ -132,7 +133,8 @@ def systems_of(options: argparse.Namespace, policy: Asked, folder: Path) -> list
             found.insert(0, Floor(policy, folder))
         except RuntimeError as error:
             print(error, file=sys.stderr)
-    return found + (peers(options.peers, policy.kind, options.peer) if options.peers else [])
+    with_peers = options.peers and policy.engine.card.memory is None
+    return found + (peers(options.peers, policy.kind, options.peer) if with_peers else [])
 
 
 def one_round(system: System, row: Row, seconds: int, folder: Path, load: Load) -> None:

@@ -1,24 +1,29 @@
-"""The two policies that `benchmarks.serving` has served, and the observations sent to each.
+"""The policies that `benchmarks.serving` has served, and the observations sent to each.
 
 The MLP takes 16 numbers as three fields; the image network takes a bird's eye view of 15 channels and 6 numbers, and
-has four convolutions and two linear layers.
+has four convolutions and two linear layers; the LSTM takes 13 numbers, and its two states of 256 numbers travel with
+each request and each response.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from benchmarks.policies.networks import FULL_BRAKE, UNIT
+from benchmarks.policies.remembering import SECTION, Lstm
 from benchmarks.support.encoding import Arrays
 from carla_mlflow import Engine, write_artifact
 from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.card_sections import StateCard
 from carla_mlflow.contract.field_card import FieldCard
+from carla_mlflow.contract.state_token import States, StateTokens
 from training_export.export.export import export_policy
 from training_export.sources.draft import CardDraft
 from training_export.sources.from_module import from_network
@@ -82,6 +87,14 @@ def image() -> TrainedPolicy:
     return from_network("image", FourConvolutions().eval(), CardDraft(), section, action, Preprocessed())
 
 
+def lstm() -> TrainedPolicy:
+    torch.manual_seed(0)
+    states = {name: StateCard("float32", [256]) for name in ("h", "c")}
+    action = ActionCard("gaussian", {"acceleration": UNIT, "steer": UNIT}, "acceleration_steer", 10.0, FULL_BRAKE)
+    network = Lstm(hidden=256).eval()
+    return from_network("lstm", network, CardDraft(state=states), SECTION, action, Preprocessed())
+
+
 def mlp_rows(rng: np.random.Generator, rows: int) -> Arrays:
     numbers = (rng.standard_normal((rows, 14)) * 3).astype(np.float32).round(4)
     speed, steering = rng.uniform(0, 30, rows).round(3), rng.uniform(-0.99, 0.99, rows).round(4)
@@ -98,18 +111,27 @@ def image_rows(rng: np.random.Generator, rows: int) -> Arrays:
     return {"bev": bev, "state": rng.standard_normal((rows, 6)).astype(np.float32).round(4)}
 
 
+def lstm_rows(rng: np.random.Generator, rows: int) -> Arrays:
+    speed, beams = rng.uniform(0, 30, rows).round(3), rng.uniform(0, 1, (rows, 12)).round(4)
+    return {"speed": speed.astype(np.float32), "beams": beams.astype(np.float32)}
+
+
 @dataclass(frozen=True)
 class Asked:
     """A policy on disk, observations to request actions for, and its engine in this process.
 
     Attributes:
         batches: rows per request → the observations of many different requests.
+        states: the memory that each of these observations comes with, after one step; of a policy without memory {}.
+        tokens: the same as state tokens; without memory ().
     """
 
     kind: str
     folder: Path
     engine: Engine
     batches: dict[int, list[Arrays]] = field(repr=False)
+    states: dict[int, list[States]] = field(repr=False)
+    tokens: dict[int, list[Sequence[bytes]]] = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -119,6 +141,7 @@ class Asked:
 KINDS: dict[str, tuple[Callable[[], TrainedPolicy], Callable[[np.random.Generator, int], Arrays], dict[int, int]]] = {
     "mlp": (mlp, mlp_rows, {1: 3000, MAX_ROWS: 16}),
     "image": (image, image_rows, {1: 64, MAX_ROWS: 2}),
+    "lstm": (lstm, lstm_rows, {1: 1000, MAX_ROWS: 4}),
 }
 
 
@@ -129,4 +152,14 @@ def asked(kind: str, folder: Path) -> Asked:
     path = write_artifact(folder / kind, artifact).path
     rng = np.random.default_rng(1)
     batches = {rows: [rows_of(rng, rows) for _ in range(count)] for rows, count in counts.items()}
-    return Asked(kind, path, Engine(artifact, "cpu"), batches)
+    engine = Engine(artifact, "cpu")
+    states = {rows: [engine.act(batch).state for batch in drawn] for rows, drawn in batches.items()}
+    encode = (
+        _without_memory if engine.card.memory is None else StateTokens(engine.digest, engine.card.memory.shapes).encode
+    )
+    tokens = {n: [encode(state, np.ones(n, np.uint32)) for state in drawn] for n, drawn in states.items()}
+    return Asked(kind, path, engine, batches, states, tokens)
+
+
+def _without_memory(_: States, __: Any) -> Sequence[bytes]:
+    return ()

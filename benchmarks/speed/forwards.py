@@ -16,8 +16,10 @@ ROWS = (1, 2, 8, 32, MAX_ROWS)
 
 def forwards(asked: Asked, threads: int, seconds: float) -> dict[int, float]:
     """Rows per call → observations per second of the graph alone, called from several threads at once."""
-    batch = asked.batches[MAX_ROWS][0]
-    inputs = {rows: [np.ascontiguousarray(array[:rows]) for array in batch.values()] for rows in ROWS}
+    arrays, state = list(asked.batches[MAX_ROWS][0].values()), asked.states[MAX_ROWS][0]
+    if state:
+        arrays += [np.zeros(MAX_ROWS, np.float32), *state.values()]  # no row begins
+    inputs = {rows: [np.ascontiguousarray(array[:rows]) for array in arrays] for rows in ROWS}
     return {rows: _rate(asked, inputs[rows], rows, threads, seconds / len(ROWS)) for rows in ROWS}
 
 

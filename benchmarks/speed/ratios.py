@@ -39,7 +39,9 @@ Columns = dict[str, float]
 
 
 def ratios(kind: str, rows: dict[str, Row], forward: dict[int, dict[int, list[float]]]) -> list[Ratio]:
-    """The ratios of ours to the best peer in each column."""
+    """The ratios of ours to the best peer in each column; none for a policy with a memory, which no peer keeps."""
+    if kind == "lstm":
+        return []
     figures = {name: row.figures() for name, row in rows.items() if not row.problem}
     peers = {name: f for name, f in figures.items() if not name.startswith(("carla-serve", "floor"))}
     main = figures.get(OURS_JSON if kind == "mlp" else OURS_V2, {})

@@ -8,7 +8,7 @@ import math
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.policies.serving_policies import MAX_ROWS, Asked
 from benchmarks.support.connection import Address, ask
-from benchmarks.support.encoding import from_json, from_v2, infer_request, predict_request
+from benchmarks.support.encoding import Arrays, from_json, from_v2, infer_request, predict_request
 from benchmarks.support.free_port import free_port
 from benchmarks.support.our_server import OurServer
 from benchmarks.support.server import Server
@@ -40,7 +40,7 @@ class System(ABC):
 
     Attributes:
         name: its name in the table.
-        kind: `mlp` or `image`.
+        kind: `mlp`, `image` or `lstm`.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Floor(System):
         subprocess.run([compiler, "-O2", "-o", str(self._program), str(source)], check=True)
 
     def encode(self, rows: int) -> list[bytes]:
-        return [predict_request(batch) for batch in self._asked.batches[rows]]
+        return _encode(predict_request, self._asked, rows)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Running]:
@@ -99,7 +99,7 @@ class Ours(System):
 
     def encode(self, rows: int) -> list[bytes]:
         encode = predict_request if self.door == "json" else functools.partial(infer_request, self._asked.name)
-        return [encode(batch) for batch in self._asked.batches[rows]]
+        return _encode(encode, self._asked, rows)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Running]:
@@ -109,8 +109,8 @@ class Ours(System):
 
     def problem(self, running: Running) -> str | None:
         for rows in (1, MAX_ROWS):
-            pairs = zip(self.requests(rows), self._asked.batches[rows], strict=True)
-            for request, batch in list(pairs)[:20]:
+            asked = zip(self.requests(rows), self._asked.batches[rows], self._asked.states[rows], strict=True)
+            for request, batch, state in list(asked)[:20]:
                 status, _, body, _ = response = ask(running.address, request)
                 if status != 200:
                     return f"{rows} observations: {status} {body[:100]!r}"
@@ -118,7 +118,7 @@ class Ours(System):
                     given = from_json(body)
                 else:
                     given = from_v2(body, int(response.headers["inference-header-content-length"]))
-                if not np.array_equal(given, self._asked.engine.act(batch).control):
+                if not np.array_equal(given, self._asked.engine.act(batch, state=state or None).control):
                     return f"{rows} observations: another answer than in this process"
         return None
 
@@ -150,6 +150,10 @@ class AlreadyRunning(System):
             if response.status != 200:
                 return f"{rows} observations: {response.status} {response.body[:100]!r}"
         return None
+
+
+def _encode(encode: Callable[[Arrays, Sequence[bytes]], bytes], asked: Asked, rows: int) -> list[bytes]:
+    return [encode(batch, tokens) for batch, tokens in zip(asked.batches[rows], asked.tokens[rows], strict=True)]
 
 
 def _as_running(server: Server) -> Running:

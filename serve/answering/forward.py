@@ -97,7 +97,8 @@ class BatchActions:
         """The values of every row as a flat list of pieces of JSON."""
         found = self._parts.get(encoder)
         if found is None:
-            found = self._parts[encoder] = encoder.parts(self.actions.control, self.tokens)
+            tokens = self.tokens if encoder.remembers else ()
+            found = self._parts[encoder] = encoder.parts(self.actions.control, tokens)
         return found
 
     @property

@@ -21,6 +21,7 @@ class ActionRows:
 
     Attributes:
         width: parts of a row, each of which fills one place of the template.
+        remembers: whether each row has its state token, too.
     """
 
     def __init__(
@@ -39,9 +40,9 @@ class ActionRows:
                 object of their own.
             remembers: whether each row has its state token, too.
         """
-        self._remembers, self._values = remembers, len(columns)
+        self.remembers, self._values = remembers, len(columns)
         self.width = len(columns) + remembers
-        self._dtype = dtype
+        self._dtype = np.dtype(dtype)
         places = [_place(column) for column in columns] + [b'"state":"%b"'] * remembers
         self._row = b"{%b}" % b",".join(places)
         self._choices = [(place, _choices(column, as_table)) for place, column in enumerate(columns) if column.choices]
@@ -53,11 +54,11 @@ class ActionRows:
 
     def parts(self, control: NDArray[np.float32], tokens: Sequence[bytes] = ()) -> list[bytes]:
         """The parts of all rows, one after the other: of actions (B, C), and of their state tokens."""
-        flat = np.ascontiguousarray(control, self._dtype).ravel()
+        flat = (control if control.dtype == self._dtype else control.astype(self._dtype)).ravel()
         parts: list[bytes] = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
         for place, choices in self._choices:
             parts[place :: self._values] = [choices[int(index)] for index in control[:, place].tolist()]
-        return self._with_tokens(parts, tokens) if self._remembers else parts
+        return self._with_tokens(parts, tokens) if self.remembers else parts
 
     def _with_tokens(self, parts: list[bytes], tokens: Sequence[bytes]) -> list[bytes]:
         found = [b""] * (self.width * len(tokens))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from serve.codecs.state_rows import Tokens
 from serve.errors import ApiError
 
 NUMBERS = {int, float}
+LITTLE = sys.byteorder == "little"
+"""Whether this machine's float32 has the protocol's byte order."""
 MAX_KNOWN = 4096
 """Most bytes of a JSON header that is cached: clients send the same header with different tensors."""
 
@@ -51,6 +54,7 @@ class InferenceCodec:
 
     def __init__(self, card: Card, digest: str, max_rows: int) -> None:
         self._specs = {spec.name: spec for spec in card.observation_spec}
+        self._dtypes = {spec.name: np.dtype(spec.dtype).newbyteorder("<") for spec in card.observation_spec}
         self._card, self._digest = card, digest
         widths = {f"distribution.{name}": width for name, width in card.action.outputs().items() if name != "raw"}
         self._answered = {name: place for place, name in enumerate(card.action.control_names)}
@@ -101,20 +105,19 @@ class InferenceCodec:
         return tokens_of_bytes(body[begin : begin + entry["parameters"]["binary_data_size"]], header.rows)
 
     def _array(self, spec: ArraySpec, header: Header, body: Body, start: int) -> NDArray[Any]:
-        shape = (header.rows, *spec.shape)
         at = header.offsets.get(spec.name)
         if at is not None:
-            dtype = np.dtype(spec.dtype).newbyteorder("<")
-            return np.frombuffer(body, dtype, math.prod(shape), start + at).reshape(shape)
+            return np.ndarray((header.rows, *spec.shape), self._dtypes[spec.name], body, start + at)
         entry = header.inputs[spec.name]
-        return cast(spec, _numbers(entry["data"], entry["shape"], spec.name).reshape(shape))
+        return cast(spec, _numbers(entry["data"], entry["shape"], spec.name).reshape(header.rows, *spec.shape))
 
     def encode(self, request: InferRequest, actions: Actions, tokens: Sequence[bytes] = ()) -> tuple[bytes, int | None]:
         """Encodes a response, with the state tokens of a policy with memory.
 
         Also returns how many of its bytes are JSON, or None if no tensors follow.
         """
-        outputs, tensors = list[dict[str, Any]](), list[bytes]()
+        outputs: list[dict[str, Any]] = []
+        tensors: list[bytes] = []
         for wanted in request.outputs:
             if wanted.name == STATE and self.remembers:
                 described, data = state_output(tokens, wanted.binary)
@@ -124,7 +127,7 @@ class InferenceCodec:
             values = self._output(wanted.name, actions)
             entry: dict[str, Any] = {"name": wanted.name, "datatype": "FP32", "shape": list(values.shape)}
             if wanted.binary:
-                tensors.append(values.astype("<f4").tobytes())
+                tensors.append((values if LITTLE else values.astype("<f4")).tobytes())
                 entry["parameters"] = {"binary_data_size": len(tensors[-1])}
             else:
                 entry["data"] = values.ravel().tolist()
