@@ -1,21 +1,23 @@
 """python -m benchmarks.hostile [--worker-class loop --only ROW --quick --elsewhere]: how a server handles abuse.
 
-Runs each row of abuse against its own server, over real sockets: invalid JSON, tensors with false sizes, ambiguous
-heads and bodies, gzip bombs, slow clients and clients that never read, path traversal, mutated requests. Every response
-is checked: its status, that an error has our format and leaks neither internals nor what was sent, and that an action
-is right. Beside it, four clients send good requests and compare the actions bit for bit. Prints for each row how many
-requests were tried and mishandled, the good load's failures and p99 (before, beside), and how far the worker's memory
-rose. Exits with 1 when anything was mishandled or a good request failed.
+Runs each row of abuse against its own server (with --quick: all against one), over real sockets: invalid JSON, tensors
+with false sizes, ambiguous heads and bodies, gzip bombs, slow clients and clients that never read, path traversal,
+mutated requests. Every response is checked: its status, that an error has our format and leaks neither internals nor
+what was sent, and that an action is right. Beside it, four clients send good requests and compare the actions bit for
+bit. Prints for each row how many requests were tried and mishandled, the good load's failures and p99 (before, beside),
+and how far the worker's memory rose. Exits with 1 when anything was mishandled or a good request failed.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import psutil
 from tqdm import tqdm
@@ -46,6 +48,29 @@ COLUMNS = (
 )
 TABLE = Table("row", 50, COLUMNS)
 QUIET_S, GOOD_CLIENTS, GOOD_PAUSE_S = 3.0, 4, 0.01
+OWN_FLAGS = ("slow", "overload")
+"""Rows for which a server has flags of its own."""
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """A row that was run.
+
+    Attributes:
+        name: of ROWS.
+        tally: its results.
+        began: when the good load was first looked at, by `time.monotonic`.
+        started: when the attack began.
+        ended: when it ended.
+        risen_mb: how far the worker's memory rose above that at `started`.
+    """
+
+    name: str
+    tally: Tally
+    began: float
+    started: float
+    ended: float
+    risen_mb: float
 
 
 def main() -> int:
@@ -55,7 +80,8 @@ def main() -> int:
     parser.add_argument(
         "--mutations", type=int, default=20_000, help="mutated bodies; a quarter as many mutated heads (default 20000)"
     )
-    parser.add_argument("--quick", action="store_true", help="fewer values, no slow clients, each row once")
+    quick = "fewer values, no slow clients, each row once, one server and one good load for all rows"
+    parser.add_argument("--quick", action="store_true", help=quick)
     elsewhere = "attack another server than the good load's, to measure what the attack costs by taking cores alone"
     parser.add_argument("--elsewhere", action="store_true", help=elsewhere)
     options = parser.parse_args()
@@ -63,15 +89,24 @@ def main() -> int:
     good = Bodies(open_artifact(EXAMPLE))
     TABLE.print_heading("   answers")
     failed, figures = False, list[tuple[str, float, float]]()
-    for name in wanted:
-        if options.worker_class == "gthread" and name in ("slow", "overload"):
-            TABLE.print_row(ROWS[name][0], note="  not tried: gthread has no answer to it (docs/adr/0011)")
-            continue
-        wrong, *p99s = one_row(name, options, good)
-        failed |= wrong
-        figures.append((name, *p99s))
+    for names in filter(None, groups(wanted, options)):
+        for name, wrong, *p99s in against_one_server(names, options, good):
+            failed |= wrong
+            figures.append((name, *p99s))
     tell_doubled(figures)
     return int(failed)
+
+
+def groups(wanted: list[str], options) -> list[list[str]]:
+    """The rows that share a server; of those that are not tried, says so."""
+    if options.worker_class == "gthread":
+        for name in (name for name in wanted if name in OWN_FLAGS):
+            TABLE.print_row(ROWS[name][0], note="  not tried: gthread has no answer to it (docs/adr/0011)")
+        wanted = [name for name in wanted if name not in OWN_FLAGS]
+    if not options.quick:
+        return [[name] for name in wanted]
+    alone = [name for name in wanted if name in OWN_FLAGS]
+    return [[name for name in wanted if name not in OWN_FLAGS], *([name] for name in alone)]
 
 
 def tell_doubled(figures: list[tuple[str, float, float]]) -> None:
@@ -85,41 +120,60 @@ def tell_doubled(figures: list[tuple[str, float, float]]) -> None:
     print(", ".join(doubled) or "none")
 
 
-def one_row(name: str, options, good: Bodies) -> tuple[bool, float, float]:
-    """Runs one row, prints its line; returns whether anything failed, and the good p99 in ms before and beside it."""
-    what, attack_by = ROWS[name]
-    seconds = str(TIMEOUT_S if name == "slow" else 10)
+def against_one_server(names: list[str], options, good: Bodies) -> list[tuple[str, bool, float, float]]:
+    """Runs rows one after the other and prints their lines.
+
+    Returns:
+        For each its name, whether anything failed, and the good p99 in milliseconds before and beside it.
+    """
+    seconds = str(TIMEOUT_S if names == ["slow"] else 10)
     flags = ["--model", str(EXAMPLE), "--worker-class", options.worker_class]
     flags += ["--allowed-hosts", "*", "--header-timeout-s", seconds, "--body-timeout-s", seconds]
-    flags += ["--max-inflight", "16"] if name == "overload" else []
-    tally = Tally()
+    flags += ["--max-inflight", "16"] if names == ["overload"] else []
     with ExitStack() as stack:
-        bar = stack.enter_context(tqdm(desc=name, leave=False, disable=None))
         server = stack.enter_context(OurServer(*flags))
         attacked = stack.enter_context(OurServer(*flags)) if options.elsewhere else server
-        [worker] = attacked.workers()
         with GoodLoad(server.port, [EXAMPLE], GOOD_CLIENTS, GOOD_PAUSE_S) as load:
-            began = time.monotonic()
-            time.sleep(QUIET_S)
-            before, start = worker.memory_info().rss, time.monotonic()
-            forget_peak(worker)
-            attack = Attack(attacked.port, good, options.worker_class, options.mutations, options.quick, tally, bar)
+            rows = [one_row(name, options, good, attacked) for name in names]
+    ends = [row.began for row in rows[1:]] + [math.inf]
+    return [conclude(row, load, until) for row, until in zip(rows, ends, strict=True)]
+
+
+def one_row(name: str, options, good: Bodies, attacked: OurServer) -> Attacked:
+    """Attacks a server."""
+    tally = Tally()
+    with tqdm(desc=name, leave=False, disable=None) as bar:
+        [worker] = attacked.workers()
+        began = time.monotonic()
+        time.sleep(0.0 if options.quick else QUIET_S)
+        before, started = worker.memory_info().rss, time.monotonic()
+        forget_peak(worker)
+        attack_by = ROWS[name][1]
+        attack = Attack(attacked.port, good, options.worker_class, options.mutations, options.quick, tally, bar)
+        from_elsewhere(lambda: attack_by(attack))
+        while not options.quick and time.monotonic() < started + MIN_S:
             from_elsewhere(lambda: attack_by(attack))
-            while not options.quick and time.monotonic() < start + MIN_S:
-                from_elsewhere(lambda: attack_by(attack))
-            ended, risen = time.monotonic(), (peak(worker) - before) / 1e6
+        ended = time.monotonic()
         same = [each.pid for each in attacked.workers()] == [worker.pid]
+        risen_mb = (peak(worker) - before) / 1e6 if same else math.nan
     if not same:
         tally.problems.append("the worker died")
-    bad = [each for each in load.asked if each.outcome not in ("right", *(["failed"] if name == "overload" else []))]
-    quiet, beside = load.p99_ms(began, start), load.p99_ms(start, ended)
+    return Attacked(name, tally, began, started, ended, risen_mb)
+
+
+def conclude(row: Attacked, load: GoodLoad, until: float) -> tuple[str, bool, float, float]:
+    """Prints a row's line; `until` is when the next row began. Returns what `against_one_server` does of it."""
+    tally, name = row.tally, row.name
+    asked = [each for each in load.asked if row.began <= each.sent < until]
+    bad = [each for each in asked if each.outcome not in ("right", *(["failed"] if name == "overload" else []))]
+    quiet, beside = load.p99_ms(row.began, row.started), load.p99_ms(row.started, row.ended)
     counts = " ".join(f"{status or 'ended'}:{count}" for status, count in sorted(tally.statuses.items()))
-    found = (tally.tried, len(tally.problems), len(load.asked), len(bad), quiet, beside, risen)
-    TABLE.print_row(what, *found, note=f"   {counts}")
+    found = (tally.tried, len(tally.problems), len(asked), len(bad), quiet, beside, row.risen_mb)
+    TABLE.print_row(ROWS[name][0], *found, note=f"   {counts}")
     for text in [*tally.problems[:8], *{each.text or each.outcome for each in bad[:4]}]:
         print(f"    {text[:300]}")
     sys.stdout.flush()
-    return bool(tally.problems or bad), quiet, beside
+    return name, bool(tally.problems or bad), quiet, beside
 
 
 def from_elsewhere(attack: Callable[[], None]) -> None:
