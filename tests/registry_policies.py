@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import onnx
+from registered_once import copy_registry, fresh_home, made_once
 from tests_support import EXAMPLE
 
 from carla_mlflow import Artifact, open_artifact, write_artifact
@@ -70,8 +72,37 @@ def enter(store: Store, source: str, name: str | None = None) -> tuple[PolicyVer
     return register(store, source, cache_folder(), name)
 
 
-def registered(store: Store, folder: Path, *versions: str) -> list[PolicyVersion]:
-    return [register(store, changed(folder, version, description=version), cache_folder())[0] for version in versions]
+def registered(store: Store, folder: Path, *versions: str, production: str | None = None) -> list[PolicyVersion]:
+    """Registers the example under these versions, and promotes one to production if it is named.
+
+    In a fresh registry that is done by copying one in which it was done before.
+    """
+    home = fresh_home()
+    if home is None:
+        for each in versions:
+            _register(folder, each)
+        if production is not None:
+            to_production(store, production)
+    else:
+        made = _made(home, folder.parent / "registered", versions, production)
+        copy_registry(made, home, Path(os.environ["XDG_CACHE_HOME"]))
+    return [found for each in versions if (found := store.find(NAME, each)) is not None]
+
+
+def _made(home: Path, folder: Path, versions: tuple[str, ...], production: str | None) -> Path:
+    """A registry with these versions; each is made of the one with one version less, the first of the empty one."""
+    if production is not None:
+        place = folder / "-".join([*versions, production, "in-production"])
+        before = _made(home, folder, versions, None)
+        return made_once(place, before, lambda _: to_production(Store(), production))
+    if not versions:
+        return home
+    before = _made(home, folder, versions[:-1], None)
+    return made_once(folder / "-".join(versions), before, lambda sources: _register(sources, versions[-1]))
+
+
+def _register(folder: Path, version: str) -> PolicyVersion:
+    return register(Store(), changed(folder, version, description=version), cache_folder())[0]
 
 
 def to_production(store: Store, version: str, name: str = NAME, **asked: Any) -> MoveResult:

@@ -81,8 +81,7 @@ def fetch_it() -> None:
 )
 @WHEN
 def test_a_promotion_is_whole_or_never_was(store: Store, tmp_path: Path, write: str, after: bool):
-    registered(store, tmp_path, "0.1.0", "0.2.0")
-    to_production(store, "0.1.0")
+    registered(store, tmp_path, "0.1.0", "0.2.0", production="0.1.0")
     killed_at(f"registry.store.store.Store.{write}", after, promote_again)
     state = sync(store, NAME)
     happened = (write, after) != ("append", False)  # what was entered is carried out, what was not did not happen
@@ -112,8 +111,7 @@ def promote_late() -> None:
 @pytest.fixture
 def late(store: Store, tmp_path: Path) -> Store:
     """A process wrote an alias late, and died before it took that back."""
-    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0")
-    to_production(store, "0.1.0")
+    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0", production="0.1.0")
     killed_at("registry.moves.apply._restore_newer", False, promote_late)
     assert store.holders(NAME)["production"] == "0.2.0"
     return store

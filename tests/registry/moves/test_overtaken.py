@@ -37,8 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 def store(mlflow_home: Path, tmp_path: Path) -> Store:
     """Two versions, the first of them in production."""
     store = Store()
-    registered(store, tmp_path, "0.1.0", "0.2.0")
-    to_production(store, "0.1.0")
+    registered(store, tmp_path, "0.1.0", "0.2.0", production="0.1.0")
     return store
 
 

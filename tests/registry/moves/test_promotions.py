@@ -65,8 +65,7 @@ def test_each_move_is_an_entry_that_says_who_when_from_to_and_why(store, tmp_pat
 
 
 def test_promoting_who_is_there_already_writes_nothing(store, tmp_path):
-    registered(store, tmp_path, "0.1.0")
-    to_production(store, "0.1.0")
+    registered(store, tmp_path, "0.1.0", production="0.1.0")
     before = len(sync(store, NAME).entries)
     assert to_production(store, "0.1.0").entry is None
     assert len(sync(store, NAME).entries) == before
@@ -178,8 +177,7 @@ def test_a_protected_alias_is_moved_by_listed_users_only(store, tmp_path, monkey
 
 
 def test_of_two_promotions_at_the_same_moment_one_wins_and_the_other_is_refused(store, tmp_path):
-    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0")
-    to_production(store, "0.1.0")
+    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0", production="0.1.0")
     for version in store.versions(NAME):
         fetch_to_cache(store, version, cache_folder())
     told: dict[str, str] = {}
@@ -210,8 +208,7 @@ def test_of_two_promotions_at_the_same_moment_one_wins_and_the_other_is_refused(
 
 
 def test_an_alias_moved_in_the_ui_is_journalled_once_and_mirrored(store, tmp_path):
-    registered(store, tmp_path, "0.1.0", "0.2.0")
-    to_production(store, "0.1.0")
+    registered(store, tmp_path, "0.1.0", "0.2.0", production="0.1.0")
     client = mlflow.MlflowClient()
     client.set_registered_model_alias(NAME, "production", "2")
     watchers = [threading.Thread(target=sync, args=(Store(), NAME)) for _ in range(4)]
@@ -246,8 +243,7 @@ def test_an_alias_taken_away_in_the_ui_leaves_the_version_the_other_one(store, t
 
 
 def test_a_legacy_stage_changed_in_the_ui_moves_the_alias(store, tmp_path):
-    registered(store, tmp_path, "0.1.0", "0.2.0")
-    to_production(store, "0.1.0")
+    registered(store, tmp_path, "0.1.0", "0.2.0", production="0.1.0")
     client = mlflow.MlflowClient()
     client.transition_model_version_stage(NAME, "2", "Production")
     assert moves(store)[-1] == ("seen", "0.2.0", "0.1.0", "production")
@@ -259,8 +255,7 @@ def test_a_legacy_stage_changed_in_the_ui_moves_the_alias(store, tmp_path):
 
 
 def test_a_promotion_over_a_move_in_the_ui_that_nobody_saw_yet_is_refused_by_expect(store, tmp_path):
-    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0")
-    to_production(store, "0.1.0")
+    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0", production="0.1.0")
     mlflow.MlflowClient().set_registered_model_alias(NAME, "production", "2")
     with pytest.raises(RefusedError, match=r"held by 0\.2\.0, not by 0\.1\.0"):
         to_production(store, "0.3.0", expect="0.1.0")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from following_support import until
+from registered_once import copy_registry, made_once
 from registry_policies import changed, enter, to_stage
 from tests_support import EXAMPLE, Server, run_command
 
@@ -25,10 +26,15 @@ PRODUCTION = "mine@production"
 
 
 @pytest.fixture
-def registered(mlflow_home: Path) -> Path:
+def registered(mlflow_home: Path, tmp_path: Path) -> Path:
     """0.1.0 in production; nothing in the cache. The registry's folder, in which the test is."""
-    enter(Store(), str(EXAMPLE), "mine")
-    to_stage(Store(), "mine@0.1.0", "production")
+
+    def fill(_: Path) -> None:
+        enter(Store(), str(EXAMPLE), "mine")
+        to_stage(Store(), "mine@0.1.0", "production")
+
+    made = made_once(tmp_path.parent / "registered" / "mine-in-production", mlflow_home, fill)
+    copy_registry(made, mlflow_home, tmp_path / "cache")
     shutil.rmtree(default_cache())
     return mlflow_home
 
