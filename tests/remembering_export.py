@@ -11,9 +11,9 @@ from training_export.export.export import Export, export_policy
 
 
 @functools.cache
-def exported_lstm() -> Export:
+def exported_lstm(version: str = "0.1.0") -> Export:
     """LSTM-64 that begins with states other than 0; a gaussian head."""
-    return export_policy(lstm(), "remembering", "0.1.0", "an LSTM")
+    return export_policy(lstm(), "remembering", version, "an LSTM")
 
 
 def with_golden(artifact: Artifact, golden: Golden) -> Artifact:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import signal
@@ -42,19 +43,29 @@ def run_command(*arguments: str, timeout: float = 120, env: dict[str, str] | Non
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
-def registry_here(*arguments: str, env: dict[str, str] | None = None) -> Finished:
-    """Runs carla-registry in this process: MLflow, whose import is most of what a process costs, is here already.
+COMMANDS = {
+    "carla-export": "training_export.export_command",
+    "carla-registry": "registry.__main__",
+    "score": "serve.score.command",
+    "testing": "carla_mlflow.testing.__main__",
+    "training_export": "training_export.__main__",
+}
+"""A command → the module with its `main`; the last three are `python -m serve score`, `python -m carla_mlflow.testing`
+and `python -m training_export`."""
+
+
+def command_here(program: str, *arguments: str, env: dict[str, str] | None = None) -> Finished:
+    """Runs one of COMMANDS in this process: torch and MLflow, whose import is most of what a process costs, are here.
 
     For what a command says and does. What a process may do besides is another test's: the noise of its imports, what it
     asks on a terminal, how it is ended.
     """
-    from registry.__main__ import main
-
+    main = importlib.import_module(COMMANDS[program]).main
     out, err, before = io.StringIO(), io.StringIO(), dict(os.environ)
     os.environ.update(env or {})
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # MLflow's own, which are no errors in a process either
+            warnings.simplefilter("ignore")  # other libraries' own, which are no errors in a process either
             code = main(arguments)
     except SystemExit as ended:  # argparse's
         code = int(ended.code or 0)
@@ -63,6 +74,11 @@ def registry_here(*arguments: str, env: dict[str, str] | None = None) -> Finishe
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
     return Finished(code, out.getvalue(), err.getvalue())
+
+
+def registry_here(*arguments: str, env: dict[str, str] | None = None) -> Finished:
+    """Runs carla-registry by `command_here`."""
+    return command_here("carla-registry", *arguments, env=env)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from tests_support import command_here, registry_here
 from tests_support import run_command as run
 
 from carla_mlflow.cli import DONE, REFUSED, UNREACHABLE, run_command
@@ -101,15 +102,15 @@ def test_a_run_that_holds_no_policy_is_told_with_what_makes_one(mlflow_home: Pat
     with mlflow.start_run() as active:
         mlflow.log_text("weights", "checkpoint/policy.zip")
     run_id = active.info.run_id
-    done = run("carla-registry", "register", f"runs:/{run_id}/policy", "--name", "mine")
+    done = registry_here("register", f"runs:/{run_id}/policy", "--name", "mine")
     assert (done.code, done.err) == (
         REFUSED,
         f"carla-registry: runs:/{run_id}/policy: holds no policy artifact; is it a training run? "
         f"carla-export runs:/{run_id} --log logs one\n",
     )
-    latest = run("carla-registry", "register", "runs:/latest/policy", "--name", "mine")
+    latest = registry_here("register", "runs:/latest/policy", "--name", "mine")
     assert latest.code == REFUSED
     assert "no training run yet" in latest.err
-    broken = run("carla-export", f"runs:/{run_id}", "--output", "made")
+    broken = command_here("carla-export", f"runs:/{run_id}", "--output", "made")
     assert broken.code == REFUSED
     assert f"runs:/{run_id}/checkpoint: not a training checkpoint, preprocessor.skops is missing" in broken.err

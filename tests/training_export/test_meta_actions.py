@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from stable_baselines3 import DQN
-from tests_support import Server, registry_here, run_command
+from tests_support import Server, command_here, registry_here
 
 from carla_mlflow import PolicyClient, open_artifact
 
@@ -44,7 +44,7 @@ def careful_dqn(path: Path) -> DQN:
 
 
 def run(*arguments: str) -> str:
-    done = run_command(*arguments, timeout=600)
+    done = command_here(*arguments)
     assert done.code == 0, done.err
     return done.out
 
@@ -69,9 +69,7 @@ def test_from_training_to_a_served_driven_and_promoted_version(mlflow_home: Path
     assert (action.fallback, action.rate_hz) == ({"choice": "SLOWER"}, 1.0)
 
     assert registry_here("register", str(folder)).code == 0
-    said = run(
-        "python", "-m", "training_export", "evaluate", "lanes@0.1.0", "--log", *env, "--collision-key", "crashed"
-    )
+    said = run("training_export", "evaluate", "lanes@0.1.0", "--log", *env, "--collision-key", "crashed")
     assert "fallback" not in said
     moved = registry_here("promote", "lanes@0.1.0", "--to", "production", "--reason", "keeps its lane")
     assert moved.code == 0, moved.err

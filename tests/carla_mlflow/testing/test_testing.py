@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import torch
 from conftest import servers
-from tests_support import Server, run_command
+from tests_support import Finished, Server, command_here, run_command
 
 from benchmarks.policies.remembering import lstm
 from benchmarks.policies.two_policies import small_policy, write
@@ -19,11 +19,14 @@ from carla_mlflow.testing import CHECKS, Subject
 from carla_mlflow.testing.subject import FailedError
 from training_export.export.export import export_policy
 
-COMMAND = ("python", "-m", "carla_mlflow.testing")
+
+def kit(*arguments: str) -> Finished:
+    """`python -m carla_mlflow.testing`, in this process."""
+    return command_here("testing", *arguments)
 
 
 def test_a_sound_artifact_holds_every_check_on_each_of_its_graphs(example: Path):
-    done = run_command(*COMMAND, str(example), "--json")
+    done = run_command("python", "-m", "carla_mlflow.testing", str(example), "--json")
     assert done.code == 0, done.out + done.err
     told = json.loads(done.out)
     assert told["failed"] == 0
@@ -31,11 +34,11 @@ def test_a_sound_artifact_holds_every_check_on_each_of_its_graphs(example: Path)
 
 
 def test_a_sound_server_holds_with_its_artifact_and_without(server: Server, example: Path):
-    done = run_command(*COMMAND, server.url, "--policy", str(example), "--p99-ms", "10000")
+    done = kit(server.url, "--policy", str(example), "--p99-ms", "10000")
     assert done.code == 0, done.out + done.err
     assert "7 of 7 passed; name racetrack-policy, version 0.1.0" in done.out
     assert "golden_rows 64" in done.out
-    done = run_command(*COMMAND, server.url, "--json")
+    done = kit(server.url, "--json")
     assert done.code == 0, done.out + done.err
     assert json.loads(done.out)["figures"]["requests"] == 500
     assert "not compared with an artifact" in done.err
@@ -57,7 +60,7 @@ def test_a_sound_server_of_a_policy_with_memory_holds_every_check(
     with servers(tmp_path_factory) as start:
         running = start("--model", str(folder))
         running.wait_ready()
-        done = run_command(*COMMAND, running.url, "--policy", str(folder), "--p99-ms", "10000")
+        done = kit(running.url, "--policy", str(folder), "--p99-ms", "10000")
     assert done.code == 0, done.out + done.err
     assert "7 of 7 passed; name remembering, version 1.0.0" in done.out
     assert "golden_rows 128" in done.out
@@ -78,7 +81,7 @@ def test_other_recurrent_weights_than_the_artifacts_are_found_out_through_the_se
     with servers(tmp_path_factory) as start:
         running = start("--model", str(artifacts["served"]))
         running.wait_ready()
-        done = run_command(*COMMAND, running.url, "--policy", str(artifacts["wanted"]))
+        done = kit(running.url, "--policy", str(artifacts["wanted"]))
     assert done.code == 1
     assert "5 of 7 passed" in done.out, done.out
     assert "but the trained policy gave" in done.out
@@ -86,16 +89,16 @@ def test_other_recurrent_weights_than_the_artifacts_are_found_out_through_the_se
 
 def test_a_server_that_is_too_slow_or_drives_something_else_fails_in_words(server: Server, tmp_path: Path):
     other = write(small_policy("1.0.0", 1), tmp_path)
-    done = run_command(*COMMAND, server.url, "--policy", str(other), "--p99-ms", "0.000001")
+    done = kit(server.url, "--policy", str(other), "--p99-ms", "0.000001")
     assert done.code == 1
     assert "FAILED  the server serves the artifact\n        the server serves 0.1.0 with sha256:" in done.out
     assert "ms of 500 requests, allowed are 1e-06 ms" in done.out
 
 
 def test_no_server_and_no_artifact_are_told_in_a_line(tmp_path: Path):
-    done = run_command(*COMMAND, "http://127.0.0.1:9")
+    done = kit("http://127.0.0.1:9")
     assert (done.code, "no answer" in done.err) == (3, True)
-    done = run_command(*COMMAND, str(tmp_path / "nothing"))
+    done = kit(str(tmp_path / "nothing"))
     assert (done.code, "there is no such folder" in done.err) == (1, True)
 
 

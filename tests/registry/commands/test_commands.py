@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests_support import registry_here, run_command
+from tests_support import command_here, registry_here, run_command
 
 from benchmarks.support.free_port import free_port
 from benchmarks.support.mlflow_server import MlflowServer
@@ -23,10 +23,10 @@ def test_register_promote_list_resolve(new_home: Path, example: Path):
     assert done.out.startswith(f"registered {NAME} 0.1.0  candidate  sha256:")
     again = registry_here("register", str(example))
     assert again.out.startswith("already registered")
-    done = run_command("carla-registry", *PROMOTE, "--expect", "none")
+    done = registry_here(*PROMOTE, "--expect", "none")
     assert done.code == 0, done.err
     assert "production: none → 0.1.0" in done.out
-    done = run_command("carla-registry", "list")
+    done = registry_here("list")
     assert [line.split()[:4] for line in done.out.splitlines()][1] == [NAME, "0.1.0", "production", "production"]
     shown = dict(line.split(maxsplit=1) for line in registry_here("show", NAME + "/1").out.splitlines() if " " in line)
     assert abs(time.mktime(time.strptime(shown["created"], "%Y-%m-%d %H:%M")) - time.time()) < 3600
@@ -73,7 +73,7 @@ def test_where_the_registry_is_still_to_be_made_a_mistake_is_one_line_too(new_ho
 
 def test_an_unreachable_registry_is_named_with_the_time_it_was_tried(mlflow_home: Path):
     uri = f"http://127.0.0.1:{free_port()}"
-    done = run_command("carla-registry", "list", env={"MLFLOW_TRACKING_URI": uri})
+    done = registry_here("list", env={"MLFLOW_TRACKING_URI": uri})
     assert done.code == 3
     assert f"{uri}: no answer (tried for " in done.err
     assert len(done.err.strip().splitlines()) == 1
@@ -116,12 +116,12 @@ def test_a_password_in_the_registrys_uri_is_not_told():
     [
         ["carla-export", "runs:/latest", "--log"],
         ["carla-registry", "register", "runs:/latest/policy"],
-        ["python", "-m", "training_export", "train", "--total-timesteps", "10"],
+        ["training_export", "train", "--total-timesteps", "10"],
     ],
 )
 def test_a_tracking_server_that_is_away_is_said_by_every_command(mlflow_home: Path, command: list[str]):
     uri = f"http://127.0.0.1:{free_port()}"
-    done = run_command(*command, env={"MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
+    done = command_here(*command, env={"MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
     assert done.code == 3
     assert f"{uri}: no answer" in done.err
     assert "Traceback" not in done.err
@@ -134,7 +134,7 @@ def test_everything_works_over_a_tracking_server_and_json_is_one_object(
     env = start_mlflow("sqlite").client
     done = run_command("carla-registry", "register", str(example), "--json", env=env)
     assert json.loads(done.out)["semver"] == "0.1.0", done.err
-    done = run_command("carla-registry", *PROMOTE, "--json", env=env)
+    done = registry_here(*PROMOTE, "--json", env=env)
     assert json.loads(done.out)["version"]["stage"] == "production", done.err
-    done = run_command("carla-registry", "resolve", f"{NAME}/Production", "--json", env=env)
+    done = registry_here("resolve", f"{NAME}/Production", "--json", env=env)
     assert json.loads(done.out)["aliases"] == ["production"], done.err

@@ -26,8 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 @pytest.fixture
 def store(mlflow_home: Path, tmp_path: Path) -> Store:
     store = Store()
-    registered(store, tmp_path, "0.1.0", "0.2.0")
-    to_production(store, "0.1.0")
+    registered(store, tmp_path, "0.1.0", "0.2.0", production="0.1.0")
     return store
 
 
@@ -126,7 +125,7 @@ def test_watch_journals_a_move_in_the_ui_while_it_runs(store: Store):
 
 def test_diff_says_what_changed_and_which_step_is_due(store: Store, tmp_path: Path):
     other = changed(tmp_path, "5.0.0", action=at_another_rate(20.0), description="other words")
-    done = run_command("carla-registry", "diff", f"{NAME}@0.1.0", other)
+    done = registry_here("diff", f"{NAME}@0.1.0", other)
     assert done.code == 0, done.err
     for part in ("action.rate_hz: 10.0 → 20.0", "description: 0.1.0 → other words", "steer 0", "step       major"):
         assert part in done.out
@@ -135,7 +134,7 @@ def test_diff_says_what_changed_and_which_step_is_due(store: Store, tmp_path: Pa
 
 
 def test_show_tells_all_of_a_version(store: Store):
-    done = run_command("carla-registry", "show", f"{NAME}@production")
+    done = registry_here("show", f"{NAME}@production")
     assert done.code == 0
     assert "sha256:" in done.out
     assert json.loads(registry_here("show", f"{NAME}@production", "--json").out)["semver"] == "0.1.0"
@@ -143,12 +142,12 @@ def test_show_tells_all_of_a_version(store: Store):
 
 def test_rollback_and_archive_are_commands_with_reasons(store: Store):
     assert registry_here("promote", f"{NAME}@0.2.0", "--to", "production", "--force", "--reason", "a test").code == 0
-    done = run_command("carla-registry", "rollback", NAME, "--reason", "swerves", "--json")
+    done = registry_here("rollback", NAME, "--reason", "swerves", "--json")
     assert done.code == 0, done.err
     told = json.loads(done.out)
     assert (told["version"]["semver"], told["from"], told["to"]) == ("0.1.0", "0.2.0", "production")
     assert registry_here("archive", f"{NAME}@0.2.0", "--dry-run").code == 0
-    assert "archived racetrack-policy 0.2.0" in run_command("carla-registry", "archive", f"{NAME}@0.2.0").out
+    assert "archived racetrack-policy 0.2.0" in registry_here("archive", f"{NAME}@0.2.0").out
     refused = registry_here("archive", f"{NAME}@0.1.0")
     assert (refused.code, "0.1.0 is in production" in refused.err) == (1, True)
 

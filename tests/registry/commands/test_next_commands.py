@@ -9,7 +9,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from own_environment import write_own_files
-from tests_support import Finished, run_command
+from tests_support import Finished, command_here, registry_here, run_command
 
 from carla_mlflow import Engine, open_artifact, write_artifact
 from carla_mlflow.errors import DrivingError
@@ -30,7 +30,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def paste(line: str, *more: str) -> Finished:
-    return run_command(*shlex.split(line), *more, timeout=250)
+    """Runs a command as a shell splits it, in this process."""
+    program, *rest = shlex.split(line)
+    if program == "python":
+        module, program, *rest = rest
+        assert module == "-m"
+    return command_here(program, *rest, *more)
 
 
 def next_of(done: Finished) -> str:
@@ -41,17 +46,17 @@ def next_of(done: Finished) -> str:
 
 def test_a_policy_of_an_own_environment_gets_to_production_by_the_commands_that_are_printed(mlflow_home: Path):
     write_own_files(mlflow_home)
-    registered = paste(next_of(run_command("carla-export", "my_policy.py:build", "--card", "card.yaml", "--log")))
+    registered = paste(next_of(command_here("carla-export", "my_policy.py:build", "--card", "card.yaml", "--log")))
     evaluate = next_of(registered)
     assert "my_env.py:make stands for your environment" in registered.out
-    refused = run_command("carla-registry", "promote", "mine@0.1.0", "--to", "production")
+    refused = registry_here("promote", "mine@0.1.0", "--to", "production")
     assert refused.code == 1
     assert f"mine@0.1.0 was not evaluated: {evaluate}" in refused.err
     evaluated = paste(evaluate)
     assert evaluated.code == 0, evaluated.err
     assert evaluated.err.startswith("running the code of my_env.py")
     assert "pass --reward-margin R" in evaluated.out
-    promoted = run_command("carla-registry", "promote", "mine@0.1.0", "--to", "production")
+    promoted = registry_here("promote", "mine@0.1.0", "--to", "production")
     assert promoted.code == 0, promoted.err
 
 

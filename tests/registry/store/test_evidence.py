@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from tests_support import run_command
+from tests_support import command_here, registry_here, run_command
 
 from benchmarks.support.free_port import free_port
 from carla_mlflow import Engine, open_artifact
@@ -190,7 +190,7 @@ def test_a_registry_that_is_away_says_nothing_of_the_artifact():
 
 @pytest.mark.slow
 def test_a_registered_version_is_evaluated_by_its_reference_and_passes_every_gate(mlflow_home, example, digest: str):
-    assert run_command("carla-registry", "register", str(example)).code == 0
+    assert registry_here("register", str(example)).code == 0
     reference = "racetrack-policy@0.1.0"
     short = ("--duration", "10")  # the whole default number of episodes, but each a third as long
     done = run_command("python", "-m", "training_export", "evaluate", reference, "--log", *short, timeout=280)
@@ -210,11 +210,11 @@ def test_a_registered_version_is_evaluated_by_its_reference_and_passes_every_gat
 
 @pytest.mark.slow
 def test_a_version_that_is_not_registered_is_one_clear_line(mlflow_home: Path):
-    done = run_command("python", "-m", "training_export", "evaluate", "nobody@0.1.0", "--log")
+    done = command_here("training_export", "evaluate", "nobody@0.1.0", "--log")
     assert done.code == 1
     assert "no policy named nobody; registered: none" in done.err
     assert len(done.err.strip().splitlines()) == 1
     away = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}"}
-    done = run_command("python", "-m", "training_export", "evaluate", "nobody@0.1.0", env=away)
+    done = command_here("training_export", "evaluate", "nobody@0.1.0", env=away)
     assert done.code == 3
     assert "no answer" in done.err

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests_support import EXAMPLE, Finished, run_command
+from remembering_export import exported_lstm
+from tests_support import EXAMPLE, Finished, command_here, run_command
 
 from benchmarks.policies.networks import small_view
-from benchmarks.policies.remembering import lstm
 from benchmarks.policies.two_policies import write
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.contract.state_token import StateTokens, to_text
@@ -45,7 +45,12 @@ def table(observations: dict[str, np.ndarray], **more: Any) -> pa.Table:
 
 
 def score(*flags: str, model: Path = EXAMPLE) -> Finished:
-    return run_command("python", "-m", "serve", "score", "--model", str(model), *flags)
+    return command_here("score", "--model", str(model), *flags)
+
+
+def score_apart(*flags: str) -> Finished:
+    """In a process of its own, as a user does."""
+    return run_command("python", "-m", "serve", "score", "--model", str(EXAMPLE), *flags)
 
 
 def scored(path: Path) -> np.ndarray:
@@ -64,7 +69,7 @@ def test_every_row_gets_the_engines_bits_in_its_place(engine: Engine, tmp_path: 
         "--keep",
         "drive",
     )
-    done = score(*flags)
+    done = score_apart(*flags)
     assert done.code == 0, done.err
     assert "150,000 rows by racetrack-policy 0.1.0" in done.out
     out = tmp_path / "new" / "out.parquet"
@@ -196,7 +201,7 @@ def test_killed_it_goes_on_where_it_was(engine: Engine, tmp_path: Path):
     process.wait()
     assert not (tmp_path / "out.parquet").exists()
     before = {path.name: os.stat(path).st_mtime_ns for path in parts.glob("*.parquet")}
-    done = score(*flags)
+    done = score_apart(*flags)
     assert done.code == 0, done.err
     assert len(before) >= 2
     assert scored(tmp_path / "out.parquet").tobytes() == engine.act(observations).control.tobytes()
@@ -228,12 +233,12 @@ def test_on_a_ray_cluster_the_rows_keep_their_order_and_bits(engine: Engine, tmp
     observations = drives(engine, 20_000)
     pq.write_table(table(observations, row=np.arange(20_000)), tmp_path / "in.parquet", row_group_size=3000)
     flags = ("--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out"), "--keep", "row")
-    done = score(*flags, "--ray", "local")
+    done = score_apart(*flags, "--ray", "local")
     assert done.code == 0, done.err
     assert scored(tmp_path / "out").tobytes() == engine.act(observations).control.tobytes()
     assert pq.read_table(tmp_path / "out")["row"].to_pylist() == list(range(20_000))
     assert len(list((tmp_path / "out").iterdir())) > 2  # parts, whose names keep the order
-    assert "already exists" in score(*flags, "--ray", "local").err
+    assert "already exists" in score_apart(*flags, "--ray", "local").err
 
 
 @pytest.mark.cluster
@@ -246,11 +251,11 @@ def test_on_a_ray_cluster_a_row_that_does_not_fit_is_named_and_nothing_is_writte
         (tmp_path / "in").mkdir(exist_ok=True)
         pq.write_table(rows, tmp_path / "in" / f"{name}.parquet", row_group_size=1000)
     flags = ("--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--ray", "local")
-    done = score(*flags)
+    done = score_apart(*flags)
     assert done.code == 1
     assert "a.parquet: row 5000: speed" in done.err
     assert not (tmp_path / "out").exists()
-    done = score(*flags, "--skip-invalid")
+    done = score_apart(*flags, "--skip-invalid")
     assert done.code == 0, done.err
     steer = pq.read_table(tmp_path / "out")["steer"].to_pylist()
     assert [row for row, value in enumerate(steer) if value is None] == [5000]
@@ -259,7 +264,7 @@ def test_on_a_ray_cluster_a_row_that_does_not_fit_is_named_and_nothing_is_writte
 
 @pytest.fixture(scope="module")
 def remembering(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(export_policy(lstm(), "remembering", "1.0.0", "").artifact, tmp_path_factory.mktemp("remembering"))
+    return write(exported_lstm("1.0.0").artifact, tmp_path_factory.mktemp("remembering"))
 
 
 def test_a_policy_with_memory_takes_each_rows_state_and_gives_its_next(remembering: Path, tmp_path: Path):

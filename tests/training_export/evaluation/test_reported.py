@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from registry_policies import cache_folder
-from tests_support import run_command
+from tests_support import command_here
 
 from carla_mlflow import open_artifact
 from carla_mlflow.errors import DrivingError
@@ -90,8 +90,8 @@ def test_a_report_is_evidence_that_is_called_self_reported(mlflow_home: Path, ex
     ]
     path = report(mlflow_home, *rows)
     told = ["--env", "town05", "--env-version", "CARLA 0.9.15", "--reward-margin", "2.5"]
-    command = ["python", "-m", "training_export", "log-evidence"]
-    done = run_command(*command, str(example), str(path), *told)
+    command = ["training_export", "log-evidence"]
+    done = command_here(*command, str(example), str(path), *told)
     assert done.code == 0, done.err
     assert "self-reported" in done.out
     found = find_evidence(open_artifact(example).digest)
@@ -100,9 +100,9 @@ def test_a_report_is_evidence_that_is_called_self_reported(mlflow_home: Path, ex
     assert found.source == f"runs:/{found.run_id} (self-reported)"
     assert found.conditions["env_version"] == "CARLA 0.9.15"
     assert [(row.seed, row.failed) for row in found.drives["random"]] == [(1, True), (3, True)]
-    done = run_command(*command, "nobody@0.1.0", str(path), *told)
+    done = command_here(*command, "nobody@0.1.0", str(path), *told)
     assert (done.code, "no policy named nobody" in done.err) == (1, True)
-    done = run_command(*command, str(example), "nowhere.csv", *told)
+    done = command_here(*command, str(example), "nowhere.csv", *told)
     assert (done.code, done.err.strip()) == (1, "training_export: nowhere.csv: No such file or directory")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from tests_support import run_command
+from tests_support import Finished, command_here, run_command
 
 from carla_mlflow import Engine, open_artifact
 
@@ -61,6 +61,10 @@ def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def export(*arguments: str) -> Finished:
+    return command_here("carla-export", *arguments)
+
+
 def test_a_module_of_the_users_own_becomes_an_artifact(author: Path):
     done = run_command("carla-export", "toy.py:build", "--card", "card.yaml", "--output", "artifact")
     assert done.code == 0, done.err
@@ -81,7 +85,7 @@ def test_a_module_of_the_users_own_becomes_an_artifact(author: Path):
 
 def test_a_dry_run_writes_nothing(author: Path):
     before = sorted(author.rglob("*.yaml")) + sorted(author.rglob("*.pt"))
-    done = run_command("carla-export", "toy.py:build", "--card", "card.yaml", "--output", "artifact", "--dry-run")
+    done = export("toy.py:build", "--card", "card.yaml", "--output", "artifact", "--dry-run")
     assert done.code == 0
     assert "nothing written" in done.out
     assert sorted(author.rglob("*.yaml")) + sorted(author.rglob("*.pt")) == before
@@ -105,7 +109,7 @@ def test_a_source_that_can_not_be_exported_is_one_clear_line(
 ):
     import re
 
-    done = run_command("carla-export", source, "--output", "artifact", *flags)
+    done = export(source, "--output", "artifact", *flags)
     assert done.code == 1
     assert "Traceback" not in done.err
     assert re.search(complaint, done.err), done.err
@@ -122,7 +126,7 @@ def test_debug_shows_the_traceback(author: Path):
 def test_an_existing_output_is_left_alone(author: Path):
     (author / "artifact").mkdir()
     (author / "artifact" / "precious").write_text("data")
-    done = run_command("carla-export", "toy.py:build", "--card", "card.yaml", "--output", "artifact")
+    done = export("toy.py:build", "--card", "card.yaml", "--output", "artifact")
     assert done.code == 1
     assert "already exists" in done.err
     assert (author / "artifact" / "precious").read_text() == "data"
@@ -132,7 +136,7 @@ def test_a_graph_that_acts_otherwise_than_the_trained_policy_is_not_written(auth
     # A module that behaves otherwise for large batches than for the tiles that it will be asked in.
     otherwise = "return self.last(torch.tanh(self.first(x))) + (0.1 if x.shape[0] > 100 else 0.0)"
     (author / "noisy.py").write_text(MODULE.replace("return self.last(torch.tanh(self.first(x)))", otherwise, 1))
-    done = run_command("carla-export", "noisy.py:build", "--card", "card.yaml", "--output", "artifact")
+    done = export("noisy.py:build", "--card", "card.yaml", "--output", "artifact")
     assert done.code == 1
     assert "does not act as the trained policy" in done.err
     assert not (author / "artifact").exists()
@@ -155,14 +159,14 @@ def test_a_policy_with_a_memory_is_refused(author: Path):
     remember = "self.calls.add_(1)\n        return self.calls * self.last("
     text = MODULE.replace("self.last = ", 'self.register_buffer("calls", torch.zeros(1))\n        self.last = ')
     (author / "memory.py").write_text(text.replace("return self.last(", remember, 1))
-    done = run_command("carla-export", "memory.py:build", "--card", "card.yaml", "--output", "artifact")
+    done = export("memory.py:build", "--card", "card.yaml", "--output", "artifact")
     assert done.code == 1
     assert "changes its own buffers" in done.err
     assert not (author / "artifact").exists()
 
 
 def test_an_operation_that_can_not_be_scripted_is_shown_with_its_place(author: Path):
-    done = run_command("carla-export", "toy.py:build_unscriptable", "--card", "card.yaml", "--output", "artifact")
+    done = export("toy.py:build_unscriptable", "--card", "card.yaml", "--output", "artifact")
     assert "scale = {True: 1.0, False: 2.0}[speed.tolist()[0] > 3.0]" in done.err
     assert "toy.py" in done.err
 
@@ -200,7 +204,7 @@ def build_negative_spread():
 @pytest.mark.parametrize("name", ["weight_norm", "spectral_norm", "inplace"])
 def test_layers_that_can_not_be_scripted_or_work_in_place_are_exported_to_both_backends(author: Path, name: str):
     (author / "layers.py").write_text(LAYERS)
-    done = run_command("carla-export", f"layers.py:build_{name}", "--card", "card.yaml", "--output", "artifact")
+    done = export(f"layers.py:build_{name}", "--card", "card.yaml", "--output", "artifact")
     assert done.code == 0, done.err
     assert open_artifact(author / "artifact").backends == ("torchscript", "onnx")
 
@@ -210,9 +214,7 @@ def test_a_negative_spread_is_told_as_such(author: Path):
     (author / "spread.yaml").write_text(
         (author / "card.yaml").read_text().replace("head: deterministic", "head: gaussian")
     )
-    done = run_command(
-        "carla-export", "layers.py:build_negative_spread", "--card", "spread.yaml", "--output", "artifact"
-    )
+    done = export("layers.py:build_negative_spread", "--card", "spread.yaml", "--output", "artifact")
     assert done.code == 1
     assert "the network gives a std of -" in done.err
     assert not (author / "artifact").exists()

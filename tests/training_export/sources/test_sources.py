@@ -19,7 +19,7 @@ from msgspec import UNSET
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
-from tests_support import ROOT, run_command
+from tests_support import ROOT, command_here, registry_here
 
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.contract.action_card import Control
@@ -443,11 +443,11 @@ def test_a_preprocessor_that_does_not_fit_is_refused(author: Path, transformer, 
 def test_an_old_artifact_is_migrated_beside_the_old_one(tmp_path: Path):
     before = {path.name: path.read_bytes() for path in OLD.iterdir()}
     arguments = ["migrate", str(OLD), "--observation", str(SPEC), "--output", str(tmp_path / "new")]
-    refused = run_command("carla-registry", *arguments)
+    refused = registry_here(*arguments)
     assert refused.code == 1
     assert "--trust-pickle" in refused.err
     assert list(tmp_path.iterdir()) == []
-    done = run_command("carla-registry", *arguments, "--trust-pickle")
+    done = registry_here(*arguments, "--trust-pickle")
     assert done.code == 0, done.err
     assert {path.name: path.read_bytes() for path in OLD.iterdir()} == before
     artifact = open_artifact(tmp_path / "new")
@@ -463,7 +463,7 @@ def test_an_old_artifact_is_migrated_beside_the_old_one(tmp_path: Path):
 
 
 def test_an_old_artifact_needs_its_specs(tmp_path: Path):
-    done = run_command("carla-export", str(OLD), "--output", str(tmp_path / "new"), "--trust-pickle")
+    done = command_here("carla-export", str(OLD), "--output", str(tmp_path / "new"), "--trust-pickle")
     assert done.code == 1
     assert "the old layout does not record observation specs" in done.err
 
@@ -477,7 +477,7 @@ def test_a_pickle_is_not_read_before_it_is_trusted(tmp_path: Path):
     old.mkdir()
     (old / "model.pt").write_bytes((OLD / "model.pt").read_bytes())
     (old / "preprocessor.pkl").write_bytes(pickle.dumps(Canary()))
-    done = run_command("carla-export", str(old), "--card", str(SPEC), "--output", str(tmp_path / "new"))
+    done = command_here("carla-export", str(old), "--card", str(SPEC), "--output", str(tmp_path / "new"))
     assert done.code == 1
     assert "runs code that its author chose" in done.err
     assert not (tmp_path / "canary").exists()
@@ -498,7 +498,7 @@ def test_a_file_of_another_kind_is_told_what_was_expected(author: Path, name: st
 
 
 def test_an_artifact_of_this_format_is_no_source(example: Path, tmp_path: Path):
-    done = run_command("carla-export", str(example), "--output", str(tmp_path / "again"))
+    done = command_here("carla-export", str(example), "--output", str(tmp_path / "again"))
     assert done.code == 1
     assert "already is a policy artifact" in done.err
 

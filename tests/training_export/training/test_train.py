@@ -12,7 +12,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from tests_support import run_command
+from tests_support import command_here
 
 from carla_mlflow import open_artifact
 from training_export.training.checkpoint import load_policy, open_checkpoint
@@ -61,7 +61,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_exports(mlflow_home: Path):
     assert process.returncode == 130, seen
     assert "usable" in out
     assert 0 < open_checkpoint(mlflow_home / "early").steps < 1_000_000
-    done = run_command("carla-export", "early", "--output", "artifact", "--episodes", "0")
+    done = command_here("carla-export", "early", "--output", "artifact", "--episodes", "0")
     assert done.code == 0, done.err
     card = open_artifact(mlflow_home / "artifact").card
     assert card.observation["speed"].high == 60  # what a car may ask; what training saw is another thing
