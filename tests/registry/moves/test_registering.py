@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import multiprocessing
+import os
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import mlflow
 import msgspec
 import pytest
-import torch
 from registry_policies import NAME, at_another_rate, cache_folder, changed, example
-from torch import nn
 
-from benchmarks.policies.networks import mlp
-from carla_mlflow import write_artifact
+from benchmarks.policies.two_policies import small_policy, write
 from carla_mlflow.contract.field_card import Seen
 from carla_mlflow.errors import IntegrityError, RefusedError
 from registry.moves.registration import register
 from registry.moves.sync import sync
 from registry.rules.changes import contract_changes, other_changes
 from registry.store.store import Store
-from training_export.export.export import export_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
@@ -44,22 +41,16 @@ def test_a_bump_is_the_smallest_step_that_the_changes_demand(store: Store, tmp_p
 
 
 def test_other_weights_demand_a_minor_step(store: Store, tmp_path: Path):
-    trained = mlp()
-    first = write_artifact(tmp_path / "first", export_policy(trained, "mlp", "1.2.3", "").artifact)
-    with torch.no_grad():
-        for parameter in trained.graph.parameters():
-            nn.init.normal_(parameter, std=0.1)
-    # The scripted twin holds the same parameters, so both graphs change.
-    second = write_artifact(tmp_path / "second", export_policy(trained, "mlp", "1.2.4", "").artifact)
-    assert auto(store, str(first.path)) == ("1.2.3", True)
+    first, second = (write(small_policy(version, seed), tmp_path) for seed, version in ((1, "1.2.3"), (2, "1.2.4")))
+    assert auto(store, str(first)) == ("1.2.3", True)
     with pytest.raises(
         RefusedError,
         match=r"1\.2\.4 is too small a version step from 1\.2\.3: a minor step is required, as the weights",
     ):
-        register(store, str(second.path), cache_folder())
+        register(store, str(second), cache_folder())
     with pytest.raises(RefusedError, match=r"--bump patch is too small a version step"):
-        register(store, str(second.path), cache_folder(), bump="patch")
-    assert auto(store, str(second.path)) == ("1.3.0", True)
+        register(store, str(second), cache_folder(), bump="patch")
+    assert auto(store, str(second)) == ("1.3.0", True)
 
 
 def test_the_same_artifact_is_the_same_version_whatever_its_card_calls_it(store: Store, tmp_path: Path):
@@ -156,16 +147,30 @@ def test_a_claim_that_a_dead_process_left_is_taken_up_by_the_same_artifact_only(
     assert auto(store, source) == ("0.4.0", True)
 
 
+FORKS = multiprocessing.get_context("forkserver")
+"""Processes that have imported what registering takes, and have no database open."""
+FORKS.set_forkserver_preload(["registry.moves.registration"])
+
+
+def register_at_once(environment: dict[str, str], source: str, all_are_here: Barrier) -> None:
+    os.environ.clear()  # the forkserver's
+    os.environ.update(environment)
+    all_are_here.wait()
+    register(Store(), source, cache_folder(), bump="auto")
+
+
 @pytest.mark.slow
 def test_processes_that_register_at_the_same_moment_get_one_version_for_each_artifact(
     mlflow_home: Path, tmp_path: Path
 ):
     sources = [changed(tmp_path, "0.1.0", description=str(number // 2)) for number in range(8)]
-    program = Path(sys.executable).parent / "carla-registry"
-    commands = [[str(program), "register", source, "--bump", "auto"] for source in sources]
-    running = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
-    told = [process.communicate() for process in running]
-    assert [process.returncode for process in running] == [0] * 8, told
+    here = FORKS.Barrier(len(sources))
+    running = [FORKS.Process(target=register_at_once, args=(dict(os.environ), source, here)) for source in sources]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+    assert [process.exitcode for process in running] == [0] * 8
     store = Store()
     assert sorted(v.semver for v in store.versions(NAME)) == ["0.1.0", "0.1.1", "0.1.2", "0.1.3"]
     numbers = [v.number for v in store.versions(NAME)]
