@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,17 @@ class Kind:
         columns = [self.columns.get(index[name], self.columns[name]) for name in self.names]
         return np.array(columns, dtype=np.float32).T
 
+    @functools.cached_property
+    def _made(self) -> dict[str, Artifact]:
+        return {}
+
     def artifact(self, version: str = "1.0.0") -> Artifact:
+        """Exported once a process."""
+        if version not in self._made:
+            self._made[version] = self._exported(version)
+        return self._made[version]
+
+    def _exported(self, version: str) -> Artifact:
         torch.manual_seed(0)
         section = {"x": FieldCard("float32", [len(self.rows[0])], -5.0, 5.0)}
         trained = from_network("toy", Scaled().eval(), CardDraft(), section, complete(self.draft), Preprocessed())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import msgspec
@@ -21,8 +22,9 @@ from training_export.sources.preprocessed import Preprocessed
 NAME = "follow-me"
 
 
+@functools.cache
 def small_policy(version: str, seed: int, rate_hz: float = 20.0) -> Artifact:
-    """Exports an untrained 16-64-64-3 policy; its weights depend on the seed, its contract on the rate."""
+    """An untrained 16-64-64-3 policy, made once a process; its weights depend on the seed, its contract on the rate."""
     torch.manual_seed(seed)
     section = {"state": FieldCard("float32", [16], -5.0, 5.0)}
     raw = {"throttle": (0.0, 1.0), "brake": (0.0, 1.0), "steer": UNIT}

@@ -12,15 +12,14 @@ import pytest
 from episode_policies import frames, stacks, watching
 from given_ego import at_tick
 from numpy.typing import NDArray
+from remembering_export import exported_lstm
 from tests_support import Server
 from without_pedals import KINDS
 
-from benchmarks.policies.remembering import lstm
 from benchmarks.support.free_port import free_port
 from carla_agent import Driver
 from carla_mlflow import ArraySpec, ContractError, DrivingError, Engine, ObservationSpec, PolicyClient, SpecError
 from carla_mlflow.contract.history import frame_spec
-from training_export.export.export import export_policy
 
 
 @dataclass
@@ -327,7 +326,7 @@ def test_an_action_that_holds_does_so_over_a_value_that_the_card_does_not_allow(
 
 
 def test_a_route_begins_with_an_empty_memory():
-    engine = export_policy(lstm(), "remembering", "0.1.0", "").engine
+    engine = exported_lstm().engine
     seen = {name: array[0] for name, array in engine.specs.example().items()}
     observer = Given(engine.specs, seen)
     driver = Driver(engine, [observer], world_hz=10)

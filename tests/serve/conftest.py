@@ -11,13 +11,12 @@ from pathlib import Path
 import mlflow
 import pytest
 from following_support import Registry
+from remembering_export import exported_lstm
 from tests_support import own_cache
 
-from benchmarks.policies.remembering import lstm
 from benchmarks.policies.two_policies import Questions, small_policy, write
 from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow import Artifact
-from training_export.export.export import export_policy
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +48,7 @@ def filled(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def remembering() -> Artifact:
     """A policy with memory: an LSTM."""
-    return export_policy(lstm(), "remembering", "1.0.0", "an LSTM").artifact
+    return exported_lstm("1.0.0").artifact
 
 
 @pytest.fixture

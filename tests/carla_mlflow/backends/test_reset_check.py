@@ -10,21 +10,24 @@ from torch import nn
 from benchmarks.policies.remembering import Lstm
 from carla_mlflow import Engine
 from carla_mlflow.artifact.artifact import seal
+from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.card_sections import StateCard
 from carla_mlflow.contract.memory import graph_inputs
 from carla_mlflow.errors import ArtifactError
 from training_export.graphs.graph import PolicyGraph, to_torchscript
 
-CARD = exported_lstm().artifact.card
+
+def card() -> Card:
+    return exported_lstm().artifact.card
 
 
 def loaded(graph: PolicyGraph) -> Engine:
     """An engine of the LSTM's artifact with another graph for TorchScript."""
     artifact = exported_lstm().artifact
-    inputs = graph_inputs(CARD.observation_spec, graph.states)
+    inputs = graph_inputs(card().observation_spec, graph.states)
     examples = tuple(torch.from_numpy(array) for array in inputs.example(3).values())
-    files = {name: artifact.files[name] for name in CARD.files}
-    return Engine(seal(CARD, files | {"model.pt": to_torchscript(graph, examples)}), "cpu", "torchscript")
+    files = {name: artifact.files[name] for name in card().files}
+    return Engine(seal(card(), files | {"model.pt": to_torchscript(graph, examples)}), "cpu", "torchscript")
 
 
 class Multiplying(PolicyGraph):
@@ -62,7 +65,7 @@ class Keeping(nn.Module):
 
 
 def graph_of(kind: type[PolicyGraph], network: nn.Module, **states: StateCard) -> PolicyGraph:
-    return kind(torch.jit.script(network.eval()), CARD.action, {**CARD.states, **states})
+    return kind(torch.jit.script(network.eval()), card().action, {**card().states, **states})
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,7 @@ def test_a_graph_that_remembers_otherwise_than_its_card_says_is_refused(graph: P
 def test_the_graph_forgets_even_a_state_that_is_no_number():
     for name in ("torchscript", "onnx"):
         engine = exported_lstm().engines[name]
-        example = CARD.graph_inputs.example(3)
+        example = card().graph_inputs.example(3)
         example["reset"][:] = 1.0
         clean = [output.copy() for output in engine._backend(list(example.values()))]  # the graph's own outputs
         example["h"][:] = float("nan")

@@ -12,14 +12,12 @@ import pytest
 from episode_policies import frames, stacks, watching
 from following_support import served, until
 from relay import relaying
+from remembering_export import exported_lstm
 from tests_support import Server, own_cache
 
-from benchmarks.policies.remembering import lstm
 from carla_agent.thin_client import ThinClient
 from carla_mlflow import Artifact, AsyncPolicyClient, Engine, PolicyClient, ServerError, SpecError, write_artifact
-from training_export.export.export import export_policy
 
-pytestmark = pytest.mark.xdist_group("following")
 Start = Callable[..., Server]
 TICKS = frames(12)
 
@@ -120,7 +118,7 @@ def driven_here(engine: Engine, ticks: list[dict[str, Any]]) -> list[tuple[float
 
 @pytest.fixture(scope="module")
 def remembering() -> Artifact:
-    return export_policy(lstm(), "remembering", "1.0.0", "").artifact
+    return exported_lstm("1.0.0").artifact
 
 
 def test_a_memory_is_the_same_over_two_workers_and_after_a_restart_in_the_middle(

@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from remembering_export import exported_lstm
 
-from benchmarks.policies.remembering import lstm
 from carla_mlflow import Engine, ServerError
 from carla_mlflow.contract.episode_core import BEGINS_ANEW, MAX_IN_VAIN, Answer, EpisodeCore, Question
-from training_export.export.export import export_policy
 
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return export_policy(lstm(), "remembering", "0.1.0", "").engine
+    return exported_lstm().engine
 
 
 def observations(count: int) -> list[dict[str, Any]]:

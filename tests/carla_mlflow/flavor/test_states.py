@@ -14,7 +14,7 @@ import pytest
 from remembering_export import exported_lstm
 from remembering_policies import local, observed
 
-from benchmarks.policies.remembering import gru_of_images, lstm
+from benchmarks.policies.remembering import gru_of_images
 from benchmarks.policies.two_policies import write
 from carla_mlflow import Engine
 from carla_mlflow.contract.control import CONTROL_NAMES
@@ -30,7 +30,7 @@ def column(values: np.ndarray) -> list:
 
 
 def test_a_rollout_by_the_column_state_has_the_bits_of_the_engine(mlflow_home: Path, monkeypatch: pytest.MonkeyPatch):
-    artifact = export_policy(lstm(), "remembering", "1.0.0", "an LSTM").artifact
+    artifact = exported_lstm().artifact
     monkeypatch.setenv("POLICY_STATE_KEY", "the-key-of-the-fleet")
     with mlflow.start_run():
         model = mlflow.pyfunc.load_model(log_policy(artifact))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import threading
@@ -30,7 +31,13 @@ pytestmark = [
     pytest.mark.xdist_group("ray"),
 ]
 JSON = {"Host": "localhost", "Content-Type": "application/json"}
-ENGINE = Engine.open(EXAMPLE, device="cpu")
+
+
+@functools.cache
+def engine() -> Engine:
+    return Engine.open(EXAMPLE, device="cpu")
+
+
 CORES = 4
 """That each node says it has; this machine's are shared."""
 
@@ -153,7 +160,7 @@ class Load:
 
 
 def rows(count: int) -> list[dict[str, Any]]:
-    golden = ENGINE.golden.observations
+    golden = engine().golden.observations
     return [{name: array[row].tolist() for name, array in golden.items()} for row in range(count)]
 
 

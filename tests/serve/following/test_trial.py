@@ -20,6 +20,7 @@ from following_support import hanging, until_true
 
 from benchmarks.policies.bad_policies import crashing, too_large
 from benchmarks.policies.two_policies import small_policy, write
+from carla_mlflow import Artifact
 from serve.following.attempts import Attempts, Record
 from serve.following.memory_left import memory_left
 from serve.following.startup import fill_from_folder
@@ -30,7 +31,9 @@ from serve.policy.slot import Slot
 from serve.run_folder import WorkerState, worker_file, write_file
 from serve.settings import Settings
 
-GOOD = small_policy("1.0.0", 1)
+
+def good() -> Artifact:
+    return small_policy("1.0.0", 1)
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def test_a_version_that_crashes_is_remembered_and_its_waits_grow(settings: Settings, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("serve.following.attempts.FIRST_WAIT_S", 30.0)  # longer than a loaded machine stands still
-    bad = crashing(GOOD, "2.0.0")
+    bad = crashing(good(), "2.0.0")
     path = write(bad, tmp_path)
     failure = find_failure(path, bad.digest, settings, tmp_path)
     assert (failure.kind, failure.reason) == ("crash", "the process that loaded it was killed (SIGSEGV)")
@@ -72,23 +75,23 @@ def test_a_child_is_heard_where_many_files_are_open(settings: Settings, tmp_path
         with contextlib.ExitStack() as files:
             for _ in range(1100):
                 files.enter_context(open(os.devnull))
-            assert find_failure(write(GOOD, tmp_path), GOOD.digest, settings, tmp_path) is None
+            assert find_failure(write(good(), tmp_path), good().digest, settings, tmp_path) is None
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_good_version_is_tried_once_and_known_at_the_next_start(settings: Settings, tmp_path: Path):
-    path = write(GOOD, tmp_path)
-    assert find_failure(path, GOOD.digest, settings, tmp_path) is None
-    known = Attempts.of(settings, tmp_path, GOOD.digest).read()
+    path = write(good(), tmp_path)
+    assert find_failure(path, good().digest, settings, tmp_path) is None
+    known = Attempts.of(settings, tmp_path, good().digest).read()
     assert known.loads
     assert known.needs > 0
     os.rename(path / "model.onnx", path / "away")  # a second trial would miss it
-    assert find_failure(path, GOOD.digest, settings, tmp_path / "another-server") is None
+    assert find_failure(path, good().digest, settings, tmp_path / "another-server") is None
 
 
 def test_a_version_that_hangs_is_ended(settings: Settings, tmp_path: Path):
-    bad = hanging(GOOD, "2.0.0")
+    bad = hanging(good(), "2.0.0")
     short = Settings(**{**vars_of(settings), "load_timeout_s": 1.0})
     before = psutil.Process().children()  # of other tests in this process
     failure = find_failure(write(bad, tmp_path), bad.digest, short, tmp_path)
@@ -102,7 +105,7 @@ def vars_of(settings: Settings) -> dict:
 
 
 def test_a_version_that_does_not_fit_into_the_memory_of_all_workers_is_refused(settings: Settings, tmp_path: Path):
-    large = too_large(GOOD, "2.0.0")
+    large = too_large(good(), "2.0.0")
     path = write(large, tmp_path)
     many = Settings(**{**vars_of(settings), "workers": 2 + memory_left() // (1 << 27)})
     failure = find_failure(path, large.digest, many, tmp_path)
@@ -112,7 +115,7 @@ def test_a_version_that_does_not_fit_into_the_memory_of_all_workers_is_refused(s
 
 
 def test_those_that_a_cluster_started_on_this_machine_are_counted_as_workers(settings: Settings, tmp_path: Path):
-    large = too_large(GOOD, "2.0.0")
+    large = too_large(good(), "2.0.0")
     path = write(large, tmp_path)
     count = 2 + memory_left() // (1 << 27)
     for pid in range(count):
@@ -150,15 +153,15 @@ def test_a_load_that_was_not_survived_is_told_from_one_that_was_stopped(tmp_path
 
 
 def test_only_one_process_tries_again_what_killed_one(settings: Settings, tmp_path: Path):
-    path = write(GOOD, tmp_path)
-    attempts = Attempts.of(settings, tmp_path, GOOD.digest)
+    path = write(good(), tmp_path)
+    attempts = Attempts.of(settings, tmp_path, good().digest)
     attempts.died("a worker was killed")
     until_true(lambda: attempts.read().wait_s == 0)
     with attempts.alone() as mine:
         assert mine
-        refused = load_carefully(path, GOOD.digest, settings, tmp_path)
+        refused = load_carefully(path, good().digest, settings, tmp_path)
     assert refused == Failure("a worker was killed", "crash", 1.0)
-    assert isinstance(load_carefully(path, GOOD.digest, settings, tmp_path), Serving)
+    assert isinstance(load_carefully(path, good().digest, settings, tmp_path), Serving)
     assert attempts.read().deaths == 0
 
 
@@ -208,7 +211,7 @@ def test_a_folder_that_can_not_be_loaded_yet_is_tried_again(tmp_path: Path, monk
     monkeypatch.setattr("serve.following.startup.FIRST_WAIT_S", 0.05)
     run_folder = tmp_path / "run"  # not there yet, so that nothing can be written
     slot = Slot(run_folder)
-    settings = Settings(model=str(write(GOOD, tmp_path)), device="cpu")
+    settings = Settings(model=str(write(good(), tmp_path)), device="cpu")
     thread = threading.Thread(target=fill_from_folder, args=(slot, settings, run_folder))
     thread.start()
     until_true(lambda: slot.reason == "it could not be loaded: No such file or directory")

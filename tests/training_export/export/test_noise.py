@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tests_support import run_command
+from tests_support import command_here
 
 from carla_mlflow import open_artifact
 from carla_mlflow.contract.action_card import Control
 from carla_mlflow.contract.card_sections import Parity
 from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.errors import CardError, ExportError
-from training_export.export.export import export_policy
+from training_export.export.export import Export, export_policy
 from training_export.export.noise import InFloat64, measure_noise
 from training_export.sources.draft import ActionDraft, CardDraft, complete, read_draft
 from training_export.sources.from_module import from_network
@@ -64,6 +65,12 @@ def trained(network: torch.nn.Module, action=PEDALS) -> TrainedPolicy:
     return from_network("test", network.eval(), CardDraft(), SEEN, action, Preprocessed())
 
 
+@functools.cache
+def noisy() -> tuple[TrainedPolicy, Export]:
+    policy = trained(Loses(3.0))
+    return policy, export_policy(policy, "noisy", "1.0.0", "")
+
+
 def test_a_quiet_policy_is_held_to_the_least_tolerance():
     exported = export_policy(trained(Loses(0.0)), "quiet", "1.0.0", "")
     assert exported.artifact.card.parity == Parity()
@@ -71,8 +78,7 @@ def test_a_quiet_policy_is_held_to_the_least_tolerance():
 
 
 def test_a_policy_that_differs_from_itself_is_exported_twice_within_four_times_its_noise():
-    policy = trained(Loses(3.0))
-    exported = export_policy(policy, "noisy", "1.0.0", "")
+    policy, exported = noisy()
     noise, parity = exported.reference.noise.largest, exported.artifact.card.parity
     assert set(exported.engines) == {"torchscript", "onnx"}, exported.left_out
     assert noise > 2.5e-6
@@ -88,8 +94,8 @@ def test_a_policy_that_differs_from_itself_is_exported_twice_within_four_times_i
 
 
 def test_a_graph_that_is_wrong_by_more_than_noise_is_refused():
-    policy = trained(Loses(3.0))
-    tolerance = export_policy(policy, "noisy", "1.0.0", "").artifact.card.parity.atol
+    policy, exported = noisy()
+    tolerance = exported.artifact.card.parity.atol
     other = copy.deepcopy(policy.graph)
     with torch.no_grad():
         other.network.last.bias.add_(3 * tolerance)
@@ -161,7 +167,7 @@ def test_an_author_may_state_a_tolerance_and_is_told_what_it_means(tmp_path: Pat
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(MODULE)
     Path("card.yaml").write_text(CARD + "parity: {atol: 2.0e-4}\n")
-    done = run_command("carla-export", "mine.py:build", "--card", "card.yaml", "--output", "mine")
+    done = command_here("carla-export", "mine.py:build", "--card", "card.yaml", "--output", "mine")
     assert done.code == 0, done.err
     assert "tolerance 2.0e-04 + 1e-05 · |value|, as the card states: how far throttle, brake, steer" in done.out
     assert open_artifact(Path("mine")).card.parity == Parity(atol=2e-4)
