@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.entities import LoggedModel
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from tests_support import ROOT, missing
 
 CHROMIUM = "/usr/bin/chromium"
@@ -28,18 +28,25 @@ SCREENSHOTS = "SAVE_SCREENSHOTS"
 
 
 @contextmanager
-def open_browser() -> Iterator[Page]:
-    """A page in Debian's Chromium, without a window."""
+def open_browser() -> Iterator[Browser]:
+    """Debian's Chromium, without a window."""
     if not Path(CHROMIUM).exists():
         missing("Chromium", "chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1200, "height": 640})
-        page.set_default_timeout(30_000)
         try:
-            yield page
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def open_page(browser: Browser) -> Iterator[Page]:
+    """A page with a profile of its own: MLflow's UI remembers its switches."""
+    with browser.new_context(viewport={"width": 1200, "height": 640}) as profile:
+        page = profile.new_page()
+        page.set_default_timeout(30_000)
+        yield page
 
 
 def set_alias(page: Page, uri: str, name: str, number: str, alias: str) -> dict[str, Any]:

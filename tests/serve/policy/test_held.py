@@ -34,6 +34,12 @@ def serving(folder: Path, tmp_path: Path) -> Serving:
     return loaded
 
 
+@pytest.fixture(scope="module")
+def servings(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Serving]:
+    """Loaded once, as no test changes them; whose memory is to be given back is loaded by its own test."""
+    return [serving(folder, tmp_path_factory.mktemp("run")) for folder in folders]
+
+
 def promote(slot: Slot, new: Serving) -> None:
     now = slot.serving
     slot.serve(0, new, None, None if now is None else HeldVersion(now, time.monotonic() + 60, time.time() + 60))
@@ -59,9 +65,9 @@ def test_at_most_two_versions_are_held_and_a_given_up_engine_is_freed_at_once(fo
         gc.enable()
 
 
-def test_a_version_that_is_served_again_is_held_no_longer(folders, tmp_path: Path):
+def test_a_version_that_is_served_again_is_held_no_longer(servings: list[Serving], tmp_path: Path):
     slot = Slot(tmp_path)
-    one, two = serving(folders[0], tmp_path), serving(folders[1], tmp_path)
+    one, two, *_ = servings
     promote(slot, one)
     promote(slot, two)
     slot.serve(0, one, None)  # a roll-back
@@ -95,9 +101,9 @@ class Between:
             sys.settrace(before)
 
 
-def moves(folders: list[Path], tmp_path: Path) -> dict[str, tuple[Callable[[], Slot], Callable[[Slot], None], str]]:
+def moves(servings: list[Serving], tmp_path: Path) -> dict[str, tuple[Callable[[], Slot], Callable[[Slot], None], str]]:
     """How a slot begins, what moves a version within it, and that version's digest."""
-    one, two = serving(folders[0], tmp_path), serving(folders[1], tmp_path)
+    one, two, *_ = servings
 
     def with_coming() -> Slot:
         slot = Slot(tmp_path)
@@ -117,8 +123,8 @@ def moves(folders: list[Path], tmp_path: Path) -> dict[str, tuple[Callable[[], S
     }
 
 
-def test_a_version_that_moves_within_the_slot_is_found_at_every_moment(folders, tmp_path: Path):
-    for name, (begin, move, digest) in moves(folders, tmp_path).items():
+def test_a_version_that_moves_within_the_slot_is_found_at_every_moment(servings: list[Serving], tmp_path: Path):
+    for name, (begin, move, digest) in moves(servings, tmp_path).items():
         slot = begin()
         missed: list[int] = []
         during = Between(lambda n, s=slot, d=digest, m=missed: None if s.of_episode(d, None) else m.append(n))
@@ -126,8 +132,10 @@ def test_a_version_that_moves_within_the_slot_is_found_at_every_moment(folders, 
         assert (during.count > 20, missed) == (True, []), name
 
 
-def test_who_looks_for_an_episode_finds_it_whenever_its_version_moves_meanwhile(folders, tmp_path: Path):
-    for name, (begin, move, digest) in moves(folders, tmp_path).items():
+def test_who_looks_for_an_episode_finds_it_whenever_its_version_moves_meanwhile(
+    servings: list[Serving], tmp_path: Path
+):
+    for name, (begin, move, digest) in moves(servings, tmp_path).items():
         at, last = 1, 1
         while at <= last:
             slot = begin()
@@ -138,9 +146,9 @@ def test_who_looks_for_an_episode_finds_it_whenever_its_version_moves_meanwhile(
         assert last > 20
 
 
-def test_the_slot_knows_whether_a_version_beside_the_active_ones_is_slow(folders, tmp_path: Path):
-    slot, quick = Slot(tmp_path), serving(folders[0], tmp_path)
-    slow = dataclasses.replace(serving(folders[1], tmp_path), row_ms=50.0)
+def test_the_slot_knows_whether_a_version_beside_the_active_ones_is_slow(servings: list[Serving], tmp_path: Path):
+    slot, quick = Slot(tmp_path), servings[0]
+    slow = dataclasses.replace(servings[1], row_ms=50.0)
     promote(slot, slow)
     assert not slot.has_slow_beside  # the active one says so itself
     promote(slot, dataclasses.replace(quick, row_ms=0.1))
@@ -151,9 +159,9 @@ def test_the_slot_knows_whether_a_version_beside_the_active_ones_is_slow(folders
     assert slot.has_slow_beside
 
 
-def test_an_episode_is_answered_by_what_is_active_coming_or_held(folders, tmp_path: Path):
+def test_an_episode_is_answered_by_what_is_active_coming_or_held(servings: list[Serving], tmp_path: Path):
     slot = Slot(tmp_path, ("a@production", "a@^1"))
-    one, two, three, beside = (serving(folder, tmp_path) for folder in folders)
+    one, two, three, beside = servings
     promote(slot, one)
     slot.serve(1, beside, None)
     promote(slot, two)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import httpcore
 import msgspec
 import numpy as np
 import pytest
+from conftest import servers
 from following_support import metric, until, workers
 from slow_policies import HANGS_AT, SLOW_AT, laborious, predict_bytes
 from tests_support import Server
@@ -37,6 +38,15 @@ def policy(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return laborious(tmp_path, request.param)
 
 
+@pytest.fixture(scope="module")
+def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One of a slow policy, shared by tests that only ask it: to verify its batch shapes takes seconds."""
+    with servers(tmp_path_factory) as start:
+        running = start("--model", str(laborious(tmp_path_factory.mktemp("slow"), 1)))
+        running.wait_ready()
+        yield running
+
+
 def test_a_forward_that_hangs_costs_its_own_requests_and_one_worker(start_server: Callable[..., Server], policy: Path):
     server = start_server("--model", str(policy), "--forward-timeout-s", "3")
     server.wait_ready()
@@ -56,12 +66,9 @@ def _answers(server: Server) -> bool:
         return False
 
 
-def test_a_slow_policy_keeps_nobody_else_waiting_and_its_rows_are_the_engines(
-    start_server: Callable[..., Server], tmp_path: Path
-):
-    folder = laborious(tmp_path, 1)
-    server = start_server("--model", str(folder))
-    server.wait_ready()
+def test_a_slow_policy_keeps_nobody_else_waiting_and_its_rows_are_the_engines(slow_server: Server, tmp_path: Path):
+    server, folder = slow_server, laborious(tmp_path, 1)
+    before = metric(server, "policy_actions_total", version="1.0.0") or 0
     wanted = Engine.open(folder, device="cpu").act([{"state": [0.25, *[0.5] * 15]}] * 300).control
     answers: list[httpcore.Response] = []
     thread = threading.Thread(target=lambda: answers.append(ask(server, 0.25, 300)))
@@ -75,7 +82,7 @@ def test_a_slow_policy_keeps_nobody_else_waiting_and_its_rows_are_the_engines(
     given = np.array([list(row.values()) for row in document["actions"]], dtype=np.float32)
     assert given.tobytes() == wanted.tobytes()
     assert code_of(ask(server, 99.0, 2)) == (422, "invalid_observation")
-    assert (metric(server, "policy_actions_total", version="1.0.0") or 0) >= 300
+    assert (metric(server, "policy_actions_total", version="1.0.0") or 0) - before >= 300
 
 
 def test_a_warm_up_of_a_slow_policy_leaves_out_what_takes_long(start_server: Callable[..., Server], tmp_path: Path):
@@ -86,14 +93,10 @@ def test_a_warm_up_of_a_slow_policy_leaves_out_what_takes_long(start_server: Cal
     assert "256" not in timings
 
 
-def test_a_budget_that_ends_while_others_are_served_costs_no_forward(
-    start_server: Callable[..., Server], tmp_path: Path
-):
-    server = start_server("--model", str(laborious(tmp_path, 1)))
-    server.wait_ready()
-    thread = threading.Thread(target=lambda: ask(server, 0.25, 500))
+def test_a_budget_that_ends_while_others_are_served_costs_no_forward(slow_server: Server):
+    thread = threading.Thread(target=lambda: ask(slow_server, 0.25, 500))
     thread.start()
-    assert code_of(ask(server, 0.5, 500, budget_ms=100)) == (504, "deadline_exceeded")
+    assert code_of(ask(slow_server, 0.5, 500, budget_ms=100)) == (504, "deadline_exceeded")
     assert thread.is_alive()  # it did not wait for those in front
     thread.join()
 
@@ -113,14 +116,12 @@ def test_a_forward_that_outlives_a_budget_ends_its_connection_once(start_server:
     assert ask(server, 0.5).status == 200
 
 
-def test_budgets_are_kept_while_others_are_in_front(start_server: Callable[..., Server], tmp_path: Path):
-    server = start_server("--model", str(laborious(tmp_path, 1)))
-    server.wait_ready()
-    threads = [threading.Thread(target=ask, args=(server, SLOW_AT)) for _ in range(4)]
+def test_budgets_are_kept_while_others_are_in_front(slow_server: Server):
+    threads = [threading.Thread(target=ask, args=(slow_server, SLOW_AT)) for _ in range(4)]
     for thread in threads:
         thread.start()
     time.sleep(0.1)
-    assert code_of(ask(server, 0.5, budget_ms=50)) == (504, "deadline_exceeded")
+    assert code_of(ask(slow_server, 0.5, budget_ms=50)) == (504, "deadline_exceeded")
     assert any(thread.is_alive() for thread in threads)
     for thread in threads:
         thread.join()

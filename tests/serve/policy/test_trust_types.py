@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import skops.io
-from tests_support import run_command
+from tests_support import command_here, run_command
 
 AUTHORS = """
 import torch
@@ -41,23 +42,27 @@ action: {head: deterministic, raw: {acceleration: [-1, 1], steer: [-1, 1]}, cont
 """
 
 
-@pytest.fixture
-def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The artifact; its author's code can be imported, but nobody trusts it yet."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.delenv("POLICY_TRUST_TYPES", raising=False)
-    Path("authors_code.py").write_text(AUTHORS)
-    Path("card.yaml").write_text(CARD)
-    clipper = importlib.import_module("authors_code").Clipper
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trust-types")]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The artifact, beside its author's code and in.parquet; only the export trusted the code."""
+    folder = tmp_path_factory.mktemp("author")
+    (folder / "authors_code.py").write_text(AUTHORS)
+    (folder / "card.yaml").write_text(CARD)
     rng = np.random.default_rng(0)
-    Path("own.skops").write_bytes(skops.io.dumps(clipper().fit(rng.uniform([0, -1], [60, 1], (100, 2)))))
-    pq.write_table(pa.table({"speed": rng.uniform(0, 60, 9), "offset": rng.uniform(-1, 1, 9)}), "in.parquet")
-    flags = ["--card", "card.yaml", "--preprocessor", "own.skops", "--trust-types", "authors_code.Clipper"]
-    done = run_command("carla-export", "authors_code.py:build", *flags, "--output", "policy")
-    assert done.code == 0, done.err
-    return tmp_path / "policy"
+    columns = {"speed": rng.uniform(0, 60, 9), "offset": rng.uniform(-1, 1, 9)}
+    pq.write_table(pa.table(columns), folder / "in.parquet")
+    flags = ["--preprocessor", "own.skops", "--trust-types", "authors_code.Clipper", "--output", "policy"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.syspath_prepend(str(folder))
+        clipper = importlib.import_module("authors_code").Clipper
+        Path("own.skops").write_bytes(skops.io.dumps(clipper().fit(rng.uniform([0, -1], [60, 1], (100, 2)))))
+        done = command_here("carla-export", "authors_code.py:build", "--card", "card.yaml", *flags)
+        assert done.code == 0, done.err
+        yield folder
 
 
 @pytest.mark.parametrize(
@@ -68,12 +73,17 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
     ids=["score", "bake"],
 )
-@pytest.mark.slow
-def test_a_command_runs_it_when_it_is_trusted_and_only_then(exported: Path, command: list[str]):
-    refused = run_command("python", *command, "refused")
-    assert (refused.code, "authors_code.Clipper" in refused.err) == (1, True), refused.err
-    assert not Path("refused").exists()
-    done = run_command("python", *command, "by-variable", env={"POLICY_TRUST_TYPES": "authors_code.Clipper"})
+def test_a_command_runs_it_when_it_is_trusted_and_only_then(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+):
+    monkeypatch.chdir(exported)
+    monkeypatch.setenv("PYTHONPATH", str(exported))  # its author's code can be imported, but nobody trusts it yet
+    monkeypatch.delenv("POLICY_TRUST_TYPES", raising=False)
+    refused, by_variable, by_flag = (str(tmp_path / name) for name in ("refused", "by-variable", "by-flag"))
+    done = run_command("python", *command, refused)
+    assert (done.code, "authors_code.Clipper" in done.err) == (1, True), done.err
+    assert not Path(refused).exists()
+    done = run_command("python", *command, by_variable, env={"POLICY_TRUST_TYPES": "authors_code.Clipper"})
     assert done.code == 0, done.err
-    done = run_command("python", *command, "by-flag", "--trust-types", "authors_code.Clipper")
+    done = run_command("python", *command, by_flag, "--trust-types", "authors_code.Clipper")
     assert done.code == 0, done.err

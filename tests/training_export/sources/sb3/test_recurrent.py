@@ -96,9 +96,18 @@ def test_the_export_acts_as_predict_does_from_step_to_step(name: str, tmp_path: 
             np.testing.assert_allclose(actions.raw, action, atol=2e-6)
 
 
-def test_the_thousand_steps_of_the_benchmark_hardly_drift_apart():
-    model = trained(32)
-    for engine in exported(model).values():
+@pytest.fixture(scope="module")
+def model() -> RecurrentPPO:
+    return trained(32)
+
+
+@pytest.fixture(scope="module")
+def engines(model: RecurrentPPO) -> dict[str, Engine]:
+    return exported(model)
+
+
+def test_the_thousand_steps_of_the_benchmark_hardly_drift_apart(model: RecurrentPPO, engines: dict[str, Engine]):
+    for engine in engines.values():
         action, states = difference(model, engine, steps=200, episodes=4)
         assert action < 1e-5
         assert states < 1e-5
@@ -128,11 +137,6 @@ def test_a_section_state_that_is_not_the_policys_own_is_refused(tmp_path: Path):
     options = SourceOptions(str(tmp_path / "model.zip"), card, trust_pickle=True)
     with pytest.raises(ExportError, match="`state` is not the policy's own: h, c"):
         open_source(options)
-
-
-@pytest.fixture(scope="module")
-def engines() -> dict[str, Engine]:
-    return exported(trained(32))
 
 
 @pytest.mark.parametrize("backend", ["torchscript", "onnx"])
