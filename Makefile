@@ -22,7 +22,8 @@ serve: $(READY)
 	$(BIN)/carla-serve --model examples/v0.1.0
 
 # More workers than cores: the tests wait for processes, downloads and timeouts a third of the time.
-PYTEST = $(BIN)/pytest -n 4 --dist loadgroup --durations=25
+# In the order that tests/conftest.py gives: pytest-xdist would begin with the groups of the most tests.
+PYTEST = $(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations=25
 
 test: $(READY)
 	$(PYTEST) -m 'not slow'

@@ -24,6 +24,8 @@ from benchmarks.support.free_port import free_port
 from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow.client.attempt import TimedBackend
 
+TESTS = Path(__file__).parent
+
 # As in a server's worker: one thread. Two test processes with two threads each take turns on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -185,6 +187,43 @@ def start_mlflow(
         server.kill()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests come first: one that began last would keep one worker busy while the others have nothing to do."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+LONGEST = (
+    "test_readme::test_every_command",
+    "container",
+    "ray",
+    "following",
+    "test_benchmarks::test_nothing_hostile_is_mishandled",
+    "states",
+    "toy_carla",
+    "training_export/training/test_train::test_training_is_logged",
+    "registry/commands/test_next_commands::",
+    "browser",
+    "training_export/sources/sb3/test_algorithms",
+    "training_export/sources/sb3/test_source",
+    "test_compose_by_hand::",
+    "beside-mlflow",
+    "serve/policy/test_slow_policies",
+    "registry/moves/test_promotions",
+    "training_export/sources/test_sources",
+)
+"""What takes longest (see --durations of a whole run), longest first: how the name of a group or test begins."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Makes the tests of a file a group, and puts what takes longest first.
+
+    One worker runs the tests of a file, so that what they share is made once; slow tests are spread. What began last
+    would keep one worker busy while the others have nothing to do.
+    """
+    order = {}
+    for item in items:
+        file, marker = str(item.path.relative_to(TESTS).with_suffix("")), item.get_closest_marker("xdist_group")
+        is_slow = item.get_closest_marker("slow") is not None
+        if marker is None and not is_slow:
+            item.add_marker(pytest.mark.xdist_group(file))
+        name = marker.args[0] if marker else f"{file}::{item.name}" if is_slow else file
+        place = next((at for at, begins in enumerate(LONGEST) if name.startswith(begins)), len(LONGEST))
+        order[id(item)] = (place, not is_slow)
+    yield  # pytest-xdist adds the groups to the node ids, of which an item's hash is made
+    items.sort(key=lambda item: order[id(item)])

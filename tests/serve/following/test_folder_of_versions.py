@@ -20,7 +20,6 @@ from carla_mlflow import Artifact, write_artifact
 from serve.__main__ import _warn
 from serve.settings import Settings
 
-pytestmark = pytest.mark.xdist_group("following")
 Start = Callable[..., Server]
 POISON = "import os, sys; open({file!r}, 'a').write(' '.join(sys.argv)); raise ImportError('mlflow was imported')"
 

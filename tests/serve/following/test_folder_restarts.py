@@ -17,8 +17,6 @@ from serve.following.last_served import remember
 from serve.run_folder import Followed, Status
 from serve.settings import Settings
 
-pytestmark = pytest.mark.xdist_group("following")
-
 
 @pytest.fixture(scope="module")
 def artifacts() -> list[Artifact]:

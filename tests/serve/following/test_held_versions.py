@@ -13,7 +13,6 @@ from tests_support import Server, own_cache
 from benchmarks.policies.two_policies import Questions, small_policy
 from carla_mlflow import Artifact, write_artifact
 
-pytestmark = pytest.mark.xdist_group("following")
 Start = Callable[..., Server]
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0", "1.3.0")
 
