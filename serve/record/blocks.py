@@ -17,10 +17,8 @@ from carla_mlflow.contract.card import Card, parse_card
 from carla_mlflow.errors import CarlaMlflowError
 from serve.record.ring import ACTED, OBSERVED, Block
 from serve.record.schema import (
-    CARD,
     OBSERVATION,
     OUTCOMES,
-    TEXTS,
     Images,
     recording_schema,
 )
@@ -28,6 +26,9 @@ from serve.record.schema import (
 BESIDE = ("episode_index", "version", "digest", "worker", "sequence")
 """Columns that a block does not have: they follow from what stands beside it, or are given by the writer."""
 SUFFIX = ".policy"
+
+_OUTCOMES = pa.array(OUTCOMES)
+_FIRST = pa.array(np.zeros(4096, np.int32))
 
 
 def block_schema(card: Card, images: Images, flags: int) -> pa.Schema:
@@ -74,7 +75,7 @@ class BlockDecoder:
         self._folder = folder
         self.cards: dict[str, bytes] = {}
         self._known: dict[str, tuple[Card, Images]] = {}
-        self._schemas: dict[tuple[str, int], pa.Schema] = {}
+        self._schemas: dict[tuple[str, int], tuple[pa.Schema, pa.Schema]] = {}
 
     def card_of(self, digest: str) -> Card:
         """The card of a policy whose blocks are in the rings."""
@@ -88,14 +89,16 @@ class BlockDecoder:
         """
         card, images = self._policy(block.digest)
         key = block.digest, block.flags
-        schema = self._schemas.get(key)
-        if schema is None:
-            schema = self._schemas[key] = block_schema(card, images, block.flags)
+        if key not in self._schemas:
+            self._schemas[key] = block_schema(card, images, block.flags), recording_schema(card, images)
+        schema, whole = self._schemas[key]
         found = pa.ipc.read_record_batch(pa.py_buffer(block.payload), schema)
-        whole, rows = recording_schema(card, images), found.num_rows
+        rows = found.num_rows
         columns = dict(zip(schema.names, found.columns, strict=True))
-        columns["version"], columns["digest"] = _one(card.version, rows), _one(f"sha256:{block.digest}", rows)
-        columns["outcome"] = pa.DictionaryArray.from_arrays(columns["outcome"].cast(pa.int32()), pa.array(OUTCOMES))
+        first = _FIRST.slice(0, rows) if rows <= len(_FIRST) else pa.array(np.zeros(rows, np.int32))
+        columns["version"] = pa.DictionaryArray.from_arrays(first, pa.array([card.version]))
+        columns["digest"] = pa.DictionaryArray.from_arrays(first, pa.array([f"sha256:{block.digest}"]))
+        columns["outcome"] = pa.DictionaryArray.from_arrays(columns["outcome"].cast(pa.int32()), _OUTCOMES)
         columns["worker"] = pa.array(np.full(rows, block.worker, np.int32))
         columns["sequence"] = pa.array(np.arange(block.first, block.first + rows, dtype=np.int64))
         arrays = [columns[field.name] if field.name in columns else pa.nulls(rows, field.type) for field in whole]
@@ -111,13 +114,3 @@ class BlockDecoder:
             known = self._known[digest] = parse_card(card_bytes), "keep" if images == b"keep" else "none"
             self.cards[digest] = card_bytes
         return known
-
-
-def _one(text: str, rows: int) -> pa.Array:
-    """A column of the same text in every row."""
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([text])).cast(TEXTS)
-
-
-def metadata_of_cards(cards: dict[str, bytes]) -> dict[bytes, bytes]:
-    """Cards as metadata of a file."""
-    return {f"{CARD}sha256:{digest}".encode(): data for digest, data in cards.items()}

@@ -50,15 +50,15 @@ class Collector:
         self.lost: Counter[str] = Counter()
         self.gone: Counter[str] = Counter()
 
-    def read(self) -> Iterator[pa.RecordBatch]:
-        """Yields what is new in all rings."""
+    def read(self) -> Iterator[tuple[pa.RecordBatch, int]]:
+        """Yields what is new in all rings: rows of one policy, and how many bytes they have."""
         self._look_for_rings()
         for name, reader in self._readers.items():
             for block in reader.read():
                 self._count(name, reader, block.first)
                 batch = self._decoded(block)
                 if batch is not None:
-                    yield batch
+                    yield batch, len(block.payload)
             self.lost[FAILED] += reader.failed
             reader.failed = 0
 

@@ -56,7 +56,7 @@ def _merge(node: NodeFolder, hour: str, files: list[RecordedFile]) -> Iterator[N
             with pq.ParquetFile(file.path) as source:
                 for index in range(source.num_row_groups):
                     for batch in source.read_row_group(index).replace_schema_metadata(None).to_batches():
-                        merged.add(batch)
+                        merged.add(batch, batch.nbytes)
                     yield
         info = files[0].info
         numbers = [file.info.number for file in files]

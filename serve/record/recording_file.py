@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +65,21 @@ class RecordingFile:
         cards: digest (`sha256:…`) → bytes of model_card.yaml, of the versions in it.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(
+        self, path: Path, schema: pa.Schema, prepare: Callable[[pa.Table], pa.Table] = lambda table: table
+    ) -> None:
         """Creates the file.
 
         Args:
             path: of the unfinished file.
             schema: of the rows as they are written.
+            prepare: makes rows of that schema from those that are added, many at once.
 
         Raises:
             OSError: the disk is full, or the folder can't be written.
         """
         self.path = path
+        self._prepare = prepare
         self.rows = 0
         self.cards: dict[str, bytes] = {}
         self._first, self._last = 2**63 - 1, -(2**63)
@@ -97,21 +102,21 @@ class RecordingFile:
         """Bytes on the disk, and of what waits to be written."""
         return self._file.size + self._waiting_bytes
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Adds rows; raises OSError when the disk is full."""
+    def add(self, batch: pa.RecordBatch, size: int) -> None:
+        """Adds rows of about `size` bytes; raises OSError when the disk is full."""
         self._waiting.append(batch)
         self.rows += batch.num_rows
         self._waiting_rows += batch.num_rows
-        self._waiting_bytes += batch.nbytes
+        self._waiting_bytes += size
         if self._waiting_rows >= GROUP_ROWS or self._waiting_bytes >= GROUP_BYTES:
             self._write()
 
     def _write(self) -> None:
-        table = pa.Table.from_batches(self._waiting)
+        table = self._prepare(pa.Table.from_batches(self._waiting).combine_chunks())
         times = pc.min_max(table["timestamp"].cast(pa.int64()))
         self._first, self._last = min(self._first, times["min"].as_py()), max(self._last, times["max"].as_py())
         self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
-        self._writer.write_table(table.combine_chunks(), row_group_size=GROUP_ROWS)
+        self._writer.write_table(table, row_group_size=GROUP_ROWS)
 
     def finish(
         self,

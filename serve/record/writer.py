@@ -25,7 +25,7 @@ from serve.flags import settings_from_environment
 from serve.folder_lock import remove_unused
 from serve.record.collector import Collector
 from serve.record.episode_numbers import EpisodeNumbers
-from serve.record.file_columns import for_file
+from serve.record.file_columns import as_written, schema_as_written, with_images
 from serve.record.merge import merging
 from serve.record.node_folder import NodeFolder
 from serve.record.recording_file import RecordingFile
@@ -87,8 +87,8 @@ class Writer:
             if self._open and (minute != self._minute or len(self._collector.ended) > MAX_ENDED):
                 self._finish()
             self._minute = minute
-            for batch in self._collector.read():
-                self._add(batch)
+            for batch, size in self._collector.read():
+                self._add(batch, size)
             if not self._open or any(file.size >= FILE_BYTES for file in self._open.values()):
                 self._finish()
         except OSError as error:
@@ -98,21 +98,24 @@ class Writer:
             self._merge, self._merged_before = merging(self._node, minute[:-2]), minute[:-2]
         next(self._merge, None)
 
-    def _add(self, batch: pa.RecordBatch) -> None:
+    def _add(self, batch: pa.RecordBatch, size: int) -> None:
         digest = batch["digest"].dictionary[0].as_py()
         hexadecimal = digest.removeprefix("sha256:")
-        batch = for_file(batch, self._images)
-        place = batch.schema.names.index("episode_index")
-        batch = batch.set_column(place, "episode_index", self._numbers.column(batch["episode_id"]))
+        batch = with_images(batch, self._images)
         kind = Kind(self._collector.decoder.card_of(hexadecimal).contract, self._images)
         file = self._open.get(kind)
         if file is None:
             day, name = self._minute.split("/")
             path = self._node.new_file(day, f"{name}-{len(self._open)}")
-            file = self._open[kind] = RecordingFile(path, batch.schema)
+            file = self._open[kind] = RecordingFile(path, schema_as_written(batch.schema), self._prepare)
         if digest not in file.cards:
             file.cards[digest] = self._collector.decoder.cards[hexadecimal]
-        file.add(batch)
+        file.add(batch, size)
+
+    def _prepare(self, table: pa.Table) -> pa.Table:
+        place = table.schema.names.index("episode_index")
+        numbers = self._numbers.column(table.column("episode_id").chunk(0))
+        return as_written(table.set_column(place, "episode_index", numbers))
 
     def _finish(self) -> None:
         """Finishes the open files, and deletes the oldest where there are too many; raises OSError on a full disk."""
@@ -169,8 +172,8 @@ class Writer:
         if isinstance(self._merge, Generator):
             self._merge.close()
         try:
-            for batch in self._collector.read():
-                self._add(batch)
+            for batch, size in self._collector.read():
+                self._add(batch, size)
             self._finish()
         except OSError as error:
             self._failed(error, time.time())
