@@ -21,7 +21,7 @@ def _is_image(field: pa.Field) -> bool:
 
 
 def with_images(batch: pa.RecordBatch, images: Images) -> pa.RecordBatch:
-    """The columns of a recording, with images as bytes, hashed, or left out."""
+    """The columns of a block, with images as bytes, hashed, or left out."""
     if not any(map(_is_image, batch.schema)):
         return batch
     columns = {}
@@ -45,9 +45,11 @@ def as_written(table: pa.Table) -> pa.Table:
 
 
 def schema_as_written(schema: pa.Schema) -> pa.Schema:
-    """The same of a schema."""
+    """The columns of a file whose rows `recording_schema` describes."""
     for place, field in enumerate(schema):
-        if pa.types.is_fixed_size_list(field.type):
+        if _is_image(field):
+            schema = schema.set(place, field.with_type(pa.binary(field.type.list_size)))
+        elif pa.types.is_fixed_size_list(field.type):
             schema = schema.set(place, field.with_type(pa.list_(field.type.value_type)))
     return schema
 

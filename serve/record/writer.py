@@ -15,7 +15,6 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -25,10 +24,10 @@ from serve.flags import settings_from_environment
 from serve.folder_lock import remove_unused
 from serve.record.collector import Collector
 from serve.record.episode_numbers import EpisodeNumbers
-from serve.record.file_columns import as_written, schema_as_written, with_images
 from serve.record.merge import merging
 from serve.record.node_folder import NodeFolder
-from serve.record.recording_file import RecordingFile
+from serve.record.open_file import OpenFile
+from serve.record.ring import Block
 from serve.record.schema import Images
 from serve.run_folder import RINGS_FOLDER, SERVER_PID
 from serve.settings import Settings
@@ -52,13 +51,6 @@ NODE = "node"
 log = logging.getLogger("serve.record")
 
 
-class Kind(NamedTuple):
-    """What one file has rows of: one contract."""
-
-    contract: str
-    images: Images
-
-
 class Writer:
     """Moves rows from the rings to files."""
 
@@ -71,7 +63,7 @@ class Writer:
         before.write_text(self._node.path.name)
         self._collector = Collector(rings, self._node.head.cursors)
         self._numbers = EpisodeNumbers(self._node.head.episodes)
-        self._open: dict[Kind, RecordingFile] = {}
+        self._open: dict[str, OpenFile] = {}  # by contract
         self._minute = ""
         self._merge: Iterator[None] = iter(())
         self._merged_before = ""
@@ -87,8 +79,8 @@ class Writer:
             if self._open and (minute != self._minute or len(self._collector.ended) > MAX_ENDED):
                 self._finish()
             self._minute = minute
-            for batch, size in self._collector.read():
-                self._add(batch, size)
+            for block, batch in self._collector.read():
+                self._add(block, batch)
             if not self._open or any(file.size >= FILE_BYTES for file in self._open.values()):
                 self._finish()
         except OSError as error:
@@ -98,24 +90,15 @@ class Writer:
             self._merge, self._merged_before = merging(self._node, minute[:-2]), minute[:-2]
         next(self._merge, None)
 
-    def _add(self, batch: pa.RecordBatch, size: int) -> None:
-        digest = batch["digest"].dictionary[0].as_py()
-        hexadecimal = digest.removeprefix("sha256:")
-        batch = with_images(batch, self._images)
-        kind = Kind(self._collector.decoder.card_of(hexadecimal).contract, self._images)
-        file = self._open.get(kind)
+    def _add(self, block: Block, batch: pa.RecordBatch) -> None:
+        contract = self._collector.decoder.card_of(block.digest).contract
+        file = self._open.get(contract)
         if file is None:
             day, name = self._minute.split("/")
             path = self._node.new_file(day, f"{name}-{len(self._open)}")
-            file = self._open[kind] = RecordingFile(path, schema_as_written(batch.schema), self._prepare)
-        if digest not in file.cards:
-            file.cards[digest] = self._collector.decoder.cards[hexadecimal]
-        file.add(batch, size)
-
-    def _prepare(self, table: pa.Table) -> pa.Table:
-        place = table.schema.names.index("episode_index")
-        numbers = self._numbers.column(table.column("episode_id").chunk(0))
-        return as_written(table.set_column(place, "episode_index", numbers))
+            decoder = self._collector.decoder
+            file = self._open[contract] = OpenFile(path, block.digest, self._images, decoder, self._numbers)
+        file.add(block, batch)
 
     def _finish(self) -> None:
         """Finishes the open files, and deletes the oldest where there are too many; raises OSError on a full disk."""
@@ -124,11 +107,11 @@ class Writer:
             return
         name = self._minute.rpartition("/")[2]
         while self._open:
-            kind, file = next(iter(self._open.items()))
+            contract, file = next(iter(self._open.items()))
             is_last = len(self._open) == 1  # until then the rows of the others are in no file
             until, lost = (cursors, self._collector.lost) if is_last else (self._collector.saved, None)
-            self._node.place(file, name, kind.contract, kind.images, until, lost)
-            del self._open[kind]
+            self._node.place(file.complete(), name, contract, self._images, until, lost)
+            del self._open[contract]
             if is_last:
                 self._collector.lost.clear()
         self._collector.save(cursors)
@@ -172,8 +155,8 @@ class Writer:
         if isinstance(self._merge, Generator):
             self._merge.close()
         try:
-            for batch, size in self._collector.read():
-                self._add(batch, size)
+            for block, batch in self._collector.read():
+                self._add(block, batch)
             self._finish()
         except OSError as error:
             self._failed(error, time.time())
