@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from serve.replay.rerun import Rerun
 from serve.replay.result import Result, Version
 from serve.replay.rows import FALLBACK, POLICY, Rows, by_digest, matrix, moments_of, plain, timestamps, with_outcome
 from serve.replay.timeline import Timeline
-from serve.replay.verify import Verifier
+from serve.replay.verify import Verification, Verifier
 
 SAME_VERSION = "it drove them itself"
 NO_OBSERVATION = "not recorded: "
@@ -102,11 +102,14 @@ class Session:
             self._last,
             sorted((span for drove in self._drove.values() for span in drove.spans()), key=lambda span: span.first),
             asked_journal,
-            [again.verifier.found() for again in self._again.values()],
+            [found for found in self._verifications() if found.rows or found.fallbacks or found.skipped],
             Version(other.card.name, other.card.version, other.digest) if other else None,
             self._comparison.figures() if self._comparison else None,
             self._timeline.figures() if self._timeline and self._comparison else None,
         )
+
+    def _verifications(self) -> Iterator[Verification]:
+        return (again.verifier.found() for again in self._again.values())
 
     def _count(self, batch: pa.RecordBatch) -> None:
         if not len(batch):
