@@ -22,6 +22,8 @@ def as_text(result: Result) -> str:
         lines += _again(found)
     if result.compared is not None:
         lines += ["", *_compared(result, result.compared)]
+    if result.exports:
+        lines += ["", *result.exports]
     return "\n".join(lines)
 
 

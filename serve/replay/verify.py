@@ -51,8 +51,8 @@ class Verification(msgspec.Struct, frozen=True):
 
     @property
     def holds(self) -> bool:
-        """Whether nothing differs; also where nothing could be compared."""
-        return not self.differing and not self.fallbacks_differing
+        """Whether nothing differs, of at least one row; not all of them may be there to be run."""
+        return not self.differing and not self.fallbacks_differing and bool(self.rows or not self.skipped)
 
 
 class Verifier:
