@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
-from serve.record.schema import CARD, FORMAT, RECORDING
+from serve.record.schema import CARD, FORMAT, RECORDING, Images
 
 INFO = "carla-mlflow.file"
 CHAIN, PREVIOUS = "chain", "previous"
@@ -40,7 +40,7 @@ class FileInfo(msgspec.Struct, frozen=True):
     number: int
     previous: str
     contract: str
-    images: str
+    images: Images
     first: int
     last: int
     cursors: dict[str, int] = {}

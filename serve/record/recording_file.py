@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from serve.record.file_info import FileInfo, to_metadata
+from serve.record.schema import Images
 
 GROUP_ROWS, GROUP_BYTES = 65_536, 8 << 20
 """Most rows, and about the most bytes in memory, of one row group."""
@@ -117,7 +118,7 @@ class RecordingFile:
         number: int,
         previous: str,
         contract: str,
-        images: str,
+        images: Images,
         cursors: dict[str, int],
         replaces: dict[int, str] | None = None,
     ) -> str:

@@ -25,7 +25,7 @@ from serve.flags import settings_from_environment
 from serve.folder_lock import remove_unused
 from serve.record.collector import Collector
 from serve.record.episode_numbers import EpisodeNumbers
-from serve.record.images import for_file
+from serve.record.file_columns import for_file
 from serve.record.merge import merging
 from serve.record.node_folder import NodeFolder
 from serve.record.recording_file import RecordingFile
@@ -171,6 +171,7 @@ class Writer:
             self._failed(error, time.time())
             self._collector.give_up()
         self._take_losses()
+        self._node.close()
 
 
 def main() -> int:
