@@ -26,6 +26,7 @@ from serve.folder_lock import remove_unused
 from serve.record.collector import Collector
 from serve.record.episode_numbers import EpisodeNumbers
 from serve.record.file_columns import for_file
+from serve.record.machine import ENGINE, origin_of_server
 from serve.record.merge import merging
 from serve.record.node_folder import NodeFolder
 from serve.record.recording_file import RecordingFile
@@ -65,6 +66,7 @@ class Writer:
     def __init__(self, settings: Settings, rings: Path) -> None:
         """Raises OSError when the folder can't be written."""
         self._images: Images = settings.record_images  # type: ignore[assignment]  # one of CHOICES
+        self._origin = origin_of_server(settings)
         before = rings / NODE
         preferred = before.read_text() if before.exists() else ""
         self._node = NodeFolder(Path(settings.record), int(settings.record_max_gb * 1e9), preferred)
@@ -110,8 +112,10 @@ class Writer:
             day, name = self._minute.split("/")
             path = self._node.new_file(day, f"{name}-{len(self._open)}")
             file = self._open[kind] = RecordingFile(path, batch.schema)
+            file.origin |= self._origin
         if digest not in file.cards:
             file.cards[digest] = self._collector.decoder.cards[hexadecimal]
+            file.origin[ENGINE + digest] = self._collector.decoder.engines[hexadecimal]
         file.add(batch)
 
     def _finish(self) -> None:

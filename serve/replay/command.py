@@ -136,11 +136,11 @@ def _replayed(
 ) -> Result:
     trusted = operators_types(options.trust_types)
     asked = []
-    followed = recorded_reference(file.path for file in recordings.files)
+    followed = recorded_reference(file.origin for file in recordings.files)
 
     def load(digest: str) -> tuple[Engine, str]:
         artifact = artifacts.open(digest, recordings.cards[digest].name)
-        machines = recorded_machines((file.path for file in recordings.files if digest in file.cards), digest)
+        machines = recorded_machines((file.origin for file in recordings.files if digest in file.cards), digest)
         backend = options.backend if options.backend != "recorded" else machines[0].get("backend", "card")
         engine = Engine(artifact, options.device, backend, trusted)
         return engine, why_not_bits(machines, engine_here(engine))

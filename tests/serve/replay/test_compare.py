@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support import EXAMPLE
 from without_pedals import KINDS
@@ -15,8 +15,14 @@ from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.errors import ContractError
 from serve.replay.compare import WORST, Comparison, Moments, check_comparable
 from serve.replay.differences import brake_against_throttle, differences
+from training_export.sources.draft import complete
 
 PEDALS = Card.load(EXAMPLE).action
+
+
+def action_of(kind: str) -> ActionCard:
+    """The action section of a toy policy without pedals."""
+    return complete(KINDS[kind].draft)
 
 
 def moments(rows: int, first: int = 0) -> Moments:
@@ -32,6 +38,7 @@ def actions(rows: int, seed: int, step: float = 0.0) -> np.ndarray:
     return (np.round(drawn / step) * step if step else drawn).astype(np.float32)
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 10), st.permutations(range(6)), st.sampled_from([0.0, 0.5]))
 def test_the_figures_do_not_depend_on_order_batches_or_processes(seed: int, order: list[int], step: float):
     recorded, other = actions(300, seed, step), actions(300, seed + 1, step)
@@ -104,7 +111,7 @@ def test_equal_actions_are_no_worst_moments_and_minus_zero_has_other_bits():
 
 
 def test_of_choices_the_share_that_differs_is_told():
-    action = KINDS["several"].artifact().card.action
+    action = action_of("several")
     recorded = np.array([[0, 0], [1, 1], [2, 0], [2, 1]], np.float32)
     other = np.array([[0, 1], [2, 1], [0, 0], [2, 1]], np.float32)
     comparison = Comparison(action)
@@ -116,7 +123,7 @@ def test_of_choices_the_share_that_differs_is_told():
 
 
 def test_values_beyond_one_are_told_in_their_own_units():
-    action = KINDS["values"].artifact().card.action
+    action = action_of("values")
     recorded, other = np.zeros((2, 2, 2), np.float32)
     recorded[0, 0], other[0, 0] = -5.0, 2.5
     comparison = Comparison(action)
@@ -128,11 +135,11 @@ def test_values_beyond_one_are_told_in_their_own_units():
 
 @pytest.mark.parametrize("kind", ["acceleration", "steer", "labelled", "values"])
 def test_only_the_same_columns_and_choices_are_compared(kind: str):
-    action: ActionCard = KINDS[kind].artifact().card.action
+    action = action_of(kind)
     check_comparable(action, action, "mine 0.2.0")
     with pytest.raises(
         ContractError, match=r"mine 0.2.0 can't be compared with what was recorded: it answers throttle"
     ):
         check_comparable(action, PEDALS, "mine 0.2.0")
     with pytest.raises(ContractError, match="it answers choice, but with other choices"):
-        check_comparable(KINDS["labelled"].artifact().card.action, KINDS["unlabelled"].artifact().card.action, "it")
+        check_comparable(action_of("labelled"), action_of("unlabelled"), "it")
