@@ -81,6 +81,20 @@ def test_memory_and_samples_give_the_same_bits_again(
     [again] = json.loads(done.out)["again"]
     rows = 20 * len(episodes)
     assert (again["rows"], again["equal"], again["skipped"]) == (rows, rows, {})
+    assert (again["states"], again["states_differing"]) == (len(episodes) if episodes[0] else 0, 0)
+
+
+def test_a_recorded_state_that_the_step_before_did_not_lead_to_is_found(
+    remembering: Artifact, replay: Replay, tmp_path: Path
+):
+    artifact = write_artifact(tmp_path / "policy", remembering).path
+    engine = Engine.open(artifact, device="cpu")
+    table = driven(engine, ["a"])
+    state = table["state.h"].to_pylist()[10]
+    forged = changed(table, "state.h", 10, [np.nextafter(np.float32(state[0]), np.float32(9)), *state[1:]])
+    done = replay(write(tmp_path / "rec", [(engine, forged)]), "--artifacts", artifact)
+    assert done.code == 1
+    assert "1 of 1 recorded states are NOT those of the step before" in done.out
 
 
 def test_samples_without_memory_give_the_same_bits_again(engine: Engine, replay: Replay, tmp_path: Path):
