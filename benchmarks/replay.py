@@ -153,7 +153,8 @@ def differing(recordings: Recordings, found: Path, kind: str) -> list[str]:
     wanted = _sorted(np.concatenate(times), np.concatenate(actions))
     with np.load(found) as read:
         got = _sorted(read["time"], read["action"])
-        print(f"{kind}: the real reader has {len(got):,} frames of {int(read['episodes']):,} episodes")
+        of = f" of {int(read['episodes']):,} episodes" if read["episodes"] else ""
+        print(f"{kind}: the real reader has {len(got):,} frames{of}")
     return [] if wanted.tobytes() == got.tobytes() else [f"{kind}: the reader has other times or actions"]
 
 

@@ -29,11 +29,11 @@ from serve.replay.artifacts import Artifacts
 from serve.replay.drove import Drove
 from serve.replay.history import journal_of
 from serve.replay.machine import engine_here, recorded_machines, recorded_reference, why_not_bits
-from serve.replay.moments_asked import EXPECTED, moment, nanoseconds
 from serve.replay.result import Result
 from serve.replay.session import Session, Window
 from serve.replay.text import as_text
 from serve.replay.timeline import Timeline
+from serve.replay.times import EXPECTED, moment, nanoseconds
 from serve.score.command import find_artifact
 from serve.settings import CHOICES, Settings
 

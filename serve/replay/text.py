@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from registry.commands.printing import table
-from serve.replay.compare import Figures, Moment
+from serve.replay.compare import Figures
 from serve.replay.distribution import LEVELS
 from serve.replay.drove import Span
+from serve.replay.moments import Moment
 from serve.replay.result import Result, local
 from serve.replay.verify import Verification
 
