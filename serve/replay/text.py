@@ -34,8 +34,14 @@ def _recorded(result: Result) -> Iterator[str]:
         return
     outcomes = ", ".join(f"{rows:,} {outcome}" for outcome, rows in sorted(result.outcomes.items()))
     lost = f"; the recording lost {result.lost:,} rows" if result.lost else ""
-    yield f"recorded  {span_of(result.first, result.last)}, {result.rows:,} rows, {result.episodes:,} episodes"
+    yield f"recorded  {span_of(result.first, result.last)}, {counted_rows(result)}"
     yield f"          {outcomes}{lost}"
+
+
+def counted_rows(result: Result) -> str:
+    """How many rows and episodes there are, in words."""
+    numbers = ((result.rows, "row"), (result.episodes, "episode"))
+    return ", ".join(f"{number:,} {word}{'s' * (number != 1)}" for number, word in numbers)
 
 
 def span_of(first: int, last: int) -> str:
