@@ -50,6 +50,7 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("policy", "kept_process"),
         ("answering", "following", "score"),
         ("record",),
+        ("replay",),
         ("wire",),
         ("batching", "web"),
         ("dispatcher",),

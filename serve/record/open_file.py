@@ -9,6 +9,7 @@ import pyarrow as pa
 from serve.record.blocks import BlockDecoder
 from serve.record.episode_numbers import EpisodeNumbers
 from serve.record.file_columns import as_written, schema_as_written, with_images
+from serve.record.machine import ENGINE, Origin
 from serve.record.recording_file import RecordingFile
 from serve.record.ring import Block
 from serve.record.schema import Images, recording_schema
@@ -61,7 +62,13 @@ class OpenFile:
             place = whole.schema.names.index("episode_index")
             numbers = self._numbers.column(whole.column("episode_id").chunk(0))
             self._file.add(whole.set_column(place, "episode_index", numbers))
-            self._file.cards.setdefault(f"sha256:{digest}", self._decoder.cards[digest])
+            self._file.cards[f"sha256:{digest}"] = self._decoder.cards[digest]
+            self._file.origin[f"{ENGINE}sha256:{digest}"] = self._decoder.engines[digest]
+
+    @property
+    def origin(self) -> Origin:
+        """Where the rows come from, as the footer will say; to be added to."""
+        return self._file.origin
 
     def complete(self) -> RecordingFile:
         """Writes what waits; the file is then to be finished. Raises OSError when the disk is full."""

@@ -120,8 +120,11 @@ class Recorder:
         self._most_rows = max(1, min(MAX_ROWS, MAX_BYTES // row_bytes))
         if serving.digest not in self._known:
             from serve.record.blocks import write_policy
+            from serve.record.machine import engine_note
 
-            write_policy(self._folder, _hexadecimal(serving.digest), serving.engine.card_bytes, self._images)
+            engine = serving.engine
+            note = engine_note(engine.backend, engine.device.name)
+            write_policy(self._folder, _hexadecimal(serving.digest), engine.card_bytes, self._images, note)
             self._known.add(serving.digest)
 
     def _append(self, serving: Serving, flags: int, batch: pa.RecordBatch) -> None:

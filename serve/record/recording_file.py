@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from serve.record.file_info import FileInfo, to_metadata
+from serve.record.machine import Origin
 from serve.record.schema import Images
 
 DICTIONARIES = ("version", "digest", "outcome", "episode_id", "episode_index", "status", "worker", "seed", "row")
@@ -60,6 +61,7 @@ class RecordingFile:
     Attributes:
         rows: written.
         cards: digest (`sha256:…`) → bytes of model_card.yaml, of the versions in it.
+        origin: where its rows come from; see `serve/record/machine.py`.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -75,6 +77,7 @@ class RecordingFile:
         self.path = path
         self.rows = 0
         self.cards: dict[str, bytes] = {}
+        self.origin: Origin = {}
         self._first, self._last = 2**63 - 1, -(2**63)
         self._file = HashedFile(path)
         floats = [name for name, kind in _leaves(schema) if kind == pa.float32()]
@@ -115,7 +118,7 @@ class RecordingFile:
             OSError: the disk is full.
         """
         info = FileInfo(number, previous, contract, images, self._first, self._last, cursors, replaces or {})
-        self._writer.add_key_value_metadata(to_metadata(info, self.cards))
+        self._writer.add_key_value_metadata(to_metadata(info, self.cards, self.origin))
         self._writer.close()
         self._file.close()
         return self._file.sha256

@@ -24,6 +24,7 @@ from serve.flags import settings_from_environment
 from serve.folder_lock import remove_unused
 from serve.record.collector import Collector
 from serve.record.episode_numbers import EpisodeNumbers
+from serve.record.machine import origin_of_server
 from serve.record.merge import merging
 from serve.record.node_folder import NodeFolder
 from serve.record.open_file import OpenFile
@@ -57,6 +58,7 @@ class Writer:
     def __init__(self, settings: Settings, rings: Path) -> None:
         """Raises OSError when the folder can't be written."""
         self._images: Images = settings.record_images  # type: ignore[assignment]  # one of CHOICES
+        self._origin = origin_of_server(settings)
         before = rings / NODE
         preferred = before.read_text() if before.exists() else ""
         self._node = NodeFolder(Path(settings.record), int(settings.record_max_gb * 1e9), preferred)
@@ -98,6 +100,7 @@ class Writer:
             path = self._node.new_file(day, f"{name}-{len(self._open)}")
             decoder = self._collector.decoder
             file = self._open[contract] = OpenFile(path, block.digest, self._images, decoder, self._numbers)
+            file.origin.update(self._origin)
         file.add(block, batch)
 
     def _finish(self) -> None:
