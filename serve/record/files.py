@@ -122,7 +122,7 @@ def _groups_of(file: RecordedFile, low: int, high: int) -> list[tuple[int, Recor
     found = []
     for index in range(metadata.num_row_groups):
         statistics = metadata.row_group(index).column(place).statistics
-        first, last = statistics.min.value, statistics.max.value
+        first, last = statistics.min_raw, statistics.max_raw
         if last >= low and first < high:
             found.append((first, file, index))
     return found
