@@ -87,6 +87,13 @@ def start_recorder(settings: Settings, run_folder: Path) -> None:
         log.error("this worker records nothing: %s", one_line(error))
 
 
+def leave_rings(run_folder: Path) -> None:
+    """Frees the rings' folder if no other process uses it; to be called after this one has stopped recording."""
+    while _IN_USE:
+        _IN_USE.pop().close()
+    remove_unused(rings_folder(run_folder))
+
+
 def encode_between(call_soon: Callable[..., Any]) -> None:
     """Has this process's recorder encode between requests rather than at once.
 
