@@ -22,6 +22,7 @@ from tests_support import Server, run_command
 from serve.record.files import Recordings, open_recordings
 from serve.record.ring import RingReader
 from serve.record.start import SHARED_MEMORY
+from serve.run_folder import RUN_FOLDER
 
 KINDS = pytest.mark.parametrize("kind", ["loop", "gthread"])
 KEY = "the-secret-of-the-fleet"
@@ -42,8 +43,19 @@ def writer_of(server: Server) -> psutil.Process | None:
     return None
 
 
-def rings() -> set[Path]:
-    return set(SHARED_MEMORY.glob("carla-serve-*"))
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own folder of run folders, after which those of the rings are named."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def rings_of(temporary: Path) -> Path:
+    """The rings' folder of the only server that runs; it may not be there."""
+    [run_folder] = temporary.glob(f"{RUN_FOLDER}*")
+    return SHARED_MEMORY / run_folder.name
 
 
 def rows_of(records: Path) -> Recordings:
@@ -53,10 +65,12 @@ def rows_of(records: Path) -> Recordings:
 
 
 @KINDS
-def test_answers_and_errors_of_a_server_are_in_the_files(start_server, example: Path, tmp_path: Path, kind: str):
-    before = rings()
+def test_answers_and_errors_of_a_server_are_in_the_files(
+    start_server, example: Path, tmp_path: Path, temporary: Path, kind: str
+):
     server = started(start_server, example, tmp_path / "records", "--worker-class", kind)
-    actions = []
+    rings, actions = rings_of(temporary), []
+    assert rings.is_dir()
     for step in range(20):
         rows = [{**ROW, "speed": float(step)}]
         answer = server.post(
@@ -78,7 +92,7 @@ def test_answers_and_errors_of_a_server_are_in_the_files(start_server, example: 
     assert drove["frame_index"].to_pylist() == list(range(20))
     assert drove["observation.speed"].to_pylist() == [float(step) for step in range(20)]
     assert found.lost == 0
-    assert rings() <= before
+    assert not rings.exists()
 
 
 def test_neither_keys_nor_headers_are_recorded(start_server, example: Path, tmp_path: Path, monkeypatch):
@@ -96,13 +110,12 @@ def test_neither_keys_nor_headers_are_recorded(start_server, example: Path, tmp_
         assert secret.encode() not in text
 
 
-def test_nothing_is_recorded_unless_it_is_asked_for(start_server, example: Path):
-    before = rings()
+def test_nothing_is_recorded_unless_it_is_asked_for(start_server, example: Path, temporary: Path):
     server = start_server("--model", str(example), "--drain-s", "0.1")
     server.wait_ready()
     assert server.post("/predict", {"observations": [ROW]}).status == 200
     assert writer_of(server) is None
-    assert rings() <= before
+    assert not rings_of(temporary).exists()
     worker = psutil.Process(server.process.pid).children()[0]
     assert not [each.path for each in worker.memory_maps() if "arrow" in each.path]
     assert server.stop() == 0
@@ -199,9 +212,11 @@ def test_a_full_disk_costs_rows_but_no_answer(start_server, example: Path, tmp_p
         subprocess.run(["umount", "-l", str(records)], check=True)
 
 
-def test_what_the_workers_left_is_written_when_the_server_is_killed(start_server, example: Path, tmp_path: Path):
-    before = rings()
+def test_what_the_workers_left_is_written_when_the_server_is_killed(
+    start_server, example: Path, tmp_path: Path, temporary: Path
+):
     server = started(start_server, example, tmp_path / "records")
+    rings = rings_of(temporary)
     for _ in range(30):
         assert server.post("/predict", {"observations": [ROW]}).status == 200
     writer = writer_of(server)
@@ -209,11 +224,12 @@ def test_what_the_workers_left_is_written_when_the_server_is_killed(start_server
     server.process.kill()
     assert psutil.wait_procs([writer], timeout=30)[1] == []
     assert rows_of(tmp_path / "records").rows == 30
-    assert rings() <= before
+    assert not rings.exists()
 
 
-def test_rows_of_a_killed_worker_are_kept_and_so_are_those_of_the_next(start_server, example: Path, tmp_path: Path):
-    before = rings()
+def test_rows_of_a_killed_worker_are_kept_and_so_are_those_of_the_next(
+    start_server, example: Path, tmp_path: Path, temporary: Path
+):
     server = started(start_server, example, tmp_path / "records", "--workers", "1")
     workers = set[int]()
     for _ in range(2):
@@ -224,7 +240,7 @@ def test_rows_of_a_killed_worker_are_kept_and_so_are_those_of_the_next(start_ser
             each for each in psutil.Process(server.process.pid).children() if "writer" not in str(each.cmdline())
         ]
         workers.add(worker.pid)
-        [ring] = [ring for folder in rings() - before for ring in folder.glob(f"{worker.pid}-*.ring")]
+        [ring] = rings_of(temporary).glob(f"{worker.pid}-*.ring")
         reader = RingReader(ring)  # what is younger than a tenth of a second would be lost with its worker
         until(lambda reader=reader: reader.missing == 10, server)
         reader.close()
