@@ -24,6 +24,7 @@ from registry.rules.reference import parse_reference
 from serve.flags import parse_settings, unknown_variables, unused_variables
 from serve.following.folder_at_start import folder_problem, is_unpinned
 from serve.following.last_served import cache_folder
+from serve.record.start import check_folder
 from serve.settings import Settings
 from serve.telemetry.log_setup import start_logging
 from serve.telemetry.tracing import missing
@@ -35,6 +36,8 @@ def _obstacle(settings: Settings) -> str | None:
     """Returns a message that says why this machine can't serve with the settings, or None."""
     if settings.is_folder and not Path(settings.model).is_dir():
         return f"{settings.model}: there is no such folder"
+    if (problem := check_folder(settings)) is not None:
+        return problem
     try:
         if not settings.is_folder:
             cache_folder(settings)
@@ -52,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from serve.score.command import main as score
 
         return score(given[1:])
+    if given[:1] == ["replay"]:
+        from serve.replay.command import main as replay
+
+        return replay(given[1:])
     settings = parse_settings(given)
     start_logging(settings)
     raise_file_limit()

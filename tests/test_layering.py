@@ -47,8 +47,10 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
     "serve": [
         ("errors", "limits", "settings", "run_folder", "folder_lock", "cores", "baked", "probe"),
         ("flags", "codecs", "telemetry", "bake"),
-        ("policy",),
+        ("policy", "kept_process"),
         ("answering", "following", "score"),
+        ("record",),
+        ("replay",),
         ("wire",),
         ("batching", "web"),
         ("dispatcher",),

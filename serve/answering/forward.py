@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from carla_mlflow.contract.actions import Actions
 from carla_mlflow.contract.control_kinds import ANSWERED, CONTROL_NAMES
-from carla_mlflow.contract.state_token import StateTokens, next_steps
+from carla_mlflow.contract.state_token import Decoded, StateTokens, next_steps
 from carla_mlflow.errors import ActionError, EpisodeError, SpecError
 from serve.codecs.action_rows import ActionRows
 from serve.codecs.carla import PredictRequest
@@ -75,20 +75,40 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
         return encoder.template(self.stop - self.start) % tuple(parts)
 
 
+class ForwardArrays(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What went into a forward, and what came out; for the recording.
+
+    Attributes:
+        observations: that the policy got, name → (B, *shape).
+        actions: of the whole batch.
+        entered: the memory that came in; None for a policy without memory.
+    """
+
+    observations: Mapping[str, NDArray[Any]]
+    actions: Actions
+    entered: Decoded | None
+
+
 class BatchActions:
     """The policy's actions for a batch, with their JSON and their state tokens, which are made once.
 
     Attributes:
         actions: of the whole batch.
+        arrays: these, and what they were made from.
         steps: uint32 (B,), how many actions each episode has had, these included; None for a policy without memory.
     """
 
-    __slots__ = ("_codec", "_parts", "_tokens", "actions", "steps")
+    __slots__ = ("_codec", "_parts", "_tokens", "actions", "arrays", "steps")
 
     def __init__(
-        self, actions: Actions, codec: StateTokens | None = None, steps: NDArray[np.uint32] | None = None
+        self,
+        actions: Actions,
+        observations: Mapping[str, NDArray[Any]],
+        codec: StateTokens | None = None,
+        entered: Decoded | None = None,
     ) -> None:
-        self.actions, self.steps = actions, steps
+        self.actions, self.arrays = actions, ForwardArrays(observations, actions, entered)
+        self.steps = None if entered is None else next_steps(entered.steps)
         self._codec = codec
         self._tokens: list[bytes] | None = None
         self._parts: dict[ActionRows, list[bytes]] = {}
@@ -122,13 +142,14 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     """
     counts = [request.count for request in requests]
     try:
-        observations, steps = _gather(serving, requests), None
+        observations, entered = _gather(serving, requests), None
         if serving.tokens is None:
             actions = serving.act(observations, requests[0].deterministic, requests[0].seed)
         else:
-            state, reset, steps = serving.tokens.decode([token for each in requests for token in each.tokens or ()])
-            actions = serving.act(observations, requests[0].deterministic, requests[0].seed, state=state, reset=reset)
-            steps = next_steps(steps)
+            entered = serving.tokens.decode([token for each in requests for token in each.tokens or ()])
+            actions = serving.act(
+                observations, requests[0].deterministic, requests[0].seed, state=entered.state, reset=entered.reset
+            )
     except (SpecError, EpisodeError, ActionError) as error:
         if len(requests) == 1:
             if isinstance(error, ActionError):
@@ -145,7 +166,7 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     )
     if serving.cache is not None:
         metrics.count_cache(serving.cache)
-    batch, start = BatchActions(actions, serving.tokens, steps), 0
+    batch, start = BatchActions(actions, observations, serving.tokens, entered), 0
     answers: list[BatchSlice | Exception] = []
     for count in counts:
         answers.append(BatchSlice(batch, start, start + count))

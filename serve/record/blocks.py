@@ -1,0 +1,138 @@
+"""Blocks: what the ring carries of a recording's columns, and how that becomes a batch with all of them.
+
+A block holds rows of one policy, so that its version, digest and worker stand once, beside the columns; `outcome` is
+its index in OUTCOMES. A file beside the rings, named by the policy's digest, has the Arrow schema and the card.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from carla_mlflow.contract.card import Card, parse_card
+from carla_mlflow.errors import CarlaMlflowError
+from serve.record.ring import ACTED, OBSERVED, Block
+from serve.record.schema import (
+    OBSERVATION,
+    OUTCOMES,
+    Images,
+    recording_schema,
+)
+
+BESIDE = ("episode_index", "version", "digest", "worker", "sequence")
+"""Columns that a block does not have: they follow from what stands beside it, or are given by the writer."""
+SUFFIX = ".policy"
+
+
+def block_schema(card: Card, images: Images, flags: int) -> pa.Schema:
+    """The columns of a block.
+
+    Args:
+        card: of the policy.
+        images: `keep`, or `none` for blocks without images.
+        flags: of the block.
+    """
+    fields = []
+    for field in recording_schema(card, images):
+        is_observation, is_action = field.name.startswith(OBSERVATION), field.name.startswith("action")
+        if field.name in BESIDE or (is_observation and not flags & OBSERVED) or (is_action and not flags & ACTED):
+            continue
+        fields.append(field.with_type(pa.int8()) if field.name == "outcome" else field)
+    return pa.schema(fields)
+
+
+def write_policy(folder: Path, digest: str, card_bytes: bytes, images: Images, engine: str) -> None:
+    """Writes what readers need in order to decode a policy's blocks; to be called before its first block.
+
+    Args:
+        folder: with the rings.
+        digest: of the policy, 64 hex digits.
+        card_bytes: model_card.yaml.
+        images: `keep` or `none`: whether the blocks have images.
+        engine: what runs the policy, as `machine.engine_note` has it.
+    """
+    path = folder / (digest + SUFFIX)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    beside.write_bytes(images.encode() + b"\n" + engine.encode() + b"\n" + card_bytes)
+    os.replace(beside, path)
+
+
+class BlockDecoder:
+    """Decodes the blocks of one server's rings; knows the policies that it has seen.
+
+    Attributes:
+        cards: digest (64 hex digits) → the bytes of the policy's model_card.yaml.
+        engines: digest (64 hex digits) → what runs the policy, as `machine.engine_note` has it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` has the rings."""
+        self._folder = folder
+        self.cards: dict[str, bytes] = {}
+        self.engines: dict[str, str] = {}
+        self._known: dict[str, tuple[Card, Images]] = {}
+        self._schemas: dict[tuple[str, int], pa.Schema] = {}
+
+    def card_of(self, digest: str) -> Card:
+        """The card of a policy whose blocks are in the rings."""
+        return self._policy(digest)[0]
+
+    def read(self, block: Block) -> pa.RecordBatch:
+        """Returns the columns that a block has; what stands beside it is missing.
+
+        Raises:
+            CarlaMlflowError: the file that describes the policy is missing or damaged.
+            pyarrow.ArrowException: the payload is no record batch of these columns.
+        """
+        card, images = self._policy(block.digest)
+        key = block.digest, block.flags
+        schema = self._schemas.get(key)
+        if schema is None:
+            schema = self._schemas[key] = block_schema(card, images, block.flags)
+        return pa.ipc.read_record_batch(pa.py_buffer(block.payload), schema)
+
+    def decode(self, block: Block) -> pa.RecordBatch:
+        """Returns the rows with every column of `recording_schema`; `episode_index` is null. Raises as `read`."""
+        table = pa.Table.from_batches([self.read(block)])
+        return self.with_all(table, [block], recording_schema(*self._policy(block.digest))).to_batches()[0]
+
+    def with_all(self, table: pa.Table, blocks: Sequence[Block], schema: pa.Schema) -> pa.Table:
+        """Adds what stands beside blocks, and nulls for what they don't have.
+
+        Args:
+            table: their columns below each other, in one chunk.
+            blocks: of one policy, whose payload is not looked at.
+            schema: of the result.
+        """
+        rows, counts = table.num_rows, np.array([block.rows for block in blocks])
+        card = self.card_of(blocks[0].digest)
+        columns = {name: table.column(name).chunk(0) for name in table.column_names}
+        columns["version"], columns["digest"] = _one(card.version, rows), _one(f"sha256:{blocks[0].digest}", rows)
+        columns["outcome"] = pa.DictionaryArray.from_arrays(columns["outcome"].cast(pa.int32()), pa.array(OUTCOMES))
+        columns["worker"] = pa.array(np.repeat(np.array([block.worker for block in blocks], np.int32), counts))
+        before = np.cumsum(counts) - counts  # of each block in the table
+        first = np.array([block.first for block in blocks], np.int64) - before
+        columns["sequence"] = pa.array(np.arange(rows, dtype=np.int64) + np.repeat(first, counts))
+        arrays = [columns[field.name] if field.name in columns else pa.nulls(rows, field.type) for field in schema]
+        return pa.table(arrays, schema=schema)
+
+    def _policy(self, digest: str) -> tuple[Card, Images]:
+        known = self._known.get(digest)
+        if known is None:
+            try:
+                images, engine, card_bytes = (self._folder / (digest + SUFFIX)).read_bytes().split(b"\n", 2)
+            except OSError as error:
+                raise CarlaMlflowError(f"the card of the recorded policy sha256:{digest} is gone: {error}") from error
+            known = self._known[digest] = parse_card(card_bytes), "keep" if images == b"keep" else "none"
+            self.cards[digest], self.engines[digest] = card_bytes, engine.decode()
+        return known
+
+
+def _one(text: str, rows: int) -> pa.Array:
+    """A column of the same text in every row."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([text]))
