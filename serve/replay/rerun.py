@@ -60,7 +60,7 @@ class Answers(NamedTuple):
 
     def take(self, chosen: NDArray[np.bool_]) -> Answers:
         """The answers to the chosen rows."""
-        return Answers(*(array[chosen] for array in self))
+        return Answers(self.control[chosen], self.raw[chosen], self.why[chosen], self.state[chosen])
 
 
 class Carried(NamedTuple):
