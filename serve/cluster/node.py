@@ -22,7 +22,7 @@ import msgspec
 from serve.folder_lock import hold, remove_unused
 from serve.following.follower_process import FollowerProcess
 from serve.kept_process import KeptProcess
-from serve.record.start import WriterProcess
+from serve.record.start import WriterProcess, remove_left_rings
 from serve.run_folder import FOLLOW_FILE, METRICS, RUN_FOLDER, worker_file
 from serve.settings import Settings
 from serve.telemetry.last_minute import minute_file
@@ -89,6 +89,7 @@ class Node:
                 self._follower = FollowerProcess(self._settings, self.status_file)
             kept: list[KeptProcess] = [] if self._follower is None else [self._follower]
             if self._settings.record:
+                remove_left_rings()
                 kept.append(WriterProcess(self._settings, self._folder))
             while True:
                 time.sleep(INTERVAL_S)
