@@ -1,0 +1,67 @@
+"""Reads from MLflow what shadows logged: the only reader of the runs that `carla-serve --shadow-log` writes."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import mlflow
+from mlflow.entities import Run
+
+from carla_mlflow.flavor.runs import AGAINST_TAG, SHADOW_STEP, STEP_TAG
+from registry.gates.shadow import ShadowEvidence
+from registry.store.calls import call_with_deadline, without_password
+from registry.store.evidence import link_of
+
+MAX_RUNS = 1000
+"""The most runs of one version beside one champion that are added up, newest first: one for each server and start."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def find_shadow_evidence(digest: str, against: str, deadline_s: float = 30.0) -> ShadowEvidence | None:
+    """What shadows of an artifact logged beside a champion, in any experiment; None when none did.
+
+    Runs that go on count as far as they have come: a shadow ends with its server, perhaps weeks later.
+
+    Args:
+        digest: of the shadow's artifact.
+        against: of the champion's.
+        deadline_s: for the whole search.
+
+    Raises:
+        UnreachableError: MLflow does not answer in time.
+        RegistryError: MLflow refused the call.
+    """
+    if not (_DIGEST.fullmatch(digest) and _DIGEST.fullmatch(against)):
+        return None
+    return call_with_deadline(without_password(mlflow.get_tracking_uri()), deadline_s, _find, digest, against)
+
+
+def _find(digest: str, against: str) -> ShadowEvidence | None:
+    ours = f"tags.`{STEP_TAG}` = '{SHADOW_STEP}' AND tags.digest = '{digest}' AND tags.`{AGAINST_TAG}` = '{against}'"
+    runs = mlflow.search_runs(
+        search_all_experiments=True,
+        filter_string=f"{ours} AND attributes.status IN ('RUNNING', 'FINISHED')",
+        order_by=["attributes.start_time DESC"],
+        max_results=MAX_RUNS,
+        output_format="list",
+    )
+    if not runs:
+        return None
+    totals, links = [0, 0, 0], []
+    for run in runs:
+        assert isinstance(run, Run)
+        figures = [_count(run, name) for name in ("rows", "disagreements", "skipped")]
+        links.append(link_of(run))
+        rows, disagreements = figures[:2]
+        if any(figure is None for figure in figures) or (disagreements or 0) > (rows or 0):
+            text = f"run {run.info.run_id} has no usable metrics shadow/rows, shadow/disagreements and shadow/skipped"
+            return ShadowEvidence(0, 0, 0, (link_of(run),), f"{text}; delete it, or let the shadow run again")
+        totals = [total + (figure or 0) for total, figure in zip(totals, figures, strict=True)]
+    return ShadowEvidence(*totals, tuple(links))
+
+
+def _count(run: Run, name: str) -> int | None:
+    value = run.data.metrics.get(f"shadow/{name}")
+    usable = value is not None and math.isfinite(value) and value >= 0 and value == int(value)
+    return int(value) if usable else None

@@ -1,0 +1,141 @@
+"""The rows that the workers leave in their rings, for the shadow: its share of them, those of an episode in order."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from carla_mlflow.contract.card import Card
+from carla_mlflow.errors import CarlaMlflowError
+from carla_mlflow.escaping import one_line
+from serve.record.blocks import BlockDecoder
+from serve.record.ring import SUFFIX, RingError, RingReader, rings_in
+from serve.record.schema import in_share
+from serve.replay.rows import timestamps
+from serve.shadow.reasons import OVERTAKEN, UNREADABLE
+
+HOLD_S = 1.0
+"""Seconds for which rows are held back where their order matters: by then every worker has written what came before, so
+that an episode's rows come in order also if it went from one worker to another."""
+READ_BYTES = 4 << 20
+"""About how much of each ring is read at a time."""
+
+log = logging.getLogger("serve.shadow")
+
+
+class Feed:
+    """Reads all rings of a server. What it misses is counted, never waited for.
+
+    Attributes:
+        lost: reason → rows that are gone.
+        rows_held: rows that were read and are held back.
+    """
+
+    def __init__(self, folder: Path, share: float, positions: Mapping[str, int]) -> None:
+        """Begins to read.
+
+        Args:
+            folder: with the rings.
+            share: of the episodes, and of the requests without one, from 0 to 1.
+            positions: name of a ring → the row from which it is read; others are read from the oldest that they have.
+        """
+        self._folder, self._share, self._begin_at = folder, share, dict(positions)
+        self._readers: dict[str, RingReader] = {}
+        self._decoder = BlockDecoder(folder)
+        self._held: dict[str, list[pa.RecordBatch]] = {}
+        self._done: set[str] = set()
+        self.lost: Counter[str] = Counter()
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Name of a ring → its next row to read."""
+        return {name: reader.sequence for name, reader in self._readers.items()}
+
+    @property
+    def rows_held(self) -> int:
+        return sum(len(batch) for batches in self._held.values() for batch in batches)
+
+    def card_of(self, digest: str) -> Card:
+        """The card of a policy whose rows were read, by its digest."""
+        return self._decoder.card_of(digest)
+
+    def read(self, in_order: bool) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """Yields what is new: digests, 64 hex digits, each with rows of that policy.
+
+        Args:
+            in_order: whether rows are sorted by time, for which those of the last second are held back.
+        """
+        self._open_new()
+        came, self._held = self._held, {}
+        for name, reader in list(self._readers.items()):
+            for digest, batch in self._read(name, reader):
+                came.setdefault(digest, []).append(batch)
+        for digest, batches in came.items():
+            batch = _joined(batches)
+            if in_order:
+                batch, held = _until(batch, time.time_ns() - int(HOLD_S * 1e9))
+                if len(held):
+                    self._held[digest] = [held]
+            if len(batch):
+                yield digest, batch
+
+    def close(self) -> None:
+        """Closes the rings."""
+        for reader in self._readers.values():
+            reader.close()
+        self._readers = {}
+
+    def _open_new(self) -> None:
+        for path in rings_in(self._folder):
+            if path.stem not in self._readers and path.stem not in self._done:
+                try:
+                    self._readers[path.stem] = RingReader(path, self._begin_at.get(path.stem, 0))
+                except RingError as error:
+                    log.warning("%s", one_line(error))
+                    self._done.add(path.stem)
+
+    def _read(self, name: str, reader: RingReader) -> Iterator[tuple[str, pa.RecordBatch]]:
+        lost, is_last = reader.lost, reader.is_closed or not (self._folder / (name + SUFFIX)).exists()
+        for block in reader.read(READ_BYTES):
+            try:
+                batch = self._mine(self._decoder.decode(block))
+            except (CarlaMlflowError, pa.ArrowException, ValueError) as error:
+                self.lost[UNREADABLE] += block.rows
+                log.warning("rows of a ring can't be read: %s", one_line(error))
+                continue
+            if len(batch):
+                yield block.digest, batch
+        self.lost[OVERTAKEN] += reader.lost - lost
+        if is_last and not reader.behind:
+            self.lost[OVERTAKEN] += reader.missing
+            del self._readers[name]
+            self._done.add(name)
+            reader.close()
+
+    def _mine(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows that belong to the share."""
+        if self._share >= 1.0:
+            return batch
+        names = zip(batch.column("episode_id").to_pylist(), batch.column("request_id").to_pylist(), strict=True)
+        return batch.filter(pa.array([in_share(*name, self._share) for name in names], pa.bool_()))
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    [batch] = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return batch
+
+
+def _until(batch: pa.RecordBatch, latest: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """The rows that came before a time, nanoseconds since 1970, sorted by theirs; and the others."""
+    times = timestamps(batch)
+    order = np.argsort(times, kind="stable")
+    early = int(np.searchsorted(times[order], latest))
+    return batch.take(pa.array(order[:early])), batch.take(pa.array(order[early:]))
