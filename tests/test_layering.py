@@ -49,6 +49,7 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("flags", "codecs", "telemetry", "bake"),
         ("policy",),
         ("answering", "following", "score"),
+        ("record",),
         ("wire",),
         ("batching", "web"),
         ("dispatcher",),

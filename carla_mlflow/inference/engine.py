@@ -29,6 +29,7 @@ from ..contract.heads import sample
 from ..contract.memory import RESET, States, next_name
 from ..contract.observations import as_arrays
 from ..contract.running_episode import Episode, local_episode
+from ..contract.strict_yaml import CARD_NAME
 from ..errors import ActionError, SpecError
 from .batch_shapes import WARM_UP_CALLS, PaddedRunner, UnpaddedRunner
 from .output_check import OutputCheck
@@ -45,6 +46,7 @@ class Engine:
 
     Attributes:
         card: of the artifact.
+        card_bytes: model_card.yaml as it lies in the artifact; the digest is their hash.
         digest: of the artifact.
         pinned: whether the caller gave the digest, so that no other artifact could be loaded.
         device: the chosen device, and why.
@@ -76,6 +78,7 @@ class Engine:
         """
         self.card: Card = artifact.card
         self.digest, self.pinned = artifact.digest, artifact.pinned
+        self.card_bytes = artifact.files[CARD_NAME]
         self.specs = self.card.observation_spec
         name = self.card.backend if backend == "card" else backend
         self.device = select_device(device, name)

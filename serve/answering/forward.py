@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from carla_mlflow.contract.actions import Actions
 from carla_mlflow.contract.control_kinds import ANSWERED, CONTROL_NAMES
-from carla_mlflow.contract.state_token import StateTokens, next_steps
+from carla_mlflow.contract.state_token import Decoded, StateTokens, next_steps
 from carla_mlflow.errors import ActionError, EpisodeError, SpecError
 from serve.codecs.action_rows import ActionRows
 from serve.codecs.carla import PredictRequest
@@ -80,15 +80,22 @@ class BatchActions:
 
     Attributes:
         actions: of the whole batch.
+        observations: that the policy got, name → (B, *shape).
+        entered: the memory that came in with them; None for a policy without memory.
         steps: uint32 (B,), how many actions each episode has had, these included; None for a policy without memory.
     """
 
-    __slots__ = ("_codec", "_parts", "_tokens", "actions", "steps")
+    __slots__ = ("_codec", "_parts", "_tokens", "actions", "entered", "observations", "steps")
 
     def __init__(
-        self, actions: Actions, codec: StateTokens | None = None, steps: NDArray[np.uint32] | None = None
+        self,
+        actions: Actions,
+        observations: Mapping[str, NDArray[Any]],
+        codec: StateTokens | None = None,
+        entered: Decoded | None = None,
     ) -> None:
-        self.actions, self.steps = actions, steps
+        self.actions, self.observations, self.entered = actions, observations, entered
+        self.steps = None if entered is None else next_steps(entered.steps)
         self._codec = codec
         self._tokens: list[bytes] | None = None
         self._parts: dict[ActionRows, list[bytes]] = {}
@@ -122,13 +129,14 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     """
     counts = [request.count for request in requests]
     try:
-        observations, steps = _gather(serving, requests), None
+        observations, entered = _gather(serving, requests), None
         if serving.tokens is None:
             actions = serving.act(observations, requests[0].deterministic, requests[0].seed)
         else:
-            state, reset, steps = serving.tokens.decode([token for each in requests for token in each.tokens or ()])
-            actions = serving.act(observations, requests[0].deterministic, requests[0].seed, state=state, reset=reset)
-            steps = next_steps(steps)
+            entered = serving.tokens.decode([token for each in requests for token in each.tokens or ()])
+            actions = serving.act(
+                observations, requests[0].deterministic, requests[0].seed, state=entered.state, reset=entered.reset
+            )
     except (SpecError, EpisodeError, ActionError) as error:
         if len(requests) == 1:
             if isinstance(error, ActionError):
@@ -145,7 +153,11 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     )
     if serving.cache is not None:
         metrics.count_cache(serving.cache)
-    batch, answers, start = BatchActions(actions, serving.tokens, steps), list[BatchSlice | Exception](), 0
+    batch, answers, start = (
+        BatchActions(actions, observations, serving.tokens, entered),
+        list[BatchSlice | Exception](),
+        0,
+    )
     for count in counts:
         answers.append(BatchSlice(batch, start, start + count))
         start += count

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from carla_mlflow.contract.actions import Actions
+from carla_mlflow.contract.state_token import Decoded
 from carla_mlflow.errors import SpecError
 from carla_mlflow.inference.sampling import checked_seed
 from serve.answering.forward import BatchActions, BatchSlice, act_together, observations_of
@@ -101,8 +102,10 @@ class ChunkedJob:
             state={name: np.concatenate([part.state[name] for part in parts]) for name in first.state},
             names=first.names,
         )
-        tokens, steps = self.prediction.serving.tokens, [each.steps for each in answered if each.steps is not None]
-        batch = BatchActions(actions, tokens, np.concatenate(steps) if steps else None)
+        assert self._request is not None
+        entered = [each.entered for each in answered if each.entered is not None]
+        tokens = self.prediction.serving.tokens
+        batch = BatchActions(actions, self._request.observations, tokens, _joined(entered) if entered else None)
         return BatchSlice(batch, 0, len(actions.control))
 
     def stop_clock(self) -> None:
@@ -115,3 +118,9 @@ class ChunkedJob:
         """Marks it as over: it is answered, or needs no response."""
         self.over = True
         self.stop_clock()
+
+
+def _joined(parts: list[Decoded]) -> Decoded:
+    """The states of successive chunks as those of one batch."""
+    state = {name: np.concatenate([part.state[name] for part in parts]) for name in parts[0].state}
+    return Decoded(state, np.concatenate([p.reset for p in parts]), np.concatenate([p.steps for p in parts]))

@@ -1,0 +1,123 @@
+"""Blocks: what the ring carries of a recording's columns, and how that becomes a batch with all of them.
+
+A block holds rows of one policy, so that its version, digest and worker stand once, beside the columns; `outcome` is
+its index in OUTCOMES. A file beside the rings, named by the policy's digest, has the Arrow schema and the card.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from carla_mlflow.contract.card import Card, parse_card
+from carla_mlflow.errors import CarlaMlflowError
+from serve.record.ring import ACTED, OBSERVED, Block
+from serve.record.schema import (
+    CARD,
+    OBSERVATION,
+    OUTCOMES,
+    TEXTS,
+    Images,
+    recording_schema,
+)
+
+BESIDE = ("episode_index", "version", "digest", "worker", "sequence")
+"""Columns that a block does not have: they follow from what stands beside it, or are given by the writer."""
+SUFFIX = ".policy"
+
+
+def block_schema(card: Card, images: Images, flags: int) -> pa.Schema:
+    """The columns of a block.
+
+    Args:
+        card: of the policy.
+        images: `keep`, or `none` for blocks without images.
+        flags: of the block.
+    """
+    fields = []
+    for field in recording_schema(card, images):
+        is_observation, is_action = field.name.startswith(OBSERVATION), field.name.startswith("action")
+        if field.name in BESIDE or (is_observation and not flags & OBSERVED) or (is_action and not flags & ACTED):
+            continue
+        fields.append(field.with_type(pa.int8()) if field.name == "outcome" else field)
+    return pa.schema(fields)
+
+
+def write_policy(folder: Path, digest: str, card_bytes: bytes, images: Images) -> None:
+    """Writes what readers need in order to decode a policy's blocks; to be called before its first block.
+
+    Args:
+        folder: with the rings.
+        digest: of the policy, 64 hex digits.
+        card_bytes: model_card.yaml.
+        images: `keep` or `none`: whether the blocks have images.
+    """
+    path = folder / (digest + SUFFIX)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    beside.write_bytes(images.encode() + b"\n" + card_bytes)
+    os.replace(beside, path)
+
+
+class BlockDecoder:
+    """Decodes the blocks of one server's rings; knows the policies that it has seen.
+
+    Attributes:
+        cards: digest (64 hex digits) → the bytes of the policy's model_card.yaml.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` has the rings."""
+        self._folder = folder
+        self.cards: dict[str, bytes] = {}
+        self._known: dict[str, tuple[Card, Images]] = {}
+        self._schemas: dict[tuple[str, int], pa.Schema] = {}
+
+    def card_of(self, digest: str) -> Card:
+        """The card of a policy whose blocks are in the rings."""
+        return self._policy(digest)[0]
+
+    def decode(self, block: Block) -> pa.RecordBatch:
+        """Returns the rows with every column of `recording_schema`; `episode_index` is null.
+
+        Raises:
+            CarlaMlflowError: the file that describes the policy is missing or damaged.
+        """
+        card, images = self._policy(block.digest)
+        key = block.digest, block.flags
+        schema = self._schemas.get(key)
+        if schema is None:
+            schema = self._schemas[key] = block_schema(card, images, block.flags)
+        found = pa.ipc.read_record_batch(pa.py_buffer(block.payload), schema)
+        whole, rows = recording_schema(card, images), found.num_rows
+        columns = dict(zip(schema.names, found.columns, strict=True))
+        columns["version"], columns["digest"] = _one(card.version, rows), _one(f"sha256:{block.digest}", rows)
+        columns["outcome"] = pa.DictionaryArray.from_arrays(columns["outcome"].cast(pa.int32()), pa.array(OUTCOMES))
+        columns["worker"] = pa.array(np.full(rows, block.worker, np.int32))
+        columns["sequence"] = pa.array(np.arange(block.first, block.first + rows, dtype=np.int64))
+        arrays = [columns[field.name] if field.name in columns else pa.nulls(rows, field.type) for field in whole]
+        return pa.record_batch(arrays, schema=whole)
+
+    def _policy(self, digest: str) -> tuple[Card, Images]:
+        known = self._known.get(digest)
+        if known is None:
+            try:
+                images, _, card_bytes = (self._folder / (digest + SUFFIX)).read_bytes().partition(b"\n")
+            except OSError as error:
+                raise CarlaMlflowError(f"the card of the recorded policy sha256:{digest} is gone: {error}") from error
+            known = self._known[digest] = parse_card(card_bytes), "keep" if images == b"keep" else "none"
+            self.cards[digest] = card_bytes
+        return known
+
+
+def _one(text: str, rows: int) -> pa.Array:
+    """A column of the same text in every row."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([text])).cast(TEXTS)
+
+
+def metadata_of_cards(cards: dict[str, bytes]) -> dict[bytes, bytes]:
+    """Cards as metadata of a file."""
+    return {f"{CARD}sha256:{digest}".encode(): data for digest, data in cards.items()}

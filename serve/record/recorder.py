@@ -1,0 +1,171 @@
+"""A worker's side of recording: requests append to a list, which is encoded and put into the ring in bulk."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serve.record.schema import Images, elements, in_share, is_image
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from serve.answering.prediction import Prediction
+    from serve.policy.serving import Serving
+    from serve.record.encode import Answered, Refused
+
+MAX_ROWS, MAX_BYTES = 256, 1 << 20
+"""Most rows, and about the most bytes, that wait to be encoded, and that one block has."""
+RING_BYTES = 32 << 20
+"""Memory of one worker's ring: some seconds at the highest rate."""
+
+log = logging.getLogger("serve.record")
+
+RECORDERS: list[Recorder] = []
+"""The recorder of this process, or none. Callers check that there is one before they call anything."""
+
+
+class Recorder:
+    """Records the requests of one worker. `answered` and `refused` may be called from several threads."""
+
+    def __init__(
+        self,
+        folder: Path,
+        share: float,
+        images: Images,
+        soon: Callable[[Callable[[], None]], object] | None = None,
+        capacity: int = RING_BYTES,
+    ) -> None:
+        """Creates the ring.
+
+        Args:
+            folder: for the rings of a server.
+            share: of the episodes, and of the requests without one, that is recorded.
+            images: `keep` or `none`.
+            soon: calls a function once the event loop has nothing more urgent to do; None: encodes at once.
+            capacity: of the ring, bytes.
+
+        Raises:
+            RingError: there is no memory for it.
+        """
+        from serve.record.encode import Encoder
+        from serve.record.ring import RingWriter
+
+        self._folder, self._share, self._images = folder, share, images
+        self._encoder, self._ring = Encoder(images), RingWriter(folder, capacity)
+        self._answered: list[Answered] = []
+        self._refused: list[Refused] = []
+        self._rows, self._most_rows = 0, MAX_ROWS
+        self._soon, self._is_due = soon, False
+        self._known: set[str] = set()
+        self._lock = threading.Lock()
+
+    def answered(self, prediction: Prediction, request_id: str) -> None:
+        """Records a request that was answered with actions."""
+        self._answered.append((prediction, request_id))  # atomic: no lock is needed
+        rows = prediction.answered
+        assert rows is not None
+        self._rows += rows.stop - rows.start
+        if self._rows >= self._most_rows:
+            self._hurry()
+
+    def refused(self, refused: Refused) -> None:
+        """Records a request that got an error."""
+        self._refused.append(refused)
+        self._rows += 1
+        if self._rows >= self._most_rows:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        if self._soon is None:
+            self.flush()
+        elif not self._is_due:
+            self._is_due = True
+            self._soon(self.flush)
+
+    def flush(self) -> None:
+        """Encodes what has come into the ring; to be called ten times a second."""
+        with self._lock:
+            self._is_due, self._rows = False, 0
+            if not self._answered and not self._refused:
+                return
+            answered, refused = self._answered[:], self._refused[:]  # copies: other threads may append
+            del self._answered[: len(answered)], self._refused[: len(refused)]
+            try:
+                self._put(answered, refused)
+            except Exception:  # the boundary: recording never fails a request
+                log.exception("%d requests could not be recorded", len(answered) + len(refused))
+
+    def _put(self, answered: list[Answered], refused: list[Refused]) -> None:
+        from serve.record.ring import ACTED, OBSERVED
+
+        if self._share < 1:
+            answered = [each for each in answered if in_share(each[0].episode_id, each[1], self._share)]
+            refused = [each for each in refused if in_share(each.episode_id, each.request_id, self._share)]
+        servings = {id(each[0].serving): each[0].serving for each in answered}
+        servings |= {id(each.serving): each.serving for each in refused}
+        for serving in servings.values():
+            self._prepare(serving)
+            of_it = [each for each in answered if each[0].serving is serving]
+            for part in _parts(of_it, self._most_rows):
+                self._append(serving, OBSERVED | ACTED, self._encoder.answered(serving, part))
+            errors = [each for each in refused if each.serving is serving]
+            for start in range(0, len(errors), self._most_rows):
+                for flags, batch in self._encoder.refused(serving, errors[start : start + self._most_rows]):
+                    self._append(serving, flags, batch)
+
+    def _prepare(self, serving: Serving) -> None:
+        """Sets the size of blocks, and before a policy's first one writes what readers need to know of it."""
+        specs = [spec for spec in serving.card.observation_spec if not is_image(spec) or self._images == "keep"]
+        row_bytes = sum(elements(spec) * (4 if spec.dtype == "float32" else 1) for spec in specs)
+        self._most_rows = max(1, min(MAX_ROWS, MAX_BYTES // max(1, row_bytes)))
+        if serving.digest not in self._known:
+            from serve.record.blocks import write_policy
+
+            write_policy(self._folder, _hexadecimal(serving.digest), serving.engine.card_bytes, self._images)
+            self._known.add(serving.digest)
+
+    def _append(self, serving: Serving, flags: int, batch: pa.RecordBatch) -> None:
+        """Puts a batch into the ring, in parts where single requests have more rows than a block may."""
+        digest = bytes.fromhex(_hexadecimal(serving.digest))
+        for start in range(0, batch.num_rows, self._most_rows):
+            part = batch.slice(start, self._most_rows)
+            if not self._ring.append(digest, part.num_rows, flags, memoryview(part.serialize())):
+                log.warning("%d rows are too large for the ring, and not recorded", part.num_rows)
+
+    def close(self) -> None:
+        """Encodes the rest, and tells the readers that no more follows."""
+        self.flush()
+        self._ring.close()
+
+
+def _parts(entries: list[Answered], most: int) -> Sequence[list[Answered]]:
+    """The entries in parts of about `most` rows."""
+    parts, rows = [list[tuple["Prediction", str]]()], 0
+    for entry in entries:
+        count = entry[0].answered.stop - entry[0].answered.start  # type: ignore[union-attr]  # set by `encode`
+        if rows and rows + count > most:
+            parts.append([])
+            rows = 0
+        parts[-1].append(entry)
+        rows += count
+    return parts if entries else []
+
+
+def _hexadecimal(digest: str) -> str:
+    return digest.removeprefix("sha256:")
+
+
+def flush_records() -> None:
+    """Encodes what this process has to record; nothing where it records nothing."""
+    for recorder in RECORDERS:
+        recorder.flush()
+
+
+def stop_records() -> None:
+    """Encodes the rest; to be called when the process ends."""
+    while RECORDERS:
+        RECORDERS.pop().close()
