@@ -109,8 +109,12 @@ class Settings:
         "", "a version that acts on what is asked here too, in a process of its own, and is compared: NAME@staging"
     )
     shadow_share: float = _setting(1.0, "share of the episodes, and of the requests without one, that the shadow sees")
-    shadow_log: bool = _setting(False, "log what the shadow's comparison finds to MLflow, where the gate `shadow` reads it")
-    shadow_memory_mb: float = _setting(2048.0, "most megabytes of memory that the shadow may take; with more it is ended")
+    shadow_log: bool = _setting(
+        False, "log what the shadow's comparison finds to MLflow, where the gate `shadow` reads it"
+    )
+    shadow_memory_mb: float = _setting(
+        2048.0, "most megabytes of memory that the shadow may take; with more it is ended"
+    )
 
     @property
     def grace_s(self) -> float:

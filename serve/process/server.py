@@ -37,6 +37,7 @@ from serve.run_folder import (
     worker_file,
 )
 from serve.settings import Settings
+from serve.shadow.shadow_process import ShadowProcess
 from serve.telemetry.last_minute import minute_file
 from serve.telemetry.log_setup import ServerLog
 
@@ -60,8 +61,9 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
         in_use: IO[str],
         follower: FollowerProcess | None,
         listener: UnixListener | None,
+        shadow: ShadowProcess | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._shadow = settings, shadow
         self._bind = settings.address if listener is None else f"fd://{listener.detach()}"
         self._in_use, self._follower = in_use, follower
         self._slot = Slot(folder, settings.references, settings.workers)
@@ -71,7 +73,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 
     def run(self) -> None:
         """Runs until the server is told to stop."""
-        KeepingArbiter(self, self._slot.folder, self._follower).run()
+        KeepingArbiter(self, self._slot.folder, self._follower, self._shadow).run()
 
     def load_config(self) -> None:
         settings = self._settings
@@ -137,13 +139,18 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 
 
 class KeepingArbiter(Arbiter):  # type: ignore[misc]
-    """gunicorn's master process, which also keeps the follower alive, and stops old workers once new ones are ready."""
+    """gunicorn's master process, which also keeps the follower and the shadow alive.
+
+    It stops old workers once new ones are ready.
+    """
 
     LISTENERS: list[Any]
 
-    def __init__(self, app: PolicyServer, folder: Path, follower: FollowerProcess | None) -> None:
+    def __init__(
+        self, app: PolicyServer, folder: Path, follower: FollowerProcess | None, shadow: ShadowProcess | None = None
+    ) -> None:
         super().__init__(app)
-        self._folder, self._follower = folder, follower
+        self._folder, self._follower, self._shadow = folder, follower, shadow
 
     def reload(self) -> None:
         """SIGHUP: starts new workers; `manage_workers` stops the old ones when the new ones are ready."""
@@ -155,6 +162,8 @@ class KeepingArbiter(Arbiter):  # type: ignore[misc]
         """Stops the workers. The path of a Unix socket stays until they have ended, as they still accept a while."""
         if not (self.systemd or self.master_pid or self.reexec_pid):  # else another server goes on with the sockets
             (self._folder / STOPPING).touch()
+        if self._shadow is not None:
+            self._shadow.begin_stop()
         close_sockets(self.LISTENERS, unlink=False)
         self.LISTENERS = []
         super().stop(graceful)
@@ -175,6 +184,8 @@ class KeepingArbiter(Arbiter):  # type: ignore[misc]
         super().murder_workers()
         if self._follower is not None:
             self._follower.keep_alive()
+        if self._shadow is not None:
+            self._shadow.keep_alive()
 
 
 def raise_file_limit() -> None:
@@ -226,9 +237,10 @@ def run_server(settings: Settings, listener: UnixListener | None) -> int:
     (run_folder / MASTER).write_text(str(os.getpid()))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters)  # read when prometheus_client is imported
     follower = None if settings.is_folder else FollowerProcess(settings, run_folder / FOLLOW_FILE)
+    shadow = ShadowProcess(settings, run_folder) if settings.shadow else None
     master = os.getpid()
     try:
-        PolicyServer(settings, run_folder, in_use, follower, listener).run()
+        PolicyServer(settings, run_folder, in_use, follower, listener, shadow).run()
     except SystemExit as stop:
         if os.getpid() != master:  # a worker, which also exits by SystemExit
             raise
@@ -241,5 +253,7 @@ def run_server(settings: Settings, listener: UnixListener | None) -> int:
         if os.getpid() == master:
             if follower:
                 follower.stop()
+            if shadow:
+                shadow.stop()
             shutil.rmtree(run_folder, ignore_errors=True)
     return DONE

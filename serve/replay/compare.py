@@ -18,7 +18,7 @@ from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.answer import answer_columns
 from carla_mlflow.errors import ContractError
 from serve.replay.differences import Float32, brake_against_throttle, differences, dimensions, knows_acceleration
-from serve.replay.distribution import DimensionFigures, Distribution
+from serve.replay.distribution import DimensionFigures, Distribution, SavedDistribution
 
 WORST = 20
 """How many moments of the largest differences are kept."""
@@ -104,6 +104,17 @@ class Figures(msgspec.Struct, frozen=True):
     skipped: dict[str, int]
 
 
+class _Saved(msgspec.Struct, frozen=True):
+    """All that a Comparison has found."""
+
+    rows: int
+    equal: int
+    opposed: int
+    distributions: list[SavedDistribution]
+    worst: list[Moment]
+    skipped: dict[str, int]
+
+
 class Comparison:
     """Collects the differences between recorded actions and another version's."""
 
@@ -149,6 +160,22 @@ class Comparison:
         self._opposed += other._opposed
         self._worst = sorted(self._worst + other._worst)[:WORST]
         self._skipped.update(other._skipped)
+
+    def to_bytes(self) -> bytes:
+        """All that was found, for `from_bytes` in another process."""
+        distributions = [distribution.saved() for distribution in self._distributions]
+        counts = (self._rows, self._equal, self._opposed)
+        return msgspec.json.encode(_Saved(*counts, distributions, self._worst, dict(self._skipped)))
+
+    @classmethod
+    def from_bytes(cls, action: ActionCard, data: bytes) -> Comparison:
+        """Goes on from what another one of the same columns has found; `data` is of `to_bytes`."""
+        saved, comparison = msgspec.json.decode(data, type=_Saved), cls(action)
+        comparison._rows, comparison._equal, comparison._opposed = saved.rows, saved.equal, saved.opposed
+        for mine, theirs in zip(comparison._distributions, saved.distributions, strict=True):
+            mine.restore(theirs)
+        comparison._worst, comparison._skipped = list(saved.worst), Counter(saved.skipped)
+        return comparison
 
     def figures(self) -> Figures:
         found = [

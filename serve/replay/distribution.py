@@ -42,6 +42,15 @@ class DimensionFigures(msgspec.Struct, frozen=True):
     histogram: list[tuple[float, int]]
 
 
+class SavedDistribution(msgspec.Struct, frozen=True):
+    """All that a Distribution has counted."""
+
+    counts: list[int]
+    buckets: list[tuple[int, int]]
+    units: int
+    max: float
+
+
 class Distribution:
     """Counts differences of one dimension."""
 
@@ -71,6 +80,15 @@ class Distribution:
         self._buckets.update(other._buckets)
         self._units += other._units
         self._max = max(self._max, other._max)
+
+    def saved(self) -> SavedDistribution:
+        """All that was counted, for `restore`."""
+        return SavedDistribution(self._counts.tolist(), sorted(self._buckets.items()), self._units, self._max)
+
+    def restore(self, saved: SavedDistribution) -> None:
+        """Goes on from what one of the same span has counted."""
+        self._counts = np.array(saved.counts, np.int64)
+        self._buckets, self._units, self._max = Counter(dict(saved.buckets)), saved.units, saved.max
 
     def figures(self, name: str, is_choice: bool) -> DimensionFigures:
         rows = max(1, int(self._counts.sum()))

@@ -1,1 +1,1 @@
-"""Another version acts on what this server is asked, in a process of its own, and is compared with what was answered."""
+"""Another version acts on what this server is asked, in a process of its own, and is compared."""

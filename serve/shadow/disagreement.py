@@ -6,10 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.action_card import ActionCard
-from serve.replay.differences import ACCELERATION, Float32, brake_against_throttle, differences, dimensions, knows_acceleration
+from serve.replay.differences import (
+    ACCELERATION,
+    Float32,
+    brake_against_throttle,
+    differences,
+    dimensions,
+    knows_acceleration,
+)
 
 FAR = 0.1
-"""Share of a dimension's span from which its values are far apart: of steer 0.2, a tenth of the way from lock to lock."""
+"""Share of a dimension's span from which its values are far apart: of steer 0.2, a tenth of its range."""
 
 
 def disagreements(action: ActionCard, recorded: Float32, other: Float32) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from serve.record.blocks import BlockDecoder
 from serve.record.ring import SUFFIX, RingError, RingReader, rings_in
 from serve.record.schema import in_share
 from serve.replay.rows import timestamps
-from serve.shadow.reasons import OVERTAKEN, UNREADABLE
+from serve.shadow.reasons import OVERTAKEN, RESTART, UNREADABLE
 
 HOLD_S = 1.0
 """Seconds for which rows are held back where their order matters: by then every worker has written what came before, so
@@ -30,35 +30,34 @@ log = logging.getLogger("serve.shadow")
 
 
 class Feed:
-    """Reads all rings of a server. What it misses is counted, never waited for.
+    """Reads all rings of a server. What it misses is counted, never waited for."""
 
-    Attributes:
-        lost: reason → rows that are gone.
-        rows_held: rows that were read and are held back.
-    """
-
-    def __init__(self, folder: Path, share: float, positions: Mapping[str, int]) -> None:
+    def __init__(self, folder: Path, share: float, positions: Mapping[str, int], only_new: bool = False) -> None:
         """Begins to read.
 
         Args:
             folder: with the rings.
             share: of the episodes, and of the requests without one, from 0 to 1.
             positions: name of a ring → the row from which it is read; others are read from the oldest that they have.
+            only_new: whether to pass over what is in the rings now.
         """
         self._folder, self._share, self._begin_at = folder, share, dict(positions)
         self._readers: dict[str, RingReader] = {}
         self._decoder = BlockDecoder(folder)
         self._held: dict[str, list[pa.RecordBatch]] = {}
-        self._done: set[str] = set()
-        self.lost: Counter[str] = Counter()
+        self._done: dict[str, int] = {}
+        self._lost: Counter[str] = Counter()
+        if only_new:
+            self._open_new(only_new=True)
 
     @property
     def positions(self) -> dict[str, int]:
         """Name of a ring → its next row to read."""
-        return {name: reader.sequence for name, reader in self._readers.items()}
+        return self._done | {name: reader.sequence for name, reader in self._readers.items()}
 
     @property
     def rows_held(self) -> int:
+        """Rows that were read and are held back."""
         return sum(len(batch) for batches in self._held.values() for batch in batches)
 
     def card_of(self, digest: str) -> Card:
@@ -71,6 +70,7 @@ class Feed:
         Args:
             in_order: whether rows are sorted by time, for which those of the last second are held back.
         """
+        self._done = {name: at for name, at in self._done.items() if (self._folder / (name + SUFFIX)).exists()}
         self._open_new()
         came, self._held = self._held, {}
         for name, reader in list(self._readers.items()):
@@ -85,20 +85,32 @@ class Feed:
             if len(batch):
                 yield digest, batch
 
+    def take_lost(self) -> Counter[str]:
+        """Reason → rows that were lost since the last call."""
+        lost, self._lost = self._lost, Counter()
+        return lost
+
     def close(self) -> None:
         """Closes the rings."""
         for reader in self._readers.values():
             reader.close()
         self._readers = {}
 
-    def _open_new(self) -> None:
+    def _open_new(self, only_new: bool = False) -> None:
+        """Opens the rings that have come since; `only_new`: each at its end."""
         for path in rings_in(self._folder):
-            if path.stem not in self._readers and path.stem not in self._done:
-                try:
-                    self._readers[path.stem] = RingReader(path, self._begin_at.get(path.stem, 0))
-                except RingError as error:
-                    log.warning("%s", one_line(error))
-                    self._done.add(path.stem)
+            name = path.stem
+            if name in self._readers or name in self._done:
+                continue
+            known = self._begin_at.get(name, 0)
+            try:
+                self._readers[name] = RingReader(path, None if only_new else known)
+            except RingError as error:
+                log.warning("%s", one_line(error))
+                self._done[name] = known
+                continue
+            if only_new:
+                self._lost[RESTART] += max(0, self._readers[name].sequence - known)
 
     def _read(self, name: str, reader: RingReader) -> Iterator[tuple[str, pa.RecordBatch]]:
         lost, is_last = reader.lost, reader.is_closed or not (self._folder / (name + SUFFIX)).exists()
@@ -106,16 +118,16 @@ class Feed:
             try:
                 batch = self._mine(self._decoder.decode(block))
             except (CarlaMlflowError, pa.ArrowException, ValueError) as error:
-                self.lost[UNREADABLE] += block.rows
+                self._lost[UNREADABLE] += block.rows
                 log.warning("rows of a ring can't be read: %s", one_line(error))
                 continue
             if len(batch):
                 yield block.digest, batch
-        self.lost[OVERTAKEN] += reader.lost - lost
+        self._lost[OVERTAKEN] += reader.lost - lost
         if is_last and not reader.behind:
-            self.lost[OVERTAKEN] += reader.missing
+            self._lost[OVERTAKEN] += reader.missing
             del self._readers[name]
-            self._done.add(name)
+            self._done[name] = reader.sequence  # its file may be there for a while
             reader.close()
 
     def _mine(self, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -7,7 +7,7 @@ from serve.replay import rerun
 EPISODE_START, NO_EPISODE = "episode_start", "no_episode"
 """Of a policy with memory: the shadow missed the beginning of the episode, or a step of it; or there is no episode."""
 REFUSED, UNUSABLE = "refused", "unusable"
-"""The shadow's policy refuses the observation, or computes no usable action."""
+"""The shadow's policy refuses the observation, or fails to compute a usable action."""
 NO_ACTION = "no_action"
 """The request was refused, or got the fallback: there is no action of the policy to compare with."""
 NO_OBSERVATION = "no_observation"
@@ -15,11 +15,11 @@ NO_OBSERVATION = "no_observation"
 OTHER_CONTRACT = "other_contract"
 """The version that answered has another contract, as one of --also may."""
 OVERTAKEN = "overtaken"
-"""The ring was full before the shadow came to the row: it was too slow, or did not run."""
+"""The ring was full before the shadow came to the row: it was too slow, or had no policy yet."""
 UNREADABLE = "unreadable"
 """The row could not be decoded; the log says why."""
 RESTART = "restart"
-"""The shadow ended while it held the row back."""
+"""The row came while the shadow was not running, or was with it when it ended."""
 
 OF_RERUN = {
     rerun.NO_START: EPISODE_START,

@@ -1,7 +1,8 @@
 """The shadow's loop: reads what the workers leave in their rings, acts on it, compares, and reports.
 
-Everything that it knows is in its report, written in one piece: where another process of it goes on, no row is counted
-twice or forgotten. Only the memory of a policy with one is lost: its episodes are skipped until they begin anew.
+Everything that it knows is in its report, written in one piece, so that another process goes on with it: no row is
+counted twice or forgotten. After a process that was killed it goes on with what comes from then on, as the next rows
+may have killed it. The episodes of a policy with memory are skipped until they begin anew.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from carla_mlflow.errors import RefusedError
+from carla_mlflow.escaping import one_line
 from carla_mlflow.flavor.environment import prepare_mlflow
 from serve.flags import settings_from_environment
 from serve.following.attempts import withdraw
@@ -29,8 +31,8 @@ from serve.settings import Settings
 from serve.shadow.evidence_log import EvidenceLog
 from serve.shadow.feed import Feed
 from serve.shadow.policy import ShadowPolicy
-from serve.shadow.reasons import NO_ACTION, NO_OBSERVATION, OTHER_CONTRACT, RESTART, UNREADABLE
-from serve.shadow.shadow_process import RUN_FOLDER, START
+from serve.shadow.reasons import NO_ACTION, NO_OBSERVATION, OTHER_CONTRACT, RESTART, UNREADABLE, UNUSABLE
+from serve.shadow.shadow_process import RUN_FOLDER, START, shown_shadow
 from serve.shadow.tally import SavedTally, Tally
 from serve.telemetry.log_setup import start_logging
 from serve.telemetry.shadow_report import ShadowReport, report_file
@@ -50,11 +52,13 @@ class Saved(msgspec.Struct):
         tally: what was found.
         positions: name of a ring → the next row to read.
         held: rows that were read and not compared yet.
+        has_ended: whether the process ended by itself; else it may have been the next rows that killed it.
     """
 
     tally: SavedTally = msgspec.field(default_factory=SavedTally)
     positions: dict[str, int] = {}
     held: int = 0
+    has_ended: bool = False
 
 
 class SavedReport(ShadowReport, kw_only=True):
@@ -76,12 +80,15 @@ class Shadow:
             start: number of this start.
         """
         self._settings, self._path, self._start = settings, report_file(run_folder), start
-        before = read_file(self._path, SavedReport) or SavedReport()
+        known = read_file(self._path, SavedReport)
+        before = known or SavedReport()
         self._policy = ShadowPolicy(settings, run_folder, server)
         self._tally = Tally(before.saved.tally)
         self._tally.skip(RESTART, before.saved.held)
-        self._feed = Feed(rings_folder(run_folder), settings.shadow_share, before.saved.positions)
-        self._log = EvidenceLog(self._tally, settings) if settings.shadow_log else None
+        is_killed = known is not None and not before.saved.has_ended
+        self._feed = Feed(rings_folder(run_folder), settings.shadow_share, before.saved.positions, is_killed)
+        reference = shown_shadow(settings.shadow)
+        self._log = EvidenceLog(self._tally, reference, settings.shadow_share) if settings.shadow_log else None
         self._serving: Serving | None = None
         self._rerun: Rerun | None = None
         self._written, self._written_at = SavedReport(), 0.0
@@ -95,9 +102,8 @@ class Shadow:
             self._report()
             if is_idle:
                 stop.wait(POLL_S)
-        if self._log is not None:
-            self._log.update(self._serving)
-        self._report(at_once=True)
+        self._finish_log()
+        self._report(has_ended=True)
         return 0 if stop.is_set() else 1
 
     def step(self) -> bool:
@@ -112,11 +118,7 @@ class Shadow:
         some = False
         for digest, batch in self._feed.read(in_order=serving.card.memory is not None):
             some = True
-            try:
-                self._compare(f"sha256:{digest}", batch, self._rerun)
-            except (RefusedError, pa.ArrowException, ValueError) as error:
-                self._tally.skip(UNREADABLE, len(batch))
-                log.warning("recorded rows can't be compared: %s", error)
+            self._compare(digest, batch, self._rerun)
         for reason, rows in self._feed.take_lost().items():
             self._tally.skip(reason, rows)
         return some
@@ -124,16 +126,19 @@ class Shadow:
     def _take(self, serving: Serving) -> None:
         """Begins with another version, or with the one that an earlier process had."""
         if serving.digest != self._tally.digest:
-            if self._log is not None and self._serving is not None:
-                self._log.update(self._serving)
+            self._finish_log()
             self._tally.begin(serving.digest)
         self._serving, self._rerun = serving, Rerun(serving.engine, from_start=True)
         log.info("the shadow is %s %s (%s)", serving.card.name, serving.version, serving.digest)
 
+    def _finish_log(self) -> None:
+        if self._log is not None and self._serving is not None:
+            self._log.finish(self._serving)
+
     def _compare(self, digest: str, batch: pa.RecordBatch, rerun: Rerun) -> None:
-        """Compares rows of one champion."""
+        """Compares rows of one champion; `digest` has 64 hex digits."""
         card = self._feed.card_of(digest)
-        pair = self._tally.pair(card, digest)
+        pair = self._tally.pair(card, f"sha256:{digest}")
         acted = with_outcome(batch, "policy")
         self._tally.skip(NO_ACTION, len(batch) - len(acted), pair)
         if not len(acted):
@@ -141,18 +146,24 @@ class Shadow:
         if card.contract != rerun.engine.card.contract:
             self._tally.skip(OTHER_CONTRACT, len(acted), pair)
             return
-        rows = Rows.of(acted, card)
-        if rows.observations is None:
-            self._tally.skip(NO_OBSERVATION, len(acted), pair)
+        try:
+            rows = Rows.of(acted, card)
+            answers = None if rows.observations is None else rerun.act(rows)
+        except Exception as error:  # the boundary: whatever the policy makes a library raise, want of memory included
+            log.warning("%d rows can't be compared: %s", len(acted), one_line(error))
+            self._tally.skip(UNREADABLE if isinstance(error, RefusedError) else UNUSABLE, len(acted), pair)
             return
-        self._tally.add(pair, card, rows, rerun.act(rows))
+        if answers is None:
+            self._tally.skip(NO_OBSERVATION, len(acted), pair)
+        else:
+            self._tally.add(pair, card, rows, answers)
 
-    def _report(self, at_once: bool = False) -> None:
+    def _report(self, has_ended: bool = False) -> None:
         """Writes the report where there is news; and from time to time without, as a sign of life."""
         now = time.monotonic()
-        if now - self._written_at < REPORT_S and not at_once:
+        if now - self._written_at < REPORT_S and not has_ended:
             return
-        report = self._made()
+        report = self._made(has_ended)
         if report == self._written and now - self._written_at < BEAT_S:
             return
         self._written, self._written_at = report, now
@@ -161,10 +172,9 @@ class Shadow:
         except OSError as error:
             log.warning("the report can't be written: %s", error)
 
-    def _made(self) -> SavedReport:
+    def _made(self, has_ended: bool) -> SavedReport:
         card = None if self._serving is None else self._serving.card
         reason = self._policy.reason
-        has_one = card is not None and reason is None
         return SavedReport(
             start=self._start,
             name=card.name if card else "",
@@ -176,7 +186,7 @@ class Shadow:
             skipped=dict(self._tally.skipped),
             beside=self._tally.beside(),
             unlogged=self._log.problem if self._log else None,
-            saved=Saved(self._tally.saved(), self._feed.positions, self._feed.rows_held),
+            saved=Saved(self._tally.saved(), self._feed.positions, self._feed.rows_held, has_ended),
         )
 
 

@@ -44,7 +44,7 @@ class ShadowProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._wait_s, self._due, self._began, self._stops = FIRST_WAIT_S, 0.0, 0.0, False
         life_file(run_folder).parent.mkdir(mode=0o700)
-        self._life = ShadowLife(_shown(settings.shadow), settings.shadow_share, time.time(), ended=STARTING)
+        self._life = ShadowLife(shown_shadow(settings.shadow), settings.shadow_share, time.time(), ended=STARTING)
         write_file(life_file(run_folder), self._life)
 
     def keep_alive(self) -> None:
@@ -110,6 +110,6 @@ class ShadowProcess:
         return {**others, **self._settings.to_environment(), **ours}
 
 
-def _shown(reference: str) -> str:
+def shown_shadow(reference: str) -> str:
     """The reference as clients may see it: of a folder only its name."""
     return Path(reference).absolute().name if is_artifact_folder(reference) else shown(reference)

@@ -1,5 +1,7 @@
-"""What the shadow has found: of its version, and beside each champion. Saved with what was read, and so kept over
-restarts of its process to the row."""
+"""What the shadow has found: of its version, and beside each champion.
+
+It is saved with what was read, and so kept over restarts of its process to the row.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,12 @@ class Pair:
         """Goes on from what another process of the shadow has found."""
         pair = cls(parse_card(saved.card), saved.digest)
         pair.comparison = Comparison.from_bytes(pair.card.action, saved.comparison)
-        pair.rows, pair.disagreements, pair.skipped, pair.run = saved.rows, saved.disagreements, saved.skipped, saved.run
+        pair.rows, pair.disagreements, pair.skipped, pair.run = (
+            saved.rows,
+            saved.disagreements,
+            saved.skipped,
+            saved.run,
+        )
         return pair
 
     def saved(self) -> SavedPair:
