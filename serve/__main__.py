@@ -24,6 +24,7 @@ from registry.rules.reference import parse_reference
 from serve.flags import parse_settings, unknown_variables, unused_variables
 from serve.following.folder_at_start import folder_problem, is_unpinned
 from serve.following.last_served import cache_folder
+from serve.record.start import check_folder
 from serve.settings import Settings
 from serve.telemetry.log_setup import start_logging
 from serve.telemetry.tracing import missing
@@ -35,6 +36,8 @@ def _obstacle(settings: Settings) -> str | None:
     """Returns a message that says why this machine can't serve with the settings, or None."""
     if settings.is_folder and not Path(settings.model).is_dir():
         return f"{settings.model}: there is no such folder"
+    if (problem := check_folder(settings)) is not None:
+        return problem
     try:
         if not settings.is_folder:
             cache_folder(settings)

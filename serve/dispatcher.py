@@ -15,21 +15,25 @@ from serve.batching.chunked_executor import ChunkedExecutor
 from serve.batching.micro_batcher import MicroBatcher
 from serve.batching.pending_prediction import Outcomes, PendingPrediction
 from serve.batching.watchdog import Watchdog
-from serve.errors import ApiError, from_core
+from serve.errors import STATUS, ApiError, from_core
 from serve.policy.serving import Serving
 from serve.policy.slot import ACTIVE, Slot, find_serving
+from serve.record.hook import RECORDERS
+from serve.record.start import encode_between
 from serve.settings import Settings
 from serve.telemetry import metrics
 from serve.web.bridge import Bridge
 from serve.web.unknown_routes import Routes
 from serve.wire.connection import Connection
-from serve.wire.finish import finish
+from serve.wire.finish import finish, record_error
 from serve.wire.parsed_head import HeadParser, ParsedHead, extra_headers
 from serve.wire.request import Request
 from serve.wire.response_writer import ResponseWriter
 
 LARGE, LARGE_TEXT, LARGE_GZIP = 256 * 1024, 64 * 1024, 4 * 1024
 """Above these sizes in bytes (body, JSON, gzipped body) a body is decoded in a thread, not on the event loop."""
+
+LATE = STATUS["deadline_exceeded"]
 
 log = logging.getLogger("serve")
 
@@ -63,6 +67,7 @@ class Dispatcher:
         self.chunked_executor = ChunkedExecutor(loop, outcomes)
         self.bridge = Bridge(app, loop, self.response_writer)
         timeout_s = settings.forward_timeout_s
+        encode_between(loop.call_soon_threadsafe)
         self._watchdog = Watchdog(loop, self.micro_batcher, self.chunked_executor, self._explain, timeout_s)
 
     def start(self) -> None:
@@ -147,6 +152,9 @@ class Dispatcher:
         prediction.wire.release()
         if status is not None:
             metrics.BUFFER.answered(prediction.endpoint.route, status, prediction.serving.version)
+        if RECORDERS:
+            known = LATE if status is None else status  # the watchdog answers what is late
+            record_error(prediction.wire, known, prediction.serving, prediction, prediction.episode_id)
 
     def _send(self, prediction: PendingPrediction, answered: BatchSlice) -> None:
         serving, wire = prediction.serving, prediction.wire
@@ -164,10 +172,15 @@ class Dispatcher:
         finish(wire, prediction.endpoint.route, 200, serving.version, prediction, episode_id)
 
     def _refuse_prediction(self, prediction: PendingPrediction, error: Exception) -> None:
-        self._refuse(prediction.wire, error, prediction.serving, prediction.episode_id)
+        self._refuse(prediction.wire, error, prediction.serving, prediction.episode_id, prediction)
 
     def _refuse(
-        self, request: Request, error: Exception, serving: Serving | None, episode_id: str | None = None
+        self,
+        request: Request,
+        error: Exception,
+        serving: Serving | None,
+        episode_id: str | None = None,
+        prediction: PendingPrediction | None = None,
     ) -> None:
         known = from_core(error)
         if known.code == "internal":
@@ -187,6 +200,8 @@ class Dispatcher:
         request.answer(reply)
         route, version = endpoint.route if endpoint else "other", serving.version if serving else ""
         finish(request, route, known.status, version, None, episode_id)
+        if RECORDERS:
+            record_error(request, known.status, serving, prediction, episode_id)
 
     def _explain(self, prediction: PendingPrediction, error: ApiError) -> bytes:
         wire, extra = prediction.wire, extra_headers(prediction.wire.parsed, prediction.episode_id)

@@ -15,7 +15,7 @@ from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.flavor.environment import state_key
 from serve.baked import BAKED, baked
-from serve.run_folder import HINT_FD, SERVER_PID, STATUS_FILE
+from serve.run_folder import HINT_FD, RINGS_FOLDER, SERVER_PID, STATUS_FILE
 from serve.settings import CHOICES, PREFIX, Settings
 
 _CASELESS = {*CHOICES, "device"}
@@ -91,7 +91,7 @@ def unknown_variables(environment: Mapping[str, str]) -> str | None:
     """Returns a message that names unknown POLICY_ variables and similar settings; None when all are known."""
     settings = [f.name.upper() for f in fields(Settings)]
     settings += [f"{f.name.upper()}_FILE" for f in fields(Settings) if "secret" in f.metadata]
-    known = {BAKED, STATUS_FILE, SERVER_PID, HINT_FD, *(PREFIX + name for name in settings)}
+    known = {BAKED, STATUS_FILE, SERVER_PID, HINT_FD, RINGS_FOLDER, *(PREFIX + name for name in settings)}
     unknown = []
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known and not _OF_A_SERVICE.fullmatch(name):

@@ -123,11 +123,13 @@ class Replica:
         from serve.dispatcher import Dispatcher
         from serve.following.startup import start_filling
         from serve.policy.slot import Slot
+        from serve.record.start import start_recorder
         from serve.web.app import create_app
 
         node = Node(settings, folder)
         self._slot = slot = Slot(folder, settings.references)
         slot.poll_now = node.poll_now
+        start_recorder(settings, folder)
         node.start()
         app = create_app(settings, slot)
         self._dispatcher = Dispatcher(asyncio.get_running_loop(), app, slot, settings)
@@ -149,12 +151,14 @@ class Replica:
             await asyncio.sleep(0.02)
 
     async def _sweep(self) -> None:
+        from serve.record.hook import flush_records
         from serve.telemetry import metrics
 
         while True:
             await asyncio.sleep(0.1)
             self._dispatcher.response_writer.second()
             metrics.BUFFER.flush()
+            flush_records()
             metrics.IN_FLIGHT.set(self._dispatcher.in_flight)
 
     async def __call__(self, request: HttpRequest) -> HttpResponse:

@@ -25,6 +25,8 @@ SERVER_PID = "POLICY_SERVER_PID"
 """Environment variable with the process id of the server that the follower belongs to."""
 HINT_FD = "POLICY_HINT_FD"
 """Environment variable with the file descriptor where the follower reads hints to poll at once."""
+RINGS_FOLDER = "POLICY_RINGS_FOLDER"
+"""Environment variable with the folder of the rings that the recording's writer reads."""
 
 Kind = Literal["integrity", "parity", "contract", "timeout", "crash", "memory", "other"]
 

@@ -29,6 +29,8 @@ RANGES = {
     "busy_poll_us": (0, 10_000),
     "drain_s": (0, 600),
     "episode_hold_s": (0, 86_400),
+    "record_share": (0, 1),
+    "record_max_gb": (0.001, 1e6),
     "shadow_share": (0, 1),
     "shadow_memory_mb": (256, 1_000_000),
 }
@@ -40,6 +42,7 @@ CHOICES = {
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("text", "json"),
     "log_requests": ("none", "refused", "all"),
+    "record_images": ("keep", "hash", "none"),
 }
 
 
@@ -102,6 +105,10 @@ class Settings:
     drain_s: float = _setting(2.0, "seconds to keep accepting connections after SIGTERM")
     trust_types: str = _setting("", "more types to allow in preprocessor.skops: my_pkg.Clipper,…")
     result_cache: int = _setting(0, "most observations in the result cache; 0: no cache")
+    record: str = _setting("", "folder to record to: observations, actions, times, ids; see docs/record.md")
+    record_share: float = _setting(1.0, "share of the episodes, and of the requests without one, that is recorded")
+    record_max_gb: float = _setting(10.0, "most gigabytes of recordings on this machine; the oldest are deleted")
+    record_images: str = _setting("none", "what to record of images: keep, hash (can't be replayed) or none")
     log_level: str = _setting("info", "debug, info, warning or error")
     log_format: str = _setting("text", "text, or json (one object per line)")
     log_requests: str = _setting("none", "which requests to log: none, refused or all")

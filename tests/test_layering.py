@@ -47,9 +47,11 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
     "serve": [
         ("errors", "limits", "settings", "run_folder", "folder_lock", "cores", "baked", "probe"),
         ("flags", "codecs", "telemetry", "bake"),
-        ("policy",),
+        ("policy", "kept_process"),
         ("answering", "following", "score"),
         ("record",),
+        ("replay",),
+        ("shadow",),
         ("wire",),
         ("batching", "web"),
         ("dispatcher",),

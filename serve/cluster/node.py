@@ -21,6 +21,8 @@ import msgspec
 
 from serve.folder_lock import hold, remove_unused
 from serve.following.follower_process import FollowerProcess
+from serve.kept_process import KeptProcess
+from serve.record.start import WriterProcess
 from serve.run_folder import FOLLOW_FILE, METRICS, RUN_FOLDER, worker_file
 from serve.settings import Settings
 from serve.telemetry.last_minute import minute_file
@@ -85,11 +87,14 @@ class Node:
             fcntl.flock(lock, fcntl.LOCK_EX)  # waits until the process that has it is gone
             if not self._settings.is_folder:
                 self._follower = FollowerProcess(self._settings, self.status_file)
+            kept: list[KeptProcess] = [] if self._follower is None else [self._follower]
+            if self._settings.record:
+                kept.append(WriterProcess(self._settings, self._folder))
             while True:
                 time.sleep(INTERVAL_S)
                 self._forget_the_dead()
-                if self._follower is not None:
-                    self._follower.keep_alive()
+                for process in kept:
+                    process.keep_alive()
 
     def _forget_the_dead(self) -> None:
         """Removes the files of processes that have ended, and keeps their counters."""

@@ -22,6 +22,7 @@ from gunicorn.workers.base import Worker
 from serve.batching.watchdog import EXIT_CODE
 from serve.dispatcher import Dispatcher
 from serve.following.attempts import withdraw
+from serve.record.hook import flush_records, stop_records
 from serve.settings import SWITCH_S
 from serve.telemetry import metrics
 from serve.wire.acceptor import Acceptor
@@ -72,6 +73,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
             loop.run_until_complete(self._serve(loop))
         finally:
             metrics.BUFFER.flush()
+            stop_records()
         sys.stdout.flush()
         if self._exit_code:
             withdraw()
@@ -115,6 +117,7 @@ class LoopWorker(Worker):  # type: ignore[misc]
             connection.expire()
         self._acceptor.publish()
         metrics.BUFFER.flush()
+        flush_records()
         metrics.IN_FLIGHT.set(self._dispatcher.in_flight)
 
     # Stopping.

@@ -1,4 +1,4 @@
-"""gunicorn's master process with its workers, and the follower process beside them."""
+"""gunicorn's master process with its workers, and what runs beside them: follower, recording's writer, shadow."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,8 +24,11 @@ from carla_mlflow.errors import RefusedError
 from serve.folder_lock import hold, remove_unused
 from serve.following.attempts import withdraw
 from serve.following.follower_process import FollowerProcess
+from serve.kept_process import KeptProcess
 from serve.policy.slot import Slot
 from serve.process.unix_listener import UnixListener
+from serve.record.hook import stop_records
+from serve.record.start import WriterProcess, remove_left_rings, start_recorder
 from serve.run_folder import (
     FOLLOW_FILE,
     MASTER,
@@ -59,21 +63,21 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
         settings: Settings,
         folder: Path,
         in_use: IO[str],
-        follower: FollowerProcess | None,
+        kept: Sequence[KeptProcess],
         listener: UnixListener | None,
-        shadow: ShadowProcess | None = None,
     ) -> None:
-        self._settings, self._shadow = settings, shadow
+        self._settings = settings
         self._bind = settings.address if listener is None else f"fd://{listener.detach()}"
-        self._in_use, self._follower = in_use, follower
+        self._in_use, self._kept = in_use, kept
         self._slot = Slot(folder, settings.references, settings.workers)
-        if follower is not None:
-            self._slot.poll_now = follower.poll_now
+        for process in kept:
+            if isinstance(process, FollowerProcess):
+                self._slot.poll_now = process.poll_now
         super().__init__()
 
     def run(self) -> None:
         """Runs until the server is told to stop."""
-        KeepingArbiter(self, self._slot.folder, self._follower, self._shadow).run()
+        KeepingArbiter(self, self._slot.folder, self._kept).run()
 
     def load_config(self) -> None:
         settings = self._settings
@@ -111,6 +115,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 
         self._slot.place = worker.place
         start_observers(self._settings)
+        start_recorder(self._settings, self._slot.folder)
         start_filling(self._slot, self._settings, self._slot.folder / FOLLOW_FILE)
 
         def alive() -> None:
@@ -122,6 +127,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 
     def _leave(self, worker: Any) -> None:
         """Called in a worker that ends, by itself or by a signal."""
+        stop_records()
         withdraw()
         if os.getppid() != worker.ppid:  # the master is gone, and can't clean up
             self._in_use.close()
@@ -139,18 +145,16 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
 
 
 class KeepingArbiter(Arbiter):  # type: ignore[misc]
-    """gunicorn's master process, which also keeps the follower and the shadow alive.
+    """gunicorn's master process, which also keeps the processes beside it alive.
 
-    It stops old workers once new ones are ready.
+    It stops old workers only once new ones are ready.
     """
 
     LISTENERS: list[Any]
 
-    def __init__(
-        self, app: PolicyServer, folder: Path, follower: FollowerProcess | None, shadow: ShadowProcess | None = None
-    ) -> None:
+    def __init__(self, app: PolicyServer, folder: Path, kept: Sequence[KeptProcess]) -> None:
         super().__init__(app)
-        self._folder, self._follower, self._shadow = folder, follower, shadow
+        self._folder, self._kept = folder, kept
 
     def reload(self) -> None:
         """SIGHUP: starts new workers; `manage_workers` stops the old ones when the new ones are ready."""
@@ -162,8 +166,8 @@ class KeepingArbiter(Arbiter):  # type: ignore[misc]
         """Stops the workers. The path of a Unix socket stays until they have ended, as they still accept a while."""
         if not (self.systemd or self.master_pid or self.reexec_pid):  # else another server goes on with the sockets
             (self._folder / STOPPING).touch()
-        if self._shadow is not None:
-            self._shadow.begin_stop()
+        for process in self._kept:
+            process.begin_stop()
         close_sockets(self.LISTENERS, unlink=False)
         self.LISTENERS = []
         super().stop(graceful)
@@ -182,10 +186,8 @@ class KeepingArbiter(Arbiter):  # type: ignore[misc]
     def murder_workers(self) -> None:
         """Called every second, and whenever a process has ended."""
         super().murder_workers()
-        if self._follower is not None:
-            self._follower.keep_alive()
-        if self._shadow is not None:
-            self._shadow.keep_alive()
+        for process in self._kept:
+            process.keep_alive()
 
 
 def raise_file_limit() -> None:
@@ -221,6 +223,18 @@ def _check_port(settings: Settings) -> None:
         probe.bind((settings.host, settings.port))
 
 
+def _beside(settings: Settings, run_folder: Path) -> list[KeptProcess]:
+    """Starts the processes beside the workers."""
+    kept: list[KeptProcess] = []
+    if not settings.is_folder:
+        kept.append(FollowerProcess(settings, run_folder / FOLLOW_FILE))
+    if settings.record:
+        kept.append(WriterProcess(settings, run_folder))
+    if settings.shadow:
+        kept.append(ShadowProcess(settings, run_folder))
+    return kept
+
+
 def run_server(settings: Settings, listener: UnixListener | None) -> int:
     """Serves until the server is told to stop; returns the command's exit code.
 
@@ -230,17 +244,17 @@ def run_server(settings: Settings, listener: UnixListener | None) -> int:
     """
     for left in Path(tempfile.gettempdir()).glob(f"{RUN_FOLDER}*"):
         remove_unused(left)  # of a server whose processes were all killed
+    remove_left_rings()
     run_folder = Path(tempfile.mkdtemp(prefix=RUN_FOLDER))
     in_use = hold(run_folder)
     counters = run_folder / METRICS
     counters.mkdir()
     (run_folder / MASTER).write_text(str(os.getpid()))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters)  # read when prometheus_client is imported
-    follower = None if settings.is_folder else FollowerProcess(settings, run_folder / FOLLOW_FILE)
-    shadow = ShadowProcess(settings, run_folder) if settings.shadow else None
+    kept = _beside(settings, run_folder)
     master = os.getpid()
     try:
-        PolicyServer(settings, run_folder, in_use, follower, listener, shadow).run()
+        PolicyServer(settings, run_folder, in_use, kept, listener).run()
     except SystemExit as stop:
         if os.getpid() != master:  # a worker, which also exits by SystemExit
             raise
@@ -251,9 +265,7 @@ def run_server(settings: Settings, listener: UnixListener | None) -> int:
         return int(stop.code or 0)
     finally:
         if os.getpid() == master:
-            if follower:
-                follower.stop()
-            if shadow:
-                shadow.stop()
+            for process in kept:
+                process.stop()
             shutil.rmtree(run_folder, ignore_errors=True)
     return DONE

@@ -23,6 +23,7 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 from gunicorn.workers.gthread import ThreadWorker
 
 from serve.errors import STATUS, ApiError, Code
+from serve.record.hook import flush_records
 from serve.run_folder import STOPPING
 from serve.settings import SWITCH_S
 from serve.telemetry import metrics
@@ -61,6 +62,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
         if time.monotonic() - self._counted > COUNT_S:
             self._counted = time.monotonic()
             metrics.BUFFER.flush()
+            flush_records()
 
     def load_wsgi(self) -> None:
         super().load_wsgi()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from serve.record.schema import OBSERVATION, OUTCOMES, STATE, Images, elements, 
 if TYPE_CHECKING:
     from serve.answering.prediction import Prediction
     from serve.policy.serving import Serving
+    from serve.record.hook import Refused
 
 Arrays = dict[str, NDArray[Any]]
 Answered = tuple["Prediction", str]
@@ -36,28 +37,6 @@ MAX_EPISODES = 65_536
 """Most episodes whose steps a worker counts; with more, the count of the one that was quiet longest begins anew."""
 LATE = 504
 _POLICY, _FALLBACK, _REFUSED = range(len(OUTCOMES))
-
-
-class Refused(NamedTuple):
-    """A request that got an error.
-
-    Attributes:
-        serving: the policy that would have answered.
-        prediction: None where the request did not come as far as that.
-        request_id: as in its response.
-        episode_id: that it named, if any.
-        received: when its first byte came, by `time.perf_counter`.
-        ended: when it was answered, by the same clock.
-        status: of the response.
-    """
-
-    serving: Serving
-    prediction: Prediction | None
-    request_id: str
-    episode_id: str | None
-    received: float
-    ended: float
-    status: int
 
 
 class Encoder:

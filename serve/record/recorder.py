@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve.record.ring import ACTED, FAILED, OBSERVED, RingWriter
 from serve.record.schema import Images, elements, in_share, is_image
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from serve.answering.prediction import Prediction
     from serve.policy.serving import Serving
-    from serve.record.encode import Answered, Refused
+    from serve.record.encode import Answered
+    from serve.record.hook import Refused
 
 MAX_ROWS, MAX_BYTES = 256, 1 << 20
 """Most rows, and about the most bytes, that wait to be encoded, and that one block has."""
@@ -24,51 +26,42 @@ RING_BYTES = 32 << 20
 
 log = logging.getLogger("serve.record")
 
-RECORDERS: list[Recorder] = []
-"""The recorder of this process, or none. Callers check that there is one before they call anything."""
-
 
 class Recorder:
-    """Records the requests of one worker. `answered` and `refused` may be called from several threads."""
+    """Records the requests of one worker. `answered` and `refused` may be called from several threads.
 
-    def __init__(
-        self,
-        folder: Path,
-        share: float,
-        images: Images,
-        soon: Callable[[Callable[[], None]], object] | None = None,
-        capacity: int = RING_BYTES,
-    ) -> None:
+    Attributes:
+        soon: calls a function once the event loop has nothing more urgent to do; None: encodes at once.
+    """
+
+    def __init__(self, folder: Path, share: float, images: Images, capacity: int = RING_BYTES) -> None:
         """Creates the ring.
 
         Args:
             folder: for the rings of a server.
             share: of the episodes, and of the requests without one, that is recorded.
             images: `keep` or `none`.
-            soon: calls a function once the event loop has nothing more urgent to do; None: encodes at once.
             capacity: of the ring, bytes.
 
         Raises:
             RingError: there is no memory for it.
         """
         from serve.record.encode import Encoder
-        from serve.record.ring import RingWriter
 
         self._folder, self._share, self._images = folder, share, images
         self._encoder, self._ring = Encoder(images), RingWriter(folder, capacity)
         self._answered: list[Answered] = []
         self._refused: list[Refused] = []
         self._rows, self._most_rows = 0, MAX_ROWS
-        self._soon, self._is_due = soon, False
+        self.soon: Callable[[Callable[[], None]], object] | None = None
+        self._is_due = False
         self._known: set[str] = set()
         self._lock = threading.Lock()
 
     def answered(self, prediction: Prediction, request_id: str) -> None:
         """Records a request that was answered with actions."""
         self._answered.append((prediction, request_id))  # atomic: no lock is needed
-        rows = prediction.answered
-        assert rows is not None
-        self._rows += rows.stop - rows.start
+        self._rows += _count(prediction)
         if self._rows >= self._most_rows:
             self._hurry()
 
@@ -80,11 +73,11 @@ class Recorder:
             self._hurry()
 
     def _hurry(self) -> None:
-        if self._soon is None:
+        if self.soon is None:
             self.flush()
         elif not self._is_due:
             self._is_due = True
-            self._soon(self.flush)
+            self.soon(self.flush)
 
     def flush(self) -> None:
         """Encodes what has come into the ring; to be called ten times a second."""
@@ -94,14 +87,15 @@ class Recorder:
                 return
             answered, refused = self._answered[:], self._refused[:]  # copies: other threads may append
             del self._answered[: len(answered)], self._refused[: len(refused)]
+            sequence = self._ring.sequence
             try:
                 self._put(answered, refused)
             except Exception:  # the boundary: recording never fails a request
-                log.exception("%d requests could not be recorded", len(answered) + len(refused))
+                rows = sum(_count(each[0]) for each in answered) + len(refused) + sequence - self._ring.sequence
+                log.exception("%d rows could not be recorded", rows)
+                self._ring.append(bytes(32), max(0, rows), FAILED, b"")
 
     def _put(self, answered: list[Answered], refused: list[Refused]) -> None:
-        from serve.record.ring import ACTED, OBSERVED
-
         if self._share < 1:
             answered = [each for each in answered if in_share(each[0].episode_id, each[1], self._share)]
             refused = [each for each in refused if in_share(each.episode_id, each.request_id, self._share)]
@@ -133,8 +127,7 @@ class Recorder:
         digest = bytes.fromhex(_hexadecimal(serving.digest))
         for start in range(0, batch.num_rows, self._most_rows):
             part = batch.slice(start, self._most_rows)
-            if not self._ring.append(digest, part.num_rows, flags, memoryview(part.serialize())):
-                log.warning("%d rows are too large for the ring, and not recorded", part.num_rows)
+            self._ring.append(digest, part.num_rows, flags, memoryview(part.serialize()))
 
     def close(self) -> None:
         """Encodes the rest, and tells the readers that no more follows."""
@@ -142,11 +135,17 @@ class Recorder:
         self._ring.close()
 
 
+def _count(prediction: Prediction) -> int:
+    """Rows of an answered prediction."""
+    answered = prediction.answered
+    return 0 if answered is None else answered.stop - answered.start
+
+
 def _parts(entries: list[Answered], most: int) -> Sequence[list[Answered]]:
     """The entries in parts of about `most` rows."""
     parts, rows = [list[tuple["Prediction", str]]()], 0
     for entry in entries:
-        count = entry[0].answered.stop - entry[0].answered.start  # type: ignore[union-attr]  # set by `encode`
+        count = _count(entry[0])
         if rows and rows + count > most:
             parts.append([])
             rows = 0
@@ -157,15 +156,3 @@ def _parts(entries: list[Answered], most: int) -> Sequence[list[Answered]]:
 
 def _hexadecimal(digest: str) -> str:
     return digest.removeprefix("sha256:")
-
-
-def flush_records() -> None:
-    """Encodes what this process has to record; nothing where it records nothing."""
-    for recorder in RECORDERS:
-        recorder.flush()
-
-
-def stop_records() -> None:
-    """Encodes the rest; to be called when the process ends."""
-    while RECORDERS:
-        RECORDERS.pop().close()

@@ -14,6 +14,7 @@ if TAIL is not behind it afterwards.
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
 import struct
@@ -34,11 +35,14 @@ HEADER = struct.Struct("=IIQII32s")
 """Of a block: its size with header and padding, bytes of its payload (FILLER: none, the next block lies at the
 beginning), its first row's sequence number, its rows, flags, the policy's digest."""
 FILLER = 0xFFFFFFFF
-OBSERVED, ACTED = 1, 2
-"""Flags of a block: whether it has the columns of the observation, and those of the action."""
+OBSERVED, ACTED, FAILED = 1, 2, 4
+"""Flags of a block: whether it has the columns of the observation, and those of the action; a block that FAILED has
+nothing but the number of rows that the worker could not encode."""
 SMALLEST = 1 << 20
 """Bytes below which a ring is not worth having."""
 SUFFIX = ".ring"
+
+log = logging.getLogger("serve.record")
 
 
 class RingError(CarlaMlflowError):
@@ -94,8 +98,8 @@ class RingWriter:
         self._fence = threading.Lock()
         self.sequence = 0
 
-    def append(self, digest: bytes, rows: int, flags: int, payload: memoryview | bytes) -> bool:
-        """Appends a block; returns False for one that is too large for this ring. Its rows count in either case.
+    def append(self, digest: bytes, rows: int, flags: int, payload: memoryview | bytes) -> None:
+        """Appends a block; one that is too large for this ring as one that FAILED.
 
         Args:
             digest: of the policy, 32 bytes.
@@ -104,10 +108,11 @@ class RingWriter:
             payload: bytes.
         """
         size = -(-(HEADER.size + len(payload)) // ALIGN) * ALIGN
+        if size > self.capacity // 2:
+            log.warning("%d rows of %d bytes are too large for the ring, and not recorded", rows, len(payload))
+            size, flags, payload = ALIGN, FAILED, b""
         first, self.sequence = self.sequence, self.sequence + rows
         self._words[NEXT] = self.sequence
-        if size > self.capacity // 2:
-            return False
         at = self._head % self.capacity
         if at + size > self.capacity:
             self._make_room(self.capacity - at)
@@ -119,7 +124,6 @@ class RingWriter:
         HEADER.pack_into(self._memory, start, size, len(payload), first, rows, flags, digest)
         self._memory[start + HEADER.size : start + HEADER.size + len(payload)] = payload
         self._advance(size)
-        return True
 
     def _make_room(self, size: int) -> None:
         """Gives up the blocks that the next `size` bytes overwrite."""
@@ -157,6 +161,7 @@ class RingReader:
         worker: process id of the producer.
         sequence: of the next row.
         lost: rows that were overwritten before this reader came to them.
+        failed: rows that the worker could not encode.
     """
 
     def __init__(self, path: Path, sequence: int | None = 0) -> None:
@@ -175,7 +180,7 @@ class RingReader:
         if self._words[MAGIC_AT] != MAGIC:
             raise RingError(f"{path}: is no ring of this release")
         self.name, self.worker = path.stem, self._words[PID]
-        self.lost = 0
+        self.lost = self.failed = 0
         self._capacity, self._at = self._words[CAPACITY], 0
         if sequence is None:
             sequence = self._words[NEXT]  # before HEAD: a block between the two is then only passed over
@@ -215,6 +220,9 @@ class RingReader:
             self.lost += max(0, first - self.sequence)
             self.sequence = first + rows
             taken += size
+            if flags & FAILED:
+                self.failed += rows
+                continue
             yield Block(digest.hex(), self.worker, first, rows, flags, payload)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 
 from carla_mlflow.contract.card import Card
@@ -16,7 +17,7 @@ from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
 from serve.record.blocks import BlockDecoder
 from serve.record.ring import SUFFIX, RingError, RingReader, rings_in
-from serve.record.schema import in_share
+from serve.record.shares import of_share
 from serve.replay.rows import timestamps
 from serve.shadow.reasons import OVERTAKEN, RESTART, UNREADABLE
 
@@ -32,7 +33,9 @@ log = logging.getLogger("serve.shadow")
 class Feed:
     """Reads all rings of a server. What it misses is counted, never waited for."""
 
-    def __init__(self, folder: Path, share: float, positions: Mapping[str, int], only_new: bool = False) -> None:
+    def __init__(
+        self, folder: Path, share: float, positions: Mapping[str, int], only_new: bool = False, frees: bool = False
+    ) -> None:
         """Begins to read.
 
         Args:
@@ -40,8 +43,10 @@ class Feed:
             share: of the episodes, and of the requests without one, from 0 to 1.
             positions: name of a ring → the row from which it is read; others are read from the oldest that they have.
             only_new: whether to pass over what is in the rings now.
+            frees: whether to remove the rings of workers that have ended, as nobody else does without a recording.
         """
         self._folder, self._share, self._begin_at = folder, share, dict(positions)
+        self._frees = frees
         self._readers: dict[str, RingReader] = {}
         self._decoder = BlockDecoder(folder)
         self._held: dict[str, list[pa.RecordBatch]] = {}
@@ -113,29 +118,30 @@ class Feed:
                 self._lost[RESTART] += max(0, self._readers[name].sequence - known)
 
     def _read(self, name: str, reader: RingReader) -> Iterator[tuple[str, pa.RecordBatch]]:
-        lost, is_last = reader.lost, reader.is_closed or not (self._folder / (name + SUFFIX)).exists()
+        is_last = reader.is_closed or not psutil.pid_exists(reader.worker)
         for block in reader.read(READ_BYTES):
             try:
-                batch = self._mine(self._decoder.decode(block))
+                batch = of_share(self._decoder.decode(block), self._share)
             except (CarlaMlflowError, pa.ArrowException, ValueError) as error:
                 self._lost[UNREADABLE] += block.rows
                 log.warning("rows of a ring can't be read: %s", one_line(error))
                 continue
             if len(batch):
                 yield block.digest, batch
-        self._lost[OVERTAKEN] += reader.lost - lost
+        self._lost[OVERTAKEN] += reader.lost
+        self._lost[UNREADABLE] += reader.failed
+        reader.lost = reader.failed = 0
         if is_last and not reader.behind:
-            self._lost[OVERTAKEN] += reader.missing
-            del self._readers[name]
-            self._done[name] = reader.sequence  # its file may be there for a while
-            reader.close()
+            self._end(name, reader)
 
-    def _mine(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows that belong to the share."""
-        if self._share >= 1.0:
-            return batch
-        names = zip(batch.column("episode_id").to_pylist(), batch.column("request_id").to_pylist(), strict=True)
-        return batch.filter(pa.array([in_share(*name, self._share) for name in names], pa.bool_()))
+    def _end(self, name: str, reader: RingReader) -> None:
+        """Closes the ring of a worker that has ended."""
+        self._lost[OVERTAKEN] += reader.missing  # the worker was killed while it wrote them
+        del self._readers[name]
+        self._done[name] = reader.sequence
+        reader.close()
+        if self._frees:
+            (self._folder / (name + SUFFIX)).unlink(missing_ok=True)
 
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

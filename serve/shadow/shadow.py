@@ -23,7 +23,7 @@ from carla_mlflow.flavor.environment import prepare_mlflow
 from serve.flags import settings_from_environment
 from serve.following.attempts import withdraw
 from serve.policy.serving import Serving
-from serve.record.rings_folder import rings_folder
+from serve.record.start import rings_folder
 from serve.replay.rerun import Rerun
 from serve.replay.rows import Rows, with_outcome
 from serve.run_folder import SERVER_PID, read_file, write_file
@@ -86,7 +86,13 @@ class Shadow:
         self._tally = Tally(before.saved.tally)
         self._tally.skip(RESTART, before.saved.held)
         is_killed = known is not None and not before.saved.has_ended
-        self._feed = Feed(rings_folder(run_folder), settings.shadow_share, before.saved.positions, is_killed)
+        self._feed = Feed(
+            rings_folder(run_folder),
+            settings.shadow_share,
+            before.saved.positions,
+            only_new=is_killed,
+            frees=not settings.record,
+        )
         reference = shown_shadow(settings.shadow)
         self._log = EvidenceLog(self._tally, reference, settings.shadow_share) if settings.shadow_log else None
         self._serving: Serving | None = None

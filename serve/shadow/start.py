@@ -16,6 +16,7 @@ DEFAULT_MB = "2048"
 
 def main() -> int:
     """Runs until the server ends it."""
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # its counters are none of the workers'
     restrict(float(os.environ.get("POLICY_SHADOW_MEMORY_MB", DEFAULT_MB)))
     from carla_mlflow.own_process import end_with_parent
     from serve.run_folder import SERVER_PID

@@ -13,11 +13,7 @@ MB = 1e6
 
 
 class Watch:
-    """Watches one process of the shadow.
-
-    Attributes:
-        has_ended_it: whether it was killed already, for what `problem` said.
-    """
+    """Watches one process of the shadow."""
 
     def __init__(self, pid: int, report: Path, limit: int, now: float, proc: Path = PROC) -> None:
         """Begins to watch.
@@ -29,7 +25,6 @@ class Watch:
             now: by the monotonic clock.
             proc: where the proc file system is mounted.
         """
-        self.has_ended_it = False
         self._pid, self._report, self._limit, self._proc = pid, report, limit, proc
         self._seen, self._is_first = _identity(report), True
         self._looked, self._silent_s, self._ticks = now, 0.0, -1

@@ -80,6 +80,12 @@ SWAPS = Counter("policy_swaps_total", "Times that a worker began to serve anothe
 REFUSED = Counter("policy_refusals_total", "Times that a version was refused.", ("reason",))
 UNUSABLE = Counter("policy_unusable_actions_total", "Requests for which a policy gave no usable action.", ("version",))
 CACHED = Counter("policy_result_cache_rows_total", "Observations looked up in the result cache.", ("outcome",))
+RECORDED = Counter("policy_recorded_rows_total", "Observations that were recorded: they are in a finished file.")
+RECORD_DROPPED = Counter(
+    "policy_record_dropped_total",
+    "Observations that were to be recorded, but are lost: ring_full, disk_full, writer_ended, damaged or failed.",
+    ("reason",),
+)
 IN_FLIGHT = Gauge("policy_in_flight", "Requests that are being answered.", multiprocess_mode="livesum")
 
 BUFFER = MetricsBuffer(

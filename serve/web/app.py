@@ -22,6 +22,7 @@ from serve.errors import ApiError, from_core, from_status
 from serve.policy.readiness import check_ready
 from serve.policy.serving import Serving
 from serve.policy.slot import Slot, find_serving
+from serve.record.hook import RECORDERS
 from serve.settings import Settings
 from serve.telemetry import metrics
 from serve.web.admission import admit, route_of_request
@@ -30,7 +31,7 @@ from serve.web.initial_series import count_from_zero
 from serve.web.metadata import describe, warnings_of
 from serve.web.pages_routes import add_pages
 from serve.web.webhook import Hook
-from serve.wire.finish import finish
+from serve.wire.finish import finish, record_error
 from serve.wire.header_rules import HOOK_PATH
 from serve.wire.parsed_head import ParsedHead, extra_headers
 
@@ -80,6 +81,8 @@ def _finish(response: Response, slot: Slot) -> Response:
     if episode_id is not None and g.latest_actions is not None:
         g.latest_actions.count_change(episode_id, answered.answered.pedals if answered else None)  # else an error
     finish(g, route_of_request(), response.status_code, version, answered, episode_id)
+    if RECORDERS and answered is None:
+        record_error(g, response.status_code, serving, prediction, episode_id)
     return response
 
 

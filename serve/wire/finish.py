@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from serve.answering.endpoint import PREDICTION_ROUTES
+from serve.answering.endpoint import PREDICTION_ROUTES, Endpoint
 from serve.answering.prediction import Prediction
+from serve.policy.serving import Serving
+from serve.record.hook import RECORDERS, Refused
 from serve.telemetry import metrics
 from serve.telemetry.observers import OBSERVERS, notify
 from serve.telemetry.request_record import RequestRecord
 from serve.wire.parsed_head import ParsedHead
+
+UNAVAILABLE = (429, 503)
+"""The status where the server, not the request, is the reason why a car got no action."""
 
 
 class Received(Protocol):
@@ -35,7 +40,7 @@ def finish(
     prediction: Prediction | None = None,
     episode_id: str | None = None,
 ) -> None:
-    """Counts a request that is answered, and passes its record to the observers.
+    """Counts a request that is answered, records its actions, and passes its record to the observers.
 
     Args:
         request: the request.
@@ -54,9 +59,37 @@ def finish(
         metrics.BUFFER.answered(
             route, status, version, prediction.started - received, now - received, prediction.decode_s
         )
+    if RECORDERS and prediction is not None:
+        RECORDERS[0].answered(prediction, request.request_id)
     if OBSERVERS:
         record = _record(request, route, status, version, prediction, now)
         notify(record if episode_id is None else record._replace(episode_id=episode_id))
+
+
+def record_error(
+    request: Received, status: int, serving: Serving | None, prediction: Prediction | None, episode_id: str | None
+) -> None:
+    """Records a request for actions that got an error; to be called where there are RECORDERS.
+
+    Requests that no policy looked at are recorded only where the server was too busy: what is not authorized, or names
+    no policy here, is not part of what a car saw.
+
+    Args:
+        request: the request.
+        status: of the response.
+        serving: the policy that would have answered; None while there is none.
+        prediction: None where it did not come as far as that.
+        episode_id: of the episode that it named, if any.
+    """
+    is_of_a_car = prediction is not None or (status in UNAVAILABLE and _endpoint(request) is not None)
+    if serving is not None and is_of_a_car:
+        now = time.perf_counter()
+        refused = Refused(serving, prediction, request.request_id, episode_id, request.received, now, status)
+        RECORDERS[0].refused(refused)
+
+
+def _endpoint(request: Received) -> Endpoint | None:
+    return request.parsed.endpoint if request.parsed is not None else None
 
 
 def _record(

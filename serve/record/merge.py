@@ -1,0 +1,71 @@
+"""Merges the files of an hour that is over into one, row group by row group, so that the rings never wait for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from carla_mlflow.escaping import one_line
+from serve.record.file_info import RecordedFile, RecordingError, read_file_info
+from serve.record.node_folder import NodeFolder
+from serve.record.recording_file import RecordingFile
+
+MAX_BYTES = 1 << 30
+"""About the most bytes of one merged file."""
+
+log = logging.getLogger("serve.record")
+
+
+def merging(node: NodeFolder, hour: str) -> Iterator[None]:
+    """Merges the young files of hours before `hour` (`YYYY-MM-DD/HH`); each step of the iterator is one row group.
+
+    A merge that fails leaves the files as they are.
+    """
+    for before, files in node.files_of_hours_before(hour).items():
+        for group in _groups([path for _, path in files]):
+            yield from _merge(node, before, group)
+
+
+def _groups(paths: list[Path]) -> list[list[RecordedFile]]:
+    """Files that can become one: of one contract and kind, and not too large together."""
+    found: dict[tuple[str, str], list[list[RecordedFile]]] = {}
+    for path in paths:
+        try:
+            file = read_file_info(path)
+        except RecordingError as error:
+            log.warning("is not merged: %s", one_line(error))
+            continue
+        groups = found.setdefault((file.info.contract, file.info.images), [[]])
+        if groups[-1] and sum(each.path.stat().st_size for each in groups[-1]) + path.stat().st_size > MAX_BYTES:
+            groups.append([])
+        groups[-1].append(file)
+    return [group for groups in found.values() for group in groups]
+
+
+def _merge(node: NodeFolder, hour: str, files: list[RecordedFile]) -> Iterator[None]:
+    day, name = hour.split("/")
+    merged = None
+    try:
+        merged = RecordingFile(node.new_file(day, name), pq.read_schema(files[0].path).remove_metadata())
+        for file in files:
+            merged.cards |= file.cards
+            with pq.ParquetFile(file.path) as source:
+                for index in range(source.num_row_groups):
+                    for batch in source.read_row_group(index).replace_schema_metadata(None).to_batches():
+                        merged.add(batch)
+                    yield
+        info = files[0].info
+        numbers = [file.info.number for file in files]
+        node.place(merged, name, info.contract, info.images, node.head.cursors, replaces=numbers)
+    except (OSError, pa.ArrowException, KeyError) as error:  # the last: one was deleted for its age meanwhile
+        log.warning("the recordings of %s are not merged: %s", hour, one_line(error))
+        if merged is not None:
+            merged.drop()
+    except GeneratorExit:
+        if merged is not None:
+            merged.drop()
+        raise

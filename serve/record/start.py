@@ -1,0 +1,130 @@
+"""Where a server's rings are, what they carry, and how a worker begins to record."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from carla_mlflow.errors import CarlaMlflowError
+from carla_mlflow.escaping import one_line
+from serve.folder_lock import hold, remove_unused
+from serve.kept_process import KeptProcess
+from serve.record.hook import RECORDERS
+from serve.run_folder import RINGS_FOLDER, RUN_FOLDER
+from serve.settings import Settings
+
+if TYPE_CHECKING:
+    from serve.record.schema import Images
+
+SHARED_MEMORY = Path("/dev/shm")
+RINGS = "rings"
+"""The rings' folder in the run folder, where there is no shared memory."""
+
+STOP_S = 15.0
+"""Seconds for a stopping writer to write what is left; then it is killed."""
+
+log = logging.getLogger("serve.record")
+
+_IN_USE: list[IO[str]] = []
+
+
+class RingPlan(NamedTuple):
+    """What the rings carry, for all their readers: each takes of it what it wants.
+
+    Attributes:
+        share: of the episodes.
+        images: `keep` or `none`.
+    """
+
+    share: float
+    images: Images
+
+
+def ring_plan(settings: Settings) -> RingPlan | None:
+    """What the workers put into their rings; None where nobody reads them."""
+    if not settings.record and not settings.shadow:
+        return None
+    shares = [settings.record_share] if settings.record else []
+    shares += [settings.shadow_share] if settings.shadow else []
+    has_images = bool(settings.shadow) or settings.record_images != "none"
+    return RingPlan(max(shares), "keep" if has_images else "none")
+
+
+def rings_folder(run_folder: Path) -> Path:
+    """The folder of a server's rings: in shared memory if there is some."""
+    if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK):
+        return SHARED_MEMORY / run_folder.name
+    return run_folder / RINGS
+
+
+def remove_left_rings() -> None:
+    """Removes the rings of servers whose processes were all killed: nobody else would free their memory."""
+    if SHARED_MEMORY.is_dir():
+        for left in SHARED_MEMORY.glob(f"{RUN_FOLDER}*"):
+            remove_unused(left)
+
+
+def start_recorder(settings: Settings, run_folder: Path) -> None:
+    """Begins to record in this process, if the settings say so; to be called once, in the worker's process.
+
+    Where there is no memory for a ring, the worker serves without recording, and the log says so.
+    """
+    plan = ring_plan(settings)
+    if plan is None:
+        return
+    try:
+        folder = rings_folder(run_folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _IN_USE.append(hold(folder))
+        from serve.record.recorder import Recorder
+
+        RECORDERS.append(Recorder(folder, plan.share, plan.images))
+    except (CarlaMlflowError, OSError) as error:
+        log.error("this worker records nothing: %s", one_line(error))
+
+
+def encode_between(call_soon: Callable[..., Any]) -> None:
+    """Has this process's recorder encode between requests rather than at once.
+
+    Args:
+        call_soon: of the event loop; calls a function from its thread, may itself be called from any thread.
+    """
+    for recorder in RECORDERS:
+        recorder.soon = call_soon
+
+
+def check_folder(settings: Settings) -> str | None:
+    """Creates the folder of `--record`; returns why that is impossible, or None."""
+    if not settings.record:
+        return None
+    folder = Path(settings.record)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch(mode=0o600)
+        with contextlib.suppress(OSError):
+            probe.unlink()
+    except OSError as error:
+        return f"--record {folder}: {error.strerror}; name a folder that this user may write"
+    return None
+
+
+class WriterProcess(KeptProcess):
+    """Runs the writer beside the server. It ends when its parent does, once it has written what the workers left."""
+
+    def __init__(self, settings: Settings, run_folder: Path) -> None:
+        self._rings = rings_folder(run_folder)
+        self._rings.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._in_use = hold(self._rings)
+        text = "the recording's writer ended; the rings keep what comes as long as they can"
+        super().__init__(settings, run_folder, "serve.record.writer", {RINGS_FOLDER: str(self._rings)}, text)
+
+    def stop(self, wait_s: float = STOP_S) -> None:
+        """Ends the writer once it has written the rest, and frees the rings' memory."""
+        super().stop(wait_s)
+        self._in_use.close()
+        remove_unused(self._rings)

@@ -1,0 +1,216 @@
+"""The writer: one process a node that writes what all workers recorded to Parquet files.
+
+A file is a minute, or FILE_BYTES. Rows count as kept once their file is finished; until then they also lie in the ring,
+so that a writer that is killed and started again goes on with the first row that is in no file, if the ring has it
+still. So does one that met a full disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from carla_mlflow.escaping import one_line
+from carla_mlflow.own_process import end_with_parent
+from serve.flags import settings_from_environment
+from serve.folder_lock import remove_unused
+from serve.record.collector import Collector
+from serve.record.episode_numbers import EpisodeNumbers
+from serve.record.images import for_file
+from serve.record.merge import merging
+from serve.record.node_folder import NodeFolder
+from serve.record.recording_file import RecordingFile
+from serve.record.schema import Images
+from serve.record.shares import of_share
+from serve.record.start import ring_plan
+from serve.run_folder import RINGS_FOLDER, SERVER_PID
+from serve.settings import Settings
+from serve.telemetry import metrics
+from serve.telemetry.log_setup import start_logging
+
+POLL_S = 0.1
+"""Seconds between two looks at the rings."""
+FILE_BYTES = 64 << 20
+"""About the most bytes of a file before it is merged."""
+MAX_ENDED = 4
+"""Rings of ended workers that wait for their rows to be in a finished file; with more, the file is finished at once."""
+RETRY_S = 1.0
+"""Seconds until the next try after the disk took nothing."""
+DRAIN_S = 5.0
+"""Seconds that a stopping writer waits for workers that have not ended yet."""
+NICENESS = 10
+NODE = "node"
+"""File in the folder of the rings with the name of the node's folder: the next writer takes the same."""
+
+log = logging.getLogger("serve.record")
+
+
+class Kind(NamedTuple):
+    """What one file has rows of: one contract."""
+
+    contract: str
+    images: Images
+
+
+class Writer:
+    """Moves rows from the rings to files."""
+
+    def __init__(self, settings: Settings, rings: Path) -> None:
+        """Raises OSError when the folder can't be written."""
+        plan, share = ring_plan(settings), settings.record_share
+        self._share = share if plan is not None and plan.share > share else 1.0  # else the rings carry no more
+        self._images: Images = settings.record_images  # type: ignore[assignment]  # one of CHOICES
+        before = rings / NODE
+        preferred = before.read_text() if before.exists() else ""
+        self._node = NodeFolder(Path(settings.record), int(settings.record_max_gb * 1e9), preferred)
+        before.write_text(self._node.path.name)
+        self._collector = Collector(rings, self._node.head.cursors)
+        self._numbers = EpisodeNumbers(self._node.head.episodes)
+        self._open: dict[Kind, RecordingFile] = {}
+        self._minute = ""
+        self._merge: Iterator[None] = iter(())
+        self._merged_before = ""
+        self._not_before = 0.0
+        self._published = dict(self._node.head.lost), self._node.head.rows
+
+    def step(self, now: float) -> None:
+        """Reads the rings once, and finishes files that are due. `now` are seconds since 1970."""
+        if now < self._not_before:
+            return
+        minute = time.strftime("%Y-%m-%d/%H%M", time.gmtime(now))
+        try:
+            if self._open and (minute != self._minute or len(self._collector.ended) > MAX_ENDED):
+                self._finish()
+            self._minute = minute
+            for batch in self._collector.read():
+                self._add(batch)
+            if not self._open or any(file.size >= FILE_BYTES for file in self._open.values()):
+                self._finish()
+        except OSError as error:
+            self._failed(error, now)
+        self._take_losses()
+        if minute[:-2] != self._merged_before:
+            self._merge, self._merged_before = merging(self._node, minute[:-2]), minute[:-2]
+        next(self._merge, None)
+
+    def _add(self, batch: pa.RecordBatch) -> None:
+        digest = batch["digest"].dictionary[0].as_py()
+        hexadecimal = digest.removeprefix("sha256:")
+        batch = of_share(for_file(batch, self._images), self._share)
+        if not len(batch):
+            return
+        place = batch.schema.names.index("episode_index")
+        batch = batch.set_column(place, "episode_index", self._numbers.column(batch["episode_id"]))
+        kind = Kind(self._collector.decoder.card_of(hexadecimal).contract, self._images)
+        file = self._open.get(kind)
+        if file is None:
+            day, name = self._minute.split("/")
+            path = self._node.new_file(day, f"{name}-{len(self._open)}")
+            file = self._open[kind] = RecordingFile(path, batch.schema)
+        if digest not in file.cards:
+            file.cards[digest] = self._collector.decoder.cards[hexadecimal]
+        file.add(batch)
+
+    def _finish(self) -> None:
+        """Finishes the open files, and deletes the oldest where there are too many; raises OSError on a full disk."""
+        cursors = self._collector.cursors
+        if cursors == self._collector.saved and not self._open and not self._collector.ended:
+            return
+        name = self._minute.rpartition("/")[2]
+        while self._open:
+            kind, file = next(iter(self._open.items()))
+            is_last = len(self._open) == 1  # until then the rows of the others are in no file
+            until, lost = (cursors, self._collector.lost) if is_last else (self._collector.saved, None)
+            self._node.place(file, name, kind.contract, kind.images, until, lost)
+            del self._open[kind]
+            if is_last:
+                self._collector.lost.clear()
+        self._collector.save(cursors)
+        self._take_losses()
+        self._node.keep_within_limit()
+
+    def _take_losses(self) -> None:
+        """Notes what is lost for good in HEAD, and publishes what HEAD has in the metrics."""
+        gone, head = self._collector.gone, self._node.head
+        if +gone or head.cursors != self._collector.saved:
+            self._node.count(gone, dict(self._collector.saved), self._numbers.following)
+            gone.clear()
+        lost, rows = self._published
+        head = self._node.head
+        for reason, count in head.lost.items():
+            metrics.RECORD_DROPPED.labels(reason).inc(count - lost.get(reason, 0))
+        metrics.RECORDED.inc(head.rows - rows)
+        self._published = head.lost, head.rows
+
+    def _failed(self, error: OSError, now: float) -> None:
+        """Gives up the open files; their rows are read once more, as far as the rings have them then."""
+        log.error("recordings can't be written: %s", one_line(error))
+        for file in self._open.values():
+            file.drop()
+        self._open.clear()
+        self._collector.begin_again()
+        self._not_before = now + RETRY_S
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether every worker has ended and all its rows are read."""
+        return self._collector.is_drained
+
+    def stop(self) -> None:
+        """Finishes the open files; counts as lost what the disk does not take."""
+        if isinstance(self._merge, Generator):
+            self._merge.close()
+        try:
+            for batch in self._collector.read():
+                self._add(batch)
+            self._finish()
+        except OSError as error:
+            self._failed(error, time.time())
+            self._collector.give_up()
+        self._take_losses()
+
+
+def main() -> int:
+    server, rings = int(os.environ[SERVER_PID]), Path(os.environ[RINGS_FOLDER])
+    stopping = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.append(number)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server handles Ctrl-C, and ends this process
+    end_with_parent(signal.SIGTERM, server)
+    os.umask(0o077)
+    os.nice(NICENESS)
+    settings = settings_from_environment(os.environ)
+    start_logging(settings)
+    with open(rings / "writer.lock", "a") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)  # waits for one that is ending
+        writer = Writer(settings, rings)
+        while not stopping and os.getppid() == server:
+            writer.step(time.time())
+            time.sleep(POLL_S)
+        ends = time.monotonic() + DRAIN_S
+        while not writer.is_drained and time.monotonic() < ends:
+            writer.step(time.time())
+            time.sleep(POLL_S)
+        writer.stop()
+    remove_unused(rings)  # where the server was killed
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Exception:
+        log.exception("the recording's writer failed")
+        os._exit(1)
