@@ -55,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from serve.score.command import main as score
 
         return score(given[1:])
+    if given[:1] == ["replay"]:
+        from serve.replay.command import main as replay
+
+        return replay(given[1:])
     settings = parse_settings(given)
     start_logging(settings)
     raise_file_limit()

@@ -132,6 +132,7 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
         "carla-serve", description="Serves a driving policy over HTTP, verified before it is ready."
     )
     parser.epilog = "To score files of logged drives instead: python -m serve score. "
+    parser.epilog += "To replay what --record wrote: python -m serve replay. "
     parser.epilog += "Each flag can also be set by a variable, such as POLICY_MAX_BATCH for --max-batch; a flag wins. "
     parser.epilog += "Only by a variable: " + "; ".join(
         f"{PREFIX}{f.name.upper()} (or {PREFIX}{f.name.upper()}_FILE, which names a file that holds it): "

@@ -48,20 +48,18 @@ def _find(digest: str, against: str) -> ShadowEvidence | None:
     )
     if not runs:
         return None
-    totals, links = [0, 0, 0], []
+    rows = disagreements = skipped = 0
     for run in runs:
         assert isinstance(run, Run)
-        figures = [_count(run, name) for name in ("rows", "disagreements", "skipped")]
-        links.append(link_of(run))
-        rows, disagreements = figures[:2]
-        if any(figure is None for figure in figures) or (disagreements or 0) > (rows or 0):
+        counts = [_count(run, name) for name in ("rows", "disagreements", "skipped")]
+        if min(counts) < 0 or counts[1] > counts[0]:
             text = f"run {run.info.run_id} has no usable metrics shadow/rows, shadow/disagreements and shadow/skipped"
             return ShadowEvidence(0, 0, 0, (link_of(run),), f"{text}; delete it, or let the shadow run again")
-        totals = [total + (figure or 0) for total, figure in zip(totals, figures, strict=True)]
-    return ShadowEvidence(*totals, tuple(links))
+        rows, disagreements, skipped = rows + counts[0], disagreements + counts[1], skipped + counts[2]
+    return ShadowEvidence(rows, disagreements, skipped, tuple(link_of(run) for run in runs))
 
 
-def _count(run: Run, name: str) -> int | None:
-    value = run.data.metrics.get(f"shadow/{name}")
-    usable = value is not None and math.isfinite(value) and value >= 0 and value == int(value)
-    return int(value) if usable else None
+def _count(run: Run, name: str) -> int:
+    """A metric that counts; -1 where it is missing, or counts nothing."""
+    value = float(run.data.metrics.get(f"shadow/{name}", -1.0))
+    return int(value) if math.isfinite(value) and value == int(value) else -1

@@ -208,7 +208,8 @@ def check_comparable(recorded: ActionCard, other: ActionCard, name: str) -> None
     mine, theirs = answer_columns(recorded), answer_columns(other)
     if [(c.name, c.choices, c.labels) for c in mine] != [(c.name, c.choices, c.labels) for c in theirs]:
         wanted, got = (", ".join(column.name for column in columns) for columns in (mine, theirs))
-        raise ContractError(f"{name} answers {got}, with its own choices; the recording has {wanted}")
+        what = f"{got}, not {wanted}" if wanted != got else f"{got}, but with other choices"
+        raise ContractError(f"{name} can't be compared with what was recorded: it answers {what}")
 
 
 def same_bits(recorded: Float32, other: Float32) -> NDArray[np.bool_]:

@@ -15,20 +15,21 @@ if TYPE_CHECKING:
     from registry.store.store import Store
 
 
-def journal_of(store: Store, name: str, followed: str) -> Journal | None:
+def journal_of(store: Store, name: str, followed: str | None) -> Journal | None:
     """The journal of a policy; None, with a warning, where it can't be read, and where the registry knows no such one.
 
     Args:
         store: the registry.
         name: the policy's name, by its card.
-        followed: the reference that the server followed, by the recording; empty where that is not known.
+        followed: the reference that the server followed, by the recording; empty for a folder, None where it is not
+            known.
     """
     alias, named = "", name
-    if followed:
+    if followed is not None:
         try:
             reference = parse_reference(followed)
         except RegistryError:
-            return None  # a server of a folder asked no registry what drives
+            return None  # one artifact's folder
         if reference.is_folder:
             return None
         named, alias = reference.name, reference.value.lower() if reference.kind in {"alias", "stage"} else ""

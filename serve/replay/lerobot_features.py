@@ -18,7 +18,7 @@ IMAGES = "observation.images."
 COLOURS = (1, 3)
 """How many channels a picture file has here: grey, or red, green and blue."""
 RECORDED_AT = "time_ns"
-"""The feature with the wall clock, nanoseconds since 1970: LeRobot's own `timestamp` counts from the episode's start."""
+"""The feature with the wall clock, nanoseconds since 1970: LeRobot's `timestamp` counts from the episode's start."""
 OWN = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 """The features that every dataset has."""
 

@@ -17,14 +17,12 @@ PIECE_ROWS = 2048
 MAX_EPISODES = 65_536
 """Of so many episodes the state is kept; of the one that was seen longest ago it is forgotten first."""
 
-REASONS = (
-    "the episode's start is not in the recording",
-    "in no episode, which a policy with memory needs",
-    "it refuses the observation",
-    "it computes no usable action",
-)
+NO_START = "the episode's start is not in the recording"
+NO_EPISODE = "in no episode, which a policy with memory needs"
+REFUSES = "it refuses the observation"
+UNUSABLE = "it computes no usable action"
+REASONS = (NO_START, NO_EPISODE, REFUSES, UNUSABLE)
 """Why a policy does not answer a row again."""
-NO_START, NO_EPISODE, REFUSES, UNUSABLE = range(len(REASONS))
 ANSWERED = -1
 
 Places = NDArray[np.int64]
@@ -122,7 +120,7 @@ class Rerun:
         if rows.has_state[place] and not self._from_start:
             return {name: values[place] for name, values in rows.state.items()}
         if rows.episode[place] < 0:
-            answers.why[place] = NO_EPISODE
+            answers.why[place] = REASONS.index(NO_EPISODE)
             return None
         episode, frame = rows.episodes[rows.episode[place]], int(rows.frame[place])
         carried = self._episodes.get(episode)
@@ -131,7 +129,7 @@ class Rerun:
         if carried is not None and frame == carried.frame:  # the client sent the step again
             return carried.before
         self._episodes.pop(episode, None)
-        answers.why[place] = NO_START
+        answers.why[place] = REASONS.index(NO_START)
         return None
 
     def _forward(
@@ -159,7 +157,7 @@ class Rerun:
             acted = self.engine.act(observations, seed is None, seed, **given)
         except (SpecError, ActionError) as error:
             if len(among) == 1:
-                answers.why[chosen] = REFUSES if isinstance(error, SpecError) else UNUSABLE
+                answers.why[chosen] = REASONS.index(REFUSES if isinstance(error, SpecError) else UNUSABLE)
                 return
             for half in np.array_split(among, 2):
                 self._answer(rows, places, half, seed, answers, memory)

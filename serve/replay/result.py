@@ -9,6 +9,7 @@ import msgspec
 
 from serve.replay.compare import Figures, Moment
 from serve.replay.drove import Span
+from serve.replay.timeline import TimelineFigures
 from serve.replay.verify import Verification
 
 
@@ -39,6 +40,7 @@ class Result(msgspec.Struct, frozen=True):
         again: of each digest, whether it gives the same again.
         other: the version that was compared; None for none.
         compared: how far its actions are from the recorded ones.
+        timeline: when they are.
     """
 
     folder: str
@@ -53,6 +55,7 @@ class Result(msgspec.Struct, frozen=True):
     again: list[Verification]
     other: Version | None = None
     compared: Figures | None = None
+    timeline: TimelineFigures | None = None
 
     @property
     def holds(self) -> bool:
@@ -69,6 +72,8 @@ class Result(msgspec.Struct, frozen=True):
             told |= {"holds": found.holds, "first": [moment_as_json(moment, ()) for moment in found.first]}
         if self.compared is not None:
             document["compared"]["worst"] = [moment_as_json(m, self.compared.names) for m in self.compared.worst]
+        if self.timeline is not None:
+            document["timeline"] |= {"start": utc(self.timeline.start), "end": utc(self.timeline.end)}
         return document
 
 

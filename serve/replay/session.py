@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,8 @@ from serve.replay.drove import Drove
 from serve.replay.rerun import Rerun
 from serve.replay.result import Result, Version
 from serve.replay.rows import FALLBACK, POLICY, Rows, by_digest, matrix, moments_of, plain, timestamps, with_outcome
-from serve.replay.verify import Verifier
+from serve.replay.timeline import Timeline
+from serve.replay.verify import Verification, Verifier
 
 SAME_VERSION = "it drove them itself"
 NO_OBSERVATION = "not recorded: "
@@ -54,6 +55,7 @@ class Session:
         drove: Callable[[str], Drove],
         other: Engine | None = None,
         window: Window | None = None,
+        timeline: Timeline | None = None,
     ) -> None:
         """Prepares a replay.
 
@@ -63,12 +65,14 @@ class Session:
             drove: name of a policy → what counts its versions.
             other: the version to compare.
             window: which rows count; all without.
+            timeline: takes the differences, too.
         """
         self._cards, self._load, self._drove_of, self._window = cards, load, drove, window or Window()
         self._drove: dict[str, Drove] = {}
         self._again: dict[str, Again] = {}
         self._other = None if other is None else Rerun(other, from_start=True)
         self._comparison: Comparison | None = None
+        self._timeline = timeline
         self._outcomes: Counter[str] = Counter()
         self._episodes: set[str] = set()
         self._first, self._last = 2**63 - 1, 0
@@ -98,10 +102,14 @@ class Session:
             self._last,
             sorted((span for drove in self._drove.values() for span in drove.spans()), key=lambda span: span.first),
             asked_journal,
-            [again.verifier.found() for again in self._again.values()],
+            [found for found in self._verifications() if found.rows or found.fallbacks or found.skipped],
             Version(other.card.name, other.card.version, other.digest) if other else None,
             self._comparison.figures() if self._comparison else None,
+            self._timeline.figures() if self._timeline and self._comparison else None,
         )
+
+    def _verifications(self) -> Iterator[Verification]:
+        return (again.verifier.found() for again in self._again.values())
 
     def _count(self, batch: pa.RecordBatch) -> None:
         if not len(batch):
@@ -149,7 +157,10 @@ class Session:
             return comparison.skip(ANOTHER_CONTRACT, count)
         answers = other.act(rows)
         chosen = counts & answers.known
-        comparison.add(rows.action[chosen], answers.control[chosen], rows.moments.take(chosen))
+        moments = rows.moments.take(chosen)
+        apart = comparison.add(rows.action[chosen], answers.control[chosen], moments)
+        if self._timeline is not None:
+            self._timeline.add(moments.timestamp, apart)
         for reason, missing in answers.take(counts).reasons.items():
             comparison.skip(reason, missing)
         return None

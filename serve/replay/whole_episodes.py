@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from serve.replay.rows import NO_FRAME, REFUSED, integers, plain, timestamps
 
@@ -67,9 +68,17 @@ def _parts(batches: list[pa.RecordBatch]) -> Iterator[pa.Table]:
     table = pa.Table.from_batches(batches).combine_chunks()
     table = table.take(pc.sort_indices(table, sort_keys=[("timestamp", "ascending")])).combine_chunks()
     whole = table.to_batches()[0]
-    frame = integers(whole, "frame_index", NO_FRAME)
-    step = np.diff(frame)
+    step = np.diff(_filled(integers(whole, "frame_index", NO_FRAME)))
     digest = plain(whole.column("digest")).dictionary_encode().indices.to_numpy(zero_copy_only=False)
     cuts = np.flatnonzero((step < 0) | (step > 1) | (np.diff(digest) != 0)) + 1
     for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(table)], strict=True):
         yield table.slice(start, stop - start)
+
+
+def _filled(frame: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Steps, in which a row without one, such as a fallback, has that of the row before it."""
+    known = np.flatnonzero(frame != NO_FRAME)
+    if not len(known):
+        return np.zeros(len(frame), np.int64)
+    before = np.searchsorted(known, np.arange(len(frame)), side="right") - 1
+    return frame[known[np.maximum(before, 0)]]
