@@ -22,7 +22,7 @@ from carla_mlflow.flavor.runs import AGAINST_TAG, SHADOW_STEP, STEP_TAG
 from serve.policy.serving import Serving
 from serve.shadow.tally import Pair, Tally
 
-FIRST_S, LOG_S, DEADLINE_S = 10.0, 60.0, 20.0
+FIRST_S, LOG_S, DEADLINE_S = 5.0, 60.0, 20.0
 """Seconds until the first update, between two updates, and for which the last one is waited for."""
 TABLE = "shadow.json"
 """The run's file with all figures of the comparison, as `python -m serve replay --json` has them."""

@@ -114,7 +114,6 @@ class Tally:
             self.skipped[reason] += rows
             if pair is not None:
                 pair.skipped += rows
-                pair.comparison.skip(reason, rows)
 
     def pair(self, card: Card, digest: str) -> Pair:
         """What was found beside a champion."""
@@ -128,6 +127,7 @@ class Tally:
         """Compares what the shadow answers to rows with what the champion has answered; `card` is the champion's."""
         for text, count in answers.reasons.items():
             self.skip(OF_RERUN[text], count, pair)
+            pair.comparison.skip(text, count)  # in a replay's words, as the other figures are a replay's
         known = answers.known
         if not known.any():
             return
