@@ -1,0 +1,159 @@
+"""Shadows that spin, hang, eat memory or die: what is served goes on, bit for bit and ready, and they begin again."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from following_support import again, metric, until
+from forging import script, with_files
+from shadow_support import Asking, process_of, shadow_of, wait_rows, wait_up
+from slow_policies import HANGS_AT, laborious
+from tests_support import Server
+
+from benchmarks.policies.two_policies import write
+from carla_mlflow import Artifact, Engine
+from carla_mlflow.artifact.golden import read_golden
+
+Start = Callable[..., Server]
+pytestmark = pytest.mark.xdist_group("shadow")
+
+GREEDY_AT = 3.375
+"""The value of the first field at which the policy wants 16 GB."""
+
+
+class Greedy(torch.nn.Module):
+    """The first three fields; at GREEDY_AT of 16 GB of ones, which nobody needs."""
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        x = torch.zeros(1)
+        if bool((state == 3.375).any()):
+            x = torch.ones(4_000_000_000)
+        return torch.sigmoid(state[:, :3] + 0.0 * x.sum())
+
+
+def greedy(original: Artifact, folder: Path) -> Path:
+    artifact, network = again(original, "1.2.0", backend="torchscript"), Greedy().eval()
+    golden = read_golden(artifact.files["golden.npz"], artifact.card)
+    raw = network(torch.from_numpy(golden.observations["state"])).detach().numpy()
+    golden.raw[:] = raw
+    golden.action[:] = np.clip(raw, [0, 0, -1], [1, 1, 1])
+    return write(with_files(artifact, model_pt=script(network), golden_npz=golden.to_bytes()), folder)
+
+
+@pytest.fixture(scope="session")
+def served(champion: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(champion, tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture
+def started(start_server: Start, served: Path, champions: Engine) -> Callable[..., tuple[Server, Asking]]:
+    """Starts a server with a shadow that compares, and has compared ten rows."""
+
+    def start(shadow: Path, *flags: str) -> tuple[Server, Asking]:
+        server = start_server("--model", str(served), "--shadow", str(shadow), *flags)
+        server.wait_ready()
+        wait_up(server)
+        asking = Asking(server, champions)
+        asking.ask(10)
+        wait_rows(server, 10)
+        return server, asking
+
+    return start
+
+
+@pytest.fixture
+def good(other: Artifact, tmp_path: Path) -> Path:
+    return write(other, tmp_path)
+
+
+def test_one_that_spins_in_its_policy_changes_no_answer(started, tmp_path: Path):
+    server, asking = started(laborious(tmp_path, 1))
+    ready = server.get("/readyz").body
+    asking.ask(1, state=HANGS_AT)
+    busy = process_of(server)
+    before = busy.cpu_times().user
+    until(lambda: busy.cpu_times().user > before + 1.0, server)
+    asking.ask(100)
+    assert server.get("/readyz").body == ready
+    assert shadow_of(server)["counts"]["rows"] == 10
+    assert metric(server, "policy_actions_total", version="1.0.0") == 111
+    assert server.stop() == 0  # nobody waits for it
+    assert not busy.is_running()
+
+
+def test_one_that_is_stopped_changes_no_answer_and_loses_no_row(started, good: Path):
+    server, asking = started(good)
+    ready, process = server.get("/readyz").body, process_of(server)
+    process.send_signal(signal.SIGSTOP)
+    asking.ask(100)
+    assert server.get("/readyz").body == ready
+    assert shadow_of(server)["counts"]["rows"] == 10
+    process.send_signal(signal.SIGCONT)
+    wait_rows(server, 110)
+    assert shadow_of(server)["skipped"] == {}
+
+
+def test_one_whose_policy_wants_more_memory_than_it_may_have_goes_on_without_it(
+    started, champion: Artifact, tmp_path: Path
+):
+    server, asking = started(greedy(champion, tmp_path), "--shadow-memory-mb", "1500")
+    ready = server.get("/readyz").body
+    asking.ask(1, state=GREEDY_AT)
+    until(lambda: shadow_of(server)["skipped"] == {"unusable": 1}, server)
+    asking.ask(20)
+    wait_rows(server, 30)
+    assert server.get("/readyz").body == ready
+    assert shadow_of(server)["starts"] == 1
+
+
+def test_one_that_may_have_less_memory_than_it_takes_is_ended_again_and_again(
+    start_server: Start, served: Path, good: Path, champions: Engine
+):
+    server = start_server("--model", str(served), "--shadow", str(good), "--shadow-memory-mb", "256")
+    server.wait_ready()
+    asking = Asking(server, champions)
+    until(lambda: shadow_of(server)["starts"] >= 2 or shadow_of(server)["up"], server, 90)
+    asking.ask(20)
+    assert server.get("/readyz").json["ready"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+def test_one_that_dies_by_a_signal_is_started_again_with_longer_waits_and_every_row_is_accounted_for(
+    started, good: Path, number: signal.Signals
+):
+    server, asking = started(good)
+    ready = server.get("/readyz").body
+    for start in (2, 3):
+        process_of(server).send_signal(number)
+        asking.ask(25)
+        until(lambda start=start: shadow_of(server)["starts"] == start, server)
+        assert server.get("/readyz").body == ready
+        wait_up(server)
+    asking.ask(40)
+
+    def accounted() -> int:
+        found = shadow_of(server)
+        return found["counts"]["rows"] + sum(found["skipped"].values())
+
+    until(lambda: accounted() == 100, server, 90)
+    assert set(shadow_of(server)["skipped"]) <= {"restart"}
+    assert metric(server, "policy_shadow_rows_total", version="1.1.0") >= 50
+    waits = re.findall(
+        r"shadow's process ended; what is served goes on\. It is started again in (\S+) s", server.log.read_text()
+    )
+    assert waits == ["1.0", "2.0"]
+
+
+def test_while_it_does_not_run_the_server_says_so(started, good: Path):
+    server, _ = started(good)
+    process_of(server).kill()
+    until(lambda: metric(server, "policy_shadow_up") == 0, server)
+    assert shadow_of(server)["reason"] in ("its process ended; it is started again", "starting")
+    assert shadow_of(server)["counts"]["rows"] == 10  # what it has found is known all the time
+    wait_up(server)
