@@ -21,7 +21,8 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 def find_shadow_evidence(digest: str, against: str, deadline_s: float = 30.0) -> ShadowEvidence | None:
     """What shadows of an artifact logged beside a champion, in any experiment; None when none did.
 
-    Runs that go on count as far as they have come: a shadow ends with its server, perhaps weeks later.
+    A run counts as far as it has come, whatever its status: a shadow ends with its server, perhaps weeks later, and one
+    that is killed ends no run.
 
     Args:
         digest: of the shadow's artifact.
@@ -41,7 +42,7 @@ def _find(digest: str, against: str) -> ShadowEvidence | None:
     ours = f"tags.`{STEP_TAG}` = '{SHADOW_STEP}' AND tags.digest = '{digest}' AND tags.`{AGAINST_TAG}` = '{against}'"
     runs = mlflow.search_runs(
         search_all_experiments=True,
-        filter_string=f"{ours} AND attributes.status IN ('RUNNING', 'FINISHED')",
+        filter_string=ours,
         order_by=["attributes.start_time DESC"],
         max_results=MAX_RUNS,
         output_format="list",

@@ -61,12 +61,14 @@ class Update:
 
     Attributes:
         runs: champion's digest → id of its run.
+        logged: the findings that have been logged.
         problem: why it failed, in words; None when it did not.
     """
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         """Starts the thread."""
         self.runs: dict[str, str] = {}
+        self.logged: list[Finding] = []
         self.problem: str | None = None
         self._findings = findings
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
@@ -76,6 +78,7 @@ class Update:
         try:
             for finding in self._findings:
                 self.runs[finding.against] = log_finding(finding)
+                self.logged.append(finding)
         except Exception as error:  # the thread's boundary: whatever MLflow raises
             self.problem = one_line(error)
 
@@ -97,6 +100,7 @@ class EvidenceLog:
         self._tally = tally
         self._parameters = {"reference": reference, "share": share}
         self._update: Update | None = None
+        self._logged: dict[str, tuple[str | None, Mapping[str, int]]] = {}
         self._due = time.monotonic() + FIRST_S
         self.problem: str | None = None
 
@@ -126,6 +130,7 @@ class EvidenceLog:
             if digest in self._tally.pairs:
                 is_begun |= self._tally.pairs[digest].run is None
                 self._tally.pairs[digest].run = run
+        self._logged |= {each.against: (each.run, each.counts) for each in self._update.logged}
         if self._update.problem and self._update.problem != self.problem:  # once per outage
             log.warning("the shadow's evidence can't be logged: %s", self._update.problem)
         self.problem = self._update.problem
@@ -133,7 +138,8 @@ class EvidenceLog:
         self._update = None
 
     def _begin(self, serving: Serving) -> None:
-        findings = [self._finding(serving, pair) for pair in self._tally.pairs.values() if pair.rows]
+        every = [self._finding(serving, pair) for pair in self._tally.pairs.values() if pair.rows]
+        findings = [each for each in every if self._logged.get(each.against) != (each.run, each.counts)]
         if findings:
             self._update = Update(findings)
 

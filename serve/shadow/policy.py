@@ -11,12 +11,14 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from carla_mlflow.contract.card import Card, parse_card
 from carla_mlflow.contract.strict_yaml import CARD_NAME
 from carla_mlflow.errors import ArtifactError
 from registry.rules.changes import contract_changes
+from registry.rules.reference import shown
 from serve.following.follower import Follower
 from serve.following.last_served import agree, cache_folder, read_good
 from serve.following.startup import fill_from_folder
@@ -75,6 +77,8 @@ class ShadowPolicy:
         self._slot = Slot(self._folder, self._own.references, 1)
         self.champion: Card | None = None
         self._failed = False
+        for left in self._folder.glob("worker-*.json"):  # of a process before this one
+            left.unlink(missing_ok=True)
 
     def look(self) -> None:
         """Begins to look for the policy once it is known which contract it has to have; to be called regularly."""
@@ -111,18 +115,19 @@ class ShadowPolicy:
         if self._own.is_folder:
             self._start(lambda: fill_from_folder(self._slot, self._own, self._folder))
             return
-        agree(self._folder, 0, Status(), champion.contract)
+        if read_good(self._folder, 0) is None:  # else what an earlier process had
+            agree(self._folder, 0, Status(), champion.contract)
         status_file = self._folder / FOLLOW_FILE
-        self._slot.reason = f"looking for {self._own.model}"
+        self._slot.reason = f"looking for {shown(self._own.model)}"
         self._start(_ShadowFollowing(self._slot, self._own, status_file, champion).run)
         self._start(lambda: self._follow(status_file))
 
-    def _start(self, run: object) -> None:
+    def _start(self, run: Callable[[], None]) -> None:
         threading.Thread(target=self._run, args=(run,), daemon=True).start()
 
-    def _run(self, run: object) -> None:
+    def _run(self, run: Callable[[], None]) -> None:
         try:
-            run()  # type: ignore[operator]
+            run()
         except Exception:  # the thread's boundary: the process ends, and another one begins anew
             log.exception("the shadow's policy could not be looked after")
             self._failed = True

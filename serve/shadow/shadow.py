@@ -32,10 +32,11 @@ from serve.shadow.evidence_log import EvidenceLog
 from serve.shadow.feed import Feed
 from serve.shadow.policy import ShadowPolicy
 from serve.shadow.reasons import NO_ACTION, NO_OBSERVATION, OTHER_CONTRACT, RESTART, UNREADABLE, UNUSABLE
+from serve.shadow.saved import Saved, SavedReport
 from serve.shadow.shadow_process import RUN_FOLDER, START, shown_shadow
-from serve.shadow.tally import SavedTally, Tally
+from serve.shadow.tally import Tally
 from serve.telemetry.log_setup import start_logging
-from serve.telemetry.shadow_report import ShadowReport, report_file
+from serve.telemetry.shadow_report import report_file
 
 POLL_S = 0.1
 """Seconds between two looks into the rings while nothing is in them."""
@@ -43,28 +44,6 @@ REPORT_S, BEAT_S = 1.0, 10.0
 """Seconds between two reports with news, and the most between two reports."""
 
 log = logging.getLogger("serve.shadow")
-
-
-class Saved(msgspec.Struct):
-    """What the next process goes on from.
-
-    Attributes:
-        tally: what was found.
-        positions: name of a ring → the next row to read.
-        held: rows that were read and not compared yet.
-        has_ended: whether the process ended by itself; else it may have been the next rows that killed it.
-    """
-
-    tally: SavedTally = msgspec.field(default_factory=SavedTally)
-    positions: dict[str, int] = {}
-    held: int = 0
-    has_ended: bool = False
-
-
-class SavedReport(ShadowReport, kw_only=True):
-    """The report as its process reads it again; the server's other processes have no use for `saved`."""
-
-    saved: Saved = msgspec.field(default_factory=Saved)
 
 
 class Shadow:
@@ -97,7 +76,7 @@ class Shadow:
         self._log = EvidenceLog(self._tally, reference, settings.shadow_share) if settings.shadow_log else None
         self._serving: Serving | None = None
         self._rerun: Rerun | None = None
-        self._written, self._written_at = SavedReport(), 0.0
+        self._written, self._written_at = msgspec.Raw(b""), 0.0
 
     def run(self, stop: threading.Event) -> int:
         """Runs until it is told to stop; returns the exit code."""
@@ -169,7 +148,7 @@ class Shadow:
         now = time.monotonic()
         if now - self._written_at < REPORT_S and not has_ended:
             return
-        report = self._made(has_ended)
+        report = msgspec.Raw(msgspec.json.encode(self._made(has_ended)))
         if report == self._written and now - self._written_at < BEAT_S:
             return
         self._written, self._written_at = report, now
@@ -201,6 +180,8 @@ def run() -> int:
     settings, stop = settings_from_environment(os.environ), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     start_logging(settings)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_of_shadow)
     prepare_mlflow()
     server, start = int(os.environ[SERVER_PID]), int(os.environ[START])
     try:
@@ -211,3 +192,11 @@ def run() -> int:
     withdraw()
     logging.shutdown()
     os._exit(code)  # without waiting for threads that wait for a download or for MLflow
+
+
+def _of_shadow(record: logging.LogRecord) -> bool:
+    """Names the lines of this process: others would read `not ready` as if it were said of what is served."""
+    name, _, rest = record.name.partition(".")
+    if name == "serve" and not rest.startswith("shadow"):
+        record.name = f"serve.shadow.{rest}".rstrip(".")
+    return True

@@ -18,31 +18,11 @@ from serve.replay.rerun import Answers
 from serve.replay.rows import Rows
 from serve.shadow.disagreement import disagreements
 from serve.shadow.reasons import OF_RERUN
+from serve.shadow.saved import SavedPair, SavedTally
 from serve.telemetry.shadow_report import DIFFERENCES, Beside, Counts, Distribution
 
 MAX_BESIDE = 4
 """Most champions that are told apart; the figures of the one that was compared with longest ago are dropped."""
-
-
-class SavedPair(msgspec.Struct):
-    """A pair as it is saved; `card` is the champion's model_card.yaml."""
-
-    card: bytes
-    digest: str
-    comparison: bytes
-    rows: int
-    disagreements: int
-    skipped: int
-    run: str | None
-
-
-class SavedTally(msgspec.Struct):
-    """A tally as it is saved."""
-
-    digest: str = ""
-    counts: Counts = msgspec.field(default_factory=Counts)
-    skipped: dict[str, int] = {}
-    pairs: list[SavedPair] = []
 
 
 class Pair:

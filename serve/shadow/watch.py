@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from serve.following.memory_left import PROC, anonymous_memory
+from serve.following.memory_left import PROC
 
 START_S, HANG_S = 120.0, 60.0
 """Most seconds without a report, until the first one and after it. Those in which it got no processor do not count."""
@@ -35,7 +35,7 @@ class Watch:
         Args:
             now: by the monotonic clock.
         """
-        holds = anonymous_memory(self._pid, self._proc)
+        holds = self._holds()
         if holds > self._limit:
             return f"takes {holds / MB:,.0f} MB, more than --shadow-memory-mb ({self._limit / MB:,.0f} MB)"
         passed, self._looked = now - self._looked, now
@@ -46,6 +46,14 @@ class Watch:
             self._silent_s += passed
         limit_s = START_S if self._is_first else HANG_S
         return f"gave no sign of life for {limit_s:.0f} s" if self._silent_s > limit_s else None
+
+    def _holds(self) -> int:
+        """Bytes of memory of its own, without the workers' rings; 0 when it has ended."""
+        try:
+            lines = (self._proc / str(self._pid) / "status").read_text().splitlines()
+        except OSError:
+            return 0
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 
     def _starves(self) -> bool:
         """Whether it could have run since the last look, but the processors had no time for it."""
