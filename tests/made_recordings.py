@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from carla_mlflow import Engine
 from carla_mlflow.contract.answer import fallback_row
 from carla_mlflow.contract.card import Card, dump_card
+from serve.record.file_columns import for_file
 from serve.record.file_info import FileInfo, file_hash, to_metadata
 from serve.record.head_file import Head, write_head
-from serve.record.images import for_file
 from serve.record.schema import OBSERVATION, STATE, Images, is_image, recording_schema
 
 BEGAN = 1_764_338_520 * 10**9
@@ -82,15 +82,15 @@ def write(
     node: str = "car",
     more: dict[str, Any] | None = None,
 ) -> Path:
-    """Writes one file a part, with their chain of hashes; `more` is further metadata of each file."""
+    """Writes one file a part, with their chain of hashes; `more` says where rows come from."""
     previous, files = "", dict[int, tuple[str, str]]()
     for number, (engine, table) in enumerate(parts, 1):
         times = table["timestamp"].cast(pa.int64()).to_numpy()
         info = FileInfo(number, previous, engine.card.contract, images, int(times.min()), int(times.max()))
         [batch] = table.combine_chunks().to_batches()
-        stored = _readable(pa.Table.from_batches([for_file(batch, images)]))
-        metadata = to_metadata(info, {engine.digest: dump_card(engine.card)})
-        metadata |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in (more or {}).items()}
+        stored = pa.Table.from_batches([for_file(batch, images)])
+        origin = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (more or {}).items()}
+        metadata = to_metadata(info, {engine.digest: dump_card(engine.card)}, origin)
         path = folder / node / "2025-11-28" / f"1402-{number}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(stored.replace_schema_metadata(metadata), path, row_group_size=max(1, len(table) // 3))
@@ -98,15 +98,6 @@ def write(
         files[number] = (str(path.relative_to(folder / node)), previous)
     write_head(folder / node, Head(len(parts), previous, files, sum(len(table) for _, table in parts)))
     return folder
-
-
-def _readable(table: pa.Table) -> pa.Table:
-    """Lists of a fixed size as lists: pyarrow writes those with a null among them, but does not read them back."""
-    for place, field in enumerate(table.schema):
-        if pa.types.is_fixed_size_list(field.type):
-            kind = pa.list_(field.type.value_type)
-            table = table.set_column(place, pa.field(field.name, kind), table.column(place).cast(kind))
-    return table
 
 
 def batches(*tables: pa.Table) -> Iterator[pa.RecordBatch]:

@@ -61,7 +61,7 @@ class OurServer(Server):
         with contextlib.suppress(psutil.Error, StopIteration):
             for each in self.master().children():
                 with contextlib.suppress(psutil.Error):  # ended in the meantime
-                    found += [each] if "serve.following.follower" not in " ".join(each.cmdline()) else []
+                    found += [each] if " -m serve." not in " ".join(each.cmdline()) else []
         return found
 
     def master(self) -> psutil.Process:

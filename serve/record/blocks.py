@@ -47,7 +47,7 @@ def block_schema(card: Card, images: Images, flags: int) -> pa.Schema:
     return pa.schema(fields)
 
 
-def write_policy(folder: Path, digest: str, card_bytes: bytes, images: Images) -> None:
+def write_policy(folder: Path, digest: str, card_bytes: bytes, images: Images, engine: str) -> None:
     """Writes what readers need in order to decode a policy's blocks; to be called before its first block.
 
     Args:
@@ -55,10 +55,11 @@ def write_policy(folder: Path, digest: str, card_bytes: bytes, images: Images) -
         digest: of the policy, 64 hex digits.
         card_bytes: model_card.yaml.
         images: `keep` or `none`: whether the blocks have images.
+        engine: what runs the policy, as `machine.engine_note` has it.
     """
     path = folder / (digest + SUFFIX)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    beside.write_bytes(images.encode() + b"\n" + card_bytes)
+    beside.write_bytes(images.encode() + b"\n" + engine.encode() + b"\n" + card_bytes)
     os.replace(beside, path)
 
 
@@ -67,12 +68,14 @@ class BlockDecoder:
 
     Attributes:
         cards: digest (64 hex digits) → the bytes of the policy's model_card.yaml.
+        engines: digest (64 hex digits) → what runs the policy, as `machine.engine_note` has it.
     """
 
     def __init__(self, folder: Path) -> None:
         """`folder` has the rings."""
         self._folder = folder
         self.cards: dict[str, bytes] = {}
+        self.engines: dict[str, str] = {}
         self._known: dict[str, tuple[Card, Images]] = {}
         self._schemas: dict[tuple[str, int], pa.Schema] = {}
 
@@ -105,11 +108,11 @@ class BlockDecoder:
         known = self._known.get(digest)
         if known is None:
             try:
-                images, _, card_bytes = (self._folder / (digest + SUFFIX)).read_bytes().partition(b"\n")
+                images, engine, card_bytes = (self._folder / (digest + SUFFIX)).read_bytes().split(b"\n", 2)
             except OSError as error:
                 raise CarlaMlflowError(f"the card of the recorded policy sha256:{digest} is gone: {error}") from error
             known = self._known[digest] = parse_card(card_bytes), "keep" if images == b"keep" else "none"
-            self.cards[digest] = card_bytes
+            self.cards[digest], self.engines[digest] = card_bytes, engine.decode()
         return known
 
 

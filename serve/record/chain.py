@@ -48,8 +48,8 @@ def without_replaced(files: Iterable[RecordedFile]) -> list[RecordedFile]:
 def verify_node(node: Path) -> list[Damage]:
     """Reads every file of a node; returns what is wrong, nothing where every bit is as it was written.
 
-    A file is held against HEAD and against the link in the footer of the file after it; without HEAD, which may be
-    lost, against that link alone.
+    A file is held against its hash in HEAD, and against the link in the footer of the file after it, if that one is as
+    HEAD says; without HEAD, which may be lost, against that link alone.
 
     Args:
         node: the folder of one node.
@@ -59,14 +59,16 @@ def verify_node(node: Path) -> list[Damage]:
     if head is None:
         damages.append(Damage(node / HEAD, "is missing or can't be read"))
     head = head or Head()
-    links = {file.info.number - 1: file.info.previous for file in files}
     replaced = {number for file in files for number in file.info.replaces}
     by_path = {node / name: sha for name, sha in head.files.values()}
+    hashes = {file.path: file_hash(file.path) for file in files}
+    intact = [file for file in files if by_path.get(file.path, hashes[file.path]) == hashes[file.path]]
+    links = {file.info.number - 1: file.info.previous for file in intact}
     for file in files:
-        known = {by_path.get(file.path), links.get(file.info.number)} - {None}
-        if known and known != {file_hash(file.path)}:
+        number, known = file.info.number, by_path.get(file.path)
+        if file not in intact or links.get(number, hashes[file.path]) != hashes[file.path]:
             damages.append(Damage(file.path, "its bytes are not those that were written"))
-        elif not known and file.info.number <= head.number and file.info.number not in replaced:
+        elif known is None and number not in links and number <= head.number and number not in replaced:
             damages.append(Damage(file.path, "is no link of the chain: HEAD does not have it"))
     missing = by_path.keys() - {file.path for file in files} - {damage.path for damage in damages}
     damages += [Damage(path, "is missing") for path in sorted(missing)]

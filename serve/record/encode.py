@@ -16,17 +16,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.answer import fallback_row
-from carla_mlflow.contract.card import Card
 from serve.answering.forward import BatchSlice, observations_of
-from serve.record.blocks import block_schema
+from serve.record.hook import Refused
+from serve.record.layout import Layout
 from serve.record.memory_rows import StatesGiven, state_column
 from serve.record.ring import ACTED, OBSERVED
-from serve.record.schema import OBSERVATION, OUTCOMES, STATE, Images, elements, is_image
+from serve.record.schema import OUTCOMES, STATE, Images
 
 if TYPE_CHECKING:
     from serve.answering.prediction import Prediction
     from serve.policy.serving import Serving
-    from serve.record.hook import Refused
 
 Arrays = dict[str, NDArray[Any]]
 Answered = tuple["Prediction", str]
@@ -45,8 +44,16 @@ class Encoder:
     def __init__(self, images: Images) -> None:
         """`images` is `keep` or `none`: whether the blocks have images."""
         self._images = images
+        self._layouts: dict[str, Layout] = {}
         self._steps: OrderedDict[str, int] = OrderedDict()
         self._states = StatesGiven()
+
+    def layout(self, serving: Serving) -> Layout:
+        """The columns of a policy."""
+        found = self._layouts.get(serving.digest)
+        if found is None:
+            found = self._layouts[serving.digest] = Layout(serving.card, self._images)
+        return found
 
     def answered(self, serving: Serving, entries: Sequence[Answered]) -> pa.RecordBatch:
         """Encodes answers of one policy.
@@ -55,7 +62,7 @@ class Encoder:
             serving: the policy.
             entries: at least one.
         """
-        card, offset = serving.card, _wall_clock_offset_ns()
+        layout, offset = self.layout(serving), _wall_clock_offset_ns()
         slices: list[BatchSlice] = [entry[0].answered for entry in entries]  # type: ignore[misc]  # set by `encode`
         counts = [each.stop - each.start for each in slices]
         repeats = None if len(entries) == sum(counts) else np.array(counts)
@@ -81,22 +88,10 @@ class Encoder:
             "total_ms": _milliseconds(ended - received, repeats),
         }
         pieces = _pieces(slices)
-        columns |= self._of_policy(card, pieces)
+        columns |= _of_policy(layout, pieces)
         columns |= self._of_episodes(serving, episodes, repeats, rows, timestamp, pieces)
-        schema = block_schema(card, self._images, OBSERVED | ACTED)
+        schema = layout.schema(OBSERVED | ACTED)
         return pa.record_batch([columns[name] for name in schema.names], schema=schema)
-
-    def _of_policy(self, card: Card, pieces: list[tuple[BatchSlice, int, int]]) -> dict[str, pa.Array]:
-        found = {}
-        for spec in card.observation_spec:
-            if not is_image(spec) or self._images == "keep":
-                parts = [piece.batch.observations[spec.name][start:stop] for piece, start, stop in pieces]
-                found[OBSERVATION + spec.name] = _column(parts, elements(spec) if spec.shape else None)
-        actions = [(piece.batch.actions, start, stop) for piece, start, stop in pieces]
-        width, raw_width = len(card.action.control_names), len(card.action.raw)
-        found["action"] = _column([each.control[start:stop] for each, start, stop in actions], width)
-        found["action.raw"] = _column([each.raw[start:stop] for each, start, stop in actions], raw_width)
-        return found
 
     def _of_episodes(
         self,
@@ -116,7 +111,7 @@ class Encoder:
         every = episodes if repeats is None else np.repeat(np.array(episodes, object), repeats).tolist()
         given = self._states.given(serving.digest, every, rows, reset, timestamp // MINUTE_NS)
         found = {"frame_index": pa.array(steps.astype(np.int64) - 1), "reset": pa.array(reset)}
-        for name in serving.card.states:
+        for name in self.layout(serving).states:
             state = np.concatenate([each.state[name][start:stop] for each, start, stop in entered])  # type: ignore[union-attr]
             found[STATE + name] = state_column(state, given)
         return found
@@ -132,7 +127,7 @@ class Encoder:
         """Encodes errors of one policy: yields the flags of a block, and the batch."""
         seen, unseen = list[tuple[Refused, Arrays]](), list[Refused]()
         for entry in entries:
-            observations = _observed(serving, entry)
+            observations = _observed(serving, self.layout(serving), entry)
             if observations is None:
                 unseen.append(entry)
             else:
@@ -145,7 +140,7 @@ class Encoder:
     def _errors(
         self, serving: Serving, entries: list[Refused], observations: list[Arrays] | None
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        card, offset = serving.card, _wall_clock_offset_ns()
+        layout, offset = self.layout(serving), _wall_clock_offset_ns()
         late = [entry.status == LATE for entry in entries]
         if any(late) and not all(late):  # only those have an action
             for wanted in (True, False):
@@ -174,19 +169,31 @@ class Encoder:
             "decode_ms": _milliseconds(decode_s, repeats),
             "total_ms": _milliseconds(np.array([entry.ended for entry in entries]) - received, repeats),
         }
-        for spec in card.observation_spec if observations is not None else ():
-            if not is_image(spec) or self._images == "keep":
-                parts = [each[spec.name] for each in observations or ()]
-                columns[OBSERVATION + spec.name] = _column(parts, elements(spec) if spec.shape else None)
+        if observations is not None:
+            for name, field, _, _, width in layout.observations:
+                columns[name] = _column([each[field] for each in observations], width)
         if late[0]:
-            fallback = np.tile(fallback_row(card.action), (len(rows), 1))
+            fallback = np.tile(fallback_row(layout.card.action), (len(rows), 1))
             columns["action"] = _column([fallback], fallback.shape[1])
-        schema = block_schema(card, self._images, flags)
+        schema = layout.schema(flags)
         arrays = [columns[each.name] if each.name in columns else pa.nulls(len(rows), each.type) for each in schema]
         yield flags, pa.record_batch(arrays, schema=schema)
 
 
-def _observed(serving: Serving, entry: Refused) -> Arrays | None:
+def _of_policy(layout: Layout, pieces: list[tuple[BatchSlice, int, int]]) -> dict[str, pa.Array]:
+    """The columns of observation and action."""
+    batches = [(piece.batch, start, stop) for piece, start, stop in pieces]
+    found = {
+        name: _column([batch.observations[field][start:stop] for batch, start, stop in batches], width)
+        for name, field, _, _, width in layout.observations
+    }
+    actions = [(batch.actions, start, stop) for batch, start, stop in batches]
+    found["action"] = _column([each.control[start:stop] for each, start, stop in actions], layout.action_width)
+    found["action.raw"] = _column([each.raw[start:stop] for each, start, stop in actions], layout.raw_width)
+    return found
+
+
+def _observed(serving: Serving, layout: Layout, entry: Refused) -> Arrays | None:
     """The observations of a request that got an error; None where it could not be read as far as that."""
     if entry.prediction is None or entry.prediction.request is None:
         return None
@@ -194,9 +201,9 @@ def _observed(serving: Serving, entry: Refused) -> Arrays | None:
         found = observations_of(serving, entry.prediction.request)
     except Exception:  # whatever made the request fail
         return None
-    specs = serving.card.observation_spec
-    fits = all(found[spec.name].shape[1:] == spec.shape and found[spec.name].dtype == spec.dtype for spec in specs)
-    return found if fits and len(next(iter(found.values()))) else None
+    columns = layout.observations
+    fits = all(found[each.field].shape[1:] == each.shape and found[each.field].dtype == each.dtype for each in columns)
+    return found if fits and columns and len(found[columns[0].field]) else None
 
 
 def _is_deterministic(prediction: Prediction | None) -> bool:

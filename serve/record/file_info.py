@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 
 from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
-from serve.record.schema import CARD, FORMAT, RECORDING
+from serve.record.machine import ENGINE, MACHINE, REFERENCE, Origin
+from serve.record.schema import CARD, FORMAT, RECORDING, Images
 
 INFO = "carla-mlflow.file"
 CHAIN, PREVIOUS = "chain", "previous"
 """Metadata keys of the file's number in its node's chain, and of the sha256 of the file with the number before."""
 HASHED_AT_ONCE = 1 << 20
+_ORIGINS = (MACHINE.encode(), ENGINE.encode(), REFERENCE.encode())
 
 
 class RecordingError(CarlaMlflowError):
@@ -40,7 +42,7 @@ class FileInfo(msgspec.Struct, frozen=True):
     number: int
     previous: str
     contract: str
-    images: str
+    images: Images
     first: int
     last: int
     cursors: dict[str, int] = {}
@@ -55,18 +57,21 @@ class RecordedFile(msgspec.Struct, frozen=True):
         info: about it.
         rows: in it.
         cards: digest (`sha256:…`) → bytes of model_card.yaml.
+        origin: where its rows come from; see `serve/record/machine.py`.
     """
 
     path: Path
     info: FileInfo
     rows: int
     cards: dict[str, bytes]
+    origin: Origin = {}
 
 
-def to_metadata(info: FileInfo, cards: dict[str, bytes]) -> dict[str, bytes]:
+def to_metadata(info: FileInfo, cards: dict[str, bytes], origin: Origin) -> dict[str, bytes]:
     """A file's metadata; `cards` by digest (`sha256:…`)."""
     found = {RECORDING: FORMAT.encode(), INFO: msgspec.json.encode(info)}
     found |= {CHAIN: str(info.number).encode(), PREVIOUS: info.previous.encode()}
+    found |= {key: text.encode() for key, text in origin.items()}
     return found | {CARD + digest: data for digest, data in cards.items()}
 
 
@@ -85,7 +90,8 @@ def read_file_info(path: Path) -> RecordedFile:
     except (OSError, pa.ArrowException, KeyError, msgspec.DecodeError) as error:
         raise RecordingError(f"{path}: can't be read: {one_line(error)}") from error
     cards = {key.decode().removeprefix(CARD): value for key, value in metadata.items() if key.startswith(CARD.encode())}
-    return RecordedFile(path, info, read.num_rows, cards)
+    origin = {key.decode(): value.decode() for key, value in metadata.items() if key.startswith(_ORIGINS)}
+    return RecordedFile(path, info, read.num_rows, cards, origin)
 
 
 def file_hash(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,10 @@ import pyarrow.parquet as pq
 
 from carla_mlflow.contract.card import Card, parse_card
 from serve.record.chain import Damage, readable, recorded_paths, verify_node, without_replaced
+from serve.record.file_columns import as_recorded
 from serve.record.file_info import RecordedFile, RecordingError
 from serve.record.head_file import HEAD, Head, read_head
-from serve.record.images import as_lists
+from serve.record.schema import Images, recording_schema
 
 ORDER = [("timestamp", "ascending"), ("worker", "ascending"), ("sequence", "ascending")]
 
@@ -142,7 +144,12 @@ def _read(
     mask = pc.and_(pc.greater_equal(times, low), pc.less(times, high))
     if episode is not None:
         mask = pc.and_(mask, pc.fill_null(pc.equal(table["episode_id"], episode), False))
-    return as_lists(table.filter(mask))
+    return as_recorded(table.filter(mask), _schema(next(iter(file.cards.values())), file.info.images))
+
+
+@functools.lru_cache(maxsize=64)
+def _schema(card_bytes: bytes, images: Images) -> pa.Schema:
+    return recording_schema(parse_card(card_bytes), images)
 
 
 def _until(tables: list[pa.Table], after: int | None) -> tuple[pa.Table | None, list[pa.Table]]:

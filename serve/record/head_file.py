@@ -41,3 +41,4 @@ def read_head(folder: Path) -> Head | None:
 def write_head(folder: Path, head: Head) -> None:
     """Replaces the HEAD of a node's folder."""
     write_file(folder / HEAD, head)
+    (folder / HEAD).chmod(0o600)

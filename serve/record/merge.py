@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,15 +32,15 @@ def merging(node: NodeFolder, hour: str) -> Iterator[None]:
 
 
 def _groups(paths: list[Path]) -> list[list[RecordedFile]]:
-    """Files that can become one: of one contract and kind, and not too large together."""
-    found: dict[tuple[str, str], list[list[RecordedFile]]] = {}
+    """Files that can become one: of one contract, kind and origin, and not too large together."""
+    found: dict[tuple[Any, ...], list[list[RecordedFile]]] = {}
     for path in paths:
         try:
             file = read_file_info(path)
         except RecordingError as error:
             log.warning("is not merged: %s", one_line(error))
             continue
-        groups = found.setdefault((file.info.contract, file.info.images), [[]])
+        groups = found.setdefault((file.info.contract, file.info.images, *sorted(file.origin.items())), [[]])
         if groups[-1] and sum(each.path.stat().st_size for each in groups[-1]) + path.stat().st_size > MAX_BYTES:
             groups.append([])
         groups[-1].append(file)
@@ -53,6 +54,7 @@ def _merge(node: NodeFolder, hour: str, files: list[RecordedFile]) -> Iterator[N
         merged = RecordingFile(node.new_file(day, name), pq.read_schema(files[0].path).remove_metadata())
         for file in files:
             merged.cards |= file.cards
+            merged.origin |= file.origin
             with pq.ParquetFile(file.path) as source:
                 for index in range(source.num_row_groups):
                     for batch in source.read_row_group(index).replace_schema_metadata(None).to_batches():

@@ -19,6 +19,7 @@ from serve.record.chain import readable, recorded_paths
 from serve.record.file_info import file_hash
 from serve.record.head_file import HEAD, Head, read_head, write_head
 from serve.record.recording_file import RecordingFile
+from serve.record.schema import Images
 
 LOCK = ".lock"
 UNFINISHED = ".tmp"
@@ -71,6 +72,10 @@ class NodeFolder:
                 file.path.unlink(missing_ok=True)  # merged or deleted, but for its removal from the disk
         self.save()
 
+    def close(self) -> None:
+        """Lets others write to the folder."""
+        self._lock.close()
+
     def new_file(self, day: str, name: str) -> Path:
         """Returns the path of an unfinished file; its folder is there."""
         folder = self.path / day
@@ -82,7 +87,7 @@ class NodeFolder:
         file: RecordingFile,
         name: str,
         contract: str,
-        images: str,
+        images: Images,
         cursors: dict[str, int],
         lost: Mapping[str, int] | None = None,
         replaces: Iterable[int] = (),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serve.record.ring import ACTED, FAILED, OBSERVED, RingWriter
-from serve.record.schema import Images, elements, in_share, is_image
+from serve.record.schema import Images, in_share
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,13 +113,15 @@ class Recorder:
 
     def _prepare(self, serving: Serving) -> None:
         """Sets the size of blocks, and before a policy's first one writes what readers need to know of it."""
-        specs = [spec for spec in serving.card.observation_spec if not is_image(spec) or self._images == "keep"]
-        row_bytes = sum(elements(spec) * (4 if spec.dtype == "float32" else 1) for spec in specs)
-        self._most_rows = max(1, min(MAX_ROWS, MAX_BYTES // max(1, row_bytes)))
+        row_bytes = max(1, self._encoder.layout(serving).row_bytes)
+        self._most_rows = max(1, min(MAX_ROWS, MAX_BYTES // row_bytes))
         if serving.digest not in self._known:
             from serve.record.blocks import write_policy
+            from serve.record.machine import engine_note
 
-            write_policy(self._folder, _hexadecimal(serving.digest), serving.engine.card_bytes, self._images)
+            engine = serving.engine
+            note = engine_note(engine.backend, engine.device.name)
+            write_policy(self._folder, _hexadecimal(serving.digest), engine.card_bytes, self._images, note)
             self._known.add(serving.digest)
 
     def _append(self, serving: Serving, flags: int, batch: pa.RecordBatch) -> None:

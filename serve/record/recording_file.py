@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from serve.record.file_info import FileInfo, to_metadata
+from serve.record.machine import Origin
+from serve.record.schema import Images
 
 GROUP_ROWS, GROUP_BYTES = 65_536, 8 << 20
 """Most rows, and about the most bytes in memory, of one row group."""
@@ -61,6 +63,7 @@ class RecordingFile:
     Attributes:
         rows: taken, those included that are not on the disk yet.
         cards: digest (`sha256:…`) → bytes of model_card.yaml, of the versions in it.
+        origin: where its rows come from; see `serve/record/machine.py`.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -76,6 +79,7 @@ class RecordingFile:
         self.path = path
         self.rows = 0
         self.cards: dict[str, bytes] = {}
+        self.origin: Origin = {}
         self._first, self._last = 2**63 - 1, -(2**63)
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = self._waiting_bytes = 0
@@ -117,7 +121,7 @@ class RecordingFile:
         number: int,
         previous: str,
         contract: str,
-        images: str,
+        images: Images,
         cursors: dict[str, int],
         replaces: dict[int, str] | None = None,
     ) -> str:
@@ -129,7 +133,7 @@ class RecordingFile:
         if self._waiting:
             self._write()
         info = FileInfo(number, previous, contract, images, self._first, self._last, cursors, replaces or {})
-        self._writer.add_key_value_metadata(to_metadata(info, self.cards))
+        self._writer.add_key_value_metadata(to_metadata(info, self.cards, self.origin))
         self._writer.close()
         self._file.close()
         return self._file.sha256

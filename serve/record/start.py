@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 from collections.abc import Callable
@@ -98,9 +99,11 @@ def encode_between(call_soon: Callable[..., Any]) -> None:
 
 
 def check_folder(settings: Settings) -> str | None:
-    """Creates the folder of `--record`; returns why that is impossible, or None."""
+    """Creates the folder of `--record`; returns why nothing can be recorded there, or None."""
     if not settings.record:
         return None
+    if importlib.util.find_spec("pyarrow") is None:
+        return "--record needs pyarrow, which is not installed: pip install 'carla-mlflow[score]'"
     folder = Path(settings.record)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -25,7 +25,8 @@ from serve.flags import settings_from_environment
 from serve.folder_lock import remove_unused
 from serve.record.collector import Collector
 from serve.record.episode_numbers import EpisodeNumbers
-from serve.record.images import for_file
+from serve.record.file_columns import for_file
+from serve.record.machine import ENGINE, origin_of_server
 from serve.record.merge import merging
 from serve.record.node_folder import NodeFolder
 from serve.record.recording_file import RecordingFile
@@ -69,6 +70,7 @@ class Writer:
         plan, share = ring_plan(settings), settings.record_share
         self._share = share if plan is not None and plan.share > share else 1.0  # else the rings carry no more
         self._images: Images = settings.record_images  # type: ignore[assignment]  # one of CHOICES
+        self._origin = origin_of_server(settings)
         before = rings / NODE
         preferred = before.read_text() if before.exists() else ""
         self._node = NodeFolder(Path(settings.record), int(settings.record_max_gb * 1e9), preferred)
@@ -116,8 +118,10 @@ class Writer:
             day, name = self._minute.split("/")
             path = self._node.new_file(day, f"{name}-{len(self._open)}")
             file = self._open[kind] = RecordingFile(path, batch.schema)
+            file.origin |= self._origin
         if digest not in file.cards:
             file.cards[digest] = self._collector.decoder.cards[hexadecimal]
+            file.origin[ENGINE + digest] = self._collector.decoder.engines[hexadecimal]
         file.add(batch)
 
     def _finish(self) -> None:
@@ -177,6 +181,7 @@ class Writer:
             self._failed(error, time.time())
             self._collector.give_up()
         self._take_losses()
+        self._node.close()
 
 
 def main() -> int:

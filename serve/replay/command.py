@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import pyarrow as pa
 from tqdm import tqdm
 
@@ -45,7 +46,7 @@ class Export(Protocol):
     """What a recording is exported to."""
 
     def add(self, batch: pa.RecordBatch) -> None: ...
-    def close(self) -> None: ...
+    def close(self) -> str: ...
     def abandon(self) -> None: ...
 
 
@@ -91,8 +92,7 @@ def replay(options: argparse.Namespace) -> int:
     exports = _exports(options, recordings)
     try:
         result = _replayed(options, recordings, artifacts, other, exports)
-        for export in exports:
-            export.close()
+        result = msgspec.structs.replace(result, exports=tuple(export.close() for export in exports))
     except BaseException:
         for export in exports:
             export.abandon()
@@ -136,11 +136,11 @@ def _replayed(
 ) -> Result:
     trusted = operators_types(options.trust_types)
     asked = []
-    followed = recorded_reference(file.path for file in recordings.files)
+    followed = recorded_reference(file.origin for file in recordings.files)
 
     def load(digest: str) -> tuple[Engine, str]:
         artifact = artifacts.open(digest, recordings.cards[digest].name)
-        machines = recorded_machines((file.path for file in recordings.files if digest in file.cards), digest)
+        machines = recorded_machines((file.origin for file in recordings.files if digest in file.cards), digest)
         backend = options.backend if options.backend != "recorded" else machines[0].get("backend", "card")
         engine = Engine(artifact, options.device, backend, trusted)
         return engine, why_not_bits(machines, engine_here(engine))

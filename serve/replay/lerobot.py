@@ -76,8 +76,8 @@ class LeRobotWriter:
         for episode in self._collected.add(batch):
             self._write(episode)
 
-    def close(self) -> None:
-        """Writes what is left, and puts the dataset in its place.
+    def close(self) -> str:
+        """Writes what is left, and puts the dataset in its place; returns what was written, in words.
 
         Raises:
             RefusedError: there is no episode, so that there is no dataset.
@@ -85,15 +85,15 @@ class LeRobotWriter:
         for episode in self._collected.rest():
             self._write(episode)
         self.left_out += self._collected.left_out
+        told = "".join(f"; {rows:,} rows left out: {reason}" for reason, rows in self.left_out.items() if rows)
         if self._writer is None or self._card is None:
             self.abandon()
-            told = "; ".join(f"{rows} rows {reason}" for reason, rows in self.left_out.items() if rows)
-            raise RefusedError(
-                f"{self._folder}: no episode to write ({told or 'no rows'}); clients name episodes by X-Episode-Id"
-            )
+            text = f"{self._folder}: there is no episode to write{told}"
+            raise RefusedError(f"{text}; clients name episodes by the header X-Episode-Id")
         self._writer.close()
         self._write_meta(self._card)
         os.replace(self._beside, self._folder)
+        return f"{self._folder}: {len(self._episodes):,} episodes of {self.frames:,} frames{told}"
 
     def abandon(self) -> None:
         """Removes what was written."""

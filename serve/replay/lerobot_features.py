@@ -69,10 +69,10 @@ class Feature(NamedTuple):
             pictures = [{"bytes": png(value), "path": None} for value in values]
             return pa.array(pictures, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
         column = pa.array(values.reshape(-1))
-        for size in reversed(self.spec.shape if self.spec.shape != (1,) else ()):
-            column = (
-                pa.FixedSizeListArray.from_arrays(column, size) if size == self.spec.shape[0] else nested(column, size)
-            )
+        if len(self.spec.shape) == 1 and self.spec.shape[0] > 1:  # LeRobot has one number where the shape is [1]
+            return pa.FixedSizeListArray.from_arrays(column, self.spec.shape[0])
+        for size in reversed(self.spec.shape if len(self.spec.shape) > 1 else ()):
+            column = nested(column, size)
         return column
 
 

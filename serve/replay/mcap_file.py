@@ -58,11 +58,12 @@ class McapWriter:
             card = self._cards[digest]
             self._write(rows, card, features_of(card, rows.schema.names))
 
-    def close(self) -> None:
-        """Ends the file, and puts it in its place."""
+    def close(self) -> str:
+        """Ends the file, and puts it in its place; returns what was written, in words."""
         self._writer.finish()
         self._file.close()
         os.replace(self._beside, self._path)
+        return f"{self._path}: {self.messages:,} messages"
 
     def abandon(self) -> None:
         """Removes what was written."""
@@ -74,7 +75,7 @@ class McapWriter:
         sequences = batch.column("sequence").to_pylist()
         named = {name: batch.column(name).to_pylist() for name in (*NAMED, *TIMES)}
         valid = {f.key: batch.column(f.column).is_valid().to_pylist() for f in features}
-        values = {f.key: _values(f, batch) for f in features}
+        values = {f.key: f.values(batch) for f in features}
         raw = batch.column("action.raw").to_pylist()
         fields = [f for f in features if f.key != "action"]
         for row, when in enumerate(times):
@@ -126,10 +127,6 @@ def _type_of(name: str, value: Any) -> dict[str, Any]:
         return {"type": "array", "items": _type_of("", value[0]) if value else {}}
     kinds = {str: "string", bool: "boolean", int: "integer", float: "number"}
     return {"type": kinds[type(value)]} if value is not None else {}
-
-
-def _values(feature: Feature, batch: pa.RecordBatch) -> NDArray[Any]:
-    return feature.values(batch)
 
 
 def _named(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:

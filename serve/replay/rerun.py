@@ -24,6 +24,7 @@ UNUSABLE = "it computes no usable action"
 REASONS = (NO_START, NO_EPISODE, REFUSES, UNUSABLE)
 """Why a policy does not answer a row again."""
 ANSWERED = -1
+NOT_COMPARED, SAME, OTHER = range(3)
 
 Places = NDArray[np.int64]
 State = dict[str, Float32]
@@ -36,11 +37,14 @@ class Answers(NamedTuple):
         control: (B, C), as `Actions.control`; NaN where it is not known.
         raw: (B, A), likewise.
         why: ANSWERED, or why the policy did not answer the row, a place in REASONS; int8 (B,).
+        state: NOT_COMPARED, or whether the recorded state is the one that the step before led to, SAME or OTHER;
+            int8 (B,).
     """
 
     control: Float32
     raw: Float32
     why: NDArray[np.int8]
+    state: NDArray[np.int8]
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -84,7 +88,7 @@ class Rerun:
         count, action = len(rows), self.engine.card.action
         unknown = np.full((count, len(action.control_names)), np.nan, np.float32)
         raw = np.full((count, len(action.raw)), np.nan, np.float32)
-        answers = Answers(unknown, raw, np.full(count, ANSWERED, np.int8))
+        answers = Answers(unknown, raw, np.full(count, ANSWERED, np.int8), np.full(count, NOT_COMPARED, np.int8))
         if self.engine.card.memory is None:
             for start in range(0, count, PIECE_ROWS):
                 self._forward(rows, np.arange(start, min(start + PIECE_ROWS, count)), answers, {}, None)
@@ -117,19 +121,27 @@ class Rerun:
         assert self.engine.card.memory is not None
         if begins:
             return {name: values[0] for name, values in self.engine.card.memory.initial(1).items()}
+        carried = self._carried(rows, place)
         if rows.has_state[place] and not self._from_start:
-            return {name: values[place] for name, values in rows.state.items()}
+            recorded = {name: values[place] for name, values in rows.state.items()}
+            if carried is not None:
+                answers.state[place] = SAME if _same_state(recorded, carried) else OTHER
+            return recorded
+        if carried is None:
+            answers.why[place] = REASONS.index(NO_EPISODE if rows.episode[place] < 0 else NO_START)
+        return carried
+
+    def _carried(self, rows: Rows, place: int) -> State | None:
+        """The state to which the step before led; None where that is not the one before, and it is forgotten."""
         if rows.episode[place] < 0:
-            answers.why[place] = REASONS.index(NO_EPISODE)
             return None
         episode, frame = rows.episodes[rows.episode[place]], int(rows.frame[place])
-        carried = self._episodes.get(episode)
-        if carried is not None and frame == carried.frame + 1:
-            return carried.after
-        if carried is not None and frame == carried.frame:  # the client sent the step again
-            return carried.before
+        known = self._episodes.get(episode)
+        if known is not None and frame == known.frame + 1:
+            return known.after
+        if known is not None and frame == known.frame:  # the client sent the step again
+            return known.before
         self._episodes.pop(episode, None)
-        answers.why[place] = REASONS.index(NO_START)
         return None
 
     def _forward(
@@ -165,6 +177,11 @@ class Rerun:
         answers.control[chosen], answers.raw[chosen] = acted.control, acted.raw
         for name, values in acted.state.items():
             following[name][among] = values
+
+
+def _same_state(one: State, other: State) -> bool:
+    """Whether two states have the same bits."""
+    return all(values.tobytes() == other[name].tobytes() for name, values in one.items())
 
 
 def _seeds(seeds: NDArray[np.int64]) -> Iterator[tuple[int | None, Places]]:

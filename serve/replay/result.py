@@ -41,6 +41,7 @@ class Result(msgspec.Struct, frozen=True):
         other: the version that was compared; None for none.
         compared: how far its actions are from the recorded ones.
         timeline: when they are.
+        exports: what was written, in words.
     """
 
     folder: str
@@ -56,6 +57,7 @@ class Result(msgspec.Struct, frozen=True):
     other: Version | None = None
     compared: Figures | None = None
     timeline: TimelineFigures | None = None
+    exports: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.card import Card
-from carla_mlflow.errors import ContractError
+from carla_mlflow.errors import ContractError, NotFoundError
 from carla_mlflow.inference.engine import Engine
 from serve.replay.compare import Comparison, check_comparable
 from serve.replay.drove import Drove
@@ -39,10 +39,11 @@ class Window(NamedTuple):
 
 
 class Again(NamedTuple):
-    """A policy that drove, run again."""
+    """A policy that drove, run again; `rerun` is None where its artifact is nowhere, `lacks` says so."""
 
-    rerun: Rerun
+    rerun: Rerun | None
     verifier: Verifier
+    lacks: str = ""
 
 
 class Session:
@@ -61,7 +62,8 @@ class Session:
 
         Args:
             cards: digest → card, of what drove.
-            load: digest → the policy, and why not the same bits are owed here (empty where they are).
+            load: digest → the policy, and why not the same bits are owed here (empty where they are); raises
+                NotFoundError where there is no artifact.
             drove: name of a policy → what counts its versions.
             other: the version to compare.
             window: which rows count; all without.
@@ -126,17 +128,23 @@ class Session:
 
     def _run_again(self, digest: str) -> Again:
         if digest not in self._again:
-            engine, why_not_bits = self._load(digest)
-            self._again[digest] = Again(Rerun(engine), Verifier(self._cards[digest], digest, why_not_bits))
+            card = self._cards[digest]
+            try:
+                engine, why_not_bits = self._load(digest)
+                self._again[digest] = Again(Rerun(engine), Verifier(card, digest, why_not_bits))
+            except NotFoundError as error:
+                self._again[digest] = Again(None, Verifier(card, digest), str(error))
         return self._again[digest]
 
     def _replay(self, digest: str, rows: Rows, batch: pa.RecordBatch) -> None:
         again, counts = self._run_again(digest), self._window.holds(rows.moments.timestamp)
-        if rows.observations is None:
-            again.verifier.skip(NO_OBSERVATION + ", ".join(rows.lacks), int(counts.sum()))
+        if again.rerun is None or rows.observations is None:
+            reason = again.lacks or NO_OBSERVATION + ", ".join(rows.lacks)
+            again.verifier.skip(reason, int(counts.sum()))
         else:
             answers = again.rerun.act(rows)
-            again.verifier.add(rows.take(counts), answers.take(counts))
+            is_whole = bool(counts.all())
+            again.verifier.add(rows if is_whole else rows.take(counts), answers if is_whole else answers.take(counts))
         if self._other is not None:
             self._compare(self._other, digest, rows, counts)
 

@@ -22,6 +22,8 @@ def as_text(result: Result) -> str:
         lines += _again(found)
     if result.compared is not None:
         lines += ["", *_compared(result, result.compared)]
+    if result.exports:
+        lines += ["", *result.exports]
     return "\n".join(lines)
 
 
@@ -72,6 +74,8 @@ def verdict(found: Verification) -> str:
         parts.append(f"{found.within:,} lie within the card's tolerance (at most {found.largest:.3g} apart)")
     if found.differing:
         parts.append(f"{found.differing:,} DIFFER, by up to {found.largest:.6g}")
+    if found.states_differing:
+        parts.append(f"{found.states_differing:,} of {found.states:,} recorded states are NOT those of the step before")
     if found.fallbacks:
         same = found.fallbacks - found.fallbacks_differing
         parts.append(f"{same:,} of {found.fallbacks:,} fallbacks are the card's")

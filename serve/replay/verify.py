@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from carla_mlflow.contract.answer import fallback_row
 from carla_mlflow.contract.card import Card
 from serve.replay.compare import Moment, Moments, same_bits
-from serve.replay.rerun import Answers
+from serve.replay.rerun import NOT_COMPARED, OTHER, Answers
 from serve.replay.rows import Float32, Rows
 
 SHOWN = 20
@@ -28,6 +28,8 @@ class Verification(msgspec.Struct, frozen=True):
         equal: how many of these have the same bits, actions and raw actions.
         within: how many others differ by no more than the card's tolerance; 0 where the same bits are required.
         differing: the rest.
+        states: recorded states that could be compared with what the step before led to.
+        states_differing: how many of these are another one; 0 where the same bits are not required.
         fallbacks: rows in which the card's fallback was answered, which are compared with the card.
         fallbacks_differing: how many of these have another action.
         largest: the largest difference of an action or a raw action.
@@ -42,6 +44,8 @@ class Verification(msgspec.Struct, frozen=True):
     equal: int
     within: int
     differing: int
+    states: int
+    states_differing: int
     fallbacks: int
     fallbacks_differing: int
     largest: float
@@ -51,8 +55,9 @@ class Verification(msgspec.Struct, frozen=True):
 
     @property
     def holds(self) -> bool:
-        """Whether nothing differs; also where nothing could be compared."""
-        return not self.differing and not self.fallbacks_differing
+        """Whether nothing differs, of at least one row; not all of them may be there to be run."""
+        differs = self.differing or self.states_differing or self.fallbacks_differing
+        return not differs and bool(self.rows or not self.skipped)
 
 
 class Verifier:
@@ -61,6 +66,7 @@ class Verifier:
     def __init__(self, card: Card, digest: str, why_not_bits: str = "") -> None:
         self._card, self._digest, self._why = card, digest, why_not_bits
         self._rows = self._equal = self._within = self._fallbacks = self._fallbacks_differing = 0
+        self._states = self._states_differing = 0
         self._largest = 0.0
         self._skipped: Counter[str] = Counter()
         self._first: list[Moment] = []
@@ -76,6 +82,8 @@ class Verifier:
         apart = np.abs(now.astype(np.float64) - recorded)[answers.known & ~equal]
         self._largest = max(self._largest, float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0)))
         self._skipped.update(answers.reasons)
+        self._states += int((answers.state != NOT_COMPARED).sum())
+        self._states_differing += 0 if self._why else int((answers.state == OTHER).sum())
         for place in np.flatnonzero(answers.known & ~equal & ~within)[: SHOWN - len(self._first)].tolist():
             self._first.append(_moment(place, recorded, now, rows.moments))
 
@@ -104,6 +112,8 @@ class Verifier:
             self._equal,
             self._within,
             differing,
+            self._states,
+            self._states_differing,
             self._fallbacks,
             self._fallbacks_differing,
             self._largest,

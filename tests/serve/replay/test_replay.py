@@ -81,6 +81,20 @@ def test_memory_and_samples_give_the_same_bits_again(
     [again] = json.loads(done.out)["again"]
     rows = 20 * len(episodes)
     assert (again["rows"], again["equal"], again["skipped"]) == (rows, rows, {})
+    assert (again["states"], again["states_differing"]) == (len(episodes) if episodes[0] else 0, 0)
+
+
+def test_a_recorded_state_that_the_step_before_did_not_lead_to_is_found(
+    remembering: Artifact, replay: Replay, tmp_path: Path
+):
+    artifact = write_artifact(tmp_path / "policy", remembering).path
+    engine = Engine.open(artifact, device="cpu")
+    table = driven(engine, ["a"])
+    state = table["state.h"].to_pylist()[10]
+    forged = changed(table, "state.h", 10, [np.nextafter(np.float32(state[0]), np.float32(9)), *state[1:]])
+    done = replay(write(tmp_path / "rec", [(engine, forged)]), "--artifacts", artifact)
+    assert done.code == 1
+    assert "1 of 1 recorded states are NOT those of the step before" in done.out
 
 
 def test_samples_without_memory_give_the_same_bits_again(engine: Engine, replay: Replay, tmp_path: Path):
@@ -102,7 +116,7 @@ def test_images_that_were_not_kept_are_told_and_nothing_is_made_up(tmp_path: Pat
     for images in ("hash", "none"):
         folder = write(tmp_path / images, [(engine, table)], images)
         done = replay(folder, "--artifacts", artifact, "--model", artifact, "--json")
-        assert done.code == 0, done.err
+        assert done.code == 1  # nothing shows that the bits are the same
         told = json.loads(done.out)
         assert told["again"][0]["skipped"] == {"not recorded: view": 24}
         assert told["compared"]["skipped"] == {"not recorded: view": 24}
@@ -299,9 +313,8 @@ def test_what_is_no_recording_or_has_no_artifact_is_said_in_one_line(engine: Eng
     assert (done.code, "there are no recordings" in done.err) == (1, True)
     folder = write(tmp_path / "rec", [(engine, driven(engine, steps=2))])
     done = replay(folder)
-    assert done.code == 1
-    assert done.err.count("\n") == 1
-    assert f"racetrack-policy {engine.digest} is not in the cache; name a folder with --artifacts" in done.err
+    assert (done.code, done.err) == (1, "")
+    assert f"4 rows not run: racetrack-policy {engine.digest} is not in the cache; name a folder" in done.out
 
 
 def test_a_policy_that_answers_something_else_is_not_compared(

@@ -1,0 +1,61 @@
+"""A policy's columns, worked out once: what a worker needs to know of a card in order to encode its rows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from carla_mlflow.contract.card import Card
+from serve.record.blocks import block_schema
+from serve.record.ring import ACTED, OBSERVED
+from serve.record.schema import OBSERVATION, Images, elements, is_image
+
+
+class ObservationColumn(NamedTuple):
+    """One recorded field of the observation.
+
+    Attributes:
+        name: of the column.
+        field: of the observation.
+        shape: of one row of it.
+        dtype: of it.
+        width: numbers in a row; None for a scalar.
+    """
+
+    name: str
+    field: str
+    shape: tuple[int, ...]
+    dtype: str
+    width: int | None
+
+
+class Layout:
+    """The columns of one policy's blocks.
+
+    Attributes:
+        card: of the policy.
+        observations: columns of the observation.
+        row_bytes: of an observation that is recorded.
+        action_width, raw_width: numbers of an action and of a raw action.
+        states: names.
+    """
+
+    def __init__(self, card: Card, images: Images) -> None:
+        """`images` is `keep` or `none`."""
+        self.card = card
+        self._schemas = {flags: block_schema(card, images, flags) for flags in range((OBSERVED | ACTED) + 1)}
+        recorded = [spec for spec in card.observation_spec if images == "keep" or not is_image(spec)]
+        self.observations = [
+            ObservationColumn(
+                OBSERVATION + spec.name, spec.name, spec.shape, spec.dtype, elements(spec) if spec.shape else None
+            )
+            for spec in recorded
+        ]
+        self.row_bytes = sum(elements(spec) * (4 if spec.dtype == "float32" else 1) for spec in recorded)
+        self.action_width, self.raw_width = len(card.action.control_names), len(card.action.raw)
+        self.states = tuple(card.states)
+
+    def schema(self, flags: int) -> pa.Schema:
+        """The columns of a block with these flags."""
+        return self._schemas[flags]
