@@ -22,6 +22,7 @@ from serve.batching.micro_batcher import MicroBatcher
 from serve.batching.pending_prediction import PendingPrediction
 from serve.errors import ApiError
 from serve.following.attempts import withdraw
+from serve.record.hook import stop_records
 from serve.telemetry import metrics
 from serve.wire.outside import end_outside
 
@@ -85,9 +86,14 @@ class Watchdog(threading.Thread):
         log.critical(
             "a forward pass took longer than --forward-timeout-s (%g s): this worker is being replaced", self._timeout_s
         )
-        flushing = threading.Thread(target=metrics.BUFFER.flush, daemon=True)  # the hung forward may hold its lock
+        flushing = threading.Thread(target=_flush, daemon=True)  # the hung forward may hold a lock
         flushing.start()
         flushing.join(1.0)
         logging.shutdown()
         withdraw()
         os._exit(EXIT_CODE)
+
+
+def _flush() -> None:
+    stop_records()
+    metrics.BUFFER.flush()

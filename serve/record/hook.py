@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from serve.answering.prediction import Prediction
     from serve.policy.serving import Serving
-    from serve.record.recorder import Recorder
-
-RECORDERS: list[Recorder] = []
-"""The recorder of this process, or none. Callers check that there is one before they call anything."""
 
 
 class Refused(NamedTuple):
@@ -33,6 +30,28 @@ class Refused(NamedTuple):
     received: float
     ended: float
     status: int
+
+
+class Records(Protocol):
+    """What takes requests to be recorded: `serve.record.recorder.Recorder`."""
+
+    soon: Callable[[Callable[[], None]], object] | None
+
+    def answered(self, prediction: Prediction, request_id: str) -> None:
+        """Records a request that was answered with actions."""
+
+    def refused(self, refused: Refused) -> None:
+        """Records a request that got an error."""
+
+    def flush(self) -> None:
+        """Encodes what has come."""
+
+    def close(self) -> None:
+        """Encodes the rest, and ends."""
+
+
+RECORDERS: list[Records] = []
+"""The recorder of this process, or none. Callers check that there is one before they call anything."""
 
 
 def flush_records() -> None:

@@ -44,8 +44,8 @@ FILE_BYTES = 64 << 20
 """About the most bytes of a file before it is merged."""
 MAX_ENDED = 4
 """Rings of ended workers that wait for their rows to be in a finished file; with more, the file is finished at once."""
-RETRY_S = 1.0
-"""Seconds until the next try after the disk took nothing."""
+RETRY_S, MAX_RETRY_S = 1.0, 10.0
+"""Seconds until the next try after the disk took nothing: the first wait, and the longest."""
 DRAIN_S = 5.0
 """Seconds that a stopping writer waits for workers that have not ended yet."""
 NICENESS = 10
@@ -81,7 +81,7 @@ class Writer:
         self._minute = ""
         self._merge: Iterator[None] = iter(())
         self._merged_before = ""
-        self._not_before = 0.0
+        self._not_before = self._retry_s = 0.0
         self._published = dict(self._node.head.lost), self._node.head.rows
 
     def step(self, now: float) -> None:
@@ -140,6 +140,9 @@ class Writer:
                 self._collector.lost.clear()
         self._collector.save(cursors)
         self._take_losses()
+        if self._retry_s:
+            log.warning("recordings are written again")
+            self._retry_s = 0.0
         self._node.keep_within_limit()
 
     def _take_losses(self) -> None:
@@ -157,12 +160,14 @@ class Writer:
 
     def _failed(self, error: OSError, now: float) -> None:
         """Gives up the open files; their rows are read once more, as far as the rings have them then."""
-        log.error("recordings can't be written: %s", one_line(error))
+        if not self._retry_s:  # once, not at every try
+            log.error("recordings can't be written: %s", one_line(error))
+        self._retry_s = min(max(RETRY_S, 2 * self._retry_s), MAX_RETRY_S)
         for file in self._open.values():
             file.drop()
         self._open.clear()
         self._collector.begin_again()
-        self._not_before = now + RETRY_S
+        self._not_before = now + self._retry_s
 
     @property
     def is_drained(self) -> bool:
