@@ -7,43 +7,17 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from following_support import again, metric, until
-from forging import script, with_files
+from following_support import metric, until
 from shadow_support import Asking, process_of, shadow_of, wait_rows, wait_up
-from slow_policies import HANGS_AT, laborious
 from tests_support import Server
 
+from benchmarks.policies.bad_shadows import AT, eating, spinning
 from benchmarks.policies.two_policies import write
 from carla_mlflow import Artifact, Engine
-from carla_mlflow.artifact.golden import read_golden
 
 Start = Callable[..., Server]
 pytestmark = pytest.mark.xdist_group("shadow")
-
-GREEDY_AT = 3.375
-"""The value of the first field at which the policy wants 16 GB."""
-
-
-class Greedy(torch.nn.Module):
-    """The first three fields; at GREEDY_AT of 16 GB of ones, which nobody needs."""
-
-    def forward(self, state: torch.Tensor) -> torch.Tensor:
-        x = torch.zeros(1)
-        if bool((state == 3.375).any()):
-            x = torch.ones(4_000_000_000)
-        return torch.sigmoid(state[:, :3] + 0.0 * x.sum())
-
-
-def greedy(original: Artifact, folder: Path) -> Path:
-    artifact, network = again(original, "1.2.0", backend="torchscript"), Greedy().eval()
-    golden = read_golden(artifact.files["golden.npz"], artifact.card)
-    raw = network(torch.from_numpy(golden.observations["state"])).detach().numpy()
-    golden.raw[:] = raw
-    golden.action[:] = np.clip(raw, [0, 0, -1], [1, 1, 1])
-    return write(with_files(artifact, model_pt=script(network), golden_npz=golden.to_bytes()), folder)
 
 
 @pytest.fixture(scope="session")
@@ -72,10 +46,10 @@ def good(other: Artifact, tmp_path: Path) -> Path:
     return write(other, tmp_path)
 
 
-def test_one_that_spins_in_its_policy_changes_no_answer(started, tmp_path: Path):
-    server, asking = started(laborious(tmp_path, 1))
+def test_one_that_spins_in_its_policy_changes_no_answer(started, champion: Artifact, tmp_path: Path):
+    server, asking = started(write(spinning(champion, "1.2.0"), tmp_path))
     ready = server.get("/readyz").body
-    asking.ask(1, state=HANGS_AT)
+    asking.ask(1, state=AT)
     busy = process_of(server)
     before = busy.cpu_times().user
     until(lambda: busy.cpu_times().user > before + 1.0, server)
@@ -102,9 +76,9 @@ def test_one_that_is_stopped_changes_no_answer_and_loses_no_row(started, good: P
 def test_one_whose_policy_wants_more_memory_than_it_may_have_goes_on_without_it(
     started, champion: Artifact, tmp_path: Path
 ):
-    server, asking = started(greedy(champion, tmp_path), "--shadow-memory-mb", "1500")
+    server, asking = started(write(eating(champion, "1.2.0", 16_000), tmp_path), "--shadow-memory-mb", "1500")
     ready = server.get("/readyz").body
-    asking.ask(1, state=GREEDY_AT)
+    asking.ask(1, state=AT)
     until(lambda: shadow_of(server)["skipped"] == {"unusable": 1}, server)
     asking.ask(20)
     wait_rows(server, 30)

@@ -1,0 +1,52 @@
+"""Policies that are harmless until they see AT, and then do what no shadow should."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from benchmarks.policies.bad_policies import scripted, with_graph
+from carla_mlflow import Artifact
+
+AT = 3.375
+"""The value of the first field that sets them off; exact in float32."""
+
+
+class Spinning(torch.nn.Module):
+    """Tanh of the first three values, (B, 3); at AT after hours of multiplying."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.eye(256))
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        x = self.weight * 1.0
+        if bool((state[:, 0] == 3.375).any()):
+            for _ in range(100_000_000):
+                x = torch.mm(x, self.weight)
+        return torch.tanh(state[:, :3]) + 0.0 * x[0, 0]
+
+
+class Eating(torch.nn.Module):
+    """Tanh of the first three values, (B, 3); at AT after writing so many numbers, 4 bytes each."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.numbers: torch.jit.Final[int] = numbers
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        x = torch.zeros(1)
+        if bool((state[:, 0] == 3.375).any()):
+            x = torch.ones(self.numbers)
+        return torch.tanh(state[:, :3]) + 0.0 * x[0]
+
+
+def spinning(artifact: Artifact, version: str) -> Artifact:
+    """The artifact with a graph that spins at AT."""
+    return with_graph(artifact, version, scripted(Spinning()), lambda state: np.tanh(state[:, :3]))
+
+
+def eating(artifact: Artifact, version: str, megabytes: int) -> Artifact:
+    """The artifact with a graph that writes so many megabytes in each forward at AT."""
+    graph = scripted(Eating(megabytes * 250_000))
+    return with_graph(artifact, version, graph, lambda state: np.tanh(state[:, :3]))
