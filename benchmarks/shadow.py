@@ -2,8 +2,9 @@
 
 Servers of the same policy run: one without a shadow, one that records (which has the same rings), and one with each
 kind of shadow: another version; one that spins in its first forward; one that writes a gigabyte in each forward; one
-whose process is stopped (SIGSTOP); and one that is killed every second. wrk loads them in turn; those that are not measured
-are stopped meanwhile. Prints the median of the rounds' ratios to the server without one, of requests/s and of the p99.
+whose process is stopped (SIGSTOP); and one that is killed every second. wrk loads them in turn; those that are not
+measured are stopped meanwhile. Prints the median of the rounds' ratios to the server without one, of requests/s and of
+the p99.
 """
 
 from __future__ import annotations
