@@ -25,6 +25,7 @@ from serve.kept_process import KeptProcess
 from serve.record.start import WriterProcess
 from serve.run_folder import FOLLOW_FILE, METRICS, RUN_FOLDER, worker_file
 from serve.settings import Settings
+from serve.shadow.shadow_process import ShadowProcess
 from serve.telemetry.last_minute import minute_file
 
 INTERVAL_S = 0.5
@@ -90,6 +91,8 @@ class Node:
             kept: list[KeptProcess] = [] if self._follower is None else [self._follower]
             if self._settings.record:
                 kept.append(WriterProcess(self._settings, self._folder))
+            if self._settings.shadow:
+                kept.append(ShadowProcess(self._settings, self._folder))
             while True:
                 time.sleep(INTERVAL_S)
                 self._forget_the_dead()

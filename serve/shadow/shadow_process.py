@@ -20,7 +20,7 @@ from registry.rules.reference import shown
 from serve.folder_lock import hold, remove_unused
 from serve.kept_process import KeptProcess
 from serve.record.start import rings_folder
-from serve.run_folder import write_file
+from serve.run_folder import read_file, write_file
 from serve.settings import Settings
 from serve.shadow.watch import Watch
 from serve.telemetry.shadow_report import STARTING, ShadowLife, life_file, report_file
@@ -39,8 +39,10 @@ class ShadowProcess(KeptProcess):
 
     def __init__(self, settings: Settings, run_folder: Path) -> None:
         """Starts it; `settings` and `run_folder` are the server's."""
-        life_file(run_folder).parent.mkdir(mode=0o700)
-        self._life = ShadowLife(shown_shadow(settings.shadow), settings.shadow_share, time.time(), ended=STARTING)
+        path = life_file(run_folder)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        new = ShadowLife(shown_shadow(settings.shadow), settings.shadow_share, time.time(), ended=STARTING)
+        self._life = read_file(path, ShadowLife) or new  # of a node whose first process was replaced
         self._limit = int(settings.shadow_memory_mb * 1e6)
         self._stops, self._rings = False, rings_folder(run_folder)
         self._in_use = hold(self._rings)
