@@ -18,7 +18,6 @@ import msgspec
 
 from carla_mlflow.contract.card import Card
 from carla_mlflow.escaping import one_line
-from carla_mlflow.flavor.runs import AGAINST_TAG, SHADOW_STEP, STEP_TAG
 from serve.policy.serving import Serving
 from serve.shadow.tally import Pair, Tally
 
@@ -39,7 +38,7 @@ class Finding:
         card: of the version that is the shadow.
         digest: of that version.
         against: digest of the champion.
-        tags: further ones of the run.
+        against_version: of the champion.
         parameters: of the run.
         counts: rows, disagreements, skipped.
         figures: of the comparison.
@@ -49,7 +48,7 @@ class Finding:
     card: Card
     digest: str
     against: str
-    tags: Mapping[str, str]
+    against_version: str
     parameters: Mapping[str, Any]
     counts: Mapping[str, int]
     figures: Mapping[str, Any]
@@ -148,22 +147,22 @@ class EvidenceLog:
         counts = {"rows": pair.rows, "disagreements": pair.disagreements, "skipped": pair.skipped}
         if pair.run is None:
             figures, counts = {}, dict.fromkeys(counts, 0)
-        tags = {AGAINST_TAG: pair.digest, "against_semver": pair.card.version}
-        identity = (serving.card, serving.digest, pair.digest)
-        return Finding(*identity, tags, self._parameters, counts, figures, pair.run)
+        versions = (serving.card, serving.digest, pair.digest, pair.card.version)
+        return Finding(*versions, self._parameters, counts, figures, pair.run)
 
 
 def log_finding(finding: Finding) -> str:
     """Logs to MLflow; returns the run's id. Raises whatever MLflow does."""
     import mlflow
 
-    from carla_mlflow.flavor.runs import logging_run
+    from carla_mlflow.flavor.runs import AGAINST_TAG, SHADOW_STEP, STEP_TAG, logging_run
 
     card = finding.card
     with logging_run(finding.run, f"shadow {card.name} {card.version}") as run:
         if finding.run is None:
             identity = {"digest": finding.digest, "semver": card.version, "policy": card.name}
-            mlflow.set_tags({STEP_TAG: SHADOW_STEP, **identity, **finding.tags})
+            other = {AGAINST_TAG: finding.against, "against_semver": finding.against_version}
+            mlflow.set_tags({STEP_TAG: SHADOW_STEP, **identity, **other})
             mlflow.log_params(dict(finding.parameters))
         metrics = {f"shadow/{name}": float(count) for name, count in finding.counts.items()}
         for dimension in finding.figures.get("dimensions", ()):

@@ -38,9 +38,8 @@ def findings(stage: str = "production") -> list[str]:
 def shadowed(version: PolicyVersion, champion: PolicyVersion, rows: int, disagreements: int) -> None:
     """Logs that a version was a shadow."""
     card = fetch_to_cache(Store(), version, cache_folder()).card
-    tags = {"against": champion.digest, "against_semver": champion.semver}
     counts = {"rows": rows, "disagreements": disagreements, "skipped": 0}
-    log_finding(Finding(card, version.digest, champion.digest, tags, {"share": 1.0}, counts, {}, None))
+    log_finding(Finding(card, version.digest, champion.digest, champion.semver, {"share": 1.0}, counts, {}, None))
 
 
 def test_only_a_policy_with_the_tags_is_asked_and_only_for_production(versions: list[PolicyVersion]):

@@ -21,9 +21,8 @@ def finding(example: Path, rows: int, disagreements: int, against: str = CHAMPIO
     artifact = open_artifact(example)
     counts = {"rows": rows, "disagreements": disagreements, "skipped": 3}
     dimension: dict[str, Any] = {"name": "steer", "mean": 0.1, "p50": 0.1, "p90": 0.2, "p99": 0.3, "max": 0.4}
-    tags = {"against": against, "against_semver": "0.0.9"}
     figures = {"dimensions": [dimension]}
-    return Finding(artifact.card, artifact.digest, against, tags, {"share": 0.2}, counts, figures, run)
+    return Finding(artifact.card, artifact.digest, against, "0.0.9", {"share": 0.2}, counts, figures, run)
 
 
 @pytest.fixture
