@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,8 @@ from carla_mlflow.contract.card import Card, parse_card
 from carla_mlflow.errors import CarlaMlflowError
 from serve.record.ring import ACTED, OBSERVED, Block
 from serve.record.schema import (
-    CARD,
     OBSERVATION,
     OUTCOMES,
-    TEXTS,
     Images,
     recording_schema,
 )
@@ -83,26 +82,44 @@ class BlockDecoder:
         """The card of a policy whose blocks are in the rings."""
         return self._policy(digest)[0]
 
-    def decode(self, block: Block) -> pa.RecordBatch:
-        """Returns the rows with every column of `recording_schema`; `episode_index` is null.
+    def read(self, block: Block) -> pa.RecordBatch:
+        """Returns the columns that a block has; what stands beside it is missing.
 
         Raises:
             CarlaMlflowError: the file that describes the policy is missing or damaged.
+            pyarrow.ArrowException: the payload is no record batch of these columns.
         """
         card, images = self._policy(block.digest)
         key = block.digest, block.flags
         schema = self._schemas.get(key)
         if schema is None:
             schema = self._schemas[key] = block_schema(card, images, block.flags)
-        found = pa.ipc.read_record_batch(pa.py_buffer(block.payload), schema)
-        whole, rows = recording_schema(card, images), found.num_rows
-        columns = dict(zip(schema.names, found.columns, strict=True))
-        columns["version"], columns["digest"] = _one(card.version, rows), _one(f"sha256:{block.digest}", rows)
+        return pa.ipc.read_record_batch(pa.py_buffer(block.payload), schema)
+
+    def decode(self, block: Block) -> pa.RecordBatch:
+        """Returns the rows with every column of `recording_schema`; `episode_index` is null. Raises as `read`."""
+        table = pa.Table.from_batches([self.read(block)])
+        return self.with_all(table, [block], recording_schema(*self._policy(block.digest))).to_batches()[0]
+
+    def with_all(self, table: pa.Table, blocks: Sequence[Block], schema: pa.Schema) -> pa.Table:
+        """Adds what stands beside blocks, and nulls for what they don't have.
+
+        Args:
+            table: their columns below each other, in one chunk.
+            blocks: of one policy, whose payload is not looked at.
+            schema: of the result.
+        """
+        rows, counts = table.num_rows, np.array([block.rows for block in blocks])
+        card = self.card_of(blocks[0].digest)
+        columns = {name: table.column(name).chunk(0) for name in table.column_names}
+        columns["version"], columns["digest"] = _one(card.version, rows), _one(f"sha256:{blocks[0].digest}", rows)
         columns["outcome"] = pa.DictionaryArray.from_arrays(columns["outcome"].cast(pa.int32()), pa.array(OUTCOMES))
-        columns["worker"] = pa.array(np.full(rows, block.worker, np.int32))
-        columns["sequence"] = pa.array(np.arange(block.first, block.first + rows, dtype=np.int64))
-        arrays = [columns[field.name] if field.name in columns else pa.nulls(rows, field.type) for field in whole]
-        return pa.record_batch(arrays, schema=whole)
+        columns["worker"] = pa.array(np.repeat(np.array([block.worker for block in blocks], np.int32), counts))
+        before = np.cumsum(counts) - counts  # of each block in the table
+        first = np.array([block.first for block in blocks], np.int64) - before
+        columns["sequence"] = pa.array(np.arange(rows, dtype=np.int64) + np.repeat(first, counts))
+        arrays = [columns[field.name] if field.name in columns else pa.nulls(rows, field.type) for field in schema]
+        return pa.table(arrays, schema=schema)
 
     def _policy(self, digest: str) -> tuple[Card, Images]:
         known = self._known.get(digest)
@@ -118,9 +135,4 @@ class BlockDecoder:
 
 def _one(text: str, rows: int) -> pa.Array:
     """A column of the same text in every row."""
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([text])).cast(TEXTS)
-
-
-def metadata_of_cards(cards: dict[str, bytes]) -> dict[bytes, bytes]:
-    """Cards as metadata of a file."""
-    return {f"{CARD}sha256:{digest}".encode(): data for digest, data in cards.items()}
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([text]))

@@ -50,15 +50,15 @@ class Collector:
         self.lost: Counter[str] = Counter()
         self.gone: Counter[str] = Counter()
 
-    def read(self) -> Iterator[pa.RecordBatch]:
-        """Yields what is new in all rings."""
+    def read(self) -> Iterator[tuple[Block, pa.RecordBatch]]:
+        """Yields what is new in all rings: blocks, and their columns."""
         self._look_for_rings()
         for name, reader in self._readers.items():
             for block in reader.read():
                 self._count(name, reader, block.first)
                 batch = self._decoded(block)
                 if batch is not None:
-                    yield batch
+                    yield block, batch
             self.lost[FAILED] += reader.failed
             reader.failed = 0
 
@@ -82,7 +82,7 @@ class Collector:
 
     def _decoded(self, block: Block) -> pa.RecordBatch | None:
         try:
-            return self.decoder.decode(block)
+            return self.decoder.read(block)
         except (CarlaMlflowError, pa.ArrowException, OSError) as error:
             log.error("%d rows can't be recorded: %s", block.rows, one_line(error))
             self.lost[FAILED] += block.rows

@@ -20,20 +20,38 @@ def _is_image(field: pa.Field) -> bool:
     return is_bytes and field.name.startswith(OBSERVATION)
 
 
-def for_file(batch: pa.RecordBatch, images: Images) -> pa.RecordBatch:
-    """The columns of a recording as they are written: images as bytes, hashed, or left out."""
+def with_images(batch: pa.RecordBatch, images: Images) -> pa.RecordBatch:
+    """The columns of a block, with images as bytes, hashed, or left out."""
+    if not any(map(_is_image, batch.schema)):
+        return batch
     columns = {}
     for field, column in zip(batch.schema, batch.columns, strict=True):
-        if _is_image(field):
-            if images == "keep":
-                columns[field.name] = _as_bytes(column)
-            elif images == "hash":
-                columns[field.name + HASH] = _hashes(_as_bytes(column))
-        elif pa.types.is_fixed_size_list(field.type):
-            columns[field.name] = _as_lists(column)
-        else:
+        if not _is_image(field):
             columns[field.name] = column
+        elif images == "keep":
+            columns[field.name] = _as_bytes(column)
+        elif images == "hash":
+            columns[field.name + HASH] = _hashes(_as_bytes(column))
     return pa.record_batch(list(columns.values()), names=list(columns))
+
+
+def as_written(table: pa.Table) -> pa.Table:
+    """Columns as they are written: lists instead of fixed-size lists. `table` has one chunk."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_fixed_size_list(field.type):
+            lists = _as_lists(table.column(place).chunk(0))
+            table = table.set_column(place, field.name, lists)
+    return table
+
+
+def schema_as_written(schema: pa.Schema) -> pa.Schema:
+    """The columns of a file whose rows `recording_schema` describes."""
+    for place, field in enumerate(schema):
+        if _is_image(field):
+            schema = schema.set(place, field.with_type(pa.binary(field.type.list_size)))
+        elif pa.types.is_fixed_size_list(field.type):
+            schema = schema.set(place, field.with_type(pa.list_(field.type.value_type)))
+    return schema
 
 
 def as_recorded(table: pa.Table, schema: pa.Schema) -> pa.Table:

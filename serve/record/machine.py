@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MACHINE, ENGINE, REFERENCE = "machine", "engine:", "reference"
 """Metadata keys of a file: the machine, and ENGINE and a digest for what ran that policy, JSON objects; and the
-reference that the server followed, empty for one artifact's folder."""
+references that the server followed, a line each, empty for one artifact's folder."""
 LIBRARIES = ("numpy", "torch", "onnxruntime")
 
 Origin = dict[str, str]
@@ -27,7 +27,7 @@ def origin_of_server(settings: Settings) -> Origin:
     """Where a server's rows come from; what ran each policy is added with its card."""
     return {
         MACHINE: json.dumps(this_machine()),
-        REFERENCE: "" if settings.is_folder else shown(settings.model),
+        REFERENCE: "\n".join(shown(text) for text in settings.references if text),
     }
 
 

@@ -17,6 +17,8 @@ from serve.record.recording_file import RecordingFile
 
 MAX_BYTES = 1 << 30
 """About the most bytes of one merged file."""
+GROUP_BYTES = 16 << 20
+"""About the bytes in memory of one of its row groups."""
 
 log = logging.getLogger("serve.record")
 
@@ -49,7 +51,7 @@ def _groups(paths: list[Path]) -> list[list[RecordedFile]]:
 
 def _merge(node: NodeFolder, hour: str, files: list[RecordedFile]) -> Iterator[None]:
     day, name = hour.split("/")
-    merged = None
+    merged, group = None, list[pa.Table]()
     try:
         merged = RecordingFile(node.new_file(day, name), pq.read_schema(files[0].path).remove_metadata())
         for file in files:
@@ -57,9 +59,13 @@ def _merge(node: NodeFolder, hour: str, files: list[RecordedFile]) -> Iterator[N
             merged.origin |= file.origin
             with pq.ParquetFile(file.path) as source:
                 for index in range(source.num_row_groups):
-                    for batch in source.read_row_group(index).replace_schema_metadata(None).to_batches():
-                        merged.add(batch)
+                    group.append(source.read_row_group(index).replace_schema_metadata(None))
+                    if sum(table.nbytes for table in group) >= GROUP_BYTES:
+                        merged.add(pa.concat_tables(group).combine_chunks())
+                        group.clear()
                     yield
+        if group:
+            merged.add(pa.concat_tables(group).combine_chunks())
         info = files[0].info
         numbers = [file.info.number for file in files]
         node.place(merged, name, info.contract, info.images, node.head.cursors, replaces=numbers)

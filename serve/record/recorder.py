@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve.record.encode import Answered, Encoder
+from serve.record.encode_errors import encoded_errors
 from serve.record.ring import ACTED, FAILED, OBSERVED, RingWriter
 from serve.record.schema import Images, in_share
 
@@ -16,11 +18,10 @@ if TYPE_CHECKING:
 
     from serve.answering.prediction import Prediction
     from serve.policy.serving import Serving
-    from serve.record.encode import Answered
     from serve.record.hook import Refused
 
 MAX_ROWS, MAX_BYTES = 256, 1 << 20
-"""Most rows, and about the most bytes, that wait to be encoded, and that one block has."""
+"""Rows, and about the bytes, that are encoded at once; a block has at most twice as many."""
 RING_BYTES = 32 << 20
 """Memory of one worker's ring: some seconds at the highest rate."""
 
@@ -46,8 +47,6 @@ class Recorder:
         Raises:
             RingError: there is no memory for it.
         """
-        from serve.record.encode import Encoder
-
         self._folder, self._share, self._images = folder, share, images
         self._encoder, self._ring = Encoder(images), RingWriter(folder, capacity)
         self._answered: list[Answered] = []
@@ -61,7 +60,9 @@ class Recorder:
     def answered(self, prediction: Prediction, request_id: str) -> None:
         """Records a request that was answered with actions."""
         self._answered.append((prediction, request_id))  # atomic: no lock is needed
-        self._rows += _count(prediction)
+        answered = prediction.answered
+        if answered is not None:
+            self._rows += answered.stop - answered.start
         if self._rows >= self._most_rows:
             self._hurry()
 
@@ -82,33 +83,35 @@ class Recorder:
     def flush(self) -> None:
         """Encodes what has come into the ring; to be called ten times a second."""
         with self._lock:
-            self._is_due, self._rows = False, 0
+            self._is_due, self._rows, rows = False, 0, self._rows
             if not self._answered and not self._refused:
                 return
             answered, refused = self._answered[:], self._refused[:]  # copies: other threads may append
             del self._answered[: len(answered)], self._refused[: len(refused)]
+            if self._share < 1:
+                answered = [each for each in answered if in_share(each[0].episode_id, each[1], self._share)]
+                refused = [each for each in refused if in_share(each.episode_id, each.request_id, self._share)]
             sequence = self._ring.sequence
             try:
-                self._put(answered, refused)
+                self._put(answered, refused, rows)
             except Exception:  # the boundary: recording never fails a request
                 rows = sum(_count(each[0]) for each in answered) + len(refused) + sequence - self._ring.sequence
                 log.exception("%d rows could not be recorded", rows)
                 self._ring.append(bytes(32), max(0, rows), FAILED, b"")
 
-    def _put(self, answered: list[Answered], refused: list[Refused]) -> None:
-        if self._share < 1:
-            answered = [each for each in answered if in_share(each[0].episode_id, each[1], self._share)]
-            refused = [each for each in refused if in_share(each.episode_id, each.request_id, self._share)]
-        servings = {id(each[0].serving): each[0].serving for each in answered}
-        servings |= {id(each.serving): each.serving for each in refused}
-        for serving in servings.values():
+    def _put(self, answered: list[Answered], refused: list[Refused], rows: int) -> None:
+        """Puts what has come into the ring; `rows` is about how many rows that are."""
+        for serving, entries in _by_policy(answered):
             self._prepare(serving)
-            of_it = [each for each in answered if each[0].serving is serving]
-            for part in _parts(of_it, self._most_rows):
+            most = 2 * self._most_rows
+            for part in [entries] if rows <= most else _parts(entries, most):
                 self._append(serving, OBSERVED | ACTED, self._encoder.answered(serving, part))
+        for serving in {id(each.serving): each.serving for each in refused}.values():
+            self._prepare(serving)
             errors = [each for each in refused if each.serving is serving]
             for start in range(0, len(errors), self._most_rows):
-                for flags, batch in self._encoder.refused(serving, errors[start : start + self._most_rows]):
+                some = errors[start : start + self._most_rows]
+                for flags, batch in encoded_errors(self._encoder.layout(serving), some):
                     self._append(serving, flags, batch)
 
     def _prepare(self, serving: Serving) -> None:
@@ -127,8 +130,9 @@ class Recorder:
     def _append(self, serving: Serving, flags: int, batch: pa.RecordBatch) -> None:
         """Puts a batch into the ring, in parts where single requests have more rows than a block may."""
         digest = bytes.fromhex(_hexadecimal(serving.digest))
-        for start in range(0, batch.num_rows, self._most_rows):
-            part = batch.slice(start, self._most_rows)
+        most = 2 * self._most_rows
+        for start in range(0, batch.num_rows, most):
+            part = batch if batch.num_rows <= most else batch.slice(start, most)
             self._ring.append(digest, part.num_rows, flags, memoryview(part.serialize()))
 
     def close(self) -> None:
@@ -143,17 +147,27 @@ def _count(prediction: Prediction) -> int:
     return 0 if answered is None else answered.stop - answered.start
 
 
-def _parts(entries: list[Answered], most: int) -> Sequence[list[Answered]]:
+def _by_policy(entries: list[Answered]) -> Iterator[tuple[Serving, list[Answered]]]:
+    """The entries of each policy; nearly always there is one."""
+    while entries:
+        serving = entries[0][0].serving
+        others = [each for each in entries if each[0].serving is not serving]
+        yield serving, [each for each in entries if each[0].serving is serving] if others else entries
+        entries = others
+
+
+def _parts(entries: list[Answered], most: int) -> Iterator[list[Answered]]:
     """The entries in parts of about `most` rows."""
-    parts, rows = [list[tuple["Prediction", str]]()], 0
+    part, rows = list[Answered](), 0
     for entry in entries:
         count = _count(entry[0])
-        if rows and rows + count > most:
-            parts.append([])
-            rows = 0
-        parts[-1].append(entry)
+        if part and rows + count > most:
+            yield part
+            part, rows = [], 0
+        part.append(entry)
         rows += count
-    return parts if entries else []
+    if part:
+        yield part
 
 
 def _hexadecimal(digest: str) -> str:

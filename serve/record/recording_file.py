@@ -16,8 +16,6 @@ from serve.record.file_info import FileInfo, to_metadata
 from serve.record.machine import Origin
 from serve.record.schema import Images
 
-GROUP_ROWS, GROUP_BYTES = 65_536, 8 << 20
-"""Most rows, and about the most bytes in memory, of one row group."""
 DICTIONARIES = ("version", "digest", "outcome", "episode_id", "episode_index", "status", "worker", "seed", "row")
 """Columns whose values come again and again."""
 
@@ -61,7 +59,7 @@ class RecordingFile:
     """A file that takes the rows of one contract.
 
     Attributes:
-        rows: taken, those included that are not on the disk yet.
+        rows: written.
         cards: digest (`sha256:…`) → bytes of model_card.yaml, of the versions in it.
         origin: where its rows come from; see `serve/record/machine.py`.
     """
@@ -81,40 +79,29 @@ class RecordingFile:
         self.cards: dict[str, bytes] = {}
         self.origin: Origin = {}
         self._first, self._last = 2**63 - 1, -(2**63)
-        self._waiting: list[pa.RecordBatch] = []
-        self._waiting_rows = self._waiting_bytes = 0
         self._file = HashedFile(path)
-        floats = [name for name in _leaves(schema) if name[1] == pa.float32()]
+        floats = [name for name, kind in _leaves(schema) if kind == pa.float32()]
         self._writer = pq.ParquetWriter(
             self._file,
             schema,
             compression="zstd",
             compression_level=1,
             use_dictionary=[name for name in schema.names if name in DICTIONARIES],
-            use_byte_stream_split=[name for name, _ in floats],
+            use_byte_stream_split=floats,
             write_statistics=["timestamp", "episode_id"],
         )
 
     @property
     def size(self) -> int:
-        """Bytes on the disk, and of what waits to be written."""
-        return self._file.size + self._waiting_bytes
+        """Bytes on the disk."""
+        return self._file.size
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Adds rows; raises OSError when the disk is full."""
-        self._waiting.append(batch)
-        self.rows += batch.num_rows
-        self._waiting_rows += batch.num_rows
-        self._waiting_bytes += batch.nbytes
-        if self._waiting_rows >= GROUP_ROWS or self._waiting_bytes >= GROUP_BYTES:
-            self._write()
-
-    def _write(self) -> None:
-        table = pa.Table.from_batches(self._waiting)
+    def add(self, table: pa.Table) -> None:
+        """Writes rows as one row group; raises OSError when the disk is full."""
         times = pc.min_max(table["timestamp"].cast(pa.int64()))
         self._first, self._last = min(self._first, times["min"].as_py()), max(self._last, times["max"].as_py())
-        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
-        self._writer.write_table(table.combine_chunks(), row_group_size=GROUP_ROWS)
+        self.rows += table.num_rows
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
 
     def finish(
         self,
@@ -130,8 +117,6 @@ class RecordingFile:
         Raises:
             OSError: the disk is full.
         """
-        if self._waiting:
-            self._write()
         info = FileInfo(number, previous, contract, images, self._first, self._last, cursors, replaces or {})
         self._writer.add_key_value_metadata(to_metadata(info, self.cards, self.origin))
         self._writer.close()
@@ -141,7 +126,6 @@ class RecordingFile:
     def drop(self) -> None:
         """Removes the unfinished file."""
         self._file.close()
-        self._waiting = []
         self.path.unlink(missing_ok=True)
 
 

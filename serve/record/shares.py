@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import pyarrow as pa
 
 from serve.record.schema import in_share
 
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
-def of_share(batch: pa.RecordBatch, share: float) -> pa.RecordBatch:
-    """The rows of a batch that belong to a share of all, from 0 to 1; see `in_share`."""
+
+def of_share(rows: Rows, share: float) -> Rows:
+    """The rows that belong to a share of all, from 0 to 1; see `in_share`. The columns of a table stay in one piece."""
     if share >= 1.0:
-        return batch
-    names = zip(batch.column("episode_id").to_pylist(), batch.column("request_id").to_pylist(), strict=True)
-    return batch.filter(pa.array([in_share(*name, share) for name in names], pa.bool_()))
+        return rows
+    names = zip(rows.column("episode_id").to_pylist(), rows.column("request_id").to_pylist(), strict=True)
+    found: Rows = rows.filter(pa.array([in_share(*name, share) for name in names], pa.bool_()))
+    return found.combine_chunks() if isinstance(found, pa.Table) else found

@@ -15,7 +15,6 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -25,13 +24,12 @@ from serve.flags import settings_from_environment
 from serve.folder_lock import remove_unused
 from serve.record.collector import Collector
 from serve.record.episode_numbers import EpisodeNumbers
-from serve.record.file_columns import for_file
-from serve.record.machine import ENGINE, origin_of_server
+from serve.record.machine import origin_of_server
 from serve.record.merge import merging
 from serve.record.node_folder import NodeFolder
-from serve.record.recording_file import RecordingFile
+from serve.record.open_file import OpenFile
+from serve.record.ring import Block
 from serve.record.schema import Images
-from serve.record.shares import of_share
 from serve.record.start import ring_plan
 from serve.run_folder import RINGS_FOLDER, SERVER_PID
 from serve.settings import Settings
@@ -55,13 +53,6 @@ NODE = "node"
 log = logging.getLogger("serve.record")
 
 
-class Kind(NamedTuple):
-    """What one file has rows of: one contract."""
-
-    contract: str
-    images: Images
-
-
 class Writer:
     """Moves rows from the rings to files."""
 
@@ -77,7 +68,7 @@ class Writer:
         before.write_text(self._node.path.name)
         self._collector = Collector(rings, self._node.head.cursors)
         self._numbers = EpisodeNumbers(self._node.head.episodes)
-        self._open: dict[Kind, RecordingFile] = {}
+        self._open: dict[str, OpenFile] = {}  # by contract
         self._minute = ""
         self._merge: Iterator[None] = iter(())
         self._merged_before = ""
@@ -93,8 +84,8 @@ class Writer:
             if self._open and (minute != self._minute or len(self._collector.ended) > MAX_ENDED):
                 self._finish()
             self._minute = minute
-            for batch in self._collector.read():
-                self._add(batch)
+            for block, batch in self._collector.read():
+                self._add(block, batch)
             if not self._open or any(file.size >= FILE_BYTES for file in self._open.values()):
                 self._finish()
         except OSError as error:
@@ -104,25 +95,18 @@ class Writer:
             self._merge, self._merged_before = merging(self._node, minute[:-2]), minute[:-2]
         next(self._merge, None)
 
-    def _add(self, batch: pa.RecordBatch) -> None:
-        digest = batch["digest"].dictionary[0].as_py()
-        hexadecimal = digest.removeprefix("sha256:")
-        batch = of_share(for_file(batch, self._images), self._share)
-        if not len(batch):
-            return
-        place = batch.schema.names.index("episode_index")
-        batch = batch.set_column(place, "episode_index", self._numbers.column(batch["episode_id"]))
-        kind = Kind(self._collector.decoder.card_of(hexadecimal).contract, self._images)
-        file = self._open.get(kind)
+    def _add(self, block: Block, batch: pa.RecordBatch) -> None:
+        contract = self._collector.decoder.card_of(block.digest).contract
+        file = self._open.get(contract)
         if file is None:
             day, name = self._minute.split("/")
             path = self._node.new_file(day, f"{name}-{len(self._open)}")
-            file = self._open[kind] = RecordingFile(path, batch.schema)
-            file.origin |= self._origin
-        if digest not in file.cards:
-            file.cards[digest] = self._collector.decoder.cards[hexadecimal]
-            file.origin[ENGINE + digest] = self._collector.decoder.engines[hexadecimal]
-        file.add(batch)
+            decoder = self._collector.decoder
+            file = self._open[contract] = OpenFile(
+                path, block.digest, self._images, decoder, self._numbers, self._share
+            )
+            file.origin.update(self._origin)
+        file.add(block, batch)
 
     def _finish(self) -> None:
         """Finishes the open files, and deletes the oldest where there are too many; raises OSError on a full disk."""
@@ -131,11 +115,11 @@ class Writer:
             return
         name = self._minute.rpartition("/")[2]
         while self._open:
-            kind, file = next(iter(self._open.items()))
+            contract, file = next(iter(self._open.items()))
             is_last = len(self._open) == 1  # until then the rows of the others are in no file
             until, lost = (cursors, self._collector.lost) if is_last else (self._collector.saved, None)
-            self._node.place(file, name, kind.contract, kind.images, until, lost)
-            del self._open[kind]
+            self._node.place(file.complete(), name, contract, self._images, until, lost)
+            del self._open[contract]
             if is_last:
                 self._collector.lost.clear()
         self._collector.save(cursors)
@@ -179,8 +163,8 @@ class Writer:
         if isinstance(self._merge, Generator):
             self._merge.close()
         try:
-            for batch in self._collector.read():
-                self._add(batch)
+            for block, batch in self._collector.read():
+                self._add(block, batch)
             self._finish()
         except OSError as error:
             self._failed(error, time.time())

@@ -28,12 +28,12 @@ from serve.record.files import Recordings, open_recordings
 from serve.replay.artifacts import Artifacts
 from serve.replay.drove import Drove
 from serve.replay.history import journal_of
-from serve.replay.machine import engine_here, recorded_machines, recorded_reference, why_not_bits
-from serve.replay.moments_asked import EXPECTED, moment, nanoseconds
+from serve.replay.machine import engine_here, recorded_machines, recorded_references, why_not_bits
 from serve.replay.result import Result
 from serve.replay.session import Session, Window
 from serve.replay.text import as_text
 from serve.replay.timeline import Timeline
+from serve.replay.times import EXPECTED, moment, nanoseconds
 from serve.score.command import find_artifact
 from serve.settings import CHOICES, Settings
 
@@ -136,7 +136,7 @@ def _replayed(
 ) -> Result:
     trusted = operators_types(options.trust_types)
     asked = []
-    followed = recorded_reference(file.origin for file in recordings.files)
+    followed = recorded_references(file.origin for file in recordings.files)
 
     def load(digest: str) -> tuple[Engine, str]:
         artifact = artifacts.open(digest, recordings.cards[digest].name)

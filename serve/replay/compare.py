@@ -7,8 +7,6 @@ equal moments the earlier one counts as worse.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,66 +17,10 @@ from carla_mlflow.contract.answer import answer_columns
 from carla_mlflow.errors import ContractError
 from serve.replay.differences import Float32, brake_against_throttle, differences, dimensions, knows_acceleration
 from serve.replay.distribution import DimensionFigures, Distribution, SavedDistribution
+from serve.replay.moments import Moment, Moments, moment_of
 
 WORST = 20
 """How many moments of the largest differences are kept."""
-
-
-class Moments(NamedTuple):
-    """When and where each row of a batch was observed.
-
-    Attributes:
-        timestamp: nanoseconds since 1970, int64 (B,).
-        episode: ids, None for a row of no episode; anything of length B that can be indexed.
-        frame: step of the episode, int64 (B,), -1 where it has none.
-        request: ids of requests, likewise.
-        row: place in the request, int (B,).
-    """
-
-    timestamp: NDArray[np.int64]
-    episode: Sequence[str | None]
-    frame: NDArray[np.int64]
-    request: Sequence[str]
-    row: NDArray[Any]
-
-    def take(self, chosen: NDArray[np.bool_]) -> Moments:
-        """Those of the chosen rows."""
-        episode, request = (_chosen(texts, chosen) for texts in (self.episode, self.request))
-        return Moments(self.timestamp[chosen], episode, self.frame[chosen], request, self.row[chosen])
-
-
-def _chosen(texts: Any, chosen: NDArray[np.bool_]) -> Any:
-    """Of a list or another sequence, which knows `take`."""
-    return texts.take(chosen) if hasattr(texts, "take") else [texts[place] for place in np.flatnonzero(chosen)]
-
-
-class Moment(msgspec.Struct, frozen=True, order=True):
-    """A row in which two versions differ; the larger difference sorts first, then the earlier row.
-
-    Attributes:
-        closeness: 1 - difference.
-        timestamp: nanoseconds since 1970.
-        episode: id; empty for none.
-        frame: step of the episode; -1 for none.
-        request: id of the request.
-        row: place in the request.
-        recorded: the action that was taken, in the order of `ActionCard.control_names`.
-        other: what the other version would have done.
-    """
-
-    closeness: float
-    timestamp: int
-    episode: str
-    frame: int
-    request: str
-    row: int
-    recorded: tuple[float, ...]
-    other: tuple[float, ...]
-
-    @property
-    def difference(self) -> float:
-        """The largest difference of a dimension, as a share of its span, from 0 to 1."""
-        return 1.0 - self.closeness
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -199,7 +141,7 @@ class Comparison:
             last = candidates[order[WORST - 1]]
             ties = (closeness == closeness[last]) & (moments.timestamp == moments.timestamp[last])
             candidates = np.union1d(candidates[order[:WORST]], np.flatnonzero(ties))
-        found = [_moment(place, float(closeness[place]), recorded, other, moments) for place in candidates.tolist()]
+        found = [moment_of(place, float(closeness[place]), recorded, other, moments) for place in candidates.tolist()]
         self._worst = sorted(self._worst + found)[:WORST]
 
 
@@ -217,10 +159,3 @@ def same_bits(recorded: Float32, other: Float32) -> NDArray[np.bool_]:
     mine, theirs = (np.ascontiguousarray(array, dtype=np.float32).view(np.uint32) for array in (recorded, other))
     equal: NDArray[np.bool_] = (mine == theirs).all(axis=1)
     return equal
-
-
-def _moment(place: int, closeness: float, recorded: Float32, other: Float32, moments: Moments) -> Moment:
-    actions = (tuple(recorded[place].tolist()), tuple(other[place].tolist()))
-    when, frame = int(moments.timestamp[place]), int(moments.frame[place])
-    episode, request = moments.episode[place] or "", moments.request[place]
-    return Moment(closeness, when, episode, frame, request, int(moments.row[place]), *actions)

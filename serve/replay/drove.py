@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.rules.journal import Entry
+from registry.rules.reference import Reference
 from registry.rules.replay import Holders, holders
+from registry.rules.versions import matching
 
 FOLLOW_S = 60.0
 """Seconds that a server may need to follow a move; until then its version before agrees with the journal."""
+CANARY = "canary"
+"""The alias whose version may answer some episodes of the servers that follow another one."""
 HOLD_S = 360.0
 """Seconds after a move for which the version before may answer the episodes that it began: `--episode-hold-s` and
 FOLLOW_S, with the default of the first."""
@@ -47,12 +51,21 @@ class Journal(NamedTuple):
     Attributes:
         entries: of the journal, those that count.
         digests: semantic version → the digest that it was registered with.
-        alias: that the server followed; empty where it followed none, or that is not known.
+        references: that the servers followed; empty where that is not known.
     """
 
     entries: Sequence[Entry]
     digests: Mapping[str, str]
-    alias: str = ""
+    references: Sequence[Reference] = ()
+
+    @property
+    def aliases(self) -> list[str]:
+        """The aliases that the servers followed."""
+        return [each.value.lower() for each in self.references if each.kind in {"alias", "stage"}]
+
+    def fixed(self, version: str) -> str:
+        """The reference that names a version by itself, whatever the aliases are; empty where there is none."""
+        return next((str(each) for each in self.references if _names(each, version)), "")
 
 
 class Drove:
@@ -97,27 +110,38 @@ class Drove:
             return msgspec.structs.replace(span, journal=text, disagrees=True)
         entries = [entry for entry in self._journal.entries if entry.link]
         now = holders(entries[:place])
-        held = self._held(now, span.version)
-        if held:
-            return msgspec.structs.replace(span, journal=f"{span.version} held {held}")
+        held, fixed = self._held(now, span.version), self._journal.fixed(span.version)
+        if held or fixed:
+            text = f"{span.version} held {held}" if held else f"the server was to serve {fixed}"
+            return msgspec.structs.replace(span, journal=text)
         if place:
             since = span.last / 1e9 - float(self._times[place - 1])
             if self._held(holders(entries[: place - 1]), span.version) and since <= HOLD_S:
                 how = "being followed" if since <= FOLLOW_S else "answering its episodes"
                 return msgspec.structs.replace(span, journal=f"replaced {since:.0f} s before, {how}")
-        alias = self._journal.alias
-        holder = f"{alias} was {now.aliases.get(alias, 'held by none')}" if alias else _all(now)
-        return msgspec.structs.replace(span, journal=holder, disagrees=True)
+        return msgspec.structs.replace(span, journal=_told(now, self._journal), disagrees=True)
 
     def _held(self, then: Holders, version: str) -> str:
         """The aliases by which a version may have driven; empty for none."""
         assert self._journal is not None
         held = [alias for alias, holder in then.aliases.items() if holder == version]
-        followed = self._journal.alias
-        return " and ".join(alias for alias in held if not followed or alias in {followed, "canary"})
+        counts = {*self._journal.aliases, CANARY} if self._journal.references else held
+        return " and ".join(alias for alias in held if alias in counts)
 
 
-def _all(then: Holders) -> str:
+def _names(reference: Reference, version: str) -> bool:
+    """Whether a reference without an alias may mean a version; by MLflow's number it may mean any."""
+    if reference.kind in {"version", "range"}:
+        return bool(matching(reference.value, [version]))
+    return reference.kind == "number"
+
+
+def _told(then: Holders, journal: Journal) -> str:
+    """Who held the aliases that the servers followed, or all, in words."""
+    if journal.aliases:
+        return ", ".join(f"{alias} was {then.aliases.get(alias, 'held by none')}" for alias in journal.aliases)
+    if journal.references:
+        return f"the server was to serve {', '.join(map(str, journal.references))}"
     return (
         ", ".join(f"{alias} was {holder}" for alias, holder in sorted(then.aliases.items())) or "nothing held an alias"
     )

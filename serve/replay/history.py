@@ -15,24 +15,19 @@ if TYPE_CHECKING:
     from registry.store.store import Store
 
 
-def journal_of(store: Store, name: str, followed: str | None) -> Journal | None:
+def journal_of(store: Store, name: str, followed: list[str] | None) -> Journal | None:
     """The journal of a policy; None, with a warning, where it can't be read, and where the registry knows no such one.
 
     Args:
         store: the registry.
         name: the policy's name, by its card.
-        followed: the reference that the server followed, by the recording; empty for a folder, None where it is not
+        followed: the references that the servers followed, by the recording; none for a folder, None where that is not
             known.
     """
-    alias, named = "", name
-    if followed is not None:
-        try:
-            reference = parse_reference(followed)
-        except RegistryError:
-            return None  # one artifact's folder
-        if reference.is_folder:
-            return None
-        named, alias = reference.name, reference.value.lower() if reference.kind in {"alias", "stage"} else ""
+    references = [parse_reference(text) for text in followed or ()]
+    if followed is not None and (not references or references[0].is_folder):
+        return None
+    named = references[0].name if references else name
     try:
         every = store.journal(named)
         versions = store.listed(named).versions
@@ -45,4 +40,4 @@ def journal_of(store: Store, name: str, followed: str | None) -> Journal | None:
     broken = problems(entries, None, {entry.number for entry in every})
     if broken:
         warn(f"the journal of {named} is not intact: {'; '.join(broken)}")
-    return Journal(entries, {version.semver: version.digest for version in versions}, alias)
+    return Journal(entries, {version.semver: version.digest for version in versions}, references)

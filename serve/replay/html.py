@@ -13,7 +13,7 @@ from serve.replay.compare import Figures
 from serve.replay.distribution import DimensionFigures
 from serve.replay.result import Result, local
 from serve.replay.svg import bars, line
-from serve.replay.text import dimension_rows, said_of, span_of, verdict, worst_rows
+from serve.replay.text import counted_rows, dimension_rows, said_of, span_of, verdict, worst_rows
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """The page's Content-Security-Policy: a browser then asks nobody for anything, whatever the recording's texts hold."""
@@ -60,7 +60,7 @@ def _summary(result: Result) -> Iterator[str]:
         return
     outcomes = ", ".join(f"{rows:,} {outcome}" for outcome, rows in sorted(result.outcomes.items()))
     lost = f"; the recording lost {result.lost:,} rows" if result.lost else ""
-    text = f"{span_of(result.first, result.last)}: {result.rows:,} rows, {result.episodes:,} episodes"
+    text = f"{span_of(result.first, result.last)}: {counted_rows(result)}"
     yield f"<p>{_safe(f'{text}; {outcomes}{lost}')}</p><h2>What drove</h2><ul>"
     for span in result.drove:
         yield f'<li class="{"bad" if span.disagrees else ""}">{_safe(said_of(span))}</li>'
@@ -85,7 +85,8 @@ def _compared(result: Result, compared: Figures) -> Iterator[str]:
         yield f"<p>Brake against throttle: <strong>{opposed / rows:.3%}</strong> ({opposed:,} rows)</p>"
     for found in compared.dimensions:
         if not found.is_choice:
-            yield f"<h3>|Δ {_safe(found.name)}|, share of rows</h3>{_histogram(found, rows)}"
+            title = f"|Δ {_safe(found.name)}|, share of the rows up to the number below, and above the one before"
+            yield f"<h3>{title}</h3>{_histogram(found, rows)}"
     yield from _when(result)
     if compared.worst:
         yield f"<h2>The worst moments</h2>{_table(worst_rows(compared))}"
@@ -97,12 +98,12 @@ def _when(result: Result) -> Iterator[str]:
         return
     ends = local(timeline.start), local(timeline.end)
     for name, values in timeline.largest.items():
-        title = f"the largest |Δ {name}| over time"
-        yield f"<h3>{_safe(title.capitalize())}</h3>{line(values, *ends, title)}"
+        title = f"|Δ {name}| over time, the largest of each part"
+        yield f"<h3>{_safe(title)}</h3>{line(values, *ends, title)}"
 
 
 def _histogram(found: DimensionFigures, rows: int) -> str:
-    labels = ["equal", *(f"≤ {bound:g}" for bound, _ in found.histogram[1:])]
+    labels = [f"{bound:g}" for bound, _ in found.histogram]
     return bars(labels, [count / rows for _, count in found.histogram], f"distribution of |Δ {found.name}|")
 
 

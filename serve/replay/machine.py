@@ -39,11 +39,12 @@ def recorded_machines(origins: Iterable[Origin], digest: str) -> list[dict[str, 
     return list(found.values())
 
 
-def recorded_reference(origins: Iterable[Origin]) -> str | None:
-    """The reference that the server followed, empty for a folder; None where it is not known, or there are several."""
-    found = {origin.get(REFERENCE) for origin in origins}
-    [only] = found if len(found) == 1 else [None]
-    return only
+def recorded_references(origins: Iterable[Origin]) -> list[str] | None:
+    """The references that the servers followed, none for a folder; None where that is not known of all of them."""
+    found = [origin.get(REFERENCE) for origin in origins]
+    if None in found:
+        return None
+    return list(dict.fromkeys(line for text in found if text for line in text.splitlines()))
 
 
 def why_not_bits(recorded: Iterable[Machine], here: Machine) -> str:

@@ -81,6 +81,7 @@ class Rerun:
     def __init__(self, engine: Engine, from_start: bool = False) -> None:
         """`from_start`: for another version than the recorded one, to which the recorded states mean nothing."""
         self.engine, self._from_start = engine, from_start
+        self._samples = engine.card.action.head != "deterministic"  # one without a distribution is asked for its mode
         self._episodes: dict[tuple[str, int], Carried] = {}
 
     def act(self, rows: Rows) -> Answers:
@@ -150,7 +151,8 @@ class Rerun:
         """Runs some rows, those with one seed together; returns the next states, each (len(places), *shape)."""
         assert rows.observations is not None
         following = {name: np.zeros_like(values) for name, values in state.items()}
-        for seed, among in _seeds(rows.seed[places]):
+        seeds = rows.seed[places] if self._samples else np.full(len(places), -1)
+        for seed, among in _seeds(seeds):
             self._answer(rows, places, among, seed, answers, (state, begins, following))
         return following
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from serve.replay.compare import Figures, Moment
+from serve.replay.compare import Figures
 from serve.replay.drove import Span
+from serve.replay.moments import Moment
 from serve.replay.timeline import TimelineFigures
 from serve.replay.verify import Verification
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
 from carla_mlflow.errors import RefusedError
-from serve.replay.compare import Moments
+from serve.replay.moments import Moments
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from registry.commands.printing import table
-from serve.replay.compare import Figures, Moment
+from serve.replay.compare import Figures
 from serve.replay.distribution import LEVELS
 from serve.replay.drove import Span
+from serve.replay.moments import Moment
 from serve.replay.result import Result, local
 from serve.replay.verify import Verification
 
@@ -33,8 +34,14 @@ def _recorded(result: Result) -> Iterator[str]:
         return
     outcomes = ", ".join(f"{rows:,} {outcome}" for outcome, rows in sorted(result.outcomes.items()))
     lost = f"; the recording lost {result.lost:,} rows" if result.lost else ""
-    yield f"recorded  {span_of(result.first, result.last)}, {result.rows:,} rows, {result.episodes:,} episodes"
+    yield f"recorded  {span_of(result.first, result.last)}, {counted_rows(result)}"
     yield f"          {outcomes}{lost}"
+
+
+def counted_rows(result: Result) -> str:
+    """How many rows and episodes there are, in words."""
+    numbers = ((result.rows, "row"), (result.episodes, "episode"))
+    return ", ".join(f"{number:,} {word}{'s' * (number != 1)}" for number, word in numbers)
 
 
 def span_of(first: int, last: int) -> str:

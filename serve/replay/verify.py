@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from carla_mlflow.contract.answer import fallback_row
 from carla_mlflow.contract.card import Card
-from serve.replay.compare import Moment, Moments, same_bits
+from serve.replay.compare import same_bits
+from serve.replay.moments import Moment, Moments, moment_of
 from serve.replay.rerun import NOT_COMPARED, OTHER, Answers
 from serve.replay.rows import Float32, Rows
 
+MAX = float(np.finfo(np.float32).max)
 SHOWN = 20
 """The most rows that are named of those that differ."""
 
@@ -80,12 +82,12 @@ class Verifier:
         self._rows += int(answers.known.sum())
         self._equal, self._within = self._equal + int(equal.sum()), self._within + int(within.sum())
         apart = np.abs(now.astype(np.float64) - recorded)[answers.known & ~equal]
-        self._largest = max(self._largest, float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0)))
+        self._largest = max(self._largest, float(np.nan_to_num(apart, nan=MAX).max(initial=0.0)))
         self._skipped.update(answers.reasons)
         self._states += int((answers.state != NOT_COMPARED).sum())
         self._states_differing += 0 if self._why else int((answers.state == OTHER).sum())
         for place in np.flatnonzero(answers.known & ~equal & ~within)[: SHOWN - len(self._first)].tolist():
-            self._first.append(_moment(place, recorded, now, rows.moments))
+            self._first.append(moment_of(place, 0.0, recorded, now, rows.moments))
 
     def add_fallbacks(self, actions: Float32, moments: Moments) -> None:
         """Compares fallbacks (B, C) with the card's."""
@@ -96,7 +98,7 @@ class Verifier:
             self._fallbacks_differing + int((~equal).sum()),
         )
         for place in np.flatnonzero(~equal)[: SHOWN - len(self._first)].tolist():
-            self._first.append(_moment(place, actions, wanted, moments))
+            self._first.append(moment_of(place, 0.0, actions, wanted, moments))
 
     def skip(self, reason: str, rows: int) -> None:
         """Counts rows that can't be run again."""
@@ -133,9 +135,3 @@ class Verifier:
         inside = np.abs(now.astype(np.float64) - recorded) <= atol + parity.rtol * np.abs(recorded)
         tolerated: NDArray[np.bool_] = inside.all(axis=1)  # False for a NaN
         return tolerated
-
-
-def _moment(place: int, recorded: Float32, now: Float32, moments: Moments) -> Moment:
-    actions = (tuple(recorded[place].tolist()), tuple(now[place].tolist()))
-    when, frame, row = (int(values[place]) for values in (moments.timestamp, moments.frame, moments.row))
-    return Moment(0.0, when, moments.episode[place] or "", frame, moments.request[place], row, *actions)

@@ -53,6 +53,8 @@ class WholeEpisodes:
 
 
 def _by_episode(batch: pa.RecordBatch) -> Iterator[tuple[Key, pa.RecordBatch]]:
+    if not len(batch):
+        return
     ids, rows = plain(batch.column("episode_id")).dictionary_encode(), integers(batch, "row", 0)
     width = int(rows.max(initial=0)) + 1
     keys = ids.indices.to_numpy(zero_copy_only=False).astype(np.int64) * width + rows

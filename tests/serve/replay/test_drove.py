@@ -13,6 +13,7 @@ from registry_policies import NAME, changed, enter, to_production
 from carla_mlflow import Engine
 from registry.rules.chain import next_link
 from registry.rules.journal import Entry, Kind, Move, read_entry
+from registry.rules.reference import parse_reference
 from registry.store.store import Store
 from serve.replay.drove import FOLLOW_S, HOLD_S, Drove, Journal
 
@@ -20,13 +21,13 @@ DIGESTS = {version: f"sha256:{version}" for version in ("0.1.0", "0.2.0")}
 SECOND = 10**9
 
 
-def journal(*moves: tuple[float, Kind, str, str], alias: str = "") -> Journal:
+def journal(*moves: tuple[float, Kind, str, str], followed: tuple[str, ...] = ()) -> Journal:
     """Moves at times in seconds."""
     entries: list[Entry] = []
     for when, kind, version, to in moves:
         link = next_link(entries, Move(kind, version, to, None, "ann", when))
         entries.append(read_entry(len(entries) + 1, link.to_bytes().decode(), link.hash, True))
-    return Journal(entries, DIGESTS, alias)
+    return Journal(entries, DIGESTS, [parse_reference(text) for text in followed])
 
 
 PROMOTIONS = journal((100, "promote", "0.1.0", "production"), (1000, "promote", "0.2.0", "production"))
@@ -67,8 +68,16 @@ def test_another_digest_than_was_registered_disagrees():
 def test_only_the_alias_that_the_server_followed_counts():
     moves = ((100, "promote", "0.1.0", "production"), (200, "promote", "0.2.0", "staging"))
     assert rows("0.2.0", 300, by=journal(*moves)) == [("0.2.0 held staging", False)]
-    assert rows("0.2.0", 300, by=journal(*moves, alias="staging")) == [("0.2.0 held staging", False)]
-    assert rows("0.2.0", 300, by=journal(*moves, alias="production")) == [("production was 0.1.0", True)]
+    assert rows("0.2.0", 300, by=journal(*moves, followed=("mine@staging",))) == [("0.2.0 held staging", False)]
+    assert rows("0.2.0", 300, by=journal(*moves, followed=("mine@production",))) == [("production was 0.1.0", True)]
+
+
+def test_a_version_that_the_server_was_told_to_serve_agrees_whatever_holds_the_aliases():
+    also = journal((100, "promote", "0.1.0", "production"), followed=("mine@production", "mine@^0.2"))
+    assert rows("0.2.0", 300, by=also) == [("the server was to serve mine@^0.2", False)]
+    exact = journal((100, "promote", "0.1.0", "production"), followed=("mine@0.2.0",))
+    assert rows("0.2.0", 300, by=exact) == [("the server was to serve mine@0.2.0", False)]
+    assert rows("0.1.0", 300, by=exact) == [("the server was to serve mine@0.2.0", True)]
 
 
 def test_without_a_journal_nothing_is_said_of_it():

@@ -8,6 +8,11 @@ from datetime import datetime
 
 from serve.replay.session import Window
 
+_TIME = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)"
+    r"(?:(?P<hour>[T ]\d\d)(?:(?P<minute>:\d\d)(?:(?P<second>:\d\d)(?P<fraction>\.\d{1,9})?)?)?)?"
+    r"(?P<zone>Z|[+-]\d\d:?\d\d)?"
+)
 EXPECTED = "expected such as 2026-11-28T14:02 or 2026-11-28T14:02:07.250, local unless it ends in +00:00 or Z"
 
 
@@ -27,16 +32,18 @@ def moment(text: str) -> Window:
 
 def _parsed(text: str) -> tuple[int, int]:
     """Nanoseconds since 1970, and how long what was written lasts; 0 with a fraction of a second."""
-    whole, fraction = re.fullmatch(r"([^.]*)(?:\.\d+)?(?:.*)", text), re.search(r"\.(\d{1,9})", text)
+    found = _TIME.fullmatch(text)
     try:
-        if whole is None:
+        if found is None:
             raise ValueError
-        without = re.sub(r"\.\d+", "", text)
-        seconds = datetime.fromisoformat(without).timestamp()
+        whole = "".join(found[part] or "" for part in ("date", "hour", "minute", "second", "zone"))
+        seconds = int(datetime.fromisoformat(whole).timestamp())
+        if not 0 <= seconds < 2**63 // 10**9:  # what a timestamp of a recording can be
+            raise ValueError
     except (ValueError, OverflowError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no time: {EXPECTED}") from error
-    start = int(seconds) * 10**9 + (int(fraction[1].ljust(9, "0")) if fraction else 0)
-    clock = re.sub(r"(Z|[+-]\d\d:?\d\d)$", "", without[10:])
-    colons = clock.count(":")
-    lasts = {0: 3600 if clock else 86_400, 1: 60, 2: 1}[min(colons, 2)]
-    return start, 0 if fraction else lasts * 10**9
+    fraction = found["fraction"]
+    if fraction:
+        return seconds * 10**9 + int(fraction[1:].ljust(9, "0")), 0
+    lasts = 1 if found["second"] else 60 if found["minute"] else 3600 if found["hour"] else 86_400
+    return seconds * 10**9, lasts * 10**9
