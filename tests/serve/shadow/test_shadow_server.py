@@ -42,7 +42,7 @@ def test_its_figures_are_those_of_a_replay_of_what_was_recorded(
     asking = Asking(server, champions)
     asking.ask(100)
     asking.ask(50, rows=3)
-    assert server.post("/predict", {"observations": [{"state": [99.0] * 16}]}).status == 400
+    assert server.post("/predict", {"observations": [{"state": [99.0] * 16}]}).status == 422
     wait_rows(server, 250)
     until(lambda: shadow_of(server)["skipped"] == {"no_action": 1}, server)
     found = shadow_of(server)
