@@ -2,19 +2,20 @@
 
 Two servers of the same policy run, one with --record, and wrk loads them in turn, at 1, 16 and 64 connections; the one
 that is not measured is stopped meanwhile (SIGSTOP). Prints the median of the rounds' ratios, with against without, of
-requests/s and of the p99, and their quartiles; then the rows in the files, how many were lost and why, how many
-bytes a row takes, and how much of a core the writer took. Every answer has to be in the files or counted as lost.
+requests/s and of the p99, and their quartiles, and the CPU time of the server and of the writer for each request, which
+says more where others use the machine; then the rows in the files, how many were lost and why. Every answer has to be
+in the files or counted as lost.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from tqdm import tqdm
@@ -43,8 +44,27 @@ TABLE = Table(
         Column("with", 8, ".2f"),
         Column("p99", 8, "+.1%"),
         Column("quartiles", 18),
+        Column("CPU µs", 9, ".1f"),
+        Column("with", 7, ".1f"),
+        Column("+ writer", 10, ".1f"),
     ),
 )
+
+
+class Loaded(NamedTuple):
+    """One load: what wrk found, and the CPU seconds of the server without the writer, and of the writer."""
+
+    found: Found
+    server_s: float
+    writer_s: float
+
+    @property
+    def us(self) -> float:
+        """CPU time of the server for each request, microseconds."""
+        return self.server_s / self.found.requests * 1e6
+
+
+Loads = dict[str, dict[int, list[Loaded]]]
 
 
 def main() -> int:
@@ -59,43 +79,41 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as scratch:
         policy = asked(options.kind, Path(scratch))
-        requests = write_requests(
-            Path(scratch) / "requests",
-            [predict_request(batch) for batch in policy.batches[1]],
-        )
+        encoded = [predict_request(batch) for batch in policy.batches[1]]
+        requests = write_requests(Path(scratch) / "requests", encoded)
         records = options.folder or Path(scratch) / "records"
         flags = ["--model", str(policy.folder), "--workers", str(options.workers)]
         recording = [*flags, "--record", str(records), "--record-images", options.images]
         with OurServer(*flags) as plain, OurServer(*recording) as recorded:
-            servers = {WITHOUT: plain, WITH: recorded}
-            found, cpu_s, wall_s = measure(servers, requests, options.rounds, options.seconds)
-        answers = sum(each.requests for loads in found[WITH].values() for each in loads)
+            found = measure({WITHOUT: plain, WITH: recorded}, requests, options.rounds, options.seconds)
         print_table(found)
-        return conclude(records, answers, cpu_s / wall_s)
+        return conclude(records, [each for loads in found[WITH].values() for each in loads])
 
 
-def measure(
-    servers: dict[str, OurServer], requests: Path, rounds: int, seconds: int
-) -> tuple[dict[str, dict[int, list[Found]]], float, float]:
-    """Loads the servers in turn; returns what wrk found, and the writer's CPU seconds in how many seconds of load."""
-    found: dict[str, dict[int, list[Found]]] = {name: {count: [] for count in CONNECTIONS} for name in servers}
+def measure(servers: dict[str, OurServer], requests: Path, rounds: int, seconds: int) -> Loads:
+    """Loads the servers in turn."""
+    found: Loads = {name: {count: [] for count in CONNECTIONS} for name in servers}
     for server in servers.values():
         load(server.port, requests, 16, 1)
         suspend(server)
-    cpu_s = wall_s = 0.0
     with tqdm(total=rounds * len(CONNECTIONS), disable=None) as bar:
         for number in range(rounds):
             for count in CONNECTIONS:
                 for name in (WITHOUT, WITH) if number % 2 == 0 else (WITH, WITHOUT):
                     with running(servers[name]):
-                        before = writer_s(servers[name])
-                        found[name][count].append(load(servers[name].port, requests, count, seconds))
-                        cpu_s += writer_s(servers[name]) - before
-                        wall_s += seconds * (name == WITH)
+                        found[name][count].append(loaded(servers[name], requests, count, seconds))
                 bar.update()
     for server in servers.values():
         resume(server)
-    return found, cpu_s, wall_s
+    return found
+
+
+def loaded(server: OurServer, requests: Path, connections: int, seconds: int) -> Loaded:
+    """Loads one server."""
+    server_s, writer_s = cpu_s(server)
+    found = load(server.port, requests, connections, seconds)
+    after, writer_after = cpu_s(server)
+    return Loaded(found, after - server_s, writer_after - writer_s)
 
 
 @contextlib.contextmanager
@@ -116,33 +134,39 @@ def resume(server: OurServer) -> None:
         process.resume()
 
 
-def writer_s(server: OurServer) -> float:
-    """CPU seconds that the recording's writer has taken; 0 where there is none."""
+def cpu_s(server: OurServer) -> tuple[float, float]:
+    """CPU seconds that a server's processes have taken: all but the writer, and the writer."""
+    server_s = writer_s = 0.0
     for process in tree(server.process.pid):
         with contextlib.suppress(psutil.Error):
+            used = process.cpu_times()
             if "serve.record.writer" in process.cmdline():
-                used = process.cpu_times()
-                return float(used.user + used.system)
-    return 0.0
+                writer_s += used.user + used.system
+            else:
+                server_s += used.user + used.system
+    return server_s, writer_s
 
 
-def print_table(found: dict[str, dict[int, list[Found]]]) -> None:
+def print_table(found: Loads) -> None:
     """Prints a row for each number of connections."""
     TABLE.print_heading()
     for count in CONNECTIONS:
         pairs = list(zip(found[WITHOUT][count], found[WITH][count], strict=True))
-        rates = [after.per_second / before.per_second - 1 for before, after in pairs]
-        tails = [after.p99_ms / before.p99_ms - 1 for before, after in pairs]
+        rates = [after.found.per_second / before.found.per_second - 1 for before, after in pairs]
+        tails = [after.found.p99_ms / before.found.p99_ms - 1 for before, after in pairs]
         TABLE.print_row(
             str(count),
-            median([before.per_second for before, _ in pairs]),
-            median([after.per_second for _, after in pairs]),
+            median([before.found.per_second for before, _ in pairs]),
+            median([after.found.per_second for _, after in pairs]),
             median(rates),
             quartiles(rates),
-            median([before.p99_ms for before, _ in pairs]),
-            median([after.p99_ms for _, after in pairs]),
+            median([before.found.p99_ms for before, _ in pairs]),
+            median([after.found.p99_ms for _, after in pairs]),
             median(tails),
             quartiles(tails),
+            median([before.us for before, _ in pairs]),
+            median([after.us for _, after in pairs]),
+            median([after.writer_s / after.found.requests * 1e6 for _, after in pairs]),
         )
 
 
@@ -153,20 +177,17 @@ def quartiles(values: list[float]) -> str:
     return f"{low:+.1%} … {high:+.1%}"
 
 
-def conclude(records: Path, answers: int, share: float) -> int:
+def conclude(records: Path, loads: list[Loaded]) -> int:
     """Prints what was recorded; returns 1 if an answer is neither in the files nor counted as lost."""
-    found = open_recordings(records)
-    lost = {reason: rows for head in found.heads.values() for reason, rows in head.lost.items()}
-    size = sum(file.path.stat().st_size for file in found.files)
-    rows = found.rows
-    print(
-        f"\n{rows:,} rows in {len(found.files)} files, {size / max(1, rows):.0f} bytes a row, damaged: {found.verify()}"
-    )
-    print(f"{found.lost:,} rows lost {lost or ''}; the writer took {share:.1%} of a core")
-    # wrk ends with requests under way, which are answered and recorded too; the warm-up's are in neither.
-    missing = answers - rows - found.lost
+    recorded, answers = open_recordings(records), sum(each.found.requests for each in loads)
+    lost = {reason: rows for head in recorded.heads.values() for reason, rows in head.lost.items()}
+    size, rows = sum(file.path.stat().st_size for file in recorded.files), recorded.rows
+    print(f"\n{rows:,} rows in {len(recorded.files)} files, {size / max(1, rows):.0f} bytes a row")
+    print(f"damaged: {recorded.verify() or 'none'}; lost: {recorded.lost:,} rows {lost or ''}")
+    # wrk ends with requests under way, which are answered and recorded, too, as are those of the warm-up.
+    missing = answers - rows - recorded.lost
     print(f"{answers:,} answers that wrk counted" + (f": {missing:,} ARE MISSING" if missing > 0 else ""))
-    return int(missing > 0 or not math.isfinite(share))
+    return int(missing > 0)
 
 
 if __name__ == "__main__":

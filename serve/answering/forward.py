@@ -75,17 +75,30 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
         return encoder.template(self.stop - self.start) % tuple(parts)
 
 
+class ForwardArrays(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What went into a forward, and what came out; for the recording.
+
+    Attributes:
+        observations: that the policy got, name → (B, *shape).
+        actions: of the whole batch.
+        entered: the memory that came in; None for a policy without memory.
+    """
+
+    observations: Mapping[str, NDArray[Any]]
+    actions: Actions
+    entered: Decoded | None
+
+
 class BatchActions:
     """The policy's actions for a batch, with their JSON and their state tokens, which are made once.
 
     Attributes:
         actions: of the whole batch.
-        observations: that the policy got, name → (B, *shape).
-        entered: the memory that came in with them; None for a policy without memory.
+        arrays: these, and what they were made from.
         steps: uint32 (B,), how many actions each episode has had, these included; None for a policy without memory.
     """
 
-    __slots__ = ("_codec", "_parts", "_tokens", "actions", "entered", "observations", "steps")
+    __slots__ = ("_codec", "_parts", "_tokens", "actions", "arrays", "steps")
 
     def __init__(
         self,
@@ -94,7 +107,7 @@ class BatchActions:
         codec: StateTokens | None = None,
         entered: Decoded | None = None,
     ) -> None:
-        self.actions, self.observations, self.entered = actions, observations, entered
+        self.actions, self.arrays = actions, ForwardArrays(observations, actions, entered)
         self.steps = None if entered is None else next_steps(entered.steps)
         self._codec = codec
         self._tokens: list[bytes] | None = None

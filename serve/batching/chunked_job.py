@@ -103,7 +103,7 @@ class ChunkedJob:
             names=first.names,
         )
         assert self._request is not None
-        entered = [each.entered for each in answered if each.entered is not None]
+        entered = [each.arrays.entered for each in answered if each.arrays.entered is not None]
         tokens = self.prediction.serving.tokens
         batch = BatchActions(actions, self._request.observations, tokens, _joined(entered) if entered else None)
         return BatchSlice(batch, 0, len(actions.control))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.answering.forward import BatchActions
+from serve.answering.forward import ForwardArrays
+from serve.record.hook import Answered
 from serve.record.layout import Layout
 from serve.record.memory_rows import StatesGiven, state_column
 from serve.record.request_rows import RequestRows, stacked
@@ -24,11 +25,8 @@ from serve.record.schema import OUTCOMES, STATE, Images
 
 if TYPE_CHECKING:
     from carla_mlflow.contract.state_token import Decoded
-    from serve.answering.prediction import Prediction
     from serve.policy.serving import Serving
 
-Answered = tuple["Prediction", str]
-"""A prediction that was answered with actions, and its request id."""
 Columns = dict[str, pa.Array]
 
 MINUTE_NS = 60_000_000_000
@@ -41,13 +39,13 @@ class Piece(NamedTuple):
     """Consecutive rows of one forward.
 
     Attributes:
-        batch: the forward.
+        arrays: of the forward.
         began: when, by `time.perf_counter`.
         start: first row.
         stop: one past the last.
     """
 
-    batch: BatchActions
+    arrays: ForwardArrays
     began: float
     start: int
     stop: int
@@ -78,23 +76,22 @@ class Encoder:
             entries: at least one.
         """
         layout = self.layout(serving)
-        predictions, ids = zip(*entries, strict=True)
-        pieces = _pieces(predictions)
-        rows = _rows(predictions, pieces)
-        received = np.array([each.received for each in predictions])
-        episodes = [each.episode_id for each in predictions]
-        timestamps, column = rows.timestamps(received, wall_clock_offset_ns())
+        ids, episodes, received, began, ended, decode_s, arrays, starts, stops, _ = zip(*entries, strict=True)
+        pieces = _pieces(arrays, began, starts, stops)
+        rows = _rows(starts, stops, pieces)
+        came = np.array(received)
+        timestamps, column = rows.timestamps(came, wall_clock_offset_ns())
         columns: Columns = {
             "timestamp": column,
-            "request_id": rows.column(ids, pa.string()),  # type: ignore[arg-type]  # a tuple of them
+            "request_id": rows.column(ids, pa.string()),
             "row": pa.array(rows.places()),
             "episode_id": rows.column(episodes, pa.string()) if any(episodes) else rows.constant(None, "string"),
             "outcome": rows.constant(POLICY, "int8"),
             "status": rows.constant(200, "int16"),
-            "decode_ms": rows.milliseconds(np.array([each.decode_s for each in predictions])),
-            "total_ms": rows.milliseconds(np.array([each.ended for each in predictions]) - received),
+            "decode_ms": rows.milliseconds(np.array(decode_s)),
+            "total_ms": rows.milliseconds(np.array(ended) - came),
         }
-        columns |= _of_forwards(rows, pieces, rows.spread(received))
+        columns |= _of_forwards(rows, pieces, rows.spread(came))
         columns |= _of_policy(layout, pieces)
         if serving.tokens is None:
             columns |= self._steps_of(episodes, rows)
@@ -103,7 +100,7 @@ class Encoder:
         schema = layout.schema(OBSERVED | ACTED)
         return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
-    def _steps_of(self, episodes: list[str | None], rows: RequestRows) -> Columns:
+    def _steps_of(self, episodes: Sequence[str | None], rows: RequestRows) -> Columns:
         """The columns of a policy without memory."""
         reset = rows.constant(None, "bool")
         if not any(episodes):
@@ -121,13 +118,13 @@ class Encoder:
     def _memory_of(
         self,
         serving: Serving,
-        episodes: list[str | None],
+        episodes: Sequence[str | None],
         places: NDArray[np.int32],
         timestamps: NDArray[np.int64],
         pieces: list[Piece],
     ) -> Columns:
         """The columns of a policy with memory; episodes, places and timestamps are those of the rows."""
-        entered = [(_entered(piece.batch), piece.start, piece.stop) for piece in pieces]
+        entered = [(_entered(piece.arrays), piece.start, piece.stop) for piece in pieces]
         steps = np.concatenate([each.steps[start:stop] for each, start, stop in entered])
         reset = np.concatenate([each.reset[start:stop] for each, start, stop in entered])
         given = self._states.given(serving.digest, episodes, places, reset, timestamps // MINUTE_NS)
@@ -143,45 +140,42 @@ def wall_clock_offset_ns() -> int:
     return time.time_ns() - time.perf_counter_ns()
 
 
-def _entered(batch: BatchActions) -> Decoded:
-    assert batch.entered is not None
-    return batch.entered
+def _entered(arrays: ForwardArrays) -> Decoded:
+    assert arrays.entered is not None
+    return arrays.entered
 
 
-def _pieces(predictions: Sequence[Prediction]) -> list[Piece]:
-    """The rows of the predictions in order, in as few pieces as possible."""
+def _pieces(
+    arrays: Sequence[ForwardArrays], began: Sequence[float], starts: Sequence[int], stops: Sequence[int]
+) -> list[Piece]:
+    """The rows of requests in order, in as few pieces as possible; the arguments have one element for each request."""
     found: list[Piece] = []
-    batch, began, start, stop = None, 0.0, 0, 0
-    for prediction in predictions:
-        answered: Any = prediction.answered  # set by `encode`
-        if answered.batch is batch and answered.start == stop:
-            stop = answered.stop
-            continue
-        if batch is not None:
-            found.append(Piece(batch, began, start, stop))
-        batch, began, start, stop = answered.batch, prediction.started, answered.start, answered.stop
-    if batch is not None:
-        found.append(Piece(batch, began, start, stop))
-    return found
+    of, since, first, end = arrays[0], began[0], starts[0], starts[0]
+    for each, when, start, stop in zip(arrays, began, starts, stops, strict=True):
+        if each is of and start == end:
+            end = stop
+        else:
+            found.append(Piece(of, since, first, end))
+            of, since, first, end = each, when, start, stop
+    return [*found, Piece(of, since, first, end)]
 
 
-def _rows(predictions: Sequence[Prediction], pieces: list[Piece]) -> RequestRows:
-    if sum(piece.stop - piece.start for piece in pieces) == len(predictions):  # each has at least one
-        return RequestRows(len(predictions))
-    slices: list[Any] = [each.answered for each in predictions]
-    return RequestRows(len(predictions), [each.stop - each.start for each in slices])
+def _rows(starts: Sequence[int], stops: Sequence[int], pieces: list[Piece]) -> RequestRows:
+    if sum(piece.stop - piece.start for piece in pieces) == len(starts):  # each request has at least one
+        return RequestRows(len(starts))
+    return RequestRows(len(starts), [stop - start for start, stop in zip(starts, stops, strict=True)])
 
 
 def _of_forwards(rows: RequestRows, pieces: list[Piece], received: NDArray[np.float64]) -> Columns:
     """The columns that are the same for all rows of a forward; `received` is each row's."""
     counts = np.array([piece.stop - piece.start for piece in pieces])
     began = np.repeat(np.array([piece.began for piece in pieces]), counts)
-    inference_ms = np.array([piece.batch.actions.inference_ms for piece in pieces], np.float32)
+    inference_ms = np.array([piece.arrays.actions.inference_ms for piece in pieces], np.float32)
     found = {
         "queue_ms": pa.array(((began - received) * 1e3).astype(np.float32)),
         "inference_ms": pa.array(np.repeat(inference_ms, counts)),
     }
-    seeds = [piece.batch.actions.seed for piece in pieces]
+    seeds = [piece.arrays.actions.seed for piece in pieces]
     if all(seed is None for seed in seeds):
         return found | {"deterministic": rows.constant(True, "bool"), "seed": rows.constant(None, "int64")}
     spread = [seed for seed, count in zip(seeds, counts.tolist(), strict=True) for _ in range(count)]
@@ -192,10 +186,10 @@ def _of_forwards(rows: RequestRows, pieces: list[Piece], received: NDArray[np.fl
 def _of_policy(layout: Layout, pieces: list[Piece]) -> Columns:
     """The columns of observation and action."""
     found = {
-        name: stacked([batch.observations[field][start:stop] for batch, _, start, stop in pieces], width)
+        name: stacked([arrays.observations[field][start:stop] for arrays, _, start, stop in pieces], width)
         for name, field, _, _, width in layout.observations
     }
-    actions = [(batch.actions, start, stop) for batch, _, start, stop in pieces]
+    actions = [(arrays.actions, start, stop) for arrays, _, start, stop in pieces]
     found["action"] = stacked([each.control[start:stop] for each, start, stop in actions], layout.action_width)
     found["action.raw"] = stacked([each.raw[start:stop] for each, start, stop in actions], layout.raw_width)
     return found

@@ -16,8 +16,8 @@ from serve.record.schema import HASH, OBSERVATION, Images
 
 def _is_image(field: pa.Field) -> bool:
     kind = field.type
-    is_bytes = pa.types.is_fixed_size_list(kind) and kind.value_type == pa.uint8()
-    return is_bytes and field.name.startswith(OBSERVATION)
+    is_bytes: bool = pa.types.is_fixed_size_list(kind) and kind.value_type == pa.uint8()
+    return is_bytes and str(field.name).startswith(OBSERVATION)
 
 
 def with_images(batch: pa.RecordBatch, images: Images) -> pa.RecordBatch:

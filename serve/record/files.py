@@ -91,7 +91,7 @@ class Recordings:
         low, high = -(2**63) if start is None else start, 2**63 - 1 if end is None else end
         groups = [group for file in self.files for group in _groups_of(file, low, high)]
         groups.sort(key=lambda group: group[0])
-        waiting: dict[tuple[str, str], list[pa.Table]] = {}
+        waiting: dict[tuple[str, Images], list[pa.Table]] = {}
         for place, (_, file, index) in enumerate(groups):
             key = file.info.contract, file.info.images
             waiting.setdefault(key, []).append(_read(file, index, low, high, episode, columns))
@@ -122,7 +122,7 @@ def _groups_of(file: RecordedFile, low: int, high: int) -> list[tuple[int, Recor
     found = []
     for index in range(metadata.num_row_groups):
         statistics = metadata.row_group(index).column(place).statistics
-        first, last = statistics.min.value, statistics.max.value
+        first, last = statistics.min_raw, statistics.max_raw
         if last >= low and first < high:
             found.append((first, file, index))
     return found

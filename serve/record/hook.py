@@ -6,8 +6,37 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from serve.answering.forward import ForwardArrays
     from serve.answering.prediction import Prediction
     from serve.policy.serving import Serving
+
+
+class Answered(NamedTuple):
+    """A request that was answered with actions. (Not the Prediction: it would keep the request's body in memory.)
+
+    Attributes:
+        request_id: as in its response.
+        episode_id: that it named, if any.
+        received: when its first byte came, by `time.perf_counter`.
+        started: when its forward began, by the same clock.
+        ended: when its actions were ready, by the same clock.
+        decode_s: seconds to decode it.
+        arrays: of the forward that answered it.
+        start: its first row there.
+        stop: one past its last.
+        serving: the policy.
+    """
+
+    request_id: str
+    episode_id: str | None
+    received: float
+    started: float
+    ended: float
+    decode_s: float
+    arrays: ForwardArrays
+    start: int
+    stop: int
+    serving: Serving
 
 
 class Refused(NamedTuple):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from carla_mlflow.escaping import one_line
-from serve.record.file_info import RecordedFile, RecordingError, read_file_info
+from serve.record.file_info import RecordedFile, RecordingError, file_hash, read_file_info
 from serve.record.node_folder import NodeFolder
 from serve.record.recording_file import RecordingFile
 
@@ -26,10 +26,21 @@ log = logging.getLogger("serve.record")
 def merging(node: NodeFolder, hour: str) -> Iterator[None]:
     """Merges the young files of hours before `hour` (`YYYY-MM-DD/HH`); each step of the iterator is one row group.
 
-    A merge that fails leaves the files as they are.
+    A merge that fails leaves the files as they are. A file that is damaged is left alone, so that it stays the one that
+    the chain names.
     """
     for before, files in node.files_of_hours_before(hour).items():
-        for group in _groups([path for _, path in files]):
+        intact = []
+        for number, path in files:
+            known = node.head.files.get(number)
+            if known is None:  # deleted for its age meanwhile
+                continue
+            if path.exists() and file_hash(path) == known[1]:
+                intact.append(path)
+            else:
+                log.error("%s: is damaged, and not merged", path)
+            yield
+        for group in _groups(intact):
             yield from _merge(node, before, group)
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serve.record.encode import Answered, Encoder
+from serve.record.encode import Encoder
 from serve.record.encode_errors import encoded_errors
+from serve.record.hook import Answered, Refused
 from serve.record.ring import ACTED, FAILED, OBSERVED, RingWriter
 from serve.record.schema import Images, in_share
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from serve.answering.prediction import Prediction
     from serve.policy.serving import Serving
-    from serve.record.hook import Refused
 
 MAX_ROWS, MAX_BYTES = 256, 1 << 20
 """Rows, and about the bytes, that are encoded at once; a block has at most twice as many."""
@@ -59,10 +59,24 @@ class Recorder:
 
     def answered(self, prediction: Prediction, request_id: str) -> None:
         """Records a request that was answered with actions."""
-        self._answered.append((prediction, request_id))  # atomic: no lock is needed
         answered = prediction.answered
-        if answered is not None:
-            self._rows += answered.stop - answered.start
+        assert answered is not None
+        batch, start, stop = answered.batch, answered.start, answered.stop
+        values = (
+            request_id,
+            prediction.episode_id,
+            prediction.received,
+            prediction.started,
+            prediction.ended,
+            prediction.decode_s,
+            batch.arrays,
+            start,
+            stop,
+            prediction.serving,
+        )
+        entry = tuple.__new__(Answered, values)  # a third of the time that the class takes for it
+        self._answered.append(entry)  # atomic: no lock is needed
+        self._rows += stop - start
         if self._rows >= self._most_rows:
             self._hurry()
 
@@ -89,13 +103,13 @@ class Recorder:
             answered, refused = self._answered[:], self._refused[:]  # copies: other threads may append
             del self._answered[: len(answered)], self._refused[: len(refused)]
             if self._share < 1:
-                answered = [each for each in answered if in_share(each[0].episode_id, each[1], self._share)]
+                answered = [each for each in answered if in_share(each.episode_id, each.request_id, self._share)]
                 refused = [each for each in refused if in_share(each.episode_id, each.request_id, self._share)]
             sequence = self._ring.sequence
             try:
                 self._put(answered, refused, rows)
             except Exception:  # the boundary: recording never fails a request
-                rows = sum(_count(each[0]) for each in answered) + len(refused) + sequence - self._ring.sequence
+                rows = sum(each.stop - each.start for each in answered) + len(refused) + sequence - self._ring.sequence
                 log.exception("%d rows could not be recorded", rows)
                 self._ring.append(bytes(32), max(0, rows), FAILED, b"")
 
@@ -141,18 +155,12 @@ class Recorder:
         self._ring.close()
 
 
-def _count(prediction: Prediction) -> int:
-    """Rows of an answered prediction."""
-    answered = prediction.answered
-    return 0 if answered is None else answered.stop - answered.start
-
-
 def _by_policy(entries: list[Answered]) -> Iterator[tuple[Serving, list[Answered]]]:
     """The entries of each policy; nearly always there is one."""
     while entries:
-        serving = entries[0][0].serving
-        others = [each for each in entries if each[0].serving is not serving]
-        yield serving, [each for each in entries if each[0].serving is serving] if others else entries
+        serving = entries[0].serving
+        others = [each for each in entries if each.serving is not serving]
+        yield serving, [each for each in entries if each.serving is serving] if others else entries
         entries = others
 
 
@@ -160,7 +168,7 @@ def _parts(entries: list[Answered], most: int) -> Iterator[list[Answered]]:
     """The entries in parts of about `most` rows."""
     part, rows = list[Answered](), 0
     for entry in entries:
-        count = _count(entry[0])
+        count = entry.stop - entry.start
         if part and rows + count > most:
             yield part
             part, rows = [], 0

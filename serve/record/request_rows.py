@@ -33,13 +33,13 @@ class RequestRows:
         """A value for each request → for each row."""
         return values if self._repeats is None else np.repeat(values, self._repeats)
 
-    def spread_list(self, values: list[Any]) -> list[Any]:
-        """The same of a list."""
+    def spread_list(self, values: Sequence[Any]) -> Sequence[Any]:
+        """The same of a sequence."""
         if self._counts is None:
             return values
         return [value for value, count in zip(values, self._counts, strict=True) for _ in range(count)]
 
-    def column(self, values: list[Any], kind: pa.DataType) -> pa.Array:
+    def column(self, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         """A column of texts or numbers, None for null."""
         return pa.array(self.spread_list(values), kind)
 

@@ -6,6 +6,8 @@ import contextlib
 import importlib.util
 import logging
 import os
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -126,8 +128,18 @@ class WriterProcess(KeptProcess):
         text = "the recording's writer ended; the rings keep what comes as long as they can"
         super().__init__(settings, run_folder, "serve.record.writer", {RINGS_FOLDER: str(self._rings)}, text)
 
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Starts it with SIGTERM blocked: until it can handle that, it would end without having written anything."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        try:
+            return super()._start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     def stop(self, wait_s: float = STOP_S) -> None:
         """Ends the writer once it has written the rest, and frees the rings' memory."""
+        if self._process.poll() is not None:  # one that died just now; the next one writes what is left
+            self._process = self._start()
         super().stop(wait_s)
         self._in_use.close()
         remove_unused(self._rings)

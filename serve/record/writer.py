@@ -69,7 +69,7 @@ class Writer:
         self._collector = Collector(rings, self._node.head.cursors)
         self._numbers = EpisodeNumbers(self._node.head.episodes)
         self._open: dict[str, OpenFile] = {}  # by contract
-        self._minute = ""
+        self._minute = _minute_of(time.time())
         self._merge: Iterator[None] = iter(())
         self._merged_before = ""
         self._not_before = self._retry_s = 0.0
@@ -79,7 +79,7 @@ class Writer:
         """Reads the rings once, and finishes files that are due. `now` are seconds since 1970."""
         if now < self._not_before:
             return
-        minute = time.strftime("%Y-%m-%d/%H%M", time.gmtime(now))
+        minute = _minute_of(now)
         try:
             if self._open and (minute != self._minute or len(self._collector.ended) > MAX_ENDED):
                 self._finish()
@@ -173,6 +173,11 @@ class Writer:
         self._node.close()
 
 
+def _minute_of(now: float) -> str:
+    """A time in seconds since 1970 as day and minute, UTC."""
+    return time.strftime("%Y-%m-%d/%H%M", time.gmtime(now))
+
+
 def main() -> int:
     server, rings = int(os.environ[SERVER_PID]), Path(os.environ[RINGS_FOLDER])
     stopping = []
@@ -183,6 +188,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server handles Ctrl-C, and ends this process
     end_with_parent(signal.SIGTERM, server)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # WriterProcess blocked it
     os.umask(0o077)
     os.nice(NICENESS)
     settings = settings_from_environment(os.environ)
@@ -190,13 +196,14 @@ def main() -> int:
     with open(rings / "writer.lock", "a") as alone:
         fcntl.flock(alone, fcntl.LOCK_EX)  # waits for one that is ending
         writer = Writer(settings, rings)
+        writer.step(time.time())
         while not stopping and os.getppid() == server:
-            writer.step(time.time())
             time.sleep(POLL_S)
+            writer.step(time.time())
         ends = time.monotonic() + DRAIN_S
         while not writer.is_drained and time.monotonic() < ends:
-            writer.step(time.time())
             time.sleep(POLL_S)
+            writer.step(time.time())
         writer.stop()
     remove_unused(rings)  # where the server was killed
     return 0

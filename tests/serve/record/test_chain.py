@@ -49,7 +49,7 @@ def test_a_file_is_a_minute_and_an_hour_that_is_over_becomes_one_file(make: Call
     assert names(recording) == [f"2026-03-01/120{minute}-{minute + 1}.parquet" for minute in range(3)]
     before = table_of(recording.read())
     recording.write(60)
-    for _ in range(10):
+    for _ in range(20):
         recording.write()
     assert names(recording) == ["2026-03-01/12-4.parquet"]
     found = recording.end()
@@ -86,6 +86,20 @@ def test_without_head_the_links_in_the_footers_still_name_the_damaged_file(make:
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     assert {damage.path.name for damage in recording.read().verify()} == {HEAD, path.name}
+
+
+def test_a_damaged_file_is_not_merged_so_that_it_is_still_named(make: Callable[..., Recording]):
+    recording = make()
+    record(recording, 3)
+    path = recording.read().files[1].path
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    recording.write(60)
+    for _ in range(20):
+        recording.write()
+    assert names(recording) == ["2026-03-01/12-4.parquet", str(path.relative_to(path.parent.parent))]
+    assert [damage.path for damage in recording.end().verify()] == [path]
 
 
 def test_files_that_are_missing_or_were_put_there_are_named(make: Callable[..., Recording]):

@@ -83,8 +83,7 @@ def test_answers_and_errors_of_a_server_are_in_the_files(start_server, example: 
 
 def test_neither_keys_nor_headers_are_recorded(start_server, example: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("POLICY_API_KEY", KEY)
-    server = start_server("--model", str(example), "--drain-s", "0.1", "--record", str(tmp_path / "records"))
-    until(lambda: server.post("/predict", {"observations": [ROW]}, Authorization=f"Bearer {KEY}").status == 200, server)
+    server = started(start_server, example, tmp_path / "records")
     server.post("/predict", {"observations": [ROW]}, **{"Authorization": f"Bearer {KEY}", "X-Car": "the-name-of-a-car"})
     assert server.post("/predict", {"observations": [ROW]}, Authorization="Bearer wrong-key").status == 401
     assert server.stop() == 0
@@ -107,6 +106,17 @@ def test_nothing_is_recorded_unless_it_is_asked_for(start_server, example: Path)
     worker = psutil.Process(server.process.pid).children()[0]
     assert not [each.path for each in worker.memory_maps() if "arrow" in each.path]
     assert server.stop() == 0
+
+
+def test_a_writer_that_died_just_before_the_server_stops_costs_nothing(start_server, example: Path, tmp_path: Path):
+    server = started(start_server, example, tmp_path / "records")
+    for _ in range(50):
+        assert server.post("/predict", {"observations": [ROW]}).status == 200
+    writer = writer_of(server)
+    assert writer is not None
+    writer.kill()
+    assert server.stop() == 0
+    assert rows_of(tmp_path / "records").rows == 50
 
 
 def test_a_killed_writer_is_replaced_and_goes_on_where_its_files_end(start_server, example: Path, tmp_path: Path):
