@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from carla_mlflow import Engine
 from carla_mlflow.contract.answer import fallback_row
 from carla_mlflow.contract.card import Card, dump_card
-from serve.record.file_columns import for_file
+from serve.record.file_columns import as_written, with_images
 from serve.record.file_info import FileInfo, file_hash, to_metadata
 from serve.record.head_file import Head, write_head
 from serve.record.schema import OBSERVATION, STATE, Images, is_image, recording_schema
@@ -88,7 +88,7 @@ def write(
         times = table["timestamp"].cast(pa.int64()).to_numpy()
         info = FileInfo(number, previous, engine.card.contract, images, int(times.min()), int(times.max()))
         [batch] = table.combine_chunks().to_batches()
-        stored = pa.Table.from_batches([for_file(batch, images)])
+        stored = as_written(pa.Table.from_batches([with_images(batch, images)]))
         origin = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (more or {}).items()}
         metadata = to_metadata(info, {engine.digest: dump_card(engine.card)}, origin)
         path = folder / node / "2025-11-28" / f"1402-{number}.parquet"

@@ -151,7 +151,8 @@ def _replayed(
         return Drove(journal)
 
     window = _window(options)
-    engine = None if other is None else Engine(other, options.device, "card", trusted)
+    backend_of_other = "card" if options.backend == "recorded" else options.backend
+    engine = None if other is None else Engine(other, options.device, backend_of_other, trusted)
     session = Session(recordings.cards, load, drove, engine, window, _timeline(recordings, window))
     for batch in _batches(recordings, window, options.episode, engine):
         counted = session.add(batch)

@@ -97,8 +97,8 @@ class Distribution:
         over = {f"{level:g}": int(above[place + 1]) / rows for level, place in places.items()}
         histogram = list(zip(self._edges.tolist(), self._counts.tolist(), strict=True))
         mean = self._units / UNITS * self._span / rows
-        quantiles = [self._quantile(share, rows) for share in (0.5, 0.9, 0.99)]
-        return DimensionFigures(name, is_choice, mean, *quantiles, self._max, over, histogram)
+        p50, p90, p99 = (self._quantile(share, rows) for share in (0.5, 0.9, 0.99))
+        return DimensionFigures(name, is_choice, mean, p50, p90, p99, self._max, over, histogram)
 
     def _quantile(self, share: float, rows: int) -> float:
         """The least upper bound of a bucket that at least this share of the rows does not exceed."""

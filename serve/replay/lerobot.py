@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from carla_mlflow.contract.card import Card
 from carla_mlflow.errors import RefusedError
@@ -128,7 +129,7 @@ class LeRobotWriter:
             stats[feature.key] = FeatureStats(feature.is_image)
             stats[feature.key].add(values)
         frames = np.arange(count, dtype=np.int64)
-        own = {
+        own: dict[str, NDArray[Any]] = {
             "timestamp": (frames / card.action.rate_hz).astype(np.float32),
             "frame_index": frames,
             "episode_index": np.full(count, number),

@@ -60,7 +60,7 @@ class Answers(NamedTuple):
 
     def take(self, chosen: NDArray[np.bool_]) -> Answers:
         """The answers to the chosen rows."""
-        return Answers(*(array[chosen] for array in self))
+        return Answers(self.control[chosen], self.raw[chosen], self.why[chosen], self.state[chosen])
 
 
 class Carried(NamedTuple):
@@ -82,6 +82,8 @@ class Rerun:
         """`from_start`: for another version than the recorded one, to which the recorded states mean nothing."""
         self.engine, self._from_start = engine, from_start
         self._samples = engine.card.action.head != "deterministic"  # one without a distribution is asked for its mode
+        memory = engine.card.memory
+        self._initial = None if memory is None else {name: values[0] for name, values in memory.initial(1).items()}
         self._episodes: dict[tuple[str, int], Carried] = {}
 
     def act(self, rows: Rows) -> Answers:
@@ -90,7 +92,7 @@ class Rerun:
         unknown = np.full((count, len(action.control_names)), np.nan, np.float32)
         raw = np.full((count, len(action.raw)), np.nan, np.float32)
         answers = Answers(unknown, raw, np.full(count, ANSWERED, np.int8), np.full(count, NOT_COMPARED, np.int8))
-        if self.engine.card.memory is None:
+        if self._initial is None:
             for start in range(0, count, PIECE_ROWS):
                 self._forward(rows, np.arange(start, min(start + PIECE_ROWS, count)), answers, {}, None)
             return answers
@@ -119,9 +121,8 @@ class Rerun:
 
     def _state_before(self, rows: Rows, place: int, begins: bool, answers: Answers) -> State | None:
         """The state with which a row is answered; None where it is not known, and the episode's is forgotten."""
-        assert self.engine.card.memory is not None
         if begins:
-            return {name: values[0] for name, values in self.engine.card.memory.initial(1).items()}
+            return self._initial
         carried = self._carried(rows, place)
         if rows.has_state[place] and not self._from_start:
             recorded = {name: values[place] for name, values in rows.state.items()}

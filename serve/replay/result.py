@@ -62,8 +62,8 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def holds(self) -> bool:
-        """Whether every answer that could be given again is the recorded one."""
-        return all(found.holds for found in self.again)
+        """Whether there are answers, and every one that could be given again is the recorded one."""
+        return bool(self.rows) and all(found.holds for found in self.again)
 
     def as_json(self) -> dict[str, Any]:
         """As plain values; times as ISO 8601 in UTC with nanoseconds, actions by name."""

@@ -93,6 +93,7 @@ def test_spans_come_in_order_with_their_rows_and_times():
     assert found == [("0.2.0", 1, 0, 0), ("0.1.0", 6, SECOND, 3 * SECOND + 1)]
 
 
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
 @pytest.mark.parametrize("version", ["0.1.0", "0.2.0"])
 def test_the_registrys_journal_is_asked_and_its_artifacts_are_found(
     version: str, mlflow_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

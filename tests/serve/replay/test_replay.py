@@ -291,7 +291,7 @@ def test_only_a_moment_or_an_episode_is_replayed_with_the_memory_from_before(
     done = replay(folder, "--artifacts", path, "--episode", "b", "--from", "2025-11-28T14:02:02Z", "--json")
     assert json.loads(done.out)["again"][0]["equal"] == 20
     done = replay(folder, "--artifacts", path, "--at", "2025-11-28T14:03Z")
-    assert (done.code, done.out) == (0, "recorded  no rows\n")
+    assert (done.code, done.out) == (1, "recorded  no rows\n")
 
 
 @pytest.mark.parametrize(
