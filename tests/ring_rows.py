@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from carla_mlflow import Artifact, Engine
 from serve.record.blocks import block_schema, write_policy
+from serve.record.machine import engine_note
 from serve.record.ring import ACTED, OBSERVED, RingWriter
 from serve.record.schema import OUTCOMES
 
@@ -24,7 +25,8 @@ class Worker:
     def __init__(self, folder: Path, artifact: Artifact, engine: Engine, capacity: int = 4 << 20) -> None:
         self.ring = RingWriter(folder, capacity)
         self._digest, self._card, self._engine = artifact.digest.removeprefix("sha256:"), artifact.card, engine
-        write_policy(folder, self._digest, artifact.files["model_card.yaml"], "keep")
+        note = engine_note(engine.backend, engine.device.name)
+        write_policy(folder, self._digest, artifact.files["model_card.yaml"], "keep", note)
 
     def answers(
         self,
