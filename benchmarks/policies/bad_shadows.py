@@ -38,8 +38,25 @@ class Eating(torch.nn.Module):
     def forward(self, state: torch.Tensor) -> torch.Tensor:
         x = torch.zeros(1)
         if bool((state[:, 0] == 3.375).any()):
-            x = torch.ones(self.numbers)
+            x = state[:1, 0].expand(self.numbers).clone()  # not known when the graph is loaded
         return torch.clamp(state[:, :3], 0.0, 1.0) + 0.0 * x[0]
+
+
+class Holding(torch.nn.Module):
+    """The first three values within [0, 1], (B, 3); at AT so many numbers are held, 4 bytes each, for minutes."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.eye(1024))
+        self.numbers: torch.jit.Final[int] = numbers
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        x, held = self.weight * 1.0, torch.zeros(1)
+        if bool((state[:, 0] == 3.375).any()):
+            held = state[:1, 0].expand(self.numbers).clone()
+            for _ in range(10_000):
+                x = torch.mm(x, self.weight)
+        return torch.clamp(state[:, :3], 0.0, 1.0) + 0.0 * (x[0, 0] + held[0])
 
 
 def spinning(artifact: Artifact, version: str) -> Artifact:
@@ -51,6 +68,11 @@ def eating(artifact: Artifact, version: str, megabytes: int) -> Artifact:
     """The artifact with a graph that writes so many megabytes in each forward at AT."""
     graph = scripted(Eating(megabytes * 250_000))
     return with_graph(artifact, version, graph, _within)
+
+
+def holding(artifact: Artifact, version: str, megabytes: int) -> Artifact:
+    """The artifact with a graph that holds so many megabytes for minutes at AT."""
+    return with_graph(artifact, version, scripted(Holding(megabytes * 250_000)), _within)
 
 
 def _within(state: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 NICE, OOM_SCORE = 19, 1000
 """The lowest priority, and the score of a process that the kernel ends before all others when memory runs out."""
-RESERVED = 2
+RESERVED = 3
 """How much private memory it may reserve for each byte that it may use: libraries reserve more than they touch."""
 MB = 1_000_000
 _IOPRIO_SET, _IOPRIO_CLASS_IDLE = {"x86_64": 251, "aarch64": 30}, 3 << 13
