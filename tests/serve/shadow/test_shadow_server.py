@@ -8,6 +8,7 @@ from pathlib import Path
 import httpcore
 import pytest
 from following_support import metric, of_other_contract, until, workers
+from mlflow_ui import open_browser
 from shadow_support import Asking, process_of, replayed, rings_of, shadow_of, wait_rows, wait_up
 from tests_support import Server
 
@@ -212,3 +213,17 @@ def test_the_ring_of_a_worker_that_died_is_read_and_freed(
     until(lambda: not ring.exists(), server)
     Asking(server, champions).ask(5)
     wait_rows(server, 10)
+
+
+def test_the_status_page_shows_it(start_server: Start, folders: tuple[Path, Path], champions: Engine):
+    server = start_server("--model", str(folders[0]), "--shadow", str(folders[1]))
+    server.wait_ready()
+    wait_up(server)
+    Asking(server, champions).ask(12)
+    wait_rows(server, 12)
+    with open_browser() as page:
+        page.goto(server.url)
+        page.get_by_text("follow-me 1.1.0 is compared").wait_for()
+        page.get_by_text("12 rows beside 1.0.0").wait_for()
+        page.get_by_text("difference of steer: mean").wait_for()
+        assert page.locator("#shadow-acceleration rect").count() > 10
