@@ -126,7 +126,7 @@ class Replica:
         from serve.record.start import start_recorder
         from serve.web.app import create_app
 
-        node = Node(settings, folder)
+        self._node = node = Node(settings, folder)
         self._slot = slot = Slot(folder, settings.references)
         slot.poll_now = node.poll_now
         start_recorder(settings, folder)
@@ -169,6 +169,14 @@ class Replica:
         response = Response(body, status)
         response.raw_headers = headers
         return response
+
+    def __del__(self) -> None:
+        """Called by Ray before it ends this process in order: what was recorded is written."""
+        from serve.record.hook import stop_records
+
+        stop_records()
+        if hasattr(self, "_node"):  # not where the constructor failed
+            self._node.stop()
 
     def check_health(self) -> None:
         """Called by Ray; raises RuntimeError when a forward hangs, so that Ray replaces this process."""

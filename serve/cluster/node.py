@@ -12,7 +12,6 @@ import logging
 import os
 import tempfile
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -22,7 +21,7 @@ import msgspec
 from serve.folder_lock import hold, remove_unused
 from serve.following.follower_process import FollowerProcess
 from serve.kept_process import KeptProcess
-from serve.record.start import WriterProcess
+from serve.record.start import WriterProcess, leave_rings, remove_left_rings
 from serve.run_folder import FOLLOW_FILE, METRICS, RUN_FOLDER, worker_file
 from serve.settings import Settings
 from serve.shadow.shadow_process import ShadowProcess
@@ -72,6 +71,8 @@ class Node:
         self._settings, self._folder = settings, folder
         self.status_file = folder / FOLLOW_FILE
         self._follower: FollowerProcess | None = None
+        self._kept: list[KeptProcess] = []
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="node", daemon=True)
 
     def start(self) -> None:
@@ -83,20 +84,28 @@ class Node:
         if self._follower is not None:
             self._follower.poll_now()
 
+    def stop(self) -> None:
+        """Ends the processes beside this one in order; Ray would kill them, with what they have not written yet."""
+        self._stopping.set()
+        for process in self._kept:
+            process.stop()
+        leave_rings(self._folder)
+
     def _run(self) -> None:
         with open(self._folder / "follower.lock", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # waits until the process that has it is gone
             if not self._settings.is_folder:
                 self._follower = FollowerProcess(self._settings, self.status_file)
-            kept: list[KeptProcess] = [] if self._follower is None else [self._follower]
+                self._kept.append(self._follower)
+            if self._settings.record or self._settings.shadow:
+                remove_left_rings()
             if self._settings.record:
-                kept.append(WriterProcess(self._settings, self._folder))
+                self._kept.append(WriterProcess(self._settings, self._folder))
             if self._settings.shadow:
-                kept.append(ShadowProcess(self._settings, self._folder))
-            while True:
-                time.sleep(INTERVAL_S)
+                self._kept.append(ShadowProcess(self._settings, self._folder))
+            while not self._stopping.wait(INTERVAL_S):
                 self._forget_the_dead()
-                for process in kept:
+                for process in self._kept:
                     process.keep_alive()
 
     def _forget_the_dead(self) -> None:

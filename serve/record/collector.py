@@ -15,7 +15,7 @@ from carla_mlflow.escaping import one_line
 from serve.record.blocks import BlockDecoder
 from serve.record.ring import SUFFIX, Block, RingError, RingReader, rings_in
 
-RING_FULL, WRITER_ENDED, DISK_FULL, FAILED = "ring_full", "writer_ended", "disk_full", "failed"
+REASONS = RING_FULL, WRITER_ENDED, DISK_FULL, FAILED = "ring_full", "writer_ended", "disk_full", "failed"
 """Why rows were lost: the writer was too slow; it was away for too long; the disk took nothing; they can't be encoded
 or decoded."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -185,11 +185,22 @@ def _of_forwards(rows: RequestRows, pieces: list[Piece], received: NDArray[np.fl
 
 def _of_policy(layout: Layout, pieces: list[Piece]) -> Columns:
     """The columns of observation and action."""
+    whole = [piece.arrays for piece in pieces]
+    parts = [
+        (place, piece.start, piece.stop)
+        for place, piece in enumerate(pieces)
+        if piece.stop - piece.start < len(piece.arrays.actions.control)
+    ]
+
+    def column(arrays: list[NDArray[Any]], width: int | None) -> pa.Array:
+        for place, start, stop in parts:  # few: most pieces are whole forwards
+            arrays[place] = arrays[place][start:stop]
+        return stacked(arrays, width)
+
     found = {
-        name: stacked([arrays.observations[field][start:stop] for arrays, _, start, stop in pieces], width)
+        name: column([each.observations[field] for each in whole], width)
         for name, field, _, _, width in layout.observations
     }
-    actions = [(arrays.actions, start, stop) for arrays, _, start, stop in pieces]
-    found["action"] = stacked([each.control[start:stop] for each, start, stop in actions], layout.action_width)
-    found["action.raw"] = stacked([each.raw[start:stop] for each, start, stop in actions], layout.raw_width)
+    found["action"] = column([each.actions.control for each in whole], layout.action_width)
+    found["action.raw"] = column([each.actions.raw for each in whole], layout.raw_width)
     return found

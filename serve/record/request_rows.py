@@ -76,6 +76,11 @@ def _constant(value: int | bool | None, kind: str, rows: int) -> pa.Array:
 
 def stacked(parts: Sequence[NDArray[Any]], width: int | None) -> pa.Array:
     """Arrays, each (n, *shape), below each other: lists of `width` numbers, or numbers where that is None."""
-    whole = np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
+    if len(parts) == 1:
+        whole = np.ascontiguousarray(parts[0])
+    else:
+        rows = sum(map(len, parts))
+        whole = np.empty((rows, *parts[0].shape[1:]), parts[0].dtype)  # in C order, unlike some of the parts
+        np.concatenate(parts, out=whole)
     values = pa.array(whole.reshape(-1))
     return values if width is None else pa.FixedSizeListArray.from_arrays(values, width)

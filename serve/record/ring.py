@@ -83,7 +83,8 @@ class RingWriter:
         file = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             self.capacity = _reserve(file, capacity)
-            self._memory = mmap.mmap(file, HEAD_BYTES + self.capacity)
+            populate = getattr(mmap, "MAP_POPULATE", 0)  # else each first touch of a page would be a fault, later
+            self._memory = mmap.mmap(file, HEAD_BYTES + self.capacity, flags=mmap.MAP_SHARED | populate)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise

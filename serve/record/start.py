@@ -90,6 +90,13 @@ def start_recorder(settings: Settings, run_folder: Path) -> None:
         log.error("this worker records nothing: %s", one_line(error))
 
 
+def leave_rings(run_folder: Path) -> None:
+    """Frees the rings' folder if no other process uses it; to be called after this one has stopped recording."""
+    while _IN_USE:
+        _IN_USE.pop().close()
+    remove_unused(rings_folder(run_folder))
+
+
 def encode_between(call_soon: Callable[..., Any]) -> None:
     """Has this process's recorder encode between requests rather than at once.
 
@@ -101,11 +108,12 @@ def encode_between(call_soon: Callable[..., Any]) -> None:
 
 
 def check_folder(settings: Settings) -> str | None:
-    """Creates the folder of `--record`; returns why nothing can be recorded there, or None."""
+    """Creates the folder of `--record`; returns why there can be no recording or no shadow here, or None."""
+    needs = "--record" if settings.record else "--shadow" if settings.shadow else ""
+    if needs and importlib.util.find_spec("pyarrow") is None:
+        return f"{needs} needs pyarrow, which is not installed: pip install 'carla-mlflow[score]'"
     if not settings.record:
         return None
-    if importlib.util.find_spec("pyarrow") is None:
-        return "--record needs pyarrow, which is not installed: pip install 'carla-mlflow[score]'"
     folder = Path(settings.record)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from carla_mlflow.escaping import one_line
 from carla_mlflow.own_process import end_with_parent
 from serve.flags import settings_from_environment
 from serve.folder_lock import remove_unused
-from serve.record.collector import Collector
+from serve.record.collector import REASONS, Collector
 from serve.record.episode_numbers import EpisodeNumbers
 from serve.record.machine import origin_of_server
 from serve.record.merge import merging
@@ -74,6 +74,8 @@ class Writer:
         self._merged_before = ""
         self._not_before = self._retry_s = 0.0
         self._published = dict(self._node.head.lost), self._node.head.rows
+        for reason in REASONS:  # from the start, since what has never been counted can't rise
+            metrics.RECORD_DROPPED.labels(reason)
 
     def step(self, now: float) -> None:
         """Reads the rings once, and finishes files that are due. `now` are seconds since 1970."""

@@ -83,7 +83,7 @@ CACHED = Counter("policy_result_cache_rows_total", "Observations looked up in th
 RECORDED = Counter("policy_recorded_rows_total", "Observations that were recorded: they are in a finished file.")
 RECORD_DROPPED = Counter(
     "policy_record_dropped_total",
-    "Observations that were to be recorded, but are lost: ring_full, disk_full, writer_ended, damaged or failed.",
+    "Observations that were to be recorded, but are lost: ring_full, disk_full, writer_ended or failed.",
     ("reason",),
 )
 IN_FLIGHT = Gauge("policy_in_flight", "Requests that are being answered.", multiprocess_mode="livesum")
