@@ -56,8 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return score(given[1:])
     if given[:1] == ["replay"]:
-        from serve.replay.command import main as replay
-
+        try:
+            from serve.replay.command import main as replay
+        except ModuleNotFoundError as error:
+            leave_without("python -m serve replay", error, "replay")
         return replay(given[1:])
     settings = parse_settings(given)
     start_logging(settings)

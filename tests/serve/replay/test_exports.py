@@ -18,13 +18,11 @@ from made_recordings import BEGAN, TICK, batches, driven
 from PIL import Image
 from tests_support import EXAMPLE, example_as
 
-from benchmarks.policies.remembering import gru_of_images
-from carla_mlflow import Engine
+from carla_mlflow import Artifact, Engine
 from carla_mlflow.errors import RefusedError
 from serve.replay import lerobot
 from serve.replay.html import as_html
 from serve.replay.lerobot import LeRobotWriter
-from training_export.export.export import export_policy
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +31,8 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="module")
-def seeing() -> Engine:
-    """A policy of images."""
-    return Engine(export_policy(gru_of_images(), "seeing", "1.0.0", "").artifact, "cpu")
+def eye(seeing: Artifact) -> Engine:
+    return Engine(seeing, "cpu")
 
 
 def dataset(folder: Path, engine: Engine, *tables: pa.Table) -> str:
@@ -119,9 +116,9 @@ def test_episodes_are_written_while_others_go_on_and_files_have_a_size(
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_images_become_pictures_that_lose_nothing(seeing: Engine, tmp_path: Path):
-    table = driven(seeing, ["a"], steps=3)
-    dataset(tmp_path / "set", seeing, table)
+def test_images_become_pictures_that_lose_nothing(eye: Engine, tmp_path: Path):
+    table = driven(eye, ["a"], steps=3)
+    dataset(tmp_path / "set", eye, table)
     info = json.loads((tmp_path / "set/meta/info.json").read_text())
     assert info["features"]["observation.images.view"] == {
         "dtype": "image",
@@ -145,14 +142,14 @@ def test_without_an_episode_or_into_an_old_folder_nothing_is_written(engine: Eng
         LeRobotWriter(tmp_path / "set", {})
 
 
-def test_an_mcap_file_has_a_message_of_each_kind_a_row(engine: Engine, seeing: Engine, tmp_path: Path):
+def test_an_mcap_file_has_a_message_of_each_kind_a_row(engine: Engine, eye: Engine, tmp_path: Path):
     pytest.importorskip("mcap", reason="mcap is not installed: pip install 'carla-mlflow[replay]'")
     from mcap.reader import make_reader
 
     from serve.replay.mcap_file import McapWriter
 
-    tables = [driven(engine, ["a"], steps=4, late=[2]), driven(seeing, [None], steps=2, began=BEGAN + 10 * TICK)]
-    writer = McapWriter(tmp_path / "x.mcap", {each.digest: each.card for each in (engine, seeing)})
+    tables = [driven(engine, ["a"], steps=4, late=[2]), driven(eye, [None], steps=2, began=BEGAN + 10 * TICK)]
+    writer = McapWriter(tmp_path / "x.mcap", {each.digest: each.card for each in (engine, eye)})
     for batch in batches(*tables):
         writer.add(batch)
     assert writer.close() == f"{tmp_path / 'x.mcap'}: 18 messages"

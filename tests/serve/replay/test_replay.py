@@ -104,11 +104,8 @@ def test_samples_without_memory_give_the_same_bits_again(engine: Engine, replay:
     assert json.loads(done.out)["again"][0]["equal"] == 40
 
 
-def test_images_that_were_not_kept_are_told_and_nothing_is_made_up(tmp_path: Path, replay: Replay):
-    from benchmarks.policies.remembering import gru_of_images
-    from training_export.export.export import export_policy
-
-    artifact = write_artifact(tmp_path / "policy", export_policy(gru_of_images(), "seeing", "1.0.0", "").artifact).path
+def test_images_that_were_not_kept_are_told_and_nothing_is_made_up(seeing: Artifact, replay: Replay, tmp_path: Path):
+    artifact = write_artifact(tmp_path / "policy", seeing).path
     engine = Engine.open(artifact, device="cpu")
     table = driven(engine, steps=12)
     kept = replay(write(tmp_path / "kept", [(engine, table)]), "--artifacts", artifact, "--json")
