@@ -105,9 +105,13 @@ class Memory:
                 f"state.{name}",
                 f"expected float32{[rows, *shape]}, got {array.dtype}{list(array.shape)}",
             )
-        with np.errstate(over="ignore"):
-            entered = array.astype(np.float32, order="C")  # a copy
-        entered[begins] = self._initial[name]
+        if array.dtype == np.float32:
+            entered = array.copy()
+        else:
+            with np.errstate(over="ignore"):
+                entered = array.astype(np.float32, order="C")
+        if begins.any():
+            entered[begins] = self._initial[name]
         finite = np.isfinite(entered)
         if not finite.all():
             row, *place = (int(index) for index in np.argwhere(~finite)[0])
@@ -137,6 +141,8 @@ def _begins(rows: int, reset: Any) -> NDArray[np.bool_]:
         array = np.asarray(reset)
     except ValueError as error:  # lists of different lengths
         raise wrong from error
-    if array.shape != (rows,) or array.dtype.kind not in "bfiu" or not np.isin(array, (0, 1)).all():
+    if array.shape != (rows,) or array.dtype.kind not in "bfiu":
+        raise wrong
+    if array.dtype != np.bool_ and not ((array == 0) | (array == 1)).all():
         raise wrong
     return array.astype(np.bool_)

@@ -128,7 +128,8 @@ class StateTokens:
                 raise _damaged(int(np.argmin(finite)))
         reset = np.ones(len(tokens), np.bool_)
         reset[given] = False
-        state, start = States(), 0
+        state: States = {}
+        start = 0
         for name, shape in self._shapes.items():
             width = math.prod(shape)
             state[name] = np.ascontiguousarray(payload[:, start : start + width]).reshape(-1, *shape)
@@ -137,7 +138,8 @@ class StateTokens:
 
     def others(self, tokens: Sequence[bytes | None]) -> dict[str, int]:
         """The digests of other versions that tokens say they are of, unverified, each with its first row."""
-        mine, found = self._digest, dict[str, int]()
+        mine = self._digest
+        found: dict[str, int] = {}
         for row, token in enumerate(tokens):
             if token and token[_DIGEST_AT:_STEP_AT] != mine:
                 digest = digest_of(token)

@@ -166,11 +166,8 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     )
     if serving.cache is not None:
         metrics.count_cache(serving.cache)
-    batch, answers, start = (
-        BatchActions(actions, observations, serving.tokens, entered),
-        list[BatchSlice | Exception](),
-        0,
-    )
+    batch, start = BatchActions(actions, observations, serving.tokens, entered), 0
+    answers: list[BatchSlice | Exception] = []
     for count in counts:
         answers.append(BatchSlice(batch, start, start + count))
         start += count

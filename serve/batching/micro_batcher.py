@@ -106,7 +106,10 @@ class MicroBatcher:
 
 def _parts(group: list[PendingPrediction]) -> list[list[PendingPrediction]]:
     """Splits a group at MAX_BATCH_ROWS rows, so that no forward blocks the event loop for long."""
-    parts, rows = [list[PendingPrediction]()], 0
+    if len(group) == 1:
+        return [group]
+    parts: list[list[PendingPrediction]] = [[]]
+    rows = 0
     for prediction in group:
         count = prediction.request.count if prediction.request is not None else 0
         if parts[-1] and rows + count > MAX_BATCH_ROWS:
