@@ -55,11 +55,19 @@ def settings_from_environment(environment: Mapping[str, str]) -> Settings:
         if text is not None:
             text = text.lower() if f.name in _CASELESS else text
             try:
-                values[f.name] = _type_of(f)(text)
+                values[f.name] = _yes_or_no(text) if _type_of(f) is bool else _type_of(f)(text)
             except ValueError as error:
-                kind = "whole number" if _type_of(f) is int else "number"
-                raise ValueError(f"{PREFIX}{f.name.upper()}={text!r}: expected a {kind}") from error
+                kinds = {int: "a whole number", float: "a number", bool: "true or false"}
+                raise ValueError(f"{PREFIX}{f.name.upper()}={text!r}: expected {kinds[_type_of(f)]}") from error
     return Settings(**values)
+
+
+def _yes_or_no(text: str) -> bool:
+    """Reads true or false, as `str` writes them, in any case, or 1 or 0; an empty text is false."""
+    known = {"true": True, "1": True, "false": False, "0": False, "": False}
+    if text.lower() not in known:
+        raise ValueError(text)
+    return known[text.lower()]
 
 
 def _state_key(environment: Mapping[str, str]) -> str:
@@ -135,7 +143,11 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     flags = [f for f in fields(Settings) if "secret" not in f.metadata]
     for f in flags:
         default = f" (default {f.default})" if f.default != "" else ""
-        parser.add_argument("--" + f.name.replace("_", "-"), type=_type_of(f), help=f.metadata["help"] + default)
+        flag, text = "--" + f.name.replace("_", "-"), f.metadata["help"]
+        if _type_of(f) is bool:
+            parser.add_argument(flag, action="store_true", default=None, help=text)
+        else:
+            parser.add_argument(flag, type=_type_of(f), help=text + default)
     options = parser.parse_args(arguments)
     given = {f.name: getattr(options, f.name) for f in flags if getattr(options, f.name) is not None}
     try:

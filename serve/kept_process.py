@@ -68,15 +68,16 @@ class KeptProcess:
             return
         now = time.monotonic()
         if self._ended is None:
-            from serve.telemetry.dead_counters import add_up  # prometheus_client, when its folder is set
-
             self._ended = now
-            add_up(self._folder / METRICS, self._process.pid)
+            self._note_end()
             self._wait_s = min(self._wait_s * 2, MAX_WAIT_S) if now - self._began < MAX_WAIT_S else FIRST_WAIT_S
             log.error("%s. It is started again in %.1f s", self._text, self._wait_s)
         elif now - self._ended >= self._wait_s:
             self._ended = None
             self._process = self._start()
+
+    def begin_stop(self) -> None:
+        """Called when the server begins to stop, some seconds before `stop`."""
 
     def stop(self, wait_s: float = STOP_S) -> None:
         """Ends the process; kills it after `wait_s` seconds."""
@@ -85,6 +86,12 @@ class KeptProcess:
             self._process.wait(wait_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
+
+    def _note_end(self) -> None:
+        """Called when the process has ended."""
+        from serve.telemetry.dead_counters import add_up  # prometheus_client, when its folder is set
+
+        add_up(self._folder / METRICS, self._process.pid)
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._began = time.monotonic()

@@ -31,6 +31,8 @@ RANGES = {
     "episode_hold_s": (0, 86_400),
     "record_share": (0, 1),
     "record_max_gb": (0.001, 1e6),
+    "shadow_share": (0, 1),
+    "shadow_memory_mb": (256, 1_000_000),
 }
 POSITIVE_S = ("poll_s", "fetch_timeout_s", "load_timeout_s", "forward_timeout_s", "header_timeout_s", "body_timeout_s")
 """Settings in seconds that may be any number above 0 and up to an hour."""
@@ -110,6 +112,16 @@ class Settings:
     log_level: str = _setting("info", "debug, info, warning or error")
     log_format: str = _setting("text", "text, or json (one object per line)")
     log_requests: str = _setting("none", "which requests to log: none, refused or all")
+    shadow: str = _setting(
+        "", "a version that acts on what is asked here too, in a process of its own, and is compared: NAME@staging"
+    )
+    shadow_share: float = _setting(1.0, "share of the episodes, and of the requests without one, that the shadow sees")
+    shadow_log: bool = _setting(
+        False, "log what the shadow's comparison finds to MLflow, where the gate `shadow` reads it"
+    )
+    shadow_memory_mb: float = _setting(
+        2048.0, "most megabytes of memory that the shadow may take; with more it is ended"
+    )
 
     @property
     def grace_s(self) -> float:
@@ -190,6 +202,17 @@ class Settings:
         kind = "folder" if self.follows_folder else "policy"
         return [f"also: {other} is another {kind} than {name}" for other in others if other != name]
 
+    def _problems_of_shadow(self) -> list[str]:
+        if not self.shadow:
+            return ["shadow_log: there is no --shadow whose comparison could be logged"] if self.shadow_log else []
+        if is_artifact_folder(self.shadow):
+            return []
+        try:
+            parse_reference(self.shadow)
+        except RefusedError as error:
+            return [f"shadow: {error}"]
+        return []
+
     def _problems_of_address(self) -> list[str]:
         if not self.host:
             return ["host: is empty; 0.0.0.0 listens on every address"]
@@ -243,6 +266,7 @@ class Settings:
             if not 0 < getattr(self, name) <= 3600:
                 found.append(f"{name}: {getattr(self, name)} is not above 0, or is above 3600")
         found += self._problems_of_references() + self._problems_of_address() + self._problems_of_access()
+        found += self._problems_of_shadow()
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 found.append(f"{name}: {getattr(self, name)!r}: expected {', '.join(allowed[:-1])} or {allowed[-1]}")

@@ -51,6 +51,7 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("answering", "following", "score"),
         ("record",),
         ("replay",),
+        ("shadow",),
         ("wire",),
         ("batching", "web"),
         ("dispatcher",),

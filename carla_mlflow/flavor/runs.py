@@ -31,7 +31,11 @@ def logging_run(run_id: str | None = None, name: str | None = None) -> Iterator[
 
 
 STEP_TAG = "carla.step"
-"""The tag that says what a run did: train or evaluate."""
+"""The tag that says what a run did: train, evaluate or shadow."""
+
+
+SHADOW_STEP, AGAINST_TAG = "shadow", "against"
+"""The step of a run that a server's shadow logs, and the tag with the digest of the version that drove meanwhile."""
 
 
 EVIDENCE_TAG, SELF_REPORTED = "carla.evidence", "self-reported"

@@ -9,8 +9,9 @@ from typing import Literal
 from carla_mlflow.contract.card import Card
 from registry.gates.episodes import Evidence
 from registry.gates.margins import DEFAULT, Margins
+from registry.gates.shadow import ShadowBar, ShadowEvidence
 
-Gate = Literal["integrity", "contract", "latency", "evidence", "driving"]
+Gate = Literal["integrity", "contract", "latency", "evidence", "driving", "shadow"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Candidate:
         decision_ms: p99 of a decision on this machine; None when there is a problem, or it was not measured.
         evidence: the newest; None when there is none.
         margins: the policy's margins.
+        shadow_bar: what the policy asks of a shadow; None where it asks for none.
+        shadow: what it did as a shadow of the champion; None when it was none.
     """
 
     reference: str
@@ -32,6 +35,8 @@ class Candidate:
     decision_ms: float | None
     evidence: Evidence | None
     margins: Margins = DEFAULT
+    shadow_bar: ShadowBar | None = None
+    shadow: ShadowEvidence | None = None
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,13 @@ class Champion:
         reference: name@version.
         contract_changes: from its contract to the candidate's, in words; None when either can't be read.
         evidence: the newest under the candidate's conditions, else the newest; None when there is none.
+        digest: of its artifact.
     """
 
     reference: str
     contract_changes: Sequence[str] | None
     evidence: Evidence | None
+    digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
     latency     a decision takes at most a quarter of the control period: in the card, and as measured here
     evidence    a finished evaluation of exactly this artifact, of enough episodes, under the champion's conditions
     driving     no worse than the champion on the same seeds; without a champion, better than a baseline driver
+    shadow      where the policy asks for it: acted on enough of what the champion saw, and agreed with it
 
 Every gate is evaluated even when another has failed, so that a refusal lists every shortfall; only driving needs
 evidence that passed. docs/adr/0009 gives the reasons.
@@ -19,6 +20,7 @@ from carla_mlflow.contract.card import Card
 from registry.gates.candidate import Candidate, Champion, Finding
 from registry.gates.driving import evaluate_driving
 from registry.gates.evidence_gate import evidence_findings
+from registry.gates.shadow import evaluate_shadow
 
 LATENCY_SHARE = 0.25
 """The share of the control period 1/rate_hz that p99 of a decision may take. The rest is for sensors, network, queue
@@ -40,7 +42,7 @@ def evaluate_gates(candidate: Candidate, champion: Champion | None, allow_breaki
     evidence = [*evidence_findings(candidate, champion)]
     if all(finding.passed for finding in evidence):
         evidence += _driving(candidate, champion)
-    return findings + evidence
+    return [*findings, *evidence, *_shadow(candidate, champion)]
 
 
 def _integrity(candidate: Candidate) -> Finding:
@@ -97,3 +99,11 @@ def _driving(candidate: Candidate, champion: Champion | None) -> Iterator[Findin
     theirs, reference = (champion.evidence, champion.reference) if champion else (None, "")
     for passed, text in evaluate_driving(candidate.evidence, theirs, reference, candidate.margins):
         yield Finding("driving", passed, text)
+
+
+def _shadow(candidate: Candidate, champion: Champion | None) -> Iterator[Finding]:
+    if candidate.shadow_bar is None:
+        return
+    name = champion.reference if champion else None
+    for passed, text in evaluate_shadow(candidate.shadow_bar, candidate.shadow, candidate.reference, name):
+        yield Finding("shadow", passed, text)

@@ -15,6 +15,7 @@ from registry.gates.candidate import Candidate, Champion
 from registry.gates.episodes import Evidence
 from registry.gates.gates import evaluate_gates
 from registry.gates.margins import read_margins
+from registry.gates.shadow import read_shadow_bar
 from registry.moves.promotion import EvaluateGates, GateResult
 from registry.moves.state import RegistryState
 from registry.rules.changes import contract_changes
@@ -23,10 +24,11 @@ from registry.rules.lifecycle import PRODUCTION
 from registry.rules.policy_version import PolicyVersion
 from registry.store.cache import fetch_to_cache
 from registry.store.evidence import find_evidence
+from registry.store.shadow_evidence import find_shadow_evidence
 from registry.store.store import Store
 
-FOR_PRODUCTION = frozenset({"evidence", "driving"})
-"""Gates that only production has: a version in staging is driven there to get its evidence."""
+FOR_PRODUCTION = frozenset({"evidence", "driving", "shadow"})
+"""Gates that only production has: a version in staging is driven there to get its evidence, or runs as a shadow."""
 
 
 FOR_ROLLBACK = frozenset({"integrity", "contract"})
@@ -51,13 +53,19 @@ def promotion_gates(to: str, allow_breaking: bool = False) -> EvaluateGates:
         card = artifact.card if artifact and not measured.problem else None
         find: FindEvidence = find_evidence if to == PRODUCTION else _no_evidence
         evidence = find(version.digest, None)
-        margins = read_margins(store.model_tags(version.name))
-        candidate = Candidate(_reference(version), measured.problem, card, measured.decision_ms, evidence, margins)
+        tags = store.model_tags(version.name)
+        margins, bar = read_margins(tags), read_shadow_bar(tags)
         champion = _champion(store, state, artifact, lambda digest: find(digest, evidence), cache)
+        asked = bar is not None and to == PRODUCTION and champion is not None
+        shadow = find_shadow_evidence(version.digest, champion.digest) if asked and champion else None
+        name, decision_ms = _reference(version), measured.decision_ms
+        candidate = Candidate(name, measured.problem, card, decision_ms, evidence, margins, bar, shadow)
         findings = evaluate_gates(candidate, champion, allow_breaking)
         counted = [finding for finding in findings if to == PRODUCTION or finding.gate not in FOR_PRODUCTION]
-        margins_used = (f"{MARGINS}{margins}",) if to == PRODUCTION else ()
-        return GateResult(counted, _links(evidence, champion) + margins_used + _allowed(champion, allow_breaking))
+        bars = ", ".join(str(each) for each in (margins, bar) if each is not None)
+        margins_used = (f"{MARGINS}{bars}",) if to == PRODUCTION else ()
+        links = _links(evidence, champion) + (shadow.links[:1] if shadow else ())
+        return GateResult(counted, links + margins_used + _allowed(champion, allow_breaking))
 
     return evaluate
 
@@ -110,7 +118,7 @@ def _champion(
             changes = [str(change) for change in contract_changes(old.card, candidate.card)]
         except (ArtifactError, NotFoundError):
             changes = [] if version.contract == candidate.card.contract else None
-    return Champion(_reference(version), changes, evidence_of(version.digest))
+    return Champion(_reference(version), changes, evidence_of(version.digest), version.digest)
 
 
 def _reference(version: PolicyVersion) -> str:

@@ -60,7 +60,7 @@ def _find(digest: str, like: Evidence | None) -> Evidence | None:
     alike = (run for run in runs if like is not None and not differing(_conditions(run), like.conditions))
     run = next(alike, runs[0])
     assert isinstance(run, Run)
-    run_id, link, conditions = run.info.run_id, _link(run), _conditions(run)
+    run_id, link, conditions = run.info.run_id, link_of(run), _conditions(run)
     reported = run.data.tags.get(EVIDENCE_TAG) == SELF_REPORTED
     try:
         return Evidence(run_id, link, conditions, _drives(run_id, conditions), None, reported, len(runs))
@@ -121,7 +121,7 @@ def _table(run_id: str) -> bytes:
             raise _UnreadableError(f"{TABLE} can't be fetched: {one_line(error)}") from error
 
 
-def _link(run: Run) -> str:
+def link_of(run: Run) -> str:
     """The run's page when the tracking server has one, else its URI."""
     uri = without_password(mlflow.get_tracking_uri()).rstrip("/")
     if uri.startswith(("http://", "https://")):

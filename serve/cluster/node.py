@@ -24,6 +24,7 @@ from serve.kept_process import KeptProcess
 from serve.record.start import WriterProcess, leave_rings, remove_left_rings
 from serve.run_folder import FOLLOW_FILE, METRICS, RUN_FOLDER, worker_file
 from serve.settings import Settings
+from serve.shadow.shadow_process import ShadowProcess
 from serve.telemetry.last_minute import minute_file
 
 INTERVAL_S = 0.5
@@ -96,9 +97,12 @@ class Node:
             if not self._settings.is_folder:
                 self._follower = FollowerProcess(self._settings, self.status_file)
                 self._kept.append(self._follower)
-            if self._settings.record:
+            if self._settings.record or self._settings.shadow:
                 remove_left_rings()
+            if self._settings.record:
                 self._kept.append(WriterProcess(self._settings, self._folder))
+            if self._settings.shadow:
+                self._kept.append(ShadowProcess(self._settings, self._folder))
             while not self._stopping.wait(INTERVAL_S):
                 self._forget_the_dead()
                 for process in self._kept:

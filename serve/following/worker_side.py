@@ -139,8 +139,7 @@ class Following:
         if is_fit and replaced is not None and self._waits_for_others(index, serving):
             return
         if not agree(self._slot.folder, index, wanted, serving.card.contract):
-            text = "has another contract than the served version; restart the server to serve it"
-            self._refuse(index, wanted, Failure(text, "contract", float("inf")))
+            self._refuse(index, wanted, Failure(self._of_other_contract(serving), "contract", float("inf")))
             return
         is_swap = self._slot.servings[index] is not None
         self._slot.serve(index, serving, wanted.stage, replaced)
@@ -149,6 +148,10 @@ class Following:
         if is_swap:
             metrics.SWAPS.inc()
         log.info("serving %s %s (%s)", serving.card.name, serving.version, serving.digest)
+
+    def _of_other_contract(self, serving: Serving) -> str:
+        """Why a version with another contract is not taken, in words."""
+        return "has another contract than the served version; restart the server to serve it"
 
     def _waits_for_others(self, index: int, serving: Serving) -> bool:
         """Whether to wait until the other workers have loaded a promoted version.

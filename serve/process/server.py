@@ -1,4 +1,4 @@
-"""gunicorn's master process with its workers, and the processes beside them: the follower, the recording's writer."""
+"""gunicorn's master process with its workers, and what runs beside them: follower, recording's writer, shadow."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ from serve.run_folder import (
     worker_file,
 )
 from serve.settings import Settings
+from serve.shadow.shadow_process import ShadowProcess
 from serve.telemetry.last_minute import minute_file
 from serve.telemetry.log_setup import ServerLog
 
@@ -165,6 +166,8 @@ class KeepingArbiter(Arbiter):  # type: ignore[misc]
         """Stops the workers. The path of a Unix socket stays until they have ended, as they still accept a while."""
         if not (self.systemd or self.master_pid or self.reexec_pid):  # else another server goes on with the sockets
             (self._folder / STOPPING).touch()
+        for process in self._kept:
+            process.begin_stop()
         close_sockets(self.LISTENERS, unlink=False)
         self.LISTENERS = []
         super().stop(graceful)
@@ -227,6 +230,8 @@ def _beside(settings: Settings, run_folder: Path) -> list[KeptProcess]:
         kept.append(FollowerProcess(settings, run_folder / FOLLOW_FILE))
     if settings.record:
         kept.append(WriterProcess(settings, run_folder))
+    if settings.shadow:
+        kept.append(ShadowProcess(settings, run_folder))
     return kept
 
 

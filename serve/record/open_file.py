@@ -13,6 +13,7 @@ from serve.record.machine import ENGINE, Origin
 from serve.record.recording_file import RecordingFile
 from serve.record.ring import Block
 from serve.record.schema import Images, recording_schema
+from serve.record.shares import of_share
 
 GROUP_ROWS, GROUP_BYTES = 65_536, 8 << 20
 """Rows, and bytes in memory, that make a row group."""
@@ -21,7 +22,15 @@ GROUP_ROWS, GROUP_BYTES = 65_536, 8 << 20
 class OpenFile:
     """Blocks of one contract on their way into a file."""
 
-    def __init__(self, path: Path, digest: str, images: Images, decoder: BlockDecoder, numbers: EpisodeNumbers) -> None:
+    def __init__(
+        self,
+        path: Path,
+        digest: str,
+        images: Images,
+        decoder: BlockDecoder,
+        numbers: EpisodeNumbers,
+        share: float = 1.0,
+    ) -> None:
         """Creates the file.
 
         Args:
@@ -30,11 +39,12 @@ class OpenFile:
             images: what is recorded of images.
             decoder: of the blocks.
             numbers: of the episodes.
+            share: of the rows that is recorded; the rings may carry more, for other readers.
 
         Raises:
             OSError: the disk is full, or the folder can't be written.
         """
-        self._images, self._decoder, self._numbers = images, decoder, numbers
+        self._images, self._decoder, self._numbers, self._share = images, decoder, numbers, share
         self._schema = schema_as_written(recording_schema(decoder.card_of(digest), images))
         self._file = RecordingFile(path, self._schema)
         self._waiting: dict[tuple[str, int], list[tuple[Block, pa.RecordBatch]]] = {}
@@ -59,6 +69,9 @@ class OpenFile:
         for (digest, _), parts in waiting.items():
             table = pa.Table.from_batches([batch for _, batch in parts]).combine_chunks()
             whole = self._decoder.with_all(as_written(table), [block for block, _ in parts], self._schema)
+            whole = of_share(whole, self._share)
+            if not whole.num_rows:
+                continue
             place = whole.schema.names.index("episode_index")
             numbers = self._numbers.column(whole.column("episode_id").chunk(0))
             self._file.add(whole.set_column(place, "episode_index", numbers))

@@ -49,9 +49,12 @@ class RingPlan(NamedTuple):
 
 def ring_plan(settings: Settings) -> RingPlan | None:
     """What the workers put into their rings; None where nobody reads them."""
-    if not settings.record:
+    if not settings.record and not settings.shadow:
         return None
-    return RingPlan(settings.record_share, "none" if settings.record_images == "none" else "keep")
+    shares = [settings.record_share] if settings.record else []
+    shares += [settings.shadow_share] if settings.shadow else []
+    has_images = bool(settings.shadow) or settings.record_images != "none"
+    return RingPlan(max(shares), "keep" if has_images else "none")
 
 
 def rings_folder(run_folder: Path) -> Path:
@@ -105,11 +108,12 @@ def encode_between(call_soon: Callable[..., Any]) -> None:
 
 
 def check_folder(settings: Settings) -> str | None:
-    """Creates the folder of `--record`; returns why nothing can be recorded there, or None."""
+    """Creates the folder of `--record`; returns why there can be no recording or no shadow here, or None."""
+    needs = "--record" if settings.record else "--shadow" if settings.shadow else ""
+    if needs and importlib.util.find_spec("pyarrow") is None:
+        return f"{needs} needs pyarrow, which is not installed: pip install 'carla-mlflow[score]'"
     if not settings.record:
         return None
-    if importlib.util.find_spec("pyarrow") is None:
-        return "--record needs pyarrow, which is not installed: pip install 'carla-mlflow[score]'"
     folder = Path(settings.record)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ from serve.record.node_folder import NodeFolder
 from serve.record.open_file import OpenFile
 from serve.record.ring import Block
 from serve.record.schema import Images
+from serve.record.start import ring_plan
 from serve.run_folder import RINGS_FOLDER, SERVER_PID
 from serve.settings import Settings
 from serve.telemetry import metrics
@@ -57,6 +58,8 @@ class Writer:
 
     def __init__(self, settings: Settings, rings: Path) -> None:
         """Raises OSError when the folder can't be written."""
+        plan, share = ring_plan(settings), settings.record_share
+        self._share = share if plan is not None and plan.share > share else 1.0  # else the rings carry no more
         self._images: Images = settings.record_images  # type: ignore[assignment]  # one of CHOICES
         self._origin = origin_of_server(settings)
         before = rings / NODE
@@ -101,7 +104,9 @@ class Writer:
             day, name = self._minute.split("/")
             path = self._node.new_file(day, f"{name}-{len(self._open)}")
             decoder = self._collector.decoder
-            file = self._open[contract] = OpenFile(path, block.digest, self._images, decoder, self._numbers)
+            file = self._open[contract] = OpenFile(
+                path, block.digest, self._images, decoder, self._numbers, self._share
+            )
             file.origin.update(self._origin)
         file.add(block, batch)
 

@@ -24,6 +24,7 @@ from serve.telemetry.last_minute import LastMinute
 from serve.telemetry.metrics_buffer import CHANGE_NAMES, ActionCounts, Buckets, MetricsBuffer, choice_label, minute_key
 from serve.telemetry.metrics_buffer import Metrics as TallyMetrics
 from serve.telemetry.processes import Processes
+from serve.telemetry.shadow_metrics import ShadowMetrics
 
 if TYPE_CHECKING:
     from carla_mlflow.inference.result_cache import ResultCache
@@ -197,6 +198,7 @@ def render(folder: Path) -> bytes:
     BUFFER.flush()
     registry = CollectorRegistry()
     registry.register(ServerState(folder))
+    registry.register(ShadowMetrics(folder))
     if MULTIPROCESS_FOLDER in os.environ:
         registry.register(Processes(folder))
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from serve.policy.slot import Slot
 from serve.run_folder import list_refused, ready_workers
 from serve.settings import Settings
 from serve.telemetry import metrics
+from serve.telemetry.shadow_report import read_shadow
 
 
 def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]:
@@ -45,6 +47,31 @@ def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]
         "refused": [
             {**msgspec.to_builtins(refused), "since": _clock(refused.since)} for refused in list_refused(slot.folder)
         ],
+        "shadow": _shadow(slot.folder),
+    }
+
+
+def _shadow(folder: Path) -> dict[str, Any] | None:
+    """What the server's shadow is, and what it has found; None where there is none."""
+    found = read_shadow(folder)
+    if found is None:
+        return None
+    life, report = found
+    return {
+        "following": life.reference,
+        "share": life.share,
+        "up": found.is_up,
+        "reason": found.reason,
+        "since": _clock(life.since),
+        "starts": life.starts,
+        "name": report.name,
+        "version": report.version,
+        "digest": report.digest,
+        "counts": msgspec.to_builtins(report.counts),
+        "skipped": report.skipped,
+        "beside": msgspec.to_builtins(report.beside),
+        "refused": [{**msgspec.to_builtins(each), "since": _clock(each.since)} for each in report.refused],
+        "unlogged": report.unlogged,
     }
 
 

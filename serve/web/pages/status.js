@@ -27,6 +27,7 @@ async function refresh() {
   fact("backend", `${served.backend} on ${served.device.name}`);
   for (const held of served.held) fact("held for episodes", `${held.version} until ${held.until}`);
   plot(served.last_minute);
+  showShadow(served.shadow);
 }
 
 // Buckets: pairs of upper bound, null where there is none, and count.
@@ -46,22 +47,46 @@ function mark(svg, kind, attributes) {
   svg.append(made);
 }
 
-// The figure of one of the values that the policy answers; made when it is first seen.
-function figure(name, buckets) {
-  const id = `action-${name}`;
+// A figure with its caption; made when it is first asked for.
+function canvas(id, text, into) {
   if (!place(id)) {
     const made = document.createElement("figure");
     const caption = document.createElement("figcaption");
     const svg = document.createElementNS(SVG, "svg");
-    const bounds = buckets.map(([bound]) => bound).filter((bound) => bound !== null);
-    const low = name === "steer" ? "-1 (left)" : Math.round(bounds[0]);
-    caption.textContent = typeof bounds[0] === "string" ? `${name}: ${bounds.join(", ")}` : `${name}, from ${low} to 1`;
     svg.id = id;
     for (const [key, value] of Object.entries({ viewBox: "0 0 300 100", preserveAspectRatio: "none", role: "img" })) svg.setAttribute(key, value);
     made.append(caption, svg);
-    place("plots").append(made);
+    place(into).append(made);
   }
+  place(id).previousSibling.textContent = text;
   return id;
+}
+
+// The figure of one of the values that the policy answers.
+function figure(name, buckets) {
+  const bounds = buckets.map(([bound]) => bound).filter((bound) => bound !== null);
+  const low = name === "steer" ? "-1 (left)" : Math.round(bounds[0]);
+  const text = typeof bounds[0] === "string" ? `${name}: ${bounds.join(", ")}` : `${name}, from ${low} to 1`;
+  return canvas(`action-${name}`, text, "plots");
+}
+
+// What another version would have done: its differences from what was answered, beside the latest champion.
+function showShadow(found) {
+  place("shadow").hidden = !found;
+  if (!found) return;
+  const who = found.version ? `${found.name} ${found.version}` : found.following;
+  place("shadow-state").textContent = found.up ? `${who} is compared` : `${who} is not compared: ${found.reason}`;
+  place("shadow-state").className = found.up ? "good" : "bad";
+  const skipped = Object.values(found.skipped).reduce((sum, rows) => sum + rows, 0);
+  const beside = found.beside[found.beside.length - 1];
+  const share = (count) => (beside && beside.rows ? `${((100 * count) / beside.rows).toFixed(2)} %` : "none");
+  const compared = beside ? `${beside.rows} rows beside ${beside.version}, ${share(beside.disagreements)} disagree; ` : "";
+  place("shadow-found").textContent = `${compared}${skipped} rows could not be compared`;
+  for (const dimension of beside ? beside.figures.dimensions : []) {
+    const [mean, p99, max] = [dimension.mean, dimension.p99, dimension.max].map((value) => value.toPrecision(3));
+    const text = `difference of ${dimension.name}: mean ${mean}, 99 % within ${p99}, at most ${max}`;
+    bars(canvas(`shadow-${dimension.name}`, text, "shadow-plots"), dimension.histogram);
+  }
 }
 
 function bars(id, buckets) {

@@ -1,0 +1,1 @@
+"""Another version acts on what this server is asked, in a process of its own, and is compared."""
