@@ -44,7 +44,7 @@ def _enough_episodes(
     # Of the champion's card nothing is known here; in an environment of the author's own `evaluate` has looked at it.
     if problem := seeds_problem(evidence, candidate.card if reference == candidate.reference else None):
         again = evaluate_command(reference, candidate.card, evidence, least)
-        text = f"{where} of {reference} judges nobody: {problem}: {again}"
+        text = f"{where} of {reference} can't judge a promotion: {problem}: {again}"
         return Finding("evidence", False, text)
     baseline = evidence.baseline
     if needs_baseline and baseline is None:

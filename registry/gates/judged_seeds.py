@@ -14,7 +14,7 @@ _OTHERS = {CARD: "of cards' own figures", TRAINING: "of training"}
 
 
 def seeds_problem(evidence: Evidence, card: Card | None) -> str | None:
-    """Why nobody is judged on these episodes, in words; None where they may judge.
+    """Why no promotion is judged on these episodes, in words; None where one may be.
 
     Args:
         evidence: readable.
