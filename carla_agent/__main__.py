@@ -42,6 +42,7 @@ exit codes: 0 drove, 1 refused, 2 usage, 3 no simulator, server or registry answ
 def drive(options: argparse.Namespace) -> int:
     from carla_mlflow import DrivingError
     from carla_mlflow.latency.parse import parse_latency
+    from carla_mlflow.latency.trace import check_target
 
     from .drive.connection import connect
     from .drive.drive import Drive, DriveOptions
@@ -53,6 +54,8 @@ def drive(options: argparse.Namespace) -> int:
     if options.latency is not None and not options.realtime:
         raise DrivingError("--latency is for --realtime; otherwise the world waits for the answer")
     latency = None if options.latency is None else parse_latency(options.latency)
+    if options.trace is not None:
+        check_target(options.trace)
     chosen = DriveOptions(
         town=options.town,
         seconds=options.seconds,

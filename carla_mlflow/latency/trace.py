@@ -70,6 +70,18 @@ class Trace:
         pq.write_table(pa.table(columns), path)
 
 
+def check_target(path: Path) -> None:
+    """Raises before a drive what `Trace.write` would raise after it: no such folder, or pyarrow is not installed.
+
+    Raises:
+        DrivingError: there is no such folder.
+    """
+    import pyarrow  # noqa: F401
+
+    if not path.absolute().parent.is_dir():
+        raise DrivingError(f"{path}: there is no such folder to write to")
+
+
 def read_trace(path: Path) -> Trace:
     """Reads a trace.
 

@@ -62,13 +62,16 @@ def read_delay(options: argparse.Namespace, card: Card) -> Delay | None:
     """Under which latency to drive; None for none, in the racetrack itself.
 
     Raises:
-        DrivingError: --latency names no latency.
+        DrivingError: --latency names no latency, or --trace no folder.
     """
     if options.latency is None and options.through is None:
         return None
     from carla_mlflow.contract.answer import fallback_row
+    from carla_mlflow.latency.trace import check_target
     from training_export.evaluation.delayed import Delay
 
+    if options.trace is not None:
+        check_target(options.trace)
     return Delay(_source(options.latency or MEASURED), options.budget_ms, fallback_row(card.action))
 
 

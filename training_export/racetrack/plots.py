@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
@@ -77,8 +77,8 @@ def film_env(traffic: int, duration_s: float = 30.0, control_at: ControlAt | Non
     # There may be no screen. With `dummy` alone, even if the user set it, highway-env draws nothing. SDL takes the
     # first driver in the list that it has.
     os.environ["SDL_VIDEODRIVER"] = "offscreen,dummy"
-    kind = Racetrack if control_at is None else partial(FineRacetrack, control_at)
-    env = kind(traffic=traffic, duration_s=duration_s, render_mode="rgb_array")
+    shown: dict[str, Any] = {"traffic": traffic, "duration_s": duration_s, "render_mode": "rgb_array"}
+    env = Racetrack(**shown) if control_at is None else FineRacetrack(control_at, **shown)
     env.config.update(screen_width=360, screen_height=240, scaling=4.0)
     return env
 

@@ -12,7 +12,7 @@ from carla_mlflow.errors import DrivingError
 from carla_mlflow.latency.in_flight import InFlight, is_late
 from carla_mlflow.latency.parse import parse_latency
 from carla_mlflow.latency.sources import Constant, Measured, Replayed
-from carla_mlflow.latency.trace import Trace, read_trace
+from carla_mlflow.latency.trace import Trace, check_target, read_trace
 
 
 def test_the_action_before_applies_until_the_next_has_landed():
@@ -110,3 +110,9 @@ def test_what_is_no_trace_is_refused_with_its_row(tmp_path: Path, columns: dict,
 def test_the_distribution_is_told_in_milliseconds():
     assert Trace([*range(0, 101_000, 1000)]).figures() == {"p50_ms": 50, "p90_ms": 90, "p99_ms": 99, "max_ms": 100}
     assert Trace().figures() == {}
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_drive(tmp_path: Path):
+    check_target(tmp_path / "trace.parquet")
+    with pytest.raises(DrivingError, match="there is no such folder to write to"):
+        check_target(tmp_path / "nowhere" / "trace.parquet")

@@ -173,7 +173,7 @@ def test_a_server_of_another_version_is_refused(server: Server, tmp_path: Path):
 def test_a_delay_before_the_real_server_drives_as_the_same_latency_in_simulation(
     engine: Engine, server: Server, ms: int
 ):
-    conditions = Conditions(episodes=5, first_seed=6, traffic=4, duration_s=6.0)
+    conditions = Conditions(episodes=3, first_seed=6, traffic=4, duration_s=5.0)
     with DelayingProxy(server.url, ms / 1e3) as proxy, served(proxy.url, engine, "") as decides:
         measured = DelayedDriver(decides, Delay(Measured(), None, FALLBACK))
         real = drive(measured, conditions)
