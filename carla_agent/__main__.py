@@ -18,6 +18,7 @@ from .agent_config import API_KEY
 
 if TYPE_CHECKING:
     from carla_mlflow import Policy
+    from carla_mlflow.latency.sources import LatencySource
 
 USUAL_HZ, FINE_HZ = 20.0, 100.0
 """Ticks per simulated second; the latter under a latency in simulated time."""
@@ -40,22 +41,12 @@ exit codes: 0 drove, 1 refused, 2 usage, 3 no simulator, server or registry answ
 
 
 def drive(options: argparse.Namespace) -> int:
-    from carla_mlflow import DrivingError
-    from carla_mlflow.latency.parse import parse_latency
-    from carla_mlflow.latency.trace import check_target
-
     from .drive.connection import connect
     from .drive.drive import Drive, DriveOptions
     from .drive.interrupt import Interrupt
     from .drive.report import as_text
 
-    if options.latency is None and options.trace is not None:
-        raise DrivingError("--trace writes the latencies of --latency; the report has those of the clock")
-    if options.latency is not None and not options.realtime:
-        raise DrivingError("--latency is for --realtime; otherwise the world waits for the answer")
-    latency = None if options.latency is None else parse_latency(options.latency)
-    if options.trace is not None:
-        check_target(options.trace)
+    latency = _latency(options)
     chosen = DriveOptions(
         town=options.town,
         seconds=options.seconds,
@@ -82,6 +73,23 @@ def drive(options: argparse.Namespace) -> int:
                 figures = {"policy": policy.card.name, **figures, "gif": film}
                 print(json.dumps(figures) if options.json else as_text(figures))
     return DONE
+
+
+def _latency(options: argparse.Namespace) -> LatencySource | None:
+    """What --latency names; None without it."""
+    from carla_mlflow import DrivingError
+    from carla_mlflow.latency.parse import parse_latency
+    from carla_mlflow.latency.trace import check_target
+
+    if options.latency is None:
+        if options.trace is not None:
+            raise DrivingError("--trace writes the latencies of --latency; the report has those of the clock")
+        return None
+    if not options.realtime:
+        raise DrivingError("--latency is for --realtime; otherwise the world waits for the answer")
+    if options.trace is not None:
+        check_target(options.trace)
+    return parse_latency(options.latency)
 
 
 @contextmanager

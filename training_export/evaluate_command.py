@@ -74,12 +74,11 @@ def _usage(options: argparse.Namespace) -> str | None:
 
 def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
     from carla_mlflow.flavor.runs import logging_run
-    from training_export.evaluation.delayed import DelayedDriver
-    from training_export.evaluation.episode_driver import EpisodeDriver
     from training_export.evaluation.evaluate import (
         check_racetrack,
         closed_loop,
         drive_beside,
+        engine_driver,
         film,
         log_evaluation,
         run_episodes,
@@ -93,17 +92,13 @@ def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
     with policy_driver(engine, options, delay) as driver:
         episodes = run_episodes(driver, conditions, f"{card.name} {card.version}")
     latency = applied_latency(driver, options, delay)
-    again = latency.again() if latency else None
-    drives = drive_beside(episodes, conditions, again)
+    drives = drive_beside(episodes, conditions, latency.again() if latency else None)
     print(f"{_seeds(conditions)}, traffic {conditions.traffic}, {conditions.duration_s:g} s")
     if latency is not None:
         print(latency)
     print_figures({driver: summarise(driven) for driver, driven in drives.items()}, options.reward_margin)
     if options.gif:
-        filmed = EpisodeDriver(engine)
-        film(
-            DelayedDriver(filmed, again) if again else filmed, conditions.first_seed, conditions, options.gif
-        )  # fmt: skip
+        film(engine_driver(engine, latency), conditions.first_seed, conditions, options.gif)
         print(f"film: {options.gif}")
     if options.log:
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:

@@ -49,9 +49,10 @@ def check_racetrack(card: Card) -> None:
         )
 
 
-def engine_driver(engine: Engine) -> Driver:
-    """The policy as a driver."""
-    return EpisodeDriver(engine)
+def engine_driver(engine: Engine, latency: AppliedLatency | None = None) -> Driver:
+    """The policy as a driver; with a latency under which it has driven, driving so again."""
+    driver = EpisodeDriver(engine)
+    return driver if latency is None else DelayedDriver(driver, latency.again())
 
 
 def run_episodes(driver: Driver, conditions: Conditions, what: str) -> list[Episode]:
@@ -151,10 +152,9 @@ def _log_pictures(engine: Engine, drives: Drives, conditions: Conditions, latenc
     env = Racetrack()
     mlflow.log_figure(plot_trajectories(drives["policy"], rasterise(env.road.network)), "trajectories.png")
     env.close()
-    driver = engine_driver(engine) if latency is None else DelayedDriver(EpisodeDriver(engine), latency.again())
     with tempfile.TemporaryDirectory() as scratch:
         gif = Path(scratch) / "episode.gif"
-        film(driver, conditions.first_seed, conditions, gif)
+        film(engine_driver(engine, latency), conditions.first_seed, conditions, gif)
         mlflow.log_artifact(str(gif))
         if latency is not None:
             trace = Path(scratch) / TRACE_FILE
