@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from episode_policies import frames, stacks, watching
 from numpy.typing import NDArray
 from tests_support import Server, example_as
 
@@ -87,6 +88,16 @@ def test_an_action_that_holds_is_asked_for_once_and_begins_late():
     driver = DelayedDriver(decides, under(35_000))
     assert applied(driver, 8) == [None] * 4 + [0] * 40 + [4] * 36
     assert decides.asked == [0, 4]
+
+
+def test_frames_of_ticks_at_which_nobody_asks_are_kept():
+    engine = Engine(watching(repeat=1), device="cpu")
+    seen, driver = frames(6), of_engine(engine, Constant(250_000))
+    driver.begin_at(0)
+    for tick in seen:
+        driver(tick)
+    wanted = engine.act(stacks(seen, 3)).control[0]  # asked at ticks 0 and 3, and landed during tick 5
+    np.testing.assert_array_equal(driver.at(550_000), wanted)
 
 
 def test_past_the_budget_the_fallback_applies_and_the_next_tick_asks_again():
