@@ -226,6 +226,20 @@ def test_evidence_has_the_latency_and_its_distribution(
     assert newest.drives == found.drives
 
 
+def test_a_policy_is_evaluated_through_a_server_and_again_by_what_was_measured_there(
+    server: Server, tmp_path: Path, example: Path, capsys: pytest.CaptureFixture[str]
+):
+    trace = str(tmp_path / "trace.parquet")
+    assert main(["evaluate", str(example), "--through", server.url, "--trace", trace, *FLAGS]) == 0
+    measured = capsys.readouterr().out.splitlines()
+    assert main(["evaluate", str(example), "--latency", trace, *FLAGS]) == 0
+    again = capsys.readouterr().out.splitlines()
+    [first], [second] = ([line for line in lines if line.startswith("latency ")] for lines in (measured, again))
+    assert "(measured): p50 " in first
+    assert second == first.replace("measured", "trace")
+    assert [line for line in again if line != second] == [line for line in measured if line != first]
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
