@@ -85,27 +85,34 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="write a picture here")
     options = parser.parse_args()
     conditions = Conditions(options.episodes, options.first_seed, traffic=4)
-    plain = _simulated(options, conditions, None)
+    plain = _simulated(f"no budget, {options.episodes} episodes", options, conditions, None, LATENCIES_MS)
     # Where nothing is late a budget changes nothing.
     late = [ms for ms in LATENCIES_MS if ms > options.budget_ms]
-    kept = plain | _simulated(options, conditions, options.budget_ms, late)
-    _print(f"no budget, {options.episodes} episodes", plain)
-    _print(f"budget {options.budget_ms:g} ms", kept)
+    kept = plain | _simulated(f"budget {options.budget_ms:g} ms", options, conditions, options.budget_ms, late)
     if options.proxied:
-        _print("a real server behind a proxy", {ms: _proxied(options, conditions, ms) for ms in options.proxied})
+        _print_heading("a real server behind a proxy")
+        for ms in options.proxied:
+            _print(ms, _proxied(options.artifact, conditions, ms))
     if options.plot:
         _plot(plain, kept, options).savefig(options.plot, dpi=100)
 
 
 def _simulated(
+    heading: str,
     options: argparse.Namespace,
     conditions: Conditions,
     budget_ms: float | None,
-    latencies: Sequence[float] = LATENCIES_MS,
+    latencies: Sequence[float],
 ) -> dict[float, Driven]:
+    """Drives at each latency, and prints each row as soon as it is known."""
+    driven = {}
+    _print_heading(heading)
     with ProcessPoolExecutor(options.processes) as pool:
-        asked = {ms: pool.submit(_at, options.artifact, conditions, ms, budget_ms) for ms in latencies}
-        return {ms: each.result() for ms, each in asked.items()}
+        asked = [(ms, pool.submit(_at, options.artifact, conditions, ms, budget_ms)) for ms in latencies]
+        for ms, each in asked:
+            driven[ms] = each.result()
+            _print(ms, driven[ms])
+    return driven
 
 
 def _at(artifact: Path, conditions: Conditions, ms: float, budget_ms: float | None) -> Driven:
@@ -122,29 +129,30 @@ def _drive(
     return Driven(episodes, driver.late / asked, driver.applied.figures()["max_ms"])
 
 
-def _proxied(options: argparse.Namespace, conditions: Conditions, ms: float) -> Driven:
-    engine = Engine.open(options.artifact)
-    with OurServer("--model", str(options.artifact)) as server:
+def _proxied(artifact: Path, conditions: Conditions, ms: float) -> Driven:
+    engine = Engine.open(artifact)
+    with OurServer("--model", str(artifact)) as server:
         url = f"http://127.0.0.1:{server.port}"
         with DelayingProxy(url, ms / 1e3) as proxy, served(proxy.url, engine, "") as decides:
             return _drive(decides, engine, Measured(), None, conditions, f"{ms:g} ms, proxied")
 
 
-def _print(heading: str, rows: dict[float, Driven]) -> None:
+def _print_heading(text: str) -> None:
     print()
-    table = Table(heading, 34, COLUMNS)
-    table.print_heading()
-    for ms, driven in rows.items():
-        figures, (low, high) = summarise(driven.episodes), driven.interval
-        table.print_row(
-            f"{ms:g} ms, at most {driven.longest_ms:.1f}",
-            driven.whole,
-            f"{low:.0f}–{high:.0f}",
-            100 * figures["collision_rate"],
-            100 * figures["off_road_rate"],
-            driven.metres,
-            100 * driven.late,
-        )
+    Table(text, 34, COLUMNS).print_heading()
+
+
+def _print(ms: float, driven: Driven) -> None:
+    figures, (low, high) = summarise(driven.episodes), driven.interval
+    Table("", 34, COLUMNS).print_row(
+        f"{ms:g} ms, longest {driven.longest_ms:.1f}",
+        driven.whole,
+        f"{low:.0f}–{high:.0f}",
+        100 * figures["collision_rate"],
+        100 * figures["off_road_rate"],
+        driven.metres,
+        100 * driven.late,
+    )
 
 
 def _plot(plain: dict[float, Driven], kept: dict[float, Driven], options: argparse.Namespace) -> Figure:
