@@ -18,6 +18,10 @@ from .agent_config import API_KEY
 
 if TYPE_CHECKING:
     from carla_mlflow import Policy
+    from carla_mlflow.latency.sources import LatencySource
+
+USUAL_HZ, FINE_HZ = 20.0, 100.0
+"""Ticks per simulated second; the latter under a latency in simulated time."""
 
 DESCRIPTION = """\
 Drives a car in a CARLA simulator with the actions of a running server (--url) or of a policy in this process
@@ -30,6 +34,7 @@ examples:
   python -m carla_agent drive --carla localhost:2000 --url http://localhost:8080 --seconds 60
   python -m carla_agent drive --url unix:/run/policy.sock --town Town04 --traffic 20 --gif out.gif
   python -m carla_agent drive --model mine@production --seconds 120 --json
+  python -m carla_agent drive --model mine@production --realtime --latency 35ms --budget-ms 100
 
 exit codes: 0 drove, 1 refused, 2 usage, 3 no simulator, server or registry answers, 130 interrupted
 """
@@ -41,16 +46,19 @@ def drive(options: argparse.Namespace) -> int:
     from .drive.interrupt import Interrupt
     from .drive.report import as_text
 
+    latency = _latency(options)
     chosen = DriveOptions(
         town=options.town,
         seconds=options.seconds,
-        hz=options.hz,
+        hz=options.hz or (USUAL_HZ if latency is None else FINE_HZ),
         traffic=options.traffic,
         car=options.car,
         spawn=options.spawn,
         seed=options.seed,
         budget_ms=options.budget_ms,
         realtime=options.realtime,
+        latency=latency,
+        trace=options.trace,
         gif=options.gif,
         config=options.config,
     )
@@ -65,6 +73,23 @@ def drive(options: argparse.Namespace) -> int:
                 figures = {"policy": policy.card.name, **figures, "gif": film}
                 print(json.dumps(figures) if options.json else as_text(figures))
     return DONE
+
+
+def _latency(options: argparse.Namespace) -> LatencySource | None:
+    """What --latency names; None without it."""
+    from carla_mlflow import DrivingError
+    from carla_mlflow.latency.parse import parse_latency
+    from carla_mlflow.latency.trace import check_target
+
+    if options.latency is None:
+        if options.trace is not None:
+            raise DrivingError("--trace writes the latencies of --latency; the report has those of the clock")
+        return None
+    if not options.realtime:
+        raise DrivingError("--latency is for --realtime; otherwise the world waits for the answer")
+    if options.trace is not None:
+        check_target(options.trace)
+    return parse_latency(options.latency)
 
 
 @contextmanager
@@ -110,7 +135,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="length of the drive in simulated seconds (default %(default)g)",
     )
     command.add_argument(
-        "--hz", type=positive(float), default=20.0, help="ticks per simulated second (default %(default)g)"
+        "--hz",
+        type=positive(float),
+        help=f"ticks per simulated second (default {USUAL_HZ:g}, with --latency {FINE_HZ:g}, which is the least there)",
     )
     command.add_argument(
         "--traffic", type=natural, default=0, metavar="N", help="other cars (default none); resets traffic lights"
@@ -119,9 +146,19 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--car", metavar="BLUEPRINT", help="default vehicle.tesla.model3")
     command.add_argument("--spawn", type=natural, default=0, metavar="N", help="first spawn point to try (default 0)")
     command.add_argument(
-        "--budget-ms", type=positive(float), help="longest time for a decision, milliseconds; default: one tick"
+        "--budget-ms",
+        type=positive(float),
+        help="longest time for a decision, milliseconds; default: one tick, with --latency no limit",
     )
     command.add_argument("--realtime", action="store_true", help="the world goes on while an answer is under way")
+    command.add_argument(
+        "--latency",
+        metavar="35ms|TRACE|measured",
+        help="how long that is in simulated time, with --realtime: always (35ms), as a Parquet file with the column "
+        "latency_ms says, or as long as each answer takes (measured); the world then does not tick by the clock, and "
+        "the machine's speed changes nothing",
+    )
+    command.add_argument("--trace", type=Path, metavar="FILE", help="write the latencies that applied, for --latency")
     command.add_argument("--gif", type=Path, help="write a film here, from behind the car")
     command.add_argument(
         "--config",

@@ -86,6 +86,7 @@ class Driver:
         self.policy, self.observers = policy, tuple(observers)
         self.world_hz = _positive("world_hz", world_hz)
         self.budget_ms = _positive("budget_ms", 1000.0 / self.world_hz if budget_ms is None else budget_ms)
+        self._waits_ms: float | None = self.budget_ms  # real time, for one answer
         self.record = DriveRecord()
         self.actions: Actions | None = None
         self._episode: Episode | None = None
@@ -181,7 +182,7 @@ class Driver:
                 return self._hold(held, observation.reason, observation.text)
             return self._fall_back(observation.reason, observation.text)
         try:
-            actions = episode.act(observation, budget_ms=self.budget_ms)
+            actions = episode.act(observation, budget_ms=self._waits_ms)
         except CarlaMlflowError as error:
             if held is not None:
                 return self._hold(held, _reason(error), one_line(error))
@@ -190,11 +191,15 @@ class Driver:
             return self._late()
         if held is not None:
             return held
-        self.record.decided((time.perf_counter() - began) * 1e3, _version(self.policy))
+        self.record.decided(self._latency_ms(began), _version(self.policy))
         if self._falls_back:
             self._falls_back = False
             log.warning("the policy drives again: %s %s", self.policy.card.name, _version(self.policy))
         return actions
+
+    def _latency_ms(self, began: float) -> float:
+        """The latency of an answer that has just come, by when it was asked for."""
+        return (time.perf_counter() - began) * 1e3
 
     def _hold(self, actions: Actions, reason: str, text: str) -> Actions:
         """Goes on with an action that holds, at a tick whose observation the policy can't use."""

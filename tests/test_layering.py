@@ -25,7 +25,7 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
     "carla_mlflow": [
         ("errors", "escaping", "build", "extras", "lazy_names"),
         ("own_process", "contract"),
-        ("artifact", "client"),
+        ("artifact", "client", "latency"),
         ("preprocessing",),
         ("backends",),
         ("inference",),

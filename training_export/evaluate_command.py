@@ -9,8 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, REFUSED, USAGE, add_debug
+from carla_mlflow.cli import DONE, REFUSED, USAGE, add_debug, warn
+from carla_mlflow.contract.seeds import CARD_FIRST, PROMOTION, PROMOTION_FIRST
 from training_export.evaluation.flags import add_conditions, add_margin, racetrack_conditions
+from training_export.evaluation.latency_flags import (
+    add_latency,
+    applied_latency,
+    latency_problem,
+    policy_driver,
+    read_delay,
+)
 from training_export.racetrack.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -28,6 +36,10 @@ or a function that returns one (`my_env.py:make`); --env-config holds the keywor
 policy sees the fields of the environment's Dict of observations, or its Box as the field `observation`, and the
 environment gets the policy's raw actions unchanged. An episode has failed if it had a collision or did not succeed.
 The environment is its author's code, and runs unchecked.
+
+latency: without --latency and --through the world waits for each action. With them one request is under way at a time;
+its action applies at the first step of the simulation (of 10 ms: an environment of its own, with evidence of its own)
+after it has landed, the action before until then, and the card's fallback before the first. docs/latency.md says more.
 """
 
 
@@ -38,6 +50,8 @@ def evaluate(options: argparse.Namespace) -> int:
         return USAGE
     from carla_mlflow.flavor.opening import open_engine
 
+    if options.first_seed is None:
+        options.first_seed = PROMOTION_FIRST if options.log else CARD_FIRST
     with tempfile.TemporaryDirectory() as scratch:
         engine = open_engine(options.model, Path(scratch))
     print(f"{engine.card.name} {engine.card.version} {engine.digest}")
@@ -55,7 +69,7 @@ def _usage(options: argparse.Namespace) -> str | None:
         return f"{given[0]} is for {where}"
     if options.env and options.success_key is None and options.collision_key is None:
         return "--env needs --success-key, --collision-key or both: what in `info` says how an episode went"
-    return None
+    return latency_problem(options)
 
 
 def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
@@ -73,19 +87,34 @@ def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
 
     card = engine.card
     check_racetrack(card)
-    conditions = racetrack_conditions(options, card.training)
-    episodes = run_episodes(engine_driver(engine), conditions, f"{card.name} {card.version}")
-    drives = drive_beside(episodes, conditions)
+    conditions, delay = racetrack_conditions(options, card.training), read_delay(options, card)
+    _warn_of_seeds(options, conditions)
+    with policy_driver(engine, options, delay) as driver:
+        episodes = run_episodes(driver, conditions, f"{card.name} {card.version}")
+    latency = applied_latency(driver, options, delay)
+    drives = drive_beside(episodes, conditions, latency.again() if latency else None)
     print(f"{_seeds(conditions)}, traffic {conditions.traffic}, {conditions.duration_s:g} s")
+    if latency is not None:
+        print(latency)
     print_figures({driver: summarise(driven) for driver, driven in drives.items()}, options.reward_margin)
     if options.gif:
-        film(engine_driver(engine), conditions.first_seed, conditions, options.gif)
+        film(engine_driver(engine, latency), conditions.first_seed, conditions, options.gif)
         print(f"film: {options.gif}")
     if options.log:
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
-            log_evaluation(engine, drives, conditions, options.reward_margin)
+            log_evaluation(engine, drives, conditions, options.reward_margin, latency)
         print(f"MLflow run {run_id}: figures, episodes.json, outcomes.png, trajectories.png, episode.gif")
+    if latency is not None:
+        return DONE  # the card's figures are those without
     return _compare_with_card(closed_loop(episodes, conditions), card.metrics.get("closed_loop"))
+
+
+def _warn_of_seeds(options: argparse.Namespace, conditions: Conditions) -> None:
+    if options.log and conditions.first_seed < PROMOTION.start:
+        warn(
+            f"no promotion is judged on seeds below {PROMOTION.start:,}, which are those of cards' own figures: leave "
+            "--first-seed away for evidence"
+        )
 
 
 def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
@@ -95,7 +124,7 @@ def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
     from training_export.evaluation.own_evaluation import check_seeds, evaluate_own, log_own
 
     card, conditions = engine.card, Conditions(options.episodes, options.first_seed)
-    check_seeds(card.training.get("seed"), conditions)
+    check_seeds(card.training, conditions)
     own, outcome = open_own_env(options.env, options.env_config), Outcome(options.success_key, options.collision_key)
     driven = evaluate_own(engine, own, conditions, outcome, options.baseline)
     print(f"{_seeds(conditions)} in {own.name}: {own.version}")
@@ -166,6 +195,7 @@ def add_evaluate_command(commands: Any) -> None:
         help="a function of observations that a first champion is compared with (default: random actions)",
     )
     add_margin(command)
-    add_conditions(command, Conditions.episodes)
+    add_latency(command)
+    add_conditions(command, Conditions.episodes, judges=True)
     command.set_defaults(run=evaluate)
     add_debug(command)

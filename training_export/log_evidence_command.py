@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from carla_mlflow.cli import DONE, add_debug
+from carla_mlflow.cli import DONE, add_debug, positive
 from training_export.evaluate_command import print_figures
 from training_export.evaluation.flags import add_margin
 
@@ -25,6 +25,7 @@ def log_evidence(options: argparse.Namespace) -> int:
     figures = {driver: summarise(episodes) for driver, episodes in drives.items()}
     seeds = [episode.seed for episode in drives["policy"]]
     parameters = {"env": options.env, "env_version": options.env_version, "reward_margin": options.reward_margin}
+    parameters |= {"latency": options.latency, "budget_ms": options.budget_ms}
     parameters |= {"first_seed": seeds[0], "episodes": len(seeds)}
     print(f"{policy.name} {policy.version} {policy.digest}")
     print_figures(figures, options.reward_margin)
@@ -48,6 +49,12 @@ def add_log_evidence_command(commands: Any) -> None:
         required=True,
         metavar="TEXT",
         help="the environment's version: episodes are compared only if it is equal",
+    )
+    command.add_argument(
+        "--latency", metavar="TEXT", help="under which latency it drove, such as 35ms: compared like the version"
+    )
+    command.add_argument(
+        "--budget-ms", type=positive(float), metavar="MS", help="after which a late action was the fallback"
     )
     add_margin(command)
     command.set_defaults(run=log_evidence)

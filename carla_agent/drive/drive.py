@@ -13,12 +13,14 @@ import carla
 from tqdm import tqdm
 
 from carla_mlflow import DrivingError, Policy
+from carla_mlflow.latency.sources import LatencySource
 
 from ..contract_check import ticks_between
 from ..driver import Driver
 from ..observers.ego import EgoSource
 from ..observers.observer import Observer
 from .connection import CONNECT_S, failures_in_words
+from .delayed import DelayedDriver
 from .film import BEHIND, Film
 from .interrupt import Interrupt
 from .observing import Scene, observers_for
@@ -43,8 +45,10 @@ class DriveOptions:
         car: blueprint of the driven car; None for `DEFAULT_CAR`, or any car where the simulator has none such.
         spawn: the first spawn point to try, counted from 0.
         seed: of the traffic.
-        budget_ms: of a decision, milliseconds; None for one tick.
+        budget_ms: of a decision, milliseconds; None for one tick, or for no limit under a latency.
         realtime: whether the world goes on while an answer is under way.
+        latency: how long that is in simulated time; None for as long as the clock says, while the world ticks by it.
+        trace: where to write the latencies that applied; None for nowhere.
         gif: where to write a film; None for none.
         config: a YAML file that says which observers there are; None for the ones that fit the card.
     """
@@ -58,6 +62,8 @@ class DriveOptions:
     seed: int
     budget_ms: float | None
     realtime: bool
+    latency: LatencySource | None
+    trace: Path | None
     gif: Path | None
     config: Path | None
 
@@ -76,7 +82,8 @@ class Drive:
         """Counts by name, see `DriveReport.figures`; None until `Driver.check` has passed."""
         if self._report is None or self._driver is None:
             return None
-        return self._report.figures(self._driver.record)
+        figures = self._report.figures(self._driver.record)
+        return {**figures, "latency": self._driver.figures() if isinstance(self._driver, DelayedDriver) else None}
 
     def run(self) -> None:
         """Drives, leaves the world as it was, and writes the film.
@@ -92,6 +99,8 @@ class Drive:
                 self._drive()
         finally:
             self.has_film = self._film is not None and self._film.write()
+            if self._options.trace is not None and isinstance(self._driver, DelayedDriver):
+                self._driver.applied.write(self._options.trace)
 
     def _drive(self) -> None:
         options = self._options
@@ -106,7 +115,7 @@ class Drive:
             with traffic(self._client, world, actors, places, options.traffic, options.seed):
                 self._tick(world)  # only then the client knows where its actors are
                 self._attach(world, actors, car)
-                scene = Scene(world, car, actors, options.hz, options.seconds, waits=not options.realtime)
+                scene = Scene(world, car, actors, options.hz, options.seconds, waits=not self._is_by_the_clock)
                 observers, ego = observers_for(self._policy.card, scene, options.config)
                 with self._driving(observers) as driver:
                     driver.check()
@@ -114,10 +123,20 @@ class Drive:
                     driver.reset()
                     self._loop(world, driver, ego, car)
 
+    @property
+    def _is_by_the_clock(self) -> bool:
+        """Whether the world ticks by the clock; it waits where the latency is in simulated time."""
+        return self._options.realtime and self._options.latency is None
+
     @contextlib.contextmanager
     def _driving(self, observers: Sequence[Observer]) -> Iterator[Driver]:
-        arguments = (self._policy, observers, self._options.hz, self._options.budget_ms)
-        if not self._options.realtime:
+        options = self._options
+        if options.latency is not None:
+            source, budget_ms = options.latency, options.budget_ms
+            yield DelayedDriver(self._policy, observers, options.hz, source, budget_ms, options.seed)
+            return
+        arguments = (self._policy, observers, options.hz, options.budget_ms)
+        if not options.realtime:
             yield Driver(*arguments)
             return
         driver = RealtimeDriver(*arguments)
@@ -141,7 +160,7 @@ class Drive:
             snapshot = self._tick(world)
             car.apply_control(driver.step(snapshot))
             self._report.add(ego.read(snapshot))
-            if self._options.realtime:
+            if self._is_by_the_clock:
                 due = max(due + 1.0 / self._options.hz, time.monotonic())  # a stall is not made up for
                 time.sleep(max(due - time.monotonic(), 0.0))
             elif self._film is not None:

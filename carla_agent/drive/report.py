@@ -13,6 +13,9 @@ from ..observers.ego import Ego
 APART_S = 1.0
 """Contacts with the same actor within so many simulated seconds of each other are one collision."""
 
+PERCENTS = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
+"""What is told of the latencies."""
+
 
 class DriveReport:
     """Counts what happens to one car, tick by tick."""
@@ -65,7 +68,7 @@ class DriveReport:
             "fallbacks": dict(record.fallbacks),
             "restarts": dict(record.restarts),
             "driven_by": [{"version": version, "decisions": count} for version, count in record.stretches],
-            "latency_ms": {"p50": record.latency_ms(50), "p99": record.latency_ms(99)},
+            "latency_ms": {name: record.latency_ms(percent) for name, percent in PERCENTS.items()},
             "episode_id": record.episode_id,
         }
 
@@ -86,9 +89,17 @@ def as_text(figures: dict[str, Any]) -> str:
         "driven by": versions or ("the fallback only" if figures["decisions"] else "no decisions"),
     }
     if latency["p50"] is not None:
-        lines["latency"] = f"p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms"
+        lines["latency"] = ", ".join(f"{name} {latency[name]:.2f} ms" for name in PERCENTS) + _said(figures["latency"])
     if figures["restarts"]:
         lines["began anew"] = ", ".join(f"{count} {reason}" for reason, count in figures["restarts"].items())
     if figures["episode_id"]:
         lines["episode"] = figures["episode_id"]
     return "\n".join(f"{name:<15} {text}" for name, text in lines.items())
+
+
+def _said(latency: dict[str, Any] | None) -> str:
+    """Which latency that was, where it was in simulated time."""
+    if latency is None:
+        return ""
+    budget = "" if latency["budget_ms"] is None else f", budget {latency['budget_ms']:g} ms"
+    return f" ({latency['condition']}, {latency['kind']}, in simulated time{budget})"

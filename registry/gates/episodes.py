@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from carla_mlflow.errors import RegistryError
+from registry.gates.latency_condition import BUDGET, LATENCY, Latency
 
 POLICY = "policy"
 BASELINES = {
@@ -19,7 +20,9 @@ BASELINES = {
 }
 """Drivers beside the policy → in words; a first champion is compared with the first of them that drove."""
 REQUIRED = ("env", "env_version", "first_seed", "episodes")
-CONDITIONS = (*REQUIRED, "traffic", "duration_s", "success_key", "collision_key", "reward_margin")
+CONDITIONS = (
+    *REQUIRED, "traffic", "duration_s", "success_key", "collision_key", "reward_margin", LATENCY, BUDGET
+)  # fmt: skip
 """Two evaluations saw the same episodes, and counted them alike, only if each of these is equal, or absent, in both."""
 PARAMETERS = (*CONDITIONS, "env_config", "baseline")
 """An evaluation's parameters: its conditions, and what else the command needs to repeat it."""
@@ -62,6 +65,7 @@ class Evidence:
         problem: why it can't be read as evidence, in words.
         self_reported: whether somebody logged another simulator's episodes, instead of `evaluate` its own.
         evaluations: how often this artifact was evaluated, under any conditions.
+        latency: under which it drove; None where the world waited for its actions.
     """
 
     run_id: str
@@ -71,6 +75,7 @@ class Evidence:
     problem: str | None = None
     self_reported: bool = False
     evaluations: int = 1
+    latency: Latency | None = None
 
     @property
     def source(self) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from carla_mlflow.contract.card import Card
 from registry.gates.episodes import Evidence
+from registry.gates.judged_seeds import RACETRACK, may_repeat_seeds, seeds_problem
+from registry.gates.latency_condition import LATENCY, latency_flag
 from registry.gates.margins import MIN_EPISODES
 
-RACETRACK = "racetrack-v1"
-"""The environment that `python -m training_export train` trains on, and the default of `evaluate`."""
 OWN = {"env": "my_env.py:make", "success_key": "is_success"}
 """Placeholders for an environment that is not known."""
 NOTE = "my_env.py:make stands for your environment (a gymnasium id, or a file and its function), is_success for its key"
@@ -25,6 +25,8 @@ _FLAGS = {
     "first_seed": "--first-seed",
     "traffic": "--traffic",
     "duration_s": "--duration",
+    "latency": "--latency",
+    "budget_ms": "--budget-ms",
 }
 
 
@@ -44,12 +46,17 @@ def evaluate_command(reference: str, card: Card | None, like: Evidence | None = 
     """
     if like is not None and like.self_reported:
         keys = {"--env": "env", "--env-version": "env_version", "--reward-margin": "reward_margin"}
+        keys |= {"--latency": "latency", "--budget-ms": "budget_ms"}
         flags = [word for flag, key in keys.items() if key in like.conditions for word in (flag, like.conditions[key])]
         return _typed("log-evidence", reference, "episodes.csv", *flags)
     if like is not None:
         given = dict(like.conditions)
         if "traffic" in given:
             given.pop("env", None)  # the racetrack is the default
+        if not may_repeat_seeds(like.conditions) or seeds_problem(like, card):
+            given.pop("first_seed", None)  # whose default judges
+        if LATENCY in given:
+            given[LATENCY] = latency_flag(given[LATENCY], like.run_id)
     else:
         given = dict(OWN) if card is not None and not drives_on_racetrack(card) else {}
     if least > _episodes(given, MIN_EPISODES):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from registry.gates.candidate import Candidate, Champion, Finding
 from registry.gates.episodes import BASELINES, POLICY, Evidence, differing
 from registry.gates.evaluate_command import evaluate_command
+from registry.gates.judged_seeds import seeds_problem
+from registry.gates.latency_condition import LATENCY, say_latency
 
 
 def evidence_findings(candidate: Candidate, champion: Champion | None) -> Iterator[Finding]:
@@ -26,7 +28,7 @@ def _enough_episodes(
     like: Evidence | None,
     needs_baseline: bool = False,
 ) -> Finding:
-    """Whether there is readable evidence of enough episodes, and of a baseline when one is needed."""
+    """Whether there is readable evidence of enough episodes that may judge, and of a baseline when one is needed."""
     least = candidate.margins.episodes
     if evidence is None:
         text = f"{reference} was not evaluated: {evaluate_command(reference, candidate.card, like, least)}"
@@ -39,6 +41,11 @@ def _enough_episodes(
         again = evaluate_command(reference, candidate.card, like or evidence, least)
         text = f"{where} of {reference} has {len(seeds)} episodes; at least {least} are needed: {again}"
         return Finding("evidence", False, text)
+    # Of the champion's card nothing is known here; in an environment of the author's own `evaluate` has looked at it.
+    if problem := seeds_problem(evidence, candidate.card if reference == candidate.reference else None):
+        again = evaluate_command(reference, candidate.card, evidence, least)
+        text = f"{where} of {reference} can't judge a promotion: {problem}: {again}"
+        return Finding("evidence", False, text)
     baseline = evidence.baseline
     if needs_baseline and baseline is None:
         text = f"has no baseline driver, which a first champion has to beat: one of {', '.join(BASELINES)}"
@@ -46,12 +53,13 @@ def _enough_episodes(
     if needs_baseline and baseline and [row.seed for row in evidence.drives[baseline]] != seeds:
         return Finding("evidence", False, f"{where} of {reference}: {baseline} drove other seeds than the policy")
     newest = "" if evidence.evaluations == 1 else f", of {evidence.evaluations} evaluations"
-    return Finding("evidence", True, f"{reference}: {len(seeds)} episodes in {evidence.source}{newest}")
+    under = say_latency(evidence.conditions, evidence.latency)
+    return Finding("evidence", True, f"{reference}: {len(seeds)} episodes in {evidence.source}{newest}{under}")
 
 
 def _same_conditions(candidate: Candidate, mine: Evidence, champion: Champion, theirs: Evidence) -> Iterator[Finding]:
     differ = [
-        f"{key} {theirs.conditions.get(key)} → {mine.conditions.get(key)}"
+        f"{key} {theirs.conditions.get(key, 'none')} → {mine.conditions.get(key, 'none')}"
         for key in differing(mine.conditions, theirs.conditions)
     ]
     seeds = [[row.seed for row in evidence.drives.get(POLICY, ())] for evidence in (mine, theirs)]
@@ -60,8 +68,9 @@ def _same_conditions(candidate: Candidate, mine: Evidence, champion: Champion, t
     if differ:
         least = candidate.margins.episodes
         again = evaluate_command(champion.reference, candidate.card, mine, least)
-        if mine.conditions.get("env_version") != theirs.conditions.get("env_version"):
-            # the environment that the candidate drove in may be gone
+        is_delayed = [LATENCY in evidence.conditions for evidence in (mine, theirs)]
+        if mine.conditions.get("env_version") != theirs.conditions.get("env_version") and len({*is_delayed}) == 1:
+            # the environment that the candidate drove in may be gone (that of a latency is another one, and is there)
             again += f" && {evaluate_command(candidate.reference, candidate.card, mine, least)}"
         text = f"{champion.reference} was driven under other conditions than {candidate.reference}"
         yield Finding("evidence", False, f"{text} ({', '.join(differ)}): {again}")

@@ -15,6 +15,7 @@ from carla_mlflow.errors import RegistryError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.flavor.runs import EVIDENCE_TAG, SELF_REPORTED, STEP_TAG
 from registry.gates.episodes import PARAMETERS, POLICY, REQUIRED, Drives, Evidence, differing, read_drives
+from registry.gates.latency_condition import FIGURES, LATENCY, Latency
 from registry.store.calls import call_with_deadline, without_password
 
 TABLE = "episodes.json"
@@ -63,7 +64,8 @@ def _find(digest: str, like: Evidence | None) -> Evidence | None:
     run_id, link, conditions = run.info.run_id, link_of(run), _conditions(run)
     reported = run.data.tags.get(EVIDENCE_TAG) == SELF_REPORTED
     try:
-        return Evidence(run_id, link, conditions, _drives(run_id, conditions), None, reported, len(runs))
+        drives = _drives(run_id, conditions)
+        return Evidence(run_id, link, conditions, drives, None, reported, len(runs), _latency(run))
     except _UnreadableError as error:
         return Evidence(run_id, link, conditions, {}, str(error), reported, len(runs))
 
@@ -78,6 +80,14 @@ def _conditions(run: Run) -> dict[str, str]:
         if conditions.get(name, "").endswith(before):
             conditions[name] = conditions[name].removesuffix(before) + now
     return conditions
+
+
+def _latency(run: Run) -> Latency | None:
+    if LATENCY not in run.data.params:
+        return None
+    logged = {name: run.data.metrics.get(f"latency/{name}") for name in FIGURES}
+    figures = {name: value for name, value in logged.items() if value is not None and math.isfinite(value)}
+    return Latency(str(run.data.params.get("latency_kind", "")), figures)
 
 
 def _drives(run_id: str, conditions: Mapping[str, str]) -> Drives:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carla_mlflow.contract.card import Card
@@ -16,19 +14,22 @@ from carla_mlflow.contract.history import frame_spec
 from carla_mlflow.errors import DrivingError
 from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.inference.engine import Engine
+from training_export.evaluation.applied_latency import LATENCY, TRACE_FILE, AppliedLatency
+from training_export.evaluation.delayed import Delay, DelayedDriver, Simple
+from training_export.evaluation.episode_driver import EpisodeDriver
 from training_export.evaluation.evidence_run import log_drives
 from training_export.racetrack.beams import rasterise
 from training_export.racetrack.conditions import Conditions
 from training_export.racetrack.driving import (
     Driver,
     Episode,
-    Observation,
     drive_episode,
     random_driver,
     straight_ahead,
     summarise,
 )
 from training_export.racetrack.env import ENV_ID, Beams, Racetrack, env_version
+from training_export.racetrack.fine import FineRacetrack, fine_version
 from training_export.racetrack.plots import FRAME_EVERY, film_env, plot_outcomes, plot_trajectories, write_gif
 
 
@@ -48,33 +49,31 @@ def check_racetrack(card: Card) -> None:
         )
 
 
-class EngineDriver:
-    """The policy as a driver: one observation at a time, in episodes, as in a car."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.begin()
-
-    def begin(self) -> None:
-        """Begins an episode."""
-        self._episode = self._engine.start_episode()
-
-    def __call__(self, observation: Observation) -> NDArray[np.float32]:
-        return np.asarray(self._episode.act(observation).control[0])
-
-
-def engine_driver(engine: Engine) -> Driver:
-    """The policy as a driver."""
-    return EngineDriver(engine)
+def engine_driver(engine: Engine, latency: AppliedLatency | None = None) -> Driver:
+    """The policy as a driver; with a latency under which it has driven, driving so again."""
+    driver = EpisodeDriver(engine)
+    return driver if latency is None else DelayedDriver(driver, latency.again())
 
 
 def run_episodes(driver: Driver, conditions: Conditions, what: str) -> list[Episode]:
-    """Drives every seed, with a progress bar."""
-    env = Racetrack(traffic=conditions.traffic, duration_s=conditions.duration_s)
+    """Drives every seed, with a progress bar; a DelayedDriver in the environment of fine steps."""
+    env = _env_of(driver, conditions)
     try:
-        return [drive_episode(env, driver, seed) for seed in tqdm(conditions.seeds, desc=what, unit="episode")]
+        return [_drive(env, driver, seed) for seed in tqdm(conditions.seeds, desc=what, unit="episode")]
     finally:
         env.close()
+
+
+def _env_of(driver: Driver, conditions: Conditions) -> Racetrack:
+    if isinstance(driver, DelayedDriver):
+        return FineRacetrack(driver.at, conditions.traffic, conditions.duration_s)
+    return Racetrack(traffic=conditions.traffic, duration_s=conditions.duration_s)
+
+
+def _drive(env: Racetrack, driver: Driver, seed: int, frame_every: int = 0) -> Episode:
+    if isinstance(driver, DelayedDriver):
+        driver.begin_at(seed)
+    return drive_episode(env, driver, seed, frame_every)
 
 
 def closed_loop(episodes: list[Episode], conditions: Conditions) -> dict[str, Any]:
@@ -96,46 +95,68 @@ Drives = dict[str, list[Episode]]
 """Driver → its episodes, all on the same seeds."""
 
 
-def drive_beside(policy: list[Episode], conditions: Conditions) -> Drives:
-    """The policy's episodes, and those of a straight-ahead and a random driver on the same seeds."""
+def drive_beside(policy: list[Episode], conditions: Conditions, delay: Delay | None = None) -> Drives:
+    """The policy's episodes, and those of a straight-ahead and a random driver on the same seeds.
+
+    Under a latency the others have it, too.
+    """
+
+    def delayed(driver: Driver) -> Driver:
+        return driver if delay is None else DelayedDriver(Simple(driver), delay)
+
     return {
         "policy": policy,
-        "straight_ahead": run_episodes(straight_ahead, conditions, "straight ahead"),
-        "random": run_episodes(random_driver(conditions.first_seed), conditions, "random"),
+        "straight_ahead": run_episodes(delayed(straight_ahead), conditions, "straight ahead"),
+        "random": run_episodes(delayed(random_driver(conditions.first_seed)), conditions, "random"),
     }
 
 
 def film(driver: Driver, seed: int, conditions: Conditions, path: Path) -> None:
     """Drives one seed again with frames, and writes them as a GIF."""
-    env = film_env(conditions.traffic, conditions.duration_s)
+    at = driver.at if isinstance(driver, DelayedDriver) else None
+    env = film_env(conditions.traffic, conditions.duration_s, at)
     try:
-        write_gif(path, drive_episode(env, driver, seed, frame_every=FRAME_EVERY))
+        write_gif(path, _drive(env, driver, seed, frame_every=FRAME_EVERY))
     finally:
         env.close()
 
 
-def log_evaluation(engine: Engine, drives: Drives, conditions: Conditions, reward_margin: float | None = None) -> None:
+def log_evaluation(
+    engine: Engine,
+    drives: Drives,
+    conditions: Conditions,
+    reward_margin: float | None = None,
+    latency: AppliedLatency | None = None,
+) -> None:
     """Logs an evaluation to the active MLflow run: evidence for the registry's gates, and pictures for people.
 
     The gates find it by the artifact's digest. episodes.json has one row per episode and driver; the run's parameters
     are the conditions.
     """
+    figures = {driver: summarise(episodes) for driver, episodes in drives.items()}
+    parameters = {"env": ENV_ID, "env_version": env_version(), **vars(conditions), "reward_margin": reward_margin}
+    if latency is not None:
+        parameters |= {"env_version": fine_version(), **latency.parameters()}
     log_drives(
         PolicyIdentity(engine.card.name, engine.card.version, engine.digest),
         {"backend": engine.backend, "device": engine.device.name},
-        {"env": ENV_ID, "env_version": env_version(), **vars(conditions), "reward_margin": reward_margin},
-        {driver: summarise(episodes) for driver, episodes in drives.items()},
+        parameters,
+        figures if latency is None else {**figures, LATENCY: latency.applied.figures()},
         [{"driver": driver, **episode.row()} for driver, episodes in drives.items() for episode in episodes],
     )
-    _log_pictures(engine, drives, conditions)
+    _log_pictures(engine, drives, conditions, latency)
 
 
-def _log_pictures(engine: Engine, drives: Drives, conditions: Conditions) -> None:
+def _log_pictures(engine: Engine, drives: Drives, conditions: Conditions, latency: AppliedLatency | None) -> None:
     mlflow.log_figure(plot_outcomes(drives["policy"], drives["straight_ahead"]), "outcomes.png")
     env = Racetrack()
     mlflow.log_figure(plot_trajectories(drives["policy"], rasterise(env.road.network)), "trajectories.png")
     env.close()
     with tempfile.TemporaryDirectory() as scratch:
         gif = Path(scratch) / "episode.gif"
-        film(engine_driver(engine), conditions.first_seed, conditions, gif)
+        film(engine_driver(engine, latency), conditions.first_seed, conditions, gif)
         mlflow.log_artifact(str(gif))
+        if latency is not None:
+            trace = Path(scratch) / TRACE_FILE
+            latency.applied.write(trace)
+            mlflow.log_artifact(str(trace))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from carla_mlflow.cli import natural, positive
+from carla_mlflow.contract.seeds import PROMOTION_FIRST
 from training_export.racetrack.conditions import Conditions
 
 
@@ -27,14 +28,23 @@ def add_margin(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_conditions(command: argparse.ArgumentParser, episodes: int) -> None:
-    """Adds the flags of the conditions under which a policy drives; see `racetrack_conditions`."""
+def add_conditions(command: argparse.ArgumentParser, episodes: int, judges: bool = False) -> None:
+    """Adds the flags of the conditions under which a policy drives; see `racetrack_conditions`.
+
+    Args:
+        command: gets the flags.
+        episodes: their default number.
+        judges: whether promotions may be judged by them, so that their seeds have no default before the flags are read.
+    """
     command.add_argument("--episodes", type=positive(int), default=episodes, help="one per seed (default %(default)s)")
     command.add_argument(
         "--first-seed",
         type=natural,
-        default=Conditions.first_seed,
-        help="the seed of the first episode (default %(default)s, which training never sees)",
+        default=None if judges else Conditions.first_seed,
+        help=f"the seed of the first episode (default {Conditions.first_seed}, with --log {PROMOTION_FIRST}: "
+        "training never sees these, and no card's figures are of the latter)"
+        if judges
+        else "the seed of the first episode (default %(default)s, which training never sees)",
     )
     command.add_argument("--traffic", type=natural, help="the most other cars (default: as the policy was trained)")
     command.add_argument(

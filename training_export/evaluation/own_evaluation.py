@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import gymnasium
 from carla_mlflow.contract.answer import fallback_row
 from carla_mlflow.contract.control import inverse_controller
 from carla_mlflow.contract.history import frame_spec
+from carla_mlflow.contract.seeds import seeds_of_training
 from carla_mlflow.errors import ActionError, DrivingError, SpecError
 from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.inference.engine import Engine
@@ -20,9 +21,6 @@ from training_export.evaluation.own_env import OwnEnv, call, load_function
 from training_export.evaluation.own_spaces import actor, check_labels, observer
 from training_export.racetrack.conditions import Conditions
 from training_export.sources.from_env import labels_of_env
-
-MAX_ENVIRONMENTS = 64
-"""The most parallel environments assumed in training; Stable-Baselines3 seeds them with seed, seed + 1 and so on."""
 
 
 @dataclass
@@ -82,14 +80,13 @@ def baseline_driver(name: str | None, env: gymnasium.Env[Any, Any], seed: int) -
     return lambda observation: call(name, lambda: function(observation))
 
 
-def check_seeds(trained_with: object, conditions: Conditions) -> None:
-    """Raises DrivingError when an evaluation's seeds may also have seeded the policy's training."""
-    if not isinstance(trained_with, int) or isinstance(trained_with, bool):
-        return
-    if trained_with <= conditions.seeds[-1] and trained_with + MAX_ENVIRONMENTS > conditions.first_seed:
+def check_seeds(training: Mapping[str, Any], conditions: Conditions) -> None:
+    """Raises DrivingError when an evaluation's seeds may also have seeded the policy's training, as its card has it."""
+    used = seeds_of_training(training)
+    if used is not None and used.start <= conditions.seeds[-1] and used.stop > conditions.first_seed:
         raise DrivingError(
-            f"the policy was trained with seed {trained_with}, so its training may have used the seeds up to "
-            f"{trained_with + MAX_ENVIRONMENTS - 1}, among them some of this evaluation's, {conditions.first_seed} to "
+            f"the policy was trained with seed {used.start}, so its training may have used the seeds up to "
+            f"{used.stop - 1}, among them some of this evaluation's, {conditions.first_seed} to "
             f"{conditions.seeds[-1]}; choose others with --first-seed"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from training_export.racetrack.beams import CELL_M, TrackRaster
 from training_export.racetrack.driving import Episode
 from training_export.racetrack.env import RATE_HZ, Racetrack
+from training_export.racetrack.fine import ControlAt, FineRacetrack
 
 FRAMES_PER_SECOND = 5
 
@@ -70,12 +72,13 @@ def plot_outcomes(policy: list[Episode], straight_ahead: list[Episode]) -> Figur
     return figure
 
 
-def film_env(traffic: int, duration_s: float = 30.0) -> Racetrack:
-    """An environment that renders small frames off screen, centred on the car."""
+def film_env(traffic: int, duration_s: float = 30.0, control_at: ControlAt | None = None) -> Racetrack:
+    """An environment that renders small frames off screen, centred on the car; with `control_at`, one of fine steps."""
     # There may be no screen. With `dummy` alone, even if the user set it, highway-env draws nothing. SDL takes the
     # first driver in the list that it has.
     os.environ["SDL_VIDEODRIVER"] = "offscreen,dummy"
-    env = Racetrack(traffic=traffic, duration_s=duration_s, render_mode="rgb_array")
+    shown: dict[str, Any] = {"traffic": traffic, "duration_s": duration_s, "render_mode": "rgb_array"}
+    env = Racetrack(**shown) if control_at is None else FineRacetrack(control_at, **shown)
     env.config.update(screen_width=360, screen_height=240, scaling=4.0)
     return env
 

@@ -12,9 +12,9 @@ from torch import nn
 from carla_mlflow.artifact.golden import Golden
 from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.field_card import FieldCard, observation_spec
+from carla_mlflow.contract.seeds import GOLDEN_FIRST
 from carla_mlflow.preprocessing.translation import translate
 from training_export.graphs.graph import Flatten, PolicyGraph
-from training_export.racetrack.conditions import GOLDEN_SEEDS
 from training_export.racetrack.driving import Driver, drive_episodes
 from training_export.racetrack.env import ENV_ID, RATE_HZ, Beams
 from training_export.sources.draft import FULL_BRAKE
@@ -97,6 +97,6 @@ def from_checkpoint(checkpoint: Checkpoint) -> TrainedPolicy:
 
 
 def _observations_of_driving(driver: Driver, traffic: int) -> Arrays:
-    seeds = range(GOLDEN_SEEDS, GOLDEN_SEEDS + GOLDEN_DRIVES)
+    seeds = range(GOLDEN_FIRST, GOLDEN_FIRST + GOLDEN_DRIVES)
     seen = [o for episode in drive_episodes(driver, seeds, traffic) for o in episode.observations]
     return {name: np.stack([observation[name] for observation in seen]) for name in seen[0]}

@@ -25,9 +25,9 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrappe
 from tqdm import tqdm
 
 from carla_mlflow.build import git_state
+from carla_mlflow.contract.seeds import SCALER_FIRST, TRAINING_FIRST
 from carla_mlflow.errors import ExportError
 from carla_mlflow.flavor.runs import STEP_TAG
-from training_export.racetrack.conditions import SCALER_SEEDS, TRAINING_SEEDS
 from training_export.racetrack.env import ENV_ID, RATE_HZ, Racetrack
 from training_export.racetrack.plots import plot_learning_curve
 from training_export.training.checkpoint import (
@@ -78,7 +78,7 @@ def fit_scaler(traffic: int, seed: int) -> StandardScaler:
     seen, action, done = [], np.zeros(2), True
     for step in range(SCALER_STEPS):
         if done:
-            observation, _ = env.reset(seed=SCALER_SEEDS + seed if step == 0 else None)
+            observation, _ = env.reset(seed=SCALER_FIRST + seed if step == 0 else None)
             action = np.zeros(2)
         seen.append(observation)
         action = np.clip(0.9 * action + rng.normal(0.0, 0.15, 2), -1.0, 1.0)
@@ -175,7 +175,7 @@ def make_agent(config: TrainingConfig, venv: VecEnv, earlier: Checkpoint | None 
         policy_kwargs=policy_kwargs(config),
         device="cpu",
     )
-    venv.seed(TRAINING_SEEDS + seed)  # PPO has seeded them with its own seed, which an evaluation may use
+    venv.seed(TRAINING_FIRST + seed)  # PPO has seeded them with its own seed, which an evaluation may use
     if earlier:
         agent.set_parameters(str(earlier.policy_path), device="cpu")
         agent.num_timesteps = earlier.steps

@@ -237,6 +237,44 @@ def test_in_real_time_the_world_goes_on_while_no_answer_comes(
     assert interrupt(driving)["fallbacks"]["late"] > 0
 
 
+def test_under_a_latency_a_drive_is_the_same_each_time_and_others_are_others(toy: ToyCarla, tmp_path: Path):
+    def driven(*flags: str) -> dict[str, Any]:
+        done = drive(toy, "--model", str(EXAMPLE), "--realtime", "--seconds", "4", "--json", *flags)
+        assert done.code == 0, done.err
+        figures: dict[str, Any] = json.loads(done.out)
+        return figures
+
+    trace = tmp_path / "trace.parquet"
+    late = driven("--latency", "300ms", "--trace", str(trace))
+    assert (late["ticks"], late["decisions"], late["fallbacks"]) == (400, 14, {})
+    assert late["latency"] == {
+        "kind": "constant", "condition": "300ms", "budget_ms": None, "requests": 14,
+        "p50_ms": 300.0, "p90_ms": 300.0, "p99_ms": 300.0, "max_ms": 300.0,
+    }  # fmt: skip
+    assert late["latency_ms"] == {"p50": 300.0, "p90": 300.0, "p99": 300.0, "max": 300.0}
+    again = driven("--latency", str(trace))
+    assert again["distance_m"] == late["distance_m"]
+    assert again["latency"]["condition"].startswith("trace:")
+    assert driven("--latency", "0ms")["distance_m"] != late["distance_m"]
+    stands = driven("--latency", "300ms", "--budget-ms", "100")
+    assert (stands["distance_m"], stands["fallbacks"]) == (0.0, {"late": 40})
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--latency", "5ms"], "--latency is for --realtime; otherwise the world waits for the answer"),
+        (["--realtime", "--trace", "t.parquet"], "--trace writes the latencies of --latency"),
+        (["--realtime", "--latency", "5"], "expected a time such as 35ms"),
+        (["--realtime", "--latency", "5ms", "--hz", "50"], "ticks at 100 Hz or more: --hz 100"),
+    ],
+)
+def test_flags_of_latencies_that_do_not_fit_are_refused(toy: ToyCarla, flags: list[str], complaint: str):
+    done = drive(toy, "--model", str(EXAMPLE), *flags)
+    assert done.code == 1
+    assert complaint in done.err
+
+
 def test_the_film_shows_the_drive(toy: ToyCarla, tmp_path: Path):
     done = drive(toy, "--model", str(EXAMPLE), "--seconds", "3", "--gif", str(tmp_path / "out.gif"), *PATIENT)
     assert done.code == 0, done.err

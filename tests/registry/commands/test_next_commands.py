@@ -14,7 +14,8 @@ from tests_support import Finished, command_here, registry_here, run_command
 from carla_mlflow import Engine, open_artifact, write_artifact
 from carla_mlflow.errors import DrivingError
 from registry.gates.episodes import differing
-from registry.gates.evaluate_command import RACETRACK, evaluate_command
+from registry.gates.evaluate_command import evaluate_command
+from registry.gates.judged_seeds import RACETRACK
 from registry.store.evidence import find_evidence
 from training_export.evaluation.evaluate import check_racetrack
 from training_export.evaluation.own_driving import Outcome

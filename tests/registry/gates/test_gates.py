@@ -21,14 +21,14 @@ CONDITIONS = {
     "env_version": "highway-env 1.12.1, revision 1",
     "traffic": "4",
     "duration_s": "30.0",
-    "first_seed": "10000",
+    "first_seed": "1000000",
     "episodes": "60",
 }
 
 
 def rows(outcomes: str, driver: str = "policy", reward: float = 280.0) -> tuple[EpisodeRow, ...]:
     return tuple(
-        EpisodeRow(driver, 10000 + i, reward if letter == "." else reward / 2, letter == "c", letter == "o")
+        EpisodeRow(driver, 1_000_000 + i, reward if letter == "." else reward / 2, letter == "c", letter == "o")
         for i, letter in enumerate(outcomes)
     )
 
@@ -132,7 +132,7 @@ def test_missing_evidence_is_a_shortfall_with_the_command_that_makes_it(candidat
     [text] = missed(candidate, replace(champion, evidence=None))
     assert text.endswith(
         "a@0.1.0 was not evaluated: python -m training_export evaluate a@0.1.0 --log --episodes 60 "
-        "--first-seed 10000 --traffic 4 --duration 30.0"
+        "--first-seed 1000000 --traffic 4 --duration 30.0"
     )
     assert len(missed(replace(candidate, evidence=None), replace(champion, evidence=None))) == 2
 
@@ -149,9 +149,8 @@ def test_evidence_that_cant_be_read_is_a_shortfall(candidate, champion):
 
 def test_fifty_nine_episodes_are_too_few_and_older_evidence_is_refused_with_the_command(candidate, champion):
     [text] = missed(replace(candidate, evidence=evidence("." * 59, episodes="59")), None)
-    again = (
-        "python -m training_export evaluate a@0.2.0 --log --episodes 60 --first-seed 10000 --traffic 4 --duration 30.0"
-    )
+    flags = "--log --episodes 60 --first-seed 1000000 --traffic 4 --duration 30.0"
+    again = f"python -m training_export evaluate a@0.2.0 {flags}"
     assert text == f"evidence: run run1 of a@0.2.0 has 59 episodes; at least 60 are needed: {again}"
     old = replace(champion, evidence=evidence("." * 20, "run0", episodes="20"))
     texts = missed(replace(candidate, evidence=None), old)

@@ -328,10 +328,10 @@ def test_seeds_that_training_began_with_judge_nobody(seed: int, meets: bool):
     conditions = Conditions(episodes=3, first_seed=10_000)
     if meets:
         with pytest.raises(DrivingError, match="--first-seed"):
-            check_seeds(seed, conditions)
+            check_seeds({"seed": seed}, conditions)
     else:
-        check_seeds(seed, conditions)
-    check_seeds(None, conditions)
+        check_seeds({"seed": seed}, conditions)
+    check_seeds({}, conditions)
 
 
 STACKED_CARD = """

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from carla_mlflow.cli import natural
-from training_export.racetrack.conditions import GOLDEN_SEEDS, SCALER_SEEDS, TRAINING_SEEDS, Conditions
+from carla_mlflow.contract.seeds import GOLDEN_FIRST, SCALER_FIRST, TRAINING_FIRST
+from training_export.racetrack.conditions import Conditions
 from training_export.racetrack.env import Racetrack
 from training_export.training.checkpoint import TrainingConfig
 from training_export.training.train import make_agent
@@ -38,7 +39,7 @@ def test_training_with_an_evaluations_seed_meets_none_of_its_episodes():
 
 def test_no_seed_that_the_commands_take_reaches_those_of_training_scaler_or_golden_observations():
     last = Conditions(episodes=2**31, first_seed=natural("2147483647")).seeds[-1]
-    assert last < TRAINING_SEEDS
+    assert last < TRAINING_FIRST
     largest = natural("2147483647") + 2**31  # a training's seed, and the steps that a resumed one adds
-    assert TRAINING_SEEDS + largest < SCALER_SEEDS
-    assert SCALER_SEEDS + largest < GOLDEN_SEEDS
+    assert TRAINING_FIRST + largest < SCALER_FIRST
+    assert SCALER_FIRST + largest < GOLDEN_FIRST
