@@ -19,15 +19,14 @@ from registry.moves.promotion import EvaluateGates, GateResult
 from registry.moves.state import RegistryState
 from registry.rules.changes import contract_changes
 from registry.rules.journal import ALLOWED, MARGINS, MAX_TEXT
-from registry.rules.lifecycle import PRODUCTION
+from registry.rules.lifecycle import CANARY, PRODUCTION
 from registry.rules.policy_version import PolicyVersion
 from registry.store.cache import fetch_to_cache
 from registry.store.evidence import find_evidence
 from registry.store.store import Store
 
-FOR_PRODUCTION = frozenset({"evidence", "driving"})
-"""Gates that only production has: a version in staging is driven there to get its evidence."""
-
+FOR_CARS = frozenset({"evidence", "driving"})
+"""Gates that only production and canary have: a version in staging is driven there to get its evidence."""
 
 FOR_ROLLBACK = frozenset({"integrity", "contract"})
 """A version that drove before needs no new evidence; it must be unchanged, and fit the cars' code."""
@@ -40,23 +39,24 @@ def promotion_gates(to: str, allow_breaking: bool = False) -> EvaluateGates:
     """The gates of a promotion.
 
     Args:
-        to: staging or production.
+        to: staging, production or canary.
         allow_breaking: whether the contract may differ from that of the version in production.
     """
+    for_cars = to in {PRODUCTION, CANARY}
 
     def evaluate(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
         progress(f"integrity, parity and latency of {version.name} {version.semver} on this machine")
         measured = measure_here(lambda: fetch_to_cache(store, version, cache), operators_types())
         artifact = measured.artifact
         card = artifact.card if artifact and not measured.problem else None
-        find: FindEvidence = find_evidence if to == PRODUCTION else _no_evidence
+        find: FindEvidence = find_evidence if for_cars else _no_evidence
         evidence = find(version.digest, None)
         margins = read_margins(store.model_tags(version.name))
         candidate = Candidate(_reference(version), measured.problem, card, measured.decision_ms, evidence, margins)
         champion = _champion(store, state, artifact, lambda digest: find(digest, evidence), cache)
         findings = evaluate_gates(candidate, champion, allow_breaking)
-        counted = [finding for finding in findings if to == PRODUCTION or finding.gate not in FOR_PRODUCTION]
-        margins_used = (f"{MARGINS}{margins}",) if to == PRODUCTION else ()
+        counted = [finding for finding in findings if for_cars or finding.gate not in FOR_CARS]
+        margins_used = (f"{MARGINS}{margins}",) if for_cars else ()
         return GateResult(counted, _links(evidence, champion) + margins_used + _allowed(champion, allow_breaking))
 
     return evaluate
