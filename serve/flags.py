@@ -25,6 +25,8 @@ _OF_A_SERVICE = re.compile(
 """Variables that Kubernetes sets in every pod for a Service whose name begins with `policy`."""
 
 
+_SWITCHES = {"true": True, "1": True, "false": False, "0": False, "": False}
+
 NOT_OF_SOCKETS = {
     "port": "a Unix socket has no port (the host is one); leave --port out, or choose another --host",
     "allowed_hosts": "on a Unix socket no Host is checked, as no web page can reach it; leave --allowed-hosts out",
@@ -55,11 +57,18 @@ def settings_from_environment(environment: Mapping[str, str]) -> Settings:
         if text is not None:
             text = text.lower() if f.name in _CASELESS else text
             try:
-                values[f.name] = _type_of(f)(text)
+                values[f.name] = _switch(text) if _type_of(f) is bool else _type_of(f)(text)
             except ValueError as error:
-                kind = "whole number" if _type_of(f) is int else "number"
-                raise ValueError(f"{PREFIX}{f.name.upper()}={text!r}: expected a {kind}") from error
+                kind = {bool: "true or false", int: "a whole number"}.get(_type_of(f), "a number")
+                raise ValueError(f"{PREFIX}{f.name.upper()}={text!r}: expected {kind}") from error
     return Settings(**values)
+
+
+def _switch(text: str) -> bool:
+    """Reads a switch; raises ValueError for what is neither true nor false."""
+    if text.lower() not in _SWITCHES:
+        raise ValueError(text)
+    return _SWITCHES[text.lower()]
 
 
 def _state_key(environment: Mapping[str, str]) -> str:
@@ -134,7 +143,10 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     flags = [f for f in fields(Settings) if "secret" not in f.metadata]
     for f in flags:
         default = f" (default {f.default})" if f.default != "" else ""
-        parser.add_argument("--" + f.name.replace("_", "-"), type=_type_of(f), help=f.metadata["help"] + default)
+        kind: dict[str, Any] = {"type": _type_of(f)}
+        if _type_of(f) is bool:
+            kind, default = {"action": "store_true", "default": None}, ""
+        parser.add_argument("--" + f.name.replace("_", "-"), **kind, help=f.metadata["help"] + default)
     options = parser.parse_args(arguments)
     given = {f.name: getattr(options, f.name) for f in flags if getattr(options, f.name) is not None}
     try:

@@ -27,6 +27,7 @@ async function refresh() {
   fact("backend", `${served.backend} on ${served.device.name}`);
   for (const held of served.held) fact("held for episodes", `${held.version} until ${held.until}`);
   plot(served.last_minute);
+  await compare(served);
 }
 
 // Buckets: pairs of upper bound, null where there is none, and count.
