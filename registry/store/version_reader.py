@@ -34,6 +34,7 @@ class VersionReader(JournalEntries):
     def __init__(self, deadline_s: float = 30.0) -> None:
         super().__init__(deadline_s)
         self._choices: dict[Reference, tuple[Model, float, PolicyVersion | None]] = {}
+        self._canaries: dict[str, tuple[Model, float, Canary]] = {}
 
     def versions(self, name: str) -> list[PolicyVersion]:
         """Every version of a policy that has a semantic version, oldest first; of two with the same, the first.
@@ -113,6 +114,8 @@ class VersionReader(JournalEntries):
     def canary(self, name: str) -> Canary | None:
         """The version that holds the alias canary now, and its share; None where none does.
 
+        The journal of a canary that passed its gates is read again only when something has changed.
+
         Raises:
             NotFoundError: there is no such policy.
         """
@@ -120,10 +123,16 @@ class VersionReader(JournalEntries):
         number = model.aliases.get(CANARY)
         if number is None:
             return None
+        known = self._canaries.get(name)
+        if known is not None and known[0] == model and time.monotonic() < known[1]:
+            return known[2]
         version = self._fetch_policy_version(self._client.get_model_version, name, number)
         journal = replay(chain(self.journal(name)))
         is_ours = version is not None and journal.aliases.get(CANARY) == version.semver
-        return Canary(version, model.share, is_ours and journal.is_vetted)
+        found = Canary(version, model.share, is_ours and journal.is_vetted)
+        if found.is_vetted:
+            self._canaries[name] = (model, time.monotonic() + FRESH_S, found)
+        return found
 
     def holders(self, name: str) -> dict[str, str]:
         """Alias of ours → the semantic version that holds it; `MLflow version N` when that has none."""

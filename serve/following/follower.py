@@ -161,7 +161,11 @@ class Follower:
             canary.not_answered()
             return
         champion = first.answer.wanted or first.answer.digest
-        canary.settle(*looked, champion)
+        try:
+            canary.settle(*looked, champion)
+        except Exception as error:  # it answered once, and does no longer
+            log.warning("%s: %s", canary_of(self._settings.model), one_line(error))
+            canary.not_answered()
         canary.drop_from_line({champion, first.answer.digest})
         if canary.left is not None:  # nothing is answered by a canary that ended, nor where it once was in production
             kept = tuple(each for each in first.answer.holdable if each.digest != canary.left)

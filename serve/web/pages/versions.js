@@ -24,8 +24,9 @@ function part(count, of) {
 function within(series, share) {
   const buckets = (series ?? []).filter(([labels]) => labels.part === "total");
   const all = sum(buckets, (labels) => labels.le === "+Inf");
-  const bounds = buckets.filter(([, count]) => all && count >= share * all).map(([labels]) => Number(labels.le));
-  return bounds.length ? `${1e3 * Math.min(...bounds)} ms` : "–";
+  const bounds = buckets.filter(([, count]) => all && count >= share * all).map(([labels]) => (labels.le === "+Inf" ? Infinity : Number(labels.le)));
+  const least = Math.min(...bounds);
+  return !bounds.length ? "–" : least === Infinity ? "more than 5000 ms" : `${1e3 * least} ms`;
 }
 
 function figures(text, version) {
