@@ -171,8 +171,9 @@ def _restore_newer(store: Store, name: str, entries: Sequence[Entry], written: W
     if CANARY_SHARE in written:
         held |= _share(store.canary_share(name))
     given: Written = {}
-    for alias, holder in written.items():
-        theirs = wanted.get(alias)
+    lowers = float(wanted.get(CANARY_SHARE, 0)) < float(held.get(CANARY_SHARE, 0))
+    for alias in sorted(written, key=lambda mark: (mark == CANARY_SHARE) != lowers):  # as in _write_aliases
+        holder, theirs = written[alias], wanted.get(alias)
         if held.get(alias) != holder or theirs == holder:
             continue
         if alias == CANARY_SHARE:

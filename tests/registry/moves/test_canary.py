@@ -198,6 +198,27 @@ def test_production_moved_to_the_canary_in_the_ui_ends_it(store: Store):
     assert (store.holders(NAME), shown(store)) == ({"production": "0.2.0"}, (None, None))
 
 
+class Slow(Store):
+    """A registry's client that is stopped before its first write of an alias, while another canary is promoted."""
+
+    has_waited = False
+
+    def set_alias(self, *arguments) -> None:
+        if not self.has_waited:
+            self.has_waited = True
+            no_gates("0.3.0", "canary", share=1.0)
+        super().set_alias(*arguments)
+
+
+def test_an_overtaken_process_takes_back_alias_and_share(store: Store):
+    reference, options = parse_reference(f"{NAME}@0.2.0"), MoveOptions(share=50.0)
+    promote(Slow(), reference, "canary", cache_folder(), options, lambda *_: GateResult())
+    state = sync(store, NAME)
+    assert shown(store) == ("0.3.0", "1")
+    assert (state.holder("canary"), state.holders.share, state.holders.is_vetted) == ("0.3.0", 1.0, True)
+    assert last_moves(store, 2) == [("promote", "0.2.0", "canary", 50.0), ("promote", "0.3.0", "canary", 1.0)]
+
+
 def test_production_goes_on_without_the_canary(store: Store):
     no_gates("0.2.0", "canary", share=5.0)
     to_production(store, "0.3.0")

@@ -213,6 +213,33 @@ def test_the_clients_episode_stays_with_its_version_and_begins_anew_after_a_roll
         assert (episode.digest, dict(episode.restarts)) == (one.digest, {"episode_of_another_version": 1})
 
 
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_status_page_shows_both_side_by_side(start_server: Start, mine: Mine, body: bytes):
+    from mlflow_ui import open_browser
+    from playwright.sync_api import expect
+
+    one, two, _ = mine.artifacts
+    server = start_server(*mine.flags)
+    server.wait_ready()
+    with open_browser() as page:
+        page.goto(server.url)
+        expect(page.locator("#title")).to_contain_text("1.0.0")
+        expect(page.locator("#beside")).to_be_hidden()
+        mine.promote(two, share=40.0)
+        until(lambda: is_canary(two), server)
+        for episode in EPISODES:
+            begins(server, body, episode)
+        theirs = sum(belongs(episode, two.digest, 40.0) for episode in EPISODES)
+        rows = page.locator("#versions tr")
+        expect(rows.nth(1)).to_have_text("version1.0.01.1.0")
+        expect(rows.nth(2)).to_have_text(f"digest{one.digest}{two.digest}")
+        expect(rows.nth(3)).to_contain_text("60 % of the episodes, and all that is no episode40 % of the episodes")
+        expect(rows.nth(4)).to_have_text(f"requests{len(EPISODES) - theirs}{theirs}", timeout=10_000)
+        mine.roll_back()
+        expect(page.locator("#beside")).to_be_hidden(timeout=10_000)
+
+
 def test_a_server_without_the_flag_follows_no_canary(start_server: Start, mine: Mine, body: bytes):
     _, two, _ = mine.artifacts
     mine.promote(two, share=100.0)
