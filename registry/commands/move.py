@@ -56,7 +56,7 @@ def _move_options(options: argparse.Namespace) -> Any:
     from registry.moves.promotion import MoveOptions
 
     share = getattr(options, "share", None)
-    return MoveOptions(getattr(options, "expect", None), options.reason, options.force, options.dry_run, share)
+    return MoveOptions(getattr(options, "expect", None), options.reason, options.force, options.dry_run, share=share)
 
 
 def _done(options: argparse.Namespace, moved: Any) -> int:

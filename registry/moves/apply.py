@@ -128,14 +128,14 @@ def _write_aliases(store: Store, name: str, move: Move) -> Written:
     version = store.find(name, move.version)
     takes = move.to in ALIASED and held.get(move.to) == move.displaced
     has_share = move.to == CANARY and (takes or held.get(CANARY) == move.version)
-    lowers = has_share and (move.share or 0.0) < (store.canary_share(name) or 0.0)
+    lowers = has_share and (move.canary_share or 0.0) < (store.canary_share(name) or 0.0)
     if lowers:  # the lower share comes first, so that none but the version that it is for ever has the higher one
-        written |= _write_share(store, name, move.share)
+        written |= _write_share(store, name, move.canary_share)
     if version is not None and takes:
         store.set_alias(version, move.to)
         written[move.to] = move.version
     if has_share and not lowers and move.kind != "seen":
-        written |= _write_share(store, name, move.share)
+        written |= _write_share(store, name, move.canary_share)
     for alias in aliases_given_up(move.to):
         if held.get(alias) == move.version:
             store.delete_alias(name, alias)
@@ -148,6 +148,7 @@ def _write_aliases(store: Store, name: str, move: Move) -> Written:
 
 
 def _write_share(store: Store, name: str, share: float | None) -> Written:
+    """Writes the canary's share, or removes it."""
     if share is None:
         store.delete_share(name)
     else:

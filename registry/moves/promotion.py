@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from carla_mlflow.cli import progress
 from carla_mlflow.errors import RefusedError
 from registry.gates.candidate import Finding, shortfalls
@@ -216,7 +218,8 @@ class PendingMove:
         overruled = tuple(f"{OVERRULED}{shortfall}"[:MAX_TEXT] for shortfall in result.shortfalls)
         evidence, semver = result.evidence + overruled, self.version.semver
         why = self.options.reason
-        move = Move(self.kind, semver, self.to, displaced, whoami(), time.time(), why, evidence, share=share)
+        move = Move(self.kind, semver, self.to, displaced, whoami(), time.time(), why, evidence)
+        move = move if share is None else msgspec.structs.replace(move, share=share)
         progress(f"moving {self.to}")
         entry = commit(self.store, state, move, self.check, self.options.expect)
         now = self.store.resolve(Reference(self.version.name, "number", self.version.number))

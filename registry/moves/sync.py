@@ -83,7 +83,7 @@ def _unrecorded_moves(
     register = Move("register", "", CANDIDATE, None, whoami(), time.time(), MADE_IN_MLFLOW)
     moves = [msgspec.structs.replace(register, version=v.semver, identity=v.identity or v.digest) for v in made]
     for version, to in [*archived, *seen]:
-        share = seen_share(journal, version, found.share) if to == CANARY else None
+        share = seen_share(journal, version, found.share) if to == CANARY else msgspec.UNSET
         moves.append(Move("seen", version, to, journal.aliases.get(to), register.who, register.when, share=share))
     return moves
 

@@ -50,7 +50,7 @@ def holders(entries: Iterable[Entry]) -> Holders:
                 before[move.to] = before[move.to][:-1]  # the alias was removed, and given back
             aliases[move.to] = move.version
             if move.to == CANARY:
-                share = move.share or 0.0
+                share = move.canary_share or 0.0
                 is_vetted = move.kind == "promote" or (is_vetted and held == move.version)
         if move.to in STAGED or (move.to == CANDIDATE and move.kind != "register"):
             archived.discard(move.version)

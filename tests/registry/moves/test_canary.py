@@ -46,7 +46,7 @@ def shown(store: Store) -> tuple[str | None, str | None]:
 
 def last_moves(store: Store, count: int = 1) -> list[tuple[str, str, str, float | None]]:
     moves = [entry.move for entry in sync(store, NAME).entries][-count:]
-    return [(move.kind, move.version, move.to, move.share) for move in moves]
+    return [(move.kind, move.version, move.to, move.canary_share) for move in moves]
 
 
 def test_a_canary_has_an_alias_a_share_and_an_entry_and_no_legacy_stage(store: Store):

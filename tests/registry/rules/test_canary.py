@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import msgspec
 import pytest
 
 from carla_mlflow.errors import RefusedError
@@ -87,7 +88,8 @@ def journal(*moves: tuple[str, str, str, float | None]) -> list[Entry]:
     entries: list[Entry] = []
     for kind, version, to, share in moves:
         displaced = holders(entries).aliases.get(to)
-        link = next_link(entries, Move(kind, version, to, displaced, "ann@car", 1.0, share=share))
+        move = Move(kind, version, to, displaced, "ann@car", 1.0)
+        link = next_link(entries, move if share is None else msgspec.structs.replace(move, share=share))
         entries.append(read_entry(len(entries) + 1, link.to_bytes().decode(), link.hash, True))
     return entries
 
