@@ -27,6 +27,7 @@ from registry.rules.lifecycle import (
     check_promotion,
     check_protected,
 )
+from registry.rules.listing import UNKNOWN
 from registry.rules.policy_version import PolicyVersion
 from registry.rules.reference import Reference
 from registry.store.store import Store
@@ -141,6 +142,8 @@ def _end_canary(store: Store, state: RegistryState, options: MoveOptions) -> Mov
     check_expected(options.expect, holder, CANARY)
     if holder is None:
         raise RefusedError(f"{state.name}: there is no canary")
+    if holder.startswith(UNKNOWN):
+        raise RefusedError(f"canary is held by {holder}, which is no version of ours: take the alias away in MLflow")
     pending = PendingMove(store, state.version(holder), "rollback", f"{LEFT}{CANARY}", options)
     pending.check(state)
     return pending.write(state, GateResult())
