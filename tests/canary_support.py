@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-from following_support import Registry
 from tests_support import Server
 
 from carla_mlflow import Artifact
@@ -60,24 +59,25 @@ class Mine:
 
 def publish(*artifacts: Artifact) -> Mine:
     """Puts the artifacts into the registry under a name of their own, without carla-registry's checks."""
-    name = f"canary-{next(_numbers)}"
+    mine = Mine(f"canary-{next(_numbers)}", artifacts)
     for artifact in artifacts:
-        with logging_run():
-            uri = log_policy(artifact)
-        tags = {"semver": artifact.card.version, "digest": artifact.digest, "contract": artifact.card.contract}
-        Store().create_version(name, uri, tags)
-    mine = Mine(name, artifacts)
+        _create(mine, artifact, artifact)
     mine.promote(artifacts[0], "production")
     return mine
 
 
-def publish_damaged(registry: Registry, good: Sequence[Artifact], bad: Artifact) -> Mine:
-    """As `publish`, with one more version that can't be loaded as it is registered."""
+def publish_damaged(good: Sequence[Artifact], bad: Artifact) -> Mine:
+    """As `publish`, with one more version whose files are another's."""
     mine = publish(*good)
-    tags = {"semver": bad.card.version, "digest": bad.digest, "contract": bad.card.contract}
-    source = mlflow.MlflowClient().get_model_version(mine.name, "1").source
-    mlflow.MlflowClient().create_model_version(mine.name, source, tags=tags)
+    _create(mine, good[0], bad)
     return Mine(mine.name, [*good, bad])
+
+
+def _create(mine: Mine, logged: Artifact, said: Artifact) -> None:
+    with logging_run():
+        uri = log_policy(logged)
+    tags = {"semver": said.card.version, "digest": said.digest, "contract": said.card.contract}
+    Store().create_version(mine.name, uri, tags)
 
 
 def states() -> list[WorkerState]:

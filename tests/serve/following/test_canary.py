@@ -147,7 +147,7 @@ def test_a_canary_that_does_not_fit_is_refused_and_production_goes_on(
 ):
     one, two = registry.artifacts
     other = of_other_contract(one, "2.0.0")
-    mine = publish_damaged(registry, [one, two, other], again(two, "1.3.0"))
+    mine = publish_damaged([one, two, other], again(two, "1.3.0"))
     server = start_server(*mine.flags)
     server.wait_ready()
     mine.promote(other, share=50.0)
