@@ -40,6 +40,8 @@ ROUND: tuple[tuple[str, str, float | None], ...] = (
     ("rollback", "production", None),
 )
 """The moves, again and again: version or roll-back, alias, share in percent."""
+PAUSE_S = 0.005
+"""Seconds between two steps of a car, so that the cars leave a small machine time for the moves."""
 SETTLED_S = 0.5
 """Seconds after which what one worker has read of a small file, the others have, too."""
 
@@ -74,7 +76,7 @@ def measure(options: argparse.Namespace, home: Path) -> None:
     flags = ["--model", f"{NAME}@production", "--canary", "--workers", str(options.workers)]
     server = OurServer(*flags, "--poll-s", str(options.poll_s), folder=home, is_quiet=False)
     body = Questions(list(artifacts.values()), 1).bodies[0]
-    with server, EpisodeLoad(int(server.port), body, options.cars) as load:
+    with server, EpisodeLoad(int(server.port), body, options.cars, pause_s=PAUSE_S) as load:
         waits = []
         for number in tqdm(range(options.moves), disable=None):
             version, alias, share = ROUND[number % len(ROUND)]
