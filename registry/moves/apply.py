@@ -138,9 +138,10 @@ def _write_aliases(store: Store, name: str, move: Move) -> Written:
         written |= _write_share(store, name, move.canary_share)
     for alias in aliases_given_up(move.to):
         if held.get(alias) == move.version:
+            # The share first: whoever goes on after a process that died finds by the alias that both are to go.
+            written |= _write_share(store, name, None) if alias == CANARY else {}
             store.delete_alias(name, alias)
             written[alias] = None
-            written |= _write_share(store, name, None) if alias == CANARY else {}
     runs = run_links(move)
     if version is not None and runs:
         store.tag(version, "evidence", "\n".join(runs))
