@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import mlflow
@@ -222,7 +223,10 @@ def test_the_status_page_shows_both_side_by_side(start_server: Start, mine: Mine
     one, two, _ = mine.artifacts
     server = start_server(*mine.flags)
     server.wait_ready()
-    with open_browser() as page:
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("TMPDIR", "/tmp")  # the browser's socket has a path of at most 107 bytes
+            page = stack.enter_context(open_browser())
         page.goto(server.url)
         expect(page.locator("#title")).to_contain_text("1.0.0")
         expect(page.locator("#beside")).to_be_hidden()
