@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from flask import Flask
 
-from serve.answering.endpoint import EncodedRequest, body_limit
+from serve.answering.endpoint import INFERENCE, EncodedRequest, body_limit
 from serve.answering.forward import BatchSlice
 from serve.batching.busy_poll import BusyPoll
 from serve.batching.chunked_executor import ChunkedExecutor
@@ -143,7 +143,8 @@ class Dispatcher:
         )
         size = len(request.body)
         text = size if parsed.json_bytes is None else parsed.json_bytes
-        is_slow = serving.is_slow or self._slot.has_slow_beside  # the body may name an episode of that
+        may_name = self._slot.has_slow_beside and (serving.tokens is not None or parsed.endpoint is INFERENCE)
+        is_slow = serving.is_slow or may_name  # the body may name an episode of a slow version
         takes_long = is_slow or size > (LARGE_GZIP if parsed.gzip else LARGE) or text > LARGE_TEXT
         (self.chunked_executor if takes_long else self.micro_batcher).add(prediction)
 

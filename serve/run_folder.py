@@ -28,7 +28,7 @@ HINT_FD = "POLICY_HINT_FD"
 RINGS_FOLDER = "POLICY_RINGS_FOLDER"
 """Environment variable with the folder of the rings that the recording's writer reads."""
 
-Kind = Literal["integrity", "parity", "contract", "timeout", "crash", "memory", "other"]
+Kind = Literal["integrity", "parity", "contract", "timeout", "crash", "memory", "gates", "other"]
 
 STARTED = "started"
 """File in the run folder that exists once all workers have been ready."""
@@ -105,6 +105,8 @@ class Followed(msgspec.Struct, frozen=True):
         refused: versions that the follower refused.
         refusal: the registry's error in full when it refused `--model`; the server prints it and ends.
         done: whether polling has ended, because no reference can change any more or because of `refusal`.
+        canary: without `wanted` while there is none, with `reason` while it may not answer; None without --canary.
+        canary_share: of the episodes, in percent.
     """
 
     answers: tuple[Status, ...] = ()
@@ -113,6 +115,8 @@ class Followed(msgspec.Struct, frozen=True):
     refused: tuple[Refused, ...] = ()
     refusal: str | None = None
     done: bool = False
+    canary: Status | None = None
+    canary_share: float = 0.0
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -132,6 +136,7 @@ class WorkerState(msgspec.Struct, frozen=True):
 
     Attributes:
         coming: digests of versions that it has loaded, and serves once the other workers have them, too.
+        canary: answers its share of the episodes; None without one.
     """
 
     served: tuple[Served, ...] = ()
@@ -140,10 +145,16 @@ class WorkerState(msgspec.Struct, frozen=True):
     place: int = 0
     held: tuple[Served, ...] = ()
     coming: tuple[str, ...] = ()
+    canary: Served | None = None
+
+    @property
+    def answering(self) -> tuple[Served, ...]:
+        """What it serves, the canary too."""
+        return self.served if self.canary is None else (*self.served, self.canary)
 
     def has(self, digest: str) -> bool:
         """Whether it answers with that version, or never will."""
-        known = {each.digest for each in (*self.served, *self.held)} | {each.digest for each in self.refused}
+        known = {each.digest for each in (*self.answering, *self.held)} | {each.digest for each in self.refused}
         return digest in known or digest in self.coming
 
 

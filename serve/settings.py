@@ -11,6 +11,7 @@ from carla_mlflow.artifact.naming import is_artifact_folder, split_folder_refere
 from carla_mlflow.client.unix_address import is_unix, socket_path
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
+from registry.rules.lifecycle import PRODUCTION
 from registry.rules.reference import parse_reference
 
 MIB = 1024 * 1024
@@ -61,6 +62,9 @@ class Settings:
 
     model: str = _setting("", "artifact folder, or a reference: carla-policy@production, folder/@^1.2")
     also: str = _setting("", "more versions of that policy to serve at /predict?version=…: NAME@1.2.0,NAME@^1.1")
+    canary: bool = _setting(
+        False, "with --model NAME@production: also follow NAME@canary, which answers its share of the episodes"
+    )
     digest: str = _setting("", "serve only the artifact with this digest (sha256:…)")
     host: str = _setting("127.0.0.1", "address to listen on, or unix:/run/policy.sock for a Unix socket")
     port: int = _setting(8080, "port to listen on; a Unix socket has none")
@@ -213,6 +217,17 @@ class Settings:
             return [f"shadow: {error}"]
         return []
 
+    def _problems_of_canary(self) -> list[str]:
+        if not self.canary:
+            return []
+        try:
+            reference = None if self.is_folder else parse_reference(self.model)
+        except RefusedError:  # told already
+            return []
+        if reference is None or reference.is_folder or (reference.kind, reference.value) != ("alias", PRODUCTION):
+            return ["canary: answers beside a version in production, so it needs --model NAME@production"]
+        return ["canary: --digest lets one artifact alone be served"] if self.digest else []
+
     def _problems_of_address(self) -> list[str]:
         if not self.host:
             return ["host: is empty; 0.0.0.0 listens on every address"]
@@ -265,8 +280,8 @@ class Settings:
         for name in POSITIVE_S:
             if not 0 < getattr(self, name) <= 3600:
                 found.append(f"{name}: {getattr(self, name)} is not above 0, or is above 3600")
-        found += self._problems_of_references() + self._problems_of_address() + self._problems_of_access()
-        found += self._problems_of_shadow()
+        found += self._problems_of_references() + self._problems_of_canary() + self._problems_of_shadow()
+        found += self._problems_of_address() + self._problems_of_access()
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 found.append(f"{name}: {getattr(self, name)!r}: expected {', '.join(allowed[:-1])} or {allowed[-1]}")

@@ -33,8 +33,10 @@ def _url(text: str) -> str:
 
 
 def history(options: argparse.Namespace) -> int:
+    from registry.rules.canary import say_shares
     from registry.rules.chain import problems
     from registry.rules.journal import say
+    from registry.rules.lifecycle import CANARY
     from registry.rules.replay import at
     from registry.store.store import Store
 
@@ -47,10 +49,13 @@ def history(options: argparse.Namespace) -> int:
         warn(f"the journal is not intact: {'; '.join(broken)}")
     if options.at is not None:
         holders, last = at(entries, options.at)
-        lines = [escaped(f"{alias}: {version}") for alias, version in sorted(holders.aliases.items())]
+        held = sorted(holders.aliases)
+        said = zip(say_shares(held, holders.share), held, strict=True)
+        lines = [escaped(f"{text}: {holders.aliases[alias]}") for text, alias in said]
         lines = lines or ["no version held staging or production then"]
         since = [f"since entry {say(last).strip()}"] if last else []
         document = {"at": options.at, "holders": holders.aliases, "entry": _as_json(last), "problems": broken}
+        document |= {"canary_share": holders.share} if CANARY in holders.aliases else {}
         show(options, "\n".join(lines + since), document)
         return DONE
     head = entries[-1].hash if entries else "none"

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from carla_mlflow.cli import DONE, REFUSED
+from carla_mlflow.errors import RefusedError
 from carla_mlflow.escaping import escaped
 from registry.commands.printing import line, show
-from registry.rules.lifecycle import ALIASED
+from registry.rules.canary import EXPECTED, parse_share, share_text
+from registry.rules.lifecycle import ALIASED, CANARY, LEFT
 
 
 def promote(options: argparse.Namespace) -> int:
@@ -20,6 +22,10 @@ def promote(options: argparse.Namespace) -> int:
     from registry.store.store import Store
 
     reference = parse_registered(options.reference)
+    if options.to == CANARY and options.allow_breaking:
+        raise RefusedError(
+            "--allow-breaking: a canary answers the same cars as production, so its contract is the same"
+        )
     gates = promotion_gates(options.to, options.allow_breaking)
     return _done(
         options, promote_policy(Store(), reference, options.to, default_cache(), _move_options(options), gates)
@@ -49,19 +55,22 @@ def archive(options: argparse.Namespace) -> int:
 def _move_options(options: argparse.Namespace) -> Any:
     from registry.moves.promotion import MoveOptions
 
-    return MoveOptions(getattr(options, "expect", None), options.reason, options.force, options.dry_run)
+    share = getattr(options, "share", None)
+    return MoveOptions(getattr(options, "expect", None), options.reason, options.force, options.dry_run, share=share)
 
 
 def _done(options: argparse.Namespace, moved: Any) -> int:
     refused = options.dry_run and bool(moved.shortfalls) and not options.force
     text = line(moved.version)
-    if moved.displaced == moved.version.semver:
-        text += f"\nholds {moved.to} already"
+    share = "" if moved.share is None else f" with {share_text(moved.share)} % of the episodes"
+    if moved.displaced == moved.version.semver and moved.entry is None and not options.dry_run:
+        text += f"\nholds {moved.to} already{share}"
     else:
+        done = "canary ended:" if moved.to == f"{LEFT}{CANARY}" else options.done
         would = f"would be {'refused' if refused else options.done}:"
-        text = f"{would if options.dry_run else options.done} {text}"
+        text = f"{would if options.dry_run else done} {text}"
         if moved.to in ALIASED:
-            text += escaped(f"\n{moved.to}: {moved.displaced or 'none'} → {moved.version.semver}", keep="\n")
+            text += escaped(f"\n{moved.to}: {moved.displaced or 'none'} → {moved.version.semver}{share}", keep="\n")
     text += "".join(
         f"\n  {_verdict(finding, moved.shortfalls, refused)}  {escaped(finding)}" for finding in moved.findings
     )
@@ -76,20 +85,28 @@ def _verdict(finding: str, shortfalls: list[str], refused: bool) -> str:
 
 
 def add_move_commands(commands: Any) -> None:
-    command = commands.add_parser("promote", help="evaluate the gates and give a version staging or production")
+    command = commands.add_parser("promote", help="evaluate the gates and give a version a stage, or make it canary")
     command.add_argument("reference", metavar="REF", help="the version, such as carla-policy@0.1.0")
-    command.add_argument("--to", required=True, choices=("staging", "production"))
+    command.add_argument("--to", required=True, choices=("staging", "production", "canary"))
+    command.add_argument(
+        "--share",
+        type=_share,
+        metavar="PERCENT",
+        help="of the episodes, for --to canary: from 0 to 100, such as 5 or 0.25; given again it changes the share",
+    )
     _add_allow_breaking(command)
     _add_move_options(command, "--expect")
     command.set_defaults(run=promote, done="promoted")
 
-    command = commands.add_parser("rollback", help="give a stage back to the version that held it before")
+    command = commands.add_parser(
+        "rollback", help="give a stage back to the version that held it before, or end a canary"
+    )
     command.add_argument("name", metavar="NAME")
     command.add_argument(
         "--stage",
         default="production",
-        choices=("staging", "production"),
-        help="the stage to give back (default production)",
+        choices=("staging", "production", "canary"),
+        help="the stage to give back (default production); canary: takes the alias away",
     )
     _add_allow_breaking(command)
     _add_move_options(command, "--expect")
@@ -99,6 +116,14 @@ def add_move_commands(commands: Any) -> None:
     command.add_argument("reference", metavar="REF")
     _add_move_options(command)
     command.set_defaults(run=archive, done="archived")
+
+
+def _share(text: str) -> float:
+    """An argparse type: a share in percent."""
+    share = parse_share(text.removesuffix("%"))
+    if share is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: {EXPECTED}")
+    return share
 
 
 def _add_allow_breaking(command: argparse.ArgumentParser) -> None:

@@ -16,6 +16,8 @@ from carla_mlflow.errors import RegistryError, UnreachableError
 from registry.commands.printing import clock, line, show, table
 from registry.gates.evaluate_command import NOTE, drives_on_racetrack, evaluate_command
 from registry.gates.margins import read_margins
+from registry.rules.canary import say_shares
+from registry.rules.lifecycle import CANARY
 
 if TYPE_CHECKING:
     from registry.rules.policy_version import PolicyVersion
@@ -60,12 +62,15 @@ def show_list(options: argparse.Namespace) -> int:
     others = {name: listed.others for name, listed in policies.items() if listed.others}
     rows = [("POLICY", "VERSION", "STAGE", "ALIASES", "MLFLOW", "REGISTERED", "DIGEST")]
     for v in versions:
-        row = (v.name, v.semver, v.stage, ",".join(v.aliases) or "-", v.number, clock(v.created), v.digest[:19] + "…")
+        aliases = ",".join(say_shares(v.aliases, policies[v.name].share)) or "-"
+        row = (v.name, v.semver, v.stage, aliases, v.number, clock(v.created), v.digest[:19] + "…")
         rows.append(row)
     lines = [table(rows) if versions else _nothing(store)]
     lines += [say_others(name, numbers) for name, numbers in others.items()]
     lines += [text for name, listed in policies.items() if (text := say_unnamed(name, listed.versions))]
-    show(options, "\n".join(lines), {"versions": versions, "others": others})
+    shares = {name: listed.share for name, listed in policies.items() if CANARY in listed.aliases}
+    document = {"versions": versions, "others": others, **({"canary_shares": shares} if shares else {})}
+    show(options, "\n".join(lines), document)
     return DONE
 
 
@@ -92,8 +97,11 @@ def resolve(options: argparse.Namespace) -> int:
 
 def show_version(options: argparse.Namespace) -> int:
     version = _resolved(options.reference)
-    shown = asdict(version) | {"aliases": ", ".join(version.aliases), "created": clock(version.created)}
-    show(options, table([(key, str(value)) for key, value in shown.items()]), asdict(version))
+    share = _store().canary_share(version.name) if CANARY in version.aliases else None
+    aliases = ", ".join(say_shares(version.aliases, share))
+    shown = asdict(version) | {"aliases": aliases, "created": clock(version.created)}
+    document = asdict(version) | ({"canary_share": share} if CANARY in version.aliases else {})
+    show(options, table([(key, str(value)) for key, value in shown.items()]), document)
     return DONE
 
 

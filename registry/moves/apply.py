@@ -12,11 +12,12 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from registry.rules.canary import CANARY_SHARE, share_text
 from registry.rules.chain import chain
 from registry.rules.journal import WRITER, Entry, Move, run_links
-from registry.rules.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT
+from registry.rules.lifecycle import ALIASED, CANARY, aliases_given_up
 from registry.rules.listing import Listed
-from registry.rules.replay import holders
+from registry.rules.replay import Holders, holders
 from registry.rules.ui_moves import STAGES
 from registry.store.store import Store
 
@@ -25,7 +26,7 @@ LATE_S = 600.0
 died before it wrote, and its write for a person's: wrong only if it was paused for longer, wrote, and then died."""
 
 Written = dict[str, str | None]
-"""Alias → the version that was written as its holder; None when the alias was deleted."""
+"""Alias → the version that was written as its holder; None when the alias was deleted. CANARY_SHARE → the share."""
 
 
 def is_unfinished(last: Entry) -> bool:
@@ -48,7 +49,7 @@ class LateWrites:
     """What a process wrote late and did not revert.
 
     Attributes:
-        aliases: the aliases that it wrote.
+        aliases: the aliases that it wrote, and the canary's share.
         stages: the versions whose legacy stage it wrote.
     """
 
@@ -73,11 +74,12 @@ def late_writes(entries: Sequence[Entry], found: Listed, now: float) -> LateWrit
     if not begun:
         return LateWrites({}, [])
     past = [holders(entries[:end]) for end in range(begun[0] + 1, len(entries))]
-    wanted, held = holders(entries), found.holders
-    aliases = {alias: held.get(alias) for alias in ALIASED if held.get(alias) != wanted.aliases.get(alias)}
+    wanted, held = holders(entries), found.holders | _share(found.share)
+    now_wanted = _written_for(wanted)
+    aliases = {mark: held.get(mark) for mark in (*ALIASED, CANARY_SHARE) if held.get(mark) != now_wanted.get(mark)}
     stages = {v.semver: STAGES[v.legacy_stage] for v in found.versions}
     return LateWrites(
-        {alias: holder for alias, holder in aliases.items() if holder in [was.aliases.get(alias) for was in past]},
+        {mark: holder for mark, holder in aliases.items() if holder in [_written_for(was).get(mark) for was in past]},
         [v for v, stage in stages.items() if stage != wanted.stage(v) and stage in [was.stage(v) for was in past]],
     )
 
@@ -124,11 +126,20 @@ def _write_aliases(store: Store, name: str, move: Move) -> Written:
     held, written = store.holders(name), Written()
     # None when the version was deleted, or was moved in the UI and has no semantic version.
     version = store.find(name, move.version)
-    if version is not None and move.to in ALIASED and held.get(move.to) == move.displaced:
+    takes = move.to in ALIASED and held.get(move.to) == move.displaced
+    has_share = move.to == CANARY and (takes or held.get(CANARY) == move.version)
+    lowers = has_share and (move.canary_share or 0.0) < (store.canary_share(name) or 0.0)
+    if lowers:  # the lower share comes first, so that none but the version that it is for ever has the higher one
+        written |= _write_share(store, name, move.canary_share)
+    if version is not None and takes:
         store.set_alias(version, move.to)
         written[move.to] = move.version
-    for alias in _aliases_given_up(move):
+    if has_share and not lowers and move.kind != "seen":
+        written |= _write_share(store, name, move.canary_share)
+    for alias in aliases_given_up(move.to):
         if held.get(alias) == move.version:
+            # The share first: whoever goes on after a process that died finds by the alias that both are to go.
+            written |= _write_share(store, name, None) if alias == CANARY else {}
             store.delete_alias(name, alias)
             written[alias] = None
     runs = run_links(move)
@@ -137,21 +148,39 @@ def _write_aliases(store: Store, name: str, move: Move) -> Written:
     return written
 
 
-def _aliases_given_up(move: Move) -> tuple[str, ...]:
-    if move.to in {ARCHIVED, CANDIDATE}:
-        return ALIASED
-    return (move.to.removeprefix(LEFT),) if move.to.startswith(LEFT) else ()
+def _write_share(store: Store, name: str, share: float | None) -> Written:
+    """Writes the canary's share, or removes it."""
+    if share is None:
+        store.delete_share(name)
+    else:
+        store.set_share(name, share)
+    return {CANARY_SHARE: _share(share).get(CANARY_SHARE)}
+
+
+def _share(share: float | None) -> dict[str, str]:
+    """The share among what is written; none is as good as 0."""
+    return {CANARY_SHARE: share_text(share)} if share else {}
+
+
+def _written_for(wanted: Holders) -> dict[str, str]:
+    """What is written where the journal says so."""
+    return wanted.aliases | _share(wanted.share)
 
 
 def _restore_newer(store: Store, name: str, entries: Sequence[Entry], written: Written) -> Written:
     """Replaces what was written, and not changed since, by what newer entries say; returns what it wrote instead."""
-    wanted, held = holders(entries).aliases, store.holders(name)
+    wanted, held = _written_for(holders(entries)), store.holders(name)
+    if CANARY_SHARE in written:
+        held |= _share(store.canary_share(name))
     given: Written = {}
-    for alias, holder in written.items():
-        theirs = wanted.get(alias)
+    lowers = float(wanted.get(CANARY_SHARE, 0)) < float(held.get(CANARY_SHARE, 0))
+    for alias in sorted(written, key=lambda mark: (mark == CANARY_SHARE) != lowers):  # as in _write_aliases
+        holder, theirs = written[alias], wanted.get(alias)
         if held.get(alias) != holder or theirs == holder:
             continue
-        if theirs is None:
+        if alias == CANARY_SHARE:
+            _write_share(store, name, None if theirs is None else float(theirs))
+        elif theirs is None:
             store.delete_alias(name, alias)
         elif version := store.find(name, theirs):
             store.set_alias(version, alias)

@@ -20,15 +20,16 @@ from registry.moves.promotion import EvaluateGates, GateResult
 from registry.moves.state import RegistryState
 from registry.rules.changes import contract_changes
 from registry.rules.journal import ALLOWED, MARGINS, MAX_TEXT
-from registry.rules.lifecycle import PRODUCTION
+from registry.rules.lifecycle import CANARY, PRODUCTION
 from registry.rules.policy_version import PolicyVersion
 from registry.store.cache import fetch_to_cache
 from registry.store.evidence import find_evidence
 from registry.store.shadow_evidence import find_shadow_evidence
 from registry.store.store import Store
 
-FOR_PRODUCTION = frozenset({"evidence", "driving", "shadow"})
-"""Gates that only production has: a version in staging is driven there to get its evidence, or runs as a shadow."""
+FOR_CARS = frozenset({"evidence", "driving", "shadow"})
+"""Gates that only production and canary have: a version in staging is driven there to get its evidence, or runs as a
+shadow."""
 
 
 FOR_ROLLBACK = frozenset({"integrity", "contract"})
@@ -42,28 +43,29 @@ def promotion_gates(to: str, allow_breaking: bool = False) -> EvaluateGates:
     """The gates of a promotion.
 
     Args:
-        to: staging or production.
+        to: staging, production or canary.
         allow_breaking: whether the contract may differ from that of the version in production.
     """
+    for_cars = to in {PRODUCTION, CANARY}
 
     def evaluate(store: Store, state: RegistryState, version: PolicyVersion, cache: Path) -> GateResult:
         progress(f"integrity, parity and latency of {version.name} {version.semver} on this machine")
         measured = measure_here(lambda: fetch_to_cache(store, version, cache), operators_types())
         artifact = measured.artifact
         card = artifact.card if artifact and not measured.problem else None
-        find: FindEvidence = find_evidence if to == PRODUCTION else _no_evidence
+        find: FindEvidence = find_evidence if for_cars else _no_evidence
         evidence = find(version.digest, None)
         tags = store.model_tags(version.name)
         margins, bar = read_margins(tags), read_shadow_bar(tags)
         champion = _champion(store, state, artifact, lambda digest: find(digest, evidence), cache)
-        asked = bar is not None and to == PRODUCTION and champion is not None
+        asked = bar is not None and for_cars and champion is not None
         shadow = find_shadow_evidence(version.digest, champion.digest) if asked and champion else None
         name, decision_ms = _reference(version), measured.decision_ms
         candidate = Candidate(name, measured.problem, card, decision_ms, evidence, margins, bar, shadow)
         findings = evaluate_gates(candidate, champion, allow_breaking)
-        counted = [finding for finding in findings if to == PRODUCTION or finding.gate not in FOR_PRODUCTION]
+        counted = [finding for finding in findings if for_cars or finding.gate not in FOR_CARS]
         bars = ", ".join(str(each) for each in (margins, bar) if each is not None)
-        margins_used = (f"{MARGINS}{bars}",) if to == PRODUCTION else ()
+        margins_used = (f"{MARGINS}{bars}",) if for_cars else ()
         links = _links(evidence, champion) + (shadow.links[:1] if shadow else ())
         return GateResult(counted, links + margins_used + _allowed(champion, allow_breaking))
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from carla_mlflow.errors import NotFoundError
 from registry.rules.chain import chain
 from registry.rules.journal import Entry
+from registry.rules.lifecycle import CANARY
 from registry.rules.listing import Listed
 from registry.rules.policy_version import PolicyVersion
 from registry.rules.replay import Holders, holders
-from registry.rules.ui_moves import seen_moves
+from registry.rules.ui_moves import seen_moves, seen_share
 from registry.store.store import Store
 
 
@@ -62,6 +63,8 @@ def read_state(store: Store, name: str) -> RegistryState:
     """
     entries = chain(store.journal(name))
     journal, found = holders(entries), store.listed(name)
-    if seen_moves(journal, found.holders, found.versions):
-        journal = replace(journal, aliases=found.holders)
+    if seen_moves(journal, found.holders, found.versions, found.share):
+        canary = found.holders.get(CANARY, "")
+        share, is_known = seen_share(journal, canary, found.share), canary == journal.aliases.get(CANARY)
+        journal = replace(journal, aliases=found.holders, share=share, is_vetted=is_known and journal.is_vetted)
     return RegistryState(name, entries, journal, found.versions)

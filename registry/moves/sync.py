@@ -17,10 +17,10 @@ from registry.moves.apply import carry_out, is_unfinished, late_writes, revert
 from registry.moves.state import RegistryState
 from registry.rules.chain import chain
 from registry.rules.journal import Entry, Move
-from registry.rules.lifecycle import ALIASED, ARCHIVED, CANDIDATE, check_expected
+from registry.rules.lifecycle import ALIASED, ARCHIVED, CANARY, CANDIDATE, check_expected
 from registry.rules.listing import Listed
 from registry.rules.replay import Holders, holders
-from registry.rules.ui_moves import SeenMove, seen_moves
+from registry.rules.ui_moves import SeenMove, seen_moves, seen_share
 from registry.store.store import Store
 
 MADE_IN_MLFLOW = "found in MLflow without an entry in the journal"
@@ -48,7 +48,7 @@ def sync(store: Store, name: str, notify: Callable[[Entry], None] = lambda _: No
         journal = holders(entries)
         found = store.listed(name)
         versions = found.versions
-        seen = seen_moves(journal, found.holders, versions)
+        seen = seen_moves(journal, found.holders, versions, found.share)
         _mark_lost_entries(store, name, every, entries)
         late = late_writes(entries, found, time.time())
         if late:
@@ -83,7 +83,8 @@ def _unrecorded_moves(
     register = Move("register", "", CANDIDATE, None, whoami(), time.time(), MADE_IN_MLFLOW)
     moves = [msgspec.structs.replace(register, version=v.semver, identity=v.identity or v.digest) for v in made]
     for version, to in [*archived, *seen]:
-        moves.append(Move("seen", version, to, journal.aliases.get(to), register.who, register.when))
+        share = seen_share(journal, version, found.share) if to == CANARY else msgspec.UNSET
+        moves.append(Move("seen", version, to, journal.aliases.get(to), register.who, register.when, share=share))
     return moves
 
 

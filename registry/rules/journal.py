@@ -17,6 +17,7 @@ import msgspec
 
 from carla_mlflow.errors import RegistryError
 from carla_mlflow.escaping import escaped
+from registry.rules.canary import share_text
 
 Kind = Literal["register", "promote", "rollback", "archive", "seen"]
 MAX_TEXT = 1000
@@ -45,6 +46,7 @@ class Move(msgspec.Struct, frozen=True):
         evidence: what the gates rested on: MLflow runs, the margins, the contract changes that were allowed, the
             shortfalls that were overruled.
         identity: that of the artifact that was registered; see `identity_of`.
+        share: of the episodes, in percent, in a move to canary.
     """
 
     kind: Kind
@@ -56,6 +58,12 @@ class Move(msgspec.Struct, frozen=True):
     why: str = ""
     evidence: tuple[str, ...] = ()
     identity: str = ""
+    share: float | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def canary_share(self) -> float | None:
+        """`share`; None in a move to anything but canary."""
+        return None if isinstance(self.share, msgspec.UnsetType) else self.share
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -135,10 +143,11 @@ def say(entry: Entry) -> str:
         return f"{entry.number:>4}  can't be read: it was edited; see history --check"
     move = entry.link.move
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(move.when))
-    held = f" (was {_word(move.displaced)})" if move.displaced else ""
+    held = f" (was {_word(move.displaced)})" if move.displaced and move.displaced != move.version else ""
+    share = "" if move.canary_share is None else f" {share_text(move.canary_share)} %"
     version, to = _word(move.version), _word(move.to)
     seen = "seen in MLflow's UI: " if move.kind == "seen" else ""
-    what = f"{version} registered" if move.kind == "register" else f"{version} → {to}{held}"
+    what = f"{version} registered" if move.kind == "register" else f"{version} → {to}{share}{held}"
     verb = "" if move.kind in {"seen", "register"} else f"{move.kind}: "
     why = f"  “{_word(move.why)}”" if move.why else ""
     for how in (ALLOWED, OVERRULED):

@@ -5,7 +5,7 @@
         └──► archived                      only by archiving; never comes back
 
 `staging` and `production` are MLflow aliases, mirrored to MLflow's legacy stages while those exist; the tag
-`stage` holds any of the four.
+`stage` holds any of the four. The alias `canary` is no stage: a version that holds it stays what it is.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from collections.abc import Collection, Mapping
 from carla_mlflow.errors import RefusedError
 
 CANDIDATE, STAGING, PRODUCTION, ARCHIVED = "candidate", "staging", "production", "archived"
-ALIASED = (STAGING, PRODUCTION)
+CANARY = "canary"
+STAGED = (STAGING, PRODUCTION)
+"""The aliases that are stages."""
+ALIASED = (*STAGED, CANARY)
 LEFT = "left "
-"""Prefix of a stage in a move: the version lost this alias, and keeps its other one."""
+"""Prefix of an alias in a move: the version lost this one, and keeps others or is a candidate still."""
 LEGACY = {CANDIDATE: "None", STAGING: "Staging", PRODUCTION: "Production", ARCHIVED: "Archived"}
 
 
@@ -30,10 +33,19 @@ def stage_of(aliases: Collection[str], tag: str | None) -> str:
     return ARCHIVED if tag == ARCHIVED else CANDIDATE
 
 
+def aliases_given_up(to: str) -> tuple[str, ...]:
+    """The aliases that a version loses, where it holds them, by a move."""
+    if to in {ARCHIVED, CANDIDATE}:
+        return ALIASED
+    if to == PRODUCTION:
+        return (CANARY,)
+    return (to.removeprefix(LEFT),) if to.startswith(LEFT) else ()
+
+
 def check_promotion(version: str, stage: str, to: str) -> None:
     """Raises RefusedError unless a version at `stage` may be promoted to `to`."""
     if to not in ALIASED:
-        raise RefusedError(f"can't promote to {to!r}; expected {' or '.join(ALIASED)}")
+        raise RefusedError(f"can't promote to {to!r}; expected {', '.join(ALIASED[:-1])} or {ALIASED[-1]}")
     if stage == ARCHIVED:
         raise RefusedError(f"{version} is archived and does not come back; register it again under a new version")
 

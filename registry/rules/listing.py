@@ -29,6 +29,7 @@ class Listed:
         others: MLflow's numbers without a policy version: registered in MLflow's own way, so without semantic version
             and digest; or another artifact under a semantic version that is taken.
         aliases: alias → MLflow's number.
+        share: the canary's, in percent; None where none is set, or what is set is no share.
         updated: when MLflow last created, deleted or moved a version, milliseconds since 1970.
     """
 
@@ -37,10 +38,11 @@ class Listed:
     others: list[str]
     aliases: Mapping[str, str]
     updated: int = 0
+    share: float | None = None
 
     @property
     def holders(self) -> dict[str, str]:
-        """Staging and production → the semantic version that holds it; `MLflow version N` when that has none."""
+        """Alias of ours → the semantic version that holds it; `MLflow version N` when that has none."""
         held = {alias: number for alias, number in self.aliases.items() if alias in ALIASED}
         return {a: self.known[n].semver if n in self.known else f"{UNKNOWN}{n}" for a, n in held.items()}
 

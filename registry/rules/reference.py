@@ -16,6 +16,7 @@ from typing import Literal
 
 from carla_mlflow.artifact.naming import split_folder_reference
 from carla_mlflow.errors import RefusedError
+from registry.rules.lifecycle import CANARY
 from registry.rules.versions import is_exact
 
 Kind = Literal["alias", "version", "range", "stage", "number"]
@@ -114,6 +115,11 @@ def _meant(selector: str) -> str:
 def shown(text: str) -> str:
     """A reference as clients may see it: without the path to a folder."""
     return parse_reference(text).shown if split_folder_reference(text) else text
+
+
+def canary_of(text: str) -> str:
+    """The reference to the canary of the policy that a reference names."""
+    return f"{parse_reference(text).name}@{CANARY}"
 
 
 def parse_registered(text: str) -> Reference:

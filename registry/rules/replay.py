@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from registry.rules.journal import Entry
-from registry.rules.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT, stage_of
+from registry.rules.lifecycle import ALIASED, ARCHIVED, CANARY, CANDIDATE, STAGED, aliases_given_up, stage_of
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,18 @@ class Holders:
     """Which version holds what, by the journal.
 
     Attributes:
-        aliases: staging and production → semantic version.
+        aliases: staging, production and canary → semantic version.
         archived: semantic versions.
         before: alias → the versions that held it before, the latest last; a rollback removes the one it restores.
+        share: the canary's, in percent; 0 without a canary, and for one without a share.
+        is_vetted: whether the canary was promoted by us, through its gates, rather than set in MLflow's UI.
     """
 
     aliases: dict[str, str]
     archived: frozenset[str]
     before: dict[str, tuple[str, ...]]
+    share: float = 0.0
+    is_vetted: bool = False
 
     def stage(self, version: str) -> str:
         """The stage of a semantic version."""
@@ -34,6 +38,7 @@ def holders(entries: Iterable[Entry]) -> Holders:
     aliases: dict[str, str] = {}
     archived: set[str] = set()
     before: dict[str, tuple[str, ...]] = {alias: () for alias in ALIASED}
+    share, is_vetted = 0.0, False
     for move in (entry.link.move for entry in entries if entry.link):
         if move.to in ALIASED:
             held = aliases.get(move.to)
@@ -44,18 +49,19 @@ def holders(entries: Iterable[Entry]) -> Holders:
             elif held is None and before[move.to][-1:] == (move.version,):
                 before[move.to] = before[move.to][:-1]  # the alias was removed, and given back
             aliases[move.to] = move.version
+            if move.to == CANARY:
+                share = move.canary_share or 0.0
+                is_vetted = move.kind == "promote" or (is_vetted and held == move.version)
+        if move.to in STAGED or (move.to == CANDIDATE and move.kind != "register"):
             archived.discard(move.version)
-        elif move.to.startswith(LEFT):
-            alias = move.to.removeprefix(LEFT)
-            before[alias] += (aliases.pop(alias),) if alias in aliases else ()
-        elif move.to in {ARCHIVED, CANDIDATE} and move.kind != "register":
-            for alias in [alias for alias, version in aliases.items() if version == move.version]:
+        elif move.to == ARCHIVED:
+            archived.add(move.version)
+        for alias in aliases_given_up(move.to) if move.kind != "register" else ():
+            if aliases.get(alias) == move.version:
                 before[alias] += (aliases.pop(alias),)
-            if move.to == ARCHIVED:
-                archived.add(move.version)
-            else:
-                archived.discard(move.version)
-    return Holders(aliases, frozenset(archived), before)
+        if CANARY not in aliases:
+            share, is_vetted = 0.0, False
+    return Holders(aliases, frozenset(archived), before, share, is_vetted)
 
 
 def _until(before: tuple[str, ...], version: str) -> tuple[str, ...]:

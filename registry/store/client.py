@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from carla_mlflow.errors import NotFoundError, RegistryError
+from registry.rules.canary import CANARY_SHARE, parse_share
 from registry.rules.reference import JOURNAL
 from registry.rules.versions import is_exact
 from registry.store.calls import call_with_deadline, one_at_a_time, registry_uri
@@ -26,12 +27,14 @@ class Model:
 
     Attributes:
         aliases: alias → MLflow's number.
+        share: the canary's, in percent; None where none is set, or what is set is no share.
         updated: when a version was created, deleted or moved to another legacy stage, milliseconds since 1970.
     """
 
     name: str
     aliases: dict[str, str]
     updated: int
+    share: float | None = None
 
 
 class RegistryClient:
@@ -53,10 +56,14 @@ class RegistryClient:
         return [model.name for model in models if not model.name.endswith(JOURNAL)]
 
     def _set_tag(self, name: str, number: str, key: str, value: str) -> None:
+        self._insist(self._client.set_model_version_tag, name, number, key, value)
+
+    def _insist(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Changes a tag; twice, as MLflow fails when two processes set or remove the same one at the same moment."""
         try:
-            self._call(self._client.set_model_version_tag, name, number, key, value)
-        except RegistryError:  # MLflow fails when two processes set the same new tag at the same moment
-            self._call(self._client.set_model_version_tag, name, number, key, value)
+            self._call(function, *args, **kwargs)
+        except RegistryError:
+            self._call(function, *args, **kwargs)
 
     def _raw_versions(self, name: str, semver: str | None = None, after: int = 0) -> list[ModelVersion]:
         """MLflow's versions in the order of their numbers: all, those with one semantic version, or above a number."""
@@ -77,7 +84,8 @@ class RegistryClient:
             raise NotFoundError(f"{self.uri}: no policy named {name}; registered: {known}") from error
         # search_model_versions leaves a version's aliases empty
         aliases = {alias: str(number) for alias, number in model.aliases.items()}
-        return Model(name, aliases, int(model.last_updated_timestamp or 0))
+        share = parse_share(model.tags.get(CANARY_SHARE))
+        return Model(name, aliases, int(model.last_updated_timestamp or 0), share)
 
     def _all_pages(self, search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
         items: list[Any] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 import mlflow
 
 from carla_mlflow.flavor.model import fetch_policy
+from registry.rules.canary import CANARY_SHARE, share_text
 from registry.rules.chain import chain
 from registry.rules.going_back import goes_back
 from registry.rules.lifecycle import ALIASED, ARCHIVED, LEGACY, stage_of
@@ -49,6 +50,14 @@ class Store(VersionReader):
     def delete_alias(self, name: str, alias: str) -> None:
         """Removes the alias from the version that holds it."""
         self._call(self._client.delete_registered_model_alias, name, alias)
+
+    def set_share(self, name: str, share: float) -> None:
+        """Sets the canary's share, in percent."""
+        self._insist(self._client.set_registered_model_tag, name, CANARY_SHARE, share_text(share))
+
+    def delete_share(self, name: str) -> None:
+        """Removes the canary's share, if there is one."""
+        self._insist(self._client.delete_registered_model_tag, name, CANARY_SHARE)
 
     def tag(self, version: PolicyVersion, key: str, value: str) -> None:
         """Writes a tag that people see on the version's page."""

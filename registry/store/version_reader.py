@@ -9,10 +9,13 @@ from dataclasses import replace
 from mlflow.entities.model_registry import ModelVersion
 
 from carla_mlflow.errors import NotFoundError, RefusedError
-from registry.rules.lifecycle import ALIASED
+from registry.rules.canary import Canary
+from registry.rules.chain import chain
+from registry.rules.lifecycle import ALIASED, CANARY
 from registry.rules.listing import UNKNOWN, Listed, choose, listed, missing
 from registry.rules.policy_version import PolicyVersion
 from registry.rules.reference import Reference
+from registry.rules.replay import holders as replay
 from registry.store.client import Model
 from registry.store.journal_entries import JournalEntries
 
@@ -31,6 +34,7 @@ class VersionReader(JournalEntries):
     def __init__(self, deadline_s: float = 30.0) -> None:
         super().__init__(deadline_s)
         self._choices: dict[Reference, tuple[Model, float, PolicyVersion | None]] = {}
+        self._canaries: dict[str, tuple[Model, float, Canary]] = {}
 
     def versions(self, name: str) -> list[PolicyVersion]:
         """Every version of a policy that has a semantic version, oldest first; of two with the same, the first.
@@ -47,12 +51,13 @@ class VersionReader(JournalEntries):
             NotFoundError: there is no such policy.
         """
         model = self._model(name)
-        return replace(listed(self._raw_versions(name), model.aliases), updated=model.updated)
+        found = listed(self._raw_versions(name), model.aliases)
+        return replace(found, updated=model.updated, share=model.share)
 
     def is_unchanged(self, name: str, earlier: Listed) -> bool:
-        """Whether all aliases and versions are still as in `earlier`; an edited tag is not noticed."""
+        """Whether aliases, versions and the canary's share are as in `earlier`; other edited tags are not noticed."""
         model = self._model(name)
-        return (model.aliases, model.updated) == (earlier.aliases, earlier.updated)
+        return (model.aliases, model.updated, model.share) == (earlier.aliases, earlier.updated, earlier.share)
 
     def resolve(self, reference: Reference) -> PolicyVersion:
         """The one version that a reference means now.
@@ -102,8 +107,35 @@ class VersionReader(JournalEntries):
             known = self._choices[reference] = (model, time.monotonic() + FRESH_S, chosen)
         return known[2]
 
+    def canary_share(self, name: str) -> float | None:
+        """The canary's share, in percent; None where none is set, or what is set is no share."""
+        return self._model(name).share
+
+    def canary(self, name: str) -> Canary | None:
+        """The version that holds the alias canary now, and its share; None where none does.
+
+        The journal of a canary that passed its gates is read again only when something has changed.
+
+        Raises:
+            NotFoundError: there is no such policy.
+        """
+        model = self._model(name)
+        number = model.aliases.get(CANARY)
+        if number is None:
+            return None
+        known = self._canaries.get(name)
+        if known is not None and known[0] == model and time.monotonic() < known[1]:
+            return known[2]
+        version = self._fetch_policy_version(self._client.get_model_version, name, number)
+        journal = replay(chain(self.journal(name)))
+        is_ours = version is not None and journal.aliases.get(CANARY) == version.semver
+        found = Canary(version, model.share, is_ours and journal.is_vetted)
+        if found.is_vetted:
+            self._canaries[name] = (model, time.monotonic() + FRESH_S, found)
+        return found
+
     def holders(self, name: str) -> dict[str, str]:
-        """Staging and production → the semantic version that holds it; `MLflow version N` when that has none."""
+        """Alias of ours → the semantic version that holds it; `MLflow version N` when that has none."""
         held = {alias: number for alias, number in self._model(name).aliases.items() if alias in ALIASED}
         known = {
             number: self._fetch_policy_version(self._client.get_model_version, name, number) for number in held.values()

@@ -84,6 +84,9 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
         if encoded.gzip_limit is not None:
             encoded = msgspec.structs.replace(encoded, body=inflate(encoded.body, encoded.gzip_limit))
         self.request = request = self.endpoint.decode(self.serving, encoded)
+        if request.episode_id is not None and encoded.episode_id is None:
+            self.episode_id = request.episode_id
+            request = self._with_its_beginning(request, encoded)
         if request.episode_digest is not None and request.episode_digest != self.serving.digest:
             self.serving = find_serving(self.slot, encoded.asked._replace(digest=request.episode_digest))
             self.request = request = self.endpoint.decode(self.serving, encoded)
@@ -92,11 +95,21 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
         elif encoded.asked.version is not None and request.episode_digest is None:
             self._check_version(encoded)
         self.decode_s = time.perf_counter() - began
-        if request.episode_id is not None:
-            self.episode_id = request.episode_id
         if request.budget_ms is not None:
             self.ends = min(self.ends, self.received + request.budget_ms / 1e3)
         return request
+
+    def _with_its_beginning(self, request: PredictRequest, encoded: EncodedRequest) -> PredictRequest:
+        """Has the canary answer if the episode that the body names begins with it; the request as that decodes it."""
+        is_chosen = request.episode_digest is not None or encoded.asked.digest is not None
+        if self.slot.beginning is None or is_chosen or encoded.asked.version is not None:
+            return request
+        serving = self.slot.of_beginning(request.episode_id or "")
+        if serving is None or serving is self.serving:
+            return request
+        self.serving = serving
+        self.request = self.endpoint.decode(serving, encoded)
+        return self.request
 
     def _with_its_version(self, request: PredictRequest, encoded: EncodedRequest) -> PredictRequest:
         """Has the version answer that made the state tokens, while it is held; the request as that decodes it.
@@ -118,7 +131,7 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
                 self._check_version(encoded)
             return request
         [serving, *more] = found.values()
-        active = self.slot.serving if version is None else self.slot.of_version(version)
+        active = self._beginning() if version is None else self.slot.of_version(version)
         begins = None if active is None else active.digest
         if more or (serving.digest != begins and not all(tokens)):
             held = next(digest for digest in found if digest != begins)
@@ -130,6 +143,10 @@ class Prediction(msgspec.Struct, eq=False, gc=False):
             return request
         self.serving = serving
         return self.endpoint.decode(self.serving, encoded)
+
+    def _beginning(self) -> Serving | None:
+        """The policy with which an episode of this request would begin."""
+        return self.slot.serving if self.episode_id is None else self.slot.of_beginning(self.episode_id)
 
     def _check_version(self, encoded: EncodedRequest) -> None:
         """Raises if the request asks for a version that is only held, but goes on with no episode of it."""

@@ -19,12 +19,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from carla_mlflow.escaping import one_line
 from carla_mlflow.flavor.environment import prepare_mlflow
 from carla_mlflow.own_process import end_with_parent
+from registry.rules.reference import canary_of
 from serve.flags import settings_from_environment
 from serve.following.arrivals import Arrivals
 from serve.following.attempts import withdraw
+from serve.following.followed_canary import FollowedCanary
 from serve.following.followed_folder import FollowedFolder
 from serve.following.followed_reference import FollowedReference
 from serve.following.refusals import Refusals
@@ -33,6 +37,7 @@ from serve.settings import Settings
 from serve.telemetry.log_setup import start_logging
 
 if TYPE_CHECKING:
+    from registry.rules.canary import Canary
     from registry.store.store import Store
 
 DEADLINE_S = 5.0
@@ -63,8 +68,13 @@ class Follower:
         before = read_file(status_file, Followed) or Followed()  # of a follower that was killed
         self._polled_at = before.polled_at
         self._wait_s = settings.poll_s
-        self._answers = True
+        self._answers = self._canary_answers = True
         kind = FollowedFolder if settings.follows_folder else FollowedReference
+        self._canary: FollowedCanary | None = None
+        if settings.canary:
+            known = before.canary or Status()
+            shared = (self._refusals, self._arrivals, status_file.parent, self._path_of)
+            self._canary = FollowedCanary(settings, canary_of(settings.model), known, *shared)
         answers_before = before.answers or (Status(),) * len(settings.references)
         self._references = [
             kind(settings, text or "", answer, self._refusals, self._arrivals, status_file.parent, self._path_of)
@@ -74,13 +84,15 @@ class Follower:
     def poll(self) -> Followed:
         """Polls every reference that may have changed, and writes the results for the workers."""
         waiting = [reference for reference in self._references if not reference.is_settled]
+        looked = self._look_for_canary()
         error = self._resolve(waiting)
+        self._settle_canary(looked if error is None else None)
         answered = error is None
         if error is not None and self._answers:  # once per outage, not once per poll
             log.warning("%s: %s", self._settings.model, one_line(error))
         if waiting and answered:
             self._polled_at = time.time()
-        self._arrivals.tidy({reference.answer.wanted for reference in self._references})
+        self._arrivals.tidy({answer.wanted for answer in self._answers_now()})
         is_soon = any(reference.asks_soon for reference in self._references)
         poll_s, self._answers = min(self._settings.poll_s, SOON_S if is_soon else math.inf), answered
         is_near = answered or self._settings.follows_folder
@@ -93,6 +105,8 @@ class Follower:
             refused=self._refusals.listed(),
             refusal=first.refusal,
             done=first.refusal is not None or all(reference.is_settled for reference in self._references),
+            canary=self._canary.answer if self._canary else None,
+            canary_share=self._canary.share if self._canary else 0.0,
         )
         write_file(self._status_file, followed)
         return followed
@@ -124,6 +138,44 @@ class Follower:
                 reference.not_answered()
         return failed
 
+    def _look_for_canary(self) -> tuple[Store, Canary | None] | None:
+        """What the registry says of the canary; None where none is followed, or there is no answer."""
+        if self._canary is None:
+            return None
+        try:
+            looked = self._canary.look(self._registry)
+        except Exception as error:  # whatever MLflow raises; what it says of production is worth more
+            if self._canary_answers:  # once per outage, not once per poll
+                log.warning("%s: %s", canary_of(self._settings.model), one_line(error))
+            self._canary_answers = False
+            return None
+        self._canary_answers = True
+        return looked
+
+    def _settle_canary(self, looked: tuple[Store, Canary | None] | None) -> None:
+        """Takes the next step for the canary; `looked` is what the registry says, None where it did not answer."""
+        first, canary = self._references[0], self._canary
+        if canary is None:
+            return
+        if looked is None:
+            canary.not_answered()
+            return
+        champion = first.answer.wanted or first.answer.digest
+        try:
+            canary.settle(*looked, champion)
+        except Exception as error:  # it answered once, and does no longer
+            log.warning("%s: %s", canary_of(self._settings.model), one_line(error))
+            canary.not_answered()
+        canary.drop_from_line({champion, first.answer.digest})
+        if canary.left is not None:  # nothing is answered by a canary that ended, nor where it once was in production
+            kept = tuple(each for each in first.answer.holdable if each.digest != canary.left)
+            first.answer = msgspec.structs.replace(first.answer, holdable=kept)
+            canary.left = None
+
+    def _answers_now(self) -> list[Status]:
+        canary = [self._canary.answer] if self._canary else []
+        return [*(reference.answer for reference in self._references), *canary]
+
     def _registry(self) -> Store:
         from registry.store.store import Store  # imports mlflow
 
@@ -132,8 +184,7 @@ class Follower:
 
     def _path_of(self, digest: str) -> str | None:
         """Returns the path of an artifact if any reference has it."""
-        answers = (reference.answer for reference in self._references)
-        return next((answer.path for answer in answers if answer.path and answer.digest == digest), None)
+        return next((answer.path for answer in self._answers_now() if answer.path and answer.digest == digest), None)
 
     def wait(self, began: float, hints: int, server: int) -> None:
         """Waits until the next poll is due, something has changed, or the server is gone.

@@ -6,8 +6,10 @@ import functools
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from serve.following.canary_side import CanarySide
 from serve.following.last_served import agree, read_good, remember
 from serve.following.refusals import Refusals
 from serve.following.trial import load_carefully
@@ -41,6 +43,7 @@ class Following:
         self._hindered: int | None = None
         self._refusals = [Refusals() for _ in slot.references]
         self._together_until = [0.0 for _ in slot.references]
+        self._canary = CanarySide(slot, settings, self._load)
 
     def run(self) -> None:
         """Runs forever."""
@@ -64,12 +67,15 @@ class Following:
         self._read()
         answers = self._slot.followed.answers
         wanted = {self._bring_in_line(index, answer) for index, answer in enumerate(answers)}
+        if self._settings.canary:  # after production, which may have got what was the canary
+            wanted.add(self._canary.step())
         for index, answer in enumerate(answers):
             self._give_up_held(index, answer)
         for digest, load in list(self._loads.items()):
             if load.is_over and (load.given_up or digest not in wanted):
                 del self._loads[digest]
-        self._slot.publish(tuple(refused for refusals in self._refusals for refused in refusals.listed()))
+        every = (*self._refusals, self._canary.refusals)
+        self._slot.publish(tuple(refused for refusals in every for refused in refusals.listed()))
 
     def _read(self) -> None:
         try:
@@ -102,7 +108,8 @@ class Following:
             if known is not None:
                 self._take(index, wanted, known)
             else:
-                self._load(index, wanted)
+                take, refuse = functools.partial(self._take, index), functools.partial(self._refuse, index)
+                self._load(wanted, take, refuse)
         return wanted.digest
 
     def _wanted(self, index: int, answer: Status) -> Status:
@@ -112,7 +119,10 @@ class Following:
             return answer
         return good.status
 
-    def _load(self, index: int, wanted: Status) -> None:
+    def _load(
+        self, wanted: Status, take: Callable[[Status, Serving], None], refuse: Callable[[Status, Failure], None]
+    ) -> None:
+        """Takes the next step towards having it loaded; calls `take` or `refuse` with what came of it."""
         digest, load = wanted.digest or "", self._loads.get(wanted.digest or "")
         if load is None:
             if all(other.given_up for other in self._loads.values()):  # one at a time, else they slow each other down
@@ -122,15 +132,15 @@ class Following:
         elif load.given_up:  # its thread still runs; a second one would not help
             return
         elif isinstance(load.outcome, Serving):
-            self._take(index, wanted, load.outcome)
-            del self._loads[digest]  # afterwards: if a full disk stops _take, the next try has it still loaded
+            take(wanted, load.outcome)
+            del self._loads[digest]  # afterwards: if a full disk stops `take`, the next try has it still loaded
         elif isinstance(load.outcome, Failure):
             del self._loads[digest]
-            self._refuse(index, wanted, load.outcome)
+            refuse(wanted, load.outcome)
         elif load.is_late:
             load.given_up = True
             limit = f"{self._settings.load_timeout_s:g} s"
-            self._refuse(index, wanted, Failure(f"was not loaded and warm within {limit}", "timeout"))
+            refuse(wanted, Failure(f"was not loaded and warm within {limit}", "timeout"))
 
     def _take(self, index: int, wanted: Status, serving: Serving) -> None:
         replaced = self._to_hold(index, wanted, self._slot.servings[index])
@@ -176,7 +186,9 @@ class Following:
         return HeldVersion(replaced, time.monotonic() + seconds, time.time() + seconds)
 
     def _may_hold(self, index: int, answer: Status, digest: str) -> bool:
-        may = any(each.digest == digest for each in answer.holdable)
+        canary = self._slot.followed.canary if index == 0 else None
+        line = answer.holdable if canary is None else (*answer.holdable, *canary.holdable)
+        may = any(each.digest == digest for each in line)
         return may and digest not in self._refusals[index]
 
     def _give_up_held(self, index: int, answer: Status) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from registry.rules.reference import shown
+from registry.rules.reference import canary_of, shown
 from serve.errors import ApiError
+from serve.policy.canary import Canary
 from serve.policy.held import Held, HeldVersion, held_after
 from serve.policy.serving import Serving
 from serve.run_folder import Followed, Refused, Served, WorkerState, note_start, worker_file, write_file
@@ -25,17 +26,30 @@ class Policies(NamedTuple):
         coming: for each reference the version that will be active once all workers have it; it answers episodes that
             another worker began with it.
         held: for each reference the older versions that still answer the episodes that they began.
+        canary: beside the first reference; None without one.
     """
 
     servings: tuple[Serving | None, ...]
     coming: tuple[Serving | None, ...]
     held: tuple[Held, ...]
+    canary: Canary | None = None
+
+    @property
+    def beside(self) -> tuple[Serving, ...]:
+        """Those that only answer episodes: those that come, the canary, and those that are held."""
+        coming = (serving for serving in self.coming if serving)
+        canary = (self.canary.serving,) if self.canary else ()
+        return (*coming, *canary, *(each.serving for versions in self.held for each in versions))
 
     @property
     def every(self) -> tuple[Serving, ...]:
-        """All of them: those that are served, then those that come, then those that are held."""
-        held = (each.serving for versions in self.held for each in versions)
-        return (*(serving for serving in (*self.servings, *self.coming) if serving), *held)
+        """All of them: those that are served first."""
+        return (*(serving for serving in self.servings if serving), *self.beside)
+
+    def of_first(self) -> tuple[Serving | None, ...]:
+        """Those that may answer an episode of the first reference."""
+        canary = self.canary.serving if self.canary else None
+        return (self.servings[0], self.coming[0], canary, *(each.serving for each in self.held[0]))
 
 
 class Slot:
@@ -45,8 +59,10 @@ class Slot:
         folder: the server's run folder.
         policies: all policies; who needs more than one kind reads them here, once.
         servings: those of `policies`, and likewise `coming` and `held`.
-        has_slow_beside: whether a version that comes or is held would block the event loop.
-        every: all policies that may answer a request: those that are served, then those that come or are held.
+        canary: that of `policies`.
+        beginning: the canary while episodes may begin with it, else None.
+        has_slow_beside: whether a version that only answers episodes would block the event loop.
+        every: all policies that may answer a request: those that are served, then those that only answer episodes.
         reason: why there is no active policy.
         followed: what the follower wrote last.
         ready: whether each reference was, at some time since this process began, served or known to be unavailable.
@@ -103,10 +119,16 @@ class Slot:
             replaced: the policy that it replaces, if that is to be held.
         """
         staged = dataclasses.replace(serving, stage=stage)
-        _, coming, held = self.policies
+        coming, held = self.policies.coming, self.policies.held
         after = held_after(held[index], staged, replaced)
         served = _at(self.servings, index, staged)
-        self._replace(Policies(served, _at(coming, index, None), _at(held, index, after)))
+        coming, held = _at(coming, index, None), _at(held, index, after)
+        self._replace(self.policies._replace(servings=served, coming=coming, held=held))
+
+    def put_canary(self, canary: Canary | None, replaced: HeldVersion | None = None) -> None:
+        """Notes which version is the canary from the next request on; `replaced` is the one before, if that is held."""
+        held = self.held if replaced is None else _at(self.held, 0, held_after(self.held[0], self.serving, replaced))
+        self._replace(self.policies._replace(canary=canary, held=held))
 
     def prepare(self, index: int, serving: Serving | None) -> None:
         """Notes the version that comes next for reference `index`, or that none does."""
@@ -119,7 +141,7 @@ class Slot:
             index: of the reference.
             passed: that version, to be held for the episodes that those began; None if it is not.
         """
-        _, coming, held = self.policies
+        coming, held = self.policies.coming, self.policies.held
         after = held[index] if passed is None else held_after(held[index], self.servings[index], passed)
         self._replace(self.policies._replace(coming=_at(coming, index, None), held=_at(held, index, after)))
 
@@ -129,19 +151,24 @@ class Slot:
 
     def _replace(self, policies: Policies) -> None:
         self.policies = policies  # first: what `servings` has lost is found here already
-        self.servings, self.coming, self.held = policies
+        self.servings, self.coming, self.held, self.canary = policies
+        chooses = self.canary is not None and self.canary.is_active and self.canary.share > 0
+        self.beginning = self.canary if chooses else None
         self.every = policies.every
-        beside = (*policies.coming, *(each.serving for held in policies.held for each in held))
-        self.has_slow_beside = any(serving is not None and serving.is_slow for serving in beside)
+        self.has_slow_beside = any(serving.is_slow for serving in policies.beside)
 
     def of_version(self, version: str) -> Serving | None:
         """Returns the policy that is served under a semantic version."""
         return next((serving for serving in self.servings if serving and serving.version == version), None)
 
-    def held_of_version(self, version: str) -> Serving | None:
-        """Returns the policy that is held under a semantic version, for the episodes that it began."""
-        held = (each.serving for versions in self.policies.held for each in versions)
-        return next((serving for serving in held if serving.version == version), None)
+    def beside_of_version(self, version: str) -> Serving | None:
+        """Returns the policy that has a semantic version and only answers the episodes that it began."""
+        return next((serving for serving in self.policies.beside if serving.version == version), None)
+
+    def of_beginning(self, episode_id: str) -> Serving | None:
+        """Returns the policy with which an episode begins: the canary, if the episode belongs to that."""
+        canary = self.beginning
+        return canary.serving if canary is not None and canary.begins(episode_id) else self.serving
 
     def of_digest(self, digest: str) -> Serving | None:
         """Returns the policy with that digest, for whichever reference it is served or held."""
@@ -157,8 +184,7 @@ class Slot:
         policies = self.policies
         if version is not None:
             return next((s for s in policies.every if s.digest == digest and s.version == version), None)
-        first = (policies.servings[0], policies.coming[0], *(each.serving for each in policies.held[0]))
-        return next((serving for serving in first if serving is not None and serving.digest == digest), None)
+        return next((s for s in policies.of_first() if s is not None and s.digest == digest), None)
 
     def served(self) -> tuple[Served, ...]:
         """Lists what is served: one entry per reference that has a policy."""
@@ -170,11 +196,20 @@ class Slot:
         pairs = zip(self.held, self.references, strict=True)
         return tuple(_describe(each.serving, reference) for held, reference in pairs for each in held)
 
+    def canary_version(self) -> Served | None:
+        """Describes the canary; None without one."""
+        reference = self.references[0]
+        if self.canary is None or reference is None:
+            return None
+        return _describe(self.canary.serving, canary_of(reference))
+
     def publish(self, refused: tuple[Refused, ...] = ()) -> None:
         """Writes what this worker serves and refused, for the server's other processes, when that has changed."""
         self.ready = self.ready or self._has_everything({each.digest for each in refused})
-        coming = tuple(serving.digest for serving in self.coming if serving)
-        state = WorkerState(self.served(), refused, self.ready, self.place, self.held_versions(), coming)
+        coming, canary = tuple(serving.digest for serving in self.coming if serving), self.canary_version()
+        if self.canary is not None and not self.canary.is_active:
+            coming, canary = (*coming, self.canary.serving.digest), None
+        state = WorkerState(self.served(), refused, self.ready, self.place, self.held_versions(), coming, canary)
         if state != self._written:
             write_file(worker_file(self.folder, os.getpid()), state)
             self._written = state
@@ -182,7 +217,10 @@ class Slot:
 
     def _has_everything(self, refused: set[str]) -> bool:
         """Whether the first reference is served, and each other one is served or known to be unavailable."""
-        answers = self.followed.answers
+        answers, canary = self.followed.answers, self.followed.canary
+        is_canary_open = canary is not None and not canary.reason and self.canary is None
+        if canary is not None and is_canary_open and canary.wanted and canary.wanted not in refused:
+            return False
         return self.serving is not None and all(
             serving is not None
             or (
@@ -211,11 +249,13 @@ class Selection(NamedTuple):
         version: semantic version.
         name: of the policy.
         digest: of the version that began the episode.
+        episode_id: of an episode that may begin with the canary; None where no version is left to choose.
     """
 
     version: str | None = None
     name: str | None = None
     digest: str | None = None
+    episode_id: str | None = None
 
 
 ACTIVE = Selection()
@@ -233,13 +273,15 @@ def find_serving(slot: Slot, asked: Selection, may_go_on: bool = False) -> Servi
     Raises:
         ApiError: not_ready, version_not_found or episode_of_another_version.
     """
-    version, name, digest = asked
+    version, name, digest, episode_id = asked
     if digest is not None:
         serving = slot.of_episode(digest, version)
+    elif episode_id is not None and version is None:
+        serving = slot.of_beginning(episode_id)
     else:
         serving = slot.serving if version is None else slot.of_version(version)
         if serving is None and version is not None and may_go_on:
-            serving = slot.held_of_version(version)
+            serving = slot.beside_of_version(version)
     if serving is None and not slot.ready:
         raise ApiError("not_ready", slot.waits_for)
     if serving is not None and name in (None, serving.card.name):

@@ -162,7 +162,9 @@ class ServerState(Collector):
         )
         states = worker_states(self._folder)
         served = {
-            (v.name, v.version, v.digest, v.stage or "", v.backend, v.device) for state in states for v in state.served
+            (v.name, v.version, v.digest, v.stage or "", v.backend, v.device)
+            for state in states
+            for v in state.answering
         }
         for labels in sorted(served):
             info.add_metric(labels, 1)
@@ -172,12 +174,23 @@ class ServerState(Collector):
             "Older versions that are held for the episodes that they began.",
             labels=("name",),
         )
-        names = {(v.name, v.digest) for state in states for v in (*state.served, *state.held)}
+        names = {(v.name, v.digest) for state in states for v in (*state.answering, *state.held)}
         kept = {(v.name, v.digest) for state in states for v in state.held}
         for name in sorted({name for name, _ in names}):
             held.add_metric((name,), sum(each[0] == name for each in kept))
         yield held
         followed = read_file(self._folder / FOLLOW_FILE, Followed)
+        if followed is not None and followed.canary is not None:
+            share = GaugeMetricFamily(
+                "policy_canary_share",
+                "Percent of the episodes that begin with the canary here; 0 while it is loading or refused.",
+                labels=("version",),
+            )
+            canary = followed.canary
+            is_answering = any(state.canary and state.canary.digest == canary.digest for state in states)
+            if canary.version is not None:
+                share.add_metric((canary.version,), followed.canary_share if is_answering else 0.0)
+            yield share
         if followed is not None:
             yield GaugeMetricFamily(
                 "policy_registry_up", "Whether the registry answered the last poll.", followed.registry == "ok"

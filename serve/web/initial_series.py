@@ -18,7 +18,7 @@ def count_from_zero(slot: Slot) -> None:
     """Creates every series that is known by now; existing series keep their values."""
     for kind in get_args(Kind):
         metrics.REFUSED.labels(kind)
-    for serving in slot.servings:
+    for serving in (*slot.servings, slot.canary.serving if slot.canary else None):
         if serving is None:
             continue
         metrics.ACTIONS.labels(serving.version)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from carla_mlflow.contract.control import unstated_scales
-from registry.rules.reference import shown
+from registry.rules.reference import canary_of, shown
 from serve.policy.serving import Serving
 from serve.policy.slot import Slot
 from serve.run_folder import list_refused, ready_workers
@@ -44,6 +44,7 @@ def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]
             {**msgspec.to_builtins(held), "until": _clock(each.ends)}
             for each, held in zip((each for held in slot.held for each in held), slot.held_versions(), strict=True)
         ],
+        "canary": describe_canary(slot),
         "refused": [
             {**msgspec.to_builtins(refused), "since": _clock(refused.since)} for refused in list_refused(slot.folder)
         ],
@@ -75,17 +76,48 @@ def _shadow(folder: Path) -> dict[str, Any] | None:
     }
 
 
+def describe_canary(slot: Slot) -> dict[str, Any] | None:
+    """The canary beside the active policy, and for how many of the episodes; or why no episode begins with it.
+
+    None without --canary, and while the registry has no canary.
+    """
+    found, canary = slot.followed.canary, slot.canary
+    if found is None or not (found.wanted or found.reason):
+        return None
+    here = canary if canary is not None and canary.serving.digest == found.wanted else None
+    refused = [each.reason for each in list_refused(slot.folder) if each.digest == found.wanted] if not here else []
+    reason = found.reason or next(iter(refused), None)
+    if refused or reason:
+        state = "refused" if refused else "idle"
+    else:
+        state = "active" if here is not None and here.is_active else "loading"
+    return {
+        "version": found.version,
+        "digest": found.wanted,
+        "state": state,
+        "share": slot.followed.canary_share if state == "active" else 0.0,
+        "reason": reason,
+        "loaded_at": None if here is None else _clock(here.serving.loaded_at),
+        "backend": None if here is None else here.serving.engine.backend,
+    }
+
+
 def warnings_of(slot: Slot) -> list[str]:
     """Lists problems that do not stop the server from answering.
 
     Such as: the registry does not answer, a wanted version is refused, a card does not state what raw actions mean.
     """
-    answers = slot.followed.answers
+    canary = describe_canary(slot)
+    answers = slot.followed.answers + ((slot.followed.canary,) if slot.followed.canary else ())
+    beside = zip(slot.references[1:], answers[1:], strict=False)
+    reasons = [f"{shown(reference or '')}: {answer.reason}" for reference, answer in beside if answer.reason]
+    if canary is not None and canary["state"] == "idle":
+        which = " ".join(filter(None, (canary_of(slot.references[0] or "") + ":", canary["version"])))
+        reasons.append(f"{which} {canary['reason']}")
     wanted = {answer.wanted for answer in answers}
     refused = [refused for refused in list_refused(slot.folder) if refused.digest in wanted]
     found = [answer.warning for answer in answers if answer.warning]
-    beside = zip(slot.references[1:], answers[1:], strict=False)
-    found += [f"{shown(reference or '')}: {answer.reason}" for reference, answer in beside if answer.reason]
+    found += reasons
     if slot.workers > 1 and (ready := ready_workers(slot.folder)) < slot.workers:
         found.append(f"{ready} of {slot.workers} workers are ready")
     serving = {served.digest: served for served in slot.servings if served}.values()

@@ -112,9 +112,17 @@ def _metadata() -> Json:
     text: Json = {"type": "string"}
     version = {name: text for name in ("version", "digest", "name", "backend", "device")}
     version |= {name: {"type": ["string", "null"]} for name in ("stage", "following")}
+    maybe: Json = {"type": ["string", "null"]}
+    canary: Json = {name: maybe for name in ("version", "digest", "reason", "loaded_at", "backend")}
+    canary |= {"state": {"type": "string", "enum": ["active", "loading", "refused", "idle"]}}
+    canary |= {"share": {"type": "number", "minimum": 0, "maximum": 100, "description": "percent"}}
     held = fields({**version, "until": {**text, "format": "date-time"}}, *version, "until")
     described: Json = {
         "served": array_of(fields(version, *version)),
+        "canary": {
+            "oneOf": [fields(canary, *canary), {"type": "null"}],
+            "description": "the version that answers a share of the episodes",
+        },
         "held": {**array_of(held), "description": "older versions, which end the episodes that they began"},
     }
     schema = {"type": "object", "properties": described, "required": [*described]}

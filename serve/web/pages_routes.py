@@ -17,6 +17,7 @@ PAGES = Path(__file__).parent / "pages"
 FILES = (
     ("/", "status.html", "text/html"),
     ("/docs", "docs.html", "text/html"),
+    ("/pages/versions.js", "versions.js", "text/javascript"),
     ("/pages/status.js", "status.js", "text/javascript"),
     ("/pages/docs.js", "docs.js", "text/javascript"),
     ("/pages/pages.css", "pages.css", "text/css"),

@@ -134,7 +134,10 @@ def parse_head(
             budgets += [] if given is None else [given]
             check_episode_id(given_id, "X-Episode-Id")
             began_by = check_episode_digest(head.headers.get("x-episode-digest"), "X-Episode-Digest")
-            asked = asked if began_by is None else asked._replace(digest=began_by)
+            if began_by is not None:
+                asked = asked._replace(digest=began_by)
+            elif settings.canary and episode_id is not None and asked.version is None:
+                asked = asked._replace(episode_id=episode_id)
         gzip = check_encoding(head.headers.get("content-encoding", ""))
         json_bytes = read_json_bytes(head.headers.get("inference-header-content-length"))
         missing = None if endpoint else refuse_unknown(head)

@@ -28,6 +28,7 @@ async function refresh() {
   for (const held of served.held) fact("held for episodes", `${held.version} until ${held.until}`);
   plot(served.last_minute);
   showShadow(served.shadow);
+  await compare(served);
 }
 
 // Buckets: pairs of upper bound, null where there is none, and count.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from registry_policies import NAME, cache_folder, changed, registered, to_production
+from registry_policies import NAME, cache_folder, changed, registered, to_production, to_stage
 
 from carla_mlflow.artifact.folder import PARTIAL
 from registry.moves.registration import register
@@ -92,6 +92,40 @@ def test_a_promotion_is_whole_or_never_was(store: Store, tmp_path: Path, write: 
     assert problems(state.entries) == []
     assert all(entry.applied for entry in state.entries[-1:])
     assert to_production(store, "0.2.0").version.stage == "production"
+
+
+def canary_again() -> None:
+    to_stage(Store(), f"{NAME}@0.2.0", "canary", share=5.0)
+
+
+def canary_to_production() -> None:
+    to_production(Store(), "0.2.0")
+
+
+CANARY_WRITES = [
+    *[(canary_again, write) for write in ("append", "begin_writing", "set_alias", "set_share", "mark_applied")],
+    *[(canary_to_production, write) for write in ("append", "set_alias", "delete_alias", "delete_share")],
+]
+
+
+@pytest.mark.parametrize(("command", "write"), CANARY_WRITES)
+@WHEN
+def test_a_canary_has_its_share_or_never_was(store: Store, tmp_path: Path, command, write: str, after: bool):
+    registered(store, tmp_path, "0.1.0", "0.2.0")
+    to_production(store, "0.1.0")
+    if command is canary_to_production:
+        canary_again()
+    killed_at(f"registry.store.store.Store.{write}", after, command)
+    state = sync(store, NAME)
+    happened = (write, after) != ("append", False)
+    is_canary = happened if command is canary_again else not happened
+    assert (state.holder("canary"), state.holders.share) == (("0.2.0", 5.0) if is_canary else (None, 0.0))
+    assert (store.holders(NAME).get("canary"), store.canary_share(NAME)) == (
+        ("0.2.0", 5.0) if is_canary else (None, None)
+    )
+    assert state.holder("production") == ("0.2.0" if command is canary_to_production and happened else "0.1.0")
+    assert [entry.move.kind for entry in state.entries].count("seen") == 0
+    assert problems(state.entries) == []
 
 
 class Slow(Store):

@@ -80,7 +80,7 @@ def test_only_a_live_version_is_promoted_and_only_to_an_alias():
         check_promotion("1.0.0", stage, "staging")
     with pytest.raises(RefusedError, match="archived"):
         check_promotion("1.0.0", "archived", "production")
-    with pytest.raises(RefusedError, match="expected staging or production"):
+    with pytest.raises(RefusedError, match="expected staging, production or canary"):
         check_promotion("1.0.0", "candidate", "archived")
 
 

@@ -1,0 +1,68 @@
+// The version in production and the canary side by side, from /metadata and from what /metrics counts by version.
+
+// Series of one version: name → [labels, value] for each.
+function seriesOf(text, version) {
+  const found = {};
+  for (const line of text.split("\n")) {
+    const parts = /^(\w+)\{(.*)\} (\S+)$/.exec(line);
+    if (!parts) continue;
+    const labels = Object.fromEntries([...parts[2].matchAll(/(\w+)="([^"]*)"/g)].map(([, key, value]) => [key, value]));
+    if (labels.version === version) (found[parts[1]] ??= []).push([labels, Number(parts[3])]);
+  }
+  return found;
+}
+
+function sum(series, fits = () => true) {
+  return (series ?? []).reduce((total, [labels, value]) => total + (fits(labels) ? value : 0), 0);
+}
+
+function part(count, of) {
+  return of ? `${count} (${((100 * count) / of).toFixed(2)} %)` : String(count);
+}
+
+// The least bound, in milliseconds, below which a share of the predictions were answered; needs the label `version`.
+function within(series, share) {
+  const buckets = (series ?? []).filter(([labels]) => labels.part === "total");
+  const all = sum(buckets, (labels) => labels.le === "+Inf");
+  const bounds = buckets.filter(([, count]) => all && count >= share * all).map(([labels]) => (labels.le === "+Inf" ? Infinity : Number(labels.le)));
+  const least = Math.min(...bounds);
+  return !bounds.length ? "–" : least === Infinity ? "more than 5000 ms" : `${1e3 * least} ms`;
+}
+
+function figures(text, version) {
+  const series = seriesOf(text, version);
+  const isPrediction = (labels) => /^\/(predict|invocations|v2\/)/.test(labels.route);
+  const requests = sum(series.policy_requests_total, isPrediction);
+  const errors = sum(series.policy_requests_total, (labels) => isPrediction(labels) && Number(labels.code) >= 400);
+  const shown = { requests, errors: part(errors, requests), actions: sum(series.policy_actions_total) };
+  if (series.policy_latency_seconds_bucket) shown["99 % within"] = within(series.policy_latency_seconds_bucket, 0.99);
+  if (series.policy_fallbacks_total) shown.fallbacks = part(sum(series.policy_fallbacks_total), requests);
+  if (series.policy_saturated_total) shown.saturated = part(sum(series.policy_saturated_total), shown.actions);
+  return shown;
+}
+
+function row(name, values) {
+  const made = document.createElement("tr");
+  for (const [place, text] of [name, ...values].entries()) {
+    const cell = document.createElement(place ? "td" : "th");
+    cell.textContent = text;
+    made.append(cell);
+  }
+  return made;
+}
+
+async function compare(served) {
+  place("beside").hidden = !served.canary;
+  if (!served.canary) return;
+  const { canary } = served;
+  const text = await (await fetch("/metrics")).text();
+  const [left, right] = [figures(text, served.version), figures(text, canary.version)];
+  const state = canary.state === "active" ? `${canary.share} % of the episodes` : `${canary.state}: ${canary.reason ?? "no episode begins with it yet"}`;
+  place("versions").replaceChildren(
+    row("", ["in production", "canary"]),
+    row("version", [served.version, canary.version ?? "–"]),
+    row("digest", [served.digest, canary.digest ?? "–"]),
+    row("answers", [`${canary.state === "active" ? Number((100 - canary.share).toFixed(2)) : 100} % of the episodes, and all that is no episode`, state]),
+    ...Object.keys(left).map((name) => row(name, [left[name], right[name] ?? "–"])),
+  );
+}
