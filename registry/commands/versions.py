@@ -65,8 +65,17 @@ def show_list(options: argparse.Namespace) -> int:
     lines = [table(rows) if versions else _nothing(store)]
     lines += [say_others(name, numbers) for name, numbers in others.items()]
     lines += [text for name, listed in policies.items() if (text := say_unnamed(name, listed.versions))]
-    show(options, "\n".join(lines), {"versions": versions, "others": others})
+    bakes = [text for name, listed in policies.items() if listed.holders for text in _bakes(store, name)]
+    lines += bakes
+    show(options, "\n".join(lines), {"versions": versions, "others": others, "bakes": bakes})
     return DONE
+
+
+def _bakes(store: Store, name: str) -> list[str]:
+    from registry.commands.history import say_bakes
+    from registry.rules.chain import chain
+
+    return [f"{name}: {text}" for text in say_bakes(store, name, chain(store.journal(name)))]
 
 
 def _nothing(store: Store) -> str:

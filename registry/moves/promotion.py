@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from carla_mlflow.cli import progress
 from carla_mlflow.errors import RefusedError
@@ -13,7 +15,7 @@ from registry.gates.candidate import Finding, shortfalls
 from registry.moves.append import whoami
 from registry.moves.state import RegistryState, read_state
 from registry.moves.sync import commit, sync
-from registry.rules.journal import MAX_TEXT, OVERRULED, Kind, Move
+from registry.rules.journal import ALLOWED, MAX_TEXT, OVERRULED, Bake, Kind, Move
 from registry.rules.lifecycle import ARCHIVED, check_archive, check_expected, check_promotion, check_protected
 from registry.rules.policy_version import PolicyVersion
 from registry.rules.reference import Reference
@@ -51,12 +53,16 @@ class MoveOptions:
         reason: why, in words, for the journal.
         force: moves in spite of shortfalls; needs a reason.
         dry_run: evaluates the gates, and writes nothing.
+        bake: the bake that begins with a promotion; None for none.
+        evidence: what the move rests on beside the gates, for the journal.
     """
 
     expect: str | None = None
     reason: str = ""
     force: bool = False
     dry_run: bool = False
+    bake: Bake | None = None
+    evidence: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.force and not self.reason:
@@ -99,15 +105,32 @@ def promote(
 
 
 def rollback(
-    store: Store, name: str, stage: str, cache: Path, options: MoveOptions, evaluate: EvaluateGates
+    store: Store,
+    name: str,
+    stage: str,
+    cache: Path,
+    options: MoveOptions,
+    evaluate: EvaluateGates,
+    avoid: Callable[[RegistryState], Collection[str]] = lambda _: (),
 ) -> MoveResult:
     """Gives a stage back to the version that held it before; repeated, to the one before that.
+
+    Args:
+        store: the registry.
+        name: the policy's name.
+        stage: staging or production.
+        cache: the folder for fetched artifacts.
+        options: of the move.
+        evaluate: the gates.
+        avoid: registry state → versions that may not take it.
 
     Raises:
         RefusedError: no version can take it back, `expect` does not hold, or a gate failed; lists every shortfall.
     """
     state = _state(store, name, options)
+    check_expected(options.expect, state.holder(stage), stage)
     eligible = {version.semver for version in state.versions} - state.holders.archived - {state.holder(stage)}
+    eligible -= set(avoid(state))
     earlier = [version for version in state.holders.before.get(stage, ()) if version in eligible]
     if not earlier:
         raise RefusedError(f"{name}: no earlier version can take {stage} again")
@@ -159,13 +182,27 @@ class PendingMove:
         """Evaluates the gates, then makes the move."""
         check_expected(self.options.expect, state.holder(self.to), self.to)
         self.check(state)
+        self._check_bake(state)
         if state.holder(self.to) == self.version.semver:
             return MoveResult(self.version, self.to, self.version.semver, [], [], None)
         result = evaluate(self.store, state, self.version, cache)
         if result.shortfalls and not (self.options.force or self.options.dry_run):
             what = f"{self.version.name} {self.version.semver} does not go to {self.to}"
             raise RefusedError(what, tuple(result.shortfalls))
+        if self.options.bake and any(text.startswith(ALLOWED) for text in result.evidence):
+            raise RefusedError(
+                f"{self.version.semver} can't bake: its contract is another one, and a roll-back would not fit the "
+                "cars' code; promote it without --bake"
+            )
         return self.write(state, result)
+
+    def _check_bake(self, state: RegistryState) -> None:
+        """Raises RefusedError when a bake is asked for that could not end by a roll-back."""
+        held, semver = state.holder(self.to), self.version.semver
+        if self.options.bake and held == semver:
+            raise RefusedError(f"{semver} holds {self.to} already: a bake begins with the move to it")
+        if self.options.bake and held is None:
+            raise RefusedError(f"nothing holds {self.to}: {semver} can't bake without a version to roll back to")
 
     def write(self, state: RegistryState, result: GateResult) -> MoveResult:
         """Journals the move and carries it out; in a dry run, only says what it would be."""
@@ -174,8 +211,9 @@ class PendingMove:
         if self.options.dry_run:
             return MoveResult(self.version, self.to, displaced, result.shortfalls, findings, None)
         overruled = tuple(f"{OVERRULED}{shortfall}"[:MAX_TEXT] for shortfall in result.shortfalls)
-        evidence, semver = result.evidence + overruled, self.version.semver
+        evidence, semver = result.evidence + overruled + self.options.evidence, self.version.semver
         move = Move(self.kind, semver, self.to, displaced, whoami(), time.time(), self.options.reason, evidence)
+        move = msgspec.structs.replace(move, bake=self.options.bake or msgspec.UNSET)
         progress(f"moving {self.to}")
         entry = commit(self.store, state, move, self.check, self.options.expect)
         now = self.store.resolve(Reference(self.version.name, "number", self.version.number))

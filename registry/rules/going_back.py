@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from registry.rules.journal import Entry
+from registry.rules.journal import NOTES, Entry
 
 
 def goes_back(entries: Iterable[Entry], stage: str, version: str) -> bool:
@@ -15,9 +15,21 @@ def goes_back(entries: Iterable[Entry], stage: str, version: str) -> bool:
         stage: staging or production.
         version: the semantic version that holds it.
     """
-    moves = [entry.link.move for entry in entries if entry.link and entry.link.move.to == stage]
+    every = [entry.link.move for entry in entries if entry.link]
+    moves = [move for move in every if move.to == stage and move.kind not in NOTES]
     if moves and moves[-1].version == version:
         last = moves.pop()
         if last.kind in ("promote", "rollback"):
             return last.kind == "rollback"
     return any(move.version == version for move in moves)
+
+
+def rolled_back(entries: Iterable[Entry], stage: str) -> set[str]:
+    """The versions that a stage was rolled back from, and that nobody gave it since."""
+    found: set[str] = set()
+    for move in (entry.link.move for entry in entries if entry.link):
+        if move.to == stage and move.kind not in NOTES:
+            found.discard(move.version)
+            if move.kind == "rollback" and move.displaced is not None:
+                found.add(move.displaced)
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from registry.rules.journal import Entry
+from registry.rules.journal import NOTES, Entry
 from registry.rules.lifecycle import ALIASED, ARCHIVED, CANDIDATE, LEFT, stage_of
 
 
@@ -34,7 +34,7 @@ def holders(entries: Iterable[Entry]) -> Holders:
     aliases: dict[str, str] = {}
     archived: set[str] = set()
     before: dict[str, tuple[str, ...]] = {alias: () for alias in ALIASED}
-    for move in (entry.link.move for entry in entries if entry.link):
+    for move in (entry.link.move for entry in entries if entry.link and entry.link.move.kind not in NOTES):
         if move.to in ALIASED:
             held = aliases.get(move.to)
             if move.kind == "rollback":

@@ -54,7 +54,7 @@ def grown(metrics: Iterable[Metric], folder: Path, now: float | None = None) -> 
     now = time.monotonic() if now is None else now
     kept = _kept(folder)
     then = max((when for when in kept if now - when >= HALF_HOUR_S), default=None)
-    before = (then is not None and read_file(kept[then], Counts)) or {}
+    before: Counts = {} if then is None else read_file(kept[then], dict[str, float]) or {}
     for metric in metrics:
         if samples := _samples(metric):
             metric.samples = [s._replace(value=s.value - before.get(_key(s.name, s.labels), 0.0)) for s in samples]

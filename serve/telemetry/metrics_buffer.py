@@ -122,7 +122,8 @@ class MetricsBuffer:
             latency = self._metrics.parts.counts().get("total")
             self._minute.add(({"latency": latency} if latency else {}) | self._metrics.dimensions.counts)
             self._metrics.dimensions.flush()
-            for buckets in (self._metrics.parts, *self._metrics.changes, self._metrics.rows):
+            self._metrics.parts.flush()
+            for buckets in (*self._metrics.changes, self._metrics.rows):
                 buckets.flush()
 
     def last_minute(self) -> Counts:
