@@ -21,7 +21,6 @@ from registry.moves.state import RegistryState
 from registry.moves.sync import commit, sync
 from registry.rules.baking import GUARDED, Baking, baking
 from registry.rules.counted import Counted, Key, Scrape, added, growth
-from registry.rules.going_back import rolled_back
 from registry.rules.journal import MAX_TEXT, WATCHED, Move
 from registry.rules.looks import Watch, look
 from registry.store.store import Store
@@ -121,15 +120,7 @@ class Guard:
             evidence=tuple(f"{WATCHED}{watch.say()}"[:MAX_TEXT] for watch in watches),
         )
         try:
-            moved = rollback(
-                store,
-                self.name,
-                stage,
-                self.cache,
-                options,
-                rollback_gates(),
-                avoid=lambda state: rolled_back(state.entries, stage),
-            )
+            moved = rollback(store, self.name, stage, self.cache, options, rollback_gates())
         except RefusedError as error:
             if not _still_bakes(sync(store, self.name), bake):
                 return Event(bake, "rolled back", f"{version} was taken from {stage} by somebody else", watches)

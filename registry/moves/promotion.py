@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,24 +105,9 @@ def promote(
 
 
 def rollback(
-    store: Store,
-    name: str,
-    stage: str,
-    cache: Path,
-    options: MoveOptions,
-    evaluate: EvaluateGates,
-    avoid: Callable[[RegistryState], Collection[str]] = lambda _: (),
+    store: Store, name: str, stage: str, cache: Path, options: MoveOptions, evaluate: EvaluateGates
 ) -> MoveResult:
     """Gives a stage back to the version that held it before; repeated, to the one before that.
-
-    Args:
-        store: the registry.
-        name: the policy's name.
-        stage: staging or production.
-        cache: the folder for fetched artifacts.
-        options: of the move.
-        evaluate: the gates.
-        avoid: registry state → versions that may not take it.
 
     Raises:
         RefusedError: no version can take it back, `expect` does not hold, or a gate failed; lists every shortfall.
@@ -130,7 +115,6 @@ def rollback(
     state = _state(store, name, options)
     check_expected(options.expect, state.holder(stage), stage)
     eligible = {version.semver for version in state.versions} - state.holders.archived - {state.holder(stage)}
-    eligible -= set(avoid(state))
     earlier = [version for version in state.holders.before.get(stage, ()) if version in eligible]
     if not earlier:
         raise RefusedError(f"{name}: no earlier version can take {stage} again")

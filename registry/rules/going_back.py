@@ -22,14 +22,3 @@ def goes_back(entries: Iterable[Entry], stage: str, version: str) -> bool:
         if last.kind in ("promote", "rollback"):
             return last.kind == "rollback"
     return any(move.version == version for move in moves)
-
-
-def rolled_back(entries: Iterable[Entry], stage: str) -> set[str]:
-    """The versions that a stage was rolled back from, and that nobody gave it since."""
-    found: set[str] = set()
-    for move in (entry.link.move for entry in entries if entry.link):
-        if move.to == stage and move.kind not in NOTES:
-            found.discard(move.version)
-            if move.kind == "rollback" and move.displaced is not None:
-                found.add(move.displaced)
-    return found

@@ -7,7 +7,7 @@ import pytest
 from registry.rules.alarms import Bar
 from registry.rules.baking import GUARDED, GUARDED_S, baking, is_guarded
 from registry.rules.chain import next_link
-from registry.rules.going_back import goes_back, rolled_back
+from registry.rules.going_back import goes_back
 from registry.rules.journal import Bake, Entry, Move, read_entry, say
 from registry.rules.replay import holders
 
@@ -82,11 +82,9 @@ def test_the_end_of_a_bake_and_settings_move_no_version():
     assert not goes_back(entries, "production", "0.2.0")  # episodes of 0.1.0 may still end with it
 
 
-def test_what_was_rolled_back_counts_as_such_until_somebody_gives_it_the_stage_again():
-    gone = chained(FIRST, BAKES, move("rollback", "0.1.0", displaced="0.2.0"))
-    assert rolled_back(gone, "production") == {"0.2.0"}
-    again = chained(FIRST, BAKES, move("rollback", "0.1.0", displaced="0.2.0"), BAKES)
-    assert rolled_back(again, "production") == set()
+def test_what_was_rolled_back_is_nothing_to_roll_back_to():
+    entries = chained(FIRST, BAKES, move("rollback", "0.1.0", displaced="0.2.0"), move("promote", "0.3.0", bake=BAKE))
+    assert holders(entries).before["production"] == ("0.1.0",)
 
 
 def test_history_says_that_it_bakes_that_it_has_baked_and_what_was_set():
