@@ -40,7 +40,7 @@ def plan_bake(duration_s: float, alarms: Sequence[Alarm], displaced: str | None,
     if displaced is None:
         raise RefusedError(f"{relative}: no version drives now whose figures it could be held against")
     counted = Counted(_half_hour(servers), displaced)
-    return Bake(duration_s, tuple(_bar(alarm, counted, displaced) for alarm in alarms))
+    return Bake(duration_s, tuple(bar_of(alarm, counted, displaced) for alarm in alarms))
 
 
 def _half_hour(servers: Servers) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -54,7 +54,8 @@ def _half_hour(servers: Servers) -> dict[tuple[str, frozenset[tuple[str, str]]],
     return added(each.samples for each in scrapes)
 
 
-def _bar(alarm: Alarm, counted: Counted, displaced: str) -> Bar:
+def bar_of(alarm: Alarm, counted: Counted, displaced: str) -> Bar:
+    """An alarm with its bar; raises RefusedError where too little was counted of the displaced version for it."""
     if not alarm.is_relative:
         return Bar(str(alarm), alarm.number)
     figure, trials = measure(alarm.metric, alarm.of, counted), events_of(alarm.metric, alarm.of, counted, 0.0).trials

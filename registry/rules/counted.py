@@ -24,21 +24,30 @@ class Scrape:
     @property
     def versions(self) -> set[str]:
         """The versions that it has counted anything of."""
-        return {value for (_, labels), _ in self.samples.items() for name, value in labels if name == "version"}
+        return {version_of(key) for key in self.samples}
+
+
+def version_of(key: Key) -> str:
+    """The version that a sample is about; empty for none."""
+    return next((value for name, value in key[1] if name == "version"), "")
 
 
 def growth(before: Scrape | None, now: Scrape) -> dict[Key, float]:
     """How much a server's counters grew between two looks.
 
-    A server that was started again counts from 0, and so does a counter that is lower than before. What was not there
-    before is left out: it may have been counted long ago.
+    A server that was started again counts from 0, and so does a counter that is lower than before, or that a version
+    has for the first time. A version that was not there before is left out: its counts may be of long ago.
     """
     if before is None:
         return {}
     if before.started != now.started:
         return dict(now.samples)
-    known = {key: value for key, value in now.samples.items() if key in before.samples}
-    return {key: value - before.samples[key] if value >= before.samples[key] else value for key, value in known.items()}
+    there, grown = before.versions, dict[Key, float]()
+    for key, value in now.samples.items():
+        if version_of(key) in there:
+            was = before.samples.get(key, 0.0)
+            grown[key] = value - was if value >= was else value
+    return grown
 
 
 def added(parts: Iterable[Mapping[Key, float]]) -> dict[Key, float]:

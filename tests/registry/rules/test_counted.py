@@ -49,6 +49,12 @@ def test_a_version_that_was_not_there_before_counts_from_the_next_look_on():
     assert actions(before, scraped(5_000)) == 0
 
 
+def test_a_counter_that_a_known_version_has_for_the_first_time_counts_from_nothing():
+    before, key = scraped(100), ("policy_fallbacks_total", frozenset({("reason", "late"), ("version", "0.2.0")}))
+    now = Scrape({**scraped(130).samples, key: 4.0}, before.started)
+    assert Counted(growth(before, now), "0.2.0").total("policy_fallbacks_total") == 4
+
+
 def test_what_several_servers_counted_is_added():
     parts = [growth(scraped(0), scraped(30)), growth(scraped(10), scraped(15))]
     assert Counted(added(parts), "0.2.0").total("policy_actions_total") == 35
