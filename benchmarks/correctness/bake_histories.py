@@ -63,9 +63,8 @@ def write_recording(path: Path, recording: Recording) -> None:
     rows = [[second.get(key, 0.0) for key in keys] for second in recording.seconds]
     named = [[name, sorted(labels)] for name, labels in keys]
     lines = ",\n".join(json.dumps([round(value, 6) for value in row], separators=(",", ":")) for row in rows)
-    path.write_text(
-        f'{{"version": {json.dumps(recording.version)},\n"keys": {json.dumps(named)},\n"seconds": [\n{lines}\n]}}\n'
-    )
+    head = f'"version": {json.dumps(recording.version)},\n"keys": {json.dumps(named)}'
+    path.write_text(f'{{{head},\n"seconds": [\n{lines}\n]}}\n')
 
 
 @dataclass(frozen=True)
