@@ -36,7 +36,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     commands = parser.add_subparsers(required=True, metavar="judge | record")
     command = commands.add_parser("judge", help="judge made-up histories")
-    command.add_argument("recordings", type=Path, nargs="*", default=sorted(DATA.glob("scrapes-*.json")))
+    command.add_argument("recordings", type=Path, nargs="*", default=sorted(DATA.glob("scrapes*.json")))
     command.add_argument("--histories", type=int, default=200)
     command.set_defaults(run=_judge)
     command = commands.add_parser("record", help="record a real run")
