@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, REFUSED, warn
-from carla_mlflow.errors import RefusedError, RegistryError, UnreachableError
+from carla_mlflow.errors import CarlaMlflowError, RefusedError, UnreachableError
 from carla_mlflow.escaping import escaped, one_line
 from registry.commands.options import add_servers, duration
 from registry.commands.printing import show, table
@@ -44,7 +44,7 @@ def _look(guard: Guard) -> tuple[list[Event], dict[str, str]]:
     """One look: what happened to each bake, and what could not be read, by the registry's or a server's name."""
     try:
         events = guard.look()
-    except (RegistryError, UnreachableError) as error:
+    except CarlaMlflowError as error:  # whatever it was, the next look may go well
         return [], {"registry": one_line(error)}
     return events, {url: one_line(error) for url, error in guard.unread.items()}
 

@@ -19,7 +19,7 @@ from registry.moves.judge import rollback_gates
 from registry.moves.promotion import MoveOptions, rollback
 from registry.moves.state import RegistryState
 from registry.moves.sync import commit, sync
-from registry.rules.baking import GUARDED, Baking, baking
+from registry.rules.baking import GUARDED, Baking, baking, ended_by
 from registry.rules.counted import Counted, Key, Scrape, added, growth
 from registry.rules.journal import MAX_TEXT, WATCHED, Move
 from registry.rules.looks import Watch, look
@@ -65,6 +65,7 @@ class Guard:
     opened: Callable[[], Store] = Store
     unread: dict[str, CarlaMlflowError] = field(default_factory=dict)
     _scrapes: dict[str, Scrape] = field(default_factory=dict)
+    _bakes: list[Baking] = field(default_factory=list)
     _watches: dict[int, tuple[Watch, ...]] = field(default_factory=dict)
     _said: float = 0.0
 
@@ -80,10 +81,13 @@ class Guard:
         self._say_that_it_looks(store)
         counted = self._counted()
         bakes = baking(state.entries)
+        gone = [event for bake in self._bakes if (event := _gone(state, bake)) is not None]
         self._watches = {
             each.entry: self._watches.get(each.entry) or tuple(Watch(bar) for bar in each.bake.bars) for each in bakes
         }
-        return [self._judge(store, state, each, Counted(counted, each.move.version)) for each in bakes]
+        events = [self._judge(store, state, each, Counted(counted, each.move.version)) for each in bakes]
+        self._bakes = [event.baking for event in events if event.kind not in ("rolled back", "ended")]
+        return [*gone, *events]
 
     def _say_that_it_looks(self, store: Store) -> None:
         if time.monotonic() - self._said >= HEARTBEAT_S or not self._said:
@@ -122,8 +126,8 @@ class Guard:
         try:
             moved = rollback(store, self.name, stage, self.cache, options, rollback_gates())
         except RefusedError as error:
-            if not _still_bakes(sync(store, self.name), bake):
-                return Event(bake, "rolled back", f"{version} was taken from {stage} by somebody else", watches)
+            if (event := _gone(sync(store, self.name), bake)) is not None:
+                return event
             self._watches[bake.entry] = tuple(Watch(bar) for bar in bake.bake.bars)  # after two more looks, again
             text = f"{version} should be rolled back, as {'; '.join(fired)}, and can't be: {one_line(error)}"
             return Event(bake, "stuck", text, watches)
@@ -137,16 +141,23 @@ class Guard:
         try:
             commit(store, state, move, lambda now: _check_still_bakes(now, bake))
         except RefusedError:
-            if _still_bakes(sync(store, self.name), bake):
+            if (event := _gone(sync(store, self.name), bake)) is None:
                 raise
-            return Event(bake, "ended", f"the bake of {version} was ended by somebody else", watches)
+            return event
         return Event(bake, "ended", f"{version} has baked in {stage} without an alarm", watches)
 
 
-def _still_bakes(state: RegistryState, bake: Baking) -> bool:
-    return any(each.entry == bake.entry for each in baking(state.entries))
+def _gone(state: RegistryState, bake: Baking) -> Event | None:
+    """How a bake ended by somebody else's doing; None while it has not ended."""
+    move, version, stage = ended_by(state.entries, bake), bake.move.version, bake.move.to
+    if move is None:
+        return None
+    if move.kind == "rollback":
+        return Event(bake, "rolled back", f"{stage}: {version} → {move.version}, by {move.who}: {move.why}")
+    how = "has baked" if move.kind == "baked" else f"left {stage}"
+    return Event(bake, "ended", f"{version} {how}, by {move.who}")
 
 
 def _check_still_bakes(state: RegistryState, bake: Baking) -> None:
-    if not _still_bakes(state, bake):
+    if ended_by(state.entries, bake) is not None:
         raise RefusedError(f"the bake of {bake.move.version} has ended meanwhile")

@@ -66,6 +66,13 @@ def baking(entries: Iterable[Entry]) -> list[Baking]:
     return list(found.values())
 
 
+def ended_by(entries: Iterable[Entry], bake: Baking) -> Move | None:
+    """The move, or the end, that ended a bake; None while it has not ended."""
+    later = (entry.link.move for entry in entries if entry.link and entry.number > bake.entry)
+    moves = (move for move in later if move.kind not in ("register", "set"))
+    return next((move for move in moves if _ends(move, bake.move.to, bake.move.version)), None)
+
+
 def _ends(move: Move, stage: str, version: str) -> bool:
     """Whether a move ends the bake of a version in a stage."""
     leaves = move.to in (ARCHIVED, CANDIDATE, f"{LEFT}{stage}") and move.version == version

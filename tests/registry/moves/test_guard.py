@@ -146,7 +146,9 @@ def test_a_person_who_promotes_meanwhile_ends_the_bake(store: Store, tmp_path: P
         guard = guarding(url)
         guard.look()
         to_production(store, "0.3.0")
-        assert [guard.look() for _ in range(3)] == [[], [], []]
+        [gone] = guard.look()
+        assert [guard.look() for _ in range(2)] == [[], []]
+    assert (gone.kind, "0.2.0 left production, by " in gone.text) == ("ended", True)
     assert store.holders(NAME)["production"] == "0.3.0"
 
 
