@@ -29,7 +29,7 @@ class Growth:
     slow: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class Traffic(Collector):
     """The counters of a server, by version."""
 
