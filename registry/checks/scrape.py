@@ -17,6 +17,8 @@ from registry.rules.counted import Scrape
 TIMEOUT_S = 5.0
 HALF_HOUR = "?last=30m"
 MAX_KEY_BYTES = 4096
+COUNTS = ("_total", "_bucket", "_count")
+"""How the names of samples end that only grow."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def parse(text: str, url: str = "") -> Scrape:
                 started = family.samples[0].value
             if family.type in ("counter", "histogram") and family.name.startswith("policy_"):
                 for sample in family.samples:
-                    samples[(sample.name, frozenset(sample.labels.items()))] = float(sample.value)
+                    if sample.name.endswith(COUNTS):  # sums of values may fall
+                        samples[(sample.name, frozenset(sample.labels.items()))] = float(sample.value)
     except (ValueError, KeyError, IndexError) as error:
         raise ServerError(f"{url} is no policy server: its /metrics can't be read ({one_line(error)})") from error
     if not samples or any(not math.isfinite(value) or value < 0 for value in samples.values()):
