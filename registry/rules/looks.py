@@ -1,8 +1,7 @@
 """Judges a baking version by looks at its figures. Pure.
 
 A look is what was counted since the last one that said something. It says "over" once the figure lies beyond the bar
-for certain, and "fine" once it has so many events that twice the bar would have shown; before that it goes on. An alarm
-fires when two looks in a row are over.
+for certain, and "fine" once it plainly does not; before that it goes on. An alarm fires when two in a row are over.
 """
 
 from __future__ import annotations
@@ -22,9 +21,10 @@ LOOKS = 2
 """So many looks in a row have to be over."""
 CERTAIN = 3.09
 """Standard errors beyond the bar: one look in a thousand at a figure that lies exactly there is over by chance."""
-ENOUGH = 40.0
-"""Independent events at the bar, after which a look ends. Of twice as many, a look is over in 97 cases of 100: by
-CERTAIN, 40 + 3.09 √40 = 60 are needed, and 80 ± √80 come."""
+PLAIN = 2.0
+"""Standard errors short of the bar at which a look is fine."""
+ENOUGH = 400.0
+"""Independent events at the bar, after which a look is fine if it is not over for certain."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,9 @@ def judge(pooled: Share, share: float, is_above: bool) -> Verdict:
     """Whether the events among the trials lie beyond a share for certain."""
     if pooled.trials < MIN_TRIALS:
         return "none"
-    end = pooled.bound(-CERTAIN if is_above else CERTAIN)
-    if end > share if is_above else end < share:
+    low, high = (-CERTAIN, PLAIN) if is_above else (-PLAIN, CERTAIN)
+    below, above = pooled.bound(high) < share, pooled.bound(low) > share
+    if above if is_above else below:
         return "over"
-    return "fine" if share == 0 or pooled.trials * share / pooled.spread >= ENOUGH else "none"
+    is_fine = (below if is_above else above) or share == 0
+    return "fine" if is_fine or pooled.trials * share / pooled.spread >= ENOUGH else "none"
