@@ -43,7 +43,7 @@ def main() -> None:
     command.add_argument("output", type=Path)
     command.add_argument("--seconds", type=int, default=120)
     command.add_argument("--cars", type=int, default=2)
-    command.add_argument("flags", nargs="*", help="of carla-serve, after --")
+    command.add_argument("--budget-ms", default="0", help="of the server: what takes longer gets the fallback")
     command.set_defaults(run=_record)
     options = parser.parse_args()
     options.run(options)
@@ -66,7 +66,7 @@ def _judge(options: argparse.Namespace) -> None:
 
 
 def _record(options: argparse.Namespace) -> None:
-    with OurServer("--model", str(EXAMPLE), *options.flags) as server:
+    with OurServer("--model", str(EXAMPLE), "--budget-ms", options.budget_ms) as server:
         url = f"http://127.0.0.1:{server.port}"
         drive = [sys.executable, "-m", "training_export", "drive", "--url", url, "--episodes", "10000", "--first-seed"]
         seeds = [str(10_000 + 1000 * car) for car in range(options.cars)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,19 +35,21 @@ class Recording:
     seconds: list[Mapping[Key, float]]
     together: int = 10
 
-    @property
-    def looks(self) -> list[Counted]:
-        """Every stretch of so many seconds in a row."""
+    @cached_property
+    def stretches(self) -> list[dict[Key, float]]:
+        """What was counted in every stretch of so many seconds in a row."""
         places = range(len(self.seconds) - self.together + 1)
-        return [self._counted(range(place, place + self.together)) for place in places]
+        return [added(self.seconds[place : place + self.together]) for place in places]
+
+    @cached_property
+    def looks(self) -> list[Counted]:
+        """The same, by metric."""
+        return [Counted(stretch, self.version) for stretch in self.stretches]
 
     def half_hour(self, rng: np.random.Generator) -> Counted:
         """As many stretches as a half hour has, drawn with replacement."""
-        places = rng.integers(0, len(self.seconds) - self.together + 1, LOOKS)
-        return self._counted([place + step for place in places for step in range(self.together)])
-
-    def _counted(self, places: range | list[int]) -> Counted:
-        return Counted(added(self.seconds[place] for place in places), self.version)
+        drawn = rng.integers(0, len(self.stretches), LOOKS)
+        return Counted(added(self.stretches[place] for place in drawn), self.version)
 
 
 def read_recording(path: Path) -> Recording:

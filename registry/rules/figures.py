@@ -19,7 +19,7 @@ MIN_TRIALS = 30
 SPREAD = {"saturation": 16.0, "out_of_range": 64.0, "fallback_rate": 4.0, "error_rate": 4.0, "unusable_rate": 4.0}
 """How many times as much as independent events these vary: a car's next action is like its last one, so that what is
 saturated or out of range comes in runs, as do late answers. See docs/adr/0020 for the measurements."""
-LATENCY_SPREAD = 4.0
+LATENCY_SPREAD = 16.0
 
 
 @dataclass(frozen=True)

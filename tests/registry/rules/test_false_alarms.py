@@ -24,8 +24,10 @@ def judged(path: Path, metric: str) -> Outcome:
     ("path", "metric"),
     [
         (BUSY, "fallback_rate"),
+        (BUSY, "saturation"),
+        (BUSY, "saturation.steer"),
+        (BUSY, "p99_ms"),
         (QUIET, "saturation"),
-        (QUIET, "saturation.steer"),
         (QUIET, "out_of_range"),
         (QUIET, "p50_ms"),
         (QUIET, "p99_ms"),
