@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from carla_mlflow.cli import add_debug, run_command
 from registry.commands.artifact import add_artifact_commands
 from registry.commands.cache import add_cache_commands
+from registry.commands.gates import add_gates_command
+from registry.commands.guard import add_guard_commands
 from registry.commands.history import add_history_commands
 from registry.commands.move import add_move_commands
 from registry.commands.versions import add_register, add_version_commands
@@ -34,6 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_move_commands(commands)
     add_version_commands(commands)
     add_history_commands(commands)
+    add_guard_commands(commands)
+    add_gates_command(commands)
     add_artifact_commands(commands)
     add_cache_commands(commands)
 

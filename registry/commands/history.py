@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from carla_mlflow.cli import DONE, REFUSED, positive, warn
 from carla_mlflow.errors import NotFoundError, RegistryError, UnreachableError
 from carla_mlflow.escaping import escaped, one_line
+from registry.commands.options import url
 from registry.commands.printing import show
 
 if TYPE_CHECKING:
@@ -23,13 +24,6 @@ def _timestamp(text: str) -> float:
 
 
 _timestamp.__name__ = "time (expected such as 2026-11-20T14:02, local unless it ends in +00:00)"
-
-
-def _url(text: str) -> str:
-    """An argparse type: a server's URL."""
-    if not text.startswith(("http://", "https://")):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a URL; expected such as http://localhost:8080")
-    return text
 
 
 def history(options: argparse.Namespace) -> int:
@@ -60,15 +54,31 @@ def history(options: argparse.Namespace) -> int:
         return DONE
     head = entries[-1].hash if entries else "none"
     lines = [line for entry in entries for line in [say(entry), *_waivers(entry)]]
-    text = "\n".join([*lines, f"head {head}"])
-    show(options, text, {"entries": [_as_json(entry) for entry in entries], "head": head, "problems": broken})
+    bakes = say_bakes(store, options.name, entries)
+    text = "\n".join([*lines, *bakes, f"head {head}"])
+    document = {"entries": [_as_json(entry) for entry in entries], "head": head, "problems": broken, "bakes": bakes}
+    show(options, text, document)
     return DONE
 
 
 def _waivers(entry: Entry) -> list[str]:
-    from registry.rules.journal import waived
+    from registry.rules.journal import WATCHED, waived
 
-    return [f"      {escaped(text)}" for text in waived(entry.link.move)] if entry.link else []
+    if not entry.link:
+        return []
+    watched = [text for text in entry.link.move.evidence if text.startswith(WATCHED)]
+    return [f"      {escaped(text)}" for text in [*waived(entry.link.move), *watched]]
+
+
+def say_bakes(store: Store, name: str, entries: list[Entry]) -> list[str]:
+    """The bakes that have not ended, in words: until when, or since when overdue, and whether nobody guards them."""
+    from registry.rules.baking import baking, is_guarded
+
+    bakes, now = baking(entries), time.time()
+    if not bakes:
+        return []
+    guarded = is_guarded(store.model_tags(name), now)
+    return [escaped(each.say(name, now, guarded)) for each in bakes]
 
 
 def _entries(store: Store, name: str) -> list[Entry]:
@@ -156,7 +166,7 @@ def add_history_commands(commands: Any) -> None:
     command.add_argument("--once", action="store_true", help="sync once, and end")
     command.add_argument(
         "--server",
-        type=_url,
+        type=url,
         action="append",
         default=[],
         metavar="URL",

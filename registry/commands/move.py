@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, REFUSED
+from msgspec import to_builtins
+
+from carla_mlflow.cli import DONE, REFUSED, warn
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.escaping import escaped
+from registry.commands.options import add_servers, duration
 from registry.commands.printing import line, show
 from registry.rules.canary import EXPECTED, parse_share, share_text
 from registry.rules.lifecycle import ALIASED, CANARY, LEFT
+
+if TYPE_CHECKING:
+    from registry.rules.journal import Bake
+    from registry.store.store import Store
 
 
 def promote(options: argparse.Namespace) -> int:
@@ -21,15 +29,32 @@ def promote(options: argparse.Namespace) -> int:
     from registry.store.cache import default_cache
     from registry.store.store import Store
 
-    reference = parse_registered(options.reference)
+    reference, store = parse_registered(options.reference), Store()
     if options.to == CANARY and options.allow_breaking:
         raise RefusedError(
             "--allow-breaking: a canary answers the same cars as production, so its contract is the same"
         )
     gates = promotion_gates(options.to, options.allow_breaking)
-    return _done(
-        options, promote_policy(Store(), reference, options.to, default_cache(), _move_options(options), gates)
-    )
+    bake = _bake(options, store, reference.name)
+    moved = promote_policy(store, reference, options.to, default_cache(), _move_options(options, bake), gates)
+    return _done(options, moved, bake)
+
+
+def _bake(options: argparse.Namespace, store: Store, name: str) -> Bake | None:
+    """The bake that is asked for; the version whose figures it rests on must still drive when the move is made."""
+    from registry.checks.scrape import servers_of
+    from registry.moves.plan_bake import plan_bake
+    from registry.moves.state import read_state
+    from registry.rules.alarms import parse_alarms
+
+    if options.bake is None:
+        if options.alarm or options.servers:
+            raise RefusedError("--alarm and --servers belong to a bake: add --bake 30m")
+        return None
+    alarms, servers = parse_alarms(options.alarm), servers_of(options.servers, options.api_key_file)
+    displaced = read_state(store, name).holder(options.to)
+    options.expect = options.expect or displaced or "none"
+    return plan_bake(options.bake, alarms, displaced, servers)
 
 
 def rollback(options: argparse.Namespace) -> int:
@@ -52,14 +77,22 @@ def archive(options: argparse.Namespace) -> int:
     return _done(options, archive_policy(Store(), parse_registered(options.reference), _move_options(options)))
 
 
-def _move_options(options: argparse.Namespace) -> Any:
+def _move_options(options: argparse.Namespace, bake: Bake | None = None) -> Any:
     from registry.moves.promotion import MoveOptions
 
-    share = getattr(options, "share", None)
-    return MoveOptions(getattr(options, "expect", None), options.reason, options.force, options.dry_run, share=share)
+    given, share = getattr(options, "expect", None), getattr(options, "share", None)
+    return MoveOptions(given, options.reason, options.force, options.dry_run, bake=bake, share=share)
 
 
-def _done(options: argparse.Namespace, moved: Any) -> int:
+def _warn_unguarded(name: str) -> None:
+    from registry.rules.baking import how_to_guard, is_guarded
+    from registry.store.store import Store
+
+    if not is_guarded(Store().model_tags(name), time.time()):
+        warn(f"nobody guards this bake, so nothing would roll it back: {how_to_guard(name)}")
+
+
+def _done(options: argparse.Namespace, moved: Any, bake: Bake | None = None) -> int:
     refused = options.dry_run and bool(moved.shortfalls) and not options.force
     text = line(moved.version)
     share = "" if moved.share is None else f" with {share_text(moved.share)} % of the episodes"
@@ -74,8 +107,22 @@ def _done(options: argparse.Namespace, moved: Any) -> int:
     text += "".join(
         f"\n  {_verdict(finding, moved.shortfalls, refused)}  {escaped(finding)}" for finding in moved.findings
     )
-    show(options, text, {**asdict(moved), "from": moved.displaced, "dry_run": options.dry_run})
+    document = {**asdict(moved), "from": moved.displaced, "dry_run": options.dry_run}
+    if bake is not None:
+        text += escaped(f"\n{_say_bake(bake)}", keep="\n")
+        document["bake"] = to_builtins(bake)
+    show(options, text, document)
+    if bake is not None and not options.dry_run:
+        _warn_unguarded(moved.version.name)
     return REFUSED if refused else DONE
+
+
+def _say_bake(bake: Bake) -> str:
+    from registry.rules.durations import say_duration
+    from registry.rules.looks import Watch
+
+    alarms = [f"\n  {bar.alarm}: {Watch(bar).say_bar()}" for bar in bake.bars]
+    return f"bakes for {say_duration(bake.duration_s)}, with the alarms{''.join(alarms)}"
 
 
 def _verdict(finding: str, shortfalls: list[str], refused: bool) -> str:
@@ -94,6 +141,18 @@ def add_move_commands(commands: Any) -> None:
         metavar="PERCENT",
         help="of the episodes, for --to canary: from 0 to 100, such as 5 or 0.25; given again it changes the share",
     )
+    command.add_argument(
+        "--bake", type=duration, metavar="TIME", help="watch it for so long, such as 30m; carla-registry guard does"
+    )
+    command.add_argument(
+        "--alarm",
+        action="append",
+        default=[],
+        metavar="ALARM",
+        help="roll it back when METRIC OP NUMBER[x] holds, such as 'fallback_rate>0.01', or with x 'saturation>2x': so "
+        "many times the figure of the version before; repeat for more (metrics: docs/bake.md)",
+    )
+    add_servers(command, "--servers", "for alarms with x: the servers that tell that figure", required=False)
     _add_allow_breaking(command)
     _add_move_options(command, "--expect")
     command.set_defaults(run=promote, done="promoted")

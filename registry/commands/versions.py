@@ -68,10 +68,19 @@ def show_list(options: argparse.Namespace) -> int:
     lines = [table(rows) if versions else _nothing(store)]
     lines += [say_others(name, numbers) for name, numbers in others.items()]
     lines += [text for name, listed in policies.items() if (text := say_unnamed(name, listed.versions))]
+    bakes = [text for name, listed in policies.items() if listed.holders for text in _bakes(store, name)]
+    lines += bakes
     shares = {name: listed.share for name, listed in policies.items() if CANARY in listed.aliases}
-    document = {"versions": versions, "others": others, **({"canary_shares": shares} if shares else {})}
+    document = {"versions": versions, "others": others, "bakes": bakes, **({"canary_shares": shares} if shares else {})}
     show(options, "\n".join(lines), document)
     return DONE
+
+
+def _bakes(store: Store, name: str) -> list[str]:
+    from registry.commands.history import say_bakes
+    from registry.rules.chain import chain
+
+    return [f"{name}: {text}" for text in say_bakes(store, name, chain(store.journal(name)))]
 
 
 def _nothing(store: Store) -> str:

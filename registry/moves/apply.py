@@ -31,12 +31,16 @@ Written = dict[str, str | None]
 
 def is_unfinished(last: Entry) -> bool:
     """Whether the entry's move has not been carried out to the end, as when its process died."""
-    return last.link is not None and last.link.move.kind != "register" and not last.applied
+    return last.link is not None and last.link.move.kind not in ("register", "baked") and not last.applied
 
 
 def carry_out(store: Store, name: str, entries: Sequence[Entry]) -> None:
     """Brings MLflow in line with the last entry of a policy's chain."""
     last = entries[-1]
+    if last.move.kind == "set":
+        store.set_model_tags(name, last.move.settings or {})
+        store.mark_applied(name, last.number)
+        return
     writer = _begin(store, name, last)
     written = _write_aliases(store, name, last.move)
     _reconcile(store, name, entries, written, everything=last.move.kind == "seen")

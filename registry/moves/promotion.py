@@ -16,7 +16,7 @@ from registry.moves.append import whoami
 from registry.moves.state import RegistryState, read_state
 from registry.moves.sync import commit, sync
 from registry.rules.canary import check_canary
-from registry.rules.journal import MAX_TEXT, OVERRULED, Kind, Move
+from registry.rules.journal import ALLOWED, MAX_TEXT, OVERRULED, Bake, Kind, Move
 from registry.rules.lifecycle import (
     ARCHIVED,
     CANARY,
@@ -65,6 +65,8 @@ class MoveOptions:
         force: moves in spite of shortfalls; needs a reason.
         dry_run: evaluates the gates, and writes nothing.
         share: of the episodes, in percent; for canary alone.
+        bake: the bake that begins with a promotion; None for none.
+        evidence: what the move rests on beside the gates, for the journal.
     """
 
     expect: str | None = None
@@ -72,6 +74,8 @@ class MoveOptions:
     force: bool = False
     dry_run: bool = False
     share: float | None = None
+    bake: Bake | None = None
+    evidence: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.force and not self.reason:
@@ -128,6 +132,7 @@ def rollback(
     state = _state(store, name, options)
     if stage == CANARY:
         return _end_canary(store, state, options)
+    check_expected(options.expect, state.holder(stage), stage)
     eligible = {version.semver for version in state.versions} - state.holders.archived - {state.holder(stage)}
     earlier = [version for version in state.holders.before.get(stage, ()) if version in eligible]
     if not earlier:
@@ -199,6 +204,7 @@ class PendingMove:
         """Evaluates the gates, then makes the move."""
         check_expected(self.options.expect, state.holder(self.to), self.to)
         self.check(state)
+        self._check_bake(state)
         if state.holder(self.to) == self.version.semver:
             share = self.options.share
             is_vetted_canary = self.to == CANARY and state.holders.is_vetted  # if not, its gates are still to come
@@ -210,7 +216,20 @@ class PendingMove:
         if result.shortfalls and not (self.options.force or self.options.dry_run):
             what = f"{self.version.name} {self.version.semver} does not go to {self.to}"
             raise RefusedError(what, tuple(result.shortfalls))
+        if self.options.bake and any(text.startswith(ALLOWED) for text in result.evidence):
+            raise RefusedError(
+                f"{self.version.semver} can't bake: its contract is another one, and a roll-back would not fit the "
+                "cars' code; promote it without --bake"
+            )
         return self.write(state, result)
+
+    def _check_bake(self, state: RegistryState) -> None:
+        """Raises RefusedError when a bake is asked for that could not end by a roll-back."""
+        held, semver = state.holder(self.to), self.version.semver
+        if self.options.bake and held == semver:
+            raise RefusedError(f"{semver} holds {self.to} already: a bake begins with the move to it")
+        if self.options.bake and held is None:
+            raise RefusedError(f"nothing holds {self.to}: {semver} can't bake without a version to roll back to")
 
     def write(self, state: RegistryState, result: GateResult) -> MoveResult:
         """Journals the move and carries it out; in a dry run, only says what it would be."""
@@ -219,10 +238,10 @@ class PendingMove:
         if self.options.dry_run:
             return MoveResult(self.version, self.to, displaced, result.shortfalls, findings, None, share)
         overruled = tuple(f"{OVERRULED}{shortfall}"[:MAX_TEXT] for shortfall in result.shortfalls)
-        evidence, semver = result.evidence + overruled, self.version.semver
-        why = self.options.reason
-        move = Move(self.kind, semver, self.to, displaced, whoami(), time.time(), why, evidence)
-        move = move if share is None else msgspec.structs.replace(move, share=share)
+        evidence, semver = result.evidence + overruled + self.options.evidence, self.version.semver
+        move = Move(self.kind, semver, self.to, displaced, whoami(), time.time(), self.options.reason, evidence)
+        bake, unset = self.options.bake or msgspec.UNSET, msgspec.UNSET
+        move = msgspec.structs.replace(move, bake=bake, share=unset if share is None else share)
         progress(f"moving {self.to}")
         entry = commit(self.store, state, move, self.check, self.options.expect)
         now = self.store.resolve(Reference(self.version.name, "number", self.version.number))

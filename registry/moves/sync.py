@@ -135,6 +135,7 @@ def commit(
             )
         entry = append(store, state.name, state.entries, move)
         if entry is not None:
-            carry_out(store, state.name, [*state.entries, entry])
+            if is_unfinished(entry):
+                carry_out(store, state.name, [*state.entries, entry])
             return entry
     raise RefusedError(f"{state.name}: other processes keep changing its versions or stages; try again")

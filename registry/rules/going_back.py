@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from registry.rules.journal import Entry
+from registry.rules.journal import NOTES, Entry
 
 
 def goes_back(entries: Iterable[Entry], stage: str, version: str) -> bool:
@@ -15,7 +15,8 @@ def goes_back(entries: Iterable[Entry], stage: str, version: str) -> bool:
         stage: staging or production.
         version: the semantic version that holds it.
     """
-    moves = [entry.link.move for entry in entries if entry.link and entry.link.move.to == stage]
+    every = [entry.link.move for entry in entries if entry.link]
+    moves = [move for move in every if move.to == stage and move.kind not in NOTES]
     if moves and moves[-1].version == version:
         last = moves.pop()
         if last.kind in ("promote", "rollback"):

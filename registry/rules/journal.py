@@ -17,9 +17,13 @@ import msgspec
 
 from carla_mlflow.errors import RegistryError
 from carla_mlflow.escaping import escaped
+from registry.rules.alarms import Bar
 from registry.rules.canary import share_text
+from registry.rules.durations import say_duration
 
-Kind = Literal["register", "promote", "rollback", "archive", "seen"]
+Kind = Literal["register", "promote", "rollback", "archive", "seen", "baked", "set"]
+NOTES = ("baked", "set")
+"""Kinds of entries that move no version: a bake that ended well, and settings of gates."""
 MAX_TEXT = 1000
 """The longest reason, in characters: an MLflow tag holds a few thousand."""
 WRITER = "writing."
@@ -30,14 +34,29 @@ ALLOWED = "allowed: "
 """Prefix, in a move's evidence, of a contract change that `--allow-breaking` let pass."""
 MARGINS = "margins: "
 """Prefix, in a move's evidence, of the margins that the driving gate used."""
+WATCHED = "alarm "
+"""Prefix, in the evidence of a roll-back or a bake's end, of what an alarm's looks found."""
+
+
+class Bake(msgspec.Struct, frozen=True):
+    """How long a version that was promoted is watched, and the alarms by which it is rolled back.
+
+    Attributes:
+        duration_s: from the move on, seconds.
+        bars: the alarms.
+    """
+
+    duration_s: float
+    bars: tuple[Bar, ...]
 
 
 class Move(msgspec.Struct, frozen=True):
     """One move of a version.
 
     Attributes:
-        kind: how it was moved; `seen`: in MLflow's UI, at an unknown time since the sync before.
-        version: the semantic version that moved.
+        kind: how it was moved; `seen`: in MLflow's UI, at an unknown time since the sync before. `baked`: it was not
+            moved, its bake ended well. `set`: no version was moved, settings of the gates were changed.
+        version: the semantic version that moved; empty for `set`.
         to: the stage that it moved to.
         displaced: the version that held that stage before; None for none.
         who: the person who moved it, or whose command saw it.
@@ -47,6 +66,8 @@ class Move(msgspec.Struct, frozen=True):
             shortfalls that were overruled.
         identity: that of the artifact that was registered; see `identity_of`.
         share: of the episodes, in percent, in a move to canary.
+        bake: the bake that begins with the move, if one does.
+        settings: tags of the policy and their new values, empty to remove one; of `set` alone.
     """
 
     kind: Kind
@@ -59,6 +80,8 @@ class Move(msgspec.Struct, frozen=True):
     evidence: tuple[str, ...] = ()
     identity: str = ""
     share: float | msgspec.UnsetType = msgspec.UNSET
+    bake: Bake | msgspec.UnsetType = msgspec.UNSET
+    settings: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def canary_share(self) -> float | None:
@@ -134,7 +157,7 @@ def waived(move: Move) -> list[str]:
 
 def run_links(move: Move) -> list[str]:
     """The MLflow runs in a move's evidence, as stored."""
-    return [text for text in move.evidence if not text.startswith((OVERRULED, ALLOWED, MARGINS))]
+    return [text for text in move.evidence if not text.startswith((OVERRULED, ALLOWED, MARGINS, WATCHED))]
 
 
 def say(entry: Entry) -> str:
@@ -148,6 +171,12 @@ def say(entry: Entry) -> str:
     version, to = _word(move.version), _word(move.to)
     seen = "seen in MLflow's UI: " if move.kind == "seen" else ""
     what = f"{version} registered" if move.kind == "register" else f"{version} → {to}{share}{held}"
+    if move.kind == "baked":
+        what = f"{version} in {to}, no alarm"
+    elif move.kind == "set":
+        what = ", ".join(f"{_word(k)} = {_word(v) or 'default'}" for k, v in sorted((move.settings or {}).items()))
+    elif move.bake:
+        what += f", bakes for {say_duration(move.bake.duration_s)}"
     verb = "" if move.kind in {"seen", "register"} else f"{move.kind}: "
     why = f"  “{_word(move.why)}”" if move.why else ""
     for how in (ALLOWED, OVERRULED):

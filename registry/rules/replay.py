@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from registry.rules.journal import Entry
+from registry.rules.journal import NOTES, Entry
 from registry.rules.lifecycle import ALIASED, ARCHIVED, CANARY, CANDIDATE, STAGED, aliases_given_up, stage_of
 
 
@@ -39,7 +39,7 @@ def holders(entries: Iterable[Entry]) -> Holders:
     archived: set[str] = set()
     before: dict[str, tuple[str, ...]] = {alias: () for alias in ALIASED}
     share, is_vetted = 0.0, False
-    for move in (entry.link.move for entry in entries if entry.link):
+    for move in (entry.link.move for entry in entries if entry.link and entry.link.move.kind not in NOTES):
         if move.to in ALIASED:
             held = aliases.get(move.to)
             if move.kind == "rollback":

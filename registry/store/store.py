@@ -67,6 +67,14 @@ class Store(VersionReader):
         """The tags of the policy itself."""
         return dict(self._call(self._client.get_registered_model, name).tags)
 
+    def set_model_tags(self, name: str, tags: Mapping[str, str]) -> None:
+        """Writes tags of the policy itself; an empty value removes one."""
+        for key, value in tags.items():
+            if value:
+                self._call(self._client.set_registered_model_tag, name, key, value)
+            else:
+                self._call(self._client.delete_registered_model_tag, name, key)
+
     def mirror_stages(self, name: str, archived: Collection[str] = (), only: Collection[str] | None = None) -> None:
         """Brings the tag and legacy stage of each version in line with the aliases, which are authoritative.
 

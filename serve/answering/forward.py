@@ -18,6 +18,7 @@ from serve.codecs.carla import PredictRequest
 from serve.policy.serving import Serving
 from serve.telemetry import metrics
 from serve.telemetry.metrics_buffer import ForwardRecord
+from serve.telemetry.version_names import VERSIONS
 
 
 class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -153,7 +154,7 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     except (SpecError, EpisodeError, ActionError) as error:
         if len(requests) == 1:
             if isinstance(error, ActionError):
-                metrics.UNUSABLE.labels(serving.version).inc()
+                metrics.UNUSABLE.labels(VERSIONS.label(serving.version)).inc()
             return [error]
         half = len(requests) // 2  # bisection: a few steps separate the faulty requests
         return act_together(serving, requests[:half]) + act_together(serving, requests[half:])

@@ -14,6 +14,7 @@ import os
 import random
 import select
 import signal
+import struct
 import threading
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ from serve.following.followed_canary import FollowedCanary
 from serve.following.followed_folder import FollowedFolder
 from serve.following.followed_reference import FollowedReference
 from serve.following.refusals import Refusals
-from serve.run_folder import HINT_FD, SERVER_PID, STATUS_FILE, Followed, Status, read_file, write_file
+from serve.run_folder import HINT_FD, METRICS, SERVER_PID, STATUS_FILE, Followed, Status, read_file, write_file
 from serve.settings import Settings
 from serve.telemetry.log_setup import start_logging
 
@@ -213,16 +214,28 @@ def main() -> int:
     if not settings.follows_folder:
         prepare_mlflow()
     start_logging(settings)
-    follower = Follower(settings, Path(os.environ[STATUS_FILE]))
+    status_file = Path(os.environ[STATUS_FILE])
+    follower = Follower(settings, status_file)
     while os.getppid() == server and not follower.is_worn_out:
         began = time.monotonic()
         followed = follower.poll()
+        keep_counters(status_file.parent / METRICS)
         if followed.refusal and os.getppid() == server:
             os.kill(server, signal.SIGTERM)  # nothing will ever be served: the server prints why and ends
         if followed.done:
             break
         follower.wait(began, hints, server)
     return 0
+
+
+def keep_counters(folder: Path) -> None:
+    """Writes the server's counters down, once a minute, for what `/metrics?last=30m` tells."""
+    from serve.telemetry.half_hour import keep
+
+    try:
+        keep(folder)
+    except (OSError, ValueError, RuntimeError, struct.error) as error:  # a full disk, or a file that is being made
+        log.warning("the counters of the last half hour could not be kept: %s", one_line(error))
 
 
 def _end(*_: object) -> None:

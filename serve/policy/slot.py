@@ -14,6 +14,7 @@ from serve.policy.canary import Canary
 from serve.policy.held import Held, HeldVersion, held_after
 from serve.policy.serving import Serving
 from serve.run_folder import Followed, Refused, Served, WorkerState, note_start, worker_file, write_file
+from serve.telemetry.version_names import VERSIONS
 
 T = TypeVar("T")
 
@@ -118,6 +119,8 @@ class Slot:
             stage: its stage in the registry.
             replaced: the policy that it replaces, if that is to be held.
         """
+        if (before := self.servings[index]) is None or before.digest != serving.digest:
+            VERSIONS.begin(serving.version)
         staged = dataclasses.replace(serving, stage=stage)
         coming, held = self.policies.coming, self.policies.held
         after = held_after(held[index], staged, replaced)

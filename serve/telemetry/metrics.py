@@ -19,19 +19,24 @@ from prometheus_client.registry import REGISTRY, Collector
 
 from carla_mlflow.contract.answer import AnswerColumn
 from serve.run_folder import FOLLOW_FILE, Followed, read_file, worker_states
+from serve.telemetry.buckets import ActionCounts, Buckets, LabelledBuckets, choice_label, minute_key
 from serve.telemetry.dead_counters import reading
+from serve.telemetry.half_hour import grown
 from serve.telemetry.last_minute import LastMinute
-from serve.telemetry.metrics_buffer import CHANGE_NAMES, ActionCounts, Buckets, MetricsBuffer, choice_label, minute_key
+from serve.telemetry.metrics_buffer import CHANGE_NAMES, MetricsBuffer
 from serve.telemetry.metrics_buffer import Metrics as TallyMetrics
 from serve.telemetry.processes import Processes
 from serve.telemetry.shadow_metrics import ShadowMetrics
+from serve.telemetry.version_names import VERSIONS
 
 if TYPE_CHECKING:
     from carla_mlflow.inference.result_cache import ResultCache
 
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.0125, 0.02, 0.025, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 5.0)
+"""Bounds at which people set limits, so that a share above one is counted, not estimated: round ones, the periods of
+20, 10 and 5 Hz, and a quarter of the first two, which the latency gate allows."""
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TENTHS = tuple(round(-1 + 0.1 * step, 1) for step in range(21))
 CHANGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -42,7 +47,7 @@ ACTIONS = Counter("policy_actions_total", "Actions given, one an observation.", 
 LATENCY = Histogram(
     "policy_latency_seconds",
     "Latency of predictions by part: queue, decode, inference (the forward pass, shared by a batch), and total.",
-    ("part",),
+    ("part", "version"),
     buckets=SECONDS,
 )
 BATCH_ROWS = Histogram("policy_batch_rows", "Observations in one forward pass.", buckets=ROWS)
@@ -50,10 +55,10 @@ ACTION = Histogram(
     "policy_action",
     "Values that were given: as they are if their bounds lie inside [-1, 1], as throttle, brake and steer; others "
     "brought from their bounds to [-1, 1].",
-    ("dimension",),
+    ("dimension", "version"),
     buckets=TENTHS,
 )
-CHOICES = Counter("policy_choices_total", "Choices that were given.", ("dimension", "choice"))
+CHOICES = Counter("policy_choices_total", "Choices that were given.", ("dimension", "choice", "version"))
 CHANGE = Histogram(
     "policy_action_change",
     "How much steer and acceleration (throttle - brake), where the policy answers them, differ from the episode's "
@@ -64,17 +69,17 @@ CHANGE = Histogram(
 SATURATED = Counter(
     "policy_saturated_total",
     "Values that were given at their upper bound, or at a lower bound below 0: full pedal, full lock.",
-    ("dimension",),
+    ("dimension", "version"),
 )
 OUT_OF_RANGE = Counter(
     "policy_out_of_range_total",
     "Values outside the range in training or, where that is unknown, the inner 99 % of the bounds.",
-    ("field",),
+    ("field", "version"),
 )
 FALLBACKS = Counter(
     "policy_fallbacks_total",
     "Predictions that got the card's fallback instead of an action, or whose connection was closed.",
-    ("reason",),
+    ("reason", "version"),
 )
 SWAPS = Counter("policy_swaps_total", "Times that a worker began to serve another version.")
 REFUSED = Counter("policy_refusals_total", "Times that a version was refused.", ("reason",))
@@ -91,11 +96,11 @@ IN_FLIGHT = Gauge("policy_in_flight", "Requests that are being answered.", multi
 BUFFER = MetricsBuffer(
     TallyMetrics(
         REQUESTS,
-        FALLBACKS.labels("deadline_exceeded"),
+        FALLBACKS,
         ACTIONS,
         SATURATED,
         OUT_OF_RANGE,
-        {part: Buckets(LATENCY.labels(part), SECONDS) for part in PARTS},
+        LabelledBuckets(LATENCY, SECONDS),
         Buckets(BATCH_ROWS, ROWS),
         ActionCounts(ACTION, CHOICES, TENTHS),
         tuple(Buckets(CHANGE.labels(name), CHANGES) for name in CHANGE_NAMES),
@@ -202,19 +207,41 @@ class ServerState(Collector):
             )
 
 
-def render(folder: Path) -> bytes:
+class OfVersions(Collector):
+    """The counters of another collector without the series of versions that have no label of their own any more."""
+
+    def __init__(self, collector: Collector, past: Path | None = None) -> None:
+        """`past` is the counter folder, to show only how much was counted in the last half hour; None for all."""
+        self._collector, self._past = collector, past
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the metrics."""
+        every, shown = self._collector.collect(), VERSIONS.shown()
+        for metric in every if self._past is None else grown(every, self._past):
+            if metric.name.startswith("policy_"):
+                metric.samples = [sample for sample in metric.samples if sample.labels.get("version", "") in shown]
+            yield metric
+
+
+def render(folder: Path, half_hour: bool = False) -> bytes:
     """Returns all metrics in Prometheus's text format.
 
     Args:
         folder: the server's run folder.
+        half_hour: returns only the counters, and of them what was counted in the last half hour.
     """
     BUFFER.flush()
     registry = CollectorRegistry()
-    registry.register(ServerState(folder))
-    registry.register(ShadowMetrics(folder))
-    if MULTIPROCESS_FOLDER in os.environ:
+    counters = Path(os.environ[MULTIPROCESS_FOLDER]) if MULTIPROCESS_FOLDER in os.environ else None
+    if not half_hour:
+        registry.register(ServerState(folder))
+        registry.register(ShadowMetrics(folder))
+    if counters is None:
+        registry.register(OfVersions(REGISTRY))
+        return generate_latest(registry)
+    if not half_hour:
         registry.register(Processes(folder))
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        with reading(Path(os.environ[MULTIPROCESS_FOLDER])):
-            return generate_latest(registry)
-    return generate_latest(registry) + generate_latest(REGISTRY)
+    every = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+    registry.register(OfVersions(every, counters if half_hour else None))
+    with reading(counters):
+        return generate_latest(registry)

@@ -13,94 +13,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
 
 from carla_mlflow.contract.answer import AnswerColumn
 from carla_mlflow.contract.array_spec import ArraySpec
 from serve.errors import STATUS
+from serve.telemetry.buckets import ActionCounts, Buckets, LabelledBuckets
 from serve.telemetry.last_minute import Counts, LastMinute
+from serve.telemetry.version_names import VERSIONS
 
 MAX_ROWS, MAX_BATCHES, MAX_ANSWERS = 512, 128, 512
 """Most rows, forwards and answers that wait to be counted: counting more at once would delay a request."""
 
 CHANGE_NAMES = ("steer", "acceleration")
 """What is compared between two actions of an episode; acceleration is throttle - brake."""
-
-
-class Buckets:
-    """A histogram in plain numbers."""
-
-    def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
-        self._histogram, self._bounds = histogram, bounds
-        self._counts, self._sum = [0] * (len(bounds) + 1), 0.0
-
-    def add(self, values: NDArray[Any]) -> None:
-        """Counts one or more values."""
-        places = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
-        self._counts = (places + self._counts).tolist()
-        self._sum += float(values.sum(dtype=np.float64))
-
-    @property
-    def counts(self) -> list[int]:
-        """Counts since the last flush; the last bucket has no upper bound."""
-        return self._counts
-
-    def flush(self) -> None:
-        """Adds the counts to prometheus_client's private fields: it has no public way to add many values at once."""
-        for bucket, count in zip(self._histogram._buckets, self._counts, strict=True):
-            if count:
-                bucket.inc(count)
-        if any(self._counts):
-            self._histogram._sum.inc(self._sum)
-            self._counts, self._sum = [0] * len(self._counts), 0.0
-
-
-class ActionCounts:
-    """How often which actions were given: a histogram a continuous value, a counter a choice."""
-
-    def __init__(self, values: Histogram, choices: Counter, bounds: Sequence[float]) -> None:
-        """`bounds` are those of `values`, for values in [-1, 1]; others are brought there from their own bounds."""
-        self._values, self._choices, self._bounds = values, choices, bounds
-        self._buckets: dict[str, Buckets] = {}
-        self._chosen: dict[AnswerColumn, list[int]] = {}
-
-    def add(self, columns: tuple[AnswerColumn, ...], control: NDArray[np.float32]) -> None:
-        """Counts actions (B, C)."""
-        for column, values in zip(columns, control.T, strict=True):
-            if column.choices:
-                counts = np.bincount(values.astype(np.intp), minlength=column.choices)
-                self._chosen[column] = (counts + self._chosen.get(column, 0)).tolist()
-                continue
-            buckets = self._buckets.get(column.name)
-            if buckets is None:
-                buckets = self._buckets[column.name] = Buckets(self._values.labels(column.name), self._bounds)
-            buckets.add(values if column.is_unit else 2 * (values - column.low) / (column.high - column.low) - 1)
-
-    @property
-    def counts(self) -> dict[str, list[int]]:
-        """Counts since the last flush, by `minute_key`."""
-        counts = {name: buckets.counts for name, buckets in self._buckets.items()}
-        return counts | {minute_key(column): chosen for column, chosen in self._chosen.items()}
-
-    def flush(self) -> None:
-        """Flushes the counts to prometheus_client."""
-        for buckets in self._buckets.values():
-            buckets.flush()
-        for column, chosen in self._chosen.items():
-            for index, count in enumerate(chosen):
-                if count:
-                    self._choices.labels(column.name, choice_label(column, index)).inc(count)
-        self._chosen.clear()
-
-
-def minute_key(column: AnswerColumn) -> str:
-    """The name of a column's counts in the last minute: all of one name have as many."""
-    return f"{column.name} of {column.choices}" if column.choices else column.name
-
-
-def choice_label(column: AnswerColumn, index: int) -> str:
-    """A choice in metrics: its label, or its index where it has none."""
-    return column.labels[index] if column.labels else str(index)
 
 
 def _at_bound(column: AnswerColumn, values: NDArray[np.float32]) -> int:
@@ -121,14 +47,14 @@ class ForwardRecord(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """The metrics that the counts are flushed to."""
+    """The metrics that the counts are flushed to; the last label of each but `rows` and `changes` is the version."""
 
     requests: Counter
-    late: Counter
+    fallbacks: Counter
     actions: Counter
     saturated: Counter
     out_of_range: Counter
-    parts: dict[str, Buckets]
+    parts: LabelledBuckets
     rows: Buckets
     dimensions: ActionCounts
     changes: tuple[Buckets, ...]
@@ -184,18 +110,20 @@ class MetricsBuffer:
             self._count_changes()
             self._count_forwards()
             self._count_answers()
-            for labels, count in self._requests.items():
-                self._metrics.requests.labels(*labels).inc(count)
-                if labels[1] == STATUS["deadline_exceeded"]:
-                    self._metrics.late.inc(count)
+            for (route, code, version), count in self._requests.items():
+                label = VERSIONS.label(version)
+                self._metrics.requests.labels(route, code, label).inc(count)
+                if code == STATUS["deadline_exceeded"]:
+                    self._metrics.fallbacks.labels("deadline_exceeded", label).inc(count)
             self._requests.clear()
             for version, rows in self._actions.items():
                 self._metrics.actions.labels(version).inc(rows)
             self._actions.clear()
-            counts = {"latency": self._metrics.parts["total"].counts, **self._metrics.dimensions.counts}
-            self._minute.add(counts)
+            latency = self._metrics.parts.counts().get("total")
+            self._minute.add(({"latency": latency} if latency else {}) | self._metrics.dimensions.counts)
             self._metrics.dimensions.flush()
-            for buckets in (*self._metrics.parts.values(), *self._metrics.changes, self._metrics.rows):
+            self._metrics.parts.flush()
+            for buckets in (*self._metrics.changes, self._metrics.rows):
                 buckets.flush()
 
     def last_minute(self) -> Counts:
@@ -208,9 +136,14 @@ class MetricsBuffer:
         answers = self._answers[:]  # a copy: other threads may append
         del self._answers[: len(answers)]
         self._requests.update([answer[0] for answer in answers])
-        for column, part in ((1, "queue"), (2, "total"), (3, "decode")):
-            seconds = [answer[column] for answer in answers if answer[column] is not None]
-            self._metrics.parts[part].add(np.array(seconds, dtype=np.float64))
+        versions = {answer[0][2] for answer in answers}
+        for version in versions:
+            label = VERSIONS.label(version)
+            of_it = answers if len(versions) == 1 else [each for each in answers if each[0][2] == version]
+            for column, part in ((1, "queue"), (2, "total"), (3, "decode")):
+                seconds = [answer[column] for answer in of_it if answer[column] is not None]
+                if seconds:
+                    self._metrics.parts.add((part, label), np.array(seconds, dtype=np.float64))
 
     def _count_changes(self) -> None:
         changes, self._changes, self._changed_rows = self._changes, [], 0
@@ -226,20 +159,28 @@ class MetricsBuffer:
         forwards, self._forwards, self._rows = self._forwards, [], 0
         if not forwards:
             return
-        for batch in forwards:
-            self._actions[batch.version] += len(batch.control)
         self._metrics.rows.add(np.array([len(batch.control) for batch in forwards]))
-        self._metrics.parts["inference"].add(np.array([batch.inference_s for batch in forwards]))
+        for version in {batch.version for batch in forwards}:
+            of_it = [batch for batch in forwards if batch.version == version]
+            label = VERSIONS.label(version)
+            self._actions[label] += sum(len(batch.control) for batch in of_it)
+            self._metrics.parts.add(("inference", label), np.array([batch.inference_s for batch in of_it]))
+            self._count_actions(label, of_it)
+            self._count_observations(label, of_it)
+
+    def _count_actions(self, label: str, forwards: Sequence[ForwardRecord]) -> None:
         for columns in {id(batch.columns): batch.columns for batch in forwards}.values():
             control = np.concatenate([batch.control for batch in forwards if batch.columns is columns])
-            self._metrics.dimensions.add(columns, control)
+            self._metrics.dimensions.add(label, columns, control)
             for place, column in enumerate(columns):
                 if not column.choices:
-                    self._metrics.saturated.labels(column.name).inc(_at_bound(column, control[:, place]))
+                    self._metrics.saturated.labels(column.name, label).inc(_at_bound(column, control[:, place]))
+
+    def _count_observations(self, label: str, forwards: Sequence[ForwardRecord]) -> None:
         for specs in {id(batch.specs): batch.specs for batch in forwards}.values():
             of_these = [batch.observations for batch in forwards if batch.specs is specs]
             for spec in specs:
                 values = np.concatenate([observations[spec.name] for observations in of_these])
                 low, high = spec.usual
                 outside = (values < low) | (values > high)
-                self._metrics.out_of_range.labels(spec.name).inc(int(outside.sum()))
+                self._metrics.out_of_range.labels(spec.name, label).inc(int(outside.sum()))

@@ -184,8 +184,11 @@ def _add_metadata(app: Flask, settings: Settings, slot: Slot) -> None:
 def _add_metrics(app: Flask, slot: Slot) -> None:
     @app.get("/metrics")
     def metrics_page() -> Response:
+        last = request.args.get("last")
+        if last not in (None, "30m"):
+            raise ApiError("bad_request", "expected last=30m, or nothing for all since the server started", "last")
         count_from_zero(slot)
-        return Response(metrics.render(slot.folder), content_type=metrics.CONTENT_TYPE)
+        return Response(metrics.render(slot.folder, last is not None), content_type=metrics.CONTENT_TYPE)
 
 
 def _add_hook(app: Flask, hook: Hook, slot: Slot) -> None:

@@ -9,7 +9,8 @@ from serve.errors import STATUS
 from serve.policy.slot import Slot
 from serve.run_folder import Kind
 from serve.telemetry import metrics
-from serve.telemetry.metrics_buffer import choice_label
+from serve.telemetry.buckets import choice_label
+from serve.telemetry.version_names import VERSIONS
 
 CODES = sorted({200, *STATUS.values()})
 
@@ -21,19 +22,23 @@ def count_from_zero(slot: Slot) -> None:
     for serving in (*slot.servings, slot.canary.serving if slot.canary else None):
         if serving is None:
             continue
-        metrics.ACTIONS.labels(serving.version)
-        metrics.UNUSABLE.labels(serving.version)
+        version = VERSIONS.label(serving.version)
+        metrics.ACTIONS.labels(version)
+        metrics.UNUSABLE.labels(version)
+        metrics.FALLBACKS.labels("deadline_exceeded", version)
+        for part in metrics.PARTS:
+            metrics.LATENCY.labels(part, version)
         for column in serving.columns:
             if not column.choices:
-                metrics.SATURATED.labels(column.name)
-                metrics.ACTION.labels(column.name)
+                metrics.SATURATED.labels(column.name, version)
+                metrics.ACTION.labels(column.name, version)
             for index in range(column.choices):
-                metrics.CHOICES.labels(column.name, choice_label(column, index))
+                metrics.CHOICES.labels(column.name, choice_label(column, index), version)
         for spec in serving.predict.watched:
-            metrics.OUT_OF_RANGE.labels(spec.name)
+            metrics.OUT_OF_RANGE.labels(spec.name, version)
         if serving.cache is not None:
             metrics.CACHED.labels("hit")
             metrics.CACHED.labels("miss")
         for route in PREDICTION_ROUTES:
             for code in CODES:
-                metrics.REQUESTS.labels(route, code, serving.version)
+                metrics.REQUESTS.labels(route, code, version)

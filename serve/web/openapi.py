@@ -188,6 +188,15 @@ def _prediction_paths(card: Card) -> Json:
     return {"/predict": {"post": predict}, "/invocations": {"post": invocations}}
 
 
+LAST: Json = {
+    "name": "last",
+    "in": "query",
+    "required": False,
+    "description": "30m: the counters alone, and of them what was counted in the last half hour",
+    "schema": {"type": "string", "enum": ["30m"]},
+}
+
+
 def _probe_paths() -> Json:
     text = {"200": {"description": "text", "content": {"text/plain": {"schema": {"type": "string"}}}}}
     html = {"200": {"description": "a page", "content": {"text/html": {"schema": {"type": "string"}}}}}
@@ -202,7 +211,7 @@ def _probe_paths() -> Json:
                 "check parity and measure timings again", {"200": _object("timings")}, "not_ready", "overloaded"
             )
         },
-        "/metrics": {"get": operation("for Prometheus", text)},
+        "/metrics": {"get": operation("for Prometheus", text, "bad_request") | {"parameters": [LAST]}},
         "/openapi.json": {"get": operation("this document", {"200": _object("OpenAPI")}, "not_ready")},
         "/": {"get": operation("the active policy, as a page", html)},
         "/docs": {"get": operation("this document, as a page", html)},

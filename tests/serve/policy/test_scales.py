@@ -70,7 +70,8 @@ def test_full_pedal_is_full_by_the_cards_scale(start_server: Start, gym_carla: P
     server.wait_ready()
     rows = [{"x": [x, 1.0]} for x in (1.0, 1.0, 0.99, -1.0)]
     assert server.post("/predict", {"observations": rows}).status == 200
-    counted = dict(re.findall(r'policy_saturated_total{dimension="(\w+)"} (\S+)', server.get("/metrics").body.decode()))
+    text = server.get("/metrics").body.decode()
+    counted = dict(re.findall(r'policy_saturated_total{dimension="(\w+)",version="[^"]+"} (\S+)', text))
     assert counted == {"throttle": "2.0", "brake": "0.0", "steer": "0.0"}
 
 

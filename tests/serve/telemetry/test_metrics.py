@@ -164,3 +164,32 @@ def test_the_last_minute_is_kept_for_whoever_comes_and_summed_over_the_workers(
     action = server.post("/predict", BODY).json["actions"][0]
     [throttle] = [bound for bound, count in told["throttle"] if count]
     assert throttle - 0.1 <= action["throttle"] <= throttle
+
+
+def test_what_a_policy_does_is_counted_under_its_version(start_server: Callable[..., Server], example: Path):
+    server = start_server("--model", str(example))
+    server.wait_ready()
+    for _ in range(5):
+        assert server.post("/predict", BODY).status == 200
+    assert server.post("/predict", BODY | {"budget_ms": 0}).status == 504
+    for part in ("queue", "decode", "inference", "total"):
+        assert metric(server, "policy_latency_seconds_count", part=part, version="0.1.0") >= 5
+    for name, labels, value in (
+        ("policy_action_count", {"dimension": "steer"}, 5),
+        ("policy_out_of_range_total", {"field": "speed"}, 0),
+        ("policy_saturated_total", {"dimension": "steer"}, 0),
+        ("policy_fallbacks_total", {"reason": "deadline_exceeded"}, 1),
+    ):
+        assert metric(server, name, version="0.1.0", **labels) == value, name
+
+
+def test_the_last_half_hour_is_told_without_gauges(start_server: Callable[..., Server], example: Path):
+    server = start_server("--model", str(example))
+    server.wait_ready()
+    assert server.post("/predict", BODY).status == 200
+    last = server.get("/metrics?last=30m").body.decode()
+    assert 'policy_actions_total{version="0.1.0"} 1.0' in last  # it is younger than that
+    assert "policy_model_info" not in last
+    assert "process_open_fds" not in last
+    wrong = server.get("/metrics?last=1h")
+    assert (wrong.status, wrong.json["error"]["field"]) == (400, "last")

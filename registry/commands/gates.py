@@ -1,0 +1,52 @@
+"""carla-registry gates: shows and sets what a policy's gates ask for."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from carla_mlflow.cli import DONE
+from carla_mlflow.errors import RefusedError
+from carla_mlflow.escaping import escaped
+from registry.commands.printing import show, table
+
+
+def gates(options: argparse.Namespace) -> int:
+    from registry.gates.settings import parse_settings, shown
+    from registry.moves.set_gates import journalled_settings, set_gates
+    from registry.moves.state import read_state
+    from registry.rules.journal import MAX_TEXT, say
+    from registry.rules.reference import check_name
+    from registry.store.store import Store
+
+    name, wanted = check_name(options.name), parse_settings(options.set or [])
+    if len(options.reason) > MAX_TEXT:
+        raise RefusedError(f"--reason: {len(options.reason):,} characters; at most {MAX_TEXT:,}")
+    store = Store()
+    entry = set_gates(store, name, wanted, options.reason) if wanted else None
+    found = shown(store.model_tags(name), journalled_settings(read_state(store, name)))
+    rows = [("SETTING", "VALUE", "FROM", "MEANING")]
+    for each in found:
+        value = each.setting.default if each.value is None else each.value
+        rows.append((each.setting.tag, value, each.source, each.setting.meaning))
+    done = [f"journal entry {say(entry).strip()}"] if entry else ["nothing to change"] if wanted else []
+    document = {
+        "settings": {each.setting.tag: {"value": each.value, "from": each.source} for each in found},
+        "entry": entry.number if entry else None,
+    }
+    show(options, "\n".join([table(rows), *map(escaped, done)]), document)
+    return DONE
+
+
+def add_gates_command(commands: Any) -> None:
+    command = commands.add_parser("gates", help="show and set what a policy's gates ask for")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        metavar="SETTING=VALUE",
+        help="such as gate.driving.margin=0.02; SETTING= gives the default back; journalled",
+    )
+    command.add_argument("--reason", default="", help="why, in words; kept in the journal")
+    command.set_defaults(run=gates)

@@ -1,0 +1,32 @@
+"""Options that several of carla-registry's commands share: URLs of servers, durations."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from carla_mlflow.errors import RefusedError
+from registry.rules.durations import parse_duration
+
+
+def url(text: str) -> str:
+    """An argparse type: a server's URL."""
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL; expected such as http://localhost:8080")
+    return text
+
+
+def duration(text: str) -> float:
+    """An argparse type: 10s, 30m, 2h, 1d → seconds."""
+    try:
+        return parse_duration(text)
+    except RefusedError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_servers(command: argparse.ArgumentParser, flag: str, text: str, required: bool) -> None:
+    """Adds the URLs of servers and the file with their key; `flag` names the URLs."""
+    command.add_argument(
+        flag, dest="servers", nargs="+", type=url, default=[], metavar="URL", help=text, required=required
+    )
+    command.add_argument("--api-key-file", type=Path, metavar="FILE", help="the key that the servers ask for")
