@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from carla_mlflow.errors import RefusedError
 from registry.gates.margins import DRIVING_TAG, MAX_MARGIN, RATE_MARGIN, REWARD_MARGIN, REWARD_TAG
+from registry.gates.shadow import DISAGREEMENT_TAG, ROWS_TAG
 
 PREFIX = "gate."
 
@@ -53,14 +54,14 @@ SETTINGS = (
     Setting(DRIVING_TAG, f"{RATE_MARGIN:g}", "how many more of its episodes may fail, as a share", 0, MAX_MARGIN),
     Setting(REWARD_TAG, f"{REWARD_MARGIN:g}", "how much less reward it may earn, as a share", 0, MAX_MARGIN),
     Setting(
-        "gate.shadow.min_rows",
+        ROWS_TAG,
         "no such gate",
         "fewest rows compared in the shadow of the champion",
         0,
         1e12,
         is_whole=True,
     ),
-    Setting("gate.shadow.max_disagreement", "any", "share of those rows that may disagree", 0, 1, from_low=True),
+    Setting(DISAGREEMENT_TAG, "any", "share of those rows that may disagree", 0, 1, from_low=True),
 )
 
 

@@ -130,6 +130,9 @@ class Slot:
 
     def put_canary(self, canary: Canary | None, replaced: HeldVersion | None = None) -> None:
         """Notes which version is the canary from the next request on; `replaced` is the one before, if that is held."""
+        before = self.policies.canary
+        if canary is not None and (before is None or before.serving.digest != canary.serving.digest):
+            VERSIONS.begin(canary.serving.version)
         held = self.held if replaced is None else _at(self.held, 0, held_after(self.held[0], self.serving, replaced))
         self._replace(self.policies._replace(canary=canary, held=held))
 
