@@ -37,6 +37,15 @@ ELSEWHERE = {
     "python -m carla_mlflow.testing unix": "tests/serve/process/test_unix_socket.py",
     "pip install 'carla-mlflow[carla]'": "scripts/wheel-demo asks a bare installation for it",
     "python -m carla_agent drive": "tests/carla_agent/drive/test_drive.py",
+    "carla-serve --model mine@production --record": "tests/serve/record/test_server_records.py",
+    "python -m serve replay": "tests/serve/replay/test_of_server.py",
+    "carla-serve --model mine@production --shadow": "tests/serve/shadow/test_shadow_server.py",
+    "carla-registry promote mine@0.2.0 --to canary": "tests/registry/commands/test_canary.py",
+    "carla-serve --model mine@production --canary": "tests/serve/following/test_canary.py",
+    "carla-registry promote mine@0.2.0 --to production --bake": "tests/registry/commands/test_bake_commands.py",
+    "carla-registry guard": "tests/serve/following/test_guarded_servers.py",
+    "carla-registry compare": "tests/serve/following/test_guarded_servers.py",
+    "python -m training_export evaluate mine@0.2.0 --log --latency": "tests/training_export/evaluation/test_latency.py",
     "carla-serve --model mine@production --certfile": "tests/serve/wire/test_accepting.py",
 }
 """Prefix of a command → who else runs it."""
