@@ -19,7 +19,7 @@ from msgspec import UNSET
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
-from tests_support import ROOT, command_here, registry_here
+from tests_support import ROOT, command_here, run_command
 
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.contract.action_card import Control
@@ -443,11 +443,11 @@ def test_a_preprocessor_that_does_not_fit_is_refused(author: Path, transformer, 
 def test_an_old_artifact_is_migrated_beside_the_old_one(tmp_path: Path):
     before = {path.name: path.read_bytes() for path in OLD.iterdir()}
     arguments = ["migrate", str(OLD), "--observation", str(SPEC), "--output", str(tmp_path / "new")]
-    refused = registry_here(*arguments)
+    refused = run_command("carla-registry", *arguments)  # it runs carla-export, a process of its own
     assert refused.code == 1
     assert "--trust-pickle" in refused.err
     assert list(tmp_path.iterdir()) == []
-    done = registry_here(*arguments, "--trust-pickle")
+    done = run_command("carla-registry", *arguments, "--trust-pickle")
     assert done.code == 0, done.err
     assert {path.name: path.read_bytes() for path in OLD.iterdir()} == before
     artifact = open_artifact(tmp_path / "new")
