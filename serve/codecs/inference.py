@@ -16,10 +16,11 @@ from carla_mlflow.contract.actions import Actions
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.observations import cast
+from carla_mlflow.contract.state_token import STATE
 from carla_mlflow.errors import SpecError
 from serve.codecs.bytes_tensor import state_output, tokens_of_bytes, tokens_of_json
 from serve.codecs.carla import PredictRequest
-from serve.codecs.infer_header import LENGTH_BYTES, STATE, Header, HeaderReader, Wanted
+from serve.codecs.infer_header import LENGTH_BYTES, Header, HeaderReader, Wanted
 from serve.codecs.options import Body, check_size, text_bytes, token_size
 from serve.codecs.state_rows import Tokens
 from serve.errors import ApiError

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.specs import ObservationSpec
+from carla_mlflow.contract.state_token import STATE
 from carla_mlflow.inference.sampling import MAX_SEED
 from serve.codecs.columns import Base64
 
@@ -29,7 +30,7 @@ def request_type(specs: ObservationSpec, max_rows: int, remembers: bool = False)
     are checked later, by code whose errors name row and field.
     """
     fields = [(spec.name, value_type(spec)) for spec in specs]
-    optional = [("state", _STATE, UNSET)] if remembers else []
+    optional = [(STATE, _STATE, UNSET)] if remembers else []
     observation = msgspec.defstruct("Observation", [*fields, *optional], forbid_unknown_fields=True, gc=False)
     rows = Meta(extra_json_schema={"minItems": 1, "maxItems": max_rows})
     return msgspec.defstruct(

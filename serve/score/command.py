@@ -19,9 +19,9 @@ from carla_mlflow.artifact.artifact import Artifact
 from carla_mlflow.artifact.naming import is_artifact_folder
 from carla_mlflow.cli import DONE, add_debug, run_command
 from carla_mlflow.contract.answer import answer_columns
+from carla_mlflow.contract.state_token import STATE
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
-from serve.score.states import STATE
 from serve.settings import CHOICES, Settings
 
 

@@ -6,8 +6,9 @@ import math
 
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
+from carla_mlflow.contract.state_token import STATE
 from carla_mlflow.inference.sampling import MAX_SEED
-from serve.codecs.infer_header import BYTES, DATATYPES, STATE
+from serve.codecs.infer_header import BYTES, DATATYPES
 from serve.errors import Code
 from serve.settings import Settings
 from serve.web.openapi_shapes import (

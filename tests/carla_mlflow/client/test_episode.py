@@ -142,7 +142,7 @@ def test_a_memory_is_the_same_over_two_workers_and_after_a_restart_in_the_middle
             driven.append(episode.act(tick).vehicle_control())
             thinly.append(thin.act(tick))
             assert thin.fell_back is None
-        with pytest.raises(SpecError, match="this policy remembers, which only an episode does"):
+        with pytest.raises(SpecError, match="this policy has a memory, which only an episode keeps"):
             client.act([ticks[0]])
     assert driven == thinly == wanted
     assert (episode.restarts.total(), thin.restarts) == (0, {})
