@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.actions import Actions
+from carla_mlflow.contract.answer import AnswerColumn
 from carla_mlflow.contract.control_kinds import ANSWERED, CONTROL_NAMES
-from carla_mlflow.contract.state_token import StateTokens, next_steps
+from carla_mlflow.contract.state_token import next_steps
 from carla_mlflow.errors import ActionError, EpisodeError, SpecError
 from serve.codecs.action_rows import ActionRows
 from serve.codecs.carla import PredictRequest
@@ -44,17 +45,19 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
         timing = (whole.check_ms, whole.inference_ms, whole.control_ms)
         return Actions(whole.control[rows], whole.raw[rows], distribution, whole.seed, *timing, names=whole.names)
 
-    @property
-    def pedals(self) -> NDArray[np.float32] | None:
+    def pedals(self, columns: tuple[AnswerColumn, ...]) -> NDArray[np.float32] | None:
         """Throttle, brake, steer of this request only, (B, 3); a view of the whole batch.
 
         NaN where the policy decides only an acceleration or only steers; None where it answers something else.
+
+        Args:
+            columns: of the policy's answers.
         """
         actions = self.batch.actions
         control = actions.control[self.start : self.stop]
         if actions.names == CONTROL_NAMES:
             return control
-        if actions.names not in ANSWERED.values():
+        if actions.names not in ANSWERED.values() or not columns[0].is_unit:  # `named` has units of its own
             return None
         pedals = np.full((len(control), len(CONTROL_NAMES)), np.nan, dtype=np.float32)
         if actions.names == ("steer",):
@@ -64,7 +67,7 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
         return pedals
 
     @property
-    def tokens(self) -> list[bytes]:
+    def tokens(self) -> Sequence[bytes]:
         """The state tokens of this request only; none for a policy without memory."""
         return self.batch.tokens[self.start : self.stop]
 
@@ -76,39 +79,25 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 class BatchActions:
-    """The policy's actions for a batch, with their JSON and their state tokens, which are made once.
+    """The policy's actions for a batch, with their JSON, which is made once.
 
     Attributes:
         actions: of the whole batch.
-        steps: uint32 (B,), how many actions each episode has had, these included; None for a policy without memory.
+        tokens: the state token of every row; none for a policy without memory.
     """
 
-    __slots__ = ("_codec", "_parts", "_tokens", "actions", "steps")
+    __slots__ = ("_parts", "actions", "tokens")
 
-    def __init__(
-        self, actions: Actions, codec: StateTokens | None = None, steps: NDArray[np.uint32] | None = None
-    ) -> None:
-        self.actions, self.steps = actions, steps
-        self._codec = codec
-        self._tokens: list[bytes] | None = None
+    def __init__(self, actions: Actions, tokens: Sequence[bytes] = ()) -> None:
+        self.actions, self.tokens = actions, tokens
         self._parts: dict[ActionRows, list[bytes]] = {}
 
     def parts(self, encoder: ActionRows) -> list[bytes]:
         """The values of every row as a flat list of pieces of JSON."""
         found = self._parts.get(encoder)
         if found is None:
-            tokens = self.tokens if encoder.remembers else ()
-            found = self._parts[encoder] = encoder.parts(self.actions.control, tokens)
+            found = self._parts[encoder] = encoder.parts(self.actions.control, self.tokens)
         return found
-
-    @property
-    def tokens(self) -> list[bytes]:
-        """The state token of every row; none for a policy without memory."""
-        if self._codec is None or self.steps is None:
-            return []
-        if self._tokens is None:
-            self._tokens = self._codec.encode(self.actions.state, self.steps)
-        return self._tokens
 
 
 def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[BatchSlice | Exception]:
@@ -122,13 +111,14 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     """
     counts = [request.count for request in requests]
     try:
-        observations, steps = _gather(serving, requests), None
+        observations = _gather(serving, requests)
+        tokens: Sequence[bytes] = ()
         if serving.tokens is None:
             actions = serving.act(observations, requests[0].deterministic, requests[0].seed)
         else:
             state, reset, steps = serving.tokens.decode([token for each in requests for token in each.tokens or ()])
             actions = serving.act(observations, requests[0].deterministic, requests[0].seed, state=state, reset=reset)
-            steps = next_steps(steps)
+            tokens = serving.tokens.encode(actions.state, next_steps(steps))
     except (SpecError, EpisodeError, ActionError) as error:
         if len(requests) == 1:
             if isinstance(error, ActionError):
@@ -145,7 +135,7 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     )
     if serving.cache is not None:
         metrics.count_cache(serving.cache)
-    batch, start = BatchActions(actions, serving.tokens, steps), 0
+    batch, start = BatchActions(actions, tokens), 0
     answers: list[BatchSlice | Exception] = []
     for count in counts:
         answers.append(BatchSlice(batch, start, start + count))

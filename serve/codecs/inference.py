@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,8 +25,7 @@ from serve.codecs.state_rows import Tokens
 from serve.errors import ApiError
 
 NUMBERS = {int, float}
-LITTLE = sys.byteorder == "little"
-"""Whether this machine's float32 has the protocol's byte order."""
+FLOAT32 = np.dtype("<f4")
 MAX_KNOWN = 4096
 """Most bytes of a JSON header that is cached: clients send the same header with different tensors."""
 
@@ -128,7 +126,7 @@ class InferenceCodec:
             values = self._output(wanted.name, actions)
             entry: dict[str, Any] = {"name": wanted.name, "datatype": "FP32", "shape": list(values.shape)}
             if wanted.binary:
-                tensors.append((values if LITTLE else values.astype("<f4")).tobytes())
+                tensors.append(values.astype(FLOAT32, copy=False).tobytes())
                 entry["parameters"] = {"binary_data_size": len(tensors[-1])}
             else:
                 entry["data"] = values.ravel().tolist()

@@ -108,8 +108,8 @@ class Slot:
         served = _at(self.servings, index, staged)
         self._replace(Policies(served, _at(coming, index, None), _at(held, index, after)))
 
-    def prepare(self, index: int, serving: Serving | None) -> None:
-        """Notes the version that comes next for reference `index`, or that none does."""
+    def prepare(self, index: int, serving: Serving) -> None:
+        """Notes the version that comes next for reference `index`."""
         self._replace(self.policies._replace(coming=_at(self.coming, index, serving)))
 
     def pass_over(self, index: int, passed: HeldVersion | None) -> None:
@@ -165,16 +165,17 @@ class Slot:
         pairs = zip(self.servings, self.references, strict=True)
         return tuple(_describe(serving, reference) for serving, reference in pairs if serving)
 
-    def held_versions(self) -> tuple[Served, ...]:
-        """Lists what is held."""
+    def held_versions(self) -> tuple[tuple[HeldVersion, Served], ...]:
+        """Lists what is held, each with its description."""
         pairs = zip(self.held, self.references, strict=True)
-        return tuple(_describe(each.serving, reference) for held, reference in pairs for each in held)
+        return tuple((each, _describe(each.serving, reference)) for held, reference in pairs for each in held)
 
     def publish(self, refused: tuple[Refused, ...] = ()) -> None:
         """Writes what this worker serves and refused, for the server's other processes, when that has changed."""
         self.ready = self.ready or self._has_everything({each.digest for each in refused})
         coming = tuple(serving.digest for serving in self.coming if serving)
-        state = WorkerState(self.served(), refused, self.ready, self.place, self.held_versions(), coming)
+        held = tuple(described for _, described in self.held_versions())
+        state = WorkerState(self.served(), refused, self.ready, self.place, held, coming)
         if state != self._written:
             write_file(worker_file(self.folder, os.getpid()), state)
             self._written = state

@@ -66,7 +66,9 @@ def score(options: argparse.Namespace) -> int:
     answered |= {STATE} if artifact.card.states else set()
     taken = [name for name in kept if name in answered]
     if taken:
-        raise RefusedError(f"--keep {','.join(taken)}: the actions are called so; rename the column in the input first")
+        raise RefusedError(
+            f"--keep {','.join(taken)}: the output has columns of these names; rename them in the input first"
+        )
     began = time.perf_counter()
     if options.ray:
         from serve.score.on_ray import score_on_ray

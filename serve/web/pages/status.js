@@ -26,7 +26,7 @@ async function refresh() {
   fact("follows", served.following ?? "nothing: served from a folder");
   fact("backend", `${served.backend} on ${served.device.name}`);
   for (const held of served.held) fact("held for episodes", `${held.version} until ${held.until}`);
-  plot(served.last_minute);
+  plot(served.last_minute, served.card.action);
 }
 
 // Buckets: pairs of upper bound, null where there is none, and count.
@@ -46,16 +46,22 @@ function mark(svg, kind, attributes) {
   svg.append(made);
 }
 
+// From where to where a value is counted: a named one that leaves [-1, 1] between its own bounds.
+function range(name, bounds, action) {
+  const [low, high] = action.control === "named" ? action.raw[name] : [Math.floor(bounds[0]), 1];
+  if (low < -1 || high > 1) return `from ${low} to ${high}`;
+  return `from ${name === "steer" ? "-1 (left)" : Math.floor(bounds[0])} to 1`;
+}
+
 // The figure of one of the values that the policy answers; made when it is first seen.
-function figure(name, buckets) {
+function figure(name, buckets, action) {
   const id = `action-${name}`;
   if (!place(id)) {
     const made = document.createElement("figure");
     const caption = document.createElement("figcaption");
     const svg = document.createElementNS(SVG, "svg");
     const bounds = buckets.map(([bound]) => bound).filter((bound) => bound !== null);
-    const low = name === "steer" ? "-1 (left)" : Math.round(bounds[0]);
-    caption.textContent = typeof bounds[0] === "string" ? `${name}: ${bounds.join(", ")}` : `${name}, from ${low} to 1`;
+    caption.textContent = typeof bounds[0] === "string" ? `${name}: ${bounds.join(", ")}` : `${name}, ${range(name, bounds, action)}`;
     svg.id = id;
     for (const [key, value] of Object.entries({ viewBox: "0 0 300 100", preserveAspectRatio: "none", role: "img" })) svg.setAttribute(key, value);
     made.append(caption, svg);
@@ -77,13 +83,13 @@ function bars(id, buckets) {
   mark(svg, "line", { x1: 0, y1: 98, x2: 300, y2: 98 });
 }
 
-function plot(minute) {
+function plot(minute, action) {
   bars("latency", minute.latency);
   const [half, most] = [0.5, 0.99].map((share) => quantile(minute.latency, share));
   const within = (bound) => (bound === null ? "more than 5000 ms" : `within ${bound * 1e3} ms`);
   const text = half === undefined ? "no requests" : `half ${within(half)}, 99 % ${within(most)}`;
   place("latency-text").textContent = `latency: ${text}`;
-  for (const [name, buckets] of Object.entries(minute)) if (name !== "latency") bars(figure(name, buckets), buckets);
+  for (const [name, buckets] of Object.entries(minute)) if (name !== "latency") bars(figure(name, buckets, action), buckets);
 }
 
 async function ask() {
