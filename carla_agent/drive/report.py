@@ -64,6 +64,7 @@ class DriveReport:
             "decisions": record.decisions,
             "fallbacks": dict(record.fallbacks),
             "restarts": dict(record.restarts),
+            "unseen": dict(record.unseen),
             "driven_by": [{"version": version, "decisions": count} for version, count in record.stretches],
             "latency_ms": {"p50": record.latency_ms(50), "p99": record.latency_ms(99)},
             "episode_id": record.episode_id,
@@ -89,6 +90,8 @@ def as_text(figures: dict[str, Any]) -> str:
         lines["latency"] = f"p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms"
     if figures["restarts"]:
         lines["began anew"] = ", ".join(f"{count} {reason}" for reason, count in figures["restarts"].items())
+    if figures["unseen"]:
+        lines["unseen ticks"] = ", ".join(f"{count} {reason}" for reason, count in figures["unseen"].items())
     if figures["episode_id"]:
         lines["episode"] = figures["episode_id"]
     return "\n".join(f"{name:<15} {text}" for name, text in lines.items())
