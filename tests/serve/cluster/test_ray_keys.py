@@ -47,7 +47,7 @@ def test_a_node_with_another_key_scores_no_part_of_a_policy_with_memory(
     from serve.score.on_ray import RayScorer
 
     artifact = exported_lstm().artifact
-    options = {"device": "cpu", "backend": None, "trusted": (), "output": str(tmp_path), "key": name_of_key(expected)}
+    options = {"device": "cpu", "backend": "card", "trusted": (), "output": str(tmp_path), "key": name_of_key(expected)}
     monkeypatch.setenv("POLICY_STATE_KEY", secret)
     scorer = RayScorer(dict(artifact.files), artifact.digest, options, (), False)
     part = {"place": [0], "source": ["drives.parquet"], "groups": [[0]], "first": [0]}
