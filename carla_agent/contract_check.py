@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def _difference(wanted: ArraySpec, made: ArraySpec, with_history: bool) -> Itera
     elif wanted.unit != made.unit:
         yield f"{wanted.name}: the card says {wanted.unit}, the observer makes {made.unit}"
     else:
-        yield from _difference_in_bounds(wanted, made)
+        yield from _difference_in_bounds(wanted, replace(made, shape=wanted.shape))  # [] makes a frame of [1], too
 
 
 def _difference_in_bounds(wanted: ArraySpec, made: ArraySpec) -> Iterator[str]:

@@ -30,6 +30,8 @@ from typing import Any, Iterator, Mapping  # noqa: UP035 (collections.abc takes 
 CONTROL = ("throttle", "steer", "brake")
 WITHOUT_PEDALS = {"acceleration": ("acceleration",), "steer": ("steer",)}
 STATE = "state"
+STAND_IN_S = 5.0
+"""How long another version's card is used for one that answered before /metadata tells its own, seconds."""
 DATATYPES = {"float32": ("FP32", "f", 4), "uint8": ("UINT8", "B", 1)}
 BEGINS_ANEW = ("state_of_another_key", "state_of_another_version", "episode_of_another_version")
 """Error codes of a server that no longer has what answered the episode so far."""
@@ -119,7 +121,7 @@ class ThinClient:
         except ThinClientError:
             self.close()
             raise
-        self._compared = {self.digest}
+        self._compared = {self.digest: float("inf")}  # digest → until when its card is known, or another's stands in
         self._texts: dict[int, bytes] = {}
         self._episode = _Episode("", self._known)
 
@@ -234,12 +236,13 @@ class ThinClient:
             raise _refusal(self.url, status, answer)
         control: tuple[float, ...]
         control, state, version, digest = _read_action(self.url, self._known, given, answer)
-        if digest not in self._compared:  # another version is served; it drives only if it has the same contract
+        if time.monotonic() > self._compared.get(digest, 0.0):  # another version drives only with the same contract
             known, _, active = self._metadata(ends)
             if known.contract != self._known.contract:
                 return self._fall_back("contract", f"{self.url}: {version} observes or acts otherwise")
             self._known = known
-            self._compared |= {digest, active}  # the active version may be another than the one that answered
+            self._compared[digest] = time.monotonic() + STAND_IN_S  # the active version may be another
+            self._compared[active] = float("inf")
         if time.monotonic() >= ends:
             raise _Late
         self._episode.answered(control, state, digest)
@@ -427,7 +430,7 @@ class _Card:
 
     def is_possible(self, control: tuple[float, ...]) -> bool:
         """Whether every number lies within its bounds; a NaN does not."""
-        return all(low <= number <= high for number, (low, high) in zip(control, self._bounds))  # noqa: B905
+        return all(low <= number <= high for number, (low, high) in zip(control, self._bounds))  # noqa: B905 (no `strict` before 3.10)
 
 
 class _Field:

@@ -8,12 +8,11 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import Field, fields
-from pathlib import Path
 from typing import Any
 
 from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
-from carla_mlflow.flavor.environment import state_key
+from carla_mlflow.flavor.environment import read_secret, state_key
 from serve.baked import BAKED, baked
 from serve.run_folder import HINT_FD, RINGS_FOLDER, SERVER_PID, STATUS_FILE
 from serve.settings import CHOICES, PREFIX, Settings
@@ -43,15 +42,13 @@ def settings_from_environment(environment: Mapping[str, str]) -> Settings:
     Raises:
         ValueError: a value has the wrong type, or a file can't be read; names the variable.
     """
-    values: dict[str, Any] = {"state_key": _state_key(environment)}
+    values: dict[str, Any] = {}
     for f in fields(Settings):
-        if f.name in values:
-            continue
         text = environment.get(PREFIX + f.name.upper())
         if f.name == "port" and text and "://" in text:  # set by Kubernetes for a Service named `policy`
             text = None
-        if text is None and "secret" in f.metadata:
-            text = _from_file(environment, f"{PREFIX}{f.name.upper()}_FILE")
+        if "secret" in f.metadata:
+            text = _secret(environment, f.name)
         if text is not None:
             text = text.lower() if f.name in _CASELESS else text
             try:
@@ -70,21 +67,11 @@ def _yes_or_no(text: str) -> bool:
     return known[text.lower()]
 
 
-def _state_key(environment: Mapping[str, str]) -> str:
+def _secret(environment: Mapping[str, str], name: str) -> str | None:
     try:
-        return state_key(environment)
+        return state_key(environment) if name == "state_key" else read_secret(environment, PREFIX + name.upper())
     except CarlaMlflowError as error:
         raise ValueError(one_line(error)) from error
-
-
-def _from_file(environment: Mapping[str, str], variable: str) -> str | None:
-    path = environment.get(variable)
-    if path is None:
-        return None
-    try:
-        return Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{variable}={path!r}: can't be read as text: {one_line(error)}") from error
 
 
 def unknown_variables(environment: Mapping[str, str]) -> str | None:

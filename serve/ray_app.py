@@ -23,6 +23,7 @@ import ray
 from ray import serve
 
 from carla_mlflow.contract.state_token import name_of_key
+from carla_mlflow.flavor.environment import other_key
 from serve.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -90,10 +91,9 @@ def check_key(secret: str, expected: str) -> None:
     Raises:
         RuntimeError: it has another, or none.
     """
-    if expected and name_of_key(secret) != expected:
-        found = "another" if secret else "no"
-        text = "set it, or POLICY_STATE_KEY_FILE, in the environment of every node"
-        raise RuntimeError(f"this node has {found} POLICY_STATE_KEY, unlike where the application was deployed; {text}")
+    problem = other_key(secret, expected) if expected else None
+    if problem:
+        raise RuntimeError(problem)
 
 
 class Replica:

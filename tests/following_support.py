@@ -18,7 +18,7 @@ from tests_support import Server
 from benchmarks.policies.bad_policies import publish
 from benchmarks.policies.two_policies import NAME, Questions
 from benchmarks.support.mlflow_server import MlflowServer
-from carla_mlflow import Artifact
+from carla_mlflow import Artifact, write_artifact
 from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.artifact.golden import read_golden
 from carla_mlflow.flavor.model import log_policy
@@ -120,6 +120,24 @@ def metric(server: Server, name: str, **labels: str) -> float | None:
 def served(server: Server) -> set[str]:
     """The versions that any worker of a server serves."""
     return set(re.findall(r'^policy_model_info\{.*version="([^"]+)"', server.get("/metrics").body.decode(), re.M))
+
+
+def put(folder: Path, artifact: Artifact) -> Path:
+    """Adds a version to a folder of versions."""
+    return write_artifact(folder / f"v{artifact.card.version}", artifact).path
+
+
+def following_folder(start_server: Callable[..., Server], policies: Path, *flags: str) -> Server:
+    """A ready server that follows the newest 1.x of a folder of versions."""
+    server = start_server("--model", f"{policies}/@^1", "--poll-s", "0.2", "--fetch-timeout-s", "1", *flags)
+    server.wait_ready()
+    return server
+
+
+def promote(server: Server, policies: Path, artifact: Artifact) -> None:
+    """Adds a version to the followed folder, and waits until the server has taken it."""
+    put(policies, artifact)
+    until(lambda: served(server) == {artifact.card.version}, server)
 
 
 def follower(server: Server) -> psutil.Process | None:

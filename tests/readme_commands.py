@@ -21,6 +21,7 @@ ELSEWHERE = {
     "python -m training_export train --traffic 4": "takes an hour; as the line above it",
     "carla-export my_policy.py:build": "tests/training_export/sources/test_sources.py",
     "carla-export ppo.zip": "tests/training_export/sources/sb3/test_archive.py",
+    # with a network that was nudged, and in shorter episodes: learning to drive takes minutes
     "carla-export lanes.zip": "tests/training_export/test_meta_actions.py",
     "carla-registry register policies/lanes": "tests/training_export/test_meta_actions.py",
     "python -m training_export evaluate lanes": "tests/training_export/test_meta_actions.py",

@@ -30,9 +30,9 @@ sources:
   v1.2.0/                an artifact of the original layout; needs --card, and --trust-pickle for its preprocessor
 All but checkpoints need --card FILE with what the source does not contain; README.md has an example, docs/recipes.md
 one for each of rsl_rl, Isaac Lab, CleanRL, RLlib and TorchRL. Where the bounds of raw actions are not [-1, 1] (of
-pedals: [0, 1]), its action section says what the values mean: full_throttle, full_brake, full_right. A policy that was
-trained in an environment of highway-env needs none with --env ID: its actions then have the environment's own names and
-labels.
+pedals: [0, 1]), its action section says what the values mean: full_throttle, full_brake, full_right. A
+Stable-Baselines3 policy that was trained in an environment of highway-env needs none with --env ID: its actions then
+have the environment's own names and labels.
 
 exit codes: 0 done, 1 refused, 2 usage, 3 registry unreachable
 """

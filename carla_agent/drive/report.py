@@ -67,6 +67,7 @@ class DriveReport:
             "decisions": record.decisions,
             "fallbacks": dict(record.fallbacks),
             "restarts": dict(record.restarts),
+            "unseen": dict(record.unseen),
             "driven_by": [{"version": version, "decisions": count} for version, count in record.stretches],
             "latency_ms": {name: record.latency_ms(percent) for name, percent in PERCENTS.items()},
             "episode_id": record.episode_id,
@@ -92,6 +93,8 @@ def as_text(figures: dict[str, Any]) -> str:
         lines["latency"] = ", ".join(f"{name} {latency[name]:.2f} ms" for name in PERCENTS) + _said(figures["latency"])
     if figures["restarts"]:
         lines["began anew"] = ", ".join(f"{count} {reason}" for reason, count in figures["restarts"].items())
+    if figures["unseen"]:
+        lines["unseen ticks"] = ", ".join(f"{count} {reason}" for reason, count in figures["unseen"].items())
     if figures["episode_id"]:
         lines["episode"] = figures["episode_id"]
     return "\n".join(f"{name:<15} {text}" for name, text in lines.items())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract.card import Card
+from ..contract.memory import RESET
 from ..errors import ArtifactError
 
 Array = NDArray[Any]
@@ -78,7 +79,7 @@ def read_rollouts(arrays: Mapping[str, Array], card: Card) -> tuple[dict[str, Ar
         )
     rows = {key: array.reshape(-1, *array.shape[2:]) for key, array in arrays.items()}
     states, following = ({n: rows[f"{kind}.{n}"] for n in card.states} for kind in ("state", "next"))
-    rollouts = Rollouts(size[0], rows["reset"], states, following)
+    rollouts = Rollouts(size[0], rows[RESET], states, following)
     for state, spec in card.states.items():
         for array in (states[state], following[state]):
             if array.dtype != np.float32 or list(array.shape[1:]) != spec.shape or not np.isfinite(array).all():

@@ -92,7 +92,7 @@ class PolicyClient:
         began = time.monotonic()
         arrays = self._remote.collect(observations)
         asked = Request(Question(arrays), "", deterministic, seed, budget_ms, began)
-        return (self._answer(asked)).actions
+        return self._answer(asked).actions
 
     def start_episode(self, episode_id: str | None = None) -> Episode:
         """Begins an episode, such as one route of one car, in which the policy keeps memory, history and version.

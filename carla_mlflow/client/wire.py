@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+import time
 import urllib.parse
 from collections.abc import Sequence
 from typing import Any
@@ -17,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract.actions import Actions, check_budget, fallback_actions
-from ..contract.answer import answer_columns
+from ..contract.answer import answer_bounds, answer_columns
 from ..contract.card import Card
-from ..contract.episode_core import Answer, check_without_episode
+from ..contract.episode_core import Answer, check_without_episode, with_remedy
 from ..contract.observations import Arrays, collect
 from ..contract.running_episode import Request
+from ..contract.state_token import STATE
 from ..errors import ContractError, ServerError, SpecError
 from .unix_address import is_unix, socket_path
 
@@ -33,8 +35,8 @@ _NAMED_FIELD = re.compile(r"(observations[^:\s]*): ")
 """The field at fault, with which a text of the Open Inference Protocol begins."""
 MAX_CARDS = 16
 """How many versions' cards are remembered: those that episodes still use, and those before."""
-STATE = "state"
-"""The tensor of a policy's memory."""
+STAND_IN_S = 5.0
+"""How long another version's card is used for one that answered before /metadata tells its own, seconds."""
 LOCAL = "http://localhost"
 """Origin of the requests over a Unix socket, which has no name of its own for the header Host."""
 
@@ -69,6 +71,7 @@ class Remote:
         self._expected = expected
         self.headers: Headers = [(b"Host", parts.netloc.rpartition("@")[2].encode())]
         self._cards: dict[str, Card] = {}
+        self._stand_ins: dict[str, float] = {}  # digest → when the card was put in another version's place
         if api_key:
             self.headers.append((b"Authorization", f"Bearer {api_key}".encode()))
 
@@ -79,7 +82,8 @@ class Remote:
             status: of the response.
             body: of the response.
             answered: the digest of an unknown version that answered, the reason to ask. The metadata are of the active
-                version, which may be another one. Its contract is then compared once, and its card stands for both.
+                version, which may be another one: its contract is compared, and its card stands for that of the
+                version that answered, for STAND_IN_S seconds at a time.
 
         Raises:
             ServerError: it is not a policy server's response, or the server is not ready; the text says why.
@@ -95,13 +99,16 @@ class Remote:
             raise ContractError(f"{self.url}: {card.name} {version} {_difference(self._expected, card)}")
         self._expected = self._expected or card
         self._cards[digest] = card
+        self._stand_ins.pop(digest, None)
         if answered is None:
             self.version, self.digest = version, digest
         else:
-            self._cards.setdefault(answered, card)
+            self._stand_in(answered, card)
         self.card = self._cards.get(self.digest, card)
         while len(self._cards) > MAX_CARDS:
-            del self._cards[next(iter(self._cards))]
+            oldest = next(iter(self._cards))
+            del self._cards[oldest]
+            self._stand_ins.pop(oldest, None)
         self.path = f"/v2/models/{card.name}/infer"
         names = [f"distribution.{name}" for name in card.action.outputs() if name != "raw"]
         self._outputs = [
@@ -109,8 +116,14 @@ class Remote:
             for name in (*card.action.control_names, "raw", *names, *([STATE] if card.states else []))
         ]
         columns = answer_columns(card.action)
-        self._low, self._high = (np.array(bound, np.float32) for bound in zip(*(c[1:3] for c in columns), strict=True))
+        self._specs = card.observation_spec  # those of all versions that are compared with it
+        self._low, self._high = answer_bounds(columns)
         self._chosen = [place for place, column in enumerate(columns) if column.choices]
+
+    def _stand_in(self, digest: str, card: Card) -> None:
+        if digest not in self._cards or digest in self._stand_ins:
+            self._cards[digest] = card
+            self._stand_ins[digest] = time.monotonic()
 
     @property
     def is_connected(self) -> bool:
@@ -118,7 +131,9 @@ class Remote:
         return hasattr(self, "card")
 
     def is_new(self, digest: str) -> bool:
-        """Whether no card of the version that answered was compared yet; an answer that was late names none."""
+        """Whether the card of the version that answered is to be asked for; an answer that was late names none."""
+        if digest in self._stand_ins:
+            return time.monotonic() - self._stand_ins[digest] > STAND_IN_S
         return bool(digest) and digest not in self._cards
 
     def document(self, status: int, body: bytes, path: str) -> Any:
@@ -144,21 +159,20 @@ class Remote:
         """The observations of `act` as arrays, checked; SpecError where they do not fit, or only an episode can act."""
         check_without_episode(self.card)
         try:
-            return collect(self.card.observation_spec, observations)
+            return collect(self._specs, observations)
         except SpecError as error:
-            check_without_episode(self.card, error)
-            raise
+            raise with_remedy(self.card, error) from error
 
     def checked(self, asked: Request) -> Request:
         """The request of an episode, its values checked against their bounds before anything is sent."""
-        self.card.observation_spec.validate(asked.question.arrays)
+        self._specs.validate(asked.question.arrays)
         return asked
 
     def request(self, asked: Request) -> tuple[Headers, bytes]:
         """Headers and body of a request for actions."""
         check_budget(asked.budget_ms)
         inputs, tensors = [], []
-        for spec in self.card.observation_spec:
+        for spec in self._specs:
             data = np.ascontiguousarray(asked.question.arrays[spec.name])
             data = data.astype(np.dtype(spec.dtype).newbyteorder("<"), copy=False)
             tensors.append(data.tobytes())

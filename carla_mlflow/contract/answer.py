@@ -74,14 +74,10 @@ def _labels(action: ActionCard) -> dict[str, tuple[str, ...]]:
     return {name: tuple(labels) for name, labels in stated.items()}
 
 
-def answer_rows(action: ActionCard, control: Array) -> list[dict[str, Any]]:
-    """Actions (B, C) as /predict answers them: one dict a row, with labels where the card has them."""
-    columns = answer_columns(action)
-    return [_answer(columns, row) for row in control.tolist()]
-
-
-def _answer(columns: tuple[AnswerColumn, ...], row: list[float]) -> dict[str, Any]:
-    return {key: value for column, number in zip(columns, row, strict=True) for key, value in _named(column, number)}
+def answer_bounds(columns: tuple[AnswerColumn, ...]) -> tuple[Array, Array]:
+    """The smallest and the largest value of each column, each float32 (C,)."""
+    low, high = ([getattr(column, side) for column in columns] for side in ("low", "high"))
+    return np.array(low, dtype=np.float32), np.array(high, dtype=np.float32)
 
 
 def _named(column: AnswerColumn, number: float) -> list[tuple[str, Any]]:
@@ -117,7 +113,8 @@ def fallback_row(action: ActionCard) -> Array:
 
 def fallback_answer(action: ActionCard) -> dict[str, Any]:
     """The card's fallback as /predict answers it."""
-    return _answer(answer_columns(action), _fallback_numbers(action))
+    pairs = zip(answer_columns(action), _fallback_numbers(action), strict=True)
+    return {key: value for column, number in pairs for key, value in _named(column, number)}
 
 
 def _fallback_numbers(action: ActionCard) -> list[float]:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from msgspec import UNSET
 
 from .action_card import ActionCard
 from .answer import AnswerColumn, answer_columns
+from .array_bounds import NAME
 from .control_kinds import CHOICE, CONTROL_NAMES, INDEX, NAMED
 from .heads import CHOOSING
+from .state_token import STATE
 
-RESERVED = ("raw", "state", "latency", INDEX)
+RESERVED = ("raw", STATE, "latency", INDEX)
 """Names that answers, or the last minute in /metadata, have for something else."""
 MAX_RAW, MAX_CHOICES, MAX_LABEL = 64, 1024, 64
-
-_NAME = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
 
 
 def raw_name_problems(action: ActionCard) -> Iterator[str]:
     """What is wrong with the raw dimensions of `control: named`, whose names and values are answered, in words."""
     for name in action.raw:
-        if not re.fullmatch(_NAME, name) or name in RESERVED:
+        if not NAME.fullmatch(name) or name in RESERVED:
             reserved = ", ".join(RESERVED)
             yield f"action.raw.{name}: expected an identifier of at most 64 characters, none of {reserved}"
     if not 1 <= len(action.raw) <= MAX_RAW:

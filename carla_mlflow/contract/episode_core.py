@@ -6,18 +6,18 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from numpy.typing import NDArray
 
-from ..errors import ServerError, SpecError
+from ..errors import EpisodeCode, ServerError, SpecError
 from .actions import Actions
 from .card_sections import CardFields
 from .frames import History
 
 log = logging.getLogger("carla_mlflow")
 
-BEGINS_ANEW = ("state_of_another_key", "state_of_another_version", "episode_of_another_version")
+BEGINS_ANEW = get_args(EpisodeCode)
 """Error codes of a server that no longer has what answered this episode so far (status 409)."""
 STATE_REFUSED = "state_refused"
 """Why an episode begins anew whose state no server takes: it was damaged, or is of a form that is not known."""
@@ -134,7 +134,7 @@ class EpisodeCore:
             ServerError: the given one, where beginning anew is no remedy: it was done MAX_IN_VAIN times without a step
                 in between, as with servers of different keys behind one address. The next tick begins anew, though.
         """
-        reason = _reason(error)
+        reason = _reason(question, error)
         if reason is None or (question.state is None and question.digest is None):
             raise error
         self._count(reason)
@@ -153,28 +153,25 @@ class EpisodeCore:
         self.restarts[reason] += 1
 
 
-def _reason(error: ServerError) -> str | None:
+def _reason(question: Question, error: ServerError) -> str | None:
     """Why an episode begins anew after that error; None where that is no remedy."""
     if error.code in BEGINS_ANEW:
         return error.code
-    is_state = error.code == "invalid_observation" and (error.field or "").endswith(".state")
-    return STATE_REFUSED if is_state else None
+    # Without a memory, `state` is the name of an observation.
+    names_state = error.code == "invalid_observation" and (error.field or "").endswith(".state")
+    return STATE_REFUSED if names_state and question.state is not None else None
 
 
-def check_without_episode(card: CardFields, error: SpecError | None = None) -> None:
-    """Refuses what only an episode can do.
-
-    Args:
-        card: of the policy.
-        error: why the observations do not fit; None before they are looked at.
-
-    Raises:
-        SpecError: the policy has a memory; or the given error, with the remedy where the policy has a history.
-    """
+def check_without_episode(card: CardFields) -> None:
+    """Raises SpecError for a policy with a memory, which only an episode keeps."""
     if card.states:
-        raise SpecError("observations", f"this policy remembers, which only an episode does: {REMEDY}")
-    if error is None:
-        return
-    if any(field.history for field in card.observation.values()):
-        raise SpecError(error.field, f"{error.problem}; single ticks, of which a history is made, go to {REMEDY}")
-    raise error
+        raise SpecError("observations", f"this policy has a memory, which only an episode keeps; use {REMEDY}")
+
+
+def with_remedy(card: CardFields, error: SpecError) -> SpecError:
+    """Why observations given to `act` do not fit, with the remedy where the policy has a history."""
+    if not any(field.history for field in card.observation.values()):
+        return error
+    return SpecError(
+        error.field, f"{error.problem}; `act` takes whole histories; to give it single ticks, use {REMEDY}"
+    )

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ServerError, SpecError
@@ -31,11 +31,11 @@ class Request:
     """
 
     question: Question
-    episode_id: str = ""
-    deterministic: bool = True
-    seed: int | None = None
-    budget_ms: float | None = None
-    began: float = field(default_factory=time.monotonic)
+    episode_id: str
+    deterministic: bool
+    seed: int | None
+    budget_ms: float | None
+    began: float
 
     @property
     def ends(self) -> float | None:

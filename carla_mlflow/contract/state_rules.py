@@ -13,6 +13,7 @@ from .array_bounds import MAX_DIMENSIONS, NAME
 from .card_sections import StateCard
 from .heads import PARAMETERS
 from .memory import RESET, next_name
+from .state_token import STATE
 
 MAX_STATES = 16
 MAX_STATE_ELEMENTS = 1 << 16
@@ -32,8 +33,7 @@ def state_problems(states: Mapping[str, StateCard], observation: Mapping[str, An
             f"state: expected one to {MAX_STATES} states, got {len(states)}; a policy without memory has no `state`"
         ]
     problems = [problem for name, state in states.items() for problem in _state_problems(name, state)]
-    outputs = set(action.outputs()) if action.head in PARAMETERS else {"raw"}
-    inside = {"features", RESET, *outputs}
+    inside = {"features", "raw", RESET, *PARAMETERS.get(action.head, ())}
     for name in states:
         if name in inside | set(observation) or next_name(name) in inside | set(observation) | set(states):
             problems.append(
@@ -42,7 +42,7 @@ def state_problems(states: Mapping[str, StateCard], observation: Mapping[str, An
             )
     if RESET in observation:
         problems.append(f"observation.{RESET}: this name is used inside the graph; choose another one")
-    if "state" in observation:
+    if STATE in observation:
         problems.append("observation.state: a request's rows have the state token under this name; choose another one")
     if sum(math.prod(state.shape) for state in states.values()) > MAX_STATE_ELEMENTS:
         problems.append(f"state: more than {MAX_STATE_ELEMENTS:,} elements, which would travel with every request")

@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 
 from ..errors import ActionError, EpisodeError, SpecError
 
+STATE = "state"
+"""The name under which tokens travel: a key of each observation and action, a column, or a tensor."""
 FORMAT = b"\x01"
 KEY_ID_BYTES, DIGEST_BYTES, STEP_BYTES, CHECKSUM_BYTES = 4, 32, 4, 16
 _DIGEST_AT = len(FORMAT) + KEY_ID_BYTES
@@ -176,17 +178,17 @@ class StateTokens:
             return _damaged(row)
         if not token.startswith(FORMAT):  # while servers of two releases take turns
             text = "has another format, as another release of the server makes it; the episode has to begin anew"
-            return EpisodeError("state_of_another_version", _field(row), text)
+            return EpisodeError("state_of_another_version", state_field(row), text)
         made = _key(self._secret, digest)  # as another version of this server would have made it
         if not hmac.compare_digest(_key_id(made), token[len(FORMAT) : _DIGEST_AT]):
             text = "was made with another key; the episode can't be continued here and has to begin anew"
-            return EpisodeError("state_of_another_key", _field(row), text)
+            return EpisodeError("state_of_another_key", state_field(row), text)
         body, given = token[:-CHECKSUM_BYTES], token[-CHECKSUM_BYTES:]
         if not hmac.compare_digest(blake2b(body, key=made, digest_size=CHECKSUM_BYTES).digest(), given):
             return _damaged(row)
         if digest != self._digest:
             text = "was made by another version of the policy, which is not held here; the episode has to begin anew"
-            return EpisodeError("state_of_another_version", _field(row), text)
+            return EpisodeError("state_of_another_version", state_field(row), text)
         return None if len(token) == self.token_bytes else _damaged(row)
 
 
@@ -259,9 +261,10 @@ def _raw(digest: str) -> bytes:
     return bytes.fromhex(digest.removeprefix("sha256:"))
 
 
-def _field(row: int) -> str:
-    return f"observations[{row}].state"
+def state_field(row: int) -> str:
+    """A row's state token, as errors name it."""
+    return f"observations[{row}].{STATE}"
 
 
 def _damaged(row: int) -> SpecError:
-    return SpecError(_field(row), "is not a state token as this policy gives it: it was changed or cut on its way")
+    return SpecError(state_field(row), "is not a state token as this policy gives it: it was changed or cut on its way")

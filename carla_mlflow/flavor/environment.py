@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Mapping
 
+from ..contract.state_token import name_of_key
 from ..errors import CarlaMlflowError, RegistryError
 from ..escaping import one_line
 
@@ -34,6 +35,32 @@ def secrets_of_files() -> dict[str, str]:
     return secrets
 
 
+def read_secret(environment: Mapping[str, str], variable: str) -> str | None:
+    """A secret from its variable or, where that is missing or empty, from the file that `<variable>_FILE` names.
+
+    Returns:
+        Its text without white space around it; None where neither is given.
+
+    Raises:
+        CarlaMlflowError: the file can't be read.
+    """
+    if environment.get(variable):
+        return environment[variable].strip()
+    path = environment.get(f"{variable}_FILE")
+    if path is None:
+        return None
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CarlaMlflowError(f"{variable}_FILE={path!r}: can't be read as text: {one_line(error)}") from error
+
+
+def given_by(environment: Mapping[str, str], variable: str) -> str:
+    """Where `read_secret` has found a secret, as messages say it."""
+    return variable if environment.get(variable) else f"{variable}_FILE={environment[f'{variable}_FILE']!r}"
+
+
 def state_key(environment: Mapping[str, str] = os.environ) -> str:
     """The key of state tokens, as the server, scoring and MLflow models read it; empty for none.
 
@@ -45,23 +72,29 @@ def state_key(environment: Mapping[str, str] = os.environ) -> str:
     Raises:
         CarlaMlflowError: that file can't be read or is empty, or the key has fewer than MIN_KEY characters.
     """
-    variable, path = "POLICY_STATE_KEY", environment.get("POLICY_STATE_KEY_FILE")
-    key = environment.get(variable, "")
-    if not key:
-        if path is None:
-            return ""
-        variable = f"POLICY_STATE_KEY_FILE={path!r}"
-        try:
-            with open(path) as file:
-                key = file.read()
-        except (OSError, UnicodeDecodeError) as error:
-            raise CarlaMlflowError(f"{variable}: can't be read as text: {one_line(error)}") from error
-    key = key.strip()
+    key = read_secret(environment, "POLICY_STATE_KEY")
+    if key is None:
+        return ""
     if len(key) < MIN_KEY:
         made = "such as `openssl rand -hex 32` makes"
         found = "is empty" if not key else f"has {len(key)} characters"
-        raise CarlaMlflowError(f"{variable}: the key {found}; expected at least {MIN_KEY} characters, {made}")
+        where = given_by(environment, "POLICY_STATE_KEY")
+        raise CarlaMlflowError(f"{where}: the key {found}; expected at least {MIN_KEY} characters, {made}")
     return key
+
+
+def other_key(secret: str, expected: str) -> str | None:
+    """What is wrong with a node's key of state tokens; None where it is that of the machine that started the work.
+
+    Args:
+        secret: the key here; empty for none.
+        expected: `name_of_key` of the key there.
+    """
+    if name_of_key(secret) == expected:
+        return None
+    found = "no" if not secret else "another" if expected else "a"
+    text = "set it, or POLICY_STATE_KEY_FILE, in the environment of every node"
+    return f"this node has {found} POLICY_STATE_KEY, unlike where this was started; {text}"
 
 
 def prepare_mlflow() -> None:

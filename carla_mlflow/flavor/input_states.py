@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..contract.state_token import from_bytes, from_text
+from ..contract.state_token import STATE, from_bytes, from_text
 from ..errors import SpecError
-
-STATE = "state"
 
 
 def split_input(model_input: Any, token_bytes: int) -> tuple[Any, list[bytes | None] | None]:

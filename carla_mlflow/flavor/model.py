@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from ..artifact.artifact import Artifact, write_artifact
 from ..artifact.folder import new_folder, sync_file, write_synced
 from ..contract.specs import ObservationSpec
-from ..contract.state_token import token_bytes
+from ..contract.state_token import STATE, token_bytes
 from ..errors import NotFoundError, UnreachableError
 from .code_bundle import bundle_code, importable
 from .runs import expand_latest
@@ -52,7 +52,7 @@ def input_example(observation: ObservationSpec, state_bytes: int = 0) -> Any:
     """
     arrays = observation.example()
     if observation.has_image:
-        return {**arrays, "state": np.zeros((1, state_bytes), np.uint8)} if state_bytes else arrays
+        return {**arrays, STATE: np.zeros((1, state_bytes), np.uint8)} if state_bytes else arrays
     columns = {name: [float(a[0])] if a.ndim == 1 else [a[0].astype(float).tolist()] for name, a in arrays.items()}
     return pd.DataFrame(columns)
 

@@ -17,12 +17,12 @@ from mlflow.pyfunc.model import PythonModel
 
 from ..contract.answer import answer_columns, answer_table
 from ..contract.control import unstated_scales
-from ..contract.state_token import StateTokens, next_steps, to_text
+from ..contract.state_token import STATE, StateTokens, next_steps, to_text
 from ..errors import SpecError
 from ..inference.engine import Engine
 from ..preprocessing.skops_file import operators_types
 from .environment import state_key
-from .input_states import STATE, split_input
+from .input_states import split_input
 
 
 class PolicyModel(PythonModel):

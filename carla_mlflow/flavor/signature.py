@@ -10,6 +10,7 @@ from mlflow.types.schema import Array
 from ..contract.action_card import ActionCard
 from ..contract.answer import AnswerColumn, answer_columns
 from ..contract.specs import ObservationSpec
+from ..contract.state_token import STATE
 
 
 def signature_of(observation: ObservationSpec, action: ActionCard, state_bytes: int = 0) -> ModelSignature:
@@ -28,10 +29,10 @@ def signature_of(observation: ObservationSpec, action: ActionCard, state_bytes: 
         # refuses floats, 3.0 in JSON among them. Of whole numbers it takes floats and int32 for a double, but no int64.
         inputs = Schema([ColSpec(Array(DataType.double) if s.shape else DataType.double, s.name) for s in observation])
     if state_bytes and observation.has_image:  # tensors can't be left out: zeros begin an episode
-        inputs = Schema([*inputs.inputs, TensorSpec(np.dtype(np.uint8), (-1, state_bytes), "state")])
+        inputs = Schema([*inputs.inputs, TensorSpec(np.dtype(np.uint8), (-1, state_bytes), STATE)])
     elif state_bytes:
-        inputs = Schema([*inputs.inputs, ColSpec(DataType.string, "state", required=False)])
-    state = [ColSpec(DataType.string, "state")] if state_bytes else []
+        inputs = Schema([*inputs.inputs, ColSpec(DataType.string, STATE, required=False)])
+    state = [ColSpec(DataType.string, STATE)] if state_bytes else []
     outputs = Schema([*(spec for column in answer_columns(action) for spec in _outputs(column)), *state])
     params = ParamSchema([ParamSpec("deterministic", "boolean", True), ParamSpec("seed", "long", None)])
     return ModelSignature(inputs, outputs, params)

@@ -15,12 +15,12 @@ from ..errors import ActionError
 class OutputCheck:
     """Checks a graph's outputs, side by side as in the engine, against their limits."""
 
-    def __init__(self, action: ActionCard, states: Mapping[str, int] | None = None) -> None:
-        """Takes the card's section and, with a memory, the elements of each next state by name."""
+    def __init__(self, action: ActionCard, states: Mapping[str, int]) -> None:
+        """Takes the card's section and the elements of each next state by name; none without a memory."""
         # Parameters without bounds get those of float32, so that the comparison refuses a NaN.
         limit = np.finfo(np.float32).max
         low, high = action.bounds
-        widths = {name: width for name, width in action.outputs().items() if name != "raw"} | dict(states or {})
+        widths = {name: width for name, width in action.outputs().items() if name != "raw"} | dict(states)
         self._names = [*action.raw, *(name for name, width in widths.items() for _ in range(width))]
         least = np.array([0.0 if name in POSITIVE else -limit for name in widths], dtype=np.float32)
         self._low = np.concatenate([low, np.repeat(least, list(widths.values()))])[:, None]

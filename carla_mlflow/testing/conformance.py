@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..artifact.artifact import open_artifact, seal, write_artifact
-from ..contract.answer import answer_columns
+from ..contract.answer import answer_bounds, answer_columns
 from ..contract.array_spec import ArraySpec
 from ..errors import IntegrityError, ParityError
 from ..inference.engine import Engine
@@ -53,7 +53,7 @@ def every_action_is_finite_and_inside_its_bounds(subject: Subject) -> None:
     action = subject.engine.card.action
     low, high = action.bounds
     columns = answer_columns(action)
-    least, most = (np.array(bound, np.float32) for bound in zip(*(column[1:3] for column in columns), strict=True))
+    least, most = answer_bounds(columns)
     for how in ({}, sampled) if action.head != "deterministic" else ({},):
         actions = subject.act(subject.observations, **how)
         control = actions.control

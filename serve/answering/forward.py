@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.actions import Actions
+from carla_mlflow.contract.answer import AnswerColumn
 from carla_mlflow.contract.control_kinds import ANSWERED, CONTROL_NAMES
-from carla_mlflow.contract.state_token import Decoded, StateTokens, next_steps
+from carla_mlflow.contract.state_token import Decoded, next_steps
 from carla_mlflow.errors import ActionError, EpisodeError, SpecError
 from serve.codecs.action_rows import ActionRows
 from serve.codecs.carla import PredictRequest
@@ -45,17 +46,19 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
         timing = (whole.check_ms, whole.inference_ms, whole.control_ms)
         return Actions(whole.control[rows], whole.raw[rows], distribution, whole.seed, *timing, names=whole.names)
 
-    @property
-    def pedals(self) -> NDArray[np.float32] | None:
+    def pedals(self, columns: tuple[AnswerColumn, ...]) -> NDArray[np.float32] | None:
         """Throttle, brake, steer of this request only, (B, 3); a view of the whole batch.
 
         NaN where the policy decides only an acceleration or only steers; None where it answers something else.
+
+        Args:
+            columns: of the policy's answers.
         """
         actions = self.batch.actions
         control = actions.control[self.start : self.stop]
         if actions.names == CONTROL_NAMES:
             return control
-        if actions.names not in ANSWERED.values():
+        if actions.names not in ANSWERED.values() or not columns[0].is_unit:  # `named` has units of its own
             return None
         pedals = np.full((len(control), len(CONTROL_NAMES)), np.nan, dtype=np.float32)
         if actions.names == ("steer",):
@@ -65,7 +68,7 @@ class BatchSlice(msgspec.Struct, frozen=True, eq=False, gc=False):
         return pedals
 
     @property
-    def tokens(self) -> list[bytes]:
+    def tokens(self) -> Sequence[bytes]:
         """The state tokens of this request only; none for a policy without memory."""
         return self.batch.tokens[self.start : self.stop]
 
@@ -91,45 +94,26 @@ class ForwardArrays(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 class BatchActions:
-    """The policy's actions for a batch, with their JSON and their state tokens, which are made once.
+    """The policy's actions for a batch, with their JSON, which is made once.
 
     Attributes:
         actions: of the whole batch.
         arrays: these, and what they were made from.
-        steps: uint32 (B,), how many actions each episode has had, these included; None for a policy without memory.
+        tokens: the state token of every row; none for a policy without memory.
     """
 
-    __slots__ = ("_codec", "_parts", "_tokens", "actions", "arrays", "steps")
+    __slots__ = ("_parts", "actions", "arrays", "tokens")
 
-    def __init__(
-        self,
-        actions: Actions,
-        observations: Mapping[str, NDArray[Any]],
-        codec: StateTokens | None = None,
-        entered: Decoded | None = None,
-    ) -> None:
-        self.actions, self.arrays = actions, ForwardArrays(observations, actions, entered)
-        self.steps = None if entered is None else next_steps(entered.steps)
-        self._codec = codec
-        self._tokens: list[bytes] | None = None
+    def __init__(self, arrays: ForwardArrays, tokens: Sequence[bytes] = ()) -> None:
+        self.actions, self.arrays, self.tokens = arrays.actions, arrays, tokens
         self._parts: dict[ActionRows, list[bytes]] = {}
 
     def parts(self, encoder: ActionRows) -> list[bytes]:
         """The values of every row as a flat list of pieces of JSON."""
         found = self._parts.get(encoder)
         if found is None:
-            tokens = self.tokens if encoder.remembers else ()
-            found = self._parts[encoder] = encoder.parts(self.actions.control, tokens)
+            found = self._parts[encoder] = encoder.parts(self.actions.control, self.tokens)
         return found
-
-    @property
-    def tokens(self) -> list[bytes]:
-        """The state token of every row; none for a policy without memory."""
-        if self._codec is None or self.steps is None:
-            return []
-        if self._tokens is None:
-            self._tokens = self._codec.encode(self.actions.state, self.steps)
-        return self._tokens
 
 
 def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[BatchSlice | Exception]:
@@ -144,6 +128,7 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     counts = [request.count for request in requests]
     try:
         observations, entered = _gather(serving, requests), None
+        tokens: Sequence[bytes] = ()
         if serving.tokens is None:
             actions = serving.act(observations, requests[0].deterministic, requests[0].seed)
         else:
@@ -151,6 +136,7 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
             actions = serving.act(
                 observations, requests[0].deterministic, requests[0].seed, state=entered.state, reset=entered.reset
             )
+            tokens = serving.tokens.encode(actions.state, next_steps(entered.steps))
     except (SpecError, EpisodeError, ActionError) as error:
         if len(requests) == 1:
             if isinstance(error, ActionError):
@@ -167,7 +153,7 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
     )
     if serving.cache is not None:
         metrics.count_cache(serving.cache)
-    batch, start = BatchActions(actions, observations, serving.tokens, entered), 0
+    batch, start = BatchActions(ForwardArrays(observations, actions, entered), tokens), 0
     answers: list[BatchSlice | Exception] = []
     for count in counts:
         answers.append(BatchSlice(batch, start, start + count))

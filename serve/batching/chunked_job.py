@@ -11,7 +11,7 @@ from carla_mlflow.contract.actions import Actions
 from carla_mlflow.contract.state_token import Decoded
 from carla_mlflow.errors import SpecError
 from carla_mlflow.inference.sampling import checked_seed
-from serve.answering.forward import BatchActions, BatchSlice, act_together, observations_of
+from serve.answering.forward import BatchActions, BatchSlice, ForwardArrays, act_together, observations_of
 from serve.batching.pending_prediction import PendingPrediction
 from serve.codecs.carla import PredictRequest
 
@@ -48,16 +48,19 @@ class ChunkedJob:
     def next_chunk(self) -> tuple[int, int]:
         """Returns the next chunk: its first row, and one past its last."""
         start = self._next_row
-        stop = start + max(1, round(CHUNK_MS / self.prediction.serving.row_ms))
+        stop = start + self._chunk_rows()
         known = self._request or self.prediction.request  # None before the body is decoded
         self._next_row = stop if known is None else min(stop, known.count)
         return start, self._next_row
+
+    def _chunk_rows(self) -> int:
+        return max(1, round(CHUNK_MS / self.prediction.serving.row_ms))
 
     def run(self, start: int, stop: int) -> BatchActions:
         """Runs one chunk, in a thread; the first chunk checks all rows before any costs a forward."""
         if self._request is None:
             self._request = self._checked()
-            self._next_row = stop = min(stop, self._request.count)
+            self._next_row = stop = min(start + self._chunk_rows(), self._request.count)  # maybe another version's
         arrays = {name: array[start:stop] for name, array in self._request.observations.items()}
         tokens = self._request.tokens
         chunk = msgspec.structs.replace(
@@ -99,13 +102,12 @@ class ChunkedJob:
             sum(part.check_ms for part in parts),
             sum(part.inference_ms for part in parts),
             sum(part.control_ms for part in parts),
-            state={name: np.concatenate([part.state[name] for part in parts]) for name in first.state},
             names=first.names,
         )
         assert self._request is not None
         entered = [each.arrays.entered for each in answered if each.arrays.entered is not None]
-        tokens = self.prediction.serving.tokens
-        batch = BatchActions(actions, self._request.observations, tokens, _joined(entered) if entered else None)
+        arrays = ForwardArrays(self._request.observations, actions, _joined(entered) if entered else None)
+        batch = BatchActions(arrays, [token for each in answered for token in each.tokens])
         return BatchSlice(batch, 0, len(actions.control))
 
     def stop_clock(self) -> None:

@@ -6,9 +6,9 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from carla_mlflow.contract.state_token import from_text, to_text
+from carla_mlflow.contract.state_token import STATE, from_text, state_field, to_text
 from carla_mlflow.errors import SpecError
-from serve.codecs.infer_header import BYTES, LENGTH_BYTES, STATE
+from serve.codecs.infer_header import BYTES, LENGTH_BYTES
 from serve.codecs.options import Body
 from serve.codecs.state_rows import Tokens
 
@@ -28,7 +28,7 @@ def tokens_of_json(data: Any, rows: int) -> Tokens:
     if not isinstance(data, list) or len(data) != rows:
         raise SpecError("observations.state", f"expected a list of {rows} base64 texts, one for each row")
     texts = [each[0] if isinstance(each, list) and len(each) == 1 else each for each in data]
-    return [from_text(text, _field(row)) for row, text in enumerate(texts)]
+    return [from_text(text, state_field(row)) for row, text in enumerate(texts)]
 
 
 def tokens_of_bytes(data: Body, rows: int) -> Tokens:
@@ -44,11 +44,11 @@ def tokens_of_bytes(data: Body, rows: int) -> Tokens:
     found, at = Tokens(), 0
     for row in range(rows):
         if at + LENGTH_BYTES > len(data):
-            raise SpecError(_field(row), "the tensor ends before this row")
+            raise SpecError(state_field(row), "the tensor ends before this row")
         [length] = _LENGTH.unpack_from(data, at)
         at += LENGTH_BYTES
         if at + length > len(data):
-            raise SpecError(_field(row), "is longer than what is left of the tensor")
+            raise SpecError(state_field(row), "is longer than what is left of the tensor")
         found.append(bytes(data[at : at + length]) or None)
         at += length
     if at != len(data):
@@ -63,7 +63,3 @@ def state_output(tokens: Sequence[bytes], binary: bool) -> tuple[dict[str, Any],
         return entry | {"data": [to_text(token) for token in tokens]}, b""
     data = b"".join([_LENGTH.pack(len(token)) + token for token in tokens])
     return entry | {"parameters": {"binary_data_size": len(data)}}, data
-
-
-def _field(row: int) -> str:
-    return f"observations[{row}].state"

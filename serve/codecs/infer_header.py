@@ -11,6 +11,7 @@ import numpy as np
 
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.specs import ObservationSpec
+from carla_mlflow.contract.state_token import STATE
 from serve.codecs import strict_json
 from serve.codecs.options import MAX_TOKEN_BYTES, check_budget, check_episode_digest, check_episode_id, check_seed
 from serve.errors import ApiError
@@ -18,8 +19,8 @@ from serve.limits import MAX_ID
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 """The name of each dtype in the Open Inference Protocol."""
-STATE, BYTES = "state", "BYTES"
-"""Name and datatype of the tensor of state tokens: an optional input, and an output, of policies with memory."""
+BYTES = "BYTES"
+"""The datatype of the tensor STATE: an optional input, and an output, of policies with memory."""
 LENGTH_BYTES = 4
 """Bytes of the length before each element of a BYTES tensor after the JSON, uint32, little-endian."""
 PARAMETERS = ("deterministic", "seed", "budget_ms", "episode_id", "episode_digest", "binary_data_output")

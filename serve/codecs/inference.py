@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,17 +15,17 @@ from carla_mlflow.contract.actions import Actions
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.observations import cast
+from carla_mlflow.contract.state_token import STATE
 from carla_mlflow.errors import SpecError
 from serve.codecs.bytes_tensor import state_output, tokens_of_bytes, tokens_of_json
 from serve.codecs.carla import PredictRequest
-from serve.codecs.infer_header import LENGTH_BYTES, STATE, Header, HeaderReader, Wanted
+from serve.codecs.infer_header import LENGTH_BYTES, Header, HeaderReader, Wanted
 from serve.codecs.options import Body, check_size, text_bytes, token_size
 from serve.codecs.state_rows import Tokens
 from serve.errors import ApiError
 
 NUMBERS = {int, float}
-LITTLE = sys.byteorder == "little"
-"""Whether this machine's float32 has the protocol's byte order."""
+FLOAT32 = np.dtype("<f4")
 MAX_KNOWN = 4096
 """Most bytes of a JSON header that is cached: clients send the same header with different tensors."""
 
@@ -127,7 +126,7 @@ class InferenceCodec:
             values = self._output(wanted.name, actions)
             entry: dict[str, Any] = {"name": wanted.name, "datatype": "FP32", "shape": list(values.shape)}
             if wanted.binary:
-                tensors.append((values if LITTLE else values.astype("<f4")).tobytes())
+                tensors.append(values.astype(FLOAT32, copy=False).tobytes())
                 entry["parameters"] = {"binary_data_size": len(tensors[-1])}
             else:
                 entry["data"] = values.ravel().tolist()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from carla_mlflow.contract.answer import answer_columns
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.observations import from_rows
+from carla_mlflow.contract.state_token import STATE
 from serve.codecs import strict_json
 from serve.codecs.action_rows import ActionRows
 from serve.codecs.carla import PredictRequest
@@ -89,7 +90,7 @@ class ScoringCodec:
         )
 
     def _is_state(self, name: str) -> bool:
-        return self._remembers and name == "state"
+        return self._remembers and name == STATE
 
     def _request(self, rows: Rows, params: dict[str, Any]) -> PredictRequest:
         if not rows:

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.specs import ObservationSpec
+from carla_mlflow.contract.state_token import STATE
 from carla_mlflow.inference.sampling import MAX_SEED
 from serve.codecs.columns import Base64
 
@@ -29,7 +30,7 @@ def request_type(specs: ObservationSpec, max_rows: int, remembers: bool = False)
     are checked later, by code whose errors name row and field.
     """
     fields = [(spec.name, value_type(spec)) for spec in specs]
-    optional = [("state", _STATE, UNSET)] if remembers else []
+    optional = [(STATE, _STATE, UNSET)] if remembers else []
     observation = msgspec.defstruct("Observation", [*fields, *optional], forbid_unknown_fields=True, gc=False)
     rows = Meta(extra_json_schema={"minItems": 1, "maxItems": max_rows})
     return msgspec.defstruct(
@@ -45,13 +46,17 @@ def request_type(specs: ObservationSpec, max_rows: int, remembers: bool = False)
     )
 
 
+def number_limits(spec: ArraySpec) -> dict[str, Any]:
+    """What a JSON Schema says of a field's numbers: the limits that hold for every element."""
+    open_low, open_high = (side.any() for side in spec.is_open)
+    limits: dict[str, Any] = {"multipleOf": 1} if spec.dtype == "uint8" or spec.choices else {}
+    limits |= {} if open_low else {"minimum": float(spec.lows.min())}
+    return limits | ({} if open_high else {"maximum": float(spec.highs.max())})
+
+
 def value_type(spec: ArraySpec) -> Any:
     """Returns the type of one field of one observation: a number, nested lists, or the base64 text of an array."""
-    open_low, open_high = spec.is_open
-    described: dict[str, Any] = {"multipleOf": 1} if spec.dtype == "uint8" or spec.choices else {}
-    described |= {} if open_low.any() else {"minimum": float(spec.lows.min())}
-    described |= {} if open_high.any() else {"maximum": float(spec.highs.max())}
-    kind: Any = Annotated[float, Meta(extra_json_schema=described)]
+    kind: Any = Annotated[float, Meta(extra_json_schema=number_limits(spec))]
     for size in reversed(spec.shape):
         kind = Annotated[list[kind], Meta(min_length=size, max_length=size)]
     if len(spec.shape) > 1:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from msgspec import UNSET
 
-from carla_mlflow.contract.state_token import from_bytes, from_text
+from carla_mlflow.contract.state_token import STATE, from_bytes, from_text, state_field
 from carla_mlflow.errors import SpecError
 
 Tokens = list[bytes | None]
@@ -25,7 +25,7 @@ def tokens_of(values: Sequence[Any], as_numbers: bool = False) -> Tokens:
         SpecError: a value is anything else; names the row.
     """
     return [
-        None if value is UNSET or value is None else _token(value, f"observations[{row}].state", as_numbers)
+        None if value is UNSET or value is None else _token(value, state_field(row), as_numbers)
         for row, value in enumerate(values)
     ]
 
@@ -40,9 +40,9 @@ def _token(value: Any, field: str, as_numbers: bool) -> bytes | None:
 
 def split_states(rows: Sequence[Any], as_numbers: bool = False) -> tuple[list[Any], Tokens]:
     """Rows as decoded JSON → the same without `state`, and their tokens as `tokens_of` reads them."""
-    tokens = tokens_of([row.get("state") if isinstance(row, dict) else None for row in rows], as_numbers)
+    tokens = tokens_of([row.get(STATE) if isinstance(row, dict) else None for row in rows], as_numbers)
     return [_without_state(row) if isinstance(row, dict) else row for row in rows], tokens
 
 
 def _without_state(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != "state"}
+    return {name: value for name, value in row.items() if name != STATE}

@@ -136,8 +136,8 @@ class Slot:
         held = self.held if replaced is None else _at(self.held, 0, held_after(self.held[0], self.serving, replaced))
         self._replace(self.policies._replace(canary=canary, held=held))
 
-    def prepare(self, index: int, serving: Serving | None) -> None:
-        """Notes the version that comes next for reference `index`, or that none does."""
+    def prepare(self, index: int, serving: Serving) -> None:
+        """Notes the version that comes next for reference `index`."""
         self._replace(self.policies._replace(coming=_at(self.coming, index, serving)))
 
     def pass_over(self, index: int, passed: HeldVersion | None) -> None:
@@ -197,10 +197,10 @@ class Slot:
         pairs = zip(self.servings, self.references, strict=True)
         return tuple(_describe(serving, reference) for serving, reference in pairs if serving)
 
-    def held_versions(self) -> tuple[Served, ...]:
-        """Lists what is held."""
+    def held_versions(self) -> tuple[tuple[HeldVersion, Served], ...]:
+        """Lists what is held, each with its description."""
         pairs = zip(self.held, self.references, strict=True)
-        return tuple(_describe(each.serving, reference) for held, reference in pairs for each in held)
+        return tuple((each, _describe(each.serving, reference)) for held, reference in pairs for each in held)
 
     def canary_version(self) -> Served | None:
         """Describes the canary; None without one."""
@@ -215,7 +215,8 @@ class Slot:
         coming, canary = tuple(serving.digest for serving in self.coming if serving), self.canary_version()
         if self.canary is not None and not self.canary.is_active:
             coming, canary = (*coming, self.canary.serving.digest), None
-        state = WorkerState(self.served(), refused, self.ready, self.place, self.held_versions(), coming, canary)
+        held = tuple(described for _, described in self.held_versions())
+        state = WorkerState(self.served(), refused, self.ready, self.place, held, coming, canary)
         if state != self._written:
             write_file(worker_file(self.folder, os.getpid()), state)
             self._written = state

@@ -19,9 +19,9 @@ from carla_mlflow.artifact.artifact import Artifact
 from carla_mlflow.artifact.naming import is_artifact_folder
 from carla_mlflow.cli import DONE, add_debug, run_command
 from carla_mlflow.contract.answer import answer_columns
+from carla_mlflow.contract.state_token import STATE
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
-from serve.score.states import STATE
 from serve.settings import CHOICES, Settings
 
 
@@ -66,7 +66,9 @@ def score(options: argparse.Namespace) -> int:
     answered |= {STATE} if artifact.card.states else set()
     taken = [name for name in kept if name in answered]
     if taken:
-        raise RefusedError(f"--keep {','.join(taken)}: the actions are called so; rename the column in the input first")
+        raise RefusedError(
+            f"--keep {','.join(taken)}: the output has columns of these names; rename them in the input first"
+        )
     began = time.perf_counter()
     if options.ray:
         from serve.score.on_ray import score_on_ray

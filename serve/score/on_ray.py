@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 import ray
 
 from carla_mlflow.artifact.artifact import Artifact, open_artifact
+from carla_mlflow.contract.state_token import name_of_key
 from carla_mlflow.errors import EpisodeError, RefusedError, SpecError
+from carla_mlflow.flavor.environment import other_key, state_key
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.preprocessing.skops_file import operators_types
 from serve.score.columns import columns_read
@@ -58,6 +60,7 @@ class RayScorer:
         engine = Engine(self._artifact, options["device"], options["backend"], options["trusted"])
         self._scorer = Scorer(engine, kept, skip_invalid)
         self._output, self._kept = Path(options["output"]), kept
+        self._other_key = other_key(state_key(), options["key"]) if self._artifact.card.states else None
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Scores parts; returns the number of rows of each, or what is wrong with one of its rows."""
@@ -65,7 +68,7 @@ class RayScorer:
         for values in zip(*(batch[name] for name in Part._fields), strict=True):
             part = Part(int(values[0]), str(values[1]), [int(group) for group in values[2]], int(values[3]))
             try:
-                result = self._score(part), "", ""
+                result = (0, "POLICY_STATE_KEY", self._other_key) if self._other_key else (self._score(part), "", "")
             except (SpecError, EpisodeError) as error:
                 result = 0, f"{part.source}: {error.field}", error.problem
             for name, value in zip(found, result, strict=True):
@@ -113,6 +116,7 @@ def score_on_ray(artifact: Artifact, options: argparse.Namespace, kept: tuple[st
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
         parts = list(_parts(sources, max(PIECE_ROWS, min(PART_ROWS, rows_there // (PARTS_A_CORE * cores)))))
         given = {"device": options.device, "backend": options.backend, "output": str(partial)}
+        given["key"] = name_of_key(state_key()) if artifact.card.states else ""
         given["trusted"] = operators_types(options.trust_types)
         rows = _run(parts, cores, (dict(artifact.files), artifact.digest, given, kept, options.skip_invalid))
         os.replace(partial, options.output)

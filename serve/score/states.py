@@ -8,12 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from carla_mlflow.contract.state_token import StateTokens, from_text, next_steps, to_text
+from carla_mlflow.contract.state_token import STATE, StateTokens, from_text, next_steps, state_field, to_text
 from carla_mlflow.errors import SpecError
 from carla_mlflow.flavor.environment import state_key
 from carla_mlflow.inference.engine import Engine
-
-STATE = "state"
 
 
 class StateColumn:
@@ -60,4 +58,4 @@ def _tokens_in(batch: pa.RecordBatch) -> list[bytes | None]:
     kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
     if not any(is_kind(column.type) for is_kind in kinds):
         raise SpecError(STATE, f"expected base64 texts, null where an episode begins, got {column.type}")
-    return [from_text(text, f"observations[{row}].{STATE}") for row, text in enumerate(column.to_pylist())]
+    return [from_text(text, state_field(row)) for row, text in enumerate(column.to_pylist())]

@@ -179,9 +179,9 @@ class ServerState(Collector):
             "Older versions that are held for the episodes that they began.",
             labels=("name",),
         )
-        names = {(v.name, v.digest) for state in states for v in (*state.answering, *state.held)}
+        names = {v.name for state in states for v in (*state.answering, *state.held)}
         kept = {(v.name, v.digest) for state in states for v in state.held}
-        for name in sorted({name for name, _ in names}):
+        for name in sorted(names):
             held.add_metric((name,), sum(each[0] == name for each in kept))
         yield held
         followed = read_file(self._folder / FOLLOW_FILE, Followed)

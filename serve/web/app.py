@@ -79,7 +79,8 @@ def _finish(response: Response, slot: Slot) -> Response:
     version = serving.version if serving else ""
     answered = g.get("answered")
     if episode_id is not None and g.latest_actions is not None:
-        g.latest_actions.count_change(episode_id, answered.answered.pedals if answered else None)  # else an error
+        pedals = answered.answered.pedals(answered.serving.columns) if answered else None  # an error has no action
+        g.latest_actions.count_change(episode_id, pedals)
     finish(g, route_of_request(), response.status_code, version, answered, episode_id)
     if RECORDERS and answered is None:
         record_error(g, response.status_code, serving, prediction, episode_id)

@@ -8,7 +8,8 @@ from typing import Any
 from flask import Flask, Response, g
 
 from carla_mlflow import __version__
-from serve.codecs.infer_header import BYTES, DATATYPES, STATE
+from carla_mlflow.contract.state_token import STATE
+from serve.codecs.infer_header import BYTES, DATATYPES
 from serve.errors import ApiError
 from serve.policy.readiness import check_ready
 from serve.policy.serving import Serving

@@ -40,10 +40,7 @@ def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]
         "loaded_at": _clock(serving.loaded_at),
         "last_minute": metrics.last_minute(serving.columns),
         "served": [msgspec.to_builtins(served) for served in slot.served()],
-        "held": [
-            {**msgspec.to_builtins(held), "until": _clock(each.ends)}
-            for each, held in zip((each for held in slot.held for each in held), slot.held_versions(), strict=True)
-        ],
+        "held": [{**msgspec.to_builtins(held), "until": _clock(each.ends)} for each, held in slot.held_versions()],
         "canary": describe_canary(slot),
         "refused": [
             {**msgspec.to_builtins(refused), "since": _clock(refused.since)} for refused in list_refused(slot.folder)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
 from carla_mlflow import __version__
@@ -11,10 +9,12 @@ from carla_mlflow.contract.answer import AnswerColumn, answer_columns
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.control import scale_words
 from carla_mlflow.contract.control_kinds import CHOICE, INDEX
-from carla_mlflow.contract.state_token import token_bytes
+from carla_mlflow.contract.state_token import STATE
 from carla_mlflow.inference.sampling import MAX_SEED
+from serve.codecs.options import token_size
 from serve.codecs.request_type import NAME, request_type
 from serve.errors import STATUS
+from serve.run_folder import Served
 from serve.settings import Settings
 from serve.web.openapi_inference import inference_paths, inference_schemas
 from serve.web.openapi_shapes import (
@@ -96,27 +96,24 @@ def _schemas(card: Card, settings: Settings) -> Json:
 
 def _scored(observation: Json, card: Card, max_rows: int) -> Json:
     """The schema of the rows of /invocations: a state may also be a list of its bytes where MLflow takes tensors."""
-    memory = card.memory
-    if memory is None or not card.observation_spec.has_image:
+    if not card.states or not card.observation_spec.has_image:
         return {"Rows": array_of(ref("Observation"), 1, max_rows)}
-    length = token_bytes(sum(math.prod(shape) for shape in memory.shapes.values()))
+    length = token_size(card)
     numbers = array_of({"type": "integer", "minimum": 0, "maximum": 255}, length, length)
     numbers["description"] = "the same as numbers, all 0 where the episode begins"
-    properties = {**observation["properties"], "state": {"anyOf": [observation["properties"]["state"], numbers]}}
+    properties = {**observation["properties"], STATE: {"anyOf": [observation["properties"][STATE], numbers]}}
     scored = {**observation, "title": "ScoredObservation", "properties": properties}
     return {"ScoredObservation": scored, "Rows": array_of(ref("ScoredObservation"), 1, max_rows)}
 
 
 def _metadata() -> Json:
     """What /metadata answers, as far as programs read it."""
-    text: Json = {"type": "string"}
-    version = {name: text for name in ("version", "digest", "name", "backend", "device")}
-    version |= {name: {"type": ["string", "null"]} for name in ("stage", "following")}
+    version = msgspec.json.schema_components([Served])[1]["Served"]["properties"]
     maybe: Json = {"type": ["string", "null"]}
     canary: Json = {name: maybe for name in ("version", "digest", "reason", "loaded_at", "backend")}
     canary |= {"state": {"type": "string", "enum": ["active", "loading", "refused", "idle"]}}
     canary |= {"share": {"type": "number", "minimum": 0, "maximum": 100, "description": "percent"}}
-    held = fields({**version, "until": {**text, "format": "date-time"}}, *version, "until")
+    held = fields({**version, "until": {"type": "string", "format": "date-time"}}, *version, "until")
     described: Json = {
         "served": array_of(fields(version, *version)),
         "canary": {
@@ -150,7 +147,7 @@ def _action(columns: tuple[AnswerColumn, ...], as_table: bool = False, remembers
             properties |= {column.name: label, column.index_name: index}
         else:
             properties[column.name] = fields({CHOICE: label, INDEX: index}, CHOICE, INDEX)
-    properties |= {"state": TOKEN} if remembers else {}
+    properties |= {STATE: TOKEN} if remembers else {}
     return fields(properties, *properties)
 
 

@@ -6,8 +6,10 @@ import math
 
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
+from carla_mlflow.contract.state_token import STATE
 from carla_mlflow.inference.sampling import MAX_SEED
-from serve.codecs.infer_header import BYTES, DATATYPES, STATE
+from serve.codecs.infer_header import BYTES, DATATYPES
+from serve.codecs.request_type import number_limits
 from serve.errors import Code
 from serve.settings import Settings
 from serve.web.openapi_shapes import (
@@ -90,9 +92,7 @@ def inference_schemas(card: Card, settings: Settings) -> Json:
 
 def _tensor(spec: ArraySpec) -> Json:
     size = math.prod(spec.shape)
-    low, high = float(spec.lows.min()), float(spec.highs.max())  # what some element allows: data is flat
-    whole = {"multipleOf": 1} if spec.dtype == "uint8" or spec.choices is not None else {}
-    number = {"type": "number", "minimum": low, "maximum": high, **whole}
+    number = {"type": "number", **number_limits(spec)}
     named = {"name": {"const": spec.name}, "datatype": {"const": DATATYPES[spec.dtype]}}
     properties = {**named, "shape": {"const": [1, *spec.shape]}, "data": array_of(number, size, size)}
     return fields(properties, *properties)

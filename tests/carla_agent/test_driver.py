@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import carla
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -18,7 +19,9 @@ from without_pedals import KINDS
 
 from benchmarks.support.free_port import free_port
 from carla_agent import Driver
+from carla_agent.contract_check import check_fit
 from carla_mlflow import ArraySpec, ContractError, DrivingError, Engine, ObservationSpec, PolicyClient, SpecError
+from carla_mlflow.contract.field_card import FieldCard
 from carla_mlflow.contract.history import frame_spec
 
 
@@ -138,6 +141,14 @@ def test_what_does_not_fit_is_named_before_the_first_tick(engine: Engine, made: 
     driver = Driver(engine, [Given(ObservationSpec([spec]), None) for spec in made], world_hz=20)
     with pytest.raises(ContractError, match=problem):
         driver.step(at_tick(0))
+
+
+def test_one_number_a_tick_for_a_history_of_it_is_told_its_bounds(engine: Engine):
+    field = FieldCard("float32", [3], [0, 0, 0], [60, 60, 60], "m/s", history=[-2, -1, 0])
+    card = msgspec.structs.replace(engine.card, observation={"speed": field})
+    made = Given(ObservationSpec([ArraySpec("speed", "float32", (), -5.0, 60.0, "m/s")]), None)
+    with pytest.raises(ContractError, match=r"speed\[0\]: the card allows \[0, 60\], the observer makes \[-5, 60\]"):
+        check_fit(card, [made])
 
 
 def test_narrower_bounds_and_any_order_fit(engine: Engine):

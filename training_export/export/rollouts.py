@@ -153,10 +153,10 @@ def run_trained(trained: TrainedPolicy, observations: Arrays, reset: NDArray[np.
     return Golden.of_arrays({key: array.reshape(-1, *array.shape[2:]) for key, array in rows.items()}, shape.episodes)
 
 
-def resets(episodes: int = EPISODES, steps: int = STEPS) -> NDArray[np.float32]:
-    """(episodes, steps): where episodes begin. In every other rollout one begins half-way, so that it has to forget."""
-    reset = np.zeros((episodes, steps), dtype=np.float32)
-    reset[:, 0] = reset[1::2, steps // 2] = 1.0
+def resets() -> NDArray[np.float32]:
+    """(EPISODES, STEPS): where episodes begin. In every other rollout one begins half-way, so that it has to forget."""
+    reset = np.zeros((EPISODES, STEPS), dtype=np.float32)
+    reset[:, 0] = reset[1::2, STEPS // 2] = 1.0
     return reset
 
 
@@ -242,15 +242,15 @@ def _with_free_running(parity: Parity, drift: float) -> Parity:
     return msgspec.structs.replace(parity, free_running=min(wanted, MAX_FREE_RUNNING))
 
 
-def _slow(spec: ArraySpec, rng: np.random.Generator, steps: int = STEPS) -> NDArray[Any]:
+def _slow(spec: ArraySpec, rng: np.random.Generator) -> NDArray[Any]:
     """From one uniform observation to another."""
     start, end = (each.astype(np.float64) for each in spec.sample(rng, 2))
-    share = np.linspace(0, 1, steps).reshape(-1, *[1] * len(spec.shape))
+    share = np.linspace(0, 1, STEPS).reshape(-1, *[1] * len(spec.shape))
     return _fit(spec, start + share * (end - start))
 
 
 def _fit(spec: ArraySpec, values: NDArray[Any]) -> NDArray[Any]:
-    whole = np.rint(values) if spec.dtype == "uint8" else values
+    whole = np.rint(values) if spec.dtype == "uint8" or spec.has_whole_floats else values
     return np.asarray(np.clip(whole, spec.lows, spec.highs).astype(spec.dtype))
 
 

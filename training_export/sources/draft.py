@@ -145,20 +145,8 @@ def complete(
         raise NoActionError(
             "pass --card FILE with an action section: control, raw names and bounds can't be read from the source"
         )
-    action = ActionCard(
-        _head(draft, head),
-        _raw(draft, bounds),
-        draft.control,
-        draft.rate_hz,
-        _fallback(draft),
-        draft.deterministic,
-        draft.table,
-        draft.full_throttle,
-        draft.full_brake,
-        draft.full_right,
-        draft.repeat,
-        draft.choices,
-    )
+    own = {"head": _head(draft, head), "raw": _raw(draft, bounds), "fallback": _fallback(draft)}
+    action = ActionCard(**{**msgspec.structs.asdict(draft), **own})
     problems = check_action(action)
     if problems:
         raise CardError("; ".join(problems))
@@ -186,7 +174,7 @@ def _head(draft: ActionDraft, head: str | None) -> str:
         raise CardError(f"action.head {draft.head}: the source's own head is {head}")
     named = head or draft.head
     if named is None:
-        raise CardError(f"action.head is missing: one of {', '.join(PARAMETERS)}")
+        raise CardError(f"action.head is missing: --card FILE has to name one of {', '.join(PARAMETERS)}")
     return named
 
 

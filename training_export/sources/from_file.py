@@ -24,7 +24,7 @@ from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from training_export.graphs.onnx_file import OnnxFile, output_names
-from training_export.sources.draft import CardDraft, complete
+from training_export.sources.draft import CardDraft, NoActionError, complete
 from training_export.sources.file_inputs import (
     hidden_memory,
     of_onnx,
@@ -200,7 +200,7 @@ def _any_rows(specs: ObservationSpec) -> dict[str, NDArray[Any]]:
 
 def _action(path: Path, draft: CardDraft) -> ActionCard:
     if draft.action is None:
-        raise CardError(f"{path.name}: pass --card FILE with an action section: what its numbers mean is not in it")
+        raise NoActionError(f"{path.name}: pass --card FILE with an action section: what its numbers mean is not in it")
     return complete(draft.action)
 
 

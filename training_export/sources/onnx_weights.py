@@ -42,7 +42,7 @@ def _load(path: Path, tensor: Any) -> None:
         raise ExportError(f"{path.name}: keeps its weights in {where}, which is not beside it: copy both files")
     try:
         load_external_data_for_tensor(tensor, str(path.parent))
-    except Exception as error:  # onnx raises ValueError, OSError and its checker's own
+    except (ValueError, OSError, OverflowError, onnx.checker.ValidationError) as error:
         raise ExportError(
             f"{path.name}: its weights in {where} can't be read: {' '.join(str(error).split())}"
         ) from error

@@ -26,7 +26,7 @@ async function refresh() {
   fact("follows", served.following ?? "nothing: served from a folder");
   fact("backend", `${served.backend} on ${served.device.name}`);
   for (const held of served.held) fact("held for episodes", `${held.version} until ${held.until}`);
-  plot(served.last_minute);
+  plot(served.last_minute, served.card.action);
   showShadow(served.shadow);
   await compare(served);
 }
@@ -48,6 +48,13 @@ function mark(svg, kind, attributes) {
   svg.append(made);
 }
 
+// From where to where a value is counted: a named one that leaves [-1, 1] between its own bounds.
+function range(name, bounds, action) {
+  const [low, high] = action.control === "named" ? action.raw[name] : [Math.floor(bounds[0]), 1];
+  if (low < -1 || high > 1) return `from ${low} to ${high}`;
+  return `from ${name === "steer" ? "-1 (left)" : Math.floor(bounds[0])} to 1`;
+}
+
 // A figure with its caption; made when it is first asked for.
 function canvas(id, text, into) {
   if (!place(id)) {
@@ -64,10 +71,9 @@ function canvas(id, text, into) {
 }
 
 // The figure of one of the values that the policy answers.
-function figure(name, buckets) {
+function figure(name, buckets, action) {
   const bounds = buckets.map(([bound]) => bound).filter((bound) => bound !== null);
-  const low = name === "steer" ? "-1 (left)" : Math.round(bounds[0]);
-  const text = typeof bounds[0] === "string" ? `${name}: ${bounds.join(", ")}` : `${name}, from ${low} to 1`;
+  const text = typeof bounds[0] === "string" ? `${name}: ${bounds.join(", ")}` : `${name}, ${range(name, bounds, action)}`;
   return canvas(`action-${name}`, text, "plots");
 }
 
@@ -103,13 +109,13 @@ function bars(id, buckets) {
   mark(svg, "line", { x1: 0, y1: 98, x2: 300, y2: 98 });
 }
 
-function plot(minute) {
+function plot(minute, action) {
   bars("latency", minute.latency);
   const [half, most] = [0.5, 0.99].map((share) => quantile(minute.latency, share));
   const within = (bound) => (bound === null ? "more than 5000 ms" : `within ${bound * 1e3} ms`);
   const text = half === undefined ? "no requests" : `half ${within(half)}, 99 % ${within(most)}`;
   place("latency-text").textContent = `latency: ${text}`;
-  for (const [name, buckets] of Object.entries(minute)) if (name !== "latency") bars(figure(name, buckets), buckets);
+  for (const [name, buckets] of Object.entries(minute)) if (name !== "latency") bars(figure(name, buckets, action), buckets);
 }
 
 async function ask() {

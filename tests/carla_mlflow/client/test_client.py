@@ -15,7 +15,7 @@ import pytest
 from following_support import until, until_true
 from odd_server import answering_oddly
 from relay import relaying
-from tests_support import Server
+from tests_support import EXAMPLE, Server
 
 from benchmarks.support.free_port import free_port
 from carla_agent.thin_client import ThinClient
@@ -29,6 +29,8 @@ from carla_mlflow import (
     ResultCache,
     open_artifact,
 )
+from carla_mlflow.client import wire
+from carla_mlflow.client.wire import Remote
 from carla_mlflow.errors import ContractError, ServerError, SpecError, UnreachableError
 
 
@@ -313,6 +315,29 @@ def test_an_episode_with_another_name_is_not_started(server: Server, name: Any):
             with pytest.raises(SpecError, match="episode_id: expected 1 to 64 characters"):
                 each.start_episode(name)
         client.act(ROW)
+
+
+def metadata_of(card: Card, digest: str) -> bytes:
+    return msgspec.json.encode({"card": card, "version": card.version, "digest": digest})
+
+
+def test_another_versions_card_stands_in_until_its_own_is_told(monkeypatch: pytest.MonkeyPatch):
+    card = open_artifact(EXAMPLE).card
+    slower = {**card.action.fallback, "brake": 0.5}
+    later = msgspec.structs.replace(card, action=msgspec.structs.replace(card.action, fallback=slower))
+    remote = Remote("http://127.0.0.1:1", "", None)
+    remote.read_metadata(200, metadata_of(card, "first"))
+    assert remote.is_new("later")
+    remote.read_metadata(200, metadata_of(card, "first"), answered="later")  # a worker that has not swapped yet
+    assert not remote.is_new("later")
+    monkeypatch.setattr(wire, "STAND_IN_S", -1.0)
+    assert remote.is_new("later")
+    assert not remote.is_new("first")
+    remote.read_metadata(200, metadata_of(later, "later"), answered="later")
+    assert not remote.is_new("later")
+    remote.digest = "later"
+    remote.read_metadata(200, metadata_of(later, "later"))
+    assert remote.fallback(1).actions.control[0].tolist() == [0.0, 0.5, 0.0]
 
 
 def test_a_version_that_answers_and_is_not_the_active_one_is_compared_once_and_keeps_its_name(server: Server):

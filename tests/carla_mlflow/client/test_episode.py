@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from episode_policies import frames, stacks, watching
-from following_support import served, until
+from following_support import following_folder, promote, put
 from relay import relaying
 from remembering_export import exported_lstm
 from tests_support import Server, own_cache
 
 from carla_agent.thin_client import ThinClient
-from carla_mlflow import Artifact, AsyncPolicyClient, Engine, PolicyClient, ServerError, SpecError, write_artifact
+from carla_mlflow import Artifact, AsyncPolicyClient, Engine, PolicyClient, ServerError, SpecError
 
 Start = Callable[..., Server]
 TICKS = frames(12)
@@ -36,21 +36,6 @@ def policies(tmp_path: Path, artifacts: list[Artifact], monkeypatch: pytest.Monk
     return tmp_path / "policies"
 
 
-def put(folder: Path, artifact: Artifact) -> Path:
-    return write_artifact(folder / f"v{artifact.card.version}", artifact).path
-
-
-def started(start_server: Start, policies: Path, *flags: str) -> Server:
-    server = start_server("--model", f"{policies}/@^1", "--poll-s", "0.2", "--fetch-timeout-s", "1", *flags)
-    server.wait_ready()
-    return server
-
-
-def promote(server: Server, policies: Path, artifact: Artifact) -> None:
-    put(policies, artifact)
-    until(lambda: served(server) == {artifact.card.version}, server)
-
-
 def wanted(artifact: Artifact, first: int, last: int) -> list[bytes]:
     """The right actions of the ticks from `first` to `last`; the history goes back to the episode's first tick."""
     engine = Engine(artifact, device="cpu")
@@ -60,7 +45,7 @@ def wanted(artifact: Artifact, first: int, last: int) -> list[bytes]:
 def test_an_episode_ends_with_its_version_and_the_next_begins_with_the_new_one(
     start_server: Start, policies: Path, artifacts: list[Artifact]
 ):
-    server = started(start_server, policies, "--workers", "2")
+    server = following_folder(start_server, policies, "--workers", "2")
     old, new = artifacts
     with PolicyClient(server.url) as client, ThinClient(server.url, 20_000.0) as thin:
         episode = client.start_episode()
@@ -82,7 +67,7 @@ def test_an_episode_ends_with_its_version_and_the_next_begins_with_the_new_one(
 def test_an_episode_of_a_version_that_is_gone_begins_anew_at_once_with_what_it_saw(
     start_server: Start, policies: Path, artifacts: list[Artifact], caplog: pytest.LogCaptureFixture
 ):
-    server = started(start_server, policies, "--episode-hold-s", "0")
+    server = following_folder(start_server, policies, "--episode-hold-s", "0")
     old, new = artifacts
 
     async def drive() -> tuple[list[bytes], dict[str, int]]:
@@ -140,7 +125,7 @@ def test_a_memory_is_the_same_over_two_workers_and_after_a_restart_in_the_middle
             driven.append(episode.act(tick).vehicle_control())
             thinly.append(thin.act(tick))
             assert thin.fell_back is None
-        with pytest.raises(SpecError, match="this policy remembers, which only an episode does"):
+        with pytest.raises(SpecError, match="this policy has a memory, which only an episode keeps"):
             client.act([ticks[0]])
     assert driven == thinly == wanted
     assert (episode.restarts.total(), thin.restarts) == (0, {})

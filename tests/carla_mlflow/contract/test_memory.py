@@ -75,6 +75,14 @@ def test_a_section_state_that_contradicts_itself_or_the_graph_is_refused(card: C
         dump_card(remembering(card, state=states))
 
 
+@pytest.mark.parametrize("bound", [np.inf, np.nan])
+def test_a_choice_without_a_last_one_is_refused_beside_a_memory_as_without(card: Card, bound: float):
+    choosing = msgspec.structs.replace(card.action, head="categorical", raw={"choice": (0.0, bound)})
+    for given in (msgspec.structs.replace(card, action=choosing), remembering(card, action=choosing)):
+        with pytest.raises(CardError, match=r"action\.raw"):
+            dump_card(given)
+
+
 def test_an_observation_named_reset_is_refused_only_beside_a_memory(card: Card):
     fields = {"reset" if name == "speed" else name: field for name, field in card.observation.items()}
     dump_card(msgspec.structs.replace(card, observation=fields))

@@ -62,7 +62,7 @@ def test_an_episode_over_the_network_is_the_same_bit_for_bit(
         assert (one.digest, one.step, one.restarts.total()) == (engine.digest, len(TICKS), 0)
         whole = client.act(stacks(TICKS, 4))  # a batch of whole stacks needs no episode
         assert whole.control.tobytes() == wanted(engine)[4]
-        with pytest.raises(SpecError, match=r"of which a history is made, go to `episode = policy\.start_episode"):
+        with pytest.raises(SpecError, match=r"to give it single ticks, use `episode = policy\.start_episode"):
             client.act({name: [value] for name, value in TICKS[0].items()})
 
     async def drive() -> list[list[bytes]]:

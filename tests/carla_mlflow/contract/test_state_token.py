@@ -67,7 +67,8 @@ def changed(rng: np.random.Generator, one: bytes, other: bytes) -> bytes:
     if kind == 0:
         return one[:at] + bytes([one[at] ^ (1 << int(rng.integers(8)))]) + one[at + 1 :]
     if kind == 1:
-        return one[:at] + rng.bytes(min(int(rng.integers(1, 16)), len(one) - at)) + one[at + 16 :]
+        written = rng.bytes(min(int(rng.integers(1, 16)), len(one) - at))
+        return one[:at] + written + one[at + len(written) :]
     if kind == 2:
         return one[:at] or b"\x01"
     if kind == 3:

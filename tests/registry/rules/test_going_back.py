@@ -42,4 +42,5 @@ def test_a_stage_goes_back_by_a_rollback_or_to_what_held_it_before(moves, versio
 
 def test_an_entry_that_can_not_be_read_says_nothing():
     entries = journal(ONE, TWO)
-    assert not goes_back([read_entry(1, "not json", "", True), *entries[1:]], "production", "1.1.0")
+    assert goes_back(entries, "production", "1.0.0")
+    assert not goes_back([read_entry(1, "not json", "", True), *entries[1:]], "production", "1.0.0")

@@ -122,8 +122,11 @@ async def episodes(folder: Path, digests: list[str], slot: Slot, settings: Setti
     return found
 
 
-def test_behind_another_server_an_episode_ends_with_the_version_that_began_it(tmp_path: Path, remembering: Artifact):
-    settings, slot = Settings(), Slot(tmp_path)
+@pytest.mark.parametrize("key", ["", "the-key-of-the-fleet"])
+def test_behind_another_server_an_episode_ends_with_the_version_that_began_it(
+    tmp_path: Path, remembering: Artifact, key: str
+):
+    settings, slot = Settings(state_key=key), Slot(tmp_path)
     slot.ready = True
     versions = [remembering, again(remembering, "1.1.0")]
     for artifact in versions:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from remembering_export import exported_lstm
 
 from carla_mlflow.contract.state_token import name_of_key
 
@@ -32,3 +35,23 @@ def test_a_node_without_the_deployments_key_starts_no_replica(secret: str, found
     check_key(secret, "")  # deployed without one
     with pytest.raises(RuntimeError, match=found):
         check_key(secret, name_of_key(KEY))
+
+
+@pytest.mark.parametrize(
+    ("secret", "expected", "found"),
+    [("", KEY, "no POLICY_STATE_KEY"), (OTHER_KEY, KEY, "another POLICY_STATE_KEY"), (KEY, "", "a POLICY_STATE_KEY")],
+)
+def test_a_node_with_another_key_scores_no_part_of_a_policy_with_memory(
+    secret: str, expected: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from serve.score.on_ray import RayScorer
+
+    artifact = exported_lstm().artifact
+    options = {"device": "cpu", "backend": "card", "trusted": (), "output": str(tmp_path), "key": name_of_key(expected)}
+    monkeypatch.setenv("POLICY_STATE_KEY", secret)
+    scorer = RayScorer(dict(artifact.files), artifact.digest, options, (), False)
+    part = {"place": [0], "source": ["drives.parquet"], "groups": [[0]], "first": [0]}
+    done = scorer(part)
+    assert (done["rows"], done["where"]) == ([0], ["POLICY_STATE_KEY"])
+    assert found in done["problem"][0]
+    assert list(tmp_path.iterdir()) == []

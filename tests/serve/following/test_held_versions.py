@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from following_support import metric, of_other_contract, served, until
+from following_support import following_folder, metric, of_other_contract, promote, put, served, until
 from tests_support import Server, own_cache
 
 from benchmarks.policies.two_policies import Questions, small_policy
-from carla_mlflow import Artifact, write_artifact
+from carla_mlflow import Artifact
 
 Start = Callable[..., Server]
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0", "1.3.0")
@@ -38,21 +38,6 @@ def policies(tmp_path: Path, artifacts, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path / "policies"
 
 
-def put(folder: Path, artifact: Artifact) -> Path:
-    return write_artifact(folder / f"v{artifact.card.version}", artifact).path
-
-
-def start(start_server: Start, policies: Path, *flags: str) -> Server:
-    server = start_server("--model", f"{policies}/@^1", "--poll-s", "0.2", "--fetch-timeout-s", "1", *flags)
-    server.wait_ready()
-    return server
-
-
-def promote(server: Server, policies: Path, artifact: Artifact) -> None:
-    put(policies, artifact)
-    until(lambda: served(server) == {artifact.card.version}, server)
-
-
 def held(server: Server) -> list[str]:
     return [each["version"] for each in server.get("/metadata").json["held"]]
 
@@ -74,7 +59,7 @@ def ask(server: Server, questions: Questions, artifact: Artifact | None, path: s
 def test_an_episode_ends_with_the_version_that_began_it_and_new_ones_begin_with_the_new(
     start_server: Start, policies: Path, artifacts, questions, flags
 ):
-    server = start(start_server, policies, *flags)
+    server = following_folder(start_server, policies, *flags)
     assert ask(server, questions, artifacts[0]) == (200, "1.0.0")
     assert held(server) == []
     promote(server, policies, artifacts[1])
@@ -92,7 +77,7 @@ def test_an_episode_ends_with_the_version_that_began_it_and_new_ones_begin_with_
 def test_each_protocol_goes_on_with_the_episode_and_refuses_it_in_its_own_form(
     start_server: Start, policies: Path, artifacts, questions
 ):
-    server = start(start_server, policies, "--episode-hold-s", "3600")
+    server = following_folder(start_server, policies, "--episode-hold-s", "3600")
     promote(server, policies, artifacts[1])
     digest, gone = artifacts[0].digest, artifacts[3].digest
     data = [0.5] * 16
@@ -134,7 +119,7 @@ def test_each_protocol_goes_on_with_the_episode_and_refuses_it_in_its_own_form(
 def test_of_three_older_versions_the_oldest_is_given_up_at_once(
     start_server: Start, policies: Path, artifacts, questions
 ):
-    server = start(start_server, policies)
+    server = following_folder(start_server, policies)
     for artifact in artifacts[1:]:
         promote(server, policies, artifact)
     assert held(server) == ["1.2.0", "1.1.0"]
@@ -143,7 +128,7 @@ def test_of_three_older_versions_the_oldest_is_given_up_at_once(
 
 
 def test_a_version_is_given_up_after_its_time(start_server: Start, policies: Path, artifacts, questions):
-    server = start(start_server, policies, "--episode-hold-s", "2")
+    server = following_folder(start_server, policies, "--episode-hold-s", "2")
     promote(server, policies, artifacts[1])
     until(lambda: held(server) == [], server)
     assert ask(server, questions, artifacts[0])[0] == 409
@@ -154,11 +139,11 @@ def test_a_version_is_given_up_after_its_time(start_server: Start, policies: Pat
 def test_nothing_is_held_where_the_time_is_zero_nor_after_a_restart(
     start_server: Start, policies: Path, artifacts, questions
 ):
-    server = start(start_server, policies)
+    server = following_folder(start_server, policies)
     promote(server, policies, artifacts[1])
     assert ask(server, questions, artifacts[0]) == (200, "1.0.0")
     server.stop()
-    server = start(start_server, policies, "--episode-hold-s", "0")
+    server = following_folder(start_server, policies, "--episode-hold-s", "0")
     assert ask(server, questions, artifacts[0])[0] == 409
     promote(server, policies, artifacts[2])
     assert ask(server, questions, artifacts[1])[0] == 409
@@ -177,7 +162,7 @@ def test_what_is_removed_from_the_folder_or_taken_out_of_its_pins_is_not_held(
         (policies / "PINS.new").rename(policies / "PINS")
 
     pin("1.0.0")
-    server = start(start_server, policies)
+    server = following_folder(start_server, policies)
     pin("1.0.0", "1.1.0", "1.2.0")
     until(lambda: served(server) == {"1.2.0"}, server)
     assert ask(server, questions, artifacts[0]) == (200, "1.0.0")
@@ -197,7 +182,7 @@ def test_what_is_removed_from_the_folder_or_taken_out_of_its_pins_is_not_held(
 
 
 def test_a_version_that_was_refused_is_not_held(start_server: Start, policies: Path, artifacts, questions):
-    server = start(start_server, policies)
+    server = following_folder(start_server, policies)
     other = of_other_contract(artifacts[1], "1.1.0")
     put(policies, other)
     until(lambda: server.get("/metadata").json["refused"], server)

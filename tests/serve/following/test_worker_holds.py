@@ -63,14 +63,20 @@ def other_has(folder: Path, *digests: str) -> None:
     write_file(worker_file(folder, OTHER_WORKER), WorkerState(coming=digests, ready=True))
 
 
+def waiting(folder: Path, monkeypatch: pytest.MonkeyPatch, one: Artifact, two: Artifact) -> Worker:
+    """A worker that serves `one`, and has loaded `two`, which the other worker does not have yet."""
+    worker = Worker(folder, monkeypatch)
+    worker.follow(one)
+    other_has(folder, one.digest)
+    worker.follow(two, one)
+    return worker
+
+
 def test_a_promoted_version_becomes_active_once_the_other_worker_has_it_and_answers_its_episodes_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifacts
 ):
     one, two, _ = artifacts
-    worker = Worker(tmp_path, monkeypatch)
-    worker.follow(one)
-    other_has(tmp_path, one.digest)
-    worker.follow(two, one)
+    worker = waiting(tmp_path, monkeypatch, one, two)
     for _ in range(3):
         worker.step()
     assert (worker.serves, worker.holds) == ("1.0.0", [])
@@ -95,10 +101,7 @@ def test_a_version_that_was_coming_and_is_wanted_no_more_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifacts
 ):
     one, two, _ = artifacts
-    worker = Worker(tmp_path, monkeypatch)
-    worker.follow(one)
-    other_has(tmp_path, one.digest)
-    worker.follow(two, one)
+    worker = waiting(tmp_path, monkeypatch, one, two)
     worker.follow(one)
     assert (worker.serves, worker.slot.coming, len(worker.slot.every)) == ("1.0.0", (None,), 1)
 
@@ -107,10 +110,7 @@ def test_a_version_that_was_coming_when_a_newer_one_is_wanted_is_held_for_what_o
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifacts
 ):
     one, two, three = artifacts
-    worker = Worker(tmp_path, monkeypatch)
-    worker.follow(one)
-    other_has(tmp_path, one.digest)
-    worker.follow(two, one)
+    worker = waiting(tmp_path, monkeypatch, one, two)
     assert worker.slot.coming[0] is not None
     worker.follow(three, two, one)
     assert (worker.serves, worker.holds) == ("1.0.0", ["1.1.0"])

@@ -23,6 +23,7 @@ def test_a_secret_is_read_from_its_file_unless_it_is_given_outright(tmp_path: Pa
     (tmp_path / "key").write_text("abc\n")
     asked = {"POLICY_API_KEY_FILE": str(tmp_path / "key")}
     assert settings_from_environment(asked).api_key == "abc"
+    assert settings_from_environment({**asked, "POLICY_API_KEY": ""}).api_key == "abc"  # else the server were open
     assert settings_from_environment({**asked, "POLICY_API_KEY": "given"}).api_key == "given"
 
 

@@ -165,7 +165,7 @@ def test_a_logged_column_with_the_name_of_an_action_is_not_lost_but_refused(engi
     pq.write_table(table(drives(engine, 3), steer=[0.1, 0.2, 0.3]), tmp_path / "in.parquet")
     done = score("--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out"), "--keep", "steer")
     assert (done.code, done.out) == (1, "")
-    assert "rename the column" in done.err
+    assert "--keep steer: the output has columns of these names; rename them in the input first" in done.err
 
 
 def test_what_is_no_parquet_file_is_said(tmp_path: Path):

@@ -34,4 +34,4 @@ def test_a_column_of_the_input_that_is_called_like_an_answer_can_not_be_kept(tmp
     pq.write_table(pa.table({"x": kind.rows, "gear_index": [1, 2]}), source)
     flags = ["--model", str(kind.write(tmp_path)), "--input", str(source), "--output", str(tmp_path / "out")]
     assert main([*flags, "--keep", "gear_index"]) == 1
-    assert "--keep gear_index: the actions are called so" in capsys.readouterr().err
+    assert "--keep gear_index: the output has columns of these names" in capsys.readouterr().err

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 from tests_support import Server
 
+from carla_mlflow import Actions
+from carla_mlflow.contract.answer import AnswerColumn
+from serve.answering.forward import BatchActions, BatchSlice, ForwardArrays
 from serve.cluster.asgi import AsgiServer
 from serve.dispatcher import Dispatcher
 from serve.limits import MAX_EPISODE_ROWS, MAX_EPISODES
@@ -188,3 +191,10 @@ def test_under_another_wsgi_server_the_id_comes_back_and_nothing_is_compared(tmp
         assert (answer.status_code, answer.headers["X-Episode-Id"]) == (200, "foreign")
     metrics.BUFFER.flush()
     assert REGISTRY.get_sample_value("policy_action_change_count", {"dimension": "steer"}) == before
+
+
+@pytest.mark.parametrize(("bound", "is_steering"), [(1.0, True), (70.0, False)])
+def test_a_named_value_in_units_of_its_own_is_no_steering(bound: float, is_steering: bool):
+    control = np.float32([[0.5]])
+    answered = BatchSlice(BatchActions(ForwardArrays({}, Actions(control, control, names=("steer",)), None)), 0, 1)
+    assert (answered.pedals((AnswerColumn("steer", -bound, bound),)) is not None) == is_steering

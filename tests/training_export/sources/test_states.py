@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from torch import nn
 
@@ -123,8 +124,10 @@ def test_a_module_that_returns_no_next_state_is_told_which_shapes_are_needed(pol
 
 def test_a_source_without_memory_refuses_a_section_state(example: Path, tmp_path: Path):
     (tmp_path / "model.onnx").write_bytes((example / "model.onnx").read_bytes())
-    (tmp_path / "card.yaml").write_text(CARD + STATE)
-    with pytest.raises(ExportError):
+    card = yaml.safe_load((example / "model_card.yaml").read_text())
+    own = yaml.safe_dump({key: card[key] for key in ("observation", "action")}, sort_keys=False)
+    (tmp_path / "card.yaml").write_text(own + STATE)
+    with pytest.raises(ExportError, match="section `state` is not the policy's own: none"):
         open_source(SourceOptions(str(tmp_path / "model.onnx"), tmp_path / "card.yaml"))
 
 

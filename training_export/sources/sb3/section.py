@@ -16,6 +16,7 @@ from carla_mlflow.contract.field_card import FieldCard
 from carla_mlflow.errors import CardError, ExportError
 from training_export.sources.observation_spaces import (
     MASK,
+    Section,
     field_of,
     fields_of,
     mask_name,
@@ -24,7 +25,6 @@ from training_export.sources.observation_spaces import (
 )
 
 Boxes = Mapping[str, Any]
-Section = dict[str, FieldCard]
 
 
 def mask_of(source: str, model: Any, boxes: Boxes) -> dict[str, Any]:

@@ -14,23 +14,20 @@ from torch import nn
 
 from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.control_kinds import NAMED
-from carla_mlflow.contract.field_card import FieldCard, observation_spec
+from carla_mlflow.contract.field_card import observation_spec
 from carla_mlflow.contract.memory import graph_inputs
 from carla_mlflow.errors import ExportError
 from carla_mlflow.preprocessing.modules import Normalise
 from training_export.graphs.graph import PolicyGraph
 from training_export.sources.draft import ActionDraft, CardDraft, OtherActionsError, complete
-from training_export.sources.observation_spaces import (
-    SINGLE,
-    parts_of,
-    sources_of,
-)
+from training_export.sources.observation_spaces import SINGLE, parts_of, sources_of
 from training_export.sources.sb3.algorithms import ALGORITHMS
 from training_export.sources.sb3.answer import Answer
 from training_export.sources.sb3.archive import identify, load_model
 from training_export.sources.sb3.networks import network_of
 from training_export.sources.sb3.recurrent import RecurrentAnswer, lstm_states, with_lstm
 from training_export.sources.sb3.section import (
+    Boxes,
     check_starts,
     choice_counts,
     hidden_images,
@@ -49,9 +46,6 @@ from training_export.sources.sb3.vec_normalize import (
 from training_export.sources.seen import Range, of_moments, with_seen
 from training_export.sources.spaces import action_of_space
 from training_export.sources.trained import TrainedPolicy
-
-Boxes = Mapping[str, Any]
-Section = dict[str, FieldCard]
 
 
 class _Normalisation(NamedTuple):

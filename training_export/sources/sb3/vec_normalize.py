@@ -1,8 +1,8 @@
 """VecNormalize: whether a Stable-Baselines3 policy was trained with it, and with which statistics.
 
 The statistics are not in model.zip, but the last observation of `learn` is, twice: `_last_obs` as the policy saw it,
-and `_last_original_obs` before VecNormalize. PPO, A2C, TRPO, MaskablePPO and ARS store the second only with
-VecNormalize. The other algorithms always store it (without VecNormalize it is an older observation), and so they are
+and `_last_original_obs` before VecNormalize. Algorithms with `shows_normalisation` store the second only
+with VecNormalize. The others always store it (without VecNormalize it is an older observation), and so they are
 compared to see which statistics fit.
 """
 

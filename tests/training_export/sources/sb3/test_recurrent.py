@@ -154,5 +154,5 @@ def test_a_rollout_has_the_same_bits_alone_and_in_a_batch_of_64(engines: dict[st
             found.append(b"".join(np.ascontiguousarray(part[-1]).tobytes() for part in first))
         return found
 
-    assert bits(slice(20, 21)) == bits(slice(0, 21)) == bits(slice(20, 21))
-    assert bits(slice(63, 64)) == bits(slice(0, 64))
+    alone = bits(slice(63, 64))
+    assert bits(slice(0, 64)) == alone == bits(slice(43, 64))
