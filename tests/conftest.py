@@ -190,10 +190,10 @@ def start_mlflow(
 LONGEST = (
     "test_readme::test_every_command",
     "container",
-    "ray",
     "following",
     "test_benchmarks::test_nothing_hostile_is_mishandled",
     "states",
+    "ray",
     "toy_carla",
     "training_export/training/test_train::test_training_is_logged",
     "registry/commands/test_next_commands::",
@@ -206,7 +206,10 @@ LONGEST = (
     "registry/moves/test_promotions",
     "training_export/sources/test_sources",
 )
-"""What takes longest (see --durations of a whole run), longest first: how the name of a group or test begins."""
+"""What takes longest (see --durations of a whole run), about the longest first: how the name of a group or test begins.
+
+Ray's clusters begin when the containers are built: each of the two fills a small machine.
+"""
 
 
 @pytest.hookimpl(wrapper=True)
