@@ -24,6 +24,7 @@ from ..escaping import one_line
 EXAMPLE = """\
 examples:
   python -m carla_mlflow.testing my-policy/1.0.0
+  python -m carla_mlflow.testing my-policy/1.0.0 --device cuda --backend torchscript
   python -m carla_mlflow.testing http://car-7:8080 --policy my-policy/1.0.0 --p99-ms 5
 """
 
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--p99-ms", type=positive(float), help="for a server: limit of the 99th percentile, ms")
     parser.add_argument("--api-key", default="", help="for a server that requires one")
     parser.add_argument("--device", default="cpu", help="for a folder: auto, cpu, cuda or cuda:N (default cpu)")
+    choices = ("torchscript", "onnx")
+    parser.add_argument("--backend", choices=choices, help="for a folder: check this graph only (default: each it has)")
     parser.add_argument("--trust", action="append", default=[], metavar="TYPE", help="a type its preprocessor may hold")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_debug(parser)
@@ -83,7 +86,8 @@ def _of_a_folder(options: argparse.Namespace) -> Calls:
     from .conformance import CHECKS
     from .subject import Subject
 
-    for backend in open_artifact(options.policy_or_server).backends:
+    backends = open_artifact(options.policy_or_server).backends
+    for backend in [options.backend] if options.backend else backends:
         subject = Subject.open(options.policy_or_server, backend, options.device, options.trust)
         for check in CHECKS:
             yield _sentence(check), f"{backend} on {subject.engine.device.name}", partial(check, subject)

@@ -33,6 +33,12 @@ def test_a_sound_artifact_holds_every_check_on_each_of_its_graphs(example: Path)
     assert len(told["checks"]) == len(CHECKS) * len(open_artifact(example).backends)
 
 
+def test_one_of_its_graphs_is_checked_alone_where_a_device_runs_no_other(example: Path):
+    done = kit(str(example), "--backend", "onnx", "--json")
+    assert done.code == 0, done.out + done.err
+    assert {check["on"] for check in json.loads(done.out)["checks"]} == {"onnx on cpu"}
+
+
 def test_a_sound_server_holds_with_its_artifact_and_without(server: Server, example: Path):
     done = kit(server.url, "--policy", str(example), "--p99-ms", "10000")
     assert done.code == 0, done.out + done.err
