@@ -96,7 +96,8 @@ def measure(options: argparse.Namespace, home: Path) -> None:
 
 def make_move(version: str, alias: str, share: float | None) -> None:
     """Makes a move as carla-registry does, without its gates, which have benchmarks of their own."""
-    from registry.moves.promotion import GateResult, MoveOptions, promote, rollback
+    from registry.moves.promotion import promote, rollback
+    from registry.moves.terms import GateResult, MoveOptions
     from registry.rules.reference import parse_reference
     from registry.store.cache import default_cache
     from registry.store.store import Store

@@ -10,10 +10,11 @@ from carla_mlflow.lazy_names import lazy_names
 if TYPE_CHECKING:
     from registry.checks.verify import verify
     from registry.moves.judge import promotion_gates, rollback_gates
-    from registry.moves.promotion import MoveOptions, MoveResult, archive, promote, rollback
+    from registry.moves.promotion import archive, promote, rollback
     from registry.moves.registration import register
     from registry.moves.state import RegistryState, read_state
     from registry.moves.sync import sync
+    from registry.moves.terms import MoveOptions, MoveResult
     from registry.rules.policy_version import PolicyVersion
     from registry.rules.reference import Reference, parse_reference
     from registry.store.cache import default_cache, fetch_to_cache

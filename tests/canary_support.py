@@ -14,7 +14,8 @@ from tests_support import Server
 from carla_mlflow import Artifact
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run
-from registry.moves.promotion import GateResult, MoveOptions, promote, rollback
+from registry.moves.promotion import promote, rollback
+from registry.moves.terms import GateResult, MoveOptions
 from registry.rules.reference import parse_reference
 from registry.store.cache import default_cache
 from registry.store.store import Store

@@ -17,8 +17,9 @@ from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.backends.weights import ONNX_PREFIX, hash_arrays, onnx_weights
 from carla_mlflow.contract.card_sections import FileCard
 from registry.moves.judge import promotion_gates, rollback_gates
-from registry.moves.promotion import MoveOptions, MoveResult, promote, rollback
+from registry.moves.promotion import promote, rollback
 from registry.moves.registration import register
+from registry.moves.terms import MoveOptions, MoveResult
 from registry.rules.policy_version import PolicyVersion
 from registry.rules.reference import parse_reference
 from registry.store.cache import default_cache

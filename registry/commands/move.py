@@ -78,7 +78,7 @@ def archive(options: argparse.Namespace) -> int:
 
 
 def _move_options(options: argparse.Namespace, bake: Bake | None = None) -> Any:
-    from registry.moves.promotion import MoveOptions
+    from registry.moves.terms import MoveOptions
 
     given, share = getattr(options, "expect", None), getattr(options, "share", None)
     return MoveOptions(given, options.reason, options.force, options.dry_run, bake=bake, share=share)
@@ -112,6 +112,8 @@ def _done(options: argparse.Namespace, moved: Any, bake: Bake | None = None) -> 
         text += escaped(f"\n{_say_bake(bake)}", keep="\n")
         document["bake"] = to_builtins(bake)
     show(options, text, document)
+    if moved.cut_short:
+        warn(f"{moved.cut_short}: that bake {'would end' if options.dry_run else 'has ended'} without a verdict")
     if bake is not None and not options.dry_run:
         _warn_unguarded(moved.version.name)
     return REFUSED if refused else DONE

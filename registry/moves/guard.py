@@ -16,9 +16,10 @@ from carla_mlflow.escaping import one_line
 from registry.checks.scrape import Servers
 from registry.moves.append import whoami
 from registry.moves.judge import rollback_gates
-from registry.moves.promotion import MoveOptions, rollback
+from registry.moves.promotion import rollback
 from registry.moves.state import RegistryState
 from registry.moves.sync import commit, sync
+from registry.moves.terms import MoveOptions
 from registry.rules.baking import GUARDED, Baking, baking, ended_by
 from registry.rules.counted import Counted, Key, Scrape, added, growth
 from registry.rules.journal import MAX_TEXT, WATCHED, Move

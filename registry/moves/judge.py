@@ -16,8 +16,8 @@ from registry.gates.episodes import Evidence
 from registry.gates.gates import evaluate_gates
 from registry.gates.margins import read_margins
 from registry.gates.shadow import read_shadow_bar
-from registry.moves.promotion import EvaluateGates, GateResult
 from registry.moves.state import RegistryState
+from registry.moves.terms import EvaluateGates, GateResult
 from registry.rules.changes import contract_changes
 from registry.rules.journal import ALLOWED, MARGINS, MAX_TEXT
 from registry.rules.lifecycle import CANARY, PRODUCTION

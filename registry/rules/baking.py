@@ -66,6 +66,21 @@ def baking(entries: Iterable[Entry]) -> list[Baking]:
     return list(found.values())
 
 
+def cut_short(entries: Iterable[Entry], stage: str, now: float) -> str | None:
+    """Says which bake in a stage a promotion ends before its time; None where none does.
+
+    Args:
+        entries: the journal's chain.
+        stage: that the promotion is to.
+        now: seconds since 1970.
+    """
+    for each in baking(entries):
+        if each.move.to == stage and now < each.ends:
+            seen = say_duration(max(0, int(now - each.move.when)))
+            return f"{each.move.version} had baked in {stage} for {seen} of {say_duration(each.bake.duration_s)}"
+    return None
+
+
 def ended_by(entries: Iterable[Entry], bake: Baking) -> Move | None:
     """The move, or the end, that ended a bake; None while it has not ended."""
     later = (entry.link.move for entry in entries if entry.link and entry.number > bake.entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,3 +219,17 @@ def test_settings_are_protected_as_production_is(store: Store):
     mlflow.MlflowClient().set_registered_model_tag(NAME, "protected.production", "somebody-else")
     done = registry_here("gates", NAME, "--set", "gate.driving.margin=0.02")
     assert (done.code, "production is protected: only somebody-else may move it" in done.err) == (1, True)
+
+
+def test_a_promotion_that_ends_a_bake_before_its_time_says_so_and_journals_it(store: Store, tmp_path: Path):
+    assert promote("--bake", "30m", "--alarm", "p99_ms>10").code == 0
+    registered(store, tmp_path, "0.3.0")
+    done = registry_here("promote", f"{NAME}@0.3.0", "--to", "staging")
+    assert done.code == 0, done.err
+    said = re.search(r"warning: (0\.2\.0 had baked in staging for \d+s of 30m): that bake has ended", done.err)
+    assert said is not None, done.err
+    entry = json.loads(registry_here("history", NAME, "--json").out)["entries"][-1]
+    assert said[1] in entry["evidence"]
+    assert "bakes until" not in registry_here("history", NAME).out.splitlines()[-1]
+    done = registry_here("rollback", NAME, "--stage", "staging")  # a roll-back needs no warning
+    assert "had baked" not in done.err

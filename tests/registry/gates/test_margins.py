@@ -9,8 +9,9 @@ import pytest
 from registry_policies import NAME, cache_folder, registered
 
 from registry.moves.judge import promotion_gates
-from registry.moves.promotion import MoveOptions, promote
+from registry.moves.promotion import promote
 from registry.moves.sync import sync
+from registry.moves.terms import MoveOptions
 from registry.rules.reference import parse_reference
 from registry.store.evidence import find_evidence
 from registry.store.store import Store

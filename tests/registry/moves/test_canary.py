@@ -10,9 +10,10 @@ from registry_policies import NAME, at_another_rate, cache_folder, changed, regi
 
 from carla_mlflow.errors import RefusedError
 from registry.moves.judge import promotion_gates
-from registry.moves.promotion import GateResult, MoveOptions, MoveResult, archive, promote, rollback
+from registry.moves.promotion import archive, promote, rollback
 from registry.moves.registration import register
 from registry.moves.sync import sync
+from registry.moves.terms import GateResult, MoveOptions, MoveResult
 from registry.rules.chain import problems
 from registry.rules.reference import parse_reference
 from registry.store.store import Store

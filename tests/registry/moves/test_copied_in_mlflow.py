@@ -10,9 +10,10 @@ from registry_policies import NAME, cache_folder, changed, enter, registered, ro
 from tests_support import registry_here
 
 from carla_mlflow.errors import NotFoundError
-from registry.moves.promotion import MoveOptions, archive
+from registry.moves.promotion import archive
 from registry.moves.registration import register
 from registry.moves.sync import sync
+from registry.moves.terms import MoveOptions
 from registry.rules.chain import problems
 from registry.rules.reference import parse_reference
 from registry.store.cache import fetch_to_cache

@@ -15,8 +15,9 @@ from carla_mlflow.errors import RefusedError
 from registry.checks.scrape import Servers
 from registry.commands.history import say_bakes
 from registry.moves.guard import Event, Guard
-from registry.moves.promotion import MoveOptions, archive
+from registry.moves.promotion import archive
 from registry.moves.sync import sync
+from registry.moves.terms import MoveOptions
 from registry.rules.alarms import Bar
 from registry.rules.baking import GUARDED, baking
 from registry.rules.chain import problems

@@ -14,9 +14,9 @@ from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.contract.card import identity_of
 from carla_mlflow.errors import IntegrityError, NotFoundError, RefusedError
 from registry.moves.judge import promotion_gates
-from registry.moves.promotion import MoveOptions, MoveResult
 from registry.moves.promotion import promote as promote_policy
 from registry.moves.registration import register as register_policy
+from registry.moves.terms import MoveOptions, MoveResult
 from registry.rules.policy_version import PolicyVersion
 from registry.rules.reference import Reference, parse_reference
 from registry.store.cache import cached_path, default_cache, fetch_to_cache

@@ -22,9 +22,10 @@ from registry_policies import (
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.flavor.runs import STEP_TAG
 from registry.moves.append import append
-from registry.moves.promotion import GateResult, MoveOptions, archive, promote
+from registry.moves.promotion import archive, promote
 from registry.moves.registration import register
 from registry.moves.sync import sync
+from registry.moves.terms import GateResult, MoveOptions
 from registry.rules.journal import Move
 from registry.rules.lifecycle import PROTECTED
 from registry.rules.reference import parse_reference

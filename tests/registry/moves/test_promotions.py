@@ -22,9 +22,10 @@ from registry_policies import (
 
 from carla_mlflow.errors import NotFoundError, RefusedError
 from registry.gates.candidate import Finding
-from registry.moves.promotion import GateResult, MoveOptions, archive, promote
+from registry.moves.promotion import archive, promote
 from registry.moves.registration import register
 from registry.moves.sync import sync
+from registry.moves.terms import GateResult, MoveOptions
 from registry.rules.chain import NO_PREVIOUS_HASH, problems
 from registry.rules.journal import say
 from registry.rules.reference import parse_reference

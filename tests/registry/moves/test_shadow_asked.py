@@ -10,7 +10,8 @@ from registry_policies import NAME, cache_folder, registered, to_production
 
 from registry.gates.shadow import DISAGREEMENT_TAG, ROWS_TAG
 from registry.moves.judge import promotion_gates
-from registry.moves.promotion import MoveOptions, promote
+from registry.moves.promotion import promote
+from registry.moves.terms import MoveOptions
 from registry.rules.policy_version import PolicyVersion
 from registry.rules.reference import parse_reference
 from registry.store.cache import fetch_to_cache

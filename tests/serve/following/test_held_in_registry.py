@@ -11,7 +11,8 @@ from tests_support import Server
 
 from benchmarks.policies.two_policies import NAME
 from carla_mlflow import Artifact
-from registry.moves.promotion import GateResult, MoveOptions, archive, promote, rollback
+from registry.moves.promotion import archive, promote, rollback
+from registry.moves.terms import GateResult, MoveOptions
 from registry.rules.reference import parse_reference
 from registry.store.cache import default_cache
 from registry.store.store import Store

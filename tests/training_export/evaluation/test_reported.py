@@ -12,9 +12,10 @@ from carla_mlflow import open_artifact
 from carla_mlflow.errors import DrivingError
 from registry.gates import episodes
 from registry.moves.judge import promotion_gates
-from registry.moves.promotion import MoveOptions, promote
+from registry.moves.promotion import promote
 from registry.moves.registration import register
 from registry.moves.sync import sync
+from registry.moves.terms import MoveOptions
 from registry.rules.reference import parse_reference
 from registry.store.evidence import find_evidence
 from registry.store.store import Store

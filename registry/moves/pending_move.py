@@ -1,0 +1,111 @@
+"""A move on its way: checked against the registry's state and its gates, journalled, then carried out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from carla_mlflow.cli import progress
+from carla_mlflow.errors import RefusedError
+from registry.moves.append import whoami
+from registry.moves.state import RegistryState
+from registry.moves.sync import commit
+from registry.moves.terms import EvaluateGates, GateResult, MoveOptions, MoveResult
+from registry.rules.baking import cut_short
+from registry.rules.canary import check_canary
+from registry.rules.journal import ALLOWED, MAX_TEXT, OVERRULED, Kind, Move
+from registry.rules.lifecycle import (
+    ARCHIVED,
+    CANARY,
+    LEFT,
+    PRODUCTION,
+    check_archive,
+    check_expected,
+    check_promotion,
+    check_protected,
+)
+from registry.rules.policy_version import PolicyVersion
+from registry.rules.reference import Reference
+from registry.store.store import Store
+
+
+@dataclass(frozen=True)
+class PendingMove:
+    """A move before its entry is in the journal."""
+
+    store: Store
+    version: PolicyVersion
+    kind: Kind
+    to: str
+    options: MoveOptions
+
+    def check(self, state: RegistryState) -> None:
+        """Raises RefusedError unless the registry's state allows the move; checked again just before the entry."""
+        semver, stage = self.version.semver, state.stage(self.version.semver)
+        if self.to == ARCHIVED:
+            check_archive(semver, stage, self.options.force)
+            moved = [alias for alias, holder in state.holders.aliases.items() if holder == semver]
+        elif self.to.startswith(LEFT):
+            if state.holder(CANARY) != semver:
+                raise RefusedError(f"canary is held by {state.holder(CANARY) or 'none'}, not by {semver}")
+            moved = [CANARY]
+        else:
+            state.version(semver)
+            check_promotion(semver, stage, self.to)
+            if self.to == CANARY:
+                check_canary(semver, state.holder(PRODUCTION), self.options.share)
+            moved = [self.to]
+        tags = self.store.model_tags(self.version.name) if moved else {}
+        for alias in moved:
+            check_protected(tags, alias, whoami())
+
+    def make(self, state: RegistryState, cache: Path, evaluate: EvaluateGates) -> MoveResult:
+        """Evaluates the gates, then makes the move."""
+        check_expected(self.options.expect, state.holder(self.to), self.to)
+        self.check(state)
+        self._check_bake(state)
+        if state.holder(self.to) == self.version.semver:
+            share = self.options.share
+            is_vetted_canary = self.to == CANARY and state.holders.is_vetted  # if not, its gates are still to come
+            if self.to != CANARY or (is_vetted_canary and share == state.holders.share):
+                return MoveResult(self.version, self.to, self.version.semver, [], [], None, share)
+            if is_vetted_canary and share is not None and share < state.holders.share:
+                return self.write(state, GateResult())  # as a roll-back, it must not wait for gates
+        result = evaluate(self.store, state, self.version, cache)
+        if result.shortfalls and not (self.options.force or self.options.dry_run):
+            what = f"{self.version.name} {self.version.semver} does not go to {self.to}"
+            raise RefusedError(what, tuple(result.shortfalls))
+        if self.options.bake and any(text.startswith(ALLOWED) for text in result.evidence):
+            raise RefusedError(
+                f"{self.version.semver} can't bake: its contract is another one, and a roll-back would not fit the "
+                "cars' code; promote it without --bake"
+            )
+        return self.write(state, result)
+
+    def _check_bake(self, state: RegistryState) -> None:
+        """Raises RefusedError when a bake is asked for that could not end by a roll-back."""
+        held, semver = state.holder(self.to), self.version.semver
+        if self.options.bake and held == semver:
+            raise RefusedError(f"{semver} holds {self.to} already: a bake begins with the move to it")
+        if self.options.bake and held is None:
+            raise RefusedError(f"nothing holds {self.to}: {semver} can't bake without a version to roll back to")
+
+    def write(self, state: RegistryState, result: GateResult) -> MoveResult:
+        """Journals the move and carries it out; in a dry run, only says what it would be."""
+        displaced = state.holder(self.to)
+        findings, share, now = [str(finding) for finding in result.findings], self.options.share, time.time()
+        ended = cut_short(state.entries, self.to, now) if self.kind == "promote" else None
+        if self.options.dry_run:
+            return MoveResult(self.version, self.to, displaced, result.shortfalls, findings, None, share, ended)
+        overruled = tuple(f"{OVERRULED}{shortfall}"[:MAX_TEXT] for shortfall in result.shortfalls)
+        evidence = result.evidence + overruled + self.options.evidence + ((ended,) if ended else ())
+        move = Move(self.kind, self.version.semver, self.to, displaced, whoami(), now, self.options.reason, evidence)
+        bake, unset = self.options.bake or msgspec.UNSET, msgspec.UNSET
+        move = msgspec.structs.replace(move, bake=bake, share=unset if share is None else share)
+        progress(f"moving {self.to}")
+        entry = commit(self.store, state, move, self.check, self.options.expect)
+        after = self.store.resolve(Reference(self.version.name, "number", self.version.number))
+        return MoveResult(after, self.to, displaced, result.shortfalls, findings, entry.number, share, ended)
