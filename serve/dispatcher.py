@@ -167,7 +167,8 @@ class Dispatcher:
         extra, episode_id = wire.parsed.extra if wire.parsed else b"", prediction.episode_id
         if episode_id is not None:
             extra = extra_headers(wire.parsed, episode_id)
-            wire.episode_id, wire.control = episode_id, answered.pedals(serving.columns)
+            wire.episode_id, wire.version = episode_id, serving.version
+            wire.control = answered.pedals(serving.columns)
         self.in_flight -= 1
         wire.answer(self.response_writer.success(serving, answer, wire.request_id, wire.keep_alive, extra))
         finish(wire, prediction.endpoint.route, 200, serving.version, prediction, episode_id)

@@ -35,11 +35,12 @@ class LatestActions:
             self.forget(next(iter(self._controls)))
         return None if before is None or len(before) != len(control) else before
 
-    def count_change(self, episode_id: str, control: NDArray[np.float32] | None) -> None:
+    def count_change(self, episode_id: str, version: str, control: NDArray[np.float32] | None) -> None:
         """Counts how much an episode's action changes; to be called in the order of its requests.
 
         Args:
             episode_id: of the episode.
+            version: of the policy that answered.
             control: throttle, brake, steer, (B, 3); None for an error: the car did something else, not known here.
         """
         if control is None:
@@ -47,7 +48,7 @@ class LatestActions:
             return
         before = self.replace(episode_id, control)
         if before is not None:
-            metrics.BUFFER.changed(before, control)
+            metrics.BUFFER.changed(version, before, control)
 
     def forget(self, episode_id: str) -> None:
         """Forgets the latest action of an episode."""

@@ -23,8 +23,8 @@ from serve.telemetry.buckets import ActionCounts, Buckets, LabelledBuckets, choi
 from serve.telemetry.dead_counters import reading
 from serve.telemetry.half_hour import grown
 from serve.telemetry.last_minute import LastMinute
-from serve.telemetry.metrics_buffer import CHANGE_NAMES, MetricsBuffer
 from serve.telemetry.metrics_buffer import Metrics as TallyMetrics
+from serve.telemetry.metrics_buffer import MetricsBuffer
 from serve.telemetry.processes import Processes
 from serve.telemetry.shadow_metrics import ShadowMetrics
 from serve.telemetry.version_names import VERSIONS
@@ -63,7 +63,7 @@ CHANGE = Histogram(
     "policy_action_change",
     "How much steer and acceleration (throttle - brake), where the policy answers them, differ from the episode's "
     "previous action on its connection.",
-    ("dimension",),
+    ("dimension", "version"),
     buckets=CHANGES,
 )
 SATURATED = Counter(
@@ -103,7 +103,7 @@ BUFFER = MetricsBuffer(
         LabelledBuckets(LATENCY, SECONDS),
         Buckets(BATCH_ROWS, ROWS),
         ActionCounts(ACTION, CHOICES, TENTHS),
-        tuple(Buckets(CHANGE.labels(name), CHANGES) for name in CHANGE_NAMES),
+        LabelledBuckets(CHANGE, CHANGES),
     ),
     LastMinute(MULTIPROCESS_FOLDER),
 )

@@ -47,7 +47,7 @@ class ForwardRecord(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """The metrics that the counts are flushed to; the last label of each but `rows` and `changes` is the version."""
+    """The metrics that the counts are flushed to; the last label of each but `rows` is the version."""
 
     requests: Counter
     fallbacks: Counter
@@ -57,7 +57,7 @@ class Metrics(NamedTuple):
     parts: LabelledBuckets
     rows: Buckets
     dimensions: ActionCounts
-    changes: tuple[Buckets, ...]
+    changes: LabelledBuckets
 
 
 class MetricsBuffer:
@@ -71,7 +71,7 @@ class MetricsBuffer:
         self._requests: Numbers[tuple[str, int, str]] = Numbers()
         self._forwards: list[ForwardRecord] = []
         self._rows = 0
-        self._changes: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        self._changes: dict[str, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}  # by version
         self._changed_rows = 0
 
     def answered(
@@ -96,10 +96,10 @@ class MetricsBuffer:
             if len(self._answers) > MAX_ANSWERS:
                 self._count_answers()
 
-    def changed(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
+    def changed(self, version: str, before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
         """Counts the change from an episode's previous action to the latest, both (B, 3), with NaN for the unknown."""
         with self._lock:
-            self._changes.append((before, after))
+            self._changes.setdefault(version, []).append((before, after))
             self._changed_rows += len(after)
             if self._changed_rows > MAX_ROWS:
                 self._count_changes()
@@ -123,8 +123,8 @@ class MetricsBuffer:
             self._minute.add(({"latency": latency} if latency else {}) | self._metrics.dimensions.counts)
             self._metrics.dimensions.flush()
             self._metrics.parts.flush()
-            for buckets in (*self._metrics.changes, self._metrics.rows):
-                buckets.flush()
+            self._metrics.changes.flush()
+            self._metrics.rows.flush()
 
     def last_minute(self) -> Counts:
         """Returns the counts of all workers in the last minute: `latency`, and each column of actions."""
@@ -146,13 +146,13 @@ class MetricsBuffer:
                     self._metrics.parts.add((part, label), np.array(seconds, dtype=np.float64))
 
     def _count_changes(self) -> None:
-        changes, self._changes, self._changed_rows = self._changes, [], 0
-        if not changes:
-            return
-        before, after = (np.concatenate(parts) for parts in zip(*changes, strict=True))
-        throttle, brake, steer = (after - before).T
-        for buckets, change in zip(self._metrics.changes, (steer, throttle - brake), strict=True):
-            buckets.add(np.abs(change[~np.isnan(change)]))
+        changes, self._changes, self._changed_rows = self._changes, {}, 0
+        for version, of_it in changes.items():
+            before, after = (np.concatenate(parts) for parts in zip(*of_it, strict=True))
+            throttle, brake, steer = (after - before).T
+            label = VERSIONS.label(version)
+            for name, change in zip(CHANGE_NAMES, (steer, throttle - brake), strict=True):
+                self._metrics.changes.add((name, label), np.abs(change[~np.isnan(change)]))
 
     def _count_forwards(self) -> None:
         """Counts the policy's actions, and the observations outside the range that it is used to."""

@@ -80,7 +80,7 @@ def _finish(response: Response, slot: Slot) -> Response:
     answered = g.get("answered")
     if episode_id is not None and g.latest_actions is not None:
         pedals = answered.answered.pedals(answered.serving.columns) if answered else None  # an error has no action
-        g.latest_actions.count_change(episode_id, pedals)
+        g.latest_actions.count_change(episode_id, version, pedals)
     finish(g, route_of_request(), response.status_code, version, answered, episode_id)
     if RECORDERS and answered is None:
         record_error(g, response.status_code, serving, prediction, episode_id)

@@ -225,7 +225,7 @@ class Connection(asyncio.Protocol):
                 continue
             transport.write(reply)
             if request.episode_id is not None:  # here, where pipelined requests are in order
-                self._latest_actions.count_change(request.episode_id, request.control)
+                self._latest_actions.count_change(request.episode_id, request.version, request.control)
             if not request.keep_alive:
                 self._end()
                 return

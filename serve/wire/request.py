@@ -52,6 +52,7 @@ class Request(msgspec.Struct, eq=False):
         request_id: as in its response.
         reply: its whole response, once it is answered.
         episode_id: of the episode that it named, once it is answered.
+        version: of the policy that answered. Set with `control`.
         control: throttle, brake, steer that it was answered with, (B, 3), as `BatchSlice.pedals`; None for an error.
             Set for requests that name an episode.
     """
@@ -66,6 +67,7 @@ class Request(msgspec.Struct, eq=False):
     request_id: str = ""
     reply: bytes | None = None
     episode_id: str | None = None
+    version: str = ""
     control: NDArray[np.float32] | None = None
 
     def answer(self, reply: bytes) -> None:

@@ -76,8 +76,8 @@ def test_the_change_of_steering_and_acceleration_is_counted(any_server: Server, 
     ]
     assert min(wanted) > 0
     assert np.subtract(sums[1], sums[0]) == pytest.approx(wanted, rel=1e-5)
-    assert metric(any_server, "policy_action_change_count", dimension="acceleration") == metric(
-        any_server, "policy_action_change_count", dimension="steer"
+    assert metric(any_server, "policy_action_change_count", dimension="acceleration", version="0.1.0") == metric(
+        any_server, "policy_action_change_count", dimension="steer", version="0.1.0"
     )
 
 
@@ -174,23 +174,23 @@ async def asked_twice(folder: Path, example: Path) -> list[dict[bytes, bytes]]:
 
 
 def test_behind_another_server_the_id_comes_back_and_nothing_is_compared(tmp_path: Path, example: Path):
-    before = REGISTRY.get_sample_value("policy_action_change_count", {"dimension": "steer"})
+    before = REGISTRY.get_sample_value("policy_action_change_count", {"dimension": "steer", "version": "0.1.0"})
     heads = asyncio.run(asked_twice(tmp_path, example))
     assert [head[b"x-episode-id"] for head in heads] == [b"behind-ray"] * 2
     metrics.BUFFER.flush()
-    assert REGISTRY.get_sample_value("policy_action_change_count", {"dimension": "steer"}) == before
+    assert REGISTRY.get_sample_value("policy_action_change_count", {"dimension": "steer", "version": "0.1.0"}) == before
 
 
 def test_under_another_wsgi_server_the_id_comes_back_and_nothing_is_compared(tmp_path: Path, example: Path):
     settings, slot = Settings(model=str(example)), Slot(tmp_path)
     slot.serve(0, load(example, None, settings, tmp_path), None)
     client = create_app(settings, slot).test_client()
-    before = REGISTRY.get_sample_value("policy_action_change_count", {"dimension": "steer"})
+    before = REGISTRY.get_sample_value("policy_action_change_count", {"dimension": "steer", "version": "0.1.0"})
     for _ in range(2):
         answer = client.post("/predict", json={"observations": [SLOW]}, headers={"X-Episode-Id": "foreign"})
         assert (answer.status_code, answer.headers["X-Episode-Id"]) == (200, "foreign")
     metrics.BUFFER.flush()
-    assert REGISTRY.get_sample_value("policy_action_change_count", {"dimension": "steer"}) == before
+    assert REGISTRY.get_sample_value("policy_action_change_count", {"dimension": "steer", "version": "0.1.0"}) == before
 
 
 @pytest.mark.parametrize(("bound", "is_steering"), [(1.0, True), (70.0, False)])
