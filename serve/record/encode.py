@@ -35,20 +35,20 @@ MAX_EPISODES = 65_536
 POLICY = OUTCOMES.index("policy")
 
 
-class Piece(NamedTuple):
-    """Consecutive rows of one forward.
+class Pieces(NamedTuple):
+    """Consecutive rows of forwards, piece by piece. (Lists, since a piece with one row is the usual case.)
 
     Attributes:
-        arrays: of the forward.
-        began: when, by `time.perf_counter`.
-        start: first row.
-        stop: one past the last.
+        arrays: of each piece's forward.
+        began: when that began, by `time.perf_counter`.
+        starts: first rows.
+        stops: one past the last.
     """
 
-    arrays: ForwardArrays
-    began: float
-    start: int
-    stop: int
+    arrays: list[ForwardArrays]
+    began: list[float]
+    starts: list[int]
+    stops: list[int]
 
 
 class Encoder:
@@ -78,7 +78,7 @@ class Encoder:
         layout = self.layout(serving)
         ids, episodes, received, began, ended, decode_s, arrays, starts, stops, _ = zip(*entries, strict=True)
         pieces = _pieces(arrays, began, starts, stops)
-        rows = _rows(starts, stops, pieces)
+        rows = _rows(starts, stops)
         came = np.array(received)
         timestamps, column = rows.timestamps(came, wall_clock_offset_ns())
         columns: Columns = {
@@ -121,10 +121,13 @@ class Encoder:
         episodes: Sequence[str | None],
         places: NDArray[np.int32],
         timestamps: NDArray[np.int64],
-        pieces: list[Piece],
+        pieces: Pieces,
     ) -> Columns:
         """The columns of a policy with memory; episodes, places and timestamps are those of the rows."""
-        entered = [(_entered(piece.arrays), piece.start, piece.stop) for piece in pieces]
+        entered = [
+            (_entered(arrays), start, stop)
+            for arrays, start, stop in zip(pieces.arrays, pieces.starts, pieces.stops, strict=True)
+        ]
         steps = np.concatenate([each.steps[start:stop] for each, start, stop in entered])
         reset = np.concatenate([each.reset[start:stop] for each, start, stop in entered])
         given = self._states.given(serving.digest, episodes, places, reset, timestamps // MINUTE_NS)
@@ -147,35 +150,37 @@ def _entered(arrays: ForwardArrays) -> Decoded:
 
 def _pieces(
     arrays: Sequence[ForwardArrays], began: Sequence[float], starts: Sequence[int], stops: Sequence[int]
-) -> list[Piece]:
+) -> Pieces:
     """The rows of requests in order, in as few pieces as possible; the arguments have one element for each request."""
-    found: list[Piece] = []
-    of, since, first, end = arrays[0], began[0], starts[0], starts[0]
+    found = Pieces([], [], [], [])
+    ends, of, end = found.stops, None, 0
     for each, when, start, stop in zip(arrays, began, starts, stops, strict=True):
         if each is of and start == end:
-            end = stop
+            ends[-1] = end = stop
         else:
-            found.append(Piece(of, since, first, end))
-            of, since, first, end = each, when, start, stop
-    return [*found, Piece(of, since, first, end)]
+            of, end = each, stop
+            found.arrays.append(each)
+            found.began.append(when)
+            found.starts.append(start)
+            ends.append(stop)
+    return found
 
 
-def _rows(starts: Sequence[int], stops: Sequence[int], pieces: list[Piece]) -> RequestRows:
-    if sum(piece.stop - piece.start for piece in pieces) == len(starts):  # each request has at least one
-        return RequestRows(len(starts))
-    return RequestRows(len(starts), [stop - start for start, stop in zip(starts, stops, strict=True)])
+def _rows(starts: Sequence[int], stops: Sequence[int]) -> RequestRows:
+    counts = [stop - start for start, stop in zip(starts, stops, strict=True)]
+    return RequestRows(len(counts), None if sum(counts) == len(counts) else counts)  # each has at least one
 
 
-def _of_forwards(rows: RequestRows, pieces: list[Piece], received: NDArray[np.float64]) -> Columns:
+def _of_forwards(rows: RequestRows, pieces: Pieces, received: NDArray[np.float64]) -> Columns:
     """The columns that are the same for all rows of a forward; `received` is each row's."""
-    counts = np.array([piece.stop - piece.start for piece in pieces])
-    began = np.repeat(np.array([piece.began for piece in pieces]), counts)
-    inference_ms = np.array([piece.arrays.actions.inference_ms for piece in pieces], np.float32)
+    counts = np.subtract(pieces.stops, pieces.starts)
+    began = np.repeat(np.array(pieces.began), counts)
+    inference_ms = np.array([arrays.actions.inference_ms for arrays in pieces.arrays], np.float32)
     found = {
         "queue_ms": pa.array(((began - received) * 1e3).astype(np.float32)),
         "inference_ms": pa.array(np.repeat(inference_ms, counts)),
     }
-    seeds = [piece.arrays.actions.seed for piece in pieces]
+    seeds = [arrays.actions.seed for arrays in pieces.arrays]
     if all(seed is None for seed in seeds):
         return found | {"deterministic": rows.constant(True, "bool"), "seed": rows.constant(None, "int64")}
     spread = [seed for seed, count in zip(seeds, counts.tolist(), strict=True) for _ in range(count)]
@@ -183,13 +188,14 @@ def _of_forwards(rows: RequestRows, pieces: list[Piece], received: NDArray[np.fl
     return found | {"deterministic": deterministic, "seed": pa.array(spread, pa.int64())}
 
 
-def _of_policy(layout: Layout, pieces: list[Piece]) -> Columns:
+def _of_policy(layout: Layout, pieces: Pieces) -> Columns:
     """The columns of observation and action."""
-    whole = [piece.arrays for piece in pieces]
+    whole = pieces.arrays
+    actions = [arrays.actions for arrays in whole]
     parts = [
-        (place, piece.start, piece.stop)
-        for place, piece in enumerate(pieces)
-        if piece.stop - piece.start < len(piece.arrays.actions.control)
+        (place, start, stop)
+        for place, (each, start, stop) in enumerate(zip(actions, pieces.starts, pieces.stops, strict=True))
+        if stop - start < len(each.control)
     ]
 
     def column(arrays: list[NDArray[Any]], width: int | None) -> pa.Array:
@@ -201,6 +207,6 @@ def _of_policy(layout: Layout, pieces: list[Piece]) -> Columns:
         name: column([each.observations[field] for each in whole], width)
         for name, field, _, _, width in layout.observations
     }
-    found["action"] = column([each.actions.control for each in whole], layout.action_width)
-    found["action.raw"] = column([each.actions.raw for each in whole], layout.raw_width)
+    found["action"] = column([each.control for each in actions], layout.action_width)
+    found["action.raw"] = column([each.raw for each in actions], layout.raw_width)
     return found

@@ -76,11 +76,10 @@ def _constant(value: int | bool | None, kind: str, rows: int) -> pa.Array:
 
 def stacked(parts: Sequence[NDArray[Any]], width: int | None) -> pa.Array:
     """Arrays, each (n, *shape), below each other: lists of `width` numbers, or numbers where that is None."""
-    if len(parts) == 1:
-        whole = np.ascontiguousarray(parts[0])
-    else:
-        rows = sum(map(len, parts))
-        whole = np.empty((rows, *parts[0].shape[1:]), parts[0].dtype)  # in C order, unlike some of the parts
-        np.concatenate(parts, out=whole)
-    values = pa.array(whole.reshape(-1))
+    try:
+        whole = b"".join(parts)  # type: ignore[arg-type]  # a quarter of the time that numpy takes for many small ones
+    except TypeError:  # one is not in C order
+        whole = b"".join([part.tobytes() for part in parts])
+    kind = pa.from_numpy_dtype(parts[0].dtype)
+    values = pa.Array.from_buffers(kind, len(whole) // parts[0].itemsize, [None, pa.py_buffer(whole)])
     return values if width is None else pa.FixedSizeListArray.from_arrays(values, width)

@@ -98,7 +98,7 @@ class Writer:
         next(self._merge, None)
 
     def _add(self, block: Block, batch: pa.RecordBatch) -> None:
-        contract = self._collector.decoder.card_of(block.digest).contract
+        contract = self._collector.decoder.contract_of(block.digest)
         file = self._open.get(contract)
         if file is None:
             day, name = self._minute.split("/")
