@@ -59,8 +59,7 @@ class DelayedDriver(Driver):
             SpecError: the world ticks too seldom, or the budget is not a finite number above 0.
         """
         super().__init__(policy, observers, world_hz, budget_ms)
-        if world_hz < MIN_HZ - 1e-6:
-            raise SpecError("world_hz", f"under a latency the world ticks at {MIN_HZ:g} Hz or more: --hz {MIN_HZ:g}")
+        check_rate(world_hz)
         self._budget_us = None if budget_ms is None else round(budget_ms * 1e3)
         self.budget_ms = math.inf if budget_ms is None else budget_ms
         self._source, self._seed, self._request = source, seed, 0
@@ -136,3 +135,9 @@ class DelayedDriver(Driver):
     @staticmethod
     def _since_us(began: float) -> int:
         return round((time.perf_counter() - began) * 1e6)
+
+
+def check_rate(world_hz: float) -> None:
+    """Raises SpecError for a world that ticks too seldom for a latency."""
+    if world_hz < MIN_HZ - 1e-6:
+        raise SpecError("world_hz", f"under a latency the world ticks at {MIN_HZ:g} Hz or more: --hz {MIN_HZ:g}")

@@ -20,7 +20,7 @@ from ..driver import Driver
 from ..observers.ego import EgoSource
 from ..observers.observer import Observer
 from .connection import CONNECT_S, failures_in_words
-from .delayed import DelayedDriver
+from .delayed import DelayedDriver, check_rate
 from .film import BEHIND, Film
 from .interrupt import Interrupt
 from .observing import Scene, observers_for
@@ -95,6 +95,8 @@ class Drive:
         """
         try:
             ticks_between(self._policy.card.action, self._options.hz)  # before the world is touched
+            if self._options.latency is not None:
+                check_rate(self._options.hz)
             with failures_in_words():
                 self._drive()
         finally:

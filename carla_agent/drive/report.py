@@ -89,8 +89,11 @@ def as_text(figures: dict[str, Any]) -> str:
         + (f": {fallbacks}" if fallbacks else ""),
         "driven by": versions or ("the fallback only" if figures["decisions"] else "no decisions"),
     }
+    said = _said(figures.get("latency"))
     if latency["p50"] is not None:
-        lines["latency"] = ", ".join(f"{name} {latency[name]:.2f} ms" for name in PERCENTS) + _said(figures["latency"])
+        lines["latency"] = ", ".join(f"{name} {latency[name]:.2f} ms" for name in PERCENTS) + said
+    elif said:
+        lines["latency"] = f"no action in time{said}"
     if figures["restarts"]:
         lines["began anew"] = ", ".join(f"{count} {reason}" for reason, count in figures["restarts"].items())
     if figures["unseen"]:

@@ -10,7 +10,7 @@ from carla_mlflow.latency.trace import Trace
 from training_export.evaluation.delayed import Delay
 
 LATENCY, TRACE_FILE = "latency", "latency.parquet"
-"""What the figures of the distribution are logged under, and the artifact that holds what was applied."""
+"""What the figures of the distribution are logged under, and the artifact with the trace."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,12 @@ class AppliedLatency:
             "latency_late": self.late,
             "through": self.server,
         }
+
+    @property
+    def trace(self) -> Trace:
+        """By which others drive under an equal condition: what a trace was given as, else what was applied."""
+        source = self.again().source
+        return source.trace if isinstance(source, Replayed) else self.applied
 
     def again(self) -> Delay:
         """Under which others drive alike: a measured latency as the trace that it has become."""

@@ -139,7 +139,7 @@ def log_evaluation(
         parameters |= {"env_version": fine_version(), **latency.parameters()}
     log_drives(
         PolicyIdentity(engine.card.name, engine.card.version, engine.digest),
-        {"backend": engine.backend, "device": engine.device.name},
+        {} if latency is not None and latency.server else {"backend": engine.backend, "device": engine.device.name},
         parameters,
         figures if latency is None else {**figures, LATENCY: latency.applied.figures()},
         [{"driver": driver, **episode.row()} for driver, episodes in drives.items() for episode in episodes],
@@ -158,5 +158,5 @@ def _log_pictures(engine: Engine, drives: Drives, conditions: Conditions, latenc
         mlflow.log_artifact(str(gif))
         if latency is not None:
             trace = Path(scratch) / TRACE_FILE
-            latency.applied.write(trace)
+            latency.trace.write(trace)
             mlflow.log_artifact(str(trace))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carla_mlflow.cli import positive
+from carla_mlflow.latency.parse import MEASURED
 
 if TYPE_CHECKING:
     from carla_mlflow.contract.card import Card
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 API_KEY = "POLICY_API_KEY"
 """The environment variable with the server's key, as the servers themselves read it."""
-MEASURED = "measured"
 
 
 def add_latency(command: argparse.ArgumentParser) -> None:

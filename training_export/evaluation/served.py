@@ -34,7 +34,7 @@ class ServedDriver(EpisodeDriver):
             served = f"{self._client.card.name} {self._client.version} {self._client.digest}"
             raise DrivingError(
                 f"the server answers with {served}, which is not the policy that is evaluated: evaluate the version "
-                "that is served, or serve that version alone, without --follow"
+                "that is served, or serve that version alone, without --follow and --canary"
             )
 
 

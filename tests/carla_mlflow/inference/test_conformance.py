@@ -25,6 +25,8 @@ def exported(name: str) -> Export:
 @functools.cache
 def subject_of(name: str, backend: str, device: str) -> Subject:
     export = exported(name)
+    if device == "cpu":
+        Engine(export.artifact, device, backend, strict=False)  # what is exported loads, and acts as trained
     # The export's own engine where it is there: a graph's batch shapes are verified at each loading, for seconds.
     engine = export.engines[backend] if device == "cpu" else Engine(export.artifact, device, backend)
     return Subject(engine, export.artifact)
