@@ -111,7 +111,7 @@ class Settings:
     result_cache: int = _setting(0, "most observations in the result cache; 0: no cache")
     record: str = _setting("", "folder to record to: observations, actions, times, ids; see docs/record.md")
     record_share: float = _setting(1.0, "share of the episodes, and of the requests without one, that is recorded")
-    record_max_gb: float = _setting(10.0, "most gigabytes of recordings on this machine; the oldest are deleted")
+    record_max_gb: float = _setting(10.0, "most gigabytes of this server's recordings; the oldest are deleted")
     record_images: str = _setting("none", "what to record of images: keep, hash (can't be replayed) or none")
     log_level: str = _setting("info", "debug, info, warning or error")
     log_format: str = _setting("text", "text, or json (one object per line)")

@@ -20,10 +20,11 @@ from serve.answering.prediction import too_late
 from serve.batching.chunked_executor import ChunkedExecutor
 from serve.batching.micro_batcher import MicroBatcher
 from serve.batching.pending_prediction import PendingPrediction
-from serve.errors import ApiError
+from serve.errors import STATUS, ApiError, Code
 from serve.following.attempts import withdraw
-from serve.record.hook import stop_records
+from serve.record.hook import RECORDERS, stop_records
 from serve.telemetry import metrics
+from serve.wire.finish import record_error
 from serve.wire.outside import end_outside
 
 INTERVAL_S = 0.02
@@ -57,7 +58,9 @@ class Watchdog(threading.Thread):
                 with contextlib.suppress(RuntimeError):  # the event loop is closed: no client waits
                     self._loop.call_soon_threadsafe(self._chunked_executor.give_up_older_than, limit)
             with self._micro_batcher.lock:
-                if self._micro_batcher.running is not None and self._check(*self._micro_batcher.running):
+                running = self._micro_batcher.running
+                if running is not None and self._check(*running):
+                    self._record(running[1])
                     self._end_process()
 
     def _check(self, since: float, group: list[PendingPrediction]) -> bool:
@@ -81,6 +84,13 @@ class Watchdog(threading.Thread):
         prediction.wire.outside = True  # in any case: the event loop closes the connection later
         end_outside(prediction.wire.connection.transport, lambda: self._explain(prediction, error))
         metrics.BUFFER.answered(prediction.endpoint.route, error.status, prediction.serving.version)
+
+    def _record(self, group: list[PendingPrediction]) -> None:
+        """Records what was answered in a forward's stead: the forward won't end, and so can't."""
+        for prediction in group if RECORDERS else ():
+            if prediction.wire.outside:
+                code: Code = "deadline_exceeded" if time.perf_counter() >= prediction.ends else "internal"
+                record_error(prediction.wire, STATUS[code], prediction.serving, prediction, prediction.episode_id)
 
     def _end_process(self) -> None:
         log.critical(

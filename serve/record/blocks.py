@@ -21,6 +21,7 @@ from serve.record.schema import (
     OBSERVATION,
     OUTCOMES,
     Images,
+    columns_key,
     recording_schema,
 )
 
@@ -76,18 +77,18 @@ class BlockDecoder:
         self.cards: dict[str, bytes] = {}
         self.engines: dict[str, str] = {}
         self._known: dict[str, tuple[Card, Images]] = {}
-        self._contracts: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
         self._schemas: dict[tuple[str, int], pa.Schema] = {}
 
     def card_of(self, digest: str) -> Card:
         """The card of a policy whose blocks are in the rings."""
         return self._policy(digest)[0]
 
-    def contract_of(self, digest: str) -> str:
-        """The contract of a policy whose blocks are in the rings."""
-        if digest not in self._contracts:  # to be asked for each block
-            self._contracts[digest] = self.card_of(digest).contract
-        return self._contracts[digest]
+    def key_of(self, digest: str) -> str:
+        """The `columns_key` of a policy whose blocks are in the rings."""
+        if digest not in self._keys:  # looked up for each block
+            self._keys[digest] = columns_key(self.card_of(digest))
+        return self._keys[digest]
 
     def read(self, block: Block) -> pa.RecordBatch:
         """Returns the columns that a block has; what stands beside it is missing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -49,27 +50,33 @@ def verify_node(node: Path) -> list[Damage]:
     """Reads every file of a node; returns what is wrong, nothing where every bit is as it was written.
 
     A file is held against its hash in HEAD, and against the link in the footer of the file after it, if that one is as
-    HEAD says; without HEAD, which may be lost, against that link alone.
+    HEAD says; without HEAD, which may be lost, against that link alone. The writer may go on meanwhile: a file that is
+    merged or deleted while this reads is not wrong.
 
     Args:
         node: the folder of one node.
     """
     files, damages = readable(recorded_paths(node))
-    head = read_head(node)
+    hashes: dict[Path, str] = {}
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # merged, or deleted for its age, meanwhile
+            hashes[file.path] = file_hash(file.path)
+    files = [file for file in files if file.path in hashes]
+    head = read_head(node)  # after the files, of which it knows all
+    damages = [damage for damage in damages if damage.path.exists()]
     if head is None:
         damages.append(Damage(node / HEAD, "is missing or can't be read"))
     head = head or Head()
     replaced = {number for file in files for number in file.info.replaces}
     by_path = {node / name: sha for name, sha in head.files.values()}
-    hashes = {file.path: file_hash(file.path) for file in files}
     intact = [file for file in files if by_path.get(file.path, hashes[file.path]) == hashes[file.path]]
     links = {file.info.number - 1: file.info.previous for file in intact}
     for file in files:
         number, known = file.info.number, by_path.get(file.path)
         if file not in intact or links.get(number, hashes[file.path]) != hashes[file.path]:
             damages.append(Damage(file.path, "its bytes are not those that were written"))
-        elif known is None and number not in links and number <= head.number and number not in replaced:
-            damages.append(Damage(file.path, "is no link of the chain: HEAD does not have it"))
+        elif known is None and number not in replaced and number not in links and number <= head.number:
+            damages += [Damage(file.path, "is no link of the chain: HEAD does not have it")] * file.path.exists()
     missing = by_path.keys() - {file.path for file in files} - {damage.path for damage in damages}
-    damages += [Damage(path, "is missing") for path in sorted(missing)]
+    damages += [Damage(path, "is missing") for path in sorted(missing) if not path.exists()]  # unlike a newer one
     return damages

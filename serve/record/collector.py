@@ -50,11 +50,11 @@ class Collector:
         self.lost: Counter[str] = Counter()
         self.gone: Counter[str] = Counter()
 
-    def read(self) -> Iterator[tuple[Block, pa.RecordBatch]]:
-        """Yields what is new in all rings: blocks, and their columns."""
+    def read(self, most: int = 8 << 20) -> Iterator[tuple[Block, pa.RecordBatch]]:
+        """Yields what is new in all rings, about `most` bytes of each: blocks, and their columns."""
         self._look_for_rings()
         for name, reader in self._readers.items():
-            for block in reader.read():
+            for block in reader.read(most):
                 self._count(name, reader, block.first)
                 batch = self._decoded(block)
                 if batch is not None:

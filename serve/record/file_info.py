@@ -31,7 +31,7 @@ class FileInfo(msgspec.Struct, frozen=True):
     Attributes:
         number: running number of the file in its node's chain, from 1.
         previous: sha256 of the file with the number before, 64 hex digits; empty for the first.
-        contract: the contract hash of the cards; one file has one contract.
+        contract: the cards' contract hash, and their states' names; one file has one of each.
         images: what it has of images: keep, hash or none.
         first: the earliest `timestamp` in it, nanoseconds since 1970.
         last: the latest.

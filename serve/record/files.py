@@ -117,7 +117,12 @@ def _groups_of(file: RecordedFile, low: int, high: int) -> list[tuple[int, Recor
     """The row groups of a file that may have rows of a time: earliest timestamp, file, index."""
     if file.info.last < low or file.info.first >= high:
         return []
-    metadata = pq.read_metadata(file.path)
+    try:
+        metadata = pq.read_metadata(file.path)
+    except (OSError, pa.ArrowException) as error:
+        raise RecordingError(
+            f"{file.path}: can't be read: {error}; if it was merged or deleted meanwhile, run this again"
+        ) from error
     place = metadata.schema.names.index("timestamp")
     found = []
     for index in range(metadata.num_row_groups):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -36,7 +37,7 @@ class Layout:
     Attributes:
         card: of the policy.
         observations: columns of the observation.
-        row_bytes: of an observation that is recorded.
+        row_bytes: of an observation that is recorded, and of the memory.
         action_width, raw_width: numbers of an action and of a raw action.
         states: names.
     """
@@ -53,6 +54,7 @@ class Layout:
             for spec in recorded
         ]
         self.row_bytes = sum(elements(spec) * (4 if spec.dtype == "float32" else 1) for spec in recorded)
+        self.row_bytes += sum(4 * math.prod(state.shape) for state in card.states.values())
         self.action_width, self.raw_width = len(card.action.control_names), len(card.action.raw)
         self.states = tuple(card.states)
 

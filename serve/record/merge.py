@@ -35,13 +35,20 @@ def merging(node: NodeFolder, hour: str) -> Iterator[None]:
             known = node.head.files.get(number)
             if known is None:  # deleted for its age meanwhile
                 continue
-            if path.exists() and file_hash(path) == known[1]:
+            if _is_intact(path, known[1]):
                 intact.append(path)
             else:
                 log.error("%s: is damaged, and not merged", path)
             yield
         for group in _groups(intact):
             yield from _merge(node, before, group)
+
+
+def _is_intact(path: Path, sha256: str) -> bool:
+    try:
+        return file_hash(path) == sha256
+    except OSError:
+        return False
 
 
 def _groups(paths: list[Path]) -> list[list[RecordedFile]]:
@@ -80,7 +87,7 @@ def _merge(node: NodeFolder, hour: str, files: list[RecordedFile]) -> Iterator[N
         info = files[0].info
         numbers = [file.info.number for file in files]
         node.place(merged, name, info.contract, info.images, node.head.cursors, replaces=numbers)
-    except (OSError, pa.ArrowException, KeyError) as error:  # the last: one was deleted for its age meanwhile
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:  # the last: deleted for its age meanwhile
         log.warning("the recordings of %s are not merged: %s", hour, one_line(error))
         if merged is not None:
             merged.drop()

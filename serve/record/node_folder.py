@@ -97,7 +97,7 @@ class NodeFolder:
         Args:
             file: with all its rows.
             name: of the finished file, without its number.
-            contract: of its cards.
+            contract: of its cards, as `schema.columns_key`.
             images: what it has of images.
             cursors: how far the rings are read with it.
             lost: rows that are lost up to there, by reason.

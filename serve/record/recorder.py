@@ -131,7 +131,7 @@ class Recorder:
     def _prepare(self, serving: Serving) -> None:
         """Sets the size of blocks, and before a policy's first one writes what readers need to know of it."""
         row_bytes = max(1, self._encoder.layout(serving).row_bytes)
-        self._most_rows = max(1, min(MAX_ROWS, MAX_BYTES // row_bytes))
+        self._most_rows = max(1, min(MAX_ROWS, min(MAX_BYTES, self._ring.capacity // 8) // row_bytes))
         if serving.digest not in self._known:
             from serve.record.blocks import write_policy
             from serve.record.machine import engine_note

@@ -92,8 +92,13 @@ def state_fields(card: Card) -> Iterator[pa.Field]:
         yield pa.field(STATE + name, pa.list_(pa.float32()))
 
 
+def columns_key(card: Card) -> str:
+    """The same for policies whose recordings have the same columns: the contract, and the states' names, not in it."""
+    return ":".join([card.contract, *card.states])
+
+
 def recording_schema(card: Card, images: Images) -> pa.Schema:
-    """The columns of a recording of a policy; the same for all versions with its contract.
+    """The columns of a recording of a policy; the same for all versions with its `columns_key`.
 
     Args:
         card: of the policy.

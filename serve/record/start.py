@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -86,6 +87,7 @@ def start_recorder(settings: Settings, run_folder: Path) -> None:
         from serve.record.recorder import Recorder
 
         RECORDERS.append(Recorder(folder, plan.share, plan.images))
+        encode_between(ThreadPoolExecutor(1, "recorder").submit)  # not in a request's thread, before its answer
     except (CarlaMlflowError, OSError) as error:
         log.error("this worker records nothing: %s", one_line(error))
 
@@ -101,7 +103,7 @@ def encode_between(call_soon: Callable[..., Any]) -> None:
     """Has this process's recorder encode between requests rather than at once.
 
     Args:
-        call_soon: of the event loop; calls a function from its thread, may itself be called from any thread.
+        call_soon: calls a function soon, from another thread or the event loop; may be called from any thread.
     """
     for recorder in RECORDERS:
         recorder.soon = call_soon

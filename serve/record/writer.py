@@ -68,7 +68,7 @@ class Writer:
         before.write_text(self._node.path.name)
         self._collector = Collector(rings, self._node.head.cursors)
         self._numbers = EpisodeNumbers(self._node.head.episodes)
-        self._open: dict[str, OpenFile] = {}  # by contract
+        self._open: dict[str, OpenFile] = {}  # by `columns_key`
         self._minute = _minute_of(time.time())
         self._merge: Iterator[None] = iter(())
         self._merged_before = ""
@@ -98,15 +98,13 @@ class Writer:
         next(self._merge, None)
 
     def _add(self, block: Block, batch: pa.RecordBatch) -> None:
-        contract = self._collector.decoder.contract_of(block.digest)
-        file = self._open.get(contract)
+        key = self._collector.decoder.key_of(block.digest)
+        file = self._open.get(key)
         if file is None:
             day, name = self._minute.split("/")
             path = self._node.new_file(day, f"{name}-{len(self._open)}")
             decoder = self._collector.decoder
-            file = self._open[contract] = OpenFile(
-                path, block.digest, self._images, decoder, self._numbers, self._share
-            )
+            file = self._open[key] = OpenFile(path, block.digest, self._images, decoder, self._numbers, self._share)
             file.origin.update(self._origin)
         file.add(block, batch)
 
@@ -116,12 +114,14 @@ class Writer:
         if cursors == self._collector.saved and not self._open and not self._collector.ended:
             return
         name = self._minute.rpartition("/")[2]
+        for file in self._open.values():  # so that what the disk does not take fails before one of them is placed
+            file.complete()
         while self._open:
-            contract, file = next(iter(self._open.items()))
+            key, file = next(iter(self._open.items()))
             is_last = len(self._open) == 1  # until then the rows of the others are in no file
             until, lost = (cursors, self._collector.lost) if is_last else (self._collector.saved, None)
-            self._node.place(file.complete(), name, contract, self._images, until, lost)
-            del self._open[contract]
+            self._node.place(file.complete(), name, key, self._images, until, lost)
+            del self._open[key]
             if is_last:
                 self._collector.lost.clear()
         self._collector.save(cursors)
@@ -165,7 +165,7 @@ class Writer:
         if isinstance(self._merge, Generator):
             self._merge.close()
         try:
-            for block, batch in self._collector.read():
+            for block, batch in self._collector.read(most=1 << 62):  # all that is there
                 self._add(block, batch)
             self._finish()
         except OSError as error:

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from recording_support import Recording, numbers, same_bits, served, table_of
 
+from serve.record.chain import recorded_paths
 from serve.record.file_info import read_file_info
 from serve.record.head_file import HEAD, read_head
+from serve.record.recording_file import RecordingFile
 from serve.record.ring import rings_in
 
 
@@ -100,6 +102,42 @@ def test_a_damaged_file_is_not_merged_so_that_it_is_still_named(make: Callable[.
         recording.write()
     assert names(recording) == ["2026-03-01/12-4.parquet", str(path.relative_to(path.parent.parent))]
     assert [damage.path for damage in recording.end().verify()] == [path]
+
+
+def test_a_file_that_can_not_be_read_is_left_and_the_writer_goes_on(make: Callable[..., Recording]):
+    recording = make()
+    record(recording, 3)
+    path = recording.read().files[1].path
+    path.unlink()
+    path.mkdir()  # reading it fails, for root too
+    recording.write(60)
+    for _ in range(20):
+        recording.write()
+    record(recording, 1)
+    assert names(recording)[0] == "2026-03-01/12-4.parquet"
+    found = recording.end()
+    assert found.rows == 60
+    assert [damage.path for damage in found.verify()] == [path]
+
+
+def test_a_recording_that_is_written_on_while_it_is_verified_is_not_called_damaged(
+    make: Callable[..., Recording], monkeypatch: pytest.MonkeyPatch
+):
+    recording = make()
+    record(recording, 3)
+    listed = recorded_paths
+
+    def and_then_merged(node: Path) -> list[Path]:
+        found = listed(node)
+        recording.write(60)
+        for _ in range(20):
+            recording.write()
+        return found
+
+    monkeypatch.setattr("serve.record.chain.recorded_paths", and_then_merged)
+    assert recording.read().verify() == []
+    assert names(recording) == ["2026-03-01/12-4.parquet"]
+    recording.end()
 
 
 def test_files_that_are_missing_or_were_put_there_are_named(make: Callable[..., Recording]):
@@ -219,3 +257,25 @@ def test_any_reader_of_parquet_can_read_the_files(make: Callable[..., Recording]
     metadata = pq.read_metadata(file.path).metadata
     assert metadata[b"carla-mlflow.recording"] == b"1"
     assert metadata[f"card:{recording.serving.digest}".encode()] == recording.serving.engine.card_bytes
+
+
+def test_a_file_that_was_given_up_writes_nothing_more(tmp_path: Path):
+    schema = pa.schema([("timestamp", pa.int64())])
+    file = RecordingFile(tmp_path / "unfinished", schema)
+    file.drop()
+    with open(tmp_path / "another", "wb") as other:  # gets the descriptor that the first had
+        del file  # pyarrow's writer ends its file
+        other.flush()
+    assert (tmp_path / "another").read_bytes() == b""
+
+
+def test_all_that_lies_in_the_rings_is_written_when_the_writer_ends(tmp_path: Path, example: Path):
+    recording = Recording(tmp_path, served(tmp_path, example), ring_bytes=32 << 20)
+    rng = np.random.default_rng(0)
+    drawn = {spec.name: spec.sample(rng, 1000) for spec in recording.serving.engine.specs}
+    rows = [{name: array[row] for name, array in drawn.items()} for row in range(1000)]
+    for _ in range(90):  # twice what the writer takes at a time
+        recording.predict([rows])
+    recording.recorder.close()
+    recording.writer.stop()
+    assert (recording.read().rows, recording.read().lost) == (90_000, 0)

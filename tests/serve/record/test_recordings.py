@@ -6,6 +6,7 @@ import hashlib
 import math
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +18,7 @@ from carla_mlflow import Artifact, Engine
 from carla_mlflow.contract.state_token import to_text
 from carla_mlflow.errors import CarlaMlflowError
 from serve.record.files import open_recordings
-from serve.record.schema import in_share, recording_schema
+from serve.record.schema import columns_key, in_share, recording_schema
 from training_export.export.export import export_policy
 
 
@@ -147,6 +148,14 @@ def test_a_policy_with_memory_is_recorded_so_that_it_can_be_run_again(tmp_path: 
             if row + 1 in given:
                 for name in names:
                     assert rows[f"state.{name}"][row + 1].as_py() == state[name].ravel().tolist()
+
+
+def test_policies_of_one_contract_whose_states_have_other_names_do_not_share_a_file(remembering: Artifact):
+    card = remembering.card
+    other = msgspec.structs.replace(card, state={f"{name}_too": state for name, state in card.state.items()})
+    assert other.contract == card.contract
+    assert columns_key(other) != columns_key(card)
+    assert recording_schema(other, "none") != recording_schema(card, "none")
 
 
 def test_a_share_of_the_episodes_is_recorded_whole(tmp_path: Path, example: Path):

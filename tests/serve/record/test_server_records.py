@@ -17,6 +17,7 @@ import psutil
 import pytest
 from following_support import until
 from recording_support import numbers, table_of
+from slow_policies import HANGS_AT, laborious
 from tests_support import Server, run_command
 
 from serve.record.files import Recordings, open_recordings
@@ -163,10 +164,12 @@ def asking(server: Server) -> Iterator[list[int]]:
 
     thread = threading.Thread(target=ask)
     thread.start()
-    yield rows
-    stop.set()
-    thread.join()
-    asker.pool.close()
+    try:
+        yield rows
+    finally:
+        stop.set()
+        thread.join()
+        asker.pool.close()
 
 
 def test_a_writer_that_stands_still_costs_rows_but_no_answer(start_server, example: Path, tmp_path: Path):
@@ -222,7 +225,7 @@ def test_what_the_workers_left_is_written_when_the_server_is_killed(
     writer = writer_of(server)
     assert writer is not None
     server.process.kill()
-    assert psutil.wait_procs([writer], timeout=30)[1] == []
+    assert psutil.wait_procs([writer], timeout=120)[1] == []
     assert rows_of(tmp_path / "records").rows == 30
     assert not rings.exists()
 
@@ -287,3 +290,19 @@ def test_invalid_settings_of_recording_are_refused(example: Path):
     assert done.code == 2
     for name in ("record_share: 2.0 is outside 0 to 1", "record_max_gb: 0.0 is outside", "record_images: 'all'"):
         assert name in done.err
+
+
+@pytest.mark.parametrize("rounds", [0, 1], ids=["on the loop", "off the loop"])
+def test_an_observation_at_which_the_forward_hung_is_recorded_with_what_the_car_got(
+    start_server, tmp_path: Path, rounds: int
+):
+    records = tmp_path / "records"
+    server = started(start_server, laborious(tmp_path, rounds), records, "--forward-timeout-s", "1")
+    answer = server.post("/predict", {"observations": [{"state": [HANGS_AT, *[0.5] * 15]}]})
+    assert answer.status == 500
+    until(lambda: server.get("/readyz").status == 200, server)  # another worker
+    assert server.stop() == 0
+    table = table_of(rows_of(records))
+    assert table["status"].to_pylist() == [500]
+    assert table["outcome"].to_pylist() == ["refused"]
+    assert numbers(table, "observation.state")[0, 0] == np.float32(HANGS_AT)
