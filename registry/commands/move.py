@@ -15,10 +15,11 @@ from carla_mlflow.escaping import escaped
 from registry.commands.options import add_servers, duration
 from registry.commands.printing import line, show
 from registry.rules.canary import EXPECTED, parse_share, share_text
-from registry.rules.lifecycle import ALIASED, CANARY, LEFT
+from registry.rules.lifecycle import ALIASED, CANARY, LEFT, PRODUCTION
 
 if TYPE_CHECKING:
     from registry.rules.journal import Bake
+    from registry.rules.reference import Reference
     from registry.store.store import Store
 
 
@@ -35,26 +36,29 @@ def promote(options: argparse.Namespace) -> int:
             "--allow-breaking: a canary answers the same cars as production, so its contract is the same"
         )
     gates = promotion_gates(options.to, options.allow_breaking)
-    bake = _bake(options, store, reference.name)
+    bake = _bake(options, store, reference)
     moved = promote_policy(store, reference, options.to, default_cache(), _move_options(options, bake), gates)
     return _done(options, moved, bake)
 
 
-def _bake(options: argparse.Namespace, store: Store, name: str) -> Bake | None:
+def _bake(options: argparse.Namespace, store: Store, reference: Reference) -> Bake | None:
     """The bake that is asked for; the version whose figures it rests on must still drive when the move is made."""
     from registry.checks.scrape import servers_of
-    from registry.moves.plan_bake import plan_bake
+    from registry.moves.plan_bake import check_alarms, plan_bake
     from registry.moves.state import read_state
     from registry.rules.alarms import parse_alarms
+    from registry.store.cache import default_cache
 
     if options.bake is None:
         if options.alarm or options.servers:
             raise RefusedError("--alarm and --servers belong to a bake: add --bake 30m")
         return None
     alarms, servers = parse_alarms(options.alarm), servers_of(options.servers, options.api_key_file)
-    displaced = read_state(store, name).holder(options.to)
-    options.expect = options.expect or displaced or "none"
-    return plan_bake(options.bake, alarms, displaced, servers)
+    check_alarms(store, store.resolve(reference), alarms, default_cache())
+    state = read_state(store, reference.name)
+    options.expect = options.expect or state.holder(options.to) or "none"
+    drives = state.holder(PRODUCTION if options.to == CANARY else options.to)
+    return plan_bake(options.bake, alarms, drives, servers)
 
 
 def rollback(options: argparse.Namespace) -> int:

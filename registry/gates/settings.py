@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from carla_mlflow.errors import RefusedError
 from registry.gates.margins import DRIVING_TAG, MAX_MARGIN, RATE_MARGIN, REWARD_MARGIN, REWARD_TAG
-from registry.gates.shadow import DISAGREEMENT_TAG, ROWS_TAG
+from registry.gates.shadow import DEFAULT_ROWS, DISAGREEMENT_TAG, MAX_ROWS, ROWS_TAG
 
 PREFIX = "gate."
 
@@ -46,8 +46,8 @@ class Setting:
             return None
         kind = "a whole number" if self.is_whole else "a share"
         above = "from" if self.from_low else "above"
-        most = f" {'to' if self.from_low else 'and at most'} {self.high:g}" if self.high < 1e9 else ""
-        return f"{self.tag}={text!a}: expected {kind} {above} {self.low:g}{most}"
+        most = f"{'to' if self.from_low else 'and at most'} {self.high:,.15g}"
+        return f"{self.tag}={text!a}: expected {kind} {above} {self.low:g} {most}"
 
 
 SETTINGS = (
@@ -55,13 +55,20 @@ SETTINGS = (
     Setting(REWARD_TAG, f"{REWARD_MARGIN:g}", "how much less reward it may earn, as a share", 0, MAX_MARGIN),
     Setting(
         ROWS_TAG,
-        "no such gate",
+        f"{DEFAULT_ROWS:,} if {DISAGREEMENT_TAG.rpartition('.')[2]} is set, else no gate",
         "fewest rows compared in the shadow of the champion",
         0,
-        1e12,
+        MAX_ROWS,
         is_whole=True,
     ),
-    Setting(DISAGREEMENT_TAG, "any", "share of those rows that may disagree", 0, 1, from_low=True),
+    Setting(
+        DISAGREEMENT_TAG,
+        f"any, if {ROWS_TAG.rpartition('.')[2]} is set, else no gate",
+        "share of those rows that may disagree",
+        0,
+        1,
+        from_low=True,
+    ),
 )
 
 

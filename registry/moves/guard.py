@@ -23,11 +23,12 @@ from registry.moves.terms import MoveOptions
 from registry.rules.baking import GUARDED, Baking, baking, ended_by
 from registry.rules.counted import Counted, Key, Scrape, added, growth
 from registry.rules.journal import MAX_TEXT, WATCHED, Move
+from registry.rules.lifecycle import LEFT
 from registry.rules.looks import Watch, look
 from registry.store.store import Store
 
 HEARTBEAT_S = 30.0
-"""How often a guard says in the registry that it looks."""
+"""How often a guard says in the registry that it looks, while it can read a server."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Event:
 
     Attributes:
         baking: the bake.
-        kind: `watching`, `rolled back`, `ended`, `stuck` (its version should be rolled back, and can't be), or `waits`
-            (its time is over, and too few requests came to end it).
+        kind: `watching`, `rolled back`, `ended`, `stuck` (its version should be rolled back, or its bake
+            ended, and can't be), or `waits` (its time is over, and too few requests came to end it).
         text: for a person.
         watches: what is known of each alarm.
     """
@@ -79,14 +80,15 @@ class Guard:
         """
         store = self.opened()
         state = sync(store, self.name)
-        self._say_that_it_looks(store)
         counted = self._counted()
+        if len(self.unread) < len(self.servers.urls):
+            self._say_that_it_looks(store)
         bakes = baking(state.entries)
         gone = [event for bake in self._bakes if (event := _gone(state, bake)) is not None]
         self._watches = {
             each.entry: self._watches.get(each.entry) or tuple(Watch(bar) for bar in each.bake.bars) for each in bakes
         }
-        events = [self._judge(store, state, each, Counted(counted, each.move.version)) for each in bakes]
+        events = [self._judge_alone(store, state, each, Counted(counted, each.move.version)) for each in bakes]
         self._bakes = [event.baking for event in events if event.kind not in ("rolled back", "ended")]
         return [*gone, *events]
 
@@ -104,6 +106,14 @@ class Guard:
         self._scrapes |= scrapes
         return added(parts)
 
+    def _judge_alone(self, store: Store, state: RegistryState, bake: Baking, counted: Counted) -> Event:
+        """As `_judge`; what goes wrong with one bake does not keep it from the others."""
+        try:
+            return self._judge(store, state, bake, counted)
+        except CarlaMlflowError as error:
+            text = f"{bake.move.to}: the bake of {bake.move.version} can't go on: {one_line(error)}"
+            return Event(bake, "stuck", text, self._watches[bake.entry])
+
     def _judge(self, store: Store, state: RegistryState, bake: Baking, counted: Counted) -> Event:
         watches = tuple(look(watch, counted) for watch in self._watches[bake.entry])
         self._watches[bake.entry] = watches
@@ -113,7 +123,11 @@ class Guard:
             return Event(bake, "watching", "", watches)
         if all(watch.may_end for watch in watches):
             return self._end(store, state, bake, watches)
-        text = f"{bake.move.version} has baked, but there are too few requests, or a last look over a bar: it goes on"
+        waits = ", ".join(watch.bar.alarm for watch in watches if not watch.may_end)
+        text = (
+            f"{bake.move.to}: the time of {bake.move.version}'s bake is over, but it goes on: too few requests, or the "
+            f"last look over the bar, for {waits}"
+        )
         return Event(bake, "waits", text, watches)
 
     def _roll_back(self, store: Store, bake: Baking, watches: tuple[Watch, ...]) -> Event:
@@ -125,14 +139,14 @@ class Guard:
             evidence=tuple(f"{WATCHED}{watch.say()}"[:MAX_TEXT] for watch in watches),
         )
         try:
-            moved = rollback(store, self.name, stage, self.cache, options, rollback_gates())
+            moved = rollback(store, self.name, stage, self.cache, options, rollback_gates(), to_rolled_back=False)
         except RefusedError as error:
             if (event := _gone(sync(store, self.name), bake)) is not None:
                 return event
             self._watches[bake.entry] = tuple(Watch(bar) for bar in bake.bake.bars)  # after two more looks, again
             text = f"{version} should be rolled back, as {'; '.join(fired)}, and can't be: {one_line(error)}"
             return Event(bake, "stuck", text, watches)
-        text = f"{stage}: {version} → {moved.version.semver}, as {'; '.join(fired)}"
+        text = f"{stage}: {version} → {_taker(moved.to, moved.version.semver)}, as {'; '.join(fired)}"
         return Event(bake, "rolled back", text, watches)
 
     def _end(self, store: Store, state: RegistryState, bake: Baking, watches: tuple[Watch, ...]) -> Event:
@@ -154,9 +168,15 @@ def _gone(state: RegistryState, bake: Baking) -> Event | None:
     if move is None:
         return None
     if move.kind == "rollback":
-        return Event(bake, "rolled back", f"{stage}: {version} → {move.version}, by {move.who}: {move.why}")
+        taker = _taker(move.to, move.version)
+        return Event(bake, "rolled back", f"{stage}: {version} → {taker}, by {move.who}: {move.why}")
     how = "has baked" if move.kind == "baked" else f"left {stage}"
     return Event(bake, "ended", f"{version} {how}, by {move.who}")
+
+
+def _taker(to: str, version: str) -> str:
+    """The version that holds the stage after a roll-back, in words; a canary's takes the alias away."""
+    return "none" if to.startswith(LEFT) else version
 
 
 def _check_still_bakes(state: RegistryState, bake: Baking) -> None:

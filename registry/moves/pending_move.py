@@ -78,10 +78,12 @@ class PendingMove:
         if result.shortfalls and not (self.options.force or self.options.dry_run):
             what = f"{self.version.name} {self.version.semver} does not go to {self.to}"
             raise RefusedError(what, tuple(result.shortfalls))
-        if self.options.bake and any(text.startswith(ALLOWED) for text in result.evidence):
+        is_allowed = any(text.startswith(ALLOWED) for text in result.evidence)
+        is_overruled = self.options.force and any(f.gate == "contract" and not f.passed for f in result.findings)
+        if self.options.bake and (is_allowed or is_overruled):
             raise RefusedError(
-                f"{self.version.semver} can't bake: its contract is another one, and a roll-back would not fit the "
-                "cars' code; promote it without --bake"
+                f"{self.version.semver} can't bake: its contract is another one, or can't be compared, and a roll-back "
+                "would not fit the cars' code; promote it without --bake"
             )
         return self.write(state, result)
 
@@ -90,14 +92,14 @@ class PendingMove:
         held, semver = state.holder(self.to), self.version.semver
         if self.options.bake and held == semver:
             raise RefusedError(f"{semver} holds {self.to} already: a bake begins with the move to it")
-        if self.options.bake and held is None:
+        if self.options.bake and held is None and self.to != CANARY:  # a canary's episodes go back to production
             raise RefusedError(f"nothing holds {self.to}: {semver} can't bake without a version to roll back to")
 
     def write(self, state: RegistryState, result: GateResult) -> MoveResult:
         """Journals the move and carries it out; in a dry run, only says what it would be."""
         displaced = state.holder(self.to)
         findings, share, now = [str(finding) for finding in result.findings], self.options.share, time.time()
-        ended = cut_short(state.entries, self.to, now) if self.kind == "promote" else None
+        ended = cut_short(state.entries, self.version.semver, self.to, now) if self.kind == "promote" else None
         if self.options.dry_run:
             return MoveResult(self.version, self.to, displaced, result.shortfalls, findings, None, share, ended)
         overruled = tuple(f"{OVERRULED}{shortfall}"[:MAX_TEXT] for shortfall in result.shortfalls)

@@ -9,6 +9,7 @@ from registry.moves.pending_move import PendingMove
 from registry.moves.state import RegistryState, read_state
 from registry.moves.sync import sync
 from registry.moves.terms import EvaluateGates, GateResult, MoveOptions, MoveResult
+from registry.rules.going_back import rolled_back
 from registry.rules.lifecycle import ARCHIVED, CANARY, LEFT, check_expected
 from registry.rules.listing import UNKNOWN
 from registry.rules.reference import Reference
@@ -30,9 +31,25 @@ def promote(
 
 
 def rollback(
-    store: Store, name: str, stage: str, cache: Path, options: MoveOptions, evaluate: EvaluateGates
+    store: Store,
+    name: str,
+    stage: str,
+    cache: Path,
+    options: MoveOptions,
+    evaluate: EvaluateGates,
+    *,
+    to_rolled_back: bool = True,
 ) -> MoveResult:
     """Gives a stage back to the version that held it before; repeated, to the one before that. Ends a canary.
+
+    Args:
+        store: of the registry.
+        name: the policy's.
+        stage: staging, production or canary.
+        cache: the folder for fetched artifacts.
+        options: of the move.
+        evaluate: the gates.
+        to_rolled_back: whether a version that was itself rolled back, and promoted again, may take the stage.
 
     Raises:
         RefusedError: no version can take it back, `expect` does not hold, or a gate failed; lists every shortfall.
@@ -42,6 +59,8 @@ def rollback(
         return _end_canary(store, state, options)
     check_expected(options.expect, state.holder(stage), stage)
     eligible = {version.semver for version in state.versions} - state.holders.archived - {state.holder(stage)}
+    if not to_rolled_back:
+        eligible -= rolled_back(state.entries, stage)
     earlier = [version for version in state.holders.before.get(stage, ()) if version in eligible]
     if not earlier:
         raise RefusedError(f"{name}: no earlier version can take {stage} again")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from registry.rules.durations import say_duration
 from registry.rules.journal import Bake, Entry, Move
-from registry.rules.lifecycle import ARCHIVED, CANDIDATE, LEFT
+from registry.rules.lifecycle import aliases_given_up
 
 GUARDED = "guarded"
 """Tag of the registered model: when a guard looked last, seconds since 1970."""
@@ -59,39 +59,41 @@ def baking(entries: Iterable[Entry]) -> list[Baking]:
         if entry.link is None or entry.link.move.kind in ("register", "set"):
             continue
         move = entry.link.move
-        for stage in [stage for stage, each in found.items() if _ends(move, stage, each.move.version)]:
+        for stage in [stage for stage, each in found.items() if _ends(move.version, move.to, each.move)]:
             del found[stage]
         if move.bake:
             found[move.to] = Baking(entry.number, move, move.bake)
     return list(found.values())
 
 
-def cut_short(entries: Iterable[Entry], stage: str, now: float) -> str | None:
-    """Says which bake in a stage a promotion ends before its time; None where none does.
+def cut_short(entries: Iterable[Entry], version: str, to: str, now: float) -> str | None:
+    """Says which bakes a promotion ends before their time; None where it ends none.
 
     Args:
         entries: the journal's chain.
-        stage: that the promotion is to.
+        version: that is promoted; the canary that goes to production bakes no longer as the canary.
+        to: the stage that it goes to.
         now: seconds since 1970.
     """
-    for each in baking(entries):
-        if each.move.to == stage and now < each.ends:
-            seen = say_duration(max(0, int(now - each.move.when)))
-            return f"{each.move.version} had baked in {stage} for {seen} of {say_duration(each.bake.duration_s)}"
-    return None
+    ended = [each for each in baking(entries) if now < each.ends and _ends(version, to, each.move)]
+    return "; ".join(_so_far(each, now) for each in ended) or None
+
+
+def _so_far(bake: Baking, now: float) -> str:
+    seen = say_duration(max(0, int(now - bake.move.when)))
+    return f"{bake.move.version} had baked in {bake.move.to} for {seen} of {say_duration(bake.bake.duration_s)}"
 
 
 def ended_by(entries: Iterable[Entry], bake: Baking) -> Move | None:
     """The move, or the end, that ended a bake; None while it has not ended."""
     later = (entry.link.move for entry in entries if entry.link and entry.number > bake.entry)
     moves = (move for move in later if move.kind not in ("register", "set"))
-    return next((move for move in moves if _ends(move, bake.move.to, bake.move.version)), None)
+    return next((move for move in moves if _ends(move.version, move.to, bake.move)), None)
 
 
-def _ends(move: Move, stage: str, version: str) -> bool:
-    """Whether a move ends the bake of a version in a stage."""
-    leaves = move.to in (ARCHIVED, CANDIDATE, f"{LEFT}{stage}") and move.version == version
-    return move.to == stage or leaves
+def _ends(version: str, to: str, begun: Move) -> bool:
+    """Whether a version's move ends the bake that another move has begun."""
+    return to == begun.to or (version == begun.version and begun.to in aliases_given_up(to))
 
 
 def is_guarded(tags: Mapping[str, str], now: float) -> bool:

@@ -14,6 +14,8 @@ from registry.rules.counted import Counted
 
 LATENCY = "policy_latency_seconds"
 SERVER_ERRORS = ("500", "503")
+PREDICTION_ROUTES = ("/predict", "/invocations", "/v2/models/{name}/infer")
+"""As metrics name them; a probe that is answered 503 is no prediction."""
 MIN_TRIALS = 30
 """Fewer predictions, observations or values tell nothing."""
 SPREAD = {"saturation": 16.0, "out_of_range": 64.0, "fallback_rate": 4.0, "error_rate": 4.0, "unusable_rate": 4.0}
@@ -83,18 +85,31 @@ def events_of(metric: str, of: str, counted: Counted, bar: float) -> Share:
         return Share(above, count, LATENCY_SPREAD)
     spread = SPREAD[metric]
     if metric == "saturation":
-        names = [of] if of else counted.names("policy_saturated_total", "dimension")
+        names = _names(counted, "policy_saturated_total", "dimension", of)
         events = sum(counted.total("policy_saturated_total", dimension=name) for name in names)
         return Share(events, counted.total("policy_actions_total") * len(names), spread)
     if metric == "out_of_range":
-        events = counted.total("policy_out_of_range_total", **({"field": of} if of else {}))
-        return Share(events, counted.total("policy_actions_total"), spread)
+        names = _names(counted, "policy_out_of_range_total", "field", of)
+        events = sum(counted.total("policy_out_of_range_total", field=name) for name in names)
+        return Share(events, counted.total("policy_actions_total") if names else 0.0, spread)
     fallbacks = counted.total("policy_fallbacks_total")
-    errors = sum(counted.total("policy_requests_total", code=code) for code in SERVER_ERRORS)
+    errors = sum(
+        counted.total("policy_requests_total", route=route, code=code)
+        for route in PREDICTION_ROUTES
+        for code in SERVER_ERRORS
+    )
     predictions = counted.total(f"{LATENCY}_count", part="decode") + fallbacks + errors
     unusable = counted.total("policy_unusable_actions_total")
     events = {"fallback_rate": fallbacks, "error_rate": errors, "unusable_rate": unusable}[metric]
     return Share(min(events, predictions), predictions, spread)
+
+
+def _names(counted: Counted, counter: str, label: str, of: str) -> list[str]:
+    """What a counter tells apart, or of that the one that is asked for: none where servers do not count it.
+
+    Servers count everything from 0, so that what never happened is there, too.
+    """
+    return [name for name in counted.names(counter, label) if of in ("", name)]
 
 
 def limit(metric: str, bar: float) -> float:

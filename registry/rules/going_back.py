@@ -1,4 +1,4 @@
-"""Whether a move gave a stage back to a version that had held it before. Pure."""
+"""Which versions a stage was given back to, and which were rolled back in it. Pure."""
 
 from __future__ import annotations
 
@@ -22,3 +22,14 @@ def goes_back(entries: Iterable[Entry], stage: str, version: str) -> bool:
         if last.kind in ("promote", "rollback"):
             return last.kind == "rollback"
     return any(move.version == version for move in moves)
+
+
+def rolled_back(entries: Iterable[Entry], stage: str) -> set[str]:
+    """The versions from which a roll-back took a stage, at any time.
+
+    Args:
+        entries: the journal's chain.
+        stage: staging or production.
+    """
+    moves = (entry.link.move for entry in entries if entry.link)
+    return {move.displaced for move in moves if (move.kind, move.to) == ("rollback", stage) and move.displaced}

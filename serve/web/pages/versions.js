@@ -29,15 +29,18 @@ function within(series, share) {
   return !bounds.length ? "–" : least === Infinity ? "more than 5000 ms" : `${1e3 * least} ms`;
 }
 
+const PREDICTION_ROUTES = ["/predict", "/invocations", "/v2/models/{name}/infer"];
+
 function figures(text, version) {
   const series = seriesOf(text, version);
-  const isPrediction = (labels) => /^\/(predict|invocations|v2\/)/.test(labels.route);
+  const isPrediction = (labels) => PREDICTION_ROUTES.includes(labels.route);
   const requests = sum(series.policy_requests_total, isPrediction);
   const errors = sum(series.policy_requests_total, (labels) => isPrediction(labels) && Number(labels.code) >= 400);
   const shown = { requests, errors: part(errors, requests), actions: sum(series.policy_actions_total) };
   if (series.policy_latency_seconds_bucket) shown["99 % within"] = within(series.policy_latency_seconds_bucket, 0.99);
   if (series.policy_fallbacks_total) shown.fallbacks = part(sum(series.policy_fallbacks_total), requests);
-  if (series.policy_saturated_total) shown.saturated = part(sum(series.policy_saturated_total), shown.actions);
+  const dimensions = series.policy_saturated_total; // one series each: a share of the values that were given
+  if (dimensions) shown.saturated = part(sum(dimensions), shown.actions * dimensions.length);
   return shown;
 }
 

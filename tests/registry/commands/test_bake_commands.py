@@ -74,6 +74,11 @@ def test_a_bar_with_x_is_that_many_times_what_the_displaced_version_had(store: S
         ),
         (("--bake", "30m", "--alarm", "speed>3"), "there is no metric speed; there are fallback_rate"),
         (
+            ("--bake", "30m", "--alarm", "saturation.stear>0.1"),
+            f"servers count no saturation of stear; of {NAME} 0.2.0 there are throttle, brake, steer",
+        ),
+        (("--bake", "30m", "--alarm", "out_of_range.sped>1"), "servers count no out_of_range of sped"),
+        (
             ("--bake", "30m", "--alarm", "saturation>2x", "--servers", AWAY),
             "none of the servers can be read, so that no alarm with x can be set",
         ),
@@ -233,3 +238,16 @@ def test_a_promotion_that_ends_a_bake_before_its_time_says_so_and_journals_it(st
     assert "bakes until" not in registry_here("history", NAME).out.splitlines()[-1]
     done = registry_here("rollback", NAME, "--stage", "staging")  # a roll-back needs no warning
     assert "had baked" not in done.err
+
+
+def test_a_first_canary_bakes_beside_production_and_its_roll_back_leaves_none(store: Store):
+    forced = ("--force", "--reason", "needs no evidence here")
+    assert registry_here("promote", f"{NAME}@0.1.0", "--to", "production", *forced).code == 0
+    canary = ("promote", f"{NAME}@0.2.0", "--to", "canary", "--share", "50", *forced)
+    with told_by_a_server(v0_1_0=Growth(100_000, saturated=20_000), v0_2_0=BAD) as url:
+        done = registry_here(*canary, "--bake", "30m", "--alarm", "saturation.steer>2x", "--servers", url)
+        assert done.code == 0, done.err
+        done = registry_here("guard", NAME, "--servers", url, "--every", "0.1s", "--once")
+    assert done.code == 1, done.err
+    assert "canary: 0.2.0 → none, as saturation.steer>2x: 99 %" in done.out
+    assert "canary" not in store.holders(NAME)

@@ -7,6 +7,7 @@ import pytest
 from carla_mlflow.errors import RefusedError
 from registry.gates.margins import read_margins
 from registry.gates.settings import SETTINGS, parse_settings, shown
+from registry.gates.shadow import DEFAULT_ROWS, DISAGREEMENT_TAG, MAX_ROWS, ROWS_TAG, read_shadow_bar
 
 
 def test_settings_are_read_and_an_empty_value_gives_the_default_back():
@@ -24,6 +25,7 @@ def test_settings_are_read_and_an_empty_value_gives_the_default_back():
         ("gate.driving.margin=nan", "expected a share above 0"),
         ("gate.shadow.min_rows=1e3", "expected a whole number above 0"),
         ("gate.shadow.min_rows=0", "expected a whole number above 0"),
+        ("gate.shadow.min_rows=1000000000001", "expected a whole number above 0 and at most 1,000,000,000,000"),
         ("gate.shadow.max_disagreement=1.1", "expected a share from 0 to 1"),
     ],
 )
@@ -44,6 +46,21 @@ def test_a_value_that_may_be_set_is_one_that_the_gate_can_read(setting):
     for text in ("0.01", "0.5", "0", "0.51", "-1", "x"):
         is_read = read_margins({setting.tag: text}).problem is None
         assert is_read is (setting.problem(text) is None)
+
+
+def test_the_shadow_gate_reads_what_may_be_set_and_its_defaults_are_those_that_are_shown():
+    rows, disagreement = SETTINGS[2:]
+    for setting in (rows, disagreement):
+        for text in ("1", "0", "0.5", str(MAX_ROWS), str(MAX_ROWS + 1), "x"):
+            bar = read_shadow_bar({setting.tag: text})
+            assert bar is not None
+            assert (bar.problem is None) is (setting.problem(text) is None)
+    assert read_shadow_bar({}) is None
+    assert [each.default.endswith("else no gate") for each in (rows, disagreement)] == [True, True]
+    assert read_shadow_bar({DISAGREEMENT_TAG: "0.1"}).min_rows == DEFAULT_ROWS
+    assert rows.default.startswith(f"{DEFAULT_ROWS:,} if max_disagreement is set")
+    assert read_shadow_bar({ROWS_TAG: "5"}).max_disagreement is None
+    assert disagreement.default.startswith("any, if min_rows is set")
 
 
 def test_where_a_value_comes_from_is_shown():

@@ -9,13 +9,24 @@ import pytest
 from killing import killed_at, started
 from made_up_traffic import Growth, told_by_a_server
 from mlflow import MlflowClient
-from registry_policies import NAME, cache_folder, registered, roll_back, to_production
+from registry_policies import (
+    NAME,
+    at_another_rate,
+    cache_folder,
+    changed,
+    registered,
+    roll_back,
+    to_production,
+    to_stage,
+)
 
 from carla_mlflow.errors import RefusedError
 from registry.checks.scrape import Servers
 from registry.commands.history import say_bakes
 from registry.moves.guard import Event, Guard
-from registry.moves.promotion import archive
+from registry.moves.judge import promotion_gates
+from registry.moves.promotion import archive, promote
+from registry.moves.registration import register
 from registry.moves.sync import sync
 from registry.moves.terms import MoveOptions
 from registry.rules.alarms import Bar
@@ -97,7 +108,10 @@ def test_a_bake_without_requests_neither_ends_nor_is_rolled_back(store: Store):
     with told_by_a_server(v0_1_0=BAD, v0_2_0=Growth(0)) as url:
         guard = guarding(url)
         kinds_seen = [guard.look()[0].kind for _ in range(5)]
+        waits = guard.look()[0].text
     assert kinds_seen[-1] == "waits"
+    assert "production: the time of 0.2.0's bake is over, but it goes on: too few requests" in waits
+    assert waits.endswith("for saturation.steer>0.5, p99_ms>10")
     assert kinds(store) == ["promote", "promote"]
     assert "overdue since" in say_bakes(store, NAME, sync(store, NAME).entries)[0]
 
@@ -128,6 +142,20 @@ def test_it_goes_back_to_no_version_that_is_archived_or_was_rolled_back(store: S
     with told_by_a_server(v0_4_0=BAD) as url:
         assert guard_to_the_end(url).kind == "rolled back"
     assert store.holders(NAME)["production"] == "0.1.0"
+
+
+def test_it_does_not_go_back_to_a_version_that_was_rolled_back_and_promoted_again(store: Store, tmp_path: Path):
+    registered(store, tmp_path, "0.3.0")
+    to_production(store, "0.2.0")
+    roll_back(store)
+    to_production(store, "0.2.0")
+    promote_baking(store, "0.3.0")
+    with told_by_a_server(v0_3_0=BAD) as url:
+        assert guard_to_the_end(url).kind == "rolled back"
+    assert store.holders(NAME)["production"] == "0.1.0"
+    to_production(store, "0.2.0")
+    to_production(store, "0.3.0")
+    assert roll_back(store).version.semver == "0.2.0"  # a person may
 
 
 def test_where_there_is_nothing_to_go_back_to_it_says_so_and_moves_nothing(store: Store):
@@ -162,6 +190,77 @@ def test_a_guard_says_in_the_registry_that_it_looks(store: Store):
     assert float(store.model_tags(NAME)[GUARDED]) == pytest.approx(time.time(), abs=60)
     [guarded] = say_bakes(store, NAME, sync(store, NAME).entries)
     assert "nobody guards it" not in guarded
+
+
+def test_a_guard_that_can_read_no_server_does_not_say_that_it_looks(store: Store):
+    promote_baking(store)
+    with told_by_a_server() as empty:
+        Guard(NAME, Servers(("http://127.0.0.1:1", empty)), cache_folder(), Store).look()
+    assert GUARDED not in store.model_tags(NAME)
+
+
+def bake_canary(store: Store, tmp_path: Path, duration_s: float) -> None:
+    """0.3.0 bakes as the canary in the place of 0.2.0."""
+    registered(store, tmp_path, "0.3.0")
+    to_stage(store, f"{NAME}@0.2.0", "canary", share=5.0)
+    to_stage(store, f"{NAME}@0.3.0", "canary", share=5.0, bake=Bake(duration_s, ALARMS))
+
+
+def test_a_canarys_roll_back_leaves_no_canary_and_is_told_so(store: Store, tmp_path: Path):
+    bake_canary(store, tmp_path, 1800.0)
+    with told_by_a_server(v0_3_0=BAD) as url:
+        other = guarding(url)
+        other.look()
+        event = guard_to_the_end(url)
+        [seen] = other.look()
+    assert (event.kind, seen.kind) == ("rolled back", "rolled back")
+    assert event.text.startswith("canary: 0.3.0 → none, as saturation.steer>0.5")
+    assert seen.text.startswith("canary: 0.3.0 → none, by ")
+    assert store.holders(NAME) == {"production": "0.1.0"}
+
+
+def test_a_canary_that_goes_to_production_bakes_no_more(store: Store, tmp_path: Path):
+    bake_canary(store, tmp_path, 1800.0)
+    with told_by_a_server(v0_3_0=GOOD) as url:
+        guard = guarding(url)
+        guard.look()
+        moved = to_production(store, "0.3.0")
+        [gone] = guard.look()
+        assert guard.look() == []
+    assert moved.cut_short is not None
+    assert moved.cut_short.startswith("0.3.0 had baked in canary for ")
+    assert (gone.kind, "0.3.0 left canary, by " in gone.text) == ("ended", True)
+
+
+def test_what_goes_wrong_with_one_bake_does_not_keep_it_from_the_others(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    registered(store, tmp_path, "0.3.0")
+    to_stage(store, f"{NAME}@0.1.0", "staging")
+    to_stage(store, f"{NAME}@0.3.0", "staging", bake=Bake(0.1, ALARMS))
+    promote_baking(store)
+
+    def refuse(*_: object) -> None:
+        raise RefusedError("not now")
+
+    with told_by_a_server(v0_2_0=BAD, v0_3_0=GOOD) as url:
+        guard = guarding(url)
+        with monkeypatch.context() as patch:
+            patch.setattr("registry.moves.guard.commit", refuse)
+            looks = [[event.kind for event in guard.look()] for _ in range(3)]
+        assert [event.kind for event in guard.look()] == ["ended"]
+    assert looks[-1] == ["stuck", "rolled back"]
+    assert store.holders(NAME) == {"production": "0.1.0", "staging": "0.3.0"}
+
+
+@pytest.mark.parametrize("how", ["force", "allow_breaking"])
+def test_a_version_with_another_contract_does_not_bake_however_it_is_let_pass(store: Store, tmp_path: Path, how: str):
+    register(store, changed(tmp_path, "1.0.0", action=at_another_rate(20.0)), cache_folder())
+    options = MoveOptions(bake=Bake(1800.0, ALARMS), force=how == "force", reason="the cars are ready")
+    gates = promotion_gates("staging", how == "allow_breaking")
+    with pytest.raises(RefusedError, match=r"1\.0\.0 can't bake: its contract is another one"):
+        promote(store, parse_reference(f"{NAME}@1.0.0"), "production", cache_folder(), options, gates)
+    assert store.holders(NAME) == {"production": "0.1.0"}
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from registry.rules.alarms import Bar
-from registry.rules.baking import GUARDED, GUARDED_S, baking, is_guarded
+from registry.rules.baking import GUARDED, GUARDED_S, baking, cut_short, ended_by, is_guarded
 from registry.rules.chain import next_link
-from registry.rules.going_back import goes_back
+from registry.rules.going_back import goes_back, rolled_back
 from registry.rules.journal import Bake, Entry, Move, read_entry, say
 from registry.rules.replay import holders
 
@@ -56,6 +56,43 @@ def test_a_bake_ends_by_its_end_or_when_the_version_leaves_the_stage(ended: Move
     assert baking(chained(FIRST, BAKES, ended)) == []
 
 
+CANARY_BAKES = move("promote", "0.3.0", "canary", displaced="0.2.0", bake=BAKE, share=5.0)
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        move("promote", "0.3.0", displaced="0.1.0"),
+        move("seen", "0.3.0", displaced="0.1.0"),
+        move("promote", "0.4.0", "canary", displaced="0.3.0", share=5.0),
+        move("rollback", "0.3.0", "left canary", displaced="0.3.0"),
+        move("archive", "0.3.0", "archived"),
+    ],
+    ids=lambda each: f"{each.kind} {each.version} {each.to}",
+)
+def test_a_canarys_bake_ends_when_it_is_the_canary_no_more(ended: Move):
+    entries = chained(FIRST, CANARY_BAKES, ended)
+    assert (baking(entries[:2])[0].move, baking(entries)) == (CANARY_BAKES, [])
+    assert ended_by(entries, baking(entries[:2])[0]) == ended
+
+
+def test_another_version_that_goes_to_production_does_not_end_a_canarys_bake():
+    entries = chained(FIRST, CANARY_BAKES, move("promote", "0.4.0", displaced="0.1.0"))
+    assert [bake.move for bake in baking(entries)] == [CANARY_BAKES]
+
+
+def test_a_promotion_says_of_every_bake_that_it_ends_how_long_it_was():
+    entries = chained(FIRST, BAKES, CANARY_BAKES)
+    said = [
+        f"{version} had baked in {stage} for 1m of 30m"
+        for version, stage in (("0.2.0", "production"), ("0.3.0", "canary"))
+    ]
+    assert cut_short(entries, "0.3.0", "production", 160.0) == "; ".join(said)
+    assert cut_short(entries, "0.4.0", "canary", 160.0) == said[1]
+    assert cut_short(entries, "0.4.0", "staging", 160.0) is None
+    assert cut_short(entries, "0.3.0", "production", 1900.0) is None
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -85,6 +122,14 @@ def test_the_end_of_a_bake_and_settings_move_no_version():
 def test_what_was_rolled_back_is_nothing_to_roll_back_to():
     entries = chained(FIRST, BAKES, move("rollback", "0.1.0", displaced="0.2.0"), move("promote", "0.3.0", bake=BAKE))
     assert holders(entries).before["production"] == ("0.1.0",)
+
+
+def test_a_version_that_was_rolled_back_stays_one_after_its_next_promotion():
+    back = move("rollback", "0.1.0", displaced="0.2.0")
+    entries = chained(
+        FIRST, BAKES, back, move("promote", "0.2.0", displaced="0.1.0"), move("promote", "0.3.0", displaced="0.2.0")
+    )
+    assert (rolled_back(entries, "production"), rolled_back(entries, "staging")) == ({"0.2.0"}, set())
 
 
 def test_history_says_that_it_bakes_that_it_has_baked_and_what_was_set():

@@ -9,7 +9,8 @@ import pytest
 from carla_mlflow.errors import ServerError
 from registry.checks.scrape import parse
 from registry.rules.counted import Counted, Scrape, added, growth
-from registry.rules.figures import Share, above_ms, events_of, figures, measure, quantile_ms
+from registry.rules.figures import PREDICTION_ROUTES, Share, above_ms, events_of, figures, measure, quantile_ms
+from serve.answering import endpoint
 
 TEXT = """\
 # TYPE policy_actions_total counter
@@ -69,7 +70,52 @@ def test_saturation_is_the_share_of_all_values_or_of_one_dimension():
     counted = Counted(scraped(100, steer=50, throttle=10).samples, "0.2.0")
     assert figures(counted)["saturation"] == 0.3
     assert figures(counted)["saturation.steer"] == 0.5
-    assert measure("saturation", "brake", counted) == Share(0.0, 100.0, 16.0)
+    counted = Counted(scraped(100, steer=50).samples, "0.2.0")
+    assert measure("saturation", "throttle", counted) == Share(0.0, 100.0, 16.0)
+
+
+FIELDS = """\
+# TYPE policy_out_of_range_total counter
+policy_out_of_range_total{field="speed",version="0.2.0"} 40
+policy_out_of_range_total{field="steering",version="0.2.0"} 0
+"""
+
+
+def test_values_out_of_range_are_counted_an_observation_of_all_fields_or_of_one():
+    counted = Counted(parse(TEXT.format(actions=100, steer=0, throttle=0, started=1.0) + FIELDS).samples, "0.2.0")
+    found = figures(counted)
+    assert (found["out_of_range"], found["out_of_range.speed"], found["out_of_range.steering"]) == (0.4, 0.4, 0.0)
+
+
+@pytest.mark.parametrize(("metric", "of"), [("saturation", "stear"), ("out_of_range", "sped"), ("out_of_range", "")])
+def test_what_servers_do_not_count_has_no_figure(metric: str, of: str):
+    assert measure(metric, of, Counted(scraped(100, steer=50).samples, "0.2.0")) is None
+
+
+REQUESTS = """\
+# TYPE policy_requests_total counter
+policy_requests_total{{code="503",route="{route}",version="0.2.0"}} 50
+# TYPE policy_latency_seconds histogram
+policy_latency_seconds_count{{part="decode",version="0.2.0"}} 150
+# TYPE policy_fallbacks_total counter
+policy_fallbacks_total{{reason="late",version="0.2.0"}} 50
+# TYPE policy_unusable_actions_total counter
+policy_unusable_actions_total{{version="0.2.0"}} 50
+"""
+
+
+@pytest.mark.parametrize(
+    ("route", "errors", "others"),
+    [(route, 0.2, 0.2) for route in PREDICTION_ROUTES]
+    + [(route, 0.0, 0.25) for route in ("/readyz", "/v2/health/ready", "/metrics", "unknown")],
+)
+def test_rates_are_shares_of_predictions_and_a_probe_is_none(route: str, errors: float, others: float):
+    found = figures(Counted(parse(REQUESTS.format(route=route)).samples, "0.2.0"))
+    assert (found["error_rate"], found["fallback_rate"], found["unusable_rate"]) == (errors, others, others)
+
+
+def test_the_routes_of_predictions_are_those_that_servers_count():
+    assert PREDICTION_ROUTES == endpoint.PREDICTION_ROUTES
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,11 @@ def test_a_figure_that_may_lie_beyond_the_bar_by_chance_is_no_verdict():
     assert after((25_000, 100_000)).verdict == "over"
 
 
+def test_an_alarm_on_what_is_not_counted_says_nothing_and_ends_no_bake():
+    watch = after(*[(990, 1000)] * 3, bar=Bar("saturation.stear>0.1", 0.1))
+    assert (watch.verdict, watch.may_end) == ("none", False)
+
+
 def test_an_alarm_that_fired_goes_on_firing_until_somebody_acts():
     assert after((900, 1000), (900, 1000), (0, 100_000)).fires
 
