@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.entities import LoggedModel
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests_support import ROOT, missing
 
 CHROMIUM = "/usr/bin/chromium"
@@ -23,6 +23,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+WAIT_MS = 60_000
+"""How long a page is waited for, as the machine may be busy; Playwright's own 5 s for what is expected are too few."""
 SCREENSHOTS = "SAVE_SCREENSHOTS"
 """The variable that asks for new pictures in docs."""
 
@@ -32,6 +34,7 @@ def open_browser() -> Iterator[Browser]:
     """Debian's Chromium, without a window."""
     if not Path(CHROMIUM).exists():
         missing("Chromium", "chromium")
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         try:
@@ -45,7 +48,7 @@ def open_page(browser: Browser) -> Iterator[Page]:
     """A page with a profile of its own: MLflow's UI remembers its switches."""
     with browser.new_context(viewport={"width": 1200, "height": 640}) as profile:
         page = profile.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(WAIT_MS)
         yield page
 
 

@@ -61,7 +61,7 @@ def command_here(program: str, *arguments: str, env: dict[str, str] | None = Non
     asks on a terminal, how it is ended.
     """
     main = importlib.import_module(COMMANDS[program]).main
-    out, err, before = io.StringIO(), io.StringIO(), dict(os.environ)
+    out, err, before, path = io.StringIO(), io.StringIO(), dict(os.environ), [*sys.path]
     os.environ.update(env or {})
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
@@ -70,6 +70,7 @@ def command_here(program: str, *arguments: str, env: dict[str, str] | None = Non
     except SystemExit as ended:  # argparse's
         code = int(ended.code or 0)
     finally:
+        sys.path[:] = path  # a card's own modules are importable until the process ends
         os.environ.update(before)
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
@@ -113,7 +114,7 @@ class Server:
         answer = self.pool.request(method, self.url + path, headers=list(given.items()), content=body)
         return Answer(answer.status, {k.decode().lower(): v.decode() for k, v in answer.headers}, answer.content)
 
-    def wait_ready(self, limit_s: float = 60) -> None:
+    def wait_ready(self, limit_s: float = 120) -> None:
         ends = time.monotonic() + limit_s
         while time.monotonic() < ends:
             assert self.process.poll() is None, self.log.read_text()
@@ -125,7 +126,7 @@ class Server:
             time.sleep(0.05)
         raise AssertionError(f"not ready after {limit_s} s: {self.get('/readyz').body!r}\n{self.log.read_text()}")
 
-    def wait_alive(self, limit_s: float = 30) -> None:
+    def wait_alive(self, limit_s: float = 120) -> None:
         ends = time.monotonic() + limit_s
         while time.monotonic() < ends:
             try:
@@ -139,7 +140,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(20)
+            return self.process.wait(60)
         finally:
             self.pool.close()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from registry.rules.canary import CANARY_SHARE, share_text
 from registry.rules.chain import chain
 from registry.rules.journal import WRITER, Entry, Move, run_links
-from registry.rules.lifecycle import ALIASED, CANARY, aliases_given_up
+from registry.rules.lifecycle import ALIASED, CANARY, LEFT, aliases_given_up
 from registry.rules.listing import Listed
 from registry.rules.replay import Holders, holders
 from registry.rules.ui_moves import STAGES
@@ -140,6 +140,8 @@ def _write_aliases(store: Store, name: str, move: Move) -> Written:
         written[move.to] = move.version
     if has_share and not lowers and move.kind != "seen":
         written |= _write_share(store, name, move.canary_share)
+    if move.to == LEFT + CANARY and CANARY not in held:  # taken away in MLflow's UI, where the share stays behind
+        written |= _write_share(store, name, None)
     for alias in aliases_given_up(move.to):
         if held.get(alias) == move.version:
             # The share first: whoever goes on after a process that died finds by the alias that both are to go.

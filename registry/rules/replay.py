@@ -27,6 +27,11 @@ class Holders:
     share: float = 0.0
     is_vetted: bool = False
 
+    @property
+    def vetted_canary(self) -> str | None:
+        """The canary that was promoted by us; None without one."""
+        return self.aliases.get(CANARY) if self.is_vetted else None
+
     def stage(self, version: str) -> str:
         """The stage of a semantic version."""
         held = [alias for alias, holder in self.aliases.items() if holder == version]

@@ -59,7 +59,7 @@ class RegistryClient:
         self._insist(self._client.set_model_version_tag, name, number, key, value)
 
     def _insist(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Changes a tag; twice, as MLflow fails when two processes set or remove the same one at the same moment."""
+        """Writes a tag or an alias; tries twice, as MLflow fails when two processes write the same one at once."""
         try:
             self._call(function, *args, **kwargs)
         except RegistryError:

@@ -70,7 +70,7 @@ class JournalEntries(RegistryClient):
     def end_writing(self, name: str, number: int, writer: str) -> None:
         """Removes the tag of a process that has finished writing, or died."""
         with contextlib.suppress(NotFoundError):  # another process took it for dead
-            self._call(self._client.delete_model_version_tag, name + JOURNAL, str(number), writer)
+            self._insist(self._client.delete_model_version_tag, name + JOURNAL, str(number), writer)
 
     def _create_journal(self, name: str) -> None:
         text = f"The history of {name}: one version per entry. Read it with carla-registry history {name}."

@@ -45,11 +45,11 @@ class Store(VersionReader):
 
     def set_alias(self, version: PolicyVersion, alias: str) -> None:
         """Gives the alias to a version; `mirror_stages` updates the stages."""
-        self._call(self._client.set_registered_model_alias, version.name, alias, version.number)
+        self._insist(self._client.set_registered_model_alias, version.name, alias, version.number)
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Removes the alias from the version that holds it."""
-        self._call(self._client.delete_registered_model_alias, name, alias)
+        self._insist(self._client.delete_registered_model_alias, name, alias)
 
     def set_share(self, name: str, share: float) -> None:
         """Sets the canary's share, in percent."""
@@ -71,9 +71,9 @@ class Store(VersionReader):
         """Writes tags of the policy itself; an empty value removes one."""
         for key, value in tags.items():
             if value:
-                self._call(self._client.set_registered_model_tag, name, key, value)
+                self._insist(self._client.set_registered_model_tag, name, key, value)
             else:
-                self._call(self._client.delete_registered_model_tag, name, key)
+                self._insist(self._client.delete_registered_model_tag, name, key)
 
     def mirror_stages(self, name: str, archived: Collection[str] = (), only: Collection[str] | None = None) -> None:
         """Brings the tag and legacy stage of each version in line with the aliases, which are authoritative.

@@ -22,6 +22,8 @@ from registry.store.journal_entries import JournalEntries
 FRESH_S = 60.0
 """How long a resolved range or legacy stage is kept while the model reports no change, as MLflow does not report an
 edited tag."""
+ATTEMPTS = 3
+"""How often a canary is looked up that is moved again and again."""
 
 
 class VersionReader(JournalEntries):
@@ -114,25 +116,42 @@ class VersionReader(JournalEntries):
     def canary(self, name: str) -> Canary | None:
         """The version that holds the alias canary now, and its share; None where none does.
 
-        The journal of a canary that passed its gates is read again only when something has changed.
+        The journal of a canary that passed its gates is read again only when something has changed. One that seems not
+        to have passed them is looked up again where it was moved between the two reads.
 
         Raises:
             NotFoundError: there is no such policy.
         """
-        model = self._model(name)
-        number = model.aliases.get(CANARY)
+        for _ in range(ATTEMPTS):
+            model = self._model(name)
+            found = self._canary_of(model)
+            if found is None or found.is_vetted or self._model(name) == model:
+                break
+        return found
+
+    def _canary_of(self, model: Model) -> Canary | None:
+        """The canary of a registered model as it was read.
+
+        While the journal's last move is being carried out, the canary from before it counts as vetted, too: alias and
+        share still are, or one of them is, as before the move.
+        """
+        name, number = model.name, model.aliases.get(CANARY)
         if number is None:
             return None
         known = self._canaries.get(name)
         if known is not None and known[0] == model and time.monotonic() < known[1]:
             return known[2]
         version = self._fetch_policy_version(self._client.get_model_version, name, number)
-        journal = replay(chain(self.journal(name)))
-        is_ours = version is not None and journal.aliases.get(CANARY) == version.semver
-        found = Canary(version, model.share, is_ours and journal.is_vetted)
-        if found.is_vetted:
+        if version is None:
+            return Canary(None, model.share, is_vetted=False)
+        entries = chain(self.journal(name))
+        if replay(entries).vetted_canary == version.semver:
+            found = Canary(version, model.share, is_vetted=True)
             self._canaries[name] = (model, time.monotonic() + FRESH_S, found)
-        return found
+            return found
+        is_under_way = bool(entries) and not entries[-1].applied
+        is_before = is_under_way and replay(entries[:-1]).vetted_canary == version.semver
+        return Canary(version, model.share, is_vetted=is_before)
 
     def holders(self, name: str) -> dict[str, str]:
         """Alias of ours → the semantic version that holds it; `MLflow version N` when that has none."""

@@ -38,12 +38,13 @@ class FollowedCanary(FollowedReference):
 
     Attributes:
         share: of the episodes, in percent.
-        left: the digest of a canary that ended since the last call of `settle`; None for none.
+        left: the digest of a canary that ended or was refused since the last call of `settle`; None for none.
     """
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, *arguments: Any, share: float) -> None:
+        """Starts from what an earlier follower wrote: `share`, and `arguments` as for any reference."""
         super().__init__(*arguments)
-        self.share = 0.0
+        self.share = share
         self.left: str | None = None
         self._is_known = bool(self.answer.wanted)
         self._rejected = ""
@@ -139,6 +140,7 @@ class FollowedCanary(FollowedReference):
 
     def _without_path(self) -> Status:
         answer = self.answer
+        self.left = answer.digest or self.left
         return Status(version=answer.version, wanted=answer.wanted, holdable=answer.holdable)
 
     def _remembered(self) -> Status | None:

@@ -75,7 +75,9 @@ class Follower:
         if settings.canary:
             known = before.canary or Status()
             shared = (self._refusals, self._arrivals, status_file.parent, self._path_of)
-            self._canary = FollowedCanary(settings, canary_of(settings.model), known, *shared)
+            self._canary = FollowedCanary(
+                settings, canary_of(settings.model), known, *shared, share=before.canary_share
+            )
         answers_before = before.answers or (Status(),) * len(settings.references)
         self._references = [
             kind(settings, text or "", answer, self._refusals, self._arrivals, status_file.parent, self._path_of)

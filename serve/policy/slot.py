@@ -119,22 +119,33 @@ class Slot:
             stage: its stage in the registry.
             replaced: the policy that it replaces, if that is to be held.
         """
-        if (before := self.servings[index]) is None or before.digest != serving.digest:
-            VERSIONS.begin(serving.version)
+        before = self.servings[index]
         staged = dataclasses.replace(serving, stage=stage)
         coming, held = self.policies.coming, self.policies.held
         after = held_after(held[index], staged, replaced)
         served = _at(self.servings, index, staged)
         coming, held = _at(coming, index, None), _at(held, index, after)
         self._replace(self.policies._replace(servings=served, coming=coming, held=held))
+        if before is None or before.digest != serving.digest:
+            self._name_versions()
 
     def put_canary(self, canary: Canary | None, replaced: HeldVersion | None = None) -> None:
         """Notes which version is the canary from the next request on; `replaced` is the one before, if that is held."""
         before = self.policies.canary
-        if canary is not None and (before is None or before.serving.digest != canary.serving.digest):
-            VERSIONS.begin(canary.serving.version)
         held = self.held if replaced is None else _at(self.held, 0, held_after(self.held[0], self.serving, replaced))
         self._replace(self.policies._replace(canary=canary, held=held))
+        if canary is not None and (before is None or before.serving.digest != canary.serving.digest):
+            self._name_versions()
+
+    def _name_versions(self) -> None:
+        """Gives names in metrics to what drives now: the active version and the canary before all others.
+
+        It is noted again whenever another version begins, or a few canaries would take the active one's name.
+        """
+        canary = self.canary.serving if self.canary else None
+        for serving in (*reversed(self.servings[1:]), canary, self.servings[0]):
+            if serving is not None:
+                VERSIONS.begin(serving.version)
 
     def prepare(self, index: int, serving: Serving) -> None:
         """Notes the version that comes next for reference `index`."""

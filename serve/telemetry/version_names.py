@@ -1,4 +1,4 @@
-"""Which versions have a label of their own in metrics: the few that began to be served last; others are `other`.
+"""Which versions have a label of their own in metrics: what drives, and the few that drove last; others are `other`.
 
 A server that follows a registry for months serves many versions, and each would keep its series forever.
 """
@@ -18,7 +18,7 @@ MAX_NAMES = 4
 OTHER = "other"
 """The label of what older versions still answer."""
 FILE = "versions.json"
-"""In the server's counter folder: version → when it last began to be served, seconds since 1970."""
+"""In the server's counter folder: version → when it was noted last, seconds since 1970."""
 
 
 class VersionNames:
@@ -32,7 +32,7 @@ class VersionNames:
         self._named: frozenset[str] = frozenset()
 
     def begin(self, version: str) -> None:
-        """Notes that a version begins to be served here, by a promotion or by a roll-back."""
+        """Notes that a version begins to be served here, or goes on while another one begins beside it."""
         with self._lock:
             self._note(version, time.time())
 
@@ -46,7 +46,7 @@ class VersionNames:
         return version if version in self._named else OTHER
 
     def shown(self) -> frozenset[str]:
-        """The labels that a scrape shows, whichever process is asked: those of the versions that began last."""
+        """The labels that a scrape shows, whichever process is asked: those of the versions that were noted last."""
         with self._lock:
             self._read()
         return self._named | {"", OTHER}
@@ -83,7 +83,7 @@ class VersionNames:
 
 
 def newest(began: dict[str, float], most: int) -> dict[str, float]:
-    """The versions that began last, at most so many, the last one first."""
+    """The versions that were noted last, at most so many, the last one first."""
     return dict(sorted(began.items(), key=lambda each: each[1], reverse=True)[:most])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -169,6 +170,18 @@ def test_an_alias_moved_in_the_ui_does_not_take_over_the_share_of_the_canary_bef
     assert shown(store) == ("0.3.0", "0")
 
 
+def test_an_alias_taken_away_in_the_ui_takes_its_share_along(store: Store):
+    no_gates("0.2.0", "canary", share=50.0)
+    client = mlflow.MlflowClient()
+    client.delete_registered_model_alias(NAME, "canary")
+    assert last_moves(store) == [("seen", "0.2.0", "left canary", None)]
+    assert shown(store) == (None, None)
+    client.set_registered_model_alias(NAME, "canary", "3")
+    canary = store.canary(NAME)
+    assert canary is not None
+    assert canary.share is None  # so a server says that it has none, and refuses nothing
+
+
 def test_the_gates_of_a_canary_set_in_the_ui_are_asked_when_it_gets_a_share(store: Store):
     mlflow.MlflowClient().set_registered_model_alias(NAME, "canary", "2")
     asked: list[str] = []
@@ -218,6 +231,84 @@ def test_an_overtaken_process_takes_back_alias_and_share(store: Store):
     assert shown(store) == ("0.3.0", "1")
     assert (state.holder("canary"), state.holders.share, state.holders.is_vetted) == ("0.3.0", 1.0, True)
     assert last_moves(store, 2) == [("promote", "0.2.0", "canary", 50.0), ("promote", "0.3.0", "canary", 1.0)]
+
+
+class Watched(Store):
+    """A registry's client that notes what a server would find before and after each of its writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, bool] | None] = []
+
+    def _look(self) -> None:
+        canary = Store().canary(NAME)
+        self.seen.append(None if canary is None else (canary.version.semver, canary.is_vetted))
+
+
+def _noting(name: str) -> Callable[..., object]:
+    def write(self: Watched, *arguments: object) -> object:
+        self._look()
+        written = getattr(Store, name)(self, *arguments)
+        self._look()
+        return written
+
+    return write
+
+
+for _write in ("append", "set_alias", "delete_alias", "set_share", "delete_share", "mark_applied"):
+    setattr(Watched, _write, _noting(_write))
+
+REPLACED, ENDED = ("0.3.0", True), None
+
+
+@pytest.mark.parametrize(
+    ("version", "to", "share", "after"),
+    [
+        ("0.3.0", "canary", 1.0, REPLACED),
+        ("0.3.0", "canary", 90.0, REPLACED),
+        ("0.2.0", "production", None, ENDED),
+        (None, "rolled back", None, ENDED),
+        ("0.2.0", "archived", None, ENDED),
+    ],
+)
+def test_whatever_a_server_finds_in_the_midst_of_a_move_has_passed_its_gates(store: Store, version, to, share, after):
+    no_gates("0.2.0", "canary", share=50.0)
+    watched = Watched()
+    reference, options = parse_reference(f"{NAME}@{version}"), MoveOptions(share=share)
+    if to == "rolled back":
+        rollback(watched, NAME, "canary", cache_folder(), options, refuses_to_judge)
+    elif to == "archived":
+        archive(watched, reference, options)
+    else:
+        promote(watched, reference, to, cache_folder(), options, lambda *_: GateResult())
+    found = list(dict.fromkeys(watched.seen))
+    assert found == [("0.2.0", True), after]
+
+
+def test_a_canary_put_back_in_the_ui_after_another_replaced_it_counts_as_without_gates(store: Store):
+    no_gates("0.2.0", "canary", share=50.0)
+    no_gates("0.3.0", "canary", share=50.0)
+    mlflow.MlflowClient().set_registered_model_alias(NAME, "canary", "2")  # the move to 0.3.0 was carried out
+    canary = store.canary(NAME)
+    assert canary is not None
+    assert not canary.is_vetted
+
+
+def test_a_canary_that_is_replaced_between_two_reads_is_looked_up_again(store: Store):
+    no_gates("0.2.0", "canary", share=50.0)
+
+    class Interrupted(Store):
+        has_waited = False
+
+        def journal(self, *arguments):
+            if not self.has_waited:
+                self.has_waited = True
+                no_gates("0.3.0", "canary", share=1.0)
+            return super().journal(*arguments)
+
+    canary = Interrupted().canary(NAME)
+    assert canary is not None
+    assert (canary.version.semver, canary.share, canary.is_vetted) == ("0.3.0", 1.0, True)
 
 
 def test_production_goes_on_without_the_canary(store: Store):

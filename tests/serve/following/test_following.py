@@ -223,7 +223,7 @@ def test_a_killed_server_takes_its_processes_along_and_starts_again_on_its_port(
     children = psutil.Process(server.process.pid).children()
     registry.point(alias, "2")
     server.process.kill()
-    gone, alive = psutil.wait_procs(children, timeout=20)
+    gone, alive = psutil.wait_procs(children, timeout=60)
     assert (len(gone), alive) == (3, [])
     again_started = start_server("--model", f"{NAME}@{alias}", "--port", server.url.rsplit(":", 1)[1])
     again_started.url = server.url

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.policies.two_policies import small_policy, write
 from carla_mlflow import Artifact, open_artifact
+from serve.following import canary_side
 from serve.following.worker_side import Following
 from serve.policy.slot import Slot
 from serve.run_folder import Followed, Holdable, Status, WorkerState, read_file, worker_file, write_file
@@ -80,7 +81,10 @@ def test_a_canary_is_loaded_beside_production_and_gets_its_share(worker: Worker,
     assert worker.answers == ("1.0.0", "1.1.0", 50.0)
 
 
-def test_no_episode_begins_with_a_canary_before_the_other_worker_has_it(worker: Worker, artifacts: list[Artifact]):
+def test_no_episode_begins_with_a_canary_before_the_other_worker_has_it(
+    worker: Worker, artifacts: list[Artifact], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(canary_side, "TOGETHER_S", 600.0)
     one, two, _, _ = artifacts
     worker.follow(status(one), Status())
     other = worker_file(worker.folder, OTHER_WORKER)

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.policies.two_policies import small_policy, write
 from carla_mlflow import Artifact, open_artifact
+from serve.following import worker_side
 from serve.following.worker_side import Following
 from serve.policy.slot import Slot
 from serve.run_folder import Followed, Holdable, Refused, Status, WorkerState, worker_file, write_file
@@ -65,6 +66,7 @@ def other_has(folder: Path, *digests: str) -> None:
 
 def waiting(folder: Path, monkeypatch: pytest.MonkeyPatch, one: Artifact, two: Artifact) -> Worker:
     """A worker that serves `one`, and has loaded `two`, which the other worker does not have yet."""
+    monkeypatch.setattr(worker_side, "TOGETHER_S", 600.0)  # else it would go on alone while this machine is busy
     worker = Worker(folder, monkeypatch)
     worker.follow(one)
     other_has(folder, one.digest)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +19,7 @@ from serve.policy.serving import Serving
 from serve.policy.slot import ACTIVE, Selection, Slot, find_serving
 from serve.run_folder import Followed, Status
 from serve.settings import Settings
+from serve.telemetry.version_names import VersionNames
 
 EPISODES = [f"route-{number}" for number in range(400)]
 
@@ -95,6 +98,29 @@ def test_a_canary_that_becomes_active_is_found_throughout(slot, servings):
     assert find_serving(slot, Selection(digest=servings[1].digest)).version == "1.1.0"
     slot.serve(0, servings[1], "production")
     assert find_serving(slot, Selection(digest=servings[1].digest)).version == "1.1.0"
+
+
+def of_version(serving: Serving, version: str) -> Serving:
+    """A stand-in under another version, which answers nothing."""
+    card = SimpleNamespace(version=version)
+    return dataclasses.replace(serving, engine=SimpleNamespace(card=card, digest=f"sha256:{version}"))
+
+
+@pytest.mark.parametrize("also", [0, 1, 4])
+def test_however_many_canaries_there_were_the_active_version_and_the_canary_have_names(
+    servings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, also: int
+):
+    names = VersionNames("TEST_NO_FOLDER")
+    monkeypatch.setattr("serve.policy.slot.VERSIONS", names)
+    slot = Slot(tmp_path, ("mine@production", *(f"other@{number}" for number in range(also))))
+    slot.serve(0, servings[0], None)
+    for number in range(6):
+        version = f"2.{number}.0"
+        slot.put_canary(Canary(of_version(servings[1], version), 5.0, is_active=True))
+        for index in range(1, also + 1):
+            slot.serve(index, of_version(servings[2], f"3.{number}.{index}"), None)
+        assert {"1.0.0", version} < names.shown()
+        slot.put_canary(None)
 
 
 def test_a_worker_is_ready_once_the_canary_is_loaded_refused_or_none(servings, tmp_path: Path):

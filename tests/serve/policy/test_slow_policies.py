@@ -104,7 +104,7 @@ def test_a_budget_that_ends_while_others_are_served_costs_no_forward(slow_server
 def test_a_forward_that_outlives_a_budget_ends_its_connection_once(start_server: Callable[..., Server], policy: Path):
     server = start_server("--model", str(policy))
     server.wait_ready()
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as raw:
         raw.sendall(predict_bytes(SLOW_AT, budget_ms=60))
         answer = raw.recv(65536)
         if b"Connection: close" in answer:  # answered while the loop could not

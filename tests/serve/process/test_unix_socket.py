@@ -73,7 +73,7 @@ def test_a_server_on_a_socket_is_drained_and_takes_its_path_away(start_on_socket
     until(lambda: len(found) > before + 4, server)  # more than were under way: new connections are still accepted
     for thread in threads:
         thread.join()
-    assert server.process.wait(20) == 0
+    assert server.process.wait(60) == 0
     assert not path.exists()
     assert set(found) <= {200, "ConnectionRefusedError", "FileNotFoundError"}
 
@@ -100,7 +100,7 @@ def test_a_stopping_server_refuses_clients_although_one_worker_still_holds_the_s
     assert slow.status() == psutil.STATUS_STOPPED, "gunicorn has killed the worker, and so closed the socket"
     assert path.exists()
     slow.resume()
-    assert server.process.wait(20) == 0
+    assert server.process.wait(60) == 0
 
 
 @KINDS
@@ -128,7 +128,7 @@ def test_a_worker_whose_forward_hangs_is_replaced_on_the_same_socket(
     [before] = workers(server)
     with Connection(path) as connection:
         assert connection.ask(predict_bytes(HANGS_AT)).status == 500
-    before.wait(30)
+    before.wait(120)
     server.wait_ready()
     with Connection(path) as connection:
         assert connection.ask(predict_bytes(0.5)).status == 200
@@ -376,7 +376,7 @@ def test_a_killed_master_leaves_a_path_that_the_next_start_takes(start_on_socket
     server.wait_ready()
     [worker] = workers(server)
     server.process.kill()
-    until_true(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 30)
+    until_true(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
     made = path.stat().st_mtime_ns
     again = start_on_socket(path, "--model", str(EXAMPLE))
     again.wait_ready()

@@ -109,7 +109,7 @@ def test_a_promotion_is_followed_at_mlflows_own_word(
         server.wait_ready()
         for number, version in (("2", "1.1.0"), ("1", "1.0.0")):
             registry.point("hooked", number)
-            until(lambda version=version: served(server) == {version}, server, 20)
+            until(lambda version=version: served(server) == {version}, server)
         answer = server.post("/hooks/mlflow", BODY, **signed("x", secret="guessed"))
         assert answer.status == 401
         assert answer.json["error"]["code"] == "unauthorized"

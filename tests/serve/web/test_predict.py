@@ -166,7 +166,7 @@ def test_what_is_no_json_is_bad_json(server: Server, body: bytes):
     ],
 )
 def test_what_is_no_http_is_a_400_in_our_shape_and_echoes_nothing(server: Server, head: bytes):
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as raw:
         raw.sendall(head)
         answer = b""
         while b"}}" not in answer and (part := raw.recv(65536)):
