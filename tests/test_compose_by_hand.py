@@ -69,7 +69,7 @@ def started(command: list[str], environment: dict[str, str], folder: Path, ready
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait(60)
 
 
 def get(url: str) -> httpcore.Response:

@@ -131,7 +131,7 @@ def test_every_command_does_what_the_readme_says_with_everything_at_its_default(
             server = new_user.serves(command, new_user.port if is_first else free_port())
             if not is_first:
                 server.send_signal(signal.SIGTERM)
-                assert server.wait(30) == 0, command
+                assert server.wait(60) == 0, command
             continue
         done = new_user.types(command)
         assert done.returncode == int(command.startswith(REFUSED)), (command, done.stdout, done.stderr)

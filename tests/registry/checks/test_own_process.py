@@ -55,7 +55,7 @@ def test_a_command_that_is_killed_or_interrupted_leaves_no_process_that_loads(tm
         until_true(lambda running=running: psutil.Process(running.pid).children(), 60)
         [child] = psutil.Process(running.pid).children()
         running.send_signal(number)
-        running.wait(30)
+        running.wait(60)
         until_true(lambda child=child: not child.is_running(), 30)
 
 

@@ -36,7 +36,7 @@ async def heard(earlier: bytes) -> bytes:
     """What a client hears that is slow to read an earlier answer, while the loop is held up and then goes on."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    theirs.settimeout(20)
+    theirs.settimeout(60)
     loop = asyncio.get_running_loop()
     with theirs:
         transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
@@ -67,7 +67,7 @@ def test_over_tls_a_late_request_is_answered_at_its_budget_and_counted_once(
     context = ssl.create_default_context(cafile=str(chain))
     server.pool = httpcore.ConnectionPool(context)
     server.wait_ready()
-    plain = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20)
+    plain = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60)
     with context.wrap_socket(plain, server_hostname="localhost") as raw:
         raw.sendall(LATE_REQUEST)
         head, _, body = read_all(raw).partition(b"\r\n\r\n")
@@ -95,7 +95,7 @@ def test_a_prediction_that_is_late_before_a_forward_keeps_its_connection_while_o
     server = start_server("--model", str(laborious(tmp_path, 0)))
     server.wait_ready()
     address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
-    first, late, slow = (socket.create_connection(address, timeout=20) for _ in range(3))
+    first, late, slow = (socket.create_connection(address, timeout=60) for _ in range(3))
     with first, late, slow:
         first.sendall(predict_bytes(SLOW_AT))  # holds the event loop up, so that it reads the next two together
         late.sendall(predict_bytes(0.5, budget_ms=0))

@@ -78,7 +78,7 @@ def scraping(server: Server, folder: Path) -> Iterator[Prometheus]:
         yield prometheus
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def scraped(prometheus: Prometheus, query: str, enough: Callable[[list[Any]], bool]) -> list[Any]:

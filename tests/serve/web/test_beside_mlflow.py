@@ -145,7 +145,7 @@ def mlflow_serving(home: Path, env: dict[str, str]) -> Iterator[str]:
         yield url
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
 
 
 def test_whatever_mlflow_answers_ours_answers_alike(pair: Pair):

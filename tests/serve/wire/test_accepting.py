@@ -38,7 +38,7 @@ def open_connections(server: Server, count: int) -> Iterator[list[socket.socket]
         found = []
         for _ in range(count):
             address = "127.0.0.1", int(server.url.rpartition(":")[2])
-            found.append(stack.enter_context(socket.create_connection(address, timeout=10)))
+            found.append(stack.enter_context(socket.create_connection(address, timeout=60)))
             assert ask(found[-1])
         yield found
 
@@ -101,7 +101,7 @@ def gone(connection: socket.socket) -> bool:
     except ConnectionResetError:
         return True
     finally:
-        connection.settimeout(10)
+        connection.settimeout(60)
 
 
 def test_when_no_more_files_can_be_opened_half_sent_requests_make_room_and_idle_clients_stay(
@@ -114,7 +114,7 @@ def test_when_no_more_files_can_be_opened_half_sent_requests_make_room_and_idle_
     address = "127.0.0.1", int(server.url.rpartition(":")[2])
     with open_connections(server, 20) as cars, contextlib.ExitStack() as stack:
         for number in range(300):
-            slow = stack.enter_context(socket.create_connection(address, timeout=10))
+            slow = stack.enter_context(socket.create_connection(address, timeout=60))
             with contextlib.suppress(OSError):  # ended already
                 slow.sendall(b"GET /readyz HTTP/1.1\r\nHo" if number % 3 else b"")
         assert all(ask(car) for car in cars)

@@ -87,7 +87,7 @@ def open_viewer(request: pytest.FixtureRequest, viewers: dict[tuple[str, str], S
 
 
 def connect(server: Server, certificate: Any) -> socket:
-    raw = create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20)
+    raw = create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60)
     if not server.url.startswith("https"):
         return raw
     return ssl.create_default_context(cafile=str(certificate[0])).wrap_socket(raw, server_hostname="localhost")
