@@ -136,7 +136,6 @@ def _replayed(
 ) -> Result:
     trusted = operators_types(options.trust_types)
     asked = []
-    followed = recorded_references(file.origin for file in recordings.files)
 
     def load(digest: str) -> tuple[Engine, str]:
         artifact = artifacts.open(digest, recordings.cards[digest].name)
@@ -146,6 +145,8 @@ def _replayed(
         return engine, why_not_bits(machines, engine_here(engine))
 
     def drove(name: str) -> Drove:
+        theirs = {digest for digest, card in recordings.cards.items() if card.name == name}
+        followed = recorded_references(file.origin for file in recordings.files if theirs & file.cards.keys())
         journal = journal_of(artifacts.store, name, followed) if artifacts.store else None
         asked.append(journal)
         return Drove(journal)

@@ -74,12 +74,12 @@ class Drove:
     def __init__(self, journal: Journal | None) -> None:
         self._journal = journal
         moves = [entry.link.move.when for entry in journal.entries if entry.link] if journal else []
-        self._times = np.array(moves, np.float64)
+        self._times = np.maximum.accumulate(np.array(moves, np.float64))
         self._spans: dict[tuple[str, str, int], Span] = {}
 
     def add(self, digest: str, version: str, timestamp: NDArray[np.int64]) -> None:
         """Counts rows of one digest, (B,), nanoseconds since 1970."""
-        places = np.searchsorted(np.maximum.accumulate(self._times), timestamp / 1e9, side="right")
+        places = np.searchsorted(self._times, timestamp / 1e9, side="right")
         for place in np.unique(places).tolist():
             times = timestamp[places == place]
             rows, first, last = len(times), int(times.min()), int(times.max())
@@ -114,12 +114,21 @@ class Drove:
         if held or fixed:
             text = f"{span.version} held {held}" if held else f"the server was to serve {fixed}"
             return msgspec.structs.replace(span, journal=text)
-        if place:
-            since = span.last / 1e9 - float(self._times[place - 1])
-            if self._held(holders(entries[: place - 1]), span.version) and since <= HOLD_S:
-                how = "being followed" if since <= FOLLOW_S else "answering its episodes"
-                return msgspec.structs.replace(span, journal=f"replaced {since:.0f} s before, {how}")
+        since = self._since_replaced(span, entries[:place])
+        if since is not None:
+            how = "being followed" if since <= FOLLOW_S else "answering its episodes"
+            return msgspec.structs.replace(span, journal=f"replaced {since:.0f} s before, {how}")
         return msgspec.structs.replace(span, journal=_told(now, self._journal), disagrees=True)
+
+    def _since_replaced(self, span: Span, entries: Sequence[Entry]) -> float | None:
+        """Seconds from when its version was replaced to the span's end; None where that is longer than HOLD_S."""
+        for place in reversed(range(len(entries))):  # the last ones may have moved others
+            since = span.last / 1e9 - float(self._times[place])
+            if since > HOLD_S:
+                return None
+            if self._held(holders(entries[:place]), span.version):
+                return since
+        return None
 
     def _held(self, then: Holders, version: str) -> str:
         """The aliases by which a version may have driven; empty for none."""

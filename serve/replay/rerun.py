@@ -96,9 +96,8 @@ class Rerun:
             for start in range(0, count, PIECE_ROWS):
                 self._forward(rows, np.arange(start, min(start + PIECE_ROWS, count)), answers, {}, None)
             return answers
-        begins = rows.reset | (rows.frame == 0) if self._from_start else rows.reset
         for places in _rounds(rows):
-            self._step(rows, places, begins, answers)
+            self._step(rows, places, rows.reset, answers)
         return answers
 
     def _step(self, rows: Rows, places: Places, begins: NDArray[np.bool_], answers: Answers) -> None:

@@ -17,7 +17,9 @@ IDLE_NS = 600 * 10**9
 NO_EPISODE = "in no episode"
 NO_ACTION = "refused, without an action"
 
-Key = tuple[str, int]
+Key = tuple[str, int, int]
+"""An episode's id, its place in requests, and the number of its rows' columns, as another contract has others."""
+OF_EPISODE = -1
 
 
 class WholeEpisodes:
@@ -30,6 +32,7 @@ class WholeEpisodes:
     def __init__(self) -> None:
         self.left_out: Counter[str] = Counter()
         self._open: dict[Key, list[pa.RecordBatch]] = {}
+        self._schemas: dict[pa.Schema, int] = {}
 
     def add(self, batch: pa.RecordBatch) -> Iterator[pa.Table]:
         """Takes a batch; yields the episodes that have ended by its time, whole or up to a gap in their frames."""
@@ -38,8 +41,9 @@ class WholeEpisodes:
         self.left_out[NO_ACTION] += len(batch) - pc.sum(acted).as_py() if len(batch) else 0
         kept = batch.filter(pc.and_(acted, named))
         self.left_out[NO_EPISODE] += (pc.sum(acted).as_py() or 0) - len(kept)
-        for key, rows in _by_episode(kept):
-            self._open.setdefault(key, []).append(rows)
+        columns = self._schemas.setdefault(batch.schema, len(self._schemas))
+        for episode, rows in _by_episode(kept):
+            self._open.setdefault((*episode, columns), []).append(rows)
         if len(batch):
             latest = int(timestamps(batch).max())
             ended = [key for key, rows in self._open.items() if latest - int(timestamps(rows[-1])[-1]) > IDLE_NS]
@@ -52,7 +56,7 @@ class WholeEpisodes:
             yield from _parts(self._open.pop(key))
 
 
-def _by_episode(batch: pa.RecordBatch) -> Iterator[tuple[Key, pa.RecordBatch]]:
+def _by_episode(batch: pa.RecordBatch) -> Iterator[tuple[tuple[str, int], pa.RecordBatch]]:
     if not len(batch):
         return
     ids, rows = plain(batch.column("episode_id")).dictionary_encode(), integers(batch, "row", 0)
@@ -70,17 +74,22 @@ def _parts(batches: list[pa.RecordBatch]) -> Iterator[pa.Table]:
     table = pa.Table.from_batches(batches).combine_chunks()
     table = table.take(pc.sort_indices(table, sort_keys=[("timestamp", "ascending")])).combine_chunks()
     whole = table.to_batches()[0]
-    step = np.diff(_filled(integers(whole, "frame_index", NO_FRAME)))
     digest = plain(whole.column("digest")).dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    cuts = np.flatnonzero((step < 0) | (step > 1) | (np.diff(digest) != 0)) + 1
+    cuts = np.union1d(np.flatnonzero(np.diff(digest)) + 1, _after_gaps(whole))
     for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(table)], strict=True):
         yield table.slice(start, stop - start)
 
 
-def _filled(frame: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Steps, in which a row without one, such as a fallback, has that of the row before it."""
+def _after_gaps(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Places of the rows before which steps are missing.
+
+    Steps of a policy with memory are the episode's. Without one each worker counts its own, so that a worker's rows
+    that are lost before its first one are not seen. Rows without a step, such as fallbacks, are passed over.
+    """
+    frame = integers(batch, "frame_index", NO_FRAME)
+    is_own = batch.column("reset").is_null().to_numpy(zero_copy_only=False)
+    counter = np.where(is_own, integers(batch, "worker", OF_EPISODE), OF_EPISODE)
     known = np.flatnonzero(frame != NO_FRAME)
-    if not len(known):
-        return np.zeros(len(frame), np.int64)
-    before = np.searchsorted(known, np.arange(len(frame)), side="right") - 1
-    return frame[known[np.maximum(before, 0)]]
+    order = known[np.argsort(counter[known], kind="stable")]
+    step = np.diff(frame[order])
+    return np.sort(order[1:][((step < 0) | (step > 1)) & (np.diff(counter[order]) == 0)])

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -59,15 +60,13 @@ class Update:
     """Findings that are being logged, in a thread of their own.
 
     Attributes:
-        runs: champion's digest → id of its run.
-        logged: the findings that have been logged.
+        logged: what was logged: whose finding, the finding, and the id of its run.
         problem: why it failed, in words; None when it did not.
     """
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
+    def __init__(self, findings: Sequence[tuple[Pair, Finding]]) -> None:
         """Starts the thread."""
-        self.runs: dict[str, str] = {}
-        self.logged: list[Finding] = []
+        self.logged: list[tuple[Pair, Finding, str]] = []
         self.problem: str | None = None
         self._findings = findings
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
@@ -75,9 +74,8 @@ class Update:
 
     def _run(self) -> None:
         try:
-            for finding in self._findings:
-                self.runs[finding.against] = log_finding(finding)
-                self.logged.append(finding)
+            for pair, finding in self._findings:
+                self.logged.append((pair, finding, log_finding(finding)))
         except Exception as error:  # the thread's boundary: whatever MLflow raises
             self.problem = one_line(error)
 
@@ -90,6 +88,9 @@ class Update:
 class EvidenceLog:
     """Keeps the runs of a tally up to date.
 
+    An update may end when the tally counts for another version already: its runs are those of the pairs that it was
+    begun with, not of what has the same champion now.
+
     Attributes:
         problem: why the last update failed, in words; None when it did not.
     """
@@ -99,7 +100,7 @@ class EvidenceLog:
         self._tally = tally
         self._parameters = {"reference": reference, "share": share}
         self._update: Update | None = None
-        self._logged: dict[str, tuple[str | None, Mapping[str, int]]] = {}
+        self._logged: WeakKeyDictionary[Pair, tuple[str | None, Mapping[str, int]]] = WeakKeyDictionary()
         self._due = time.monotonic() + FIRST_S
         self.problem: str | None = None
 
@@ -125,11 +126,10 @@ class EvidenceLog:
         if self._update is None or not self._update.is_over():
             return
         is_begun = False
-        for digest, run in self._update.runs.items():
-            if digest in self._tally.pairs:
-                is_begun |= self._tally.pairs[digest].run is None
-                self._tally.pairs[digest].run = run
-        self._logged |= {each.against: (each.run, each.counts) for each in self._update.logged}
+        for pair, finding, run in self._update.logged:
+            is_begun |= pair.run is None
+            pair.run = run
+            self._logged[pair] = (finding.run, finding.counts)
         if self._update.problem and self._update.problem != self.problem:  # once per outage
             log.warning("the shadow's evidence can't be logged: %s", self._update.problem)
         self.problem = self._update.problem
@@ -137,8 +137,8 @@ class EvidenceLog:
         self._update = None
 
     def _begin(self, serving: Serving) -> None:
-        every = [self._finding(serving, pair) for pair in self._tally.pairs.values() if pair.rows]
-        findings = [each for each in every if self._logged.get(each.against) != (each.run, each.counts)]
+        every = [(pair, self._finding(serving, pair)) for pair in self._tally.pairs.values() if pair.rows]
+        findings = [(pair, new) for pair, new in every if self._logged.get(pair) != (new.run, new.counts)]
         if findings:
             self._update = Update(findings)
 

@@ -58,7 +58,7 @@ class Feed:
     @property
     def positions(self) -> dict[str, int]:
         """Name of a ring → its next row to read."""
-        return self._done | {name: reader.sequence for name, reader in self._readers.items()}
+        return self._begin_at | self._done | {name: reader.sequence for name, reader in self._readers.items()}
 
     @property
     def rows_held(self) -> int:
@@ -75,8 +75,7 @@ class Feed:
         Args:
             in_order: whether rows are sorted by time, for which those of the last second are held back.
         """
-        self._done = {name: at for name, at in self._done.items() if (self._folder / (name + SUFFIX)).exists()}
-        self._open_new()
+        self._find()
         came, self._held = self._held, {}
         for name, reader in list(self._readers.items()):
             for digest, batch in self._read(name, reader):
@@ -90,6 +89,13 @@ class Feed:
             if len(batch):
                 yield digest, batch
 
+    def free_ended(self) -> None:
+        """Gives up the rings of workers that have ended, with what is unread; while there is nobody to read."""
+        self._find()
+        for name, reader in list(self._readers.items()):
+            if self._has_ended(reader):
+                self._end(name, reader)
+
     def take_lost(self) -> Counter[str]:
         """Reason → rows that were lost since the last call."""
         lost, self._lost = self._lost, Counter()
@@ -100,6 +106,13 @@ class Feed:
         for reader in self._readers.values():
             reader.close()
         self._readers = {}
+
+    def _find(self) -> None:
+        """Opens the rings that have come since, and forgets those that are gone."""
+        there = {path.stem for path in rings_in(self._folder)}
+        self._begin_at = {name: at for name, at in self._begin_at.items() if name in there}
+        self._done = {name: at for name, at in self._done.items() if name in there}
+        self._open_new()
 
     def _open_new(self, only_new: bool = False) -> None:
         """Opens the rings that have come since; `only_new`: each at its end."""
@@ -118,7 +131,7 @@ class Feed:
                 self._lost[RESTART] += max(0, self._readers[name].sequence - known)
 
     def _read(self, name: str, reader: RingReader) -> Iterator[tuple[str, pa.RecordBatch]]:
-        is_last = reader.is_closed or not psutil.pid_exists(reader.worker)
+        is_last = self._has_ended(reader)
         for block in reader.read(READ_BYTES):
             try:
                 batch = of_share(self._decoder.decode(block), self._share)
@@ -134,11 +147,16 @@ class Feed:
         if is_last and not reader.behind:
             self._end(name, reader)
 
+    @staticmethod
+    def _has_ended(reader: RingReader) -> bool:
+        return reader.is_closed or not psutil.pid_exists(reader.worker)
+
     def _end(self, name: str, reader: RingReader) -> None:
-        """Closes the ring of a worker that has ended."""
-        self._lost[OVERTAKEN] += reader.missing  # the worker was killed while it wrote them
+        """Closes the ring of a worker that has ended; what is missing was not read, or the worker died writing it."""
+        missing = reader.missing
+        self._lost[OVERTAKEN] += missing
         del self._readers[name]
-        self._done[name] = reader.sequence
+        self._done[name] = reader.sequence + missing
         reader.close()
         if self._frees:
             (self._folder / (name + SUFFIX)).unlink(missing_ok=True)

@@ -42,12 +42,16 @@ def own_settings(settings: Settings) -> Settings:
         settings,
         model=settings.shadow,
         also="",
+        canary=False,
         digest="",
         device="cpu",
         workers=1,
         result_cache=0,
         episode_hold_s=0.0,
         cache_dir=str(cache_folder(settings) / SHADOW),
+        record="",
+        shadow="",
+        shadow_log=False,
     )
 
 

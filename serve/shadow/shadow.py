@@ -92,11 +92,21 @@ class Shadow:
         return 0 if stop.is_set() else 1
 
     def step(self) -> bool:
-        """Compares what is new; returns whether there was anything. Without a policy the rows stay in the rings."""
+        """Compares what is new; returns whether there was anything.
+
+        Without a policy the rows stay in the rings, for as long as their workers live.
+        """
         self._policy.look()
-        serving = self._policy.serving
+        serving, some = self._policy.serving, False
         if serving is None:
-            return False
+            self._feed.free_ended()
+        else:
+            some = self._compare_new(serving)
+        for reason, rows in self._feed.take_lost().items():
+            self._tally.skip(reason, rows)
+        return some
+
+    def _compare_new(self, serving: Serving) -> bool:
         if self._serving is None or serving.digest != self._serving.digest:
             self._take(serving)
         assert self._rerun is not None
@@ -104,8 +114,6 @@ class Shadow:
         for digest, batch in self._feed.read(in_order=serving.card.memory is not None):
             some = True
             self._compare(digest, batch, self._rerun)
-        for reason, rows in self._feed.take_lost().items():
-            self._tally.skip(reason, rows)
         return some
 
     def _take(self, serving: Serving) -> None:

@@ -10,6 +10,8 @@ import pytest
 from made_recordings import driven, write
 from registry_policies import NAME, changed, enter, to_production
 
+from benchmarks.policies.two_policies import small_policy
+from benchmarks.policies.two_policies import write as write_policy
 from carla_mlflow import Engine
 from registry.rules.chain import next_link
 from registry.rules.journal import Entry, Kind, Move, read_entry
@@ -53,6 +55,19 @@ def test_a_replaced_version_may_be_followed_late_and_end_its_episodes_but_not_lo
     assert rows("0.1.0", 1000 + FOLLOW_S) == [("replaced 60 s before, being followed", False)]
     assert rows("0.1.0", 1000 + HOLD_S) == [("replaced 360 s before, answering its episodes", False)]
     assert rows("0.1.0", 1001 + HOLD_S) == [("production was 0.2.0", True)]
+
+
+def test_what_moved_after_a_promotion_changes_nothing_for_the_version_that_it_replaced():
+    moves: list[tuple[float, Kind, str, str]] = [
+        (100, "promote", "0.1.0", "production"),
+        (1000, "promote", "0.2.0", "production"),
+        (1005, "register", "0.3.0", "candidate"),
+        (1100, "promote", "0.2.0", "staging"),
+    ]
+    assert rows("0.1.0", 1010, by=journal(*moves)) == [("replaced 10 s before, being followed", False)]
+    assert rows("0.1.0", 1120, by=journal(*moves)) == [("replaced 120 s before, answering its episodes", False)]
+    late = [(told.split(",")[0], disagrees) for told, disagrees in rows("0.1.0", 1001 + HOLD_S, by=journal(*moves))]
+    assert late == [("production was 0.2.0", True)]
 
 
 def test_another_digest_than_was_registered_disagrees():
@@ -113,9 +128,15 @@ def test_the_registrys_journal_is_asked_and_its_artifacts_are_found(
     engine = Engine(fetch_to_cache(store, found, default_cache()), "cpu")
     began = time.time_ns() + SECOND
     folder = write(tmp_path / "rec", [(engine, driven(engine, began=began))], more={"reference": f"{NAME}@production"})
-    code = main([str(folder), "--json"])
+    path = write_policy(small_policy("1.0.0", 1), tmp_path)  # another server's policy, which is in no registry
+    other = Engine.open(path, device="cpu")
+    earlier = driven(other, began=began - SECOND)
+    write(folder, [(other, earlier)], node="bus", more={"reference": f"{other.card.name}@production"})
+    code = main([str(folder), "--json", "--artifacts", str(path)])
     told = json.loads(capsys.readouterr().out)
-    [span] = told["drove"]
-    assert (code, told["again"][0]["equal"], told["asked_journal"]) == (0, 40, True)
+    spans, again = ({each["digest"]: each for each in told[part]} for part in ("drove", "again"))
+    assert (code, again[engine.digest]["equal"], told["asked_journal"]) == (0, 40, True)
+    assert (spans[other.digest]["journal"], spans[other.digest]["disagrees"]) == ("", False)
+    span = spans[engine.digest]
     held = {"0.1.0": ("0.1.0 held production", False), "0.2.0": ("production was 0.1.0", True)}
     assert (span["journal"], span["disagrees"]) == held[version]

@@ -14,11 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_recordings import BEGAN, TICK, batches, driven
+from made_recordings import BEGAN, TICK, batches, driven, table_of, without_images
 from PIL import Image
 from tests_support import EXAMPLE, example_as
 
 from carla_mlflow import Artifact, Engine
+from carla_mlflow.contract.card import Card
 from carla_mlflow.errors import RefusedError
 from serve.replay import lerobot
 from serve.replay.html import as_html
@@ -97,6 +98,46 @@ def test_an_episode_of_which_steps_were_lost_becomes_several(engine: Engine, tmp
     assert "3 episodes of 13 frames" in dataset(tmp_path / "set", engine, lost, later)
     frames = pq.read_table(tmp_path / "set/data/chunk-000/file-000.parquet")
     assert frames["frame_index"].to_pylist() == [*range(4), *range(6), *range(3)]
+
+
+def with_steps(table: pa.Table, card: Card, workers: list[int], frames: list[int]) -> pa.Table:
+    steps = zip(table.to_pylist(), workers, frames, strict=True)
+    return table_of(card, [row | {"worker": worker, "frame_index": frame} for row, worker, frame in steps])
+
+
+@pytest.mark.parametrize(
+    ("workers", "frames", "lengths"),
+    [
+        ([7, 7, 8, 8, 7, 8], [0, 1, 0, 1, 2, 2], [6]),
+        ([7, 7, 8, 8, 7, 8], [0, 1, 0, 1, 4, 2], [4, 2]),  # the first worker lost two
+        ([7, 7, 8, 8, 7, 8], [0, 1, 3, 4, 2, 5], [6]),  # the second one's first three: nothing tells
+    ],
+)
+def test_an_episode_that_several_workers_counted_is_whole_where_each_has_all_of_its_steps(
+    workers: list[int], frames: list[int], lengths: list[int], engine: Engine, tmp_path: Path
+):
+    table = with_steps(driven(engine, ["a"], steps=6), engine.card, workers, frames)
+    dataset(tmp_path / "set", engine, table)
+    episodes = pq.read_table(tmp_path / "set/meta/episodes/chunk-000/file-000.parquet")
+    assert episodes["length"].to_pylist() == lengths
+
+
+def test_with_memory_the_steps_are_the_episodes_whichever_worker_had_them(remembering: Artifact, tmp_path: Path):
+    engine = Engine(remembering, "cpu")
+    table = with_steps(driven(engine, ["a"], steps=6), engine.card, [7, 7, 8, 8, 7, 8], [0, 1, 2, 3, 4, 6])
+    dataset(tmp_path / "set", engine, table)
+    episodes = pq.read_table(tmp_path / "set/meta/episodes/chunk-000/file-000.parquet")
+    assert episodes["length"].to_pylist() == [5, 1]
+
+
+def test_an_id_that_was_used_again_with_other_columns_is_another_episode(engine: Engine, eye: Engine, tmp_path: Path):
+    seen = driven(eye, ["a"], steps=4)
+    tables = [seen, driven(engine, ["a"], steps=3, began=BEGAN + 1), without_images(seen, eye.card)]
+    writer = LeRobotWriter(tmp_path / "set", {each.digest: each.card for each in (engine, eye)})
+    for batch in batches(*tables):
+        writer.add(batch)
+    told = f"{tmp_path / 'set'}: 1 episodes of 4 frames; 7 rows left out: of another contract than the first rows"
+    assert writer.close() == told
 
 
 def test_episodes_are_written_while_others_go_on_and_files_have_a_size(

@@ -71,6 +71,13 @@ def test_a_lost_step_ends_what_is_known_until_the_next_state(lstm: Engine):
     assert other.reasons == {NO_START: 9}
 
 
+def test_where_each_worker_counts_the_steps_nothing_is_taken_for_an_episodes_start(lstm: Engine):
+    table = driven(lstm, ["a"], steps=8)  # as a policy without memory is recorded, by two workers
+    counted = [row | {"reset": None, "frame_index": step % 4} for step, row in enumerate(table.to_pylist())]
+    answers = Rerun(lstm, from_start=True).act(rows_of(lstm, without_states(table_of(lstm.card, counted))))
+    assert answers.reasons == {NO_START: 8}
+
+
 def test_rows_of_no_episode_need_their_own_state(lstm: Engine):
     rows = rows_of(lstm, driven(lstm, [None, None], steps=5))
     assert Rerun(lstm).act(rows).known.all()

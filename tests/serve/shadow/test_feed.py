@@ -103,6 +103,35 @@ def test_a_ring_that_was_closed_and_read_to_its_end_is_not_read_again(
     assert feed.take_lost().total() == 0
 
 
+def test_where_it_goes_on_is_known_before_it_has_read(tmp_path: Path, worker: Worker, champions: Engine):
+    first = Feed(tmp_path, 1.0, {})
+    worker.answers(observed(champions), range(ROWS))
+    read(first)
+    second = Feed(tmp_path, 1.0, first.positions)
+    assert second.positions == first.positions == {worker.ring.path.stem: ROWS}
+    worker.ring.path.unlink()
+    second.free_ended()
+    assert second.positions == {}
+
+
+@pytest.mark.parametrize("frees", [True, False])
+def test_rings_of_workers_that_ended_are_given_up_while_nobody_reads_and_their_rows_counted(
+    frees: bool, tmp_path: Path, worker: Worker, champion: Artifact, champions: Engine
+):
+    feed = Feed(tmp_path, 1.0, {}, frees=frees)
+    second = Worker(tmp_path, champion, champions)
+    for each in (worker, second):
+        each.answers(observed(champions), range(ROWS))
+    worker.ring.close()
+    for _ in range(2):
+        feed.free_ended()
+    assert feed.take_lost() == Counter({OVERTAKEN: ROWS})
+    assert (worker.ring.path.exists(), second.ring.path.exists()) == (not frees, True)
+    after = Feed(tmp_path, 1.0, feed.positions)
+    assert len(read(feed)) == len(read(after)) == ROWS  # of the one that lives
+    assert (feed.take_lost(), after.take_lost()) == (Counter(), Counter())
+
+
 def test_whole_episodes_belong_to_the_share_and_single_requests_by_their_id(
     tmp_path: Path, worker: Worker, champions: Engine
 ):

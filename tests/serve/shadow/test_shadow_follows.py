@@ -8,7 +8,7 @@ from collections.abc import Callable
 import mlflow
 import pytest
 from following_support import Registry, until
-from shadow_support import Asking, process_of, shadow_of, wait_rows, wait_up
+from shadow_support import SLOW_S, Asking, process_of, shadow_of, wait_rows, wait_up
 from tests_support import Server
 
 from benchmarks.policies.two_policies import NAME
@@ -28,7 +28,7 @@ def test_it_follows_its_own_alias_which_may_come_later_and_counts_each_version_b
     registry.point(served, "1")
     server = start_server("--model", f"{NAME}@{served}", "--shadow", f"{NAME}@{shadow}", "--poll-s", "0.2")
     server.wait_ready()
-    until(lambda: shadow_of(server)["reason"] == f"the registry has no {NAME}@{shadow}", server, 90)
+    until(lambda: shadow_of(server)["reason"] == f"the registry has no {NAME}@{shadow}", server, SLOW_S)
     asking = Asking(server, Engine(registry.artifacts[0], "cpu"))
     asking.ask(10)
     registry.point(shadow, "2")
@@ -61,15 +61,15 @@ def test_what_it_finds_is_evidence_for_the_gate_also_after_its_process_died(regi
         found = find_shadow_evidence(registry.artifacts[1].digest, registry.artifacts[0].digest)
         return found.rows if found else 0
 
-    until(run, server, 60)
-    until(lambda: rows() == 30, server, 60)
+    until(run, server, SLOW_S)
+    until(lambda: rows() == 30, server, SLOW_S)
     before = run()
     process_of(server).kill()
-    until(lambda: shadow_of(server)["starts"] == 2, server)
+    until(lambda: shadow_of(server)["starts"] == 2, server, SLOW_S)
     wait_up(server)
     asking.ask(10)
     wait_rows(server, 40)
-    until(lambda: rows() == 40, server, 90)
+    until(lambda: rows() == 40, server, SLOW_S)
     assert run() == before
     assert shadow_of(server)["unlogged"] is None
     logged = mlflow.get_run(before)

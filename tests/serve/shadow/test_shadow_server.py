@@ -9,7 +9,7 @@ import httpcore
 import pytest
 from following_support import metric, of_other_contract, until, workers
 from mlflow_ui import open_browser
-from shadow_support import Asking, process_of, replayed, rings_of, shadow_of, wait_rows, wait_up
+from shadow_support import SLOW_S, Asking, process_of, replayed, rings_of, shadow_of, wait_rows, wait_up
 from tests_support import Server
 
 from benchmarks.policies.remembering import lstm
@@ -17,6 +17,7 @@ from benchmarks.policies.two_policies import write
 from carla_mlflow import Artifact, Engine, write_artifact
 from carla_mlflow.contract.control_kinds import CONTROL_NAMES
 from serve.record.files import open_recordings
+from serve.record.ring import RingReader
 from serve.record.schema import in_share
 from training_export.export.export import export_policy
 
@@ -45,7 +46,7 @@ def test_its_figures_are_those_of_a_replay_of_what_was_recorded(
     asking.ask(50, rows=3)
     assert server.post("/predict", {"observations": [{"state": [99.0] * 16}]}).status == 422
     wait_rows(server, 250)
-    until(lambda: shadow_of(server)["skipped"] == {"no_action": 1}, server)
+    until(lambda: shadow_of(server)["skipped"] == {"no_action": 1}, server, SLOW_S)
     found = shadow_of(server)
     assert (found["following"], found["version"], found["reason"]) == ("1.1.0", "1.1.0", None)
     [beside] = found["beside"]
@@ -68,13 +69,18 @@ def test_one_of_another_contract_is_refused_and_says_by_what_it_differs(
     shadow = write(of_other_contract(champion, "2.0.0"), tmp_path)
     server = start_server("--model", str(folders[0]), "--shadow", str(shadow))
     server.wait_ready()
-    until(lambda: "contract" in (shadow_of(server)["reason"] or ""), server, 90)
+    until(lambda: "contract" in (shadow_of(server)["reason"] or ""), server, SLOW_S)
     changes = "has another contract than what is served (action.rate_hz: 20.0 → 10.0)"
     assert shadow_of(server)["reason"] == f"2.0.0 {changes}"
     Asking(server, champions).ask(20)
     assert metric(server, "policy_shadow_up") == 0
     assert metric(server, "policy_shadow_rows_total") is None
     assert server.get("/readyz").json["ready"]
+    [ring] = rings_of(server).glob("*.ring")
+    until(lambda: rows_in(ring) == 20, server, SLOW_S)
+    kill_worker(server)
+    until(lambda: not ring.exists(), server, SLOW_S)  # though nobody reads it
+    until(lambda: shadow_of(server)["skipped"] == {"overtaken": 20}, server, SLOW_S)
 
 
 def test_a_share_of_the_requests_is_compared_and_the_recording_has_its_own(
@@ -85,7 +91,7 @@ def test_a_share_of_the_requests_is_compared_and_the_recording_has_its_own(
     server.wait_ready()
     wait_up(server)
     Asking(server, champions).ask(200)
-    until(lambda: shadow_of(server)["counts"]["rows"] > 60, server, 60)
+    until(lambda: shadow_of(server)["counts"]["rows"] > 60, server, SLOW_S)
     assert server.stop() == 0
     ids = [i for batch in open_recordings(tmp_path / "recordings").batches() for i in batch["request_id"].to_pylist()]
     assert 0 < len(ids) < 60
@@ -135,12 +141,12 @@ def test_with_memory_it_carries_its_own_and_skips_what_it_did_not_see_begin(
     [beside] = shadow_of(server)["beside"]
     before = process_of(server)
     before.kill()
-    until(lambda: shadow_of(server)["starts"] == 2, server, 30)
+    until(lambda: shadow_of(server)["starts"] == 2, server, SLOW_S)
     wait_up(server)
     for _ in range(5):
         rollouts.step("a", "d")
     wait_rows(server, 35)
-    until(lambda: shadow_of(server)["skipped"] == {"episode_start": 5}, server)
+    until(lambda: shadow_of(server)["skipped"] == {"episode_start": 5}, server, SLOW_S)
     assert server.stop() == 0
     whole = replayed(tmp_path / "recordings", remembering, shadow)
     assert whole["rows"] == 40  # a replay has seen the beginning of every episode
@@ -174,7 +180,7 @@ def test_a_damaged_one_is_refused_and_the_champion_is_not_concerned(
     golden.write_bytes(golden.read_bytes()[:-1] + b"?")
     server = start_server("--model", str(folders[0]), "--shadow", str(shadow))
     server.wait_ready()
-    until(lambda: "golden.npz" in (shadow_of(server)["reason"] or ""), server, 90)
+    until(lambda: "golden.npz" in (shadow_of(server)["reason"] or ""), server, SLOW_S)
     assert str(tmp_path) not in server.get("/metadata").body.decode()
     Asking(server, champions).ask(5)
     assert server.get("/readyz").json["ready"]
@@ -196,6 +202,24 @@ def test_the_rings_are_gone_when_the_server_has_ended(
     assert not shadow.is_running()
 
 
+def rows_in(ring: Path) -> int:
+    """Rows that a worker has put into its ring."""
+    reader = RingReader(ring)
+    try:
+        return reader.missing
+    finally:
+        reader.close()
+
+
+def kill_worker(server: Server) -> None:
+    """Kills the only worker, and waits for the next one."""
+    [worker] = [each for each in workers(server) if "serve.shadow.start" not in each.cmdline()]
+    worker.kill()
+    server.pool.close()
+    server.pool = httpcore.ConnectionPool(max_connections=1)
+    server.wait_ready()
+
+
 def test_the_ring_of_a_worker_that_died_is_read_and_freed(
     start_server: Start, folders: tuple[Path, Path], champions: Engine
 ):
@@ -205,12 +229,8 @@ def test_the_ring_of_a_worker_that_died_is_read_and_freed(
     Asking(server, champions).ask(5)
     wait_rows(server, 5)
     [ring] = rings_of(server).glob("*.ring")
-    [worker] = [each for each in workers(server) if "serve.shadow.start" not in each.cmdline()]
-    worker.kill()
-    server.pool.close()
-    server.pool = httpcore.ConnectionPool(max_connections=1)
-    server.wait_ready()
-    until(lambda: not ring.exists(), server)
+    kill_worker(server)
+    until(lambda: not ring.exists(), server, SLOW_S)
     Asking(server, champions).ask(5)
     wait_rows(server, 10)
 
