@@ -12,7 +12,8 @@ import pyarrow as pa
 from carla_mlflow import Artifact, Engine
 from serve.record.blocks import block_schema, write_policy
 from serve.record.machine import engine_note
-from serve.record.ring import ACTED, OBSERVED, RingWriter
+from serve.record.ring import ACTED, OBSERVED
+from serve.record.ring_writer import RingWriter
 from serve.record.schema import OUTCOMES
 
 BEGAN_NS = 1_700_000_000_000_000_000

@@ -13,7 +13,8 @@ import pyarrow as pa
 from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
 from serve.record.blocks import BlockDecoder
-from serve.record.ring import SUFFIX, Block, RingError, RingReader, rings_in
+from serve.record.ring import SUFFIX, Block, RingError, rings_in
+from serve.record.ring_reader import RingReader
 
 REASONS = RING_FULL, WRITER_ENDED, DISK_FULL, FAILED = "ring_full", "writer_ended", "disk_full", "failed"
 """Why rows were lost: the writer was too slow; it was away for too long; the disk took nothing; they can't be encoded

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from serve.record.encode import Encoder
 from serve.record.encode_errors import encoded_errors
 from serve.record.hook import Answered, Refused
-from serve.record.ring import ACTED, FAILED, OBSERVED, RingWriter
+from serve.record.ring import ACTED, FAILED, OBSERVED
+from serve.record.ring_writer import RingWriter
 from serve.record.schema import Images, in_share
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from carla_mlflow.contract.card import Card
 from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
 from serve.record.blocks import BlockDecoder
-from serve.record.ring import SUFFIX, RingError, RingReader, rings_in
+from serve.record.ring import SUFFIX, RingError, rings_in
+from serve.record.ring_reader import RingReader
 from serve.record.shares import of_share
 from serve.replay.rows import timestamps
 from serve.shadow.reasons import OVERTAKEN, RESTART, UNREADABLE

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from serve.record.ring import ACTED, HEAD_BYTES, SMALLEST, RingError, RingReader, RingWriter, rings_in
+from serve.record.ring import ACTED, HEAD_BYTES, SMALLEST, RingError, rings_in
+from serve.record.ring_reader import RingReader
+from serve.record.ring_writer import RingWriter
 
 DIGEST = bytes(range(32))
 PRODUCER = """
 import hashlib, sys
 from pathlib import Path
-from serve.record.ring import RingWriter
+from serve.record.ring_writer import RingWriter
 ring = RingWriter(Path(sys.argv[1]), 1 << 20)
 for number in range(int(sys.argv[2])):
     body = number.to_bytes(8, "big") * (number * 37 % 2000)

@@ -21,7 +21,7 @@ from slow_policies import HANGS_AT, laborious
 from tests_support import Server, run_command
 
 from serve.record.files import Recordings, open_recordings
-from serve.record.ring import RingReader
+from serve.record.ring_reader import RingReader
 from serve.record.start import SHARED_MEMORY
 from serve.run_folder import RUN_FOLDER
 

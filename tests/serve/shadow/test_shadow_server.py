@@ -17,7 +17,7 @@ from benchmarks.policies.two_policies import write
 from carla_mlflow import Artifact, Engine, write_artifact
 from carla_mlflow.contract.control_kinds import CONTROL_NAMES
 from serve.record.files import open_recordings
-from serve.record.ring import RingReader
+from serve.record.ring_reader import RingReader
 from serve.record.schema import in_share
 from training_export.export.export import export_policy
 
