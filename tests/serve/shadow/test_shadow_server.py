@@ -8,7 +8,7 @@ from pathlib import Path
 import httpcore
 import pytest
 from following_support import metric, of_other_contract, until, workers
-from mlflow_ui import open_browser
+from mlflow_ui import open_browser, open_page
 from shadow_support import SLOW_S, Asking, process_of, replayed, rings_of, shadow_of, wait_rows, wait_up
 from tests_support import Server
 
@@ -241,7 +241,7 @@ def test_the_status_page_shows_it(start_server: Start, folders: tuple[Path, Path
     wait_up(server)
     Asking(server, champions).ask(12)
     wait_rows(server, 12)
-    with open_browser() as page:
+    with open_browser() as browser, open_page(browser) as page:
         page.goto(server.url)
         page.get_by_text("follow-me 1.1.0 is compared").wait_for()
         page.get_by_text("12 rows beside 1.0.0").wait_for()

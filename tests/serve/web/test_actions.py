@@ -115,9 +115,10 @@ def test_metrics_and_the_last_minute_count_by_name(serving: Server, kind: Kind):
     for name, values in zip(kind.names, kind.control.T.tolist(), strict=True):
         labels = kind.columns[name] if any(type(value) is not float for value in kind.columns[name]) else None
         if labels is None:
-            wanted[f'policy_action_count{{dimension="{name}"}}'] = 2.0
+            wanted[f'policy_action_count{{dimension="{name}",version="1.0.0"}}'] = 2.0
         for label in set(labels or ()):
-            wanted[f'policy_choices_total{{choice="{label}",dimension="{name}"}}'] = float((labels or []).count(label))
+            counted = f'policy_choices_total{{choice="{label}",dimension="{name}",version="1.0.0"}}'
+            wanted[counted] = float((labels or []).count(label))
         assert len(values) == 2
     assert added == wanted
     minute = serving.get("/metadata").json["last_minute"]
