@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from carla_mlflow import Artifact, Engine
-from serve.record.blocks import block_schema, write_policy
+from serve.record.blocks import write_policy
 from serve.record.machine import engine_note
+from serve.record.packed import PACK, Forwards, Memory, Packed, float64s, int32s, joined
 from serve.record.ring import ACTED, OBSERVED
 from serve.record.ring_writer import RingWriter
 from serve.record.schema import OUTCOMES
@@ -46,25 +45,32 @@ class Worker:
             frames: B steps of the episodes; where it is 0 the memory begins.
             outcome: of all rows.
         """
-        rows, kind = len(times), OUTCOMES.index(outcome)
+        rows, ring = len(times), self.ring
         actions = self._engine.act(observations)
-        schema = block_schema(self._card, "keep", OBSERVED | ACTED)
-        given: dict[str, Any] = {
-            "timestamp": [BEGAN_NS + int(time * 1e9) for time in times],
-            "request_id": [f"{id(self)}-{self.ring.sequence + row}" for row in range(rows)],
-            "row": [0] * rows,
-            "episode_id": episodes or [None] * rows,
-            "frame_index": frames or [None] * rows,
-            "deterministic": [True] * rows,
-            "outcome": [kind] * rows,
-            "status": [200] * rows,
-            "action": list(actions.control),
-            "action.raw": list(actions.raw),
-            "reset": [None if frames is None else frame == 0 for frame in frames or [0] * rows],
-        }
-        for name, values in observations.items():
-            given[f"observation.{name}"] = list(values.reshape(rows, -1)) if values.ndim > 1 else values
-        arrays = [pa.array(given.get(field.name, [None] * rows), field.type) for field in schema]
-        payload = pa.record_batch(arrays, schema=schema).serialize()
-        self.ring.append(bytes.fromhex(self._digest), rows, OBSERVED | ACTED, memoryview(payload))
+        began, no_time = float64s(times), float64s([0.0] * rows)
+        steps = [0 if frame is None else frame for frame in frames or [0] * rows]
+        memory = Memory(
+            np.array(steps, np.uint32).tobytes(),
+            np.array([step == 0 for step in steps]).tobytes(),
+            bytes(rows),
+            [b""] * len(self._card.states),
+        )
+        packed = Packed(
+            BEGAN_NS,
+            [f"{id(self)}-{ring.sequence + row}" for row in range(rows)],
+            list(episodes) if episodes else None,
+            None,
+            began,
+            began,
+            no_time,
+            None,
+            None,
+            OUTCOMES.index(outcome),
+            None,
+            None,
+            Forwards(int32s([1] * rows), began, no_time, None),
+            [joined([array]) for array in (*observations.values(), actions.control, actions.raw)],
+            memory if frames is not None else None,
+        )
+        ring.append(bytes.fromhex(self._digest), rows, OBSERVED | ACTED, PACK(packed))
         return actions.control

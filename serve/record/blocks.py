@@ -1,7 +1,7 @@
 """Blocks: what the ring carries of a recording's columns, and how that becomes a batch with all of them.
 
-A block holds rows of one policy, so that its version, digest and worker stand once, beside the columns; `outcome` is
-its index in OUTCOMES. A file beside the rings, named by the policy's digest, has the Arrow schema and the card.
+A block holds rows of one policy, so that its version, digest and worker stand once, beside what is packed in it. A file
+beside the rings, named by the policy's digest, has its card.
 """
 
 from __future__ import annotations
@@ -11,40 +11,24 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
 from carla_mlflow.contract.card import Card, parse_card
 from carla_mlflow.errors import CarlaMlflowError
-from serve.record.ring import ACTED, OBSERVED, Block
+from carla_mlflow.escaping import one_line
+from serve.record.layout import Layout
+from serve.record.ring import Block, RingError
 from serve.record.schema import (
-    OBSERVATION,
     OUTCOMES,
     Images,
     columns_key,
     recording_schema,
 )
+from serve.record.unpack import unpacked
 
-BESIDE = ("episode_index", "version", "digest", "worker", "sequence")
-"""Columns that a block does not have: they follow from what stands beside it, or are given by the writer."""
 SUFFIX = ".policy"
-
-
-def block_schema(card: Card, images: Images, flags: int) -> pa.Schema:
-    """The columns of a block.
-
-    Args:
-        card: of the policy.
-        images: `keep`, or `none` for blocks without images.
-        flags: of the block.
-    """
-    fields = []
-    for field in recording_schema(card, images):
-        is_observation, is_action = field.name.startswith(OBSERVATION), field.name.startswith("action")
-        if field.name in BESIDE or (is_observation and not flags & OBSERVED) or (is_action and not flags & ACTED):
-            continue
-        fields.append(field.with_type(pa.int8()) if field.name == "outcome" else field)
-    return pa.schema(fields)
 
 
 def write_policy(folder: Path, digest: str, card_bytes: bytes, images: Images, engine: str) -> None:
@@ -78,7 +62,7 @@ class BlockDecoder:
         self.engines: dict[str, str] = {}
         self._known: dict[str, tuple[Card, Images]] = {}
         self._keys: dict[str, str] = {}
-        self._schemas: dict[tuple[str, int], pa.Schema] = {}
+        self._layouts: dict[str, Layout] = {}
 
     def card_of(self, digest: str) -> Card:
         """The card of a policy whose blocks are in the rings."""
@@ -90,23 +74,27 @@ class BlockDecoder:
             self._keys[digest] = columns_key(self.card_of(digest))
         return self._keys[digest]
 
-    def read(self, block: Block) -> pa.RecordBatch:
-        """Returns the columns that a block has; what stands beside it is missing.
+    def read(self, blocks: Sequence[Block]) -> pa.RecordBatch:
+        """Returns the columns that blocks have, below each other; what stands beside them is missing.
+
+        Args:
+            blocks: of one policy and with the same flags, at least one.
 
         Raises:
-            CarlaMlflowError: the file that describes the policy is missing or damaged.
-            pyarrow.ArrowException: the payload is no record batch of these columns.
+            CarlaMlflowError: the file that describes the policy is missing or damaged, or a payload is.
         """
-        card, images = self._policy(block.digest)
-        key = block.digest, block.flags
-        schema = self._schemas.get(key)
-        if schema is None:
-            schema = self._schemas[key] = block_schema(card, images, block.flags)
-        return pa.ipc.read_record_batch(pa.py_buffer(block.payload), schema)
+        first = blocks[0]
+        layout = self._layouts.get(first.digest)
+        if layout is None:
+            layout = self._layouts[first.digest] = Layout(*self._policy(first.digest))
+        try:
+            return unpacked(layout, first.flags, [block.payload for block in blocks])
+        except (ValueError, StopIteration, msgspec.MsgspecError) as error:
+            raise RingError(f"a block in a ring is damaged: {one_line(error)}") from error
 
     def decode(self, block: Block) -> pa.RecordBatch:
         """Returns the rows with every column of `recording_schema`; `episode_index` is null. Raises as `read`."""
-        table = pa.Table.from_batches([self.read(block)])
+        table = pa.Table.from_batches([self.read([block])])
         return self.with_all(table, [block], recording_schema(*self._policy(block.digest))).to_batches()[0]
 
     def with_all(self, table: pa.Table, blocks: Sequence[Block], schema: pa.Schema) -> pa.Table:

@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-
 from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
 from serve.record.blocks import BlockDecoder
@@ -51,15 +49,14 @@ class Collector:
         self.lost: Counter[str] = Counter()
         self.gone: Counter[str] = Counter()
 
-    def read(self, most: int = 8 << 20) -> Iterator[tuple[Block, pa.RecordBatch]]:
-        """Yields what is new in all rings, about `most` bytes of each: blocks, and their columns."""
+    def read(self, most: int = 8 << 20) -> Iterator[Block]:
+        """Yields what is new in all rings, about `most` bytes of each."""
         self._look_for_rings()
         for name, reader in self._readers.items():
             for block in reader.read(most):
                 self._count(name, reader, block.first)
-                batch = self._decoded(block)
-                if batch is not None:
-                    yield block, batch
+                if self._is_known(block):
+                    yield block
             self.lost[FAILED] += reader.failed
             reader.failed = 0
 
@@ -81,13 +78,15 @@ class Collector:
             self.lost[RING_FULL] += reader.lost
         reader.lost = 0
 
-    def _decoded(self, block: Block) -> pa.RecordBatch | None:
+    def _is_known(self, block: Block) -> bool:
+        """Whether the block's policy is; if not, its rows are lost."""
         try:
-            return self.decoder.read(block)
-        except (CarlaMlflowError, pa.ArrowException, OSError) as error:
+            self.decoder.key_of(block.digest)
+        except (CarlaMlflowError, OSError) as error:
             log.error("%d rows can't be recorded: %s", block.rows, one_line(error))
             self.lost[FAILED] += block.rows
-            return None
+            return False
+        return True
 
     @property
     def cursors(self) -> dict[str, int]:

@@ -24,6 +24,7 @@ class Answered(NamedTuple):
         arrays: of the forward that answered it.
         start: its first row there.
         stop: one past its last.
+        first: the place of that first row in its request.
         serving: the policy.
     """
 
@@ -36,6 +37,7 @@ class Answered(NamedTuple):
     arrays: ForwardArrays
     start: int
     stop: int
+    first: int
     serving: Serving
 
 

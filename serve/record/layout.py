@@ -1,4 +1,4 @@
-"""A policy's columns, worked out once: what a worker needs to know of a card in order to encode its rows."""
+"""A policy's columns, worked out once: what it takes to pack and to unpack its rows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from carla_mlflow.contract.card import Card
-from serve.record.blocks import block_schema
 from serve.record.ring import ACTED, OBSERVED
-from serve.record.schema import OBSERVATION, Images, elements, is_image
+from serve.record.schema import OBSERVATION, Images, elements, is_image, recording_schema
+
+BESIDE = ("episode_index", "version", "digest", "worker", "sequence")
+"""Columns that a block does not have: they follow from what stands beside it, or are given by the writer."""
 
 
 class ObservationColumn(NamedTuple):
@@ -61,3 +63,20 @@ class Layout:
     def schema(self, flags: int) -> pa.Schema:
         """The columns of a block with these flags."""
         return self._schemas[flags]
+
+
+def block_schema(card: Card, images: Images, flags: int) -> pa.Schema:
+    """The columns of a block.
+
+    Args:
+        card: of the policy.
+        images: `keep`, or `none` for blocks without images.
+        flags: of the block.
+    """
+    fields = []
+    for field in recording_schema(card, images):
+        is_observation, is_action = field.name.startswith(OBSERVATION), field.name.startswith("action")
+        if field.name in BESIDE or (is_observation and not flags & OBSERVED) or (is_action and not flags & ACTED):
+            continue
+        fields.append(field.with_type(pa.int8()) if field.name == "outcome" else field)
+    return pa.schema(fields)

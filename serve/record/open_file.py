@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pyarrow as pa
 
+from carla_mlflow.errors import CarlaMlflowError
+from carla_mlflow.escaping import one_line
 from serve.record.blocks import BlockDecoder
 from serve.record.episode_numbers import EpisodeNumbers
 from serve.record.file_columns import as_written, schema_as_written, with_images
@@ -19,8 +22,15 @@ GROUP_ROWS, GROUP_BYTES = 65_536, 8 << 20
 """Rows, and bytes in memory, that make a row group."""
 
 
+log = logging.getLogger("serve.record")
+
+
 class OpenFile:
-    """Blocks of one contract on their way into a file."""
+    """Blocks of one contract on their way into a file.
+
+    Attributes:
+        failed: rows that could not be read.
+    """
 
     def __init__(
         self,
@@ -47,18 +57,17 @@ class OpenFile:
         self._images, self._decoder, self._numbers, self._share = images, decoder, numbers, share
         self._schema = schema_as_written(recording_schema(decoder.card_of(digest), images))
         self._file = RecordingFile(path, self._schema)
-        self._waiting: dict[tuple[str, int], list[tuple[Block, pa.RecordBatch]]] = {}
-        self._rows = self._bytes = 0
+        self._waiting: dict[tuple[str, int], list[Block]] = {}
+        self._rows = self._bytes = self.failed = 0
 
     @property
     def size(self) -> int:
         """Bytes on the disk, and of what waits to be written."""
         return self._file.size + self._bytes
 
-    def add(self, block: Block, batch: pa.RecordBatch) -> None:
-        """Takes a block, and its columns; raises OSError when the disk is full."""
-        batch = with_images(batch, self._images)
-        self._waiting.setdefault((block.digest, block.flags), []).append((block, batch))
+    def add(self, block: Block) -> None:
+        """Takes a block; raises OSError when the disk is full."""
+        self._waiting.setdefault((block.digest, block.flags), []).append(block)
         self._rows += block.rows
         self._bytes += len(block.payload)
         if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
@@ -66,10 +75,12 @@ class OpenFile:
 
     def _write(self) -> None:
         waiting, self._waiting, self._rows, self._bytes = self._waiting, {}, 0, 0
-        for (digest, _), parts in waiting.items():
-            table = pa.Table.from_batches([batch for _, batch in parts]).combine_chunks()
-            whole = self._decoder.with_all(as_written(table), [block for block, _ in parts], self._schema)
-            whole = of_share(whole, self._share)
+        for (digest, _), blocks in waiting.items():
+            readable, batch = self._read(blocks)
+            if batch is None:
+                continue
+            table = pa.Table.from_batches([with_images(batch, self._images)])
+            whole = of_share(self._decoder.with_all(as_written(table), readable, self._schema), self._share)
             if not whole.num_rows:
                 continue
             place = whole.schema.names.index("episode_index")
@@ -77,6 +88,18 @@ class OpenFile:
             self._file.add(whole.set_column(place, "episode_index", numbers))
             self._file.cards[f"sha256:{digest}"] = self._decoder.cards[digest]
             self._file.origin[f"{ENGINE}sha256:{digest}"] = self._decoder.engines[digest]
+
+    def _read(self, blocks: list[Block]) -> tuple[list[Block], pa.RecordBatch | None]:
+        """The blocks that can be read, and their columns; counts the rows of others."""
+        try:
+            return blocks, self._decoder.read(blocks)
+        except CarlaMlflowError as error:
+            if len(blocks) == 1:
+                log.error("%d rows can't be recorded: %s", blocks[0].rows, one_line(error))
+                self.failed += blocks[0].rows
+                return [], None
+        readable = [block for block in blocks if self._read([block])[0]]
+        return readable, self._decoder.read(readable) if readable else None
 
     @property
     def origin(self) -> Origin:

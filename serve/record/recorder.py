@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serve.record.encode import Encoder
-from serve.record.encode_errors import encoded_errors
 from serve.record.hook import Answered, Refused
+from serve.record.pack import Packer, wall_clock_offset_ns
+from serve.record.pack_errors import packed_errors
+from serve.record.packed import PACK, Packed
 from serve.record.ring import ACTED, FAILED, OBSERVED
 from serve.record.ring_writer import RingWriter
 from serve.record.schema import Images, in_share
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from serve.answering.prediction import Prediction
     from serve.policy.serving import Serving
 
@@ -49,7 +48,7 @@ class Recorder:
             RingError: there is no memory for it.
         """
         self._folder, self._share, self._images = folder, share, images
-        self._encoder, self._ring = Encoder(images), RingWriter(folder, capacity)
+        self._packer, self._ring = Packer(images), RingWriter(folder, capacity)
         self._answered: list[Answered] = []
         self._refused: list[Refused] = []
         self._rows, self._most_rows = 0, MAX_ROWS
@@ -73,6 +72,7 @@ class Recorder:
             batch.arrays,
             start,
             stop,
+            0,
             prediction.serving,
         )
         entry = tuple.__new__(Answered, values)  # a third of the time that the class takes for it
@@ -116,22 +116,21 @@ class Recorder:
 
     def _put(self, answered: list[Answered], refused: list[Refused], rows: int) -> None:
         """Puts what has come into the ring; `rows` is about how many rows that are."""
+        offset_ns = wall_clock_offset_ns()
         for serving, entries in _by_policy(answered):
             self._prepare(serving)
             most = 2 * self._most_rows
             for part in [entries] if rows <= most else _parts(entries, most):
-                self._append(serving, OBSERVED | ACTED, self._encoder.answered(serving, part))
+                self._append(serving, OBSERVED | ACTED, *self._packer.answered(serving, part, offset_ns))
         for serving in {id(each.serving): each.serving for each in refused}.values():
             self._prepare(serving)
             errors = [each for each in refused if each.serving is serving]
-            for start in range(0, len(errors), self._most_rows):
-                some = errors[start : start + self._most_rows]
-                for flags, batch in encoded_errors(self._encoder.layout(serving), some):
-                    self._append(serving, flags, batch)
+            for flags, count, packed in packed_errors(self._packer.layout(serving), errors, offset_ns, self._most_rows):
+                self._append(serving, flags, count, packed)
 
     def _prepare(self, serving: Serving) -> None:
         """Sets the size of blocks, and before a policy's first one writes what readers need to know of it."""
-        row_bytes = max(1, self._encoder.layout(serving).row_bytes)
+        row_bytes = max(1, self._packer.layout(serving).row_bytes)
         self._most_rows = max(1, min(MAX_ROWS, min(MAX_BYTES, self._ring.capacity // 8) // row_bytes))
         if serving.digest not in self._known:
             from serve.record.blocks import write_policy
@@ -142,13 +141,8 @@ class Recorder:
             write_policy(self._folder, _hexadecimal(serving.digest), engine.card_bytes, self._images, note)
             self._known.add(serving.digest)
 
-    def _append(self, serving: Serving, flags: int, batch: pa.RecordBatch) -> None:
-        """Puts a batch into the ring, in parts where single requests have more rows than a block may."""
-        digest = bytes.fromhex(_hexadecimal(serving.digest))
-        most = 2 * self._most_rows
-        for start in range(0, batch.num_rows, most):
-            part = batch if batch.num_rows <= most else batch.slice(start, most)
-            self._ring.append(digest, part.num_rows, flags, memoryview(part.serialize()))
+    def _append(self, serving: Serving, flags: int, rows: int, packed: Packed) -> None:
+        self._ring.append(bytes.fromhex(_hexadecimal(serving.digest)), rows, flags, PACK(packed))
 
     def close(self) -> None:
         """Encodes the rest, and tells the readers that no more follows."""
@@ -166,9 +160,9 @@ def _by_policy(entries: list[Answered]) -> Iterator[tuple[Serving, list[Answered
 
 
 def _parts(entries: list[Answered], most: int) -> Iterator[list[Answered]]:
-    """The entries in parts of about `most` rows."""
+    """The entries in parts of at most `most` rows; a request with more becomes several."""
     part, rows = list[Answered](), 0
-    for entry in entries:
+    for entry in (some for each in entries for some in _cut(each, most)):
         count = entry.stop - entry.start
         if part and rows + count > most:
             yield part
@@ -177,6 +171,11 @@ def _parts(entries: list[Answered], most: int) -> Iterator[list[Answered]]:
         rows += count
     if part:
         yield part
+
+
+def _cut(entry: Answered, most: int) -> Iterator[Answered]:
+    for start in range(entry.start, entry.stop, most):
+        yield entry._replace(start=start, stop=min(entry.stop, start + most), first=start - entry.start)
 
 
 def _hexadecimal(digest: str) -> str:

@@ -16,13 +16,11 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import FrameType
 
-import pyarrow as pa
-
 from carla_mlflow.escaping import one_line
 from carla_mlflow.own_process import end_with_parent
 from serve.flags import settings_from_environment
 from serve.folder_lock import remove_unused
-from serve.record.collector import REASONS, Collector
+from serve.record.collector import FAILED, REASONS, Collector
 from serve.record.episode_numbers import EpisodeNumbers
 from serve.record.machine import origin_of_server
 from serve.record.merge import merging
@@ -86,8 +84,8 @@ class Writer:
             if self._open and (minute != self._minute or len(self._collector.ended) > MAX_ENDED):
                 self._finish()
             self._minute = minute
-            for block, batch in self._collector.read():
-                self._add(block, batch)
+            for block in self._collector.read():
+                self._add(block)
             if not self._open or any(file.size >= FILE_BYTES for file in self._open.values()):
                 self._finish()
         except OSError as error:
@@ -97,7 +95,7 @@ class Writer:
             self._merge, self._merged_before = merging(self._node, minute[:-2]), minute[:-2]
         next(self._merge, None)
 
-    def _add(self, block: Block, batch: pa.RecordBatch) -> None:
+    def _add(self, block: Block) -> None:
         key = self._collector.decoder.key_of(block.digest)
         file = self._open.get(key)
         if file is None:
@@ -106,7 +104,7 @@ class Writer:
             decoder = self._collector.decoder
             file = self._open[key] = OpenFile(path, block.digest, self._images, decoder, self._numbers, self._share)
             file.origin.update(self._origin)
-        file.add(block, batch)
+        file.add(block)
 
     def _finish(self) -> None:
         """Finishes the open files, and deletes the oldest where there are too many; raises OSError on a full disk."""
@@ -116,6 +114,7 @@ class Writer:
         name = self._minute.rpartition("/")[2]
         for file in self._open.values():  # so that what the disk does not take fails before one of them is placed
             file.complete()
+            self._collector.lost[FAILED] += file.failed
         while self._open:
             key, file = next(iter(self._open.items()))
             is_last = len(self._open) == 1  # until then the rows of the others are in no file
@@ -165,8 +164,8 @@ class Writer:
         if isinstance(self._merge, Generator):
             self._merge.close()
         try:
-            for block, batch in self._collector.read(most=1 << 62):  # all that is there
-                self._add(block, batch)
+            for block in self._collector.read(most=1 << 62):  # all that is there
+                self._add(block)
             self._finish()
         except OSError as error:
             self._failed(error, time.time())

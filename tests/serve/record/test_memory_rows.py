@@ -44,6 +44,10 @@ def test_an_episode_that_begins_needs_none_and_neither_do_the_rows_after_it():
 
 
 def test_a_state_that_is_not_given_is_null():
-    state = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
-    column = state_column(state, np.array([True, False, True]))
-    assert column.to_pylist() == [[0.0, 1.0, 2.0, 3.0], None, [8.0, 9.0, 10.0, 11.0]]
+    state = np.arange(8, dtype=np.float32)
+    assert state_column(state, np.array([True, False, True])).to_pylist() == [
+        [0.0, 1.0, 2.0, 3.0],
+        None,
+        [4.0, 5.0, 6.0, 7.0],
+    ]
+    assert state_column(state[:0], np.array([False, False])).to_pylist() == [None, None]

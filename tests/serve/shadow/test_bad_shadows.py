@@ -87,12 +87,12 @@ def test_one_whose_policy_wants_more_memory_than_it_may_have_goes_on_without_it(
 
 
 def test_one_that_holds_more_memory_than_it_may_is_ended_and_started_again(started, champion: Artifact, tmp_path: Path):
-    shadow = write(holding(champion, "1.2.0", 700), tmp_path)
-    server, asking = started(shadow, "--shadow-memory-mb", "700")
+    shadow = write(holding(champion, "1.2.0", 1500), tmp_path)
+    server, asking = started(shadow, "--shadow-memory-mb", "1500")
     ready = server.get("/readyz").body
     asking.ask(1, state=AT)
     until(lambda: shadow_of(server)["starts"] == 2, server, SLOW_S)
-    assert "more than --shadow-memory-mb (700 MB)" in server.log.read_text()
+    assert "more than --shadow-memory-mb (1,500 MB)" in server.log.read_text()
     wait_up(server)
     asking.ask(20)
     wait_rows(server, 30)

@@ -140,8 +140,7 @@ def test_an_episode_counts_the_changes_of_acceleration_and_steering_alone(start_
             episode = client.start_episode()
             for row in kind.observations["x"]:
                 episode.act({"x": row})
-        sums = dict(
-            re.findall(r'policy_action_change_sum{dimension="(\w+)"} (\S+)', server.get("/metrics").body.decode())
-        )
+        page = server.get("/metrics").body.decode()
+        sums = dict(re.findall(r'policy_action_change_sum{dimension="(\w+)",version="1.0.0"} (\S+)', page))
         changed = {key: float(value) for key, value in sums.items() if float(value)}
         assert changed == {"acceleration": {"acceleration": 1.0}, "steer": {"steer": 1.5}, "values": {}}[name]

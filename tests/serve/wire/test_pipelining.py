@@ -97,6 +97,7 @@ async def answer_in_another_order(server: Busy, steering: dict[int, float | None
         for index, steer in steering.items():
             request = server.taken[index]
             request.episode_id = "car"
+            request.version = "1.0.0"
             request.control = None if steer is None else np.array([[0.0, 0.0, steer]], np.float32)
             request.answer(b".")
         transport.close()
@@ -115,7 +116,7 @@ def test_actions_are_compared_in_the_order_of_their_requests(
 ):
     def changed() -> float:
         metrics.BUFFER.flush()
-        return REGISTRY.get_sample_value("policy_action_change_sum", {"dimension": "steer"}) or 0.0
+        return REGISTRY.get_sample_value("policy_action_change_sum", {"dimension": "steer", "version": "1.0.0"}) or 0.0
 
     before = changed()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
