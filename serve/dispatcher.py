@@ -19,7 +19,7 @@ from serve.errors import STATUS, ApiError, from_core
 from serve.policy.serving import Serving
 from serve.policy.slot import ACTIVE, Slot, find_serving
 from serve.record.hook import RECORDERS
-from serve.record.start import encode_between
+from serve.record.start import pack_between
 from serve.settings import Settings
 from serve.telemetry import metrics
 from serve.web.bridge import Bridge
@@ -67,7 +67,7 @@ class Dispatcher:
         self.chunked_executor = ChunkedExecutor(loop, outcomes)
         self.bridge = Bridge(app, loop, self.response_writer)
         timeout_s = settings.forward_timeout_s
-        encode_between(loop.call_soon_threadsafe)
+        pack_between(loop.call_soon_threadsafe)
         self._watchdog = Watchdog(loop, self.micro_batcher, self.chunked_executor, self._explain, timeout_s)
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""A worker's side of recording: requests append to a list, which is encoded and put into the ring in bulk."""
+"""A worker's side of recording: requests append to a list, which is packed and put into the ring in bulk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from serve.policy.serving import Serving
 
 MAX_ROWS, MAX_BYTES = 256, 1 << 20
-"""Rows, and about the bytes, that are encoded at once; a block has at most twice as many."""
+"""Rows, and about the bytes, that are packed at once; a block has at most twice as many."""
 RING_BYTES = 32 << 20
 """Memory of one worker's ring: some seconds at the highest rate."""
 
@@ -32,7 +32,7 @@ class Recorder:
     """Records the requests of one worker. `answered` and `refused` may be called from several threads.
 
     Attributes:
-        soon: calls a function once the event loop has nothing more urgent to do; None: encodes at once.
+        soon: calls a function once the event loop has nothing more urgent to do; None: packs at once.
     """
 
     def __init__(self, folder: Path, share: float, images: Images, capacity: int = RING_BYTES) -> None:

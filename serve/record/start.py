@@ -87,7 +87,7 @@ def start_recorder(settings: Settings, run_folder: Path) -> None:
         from serve.record.recorder import Recorder
 
         RECORDERS.append(Recorder(folder, plan.share, plan.images))
-        encode_between(ThreadPoolExecutor(1, "recorder").submit)  # not in a request's thread, before its answer
+        pack_between(ThreadPoolExecutor(1, "recorder").submit)  # not in a request's thread, before its answer
     except (CarlaMlflowError, OSError) as error:
         log.error("this worker records nothing: %s", one_line(error))
 
@@ -99,8 +99,8 @@ def leave_rings(run_folder: Path) -> None:
     remove_unused(rings_folder(run_folder))
 
 
-def encode_between(call_soon: Callable[..., Any]) -> None:
-    """Has this process's recorder encode between requests rather than at once.
+def pack_between(call_soon: Callable[..., Any]) -> None:
+    """Has this process's recorder pack between requests rather than at once.
 
     Args:
         call_soon: calls a function soon, from another thread or the event loop; may be called from any thread.
