@@ -126,12 +126,14 @@ def running(server: OurServer) -> Iterator[None]:
 
 def suspend(server: OurServer) -> None:
     for process in tree(server.process.pid):
-        process.suspend()
+        with contextlib.suppress(psutil.NoSuchProcess):  # a shadow that just died
+            process.suspend()
 
 
 def resume(server: OurServer) -> None:
     for process in tree(server.process.pid):
-        process.resume()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
 
 
 def cpu_s(server: OurServer) -> tuple[float, float]:
