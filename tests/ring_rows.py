@@ -55,6 +55,7 @@ class Worker:
             bytes(rows),
             [b""] * len(self._card.states),
         )
+        seen = [observations[spec.name] for spec in self._card.observation_spec]
         packed = Packed(
             BEGAN_NS,
             [f"{id(self)}-{ring.sequence + row}" for row in range(rows)],
@@ -69,7 +70,7 @@ class Worker:
             None,
             None,
             Forwards(int32s([1] * rows), began, no_time, None),
-            [joined([array]) for array in (*observations.values(), actions.control, actions.raw)],
+            [joined([array]) for array in (*seen, actions.control, actions.raw)],
             memory if frames is not None else None,
         )
         ring.append(bytes.fromhex(self._digest), rows, OBSERVED | ACTED, PACK(packed))

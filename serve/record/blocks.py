@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -88,9 +87,12 @@ class BlockDecoder:
         if layout is None:
             layout = self._layouts[first.digest] = Layout(*self._policy(first.digest))
         try:
-            return unpacked(layout, first.flags, [block.payload for block in blocks])
-        except (ValueError, StopIteration, msgspec.MsgspecError) as error:
-            raise RingError(f"a block in a ring is damaged: {one_line(error)}") from error
+            batch = unpacked(layout, first.flags, [block.payload for block in blocks])
+        except Exception as error:  # the boundary: an error of ours costs these rows, not their reader
+            raise RingError(f"a block in a ring can't be read: {one_line(error)}") from error
+        if batch.num_rows != sum(block.rows for block in blocks):
+            raise RingError("a block in a ring has other rows than its head says")
+        return batch
 
     def decode(self, block: Block) -> pa.RecordBatch:
         """Returns the rows with every column of `recording_schema`; `episode_index` is null. Raises as `read`."""

@@ -15,8 +15,8 @@ from serve.record.ring import SUFFIX, Block, RingError, rings_in
 from serve.record.ring_reader import RingReader
 
 REASONS = RING_FULL, WRITER_ENDED, DISK_FULL, FAILED = "ring_full", "writer_ended", "disk_full", "failed"
-"""Why rows were lost: the writer was too slow; it was away for too long; the disk took nothing; they can't be encoded
-or decoded."""
+"""Why rows were lost: the writer was too slow; it was away for too long; the disk took nothing; they can't be packed
+or read back."""
 
 log = logging.getLogger("serve.record")
 

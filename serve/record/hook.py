@@ -75,10 +75,10 @@ class Records(Protocol):
         """Records a request that got an error."""
 
     def flush(self) -> None:
-        """Encodes what has come."""
+        """Packs what has come."""
 
     def close(self) -> None:
-        """Encodes the rest, and ends."""
+        """Packs the rest, and ends."""
 
 
 RECORDERS: list[Records] = []
@@ -86,12 +86,12 @@ RECORDERS: list[Records] = []
 
 
 def flush_records() -> None:
-    """Encodes what this process has to record; nothing where it records nothing."""
+    """Packs what this process has to record; nothing where it records nothing."""
     for recorder in RECORDERS:
         recorder.flush()
 
 
 def stop_records() -> None:
-    """Encodes the rest; to be called when the process ends."""
+    """Packs the rest; to be called when the process ends."""
     while RECORDERS:
         RECORDERS.pop().close()

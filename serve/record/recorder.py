@@ -96,9 +96,9 @@ class Recorder:
             self.soon(self.flush)
 
     def flush(self) -> None:
-        """Encodes what has come into the ring; to be called ten times a second."""
+        """Packs what has come into the ring; to be called ten times a second."""
         with self._lock:
-            self._is_due, self._rows, rows = False, 0, self._rows
+            self._is_due, self._rows = False, 0
             if not self._answered and not self._refused:
                 return
             answered, refused = self._answered[:], self._refused[:]  # copies: other threads may append
@@ -108,18 +108,19 @@ class Recorder:
                 refused = [each for each in refused if in_share(each.episode_id, each.request_id, self._share)]
             sequence = self._ring.sequence
             try:
-                self._put(answered, refused, rows)
+                self._put(answered, refused)
             except Exception:  # the boundary: recording never fails a request
                 rows = sum(each.stop - each.start for each in answered) + len(refused) + sequence - self._ring.sequence
                 log.exception("%d rows could not be recorded", rows)
                 self._ring.append(bytes(32), max(0, rows), FAILED, b"")
 
-    def _put(self, answered: list[Answered], refused: list[Refused], rows: int) -> None:
-        """Puts what has come into the ring; `rows` is about how many rows that are."""
+    def _put(self, answered: list[Answered], refused: list[Refused]) -> None:
+        """Puts what has come into the ring."""
         offset_ns = wall_clock_offset_ns()
         for serving, entries in _by_policy(answered):
             self._prepare(serving)
             most = 2 * self._most_rows
+            rows = sum(each.stop - each.start for each in entries)  # not _rows: threads append before they count
             for part in [entries] if rows <= most else _parts(entries, most):
                 self._append(serving, OBSERVED | ACTED, *self._packer.answered(serving, part, offset_ns))
         for serving in {id(each.serving): each.serving for each in refused}.values():
@@ -145,7 +146,7 @@ class Recorder:
         self._ring.append(bytes.fromhex(_hexadecimal(serving.digest)), rows, flags, PACK(packed))
 
     def close(self) -> None:
-        """Encodes the rest, and tells the readers that no more follows."""
+        """Packs the rest, and tells the readers that no more follows."""
         self.flush()
         self._ring.close()
 

@@ -29,7 +29,7 @@ beginning), its first row's sequence number, its rows, flags, the policy's diges
 FILLER = 0xFFFFFFFF
 OBSERVED, ACTED, FAILED = 1, 2, 4
 """Flags of a block: whether it has the columns of the observation, and those of the action; a block that FAILED has
-nothing but the number of rows that the worker could not encode."""
+nothing but the number of rows that the worker could not pack."""
 SMALLEST = 1 << 20
 """Bytes below which a ring is not worth having."""
 SUFFIX = ".ring"
@@ -48,7 +48,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
         first: sequence number of the first row.
         rows: number of rows.
         flags: OBSERVED and ACTED.
-        payload: a record batch; `serve.record.blocks` decodes it.
+        payload: a `Packed`; `serve.record.blocks` makes columns of it.
     """
 
     digest: str

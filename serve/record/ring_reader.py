@@ -32,7 +32,7 @@ class RingReader:
         worker: process id of the producer.
         sequence: of the next row.
         lost: rows that were overwritten before this reader came to them.
-        failed: rows that the worker could not encode.
+        failed: rows that the worker could not pack.
     """
 
     def __init__(self, path: Path, sequence: int | None = 0) -> None:

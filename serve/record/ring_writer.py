@@ -63,7 +63,7 @@ class RingWriter:
         self._fence = threading.Lock()
         self.sequence = 0
 
-    def append(self, digest: bytes, rows: int, flags: int, payload: memoryview | bytes) -> None:
+    def append(self, digest: bytes, rows: int, flags: int, payload: bytes) -> None:
         """Appends a block; one that is too large for this ring as one that FAILED.
 
         Args:

@@ -15,7 +15,7 @@ from serve.record.memory_rows import state_column
 from serve.record.packed import UNPACK, Memory, Packed
 from serve.record.request_rows import RequestRows
 from serve.record.ring import ACTED, OBSERVED
-from serve.record.schema import STATE, TIME
+from serve.record.schema import OUTCOMES, STATE, TIME
 
 Columns = dict[str, pa.Array]
 
@@ -42,6 +42,8 @@ def unpacked(layout: Layout, flags: int, payloads: Sequence[bytes]) -> pa.Record
 
 
 def _columns(layout: Layout, flags: int, packed: Packed, offsets_ns: NDArray[np.int64]) -> pa.RecordBatch:
+    if packed.outcome not in range(len(OUTCOMES)):
+        raise ValueError(f"outcome {packed.outcome}")
     counts = len(packed.ids) if packed.counts is None else np.frombuffer(packed.counts, np.int32)
     rows = RequestRows(counts, None if packed.firsts is None else np.frombuffer(packed.firsts, np.int32))
     columns = _of_requests(packed, rows, offsets_ns) | _of_forwards(packed, rows) | _of_policy(layout, flags, packed)

@@ -18,6 +18,9 @@ from carla_mlflow import Artifact, Engine
 from carla_mlflow.contract.state_token import to_text
 from carla_mlflow.errors import CarlaMlflowError
 from serve.record.files import open_recordings
+from serve.record.head_file import read_head
+from serve.record.packed import PACK, Packed
+from serve.record.ring import ACTED, OBSERVED
 from serve.record.schema import columns_key, in_share, recording_schema
 from training_export.export.export import export_policy
 
@@ -78,6 +81,31 @@ def test_times_steps_and_ids_tell_which_request_it_was(recording: Recording):
     total, inference = (table[f"{part}_ms"].to_numpy() for part in ("total", "inference"))
     assert (total > inference).all()
     assert (inference > 0).all()
+
+
+def test_a_request_that_is_packed_in_parts_is_one_action_of_its_episode(recording: Recording):
+    rows = rows_of(recording.serving.engine, 1024)
+    for each in (rows[:1], rows, rows[:1]):  # more than two blocks
+        recording.predict([each], episodes=["one"])
+    table = table_of(recording.end())
+    assert table["row"].to_pylist() == [0, *range(1024), 0]
+    assert table["frame_index"].to_pylist() == [0, *[1] * 1024, 2]
+    assert len(set(table["timestamp"][1:1025].to_pylist())) == 1
+
+
+NO_OUTCOME = Packed(0, ["x"], None, None, b"", b"", b"", None, None, 9, None, None, None, [])
+
+
+@pytest.mark.parametrize("payload", [b"\xc1", PACK(NO_OUTCOME)], ids=["no message", "no outcome"])
+def test_a_block_that_can_not_be_read_costs_its_rows_and_no_others(recording: Recording, payload: bytes):
+    digest = bytes.fromhex(recording.serving.digest.removeprefix("sha256:"))
+    for row in rows_of(recording.serving.engine, 2):
+        recording.predict([[row]])
+        recording.recorder.flush()
+        recording.recorder._ring.append(digest, 5, OBSERVED | ACTED, payload)
+    found = recording.end()
+    assert (found.rows, read_head(found.nodes[0]).lost) == (2, {"failed": 10})
+    assert table_of(found)["sequence"].to_pylist() == [0, 6]
 
 
 def test_errors_are_recorded_with_what_the_car_got(recording: Recording):
