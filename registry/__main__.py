@@ -19,7 +19,7 @@ EPILOG = """\
 references: name@production (alias), name@1.4.2, name@^1.4, name@~1.4.1, name@1.x, name/Production (legacy stage),
 name/7 (MLflow's number), all with or without models:/; to look at a version in a folder of artifacts: folder/@^1.4
 The registry is MLFLOW_REGISTRY_URI, else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the current folder.
-exit codes: 0 done, 1 refused, 2 usage, 3 registry unreachable
+exit codes: 0 done, 1 refused, 2 usage, 3 the registry, or for compare every server, unreachable
 """
 
 

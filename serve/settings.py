@@ -63,7 +63,8 @@ class Settings:
     model: str = _setting("", "artifact folder, or a reference: carla-policy@production, folder/@^1.2")
     also: str = _setting("", "more versions of that policy to serve at /predict?version=…: NAME@1.2.0,NAME@^1.1")
     canary: bool = _setting(
-        False, "with --model NAME@production: also follow NAME@canary, which answers its share of the episodes"
+        False,
+        "with --model NAME@production, no --digest: also follow NAME@canary, which answers its share of the episodes",
     )
     digest: str = _setting("", "serve only the artifact with this digest (sha256:…)")
     host: str = _setting("127.0.0.1", "address to listen on, or unix:/run/policy.sock for a Unix socket")
@@ -110,16 +111,18 @@ class Settings:
     trust_types: str = _setting("", "more types to allow in preprocessor.skops: my_pkg.Clipper,…")
     result_cache: int = _setting(0, "most observations in the result cache; 0: no cache")
     record: str = _setting("", "folder to record to: observations, actions, times, ids; see docs/record.md")
-    record_share: float = _setting(1.0, "share of the episodes, and of the requests without one, that is recorded")
+    record_share: float = _setting(1.0, "share of the episodes, and of requests without one, that is recorded: 0 to 1")
     record_max_gb: float = _setting(10.0, "most gigabytes of this server's recordings; the oldest are deleted")
-    record_images: str = _setting("none", "what to record of images: keep, hash (can't be replayed) or none")
+    record_images: str = _setting(
+        "none", "what to record of images: keep; or hash or none, whose rows can't be replayed"
+    )
     log_level: str = _setting("info", "debug, info, warning or error")
     log_format: str = _setting("text", "text, or json (one object per line)")
     log_requests: str = _setting("none", "which requests to log: none, refused or all")
     shadow: str = _setting(
         "", "a version that acts on what is asked here too, in a process of its own, and is compared: NAME@staging"
     )
-    shadow_share: float = _setting(1.0, "share of the episodes, and of the requests without one, that the shadow sees")
+    shadow_share: float = _setting(1.0, "share of the episodes, and of requests without one, that it sees: 0 to 1")
     shadow_log: bool = _setting(
         False, "log what the shadow's comparison finds to MLflow, where the gate `shadow` reads it"
     )

@@ -33,7 +33,7 @@ def test_the_readmes_figures_are_the_example_cards():
     card = yaml.safe_load((ROOT / "examples" / "v0.1.0" / "model_card.yaml").read_text())
     figures, text = with_new_names(card["metrics"]["closed_loop"]), (ROOT / "README.md").read_text()
     whole = round(figures["success_rate"] * figures["episodes"])
-    assert f"{whole} of {figures['episodes']} unseen seeds" in text
+    assert f"{whole} of {figures['episodes']} seeds that training never saw" in text
     assert f"at {figures['speed_mps_mean']:.1f} m/s" in text
 
 

@@ -120,10 +120,17 @@ def add_guard_commands(commands: Any) -> None:
     command.add_argument("name", metavar="NAME")
     add_servers(command, "--servers", "every server that answers with the policy", required=True)
     command.add_argument(
-        "--every", type=duration, default=10.0, metavar="TIME", help="between looks, such as 10s (the default)"
+        "--every",
+        type=duration,
+        default=10.0,
+        metavar="TIME",
+        help="between looks, with a unit, such as 10s (the default); above 90s the guard counts as gone",
     )
     command.add_argument(
-        "--once", action="store_true", help="end with the bakes that are under way; exit code 1 after a roll-back"
+        "--once",
+        action="store_true",
+        help="end once all bakes that are under way have ended; exit code 1 after a roll-back; waits while the "
+        "registry does not answer or a bake is overdue",
     )
     command.set_defaults(run=guard)
 

@@ -152,7 +152,7 @@ def add_history_commands(commands: Any) -> None:
         "--at",
         type=_timestamp,
         metavar="TIME",
-        help="which version held which stage at a time, such as 2026-11-20T14:02",
+        help="which version held which stage at a time, such as 2026-11-20T14:02 (local) or 2026-11-20T14:02+00:00",
     )
     command.add_argument("--check", action="store_true", help="verify the chain of hashes; exit code 1 if broken")
     command.add_argument("--head", metavar="HASH", help="--check, and that the chain holds this hash, noted earlier")
@@ -161,7 +161,11 @@ def add_history_commands(commands: Any) -> None:
     command = commands.add_parser("watch", help="journal what is moved in MLflow's UI, and mirror aliases to stages")
     command.add_argument("name", metavar="NAME")
     command.add_argument(
-        "--every", type=positive(float), default=5.0, metavar="SECONDS", help="between syncs (default 5)"
+        "--every",
+        type=positive(float),
+        default=5.0,
+        metavar="SECONDS",
+        help="between syncs, without a unit (default 5)",
     )
     command.add_argument("--once", action="store_true", help="sync once, and end")
     command.add_argument(
@@ -170,6 +174,6 @@ def add_history_commands(commands: Any) -> None:
         action="append",
         default=[],
         metavar="URL",
-        help="tag versions that this carla-serve refused",
+        help="tag versions that this carla-serve refused; repeat for more",
     )
     command.set_defaults(run=watch)

@@ -145,18 +145,22 @@ def add_move_commands(commands: Any) -> None:
         "--share",
         type=_share,
         metavar="PERCENT",
-        help="of the episodes, for --to canary: from 0 to 100, such as 5 or 0.25; given again it changes the share",
+        help="needed for --to canary: percent of the episodes, from 0 to 100, such as 5 or 0.25; given again it "
+        "changes the share",
     )
     command.add_argument(
-        "--bake", type=duration, metavar="TIME", help="watch it for so long, such as 30m; carla-registry guard does"
+        "--bake",
+        type=duration,
+        metavar="TIME",
+        help="watch it for so long, such as 30m, 2h or 1d; needs --alarm, and a carla-registry guard that runs",
     )
     command.add_argument(
         "--alarm",
         action="append",
         default=[],
         metavar="ALARM",
-        help="roll it back when METRIC OP NUMBER[x] holds, such as 'fallback_rate>0.01', or with x 'saturation>2x': so "
-        "many times the figure of the version before; repeat for more (metrics: docs/bake.md)",
+        help="roll it back when this holds: METRIC OP NUMBER, such as 'fallback_rate>0.01', or with an x, such as "
+        "'saturation>2x': that many times the figure of the version that it replaces; repeat for more (docs/bake.md)",
     )
     add_servers(command, "--servers", "for alarms with x: the servers that tell that figure", required=False)
     _add_allow_breaking(command)

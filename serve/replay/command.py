@@ -1,7 +1,8 @@
 """python -m serve replay: what drove, whether it gives the same bits again, and what another version would have done.
 
-Reads what `carla-serve --record` wrote. Exit codes: 0 the same bits (on another kind of processor: within the card's
-tolerance), 1 something differs or a file is damaged, 2 usage.
+Reads what `carla-serve --record` wrote. Exit codes: 0 every answer that was run again is the recorded one (on another
+kind of processor: within the card's tolerance), 1 one differs, a file is damaged or nothing could be run, 2 usage, 3
+the registry of --model does not answer.
 """
 
 from __future__ import annotations
@@ -54,7 +55,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m serve replay", description=__doc__.partition("\n\n")[2])
     add = parser.add_argument
     add("recording", type=Path, metavar="DIR", help="the folder that carla-serve --record names")
-    add("--at", type=moment, metavar="TIME", help="only a moment, as long as it is written: a day, a minute, a second")
+    add(
+        "--at",
+        type=moment,
+        metavar="TIME",
+        help="only a moment, as long as it is written: a day, an hour, a minute, a second; local unless it ends in Z",
+    )
     add("--from", dest="start", type=nanoseconds, metavar="TIME", help=f"only from this time on; {EXPECTED}")
     add("--to", dest="end", type=nanoseconds, metavar="TIME", help="only before this time")
     add("--episode", metavar="ID", help="only one episode")
@@ -65,7 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="DIR",
-        help="where the artifacts of what drove may lie, beside the cache and the registry: a folder of them, or one",
+        help="where the artifacts of what drove may lie, beside the cache and the registry: a folder of them, or one; "
+        "may be repeated",
     )
     add("--json", action="store_true", help="print one JSON object")
     add("--html", type=Path, metavar="FILE", help="write a report for a browser, in one file")

@@ -63,7 +63,7 @@ class Result(msgspec.Struct, frozen=True):
     @property
     def holds(self) -> bool:
         """Whether there are answers, and every one that could be given again is the recorded one."""
-        return bool(self.rows) and all(found.holds for found in self.again)
+        return bool(self.rows) and bool(self.again) and all(found.holds for found in self.again)
 
     def as_json(self) -> dict[str, Any]:
         """As plain values; times as ISO 8601 in UTC with nanoseconds, actions by name."""
