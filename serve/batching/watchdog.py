@@ -87,8 +87,8 @@ class Watchdog(threading.Thread):
 
     def _record(self, group: list[PendingPrediction]) -> None:
         """Records what was answered in a forward's stead: the forward won't end, and so can't."""
-        for prediction in group if RECORDERS else ():
-            if prediction.wire.outside:
+        for prediction in group:
+            if RECORDERS and prediction.wire.outside:
                 code: Code = "deadline_exceeded" if time.perf_counter() >= prediction.ends else "internal"
                 record_error(prediction.wire, STATUS[code], prediction.serving, prediction, prediction.episode_id)
 

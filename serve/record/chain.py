@@ -75,8 +75,8 @@ def verify_node(node: Path) -> list[Damage]:
         number, known = file.info.number, by_path.get(file.path)
         if file not in intact or links.get(number, hashes[file.path]) != hashes[file.path]:
             damages.append(Damage(file.path, "its bytes are not those that were written"))
-        elif known is None and number not in replaced and number not in links and number <= head.number:
-            damages += [Damage(file.path, "is no link of the chain: HEAD does not have it")] * file.path.exists()
+        elif known is None and number not in replaced | links.keys() and number <= head.number and file.path.exists():
+            damages.append(Damage(file.path, "is no link of the chain: HEAD does not have it"))
     missing = by_path.keys() - {file.path for file in files} - {damage.path for damage in damages}
     damages += [Damage(path, "is missing") for path in sorted(missing) if not path.exists()]  # unlike a newer one
     return damages
