@@ -16,8 +16,9 @@ from serve.batching.micro_batcher import MicroBatcher
 from serve.batching.pending_prediction import Outcomes, PendingPrediction
 from serve.batching.watchdog import Watchdog
 from serve.errors import STATUS, ApiError, from_core
+from serve.policy.selection import ACTIVE, find_serving
 from serve.policy.serving import Serving
-from serve.policy.slot import ACTIVE, Slot, find_serving
+from serve.policy.slot import Slot
 from serve.record.hook import RECORDERS
 from serve.record.start import pack_between
 from serve.settings import Settings

@@ -14,8 +14,8 @@ from serve.codecs.inference import InferRequest
 from serve.codecs.options import Body, check_size
 from serve.errors import ApiError
 from serve.limits import OTHER_BODY_BYTES
+from serve.policy.selection import ACTIVE, Selection
 from serve.policy.serving import Serving
-from serve.policy.slot import ACTIVE, Selection
 
 JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
 

@@ -17,8 +17,9 @@ from serve.answering.forward import BatchSlice, act_together
 from serve.codecs.carla import PredictRequest
 from serve.codecs.gzip_body import inflate
 from serve.errors import ApiError
+from serve.policy.selection import find_serving
 from serve.policy.serving import Serving
-from serve.policy.slot import Slot, find_serving
+from serve.policy.slot import Slot
 
 NEVER = float("inf")
 

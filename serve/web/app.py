@@ -20,8 +20,9 @@ from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, EncodedReq
 from serve.answering.prediction import Prediction, answer
 from serve.errors import ApiError, from_core, from_status
 from serve.policy.readiness import check_ready
+from serve.policy.selection import find_serving
 from serve.policy.serving import Serving
-from serve.policy.slot import Slot, find_serving
+from serve.policy.slot import Slot
 from serve.record.hook import RECORDERS
 from serve.settings import Settings
 from serve.telemetry import metrics

@@ -12,8 +12,9 @@ from carla_mlflow.contract.state_token import STATE
 from serve.codecs.infer_header import BYTES, DATATYPES
 from serve.errors import ApiError
 from serve.policy.readiness import check_ready
+from serve.policy.selection import Selection, find_serving
 from serve.policy.serving import Serving
-from serve.policy.slot import Selection, Slot, find_serving
+from serve.policy.slot import Slot
 
 
 def add_inference(app: Flask, slot: Slot, infer: Callable[..., Response]) -> None:

@@ -12,7 +12,7 @@ from carla_mlflow.contract.episode import is_episode_id
 from serve.answering.endpoint import INFERENCE, INVOCATIONS, PREDICT, Endpoint, explainer
 from serve.codecs.options import check_episode_digest, check_episode_id
 from serve.errors import ApiError
-from serve.policy.slot import ACTIVE, Selection
+from serve.policy.selection import ACTIVE, Selection
 from serve.settings import Settings
 from serve.wire.head import Head, read_head
 from serve.wire.header_rules import (

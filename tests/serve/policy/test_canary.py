@@ -15,8 +15,9 @@ from serve.errors import ApiError
 from serve.policy.canary import Canary
 from serve.policy.held import HeldVersion
 from serve.policy.loading import load
+from serve.policy.selection import ACTIVE, Selection, find_serving
 from serve.policy.serving import Serving
-from serve.policy.slot import ACTIVE, Selection, Slot, find_serving
+from serve.policy.slot import Slot
 from serve.run_folder import Followed, Status
 from serve.settings import Settings
 from serve.telemetry.version_names import VersionNames

@@ -18,8 +18,9 @@ from benchmarks.policies.two_policies import small_policy, write
 from serve.errors import ApiError
 from serve.policy.held import MAX_HELD, HeldVersion
 from serve.policy.loading import load
+from serve.policy.selection import ACTIVE, Selection, find_serving
 from serve.policy.serving import Serving
-from serve.policy.slot import ACTIVE, Selection, Slot, find_serving
+from serve.policy.slot import Slot
 from serve.settings import Settings
 
 
