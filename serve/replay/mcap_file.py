@@ -60,7 +60,7 @@ class McapWriter:
 
     def close(self) -> str:
         """Ends the file, and puts it in its place; returns what was written, in words."""
-        self._writer.finish()  # type: ignore[no-untyped-call]  # mcap has types but here
+        self._writer.finish()
         self._file.close()
         os.replace(self._beside, self._path)
         return f"{self._path}: {self.messages:,} messages"
