@@ -162,15 +162,18 @@ def _plot(plain: dict[float, Driven], kept: dict[float, Driven], options: argpar
     for rows, label, colour in told:
         wholes = [driven.whole for driven in rows.values()]
         bars = [[abs(driven.whole - driven.interval[end]) for driven in rows.values()] for end in (0, 1)]
-        left.errorbar([*rows], wholes, bars, marker="o", capsize=3, label=label, color=colour)
-        right.plot([*rows], [driven.metres for driven in rows.values()], marker="o", label=label, color=colour)
-    left.set_ylabel(f"whole episodes of {options.episodes}, %, with 95 % interval")
+        left.errorbar([*rows], wholes, bars, marker="o", capsize=3, label=label, color=colour, alpha=0.7)
+        metres = [driven.metres for driven in rows.values()]
+        right.plot([*rows], metres, marker="o", label=label, color=colour, alpha=0.7)
+    left.set_title(f"{options.episodes} episodes each, 95 % intervals", fontsize="medium")
+    left.set_ylabel("whole episodes, %")
     left.set_ylim(-3, 103)
+    right.set_title("how far the car came", fontsize="medium")
     right.set_ylabel("metres in 30 s")
     right.set_ylim(bottom=0)
     for axes in (left, right):
         axes.set_xlabel("latency, ms")
-        axes.legend()
+        axes.legend(loc="center left")
     return figure
 
 

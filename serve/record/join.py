@@ -50,7 +50,7 @@ def _joined(blocks: list[Packed]) -> Packed:
     )
 
 
-def _lists(blocks: list[Packed], of: Callable[[Packed], list[Any] | None], usual: Any) -> list[Any] | None:
+def _lists(blocks: list[Packed], of: Callable[[Packed], Sequence[Any] | None], usual: Any) -> list[Any] | None:
     """A list that only some blocks have, filled up with what is usual; None where none has it."""
     if all(of(each) is None for each in blocks):
         return None

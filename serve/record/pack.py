@@ -80,8 +80,8 @@ class Packer:
         counts = None if rows == len(ids) else [stop - start for start, stop in zip(starts, stops, strict=True)]
         packed = Packed(
             offset_ns,
-            ids,  # type: ignore[arg-type]  # a tuple is packed as a list
-            episodes if is_named else None,  # type: ignore[arg-type]
+            ids,
+            episodes if is_named else None,
             None,
             float64s(received),
             float64s(ended),

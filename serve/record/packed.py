@@ -68,8 +68,8 @@ class Packed(msgspec.Struct, array_like=True, gc=False):
     """
 
     offset_ns: int
-    ids: list[str]
-    episodes: list[str | None] | None
+    ids: Sequence[str]
+    episodes: Sequence[str | None] | None
     frames: list[int | None] | None
     received: bytes
     ended: bytes

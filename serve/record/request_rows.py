@@ -25,9 +25,12 @@ class RequestRows:
             counts: rows of each request.
             firsts: the place in its request of each one's first row; None for 0.
         """
-        self._counts = None if isinstance(counts, int) else np.asarray(counts)
         self._firsts = firsts
-        self.count = counts if isinstance(counts, int) else int(self._counts.sum())  # type: ignore[union-attr]
+        if isinstance(counts, int):
+            self._counts, self.count = None, counts
+        else:
+            self._counts = np.asarray(counts)
+            self.count = int(self._counts.sum())
 
     def spread(self, values: NDArray[Any]) -> NDArray[Any]:
         """A value for each request → for each row."""
