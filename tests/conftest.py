@@ -136,7 +136,10 @@ def _started(tmp_path_factory: pytest.TempPathFactory, url: str, *flags: str) ->
     log = tmp_path_factory.mktemp("server") / "log"
     with open(log, "wb") as output:
         command = [str(Path(sys.executable).parent / "carla-serve"), *flags]
-        return Server(subprocess.Popen(command, stdout=output, stderr=output), url, log)
+        # A session of its own: Linux shares the cores out by session first (sched_autogroup), so that a process of
+        # idle priority in it, as a shadow is, gives way to its own server and not to every other test.
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        return Server(process, url, log)
 
 
 @contextlib.contextmanager

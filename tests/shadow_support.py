@@ -19,8 +19,10 @@ from serve.replay.drove import Drove
 from serve.replay.session import Session
 from serve.shadow.shadow_process import RUN_FOLDER
 
-SLOW_S = 120.0
+SLOW_S = 600.0
 """Seconds to wait for what the shadow's process does: it runs only where no other has anything to do."""
+TIMEOUT_S = 1800
+"""Of a test that waits for that several times."""
 
 
 def shadow_of(server: Server) -> dict[str, Any]:

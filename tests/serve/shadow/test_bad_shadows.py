@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from following_support import metric, until
-from shadow_support import SLOW_S, Asking, process_of, shadow_of, wait_rows, wait_up
+from shadow_support import SLOW_S, TIMEOUT_S, Asking, process_of, shadow_of, wait_rows, wait_up
 from tests_support import Server
 
 from benchmarks.policies.bad_shadows import AT, eating, holding, spinning
@@ -17,7 +17,7 @@ from benchmarks.policies.two_policies import write
 from carla_mlflow import Artifact, Engine
 
 Start = Callable[..., Server]
-pytestmark = pytest.mark.xdist_group("shadow")
+pytestmark = [pytest.mark.xdist_group("shadow"), pytest.mark.timeout(TIMEOUT_S)]
 
 
 @pytest.fixture(scope="session")

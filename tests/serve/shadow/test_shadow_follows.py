@@ -8,7 +8,7 @@ from collections.abc import Callable
 import mlflow
 import pytest
 from following_support import Registry, until
-from shadow_support import SLOW_S, Asking, process_of, shadow_of, wait_rows, wait_up
+from shadow_support import SLOW_S, TIMEOUT_S, Asking, process_of, shadow_of, wait_rows, wait_up
 from tests_support import Server
 
 from benchmarks.policies.two_policies import NAME
@@ -16,7 +16,11 @@ from carla_mlflow import Engine
 from registry.store.shadow_evidence import find_shadow_evidence
 
 Start = Callable[..., Server]
-pytestmark = [pytest.mark.xdist_group("following"), pytest.mark.filterwarnings("ignore")]  # MLflow's own warnings
+pytestmark = [
+    pytest.mark.xdist_group("following"),
+    pytest.mark.timeout(TIMEOUT_S),
+    pytest.mark.filterwarnings("ignore"),  # MLflow's own warnings
+]
 
 _aliases = (f"shadowed-{number}" for number in itertools.count())
 

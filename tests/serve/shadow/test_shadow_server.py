@@ -9,7 +9,7 @@ import httpcore
 import pytest
 from following_support import metric, of_other_contract, until, workers
 from mlflow_ui import open_browser, open_page
-from shadow_support import SLOW_S, Asking, process_of, replayed, rings_of, shadow_of, wait_rows, wait_up
+from shadow_support import SLOW_S, TIMEOUT_S, Asking, process_of, replayed, rings_of, shadow_of, wait_rows, wait_up
 from tests_support import Server
 
 from benchmarks.policies.remembering import lstm
@@ -22,7 +22,7 @@ from serve.record.schema import in_share
 from training_export.export.export import export_policy
 
 Start = Callable[..., Server]
-pytestmark = pytest.mark.xdist_group("shadow")
+pytestmark = [pytest.mark.xdist_group("shadow"), pytest.mark.timeout(TIMEOUT_S)]
 
 
 @pytest.fixture(scope="session")
