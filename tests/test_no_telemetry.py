@@ -98,7 +98,7 @@ def test_a_server_on_a_socket_that_follows_a_folder_uses_no_network_at_all(watch
     path = short_folder / "policy.sock"
     process = watched.start(str(BIN / "carla-serve"), "--model", "policies/@^0.1", "--host", f"unix:{path}")
     try:
-        until_true(lambda: is_ready(path), 60)
+        until_true(lambda: is_ready(path))
     finally:
         [served] = psutil.Process(process.pid).children()
         served.send_signal(signal.SIGTERM)

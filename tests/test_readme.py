@@ -86,7 +86,7 @@ class NewUser:
         with open(log, "wb") as output:
             server = subprocess.Popen(shell, cwd=self.checkout, env=self._environment, stdout=output, stderr=output)
         self.servers.append(server)
-        ends = time.monotonic() + 60
+        ends = time.monotonic() + 180
         while time.monotonic() < ends and server.poll() is None:
             try:
                 if httpcore.request("GET", f"http://localhost:{port}/readyz", extensions=PATIENCE).status == 200:
@@ -131,7 +131,7 @@ def test_every_command_does_what_the_readme_says_with_everything_at_its_default(
             server = new_user.serves(command, new_user.port if is_first else free_port())
             if not is_first:
                 server.send_signal(signal.SIGTERM)
-                assert server.wait(60) == 0, command
+                assert server.wait(180) == 0, command
             continue
         done = new_user.types(command)
         assert done.returncode == int(command.startswith(REFUSED)), (command, done.stdout, done.stderr)
