@@ -25,6 +25,7 @@ from benchmarks.support.command_line import parser_of
 from benchmarks.support.percentiles import median
 from benchmarks.support.table import Column, Table
 from carla_mlflow import Artifact, Engine, open_artifact
+from carla_mlflow.backends.loading import runnable_backends
 from carla_mlflow.inference.backend_choice import load_fastest
 from training_export.export.export import export_policy
 
@@ -70,15 +71,16 @@ def report(label: str, artifact: Artifact) -> Figures:
     rng = np.random.default_rng(0)
     specs = artifact.card.observation_spec
     batch = {spec.name: spec.sample(rng, max(ROWS)) for spec in specs}
-    strict = {name: Engine(artifact, "cpu", name) for name in artifact.backends}
-    free = {name: Engine(artifact, "cpu", name, strict=False) for name in artifact.backends}
+    backends = runnable_backends(artifact)
+    strict = {name: Engine(artifact, "cpu", name) for name in backends}
+    free = {name: Engine(artifact, "cpu", name, strict=False) for name in backends}
     chosen = load_fastest(artifact, "cpu")[0].backend
     print(f"\n{label}; the card's backend is {artifact.card.backend}, auto chooses {chosen}")
     TABLE.print_heading()
     for rows in ROWS:
         took = medians_us(calls_of(strict, free, {name: array[:rows] for name, array in batch.items()}))
         figures |= {f"{label}, {rows} rows, {call}, µs": Figure(us, LESS) for call, us in took.items()}
-        for name in artifact.backends:
+        for name in backends:
             raw, act, whole = (took[f"{kind} {name}"] for kind in ("raw", "strict", "free"))
             TABLE.print_row(name, rows, raw, act, act - raw, act / raw, whole, whole / raw, act / whole)
         best, auto = min(took[f"strict {name}"] for name in artifact.backends), took[f"strict {chosen}"]
