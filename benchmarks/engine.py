@@ -1,6 +1,7 @@
 """python -m benchmarks.engine [ARTIFACT …]: the time of a decision beside that of the bare graph, strict and not.
 
-raw     one call of the backend on the whole batch, arrays in, arrays out
+raw     one call of the backend on the whole batch, arrays in, arrays out; in OpenVINO, and in free too, through a graph
+        of any shape, where strict has one compiled for each shape
 strict  act(): checks, fixed batch shapes, head, control; the mode that the server uses
 free    act() with every batch in one call, where a row's bits depend on its batch
 auto    strict act() with the backend that `--backend auto` chooses, beside the faster of the two
