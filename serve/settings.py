@@ -9,6 +9,7 @@ from typing import Any
 
 from carla_mlflow.artifact.naming import is_artifact_folder, split_folder_reference
 from carla_mlflow.client.unix_address import is_unix, socket_path
+from carla_mlflow.contract.card_sections import BACKENDS
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.rules.lifecycle import PRODUCTION
@@ -38,7 +39,7 @@ RANGES = {
 POSITIVE_S = ("poll_s", "fetch_timeout_s", "load_timeout_s", "forward_timeout_s", "header_timeout_s", "body_timeout_s")
 """Settings in seconds that may be any number above 0 and up to an hour."""
 CHOICES = {
-    "backend": ("card", "torchscript", "onnx", "auto"),
+    "backend": ("card", *BACKENDS, "auto"),
     "worker_class": ("loop", "gthread"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("text", "json"),
@@ -72,7 +73,7 @@ class Settings:
     socket_mode: str = _setting("0660", "permissions of the Unix socket, octal: who may write to it may connect")
     workers: int = _setting(1, "worker processes")
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
-    backend: str = _setting("card", "card (as measured at export), torchscript, onnx, or auto (the faster here)")
+    backend: str = _setting("card", "card (what it names), torchscript, onnx, openvino, or auto (the faster here)")
     cache_dir: str = _setting("", "where fetched artifacts are kept (default: the user's cache folder)")
     poll_s: float = _setting(5.0, "seconds between two polls of the registry or the folder")
     fetch_timeout_s: float = _setting(

@@ -26,7 +26,7 @@ BIN = Path(sys.executable).parent
 ACT = """
 import sys, time
 from carla_mlflow import Engine
-for backend in ("onnx", "torchscript"):
+for backend in ("onnx", "openvino", "torchscript"):
     Engine.open(sys.argv[1], device="cpu", backend=backend).warm_up(8)
 time.sleep(1)  # a report is sent by a thread of its own
 """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, USAGE, add_debug, natural, progress, run_command
+from carla_mlflow.contract.card_sections import BACKENDS
 from carla_mlflow.errors import ExportError
 from training_export.racetrack.conditions import Conditions
 
@@ -58,7 +59,8 @@ def export(options: argparse.Namespace) -> int:
         print(f"assumed   {trained.assumed}")
     stated = None if draft.parity is None else draft.parity.parity
     print_unknown(trained)
-    exported = export_policy(trained, name, version, options.description or draft.description, stated)
+    backend = None if options.backend == "auto" else options.backend
+    exported = export_policy(trained, name, version, options.description or draft.description, stated, backend)
     print_noise(exported.reference, stated is not None, trained.action.control_names)
     print_comparison(exported, trained)
     artifact = _measured(exported, trained, options.episodes)
@@ -153,6 +155,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="the policy's name (default: the card's, or carla-policy)")
     parser.add_argument("--version", help="semantic version (default: the card's, or 0.1.0)")
     parser.add_argument("--description", default="", help="one line for the card")
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        choices=("auto", *BACKENDS),
+        help="what the card names, and so every consumer runs: auto is the faster of torchscript and onnx; openvino "
+        "only where it is asked for, since each consumer then needs it",
+    )
     parser.add_argument(
         "--episodes",
         type=natural,

@@ -16,6 +16,14 @@ from .field_card import FieldCard, observation_spec
 from .section import Section
 from .specs import ObservationSpec
 
+BACKENDS = ("torchscript", "onnx", "openvino")
+"""What may run a policy. OpenVINO has no graph of its own: it reads the one for `onnx`."""
+
+
+def graph_of(backend: str) -> str:
+    """The backend that a graph is listed for which this backend reads."""
+    return "onnx" if backend == "openvino" else backend
+
 
 class StateCard(Section, frozen=True):
     """One state of a policy with a memory: the graph takes it and returns its next value; see `memory`.
@@ -67,7 +75,7 @@ class CardFields(Section, frozen=True, kw_only=True):
     format: int
     name: str
     version: str
-    backend: Literal["torchscript", "onnx"]
+    backend: Literal["torchscript", "onnx", "openvino"]
     description: str
     observation: dict[str, FieldCard]
     state: dict[str, StateCard] | UnsetType = UNSET
@@ -120,6 +128,8 @@ class CardFields(Section, frozen=True, kw_only=True):
 
 def newer_keys(value: Any, place: str = "") -> Iterator[str]:
     """The places in a card, or in a part of one, of keys and values that format 1 does not have."""
+    if isinstance(value, CardFields) and value.backend == "openvino":
+        yield "backend"
     if isinstance(value, ActionCard):
         yield from (place + key for key in ("control", "head") if getattr(value, key) in NEWER_ACTIONS)
     if isinstance(value, msgspec.Struct):

@@ -1,6 +1,7 @@
 """python -m carla_mlflow.testing FOLDER | URL: runs the conformance checks on a policy or a server.
 
-A folder is a policy artifact: every check runs on each of its graphs. A URL, or unix:/run/policy.sock, is a running
+A folder is a policy artifact: every check runs on each backend that it
+is for, or on the one that is named. A URL, or unix:/run/policy.sock, is a running
 server: it gets requests as a car would send them (--policy FOLDER compares the policy it serves with that artifact).
 Exits with 0 when all checks pass, with 1 when one fails, with 3 when no server answers.
 """
@@ -18,6 +19,7 @@ import msgspec
 
 from ..artifact.artifact import open_artifact
 from ..cli import DONE, REFUSED, add_debug, positive, run_command
+from ..contract.card_sections import BACKENDS
 from ..errors import CarlaMlflowError, UnreachableError
 from ..escaping import one_line
 
@@ -42,8 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--p99-ms", type=positive(float), help="for a server: limit of the 99th percentile, ms")
     parser.add_argument("--api-key", default="", help="for a server that requires one")
     parser.add_argument("--device", default="cpu", help="for a folder: auto, cpu, cuda or cuda:N (default cpu)")
-    choices = ("torchscript", "onnx")
-    parser.add_argument("--backend", choices=choices, help="for a folder: check this graph only (default: each it has)")
+    parser.add_argument("--backend", choices=BACKENDS, help="for a folder: check this one (default: each it is for)")
     parser.add_argument("--trust", action="append", default=[], metavar="TYPE", help="a type its preprocessor may hold")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_debug(parser)

@@ -11,6 +11,7 @@ from typing import Any
 
 from carla_mlflow.artifact.naming import is_artifact_folder
 from carla_mlflow.cli import DONE
+from carla_mlflow.contract.card_sections import BACKENDS
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -22,7 +23,8 @@ def verify(options: argparse.Namespace) -> int:
         path, pinned = _fetched(options.source)
         digest = digest or pinned
     lines = []
-    for line in verify_apart(path, digest, options.device, operators_types(options.trust_types)):
+    trusted = operators_types(options.trust_types)
+    for line in verify_apart(path, digest, options.device, trusted, options.backend):
         lines.append(" ".join(line.split()))
         if not options.json:
             print(line, flush=True)
@@ -78,6 +80,9 @@ def add_artifact_commands(commands: Any) -> None:
         "--digest", metavar="sha256:…", help="the digest that it must have (default of REF: as registered)"
     )
     command.add_argument("--device", default="cpu", help="where to check parity: cpu, cuda, cuda:N or auto")
+    command.add_argument(
+        "--backend", default="", choices=BACKENDS, help="on what to check parity (default: each backend that it is for)"
+    )
     command.add_argument(
         "--trust-types", metavar="A,B", help="types also trusted in preprocessor.skops (or POLICY_TRUST_TYPES)"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import statistics
 import threading
@@ -34,6 +35,8 @@ log = logging.getLogger("serve")
 
 WARM_UP_ROWS = (1, 8, 32)
 TIMED_CALLS = 9
+_BACKEND_MODULES = {"onnx": "carla_mlflow.backends.onnx_session", "openvino": "carla_mlflow.backends.openvino_model"}
+"""Backend → the module that imports what it runs with; torch for the others."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,15 @@ class Failure:
     reason: str
     kind: Kind
     wait_s: float | None = None
+
+
+def import_backend(name: str) -> None:
+    """Imports what a backend, or `auto`, runs with, before there is a policy to load.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    importlib.import_module(_BACKEND_MODULES.get(name, "torch"))
 
 
 def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Serving | Failure:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from carla_mlflow.artifact.artifact import Artifact
 from carla_mlflow.cli import DONE, REFUSED, add_debug, progress, run_command
+from carla_mlflow.contract.card_sections import BACKENDS
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.escaping import escaped
 from carla_mlflow.inference.engine import Engine
@@ -36,7 +37,7 @@ from serve.replay.text import as_text
 from serve.replay.timeline import Timeline
 from serve.replay.times import EXPECTED, moment, nanoseconds
 from serve.score.command import find_artifact
-from serve.settings import CHOICES, Settings
+from serve.settings import Settings
 
 BEFORE_NS = 120 * 10**9
 """How long before a moment a policy's memory is taken up, nanoseconds: its state is recorded once a minute."""
@@ -79,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--lerobot", type=Path, metavar="FOLDER", help="export the rows as a LeRobot dataset, format v3.0")
     add("--mcap", type=Path, metavar="FILE", help="export the rows as an MCAP file with JSON messages")
     add("--device", default=Settings.device, help="auto, cpu, cuda or cuda:N (default auto)")
-    add("--backend", default="recorded", choices=("recorded", *CHOICES["backend"][:3]), help="default: as recorded")
+    add("--backend", default="recorded", choices=("recorded", "card", *BACKENDS), help="default: as recorded")
     add("--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)")
     add_debug(parser)
     parser.set_defaults(run=replay, usage=parser.error)
