@@ -16,7 +16,7 @@ class Buckets:
     """A histogram in plain numbers."""
 
     def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
-        self._histogram, self._bounds = histogram, bounds
+        self._histogram, self._bounds = histogram, np.array(bounds)
         self._counts, self._sum, self._is_empty = [0] * (len(bounds) + 1), 0.0, True
 
     def add(self, values: NDArray[Any]) -> None:
