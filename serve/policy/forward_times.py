@@ -39,7 +39,7 @@ class ForwardTimes:
     def ms(self, rows: int) -> float:
         """Milliseconds that a forward of so many rows will take."""
         by_shape = self._by_shape
-        return sum([by_shape[shape] for shape in self._plan(rows)])
+        return by_shape.get(rows) or sum([by_shape[shape] for shape in self._plan(rows)])
 
     def rows_within(self, ms: float) -> int:
         """The rows of a forward of about `ms` milliseconds: the largest batch shape that takes no longer.
