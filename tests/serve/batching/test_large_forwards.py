@@ -18,7 +18,8 @@ from benchmarks.support.encoding import from_json, from_v2, infer_request, predi
 from benchmarks.support.responses import ResponseReader
 from carla_mlflow import Engine
 
-MANY = 4000
+MANY, ATTEMPTS = 4000, 10
+"""Attempts, since a test that is itself held up may find both answers: on one event loop none would succeed."""
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +48,23 @@ def test_one_row_is_answered_before_many_that_were_sent_first_and_all_have_the_e
     server: Server, policy: Path
 ):
     engine, many, one = Engine.open(policy, device="cpu"), drawn(0, MANY), drawn(1, 1)
-    with socket.create_connection(("127.0.0.1", port_of(server)), timeout=60) as first:
-        first.sendall(infer_request(engine.card.name, many))  # small enough to be decoded on the event loop
-        with Connection(port_of(server)) as second:
-            for _ in range(3):
+    overtook = False
+    for _ in range(ATTEMPTS):
+        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=180) as first:
+            first.sendall(infer_request(engine.card.name, many))  # small enough to be decoded on the event loop
+            with Connection(port_of(server)) as second:
                 answer = second.ask(predict_request(one))
-                assert from_json(answer.body).tobytes() == engine.act(one).control.tobytes()
-        assert not select.select([first], [], [], 0)[0]
-        reader = ResponseReader()
-        while not reader.found:
-            reader.feed(first.recv(65536))
-    response = reader.found.popleft()
-    header = int(response.headers["inference-header-content-length"])
-    assert from_v2(response.body, header).tobytes() == engine.act(many).control.tobytes()
+            assert from_json(answer.body).tobytes() == engine.act(one).control.tobytes()
+            overtook = overtook or not select.select([first], [], [], 0)[0]
+            reader = ResponseReader()
+            while not reader.found:
+                reader.feed(first.recv(65536))
+        response = reader.found.popleft()
+        header = int(response.headers["inference-header-content-length"])
+        assert from_v2(response.body, header).tobytes() == engine.act(many).control.tobytes()
+        if overtook:
+            return
+    raise AssertionError("the one row always waited for the many")
 
 
 def test_requests_that_come_together_and_would_take_long_in_one_forward_get_the_engines_bits(
