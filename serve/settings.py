@@ -13,6 +13,7 @@ from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.rules.lifecycle import PRODUCTION
 from registry.rules.reference import parse_reference
+from serve.choices import BACKENDS
 
 MIB = 1024 * 1024
 PREFIX = "POLICY_"
@@ -38,7 +39,7 @@ RANGES = {
 POSITIVE_S = ("poll_s", "fetch_timeout_s", "load_timeout_s", "forward_timeout_s", "header_timeout_s", "body_timeout_s")
 """Settings in seconds that may be any number above 0 and up to an hour."""
 CHOICES = {
-    "backend": ("card", "torchscript", "onnx", "auto"),
+    "backend": BACKENDS,
     "worker_class": ("loop", "gthread"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("text", "json"),
