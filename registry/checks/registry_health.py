@@ -116,9 +116,7 @@ def server_findings(server: Server | None, now: float) -> Iterator[Finding]:
     if server is None or server.ahead_s is None:
         yield Finding("clock", True, "the server does not say its time")
     elif abs(server.ahead_s) <= CLOCK_S:
-        yield Finding(
-            "clock", True, f"the server's and this machine's differ by at most {abs(server.ahead_s) + 1:.0f} s"
-        )
+        yield Finding("clock", True, f"this machine's and the server's agree within {abs(server.ahead_s) + 1:.0f} s")
     else:
         said = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now + server.ahead_s))
         todo = "set both by NTP: the journal's dates come from them"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from carla_mlflow.cli import DONE, REFUSED, positive, warn
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import NotFoundError, RegistryError, UnreachableError
 from carla_mlflow.escaping import escaped, one_line
-from carla_mlflow.look import show
+from carla_mlflow.look import ago, show, styled
 from registry.commands.options import url
 
 if TYPE_CHECKING:
@@ -54,12 +55,19 @@ def history(options: argparse.Namespace) -> int:
         show(options.json, "\n".join(lines + since), document)
         return DONE
     head = entries[-1].hash if entries else "none"
-    lines = [line for entry in entries for line in [say(entry), *_waivers(entry)]]
+    lines = [line for entry in entries for line in [_with_age(say(entry), entry), *_waivers(entry)]]
     bakes = say_bakes(store, options.name, entries)
     text = "\n".join([*lines, *bakes, f"head {head}"])
     document = {"entries": [_as_json(entry) for entry in entries], "head": head, "problems": broken, "bakes": bakes}
     show(options.json, text, document)
     return DONE
+
+
+def _with_age(text: str, entry: Entry) -> str:
+    """A line of the journal with how long ago that was, for people at a terminal."""
+    if entry.link is None or not sys.stdout.isatty():
+        return text
+    return f"{text}  {styled(ago(entry.link.move.when), 'faint')}"
 
 
 def _waivers(entry: Entry) -> list[str]:
