@@ -13,6 +13,7 @@ from typing import TypeVar
 from .errors import CarlaMlflowError, RefusedError, UnreachableError
 from .escaping import escaped, one_line
 from .exit_codes import DONE, INTERRUPTED, REFUSED, UNREACHABLE, USAGE
+from .flavor.environment import prepare_mlflow
 from .look import progress, showing, styled, warn
 
 __all__ = [
@@ -44,8 +45,6 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     command: Callable[[argparse.Namespace], int | None] = options.run
     started = time.monotonic()
     try:
-        from .flavor.environment import prepare_mlflow  # imports numpy, which wrong arguments and --help do not need
-
         prepare_mlflow()
         with showing(getattr(options, "quiet", False), getattr(options, "json", False)):
             return command(options) or DONE

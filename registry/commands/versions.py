@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, progress
 from carla_mlflow.command_parser import add_command
-from carla_mlflow.errors import RegistryError, UnreachableError
+from carla_mlflow.errors import ArtifactError, RegistryError, UnreachableError
 from carla_mlflow.look import ago, clock, say_next, show, table
 from registry.commands.printing import line
 from registry.rules.canary import say_shares
@@ -30,6 +30,8 @@ def _store() -> Store:
 
 
 def register(options: argparse.Namespace) -> int:
+    if not Path(options.source).is_dir() and not set("@:/") & set(options.source):
+        raise ArtifactError(f"{options.source}: there is no such folder")  # nor a reference, nor MLflow's own URI
     from registry.moves.registration import register as register_policy
     from registry.store.cache import default_cache
 
