@@ -65,19 +65,19 @@ def _codes() -> str:
     return ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
 
 
-def print_version(parser: argparse.ArgumentParser) -> NoReturn:
+def print_version() -> NoReturn:
     """Prints which version of this package that is, and of which commit; then exits."""
     from . import __version__
     from .build import git_sha
 
-    print(f"{parser.prog.split()[0]} {__version__} ({git_sha() or 'no commit known'})")
+    print(f"carla-mlflow {__version__} (commit {git_sha()})")
     sys.exit(0)
 
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, options: argparse.Namespace, value: Any, *_: Any) -> None:
         if value is None or value == []:
-            print_version(parser)
+            print_version()
         setattr(options, self.dest, value)
 
 

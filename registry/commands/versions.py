@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, progress
+from carla_mlflow.cli import DONE
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import ArtifactError, RegistryError, UnreachableError
 from carla_mlflow.look import ago, clock, say_next, show, table
@@ -36,7 +36,6 @@ def register(options: argparse.Namespace) -> int:
     from registry.store.cache import default_cache
 
     store = _store()
-    progress(f"verifying {options.source}")
     version, new = register_policy(store, options.source, default_cache(), options.name, options.bump)
     text = f"registered {line(version)}" if new else f"already registered: {line(version)}"
     if new and not options.json:

@@ -77,7 +77,7 @@ def test_help_and_wrong_arguments_are_answered_before_anything_heavy_is_imported
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stdout.splitlines() if line.startswith(("ended with", "loaded"))]
     assert told == ["ended with 0", "ended with 0", *["ended with 2"] * len(WRONG[main]), "loaded []"]
-    assert f" {__version__} (" in done.stdout
+    assert f"carla-mlflow {__version__} (commit " in done.stdout
 
 
 def test_the_version_of_a_policy_is_told_from_the_version_of_the_program(capsys: pytest.CaptureFixture[str]):
@@ -88,7 +88,7 @@ def test_the_version_of_a_policy_is_told_from_the_version_of_the_program(capsys:
         assert COMMANDS[program].parse_args(line.split()).version == "1.2.0"
         with pytest.raises(SystemExit) as ended:
             COMMANDS[program].parse_args(["--version"])
-        assert (ended.value.code, capsys.readouterr().out.startswith(f"{program.split()[0]} {__version__} (")) == (
+        assert (ended.value.code, capsys.readouterr().out.startswith(f"carla-mlflow {__version__} (commit ")) == (
             0,
             True,
         )
