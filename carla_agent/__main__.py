@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, add_debug, natural, positive, progress, run_command
+from carla_mlflow.cli import DONE, natural, positive, progress, run_command
+from carla_mlflow.command_parser import CommandParser, add_command, add_common, add_help
+from carla_mlflow.look import say_next, show
 
 from .agent_config import API_KEY
 
@@ -29,15 +31,12 @@ Drives a car in a CARLA simulator with the actions of a running server (--url) o
 the versions that drove, and their latency. The world runs in synchronous mode meanwhile, and is left as it was, but for
 traffic lights, which --traffic resets: our actors are gone and its settings restored, also after Ctrl-C.
 """
-EXAMPLE = """\
-examples:
-  python -m carla_agent drive --carla localhost:2000 --url http://localhost:8080 --seconds 60
-  python -m carla_agent drive --url unix:/run/policy.sock --town Town04 --traffic 20 --gif out.gif
-  python -m carla_agent drive --model mine@production --seconds 120 --json
-  python -m carla_agent drive --model mine@production --realtime --latency 35ms --budget-ms 100
-
-exit codes: 0 drove, 1 refused, 2 usage, 3 no simulator, server or registry answers, 130 interrupted
-"""
+EXAMPLES = (
+    "python -m carla_agent drive --carla localhost:2000 --url http://localhost:8080 --seconds 60",
+    "python -m carla_agent drive --url unix:/run/policy.sock --town Town04 --traffic 20 --gif out.gif",
+    "python -m carla_agent drive --model mine@production --seconds 120 --json",
+    "python -m carla_agent drive --model mine@production --realtime --latency 35ms --budget-ms 100",
+)
 
 
 def drive(options: argparse.Namespace) -> int:
@@ -71,7 +70,9 @@ def drive(options: argparse.Namespace) -> int:
             if figures is not None:
                 film = str(options.gif) if drive.has_film else None
                 figures = {"policy": policy.card.name, **figures, "gif": film}
-                print(json.dumps(figures) if options.json else as_text(figures))
+                show(options.json, as_text(figures), figures)
+        name = policy.card.name
+    say_next(f"carla-registry history {shlex.quote(name)}")
     return DONE
 
 
@@ -108,68 +109,86 @@ def _opened(options: argparse.Namespace) -> Iterator[Policy]:
         yield open_engine(options.model, Path(scratch))
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m carla_agent", description="The car's side in CARLA.")
-    commands = parser.add_subparsers(required=True, metavar="drive")
-    command = commands.add_parser(
-        "drive",
-        help="drive in a simulator with a served or local policy",
-        description=DESCRIPTION,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def build_parser() -> CommandParser:
+    parser = CommandParser("python -m carla_agent", EXAMPLES[:1], description="The car's side in CARLA.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    command = add_command(
+        commands, "drive", "drive in a simulator with a served or local policy", EXAMPLES, description=DESCRIPTION
     )
-    policy = command.add_mutually_exclusive_group(required=True)
-    policy.add_argument("--url", help="the server, such as http://localhost:8080 or unix:/run/policy.sock")
-    policy.add_argument("--model", help="drive in process: a folder, or a reference such as mine@production")
-    command.add_argument(
+    _add_policy(command.add_argument_group("the policy"))
+    _add_world(command.add_argument_group("the simulator and what drives in it"))
+    _add_latency(command.add_argument_group("time to decide (docs/latency.md)"))
+    command.add_argument_group("what is written").add_argument(
+        "--gif", type=Path, metavar="FILE", help="write a film here, from behind the car"
+    )
+    command.set_defaults(run=drive)
+    add_common(command)
+    add_help(parser)
+    return parser
+
+
+def _add_policy(group: Any) -> None:
+    policy = group.add_mutually_exclusive_group(required=True)
+    policy.add_argument(
+        "--url", metavar="URL", help="the server, such as http://localhost:8080 or unix:/run/policy.sock"
+    )
+    policy.add_argument(
+        "--model", metavar="FOLDER|REF", help="drive in process: a folder, or a reference such as mine@production"
+    )
+    group.add_argument(
         "--api-key",
         default=os.environ.get(API_KEY, ""),
+        metavar="KEY",
         help=f"the server's key; default: {API_KEY} of the environment",
     )
-    command.add_argument("--carla", default="localhost:2000", metavar="HOST:PORT", help="default %(default)s")
-    command.add_argument("--town", help="such as Town04; default: the one that is loaded")
-    command.add_argument(
+    group.add_argument(
+        "--config",
+        type=Path,
+        metavar="YAML",
+        help="agent configuration that names the observers; default: the example that fits the card",
+    )
+
+
+def _add_world(group: Any) -> None:
+    group.add_argument("--carla", default="localhost:2000", metavar="HOST:PORT", help="default %(default)s")
+    group.add_argument("--town", metavar="TOWN", help="such as Town04; default: the one that is loaded")
+    group.add_argument(
         "--seconds",
         type=positive(float),
         default=60.0,
+        metavar="SECONDS",
         help="length of the drive in simulated seconds (default %(default)g)",
     )
-    command.add_argument(
+    group.add_argument(
         "--hz",
         type=positive(float),
+        metavar="HZ",
         help=f"ticks per simulated second (default {USUAL_HZ:g}, with --latency {FINE_HZ:g}, which is the least there)",
     )
-    command.add_argument(
+    group.add_argument(
         "--traffic", type=natural, default=0, metavar="N", help="other cars (default none); resets traffic lights"
     )
-    command.add_argument("--seed", type=natural, default=0, help="seed of the traffic (default %(default)s)")
-    command.add_argument("--car", metavar="BLUEPRINT", help="default vehicle.tesla.model3")
-    command.add_argument("--spawn", type=natural, default=0, metavar="N", help="first spawn point to try (default 0)")
-    command.add_argument(
+    group.add_argument("--seed", type=natural, default=0, metavar="N", help="seed of the traffic (default %(default)s)")
+    group.add_argument("--car", metavar="BLUEPRINT", help="default vehicle.tesla.model3")
+    group.add_argument("--spawn", type=natural, default=0, metavar="N", help="first spawn point to try (default 0)")
+
+
+def _add_latency(group: Any) -> None:
+    group.add_argument(
         "--budget-ms",
         type=positive(float),
+        metavar="MS",
         help="longest time for a decision, milliseconds; default: one tick, with --latency no limit",
     )
-    command.add_argument("--realtime", action="store_true", help="the world goes on while an answer is under way")
-    command.add_argument(
+    group.add_argument("--realtime", action="store_true", help="the world goes on while an answer is under way")
+    group.add_argument(
         "--latency",
         metavar="35ms|TRACE|measured",
         help="how long that is in simulated time, with --realtime: always (35ms), as a Parquet file with the column "
         "latency_ms says, or as long as each answer takes (measured); the world then does not tick by the clock, and "
         "the machine's speed changes nothing",
     )
-    command.add_argument("--trace", type=Path, metavar="FILE", help="write the latencies that applied, for --latency")
-    command.add_argument("--gif", type=Path, help="write a film here, from behind the car")
-    command.add_argument(
-        "--config",
-        type=Path,
-        metavar="YAML",
-        help="agent configuration that names the observers; default: the example that fits the card",
-    )
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-    command.set_defaults(run=drive)
-    add_debug(command)
-    return parser
+    group.add_argument("--trace", type=Path, metavar="FILE", help="write the latencies that applied, for --latency")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,4 @@
-"""What every command shares: errors as one line on stderr instead of a traceback, and the exit codes.
-
-0 done · 1 refused · 2 usage · 3 unreachable · 130 interrupted
-"""
+"""What every command shares: errors as one line on stderr instead of a traceback, and an exit code."""
 
 from __future__ import annotations
 
@@ -9,20 +6,31 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
 
 from .errors import CarlaMlflowError, RefusedError, UnreachableError
 from .escaping import escaped, one_line
+from .exit_codes import DONE, INTERRUPTED, REFUSED, UNREACHABLE, USAGE
 from .flavor.environment import prepare_mlflow
+from .look import progress, showing, styled, warn
+
+__all__ = [
+    "DONE",
+    "INTERRUPTED",
+    "REFUSED",
+    "UNREACHABLE",
+    "USAGE",
+    "natural",
+    "positive",
+    "progress",
+    "requiring",
+    "run_command",
+    "warn",
+]
 
 N = TypeVar("N", int, float)
-
-DONE, REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
-
-
-def add_debug(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None, extra: str = "serve") -> int:
@@ -38,7 +46,8 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     started = time.monotonic()
     try:
         prepare_mlflow()
-        return command(options) or DONE
+        with showing(getattr(options, "quiet", False), getattr(options, "json", False)):
+            return command(options) or DONE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -47,7 +56,8 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
             raise
         expected = _expected(error, time.monotonic() - started)
         text = _format_expected(expected) if expected else _format_unexpected(error)
-        print(f"{parser.prog}: {_missing_requirement(error, extra) or text}", file=sys.stderr)
+        program = styled(f"{parser.prog}:", "bad", sys.stderr)
+        print(f"{program} {_missing_requirement(error, extra) or text}", file=sys.stderr)
         return UNREACHABLE if isinstance(expected, UnreachableError) else REFUSED
 
 
@@ -58,9 +68,13 @@ def _missing_requirement(error: Exception, extra: str) -> str | None:
     return how_to_install(error, extra) if isinstance(error, ModuleNotFoundError) else None
 
 
-def leave_without(program: str, error: ModuleNotFoundError, extra: str) -> NoReturn:
-    """Ends a program whose own imports fail, with a line that says what to install."""
-    sys.exit(f"{program}: {_missing_requirement(error, extra) or error}")
+@contextmanager
+def requiring(program: str, extra: str) -> Iterator[None]:
+    """Ends a program whose own imports, in this block, fail, with a line that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        sys.exit(f"{program}: {_missing_requirement(error, extra) or error}")
 
 
 def _format_unexpected(error: Exception) -> str:
@@ -107,14 +121,3 @@ def natural(text: str) -> int:
     if not 0 <= value < 2**31:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to 2**31 - 1")
     return value
-
-
-def progress(step: str) -> None:
-    """Prints what a command is doing on stderr, if that is a terminal."""
-    if sys.stderr.isatty():
-        print(f"… {escaped(step)}", file=sys.stderr)
-
-
-def warn(text: str) -> None:
-    """Prints a warning on stderr; the command goes on."""
-    print(f"warning: {escaped(text)}", file=sys.stderr)

@@ -7,33 +7,30 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # One thread per worker: small forwards lose more to thread hand-offs than they gain. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from carla_mlflow.cli import REFUSED, leave_without
-
-try:
-    from serve.process.server import listen, raise_file_limit, run_server
-except ModuleNotFoundError as error:  # a car has the package without the server's dependencies
-    leave_without("carla-serve", error, "serve")
-
+from carla_mlflow.cli import REFUSED, requiring
+from carla_mlflow.completion import print_completion, shell_of
 from carla_mlflow.errors import CacheError, RefusedError, RegistryError
-from carla_mlflow.flavor.environment import secrets_of_files
-from registry.rules.reference import parse_reference
-from serve.flags import parse_settings, unknown_variables, unused_variables
-from serve.following.folder_at_start import folder_problem, is_unpinned
-from serve.following.last_served import cache_folder
-from serve.record.start import check_folder
-from serve.settings import Settings
-from serve.telemetry.log_setup import start_logging
-from serve.telemetry.tracing import missing
+from carla_mlflow.look import styled
+
+if TYPE_CHECKING:
+    from serve.settings import Settings
 
 log = logging.getLogger("serve")
 
 
 def _obstacle(settings: Settings) -> str | None:
     """Returns a message that says why this machine can't serve with the settings, or None."""
+    from carla_mlflow.flavor.environment import secrets_of_files
+    from serve.following.folder_at_start import folder_problem
+    from serve.following.last_served import cache_folder
+    from serve.record.start import check_folder
+    from serve.telemetry.tracing import missing
+
     if settings.is_folder and not Path(settings.model).is_dir():
         return f"{settings.model}: there is no such folder"
     if (problem := check_folder(settings)) is not None:
@@ -56,12 +53,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return score(given[1:])
     if given[:1] == ["replay"]:
-        try:
-            from serve.replay.command import main as replay
-        except ModuleNotFoundError as error:
-            leave_without("python -m serve replay", error, "replay")
+        from serve.replay.command import main as replay
+
         return replay(given[1:])
+    return _serve(given)
+
+
+def _serve(given: Sequence[str]) -> int:
+    """Reads the settings and serves; what only serving needs is imported once they are known to be right."""
+    with requiring("carla-serve", "serve"):  # a car has the package without the server's dependencies
+        from serve.flags import build_parser, parse_settings, unknown_variables, unused_variables
+
+    if shell := shell_of(given):
+        return print_completion(build_parser(is_completed=True), shell)
     settings = parse_settings(given)
+    with requiring("carla-serve", "serve"):
+        from serve.process.server import listen, raise_file_limit, run_server
+        from serve.telemetry.log_setup import start_logging
+
     start_logging(settings)
     raise_file_limit()
     unknown, unused = unknown_variables(os.environ), unused_variables(os.environ, settings)
@@ -75,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RefusedError as error:
         obstacle = str(error)
     if obstacle:
-        print(f"carla-serve: {obstacle}", file=sys.stderr)
+        print(f"{styled('carla-serve:', 'bad', sys.stderr)} {obstacle}", file=sys.stderr)
         return REFUSED
     try:
         _warn(settings)
@@ -87,6 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _warn(settings: Settings) -> None:
     """Prints what lets others than the operator decide what drives, and a folder that may have been meant."""
+    from registry.rules.reference import parse_reference
+    from serve.following.folder_at_start import is_unpinned
+
     if settings.is_folder and not settings.digest:
         text = "unpinned: no --digest was given, so anyone who can write the folder decides what drives"
         print(f"carla-serve: {text}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
 import re
@@ -10,10 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any
 
+from carla_mlflow.command_parser import CommandParser, add_help
 from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.flavor.environment import read_secret, state_key
 from serve.baked import BAKED, baked
+from serve.flag_groups import GROUPS, metavar_of
 from serve.run_folder import HINT_FD, RINGS_FOLDER, SERVER_PID, STATUS_FILE
 from serve.settings import CHOICES, PREFIX, Settings
 
@@ -113,30 +114,64 @@ def with_baked(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, **({PREFIX + "MODEL": found[0], PREFIX + "DIGEST": found[1]} if found else {})}
 
 
+def build_parser(is_completed: bool = False) -> CommandParser:
+    """The parser of carla-serve's flags; those that are not given are None.
+
+    Args:
+        is_completed: whether a shell completes by it, and has to know the choices, which `Settings` itself checks.
+    """
+    parser = CommandParser(
+        "carla-serve", EXAMPLES, NOTES, description="Serves a driving policy over HTTP, verified before it is ready."
+    )
+    settings = {f.name: f for f in fields(Settings)}
+    for title, names in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for f in (settings[name] for name in names):
+            flag, text = "--" + f.name.replace("_", "-"), f.metadata["help"]
+            if _type_of(f) is bool:
+                group.add_argument(flag, action="store_true", default=None, help=text)
+                continue
+            default = f" (default {f.default})" if f.default != "" else ""
+            shown = metavar_of(f.name)
+            action = group.add_argument(flag, type=_type_of(f), metavar=shown, help=text + default)
+            action.choices = CHOICES.get(f.name) if is_completed else None
+    group = parser.add_argument_group("output and help")
+    group.add_argument("--quiet", action="store_true", help="log errors only: --log-level error")
+    group.add_argument("--debug", action="store_true", help="log everything, --log-level debug, and show tracebacks")
+    add_help(parser, group)
+    return parser
+
+
+EXAMPLES = (
+    "carla-serve --model examples/v0.1.0",
+    "carla-serve --model carla-policy@production --port 8080 --workers 2",
+    "carla-serve --model carla-policy@production --host unix:/run/policy.sock",
+    "carla-serve --model policies/@^0.1 --record recordings",
+)
+_SECRETS = "\n".join(
+    f"  {PREFIX}{f.name.upper()} (or {PREFIX}{f.name.upper()}_FILE, which names a file that holds it):\n"
+    f"    {f.metadata['help']}"
+    for f in fields(Settings)
+    if "secret" in f.metadata
+)
+NOTES = f"""\
+Each flag can also be set by a variable, such as POLICY_MAX_BATCH for --max-batch; a flag wins. Only by a variable:
+{_SECRETS}
+To score files of logged drives instead: python -m serve score. To replay what --record wrote: python -m serve replay.
+Completion for a shell: carla-serve completion bash, zsh or fish (docs/commands.md).
+"""
+
+
 def parse_settings(arguments: Sequence[str] | None) -> Settings:
     """Reads flags and POLICY_ variables; prints what is invalid and exits with 2."""
-    parser = argparse.ArgumentParser(
-        "carla-serve", description="Serves a driving policy over HTTP, verified before it is ready."
-    )
-    parser.epilog = "To score files of logged drives instead: python -m serve score. "
-    parser.epilog += "To replay what --record wrote: python -m serve replay. "
-    parser.epilog += "Each flag can also be set by a variable, such as POLICY_MAX_BATCH for --max-batch; a flag wins. "
-    parser.epilog += "Only by a variable: " + "; ".join(
-        f"{PREFIX}{f.name.upper()} (or {PREFIX}{f.name.upper()}_FILE, which names a file that holds it): "
-        f"{f.metadata['help']}"
-        for f in fields(Settings)
-        if "secret" in f.metadata
-    )
-    flags = [f for f in fields(Settings) if "secret" not in f.metadata]
-    for f in flags:
-        default = f" (default {f.default})" if f.default != "" else ""
-        flag, text = "--" + f.name.replace("_", "-"), f.metadata["help"]
-        if _type_of(f) is bool:
-            parser.add_argument(flag, action="store_true", default=None, help=text)
-        else:
-            parser.add_argument(flag, type=_type_of(f), help=text + default)
+    parser = build_parser()
     options = parser.parse_args(arguments)
-    given = {f.name: getattr(options, f.name) for f in flags if getattr(options, f.name) is not None}
+    levels = [level for level, asked in (("error", options.quiet), ("debug", options.debug)) if asked]
+    if len(levels) + (options.log_level is not None) > 1:
+        parser.error("--quiet, --debug and --log-level say the same: give one of them")
+    options.log_level = levels[0] if levels else options.log_level
+    names = [name for group in GROUPS.values() for name in group]
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     try:
         asked = {**os.environ, **{PREFIX + k.upper(): str(v) for k, v in given.items()}}
         settings = settings_from_environment(with_baked(asked))

@@ -9,7 +9,7 @@ from typing import Any
 
 from carla_mlflow.artifact.naming import is_artifact_folder, split_folder_reference
 from carla_mlflow.client.unix_address import is_unix, socket_path
-from carla_mlflow.contract.card_sections import BACKENDS
+from carla_mlflow.contract import backend_names
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.rules.lifecycle import PRODUCTION
@@ -39,7 +39,7 @@ RANGES = {
 POSITIVE_S = ("poll_s", "fetch_timeout_s", "load_timeout_s", "forward_timeout_s", "header_timeout_s", "body_timeout_s")
 """Settings in seconds that may be any number above 0 and up to an hour."""
 CHOICES = {
-    "backend": ("card", *BACKENDS, "auto"),
+    "backend": backend_names.CHOICES,
     "worker_class": ("loop", "gthread"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("text", "json"),

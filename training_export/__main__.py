@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, INTERRUPTED, add_debug, natural, positive, run_command
+from carla_mlflow.cli import DONE, INTERRUPTED, natural, positive, run_command
+from carla_mlflow.command_parser import CommandParser, add_command, add_common, add_help
+from carla_mlflow.look import say_next, show
 from training_export.evaluate_command import add_evaluate_command
 from training_export.evaluation.flags import add_conditions, racetrack_conditions
 from training_export.log_evidence_command import add_log_evidence_command
+
+if TYPE_CHECKING:
+    from training_export.evaluation.drive import RemoteDrive
+
+TOTAL_TIMESTEPS = 100_000
+"""As in MLproject: enough for a car that stays on the empty track most of the time."""
 
 
 def train(options: argparse.Namespace) -> int:
@@ -21,9 +31,12 @@ def train(options: argparse.Namespace) -> int:
     config = TrainingConfig(options.total_timesteps, options.seed, options.traffic)
     with logging_run(name=f"train {config.total_timesteps:,} steps") as run_id:
         completed = train_policy(config, options.output, options.resume)
-    print(f"{'trained' if completed else 'stopped early, usable:'} {options.output}")
-    print(f"MLflow run {run_id}: parameters, curves, learning_curve.png, checkpoint/")
-    print(f"next: carla-export runs:/{run_id} --log")
+    text = (
+        f"{'trained' if completed else 'stopped early, usable:'} {options.output}\n"
+        f"MLflow run {run_id}: parameters, curves, learning_curve.png, checkpoint/"
+    )
+    show(options.json, text, {"checkpoint": str(options.output), "completed": completed, "run_id": run_id})
+    say_next(f"carla-export runs:/{run_id} --log")
     return DONE if completed else INTERRUPTED
 
 
@@ -31,54 +44,99 @@ def drive(options: argparse.Namespace) -> int:
     from carla_mlflow.client.client import PolicyClient
     from training_export.evaluation.drive import drive_remote
     from training_export.evaluation.evaluate import check_racetrack
-    from training_export.evaluation.evidence_run import table
     from training_export.racetrack.driving import summarise
 
     with PolicyClient(options.url) as client:
         check_racetrack(client.card)
         conditions = racetrack_conditions(options, client.card.training)
         result = drive_remote(client, conditions, options.gif)
-    for episode in result.episodes:
-        print("  ".join(f"{key} {value}" for key, value in episode.row().items()))
-    print(table({client.card.name: summarise(result.episodes)}))
-    print(f"answers: {len(result.latencies_ms)}, p50 {result.latency(50):.2f} ms, p99 {result.latency(99):.2f} ms")
-    for (version, digest), count in result.versions.items():
-        print(f"driven by: {client.card.name} {version} {digest} ({count} answers)")
+    _print_drive(result, client.card.name)
     if options.gif:
         print(f"film: {options.gif}")
+    if options.json:
+        driven = [
+            {"version": version, "digest": digest, "answers": n} for (version, digest), n in result.versions.items()
+        ]
+        latency = {"p50_ms": result.latency(50), "p99_ms": result.latency(99), "answers": len(result.latencies_ms)}
+        figures = {"policy": client.card.name, **summarise(result.episodes)}
+        show(True, "", {**figures, "driven_by": driven, "latency": latency, "gif": options.gif and str(options.gif)})
+    say_next(f"carla-registry history {shlex.quote(client.card.name)}")
     return DONE
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "training_export", description="Train a driving policy, evaluate it, drive with it."
-    )
-    commands = parser.add_subparsers(required=True, metavar="train | evaluate | log-evidence | drive")
+def _print_drive(result: RemoteDrive, name: str) -> None:
+    from training_export.evaluation.evidence_run import figures_table
+    from training_export.racetrack.driving import summarise
 
-    command = commands.add_parser(
-        "train", help="PPO on highway-env's racetrack, logged to MLflow; Ctrl-C keeps a checkpoint"
-    )
-    command.add_argument(
-        "--total-timesteps", type=positive(int), default=80_000, help="environment steps (default %(default)s)"
-    )
-    command.add_argument("--seed", type=natural, default=0)
-    command.add_argument("--traffic", type=natural, default=0, help="the most other cars on the track (default none)")
-    command.add_argument(
-        "--output", type=Path, default=Path("checkpoint"), help="checkpoint folder (default %(default)s)"
-    )
-    command.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="continue from this checkpoint folder")
-    command.set_defaults(run=train)
-    add_debug(command)
+    for episode in result.episodes:
+        print("  ".join(f"{key} {value}" for key, value in episode.row().items()))
+    print(figures_table({name: summarise(result.episodes)}))
+    print(f"answers: {len(result.latencies_ms)}, p50 {result.latency(50):.2f} ms, p99 {result.latency(99):.2f} ms")
+    for (version, digest), count in result.versions.items():
+        print(f"driven by: {name} {version} {digest} ({count} answers)")
 
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(
+        "python -m training_export",
+        ["python -m training_export train --total-timesteps 100000", "python -m training_export evaluate mine@0.1.0"],
+        description="Train a driving policy, evaluate it, drive with it.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    _add_train(commands)
     add_evaluate_command(commands)
     add_log_evidence_command(commands)
+    _add_drive(commands)
+    for command in commands.choices.values():
+        add_common(command)
+    add_help(parser)
+    return parser
 
-    command = commands.add_parser("drive", help="drive in the environment with the actions of a running server")
-    command.add_argument("--url", required=True, help="the server, such as http://127.0.0.1:8080")
+
+def _add_train(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "train",
+        "PPO on highway-env's racetrack, logged to MLflow; Ctrl-C keeps a checkpoint",
+        [
+            "python -m training_export train --total-timesteps 100000 --output checkpoint",
+            "python -m training_export train --resume checkpoint --total-timesteps 200000",
+        ],
+    )
+    command.add_argument(
+        "--total-timesteps",
+        type=positive(int),
+        default=TOTAL_TIMESTEPS,
+        metavar="N",
+        help="environment steps (default %(default)s)",
+    )
+    command.add_argument(
+        "--seed",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="of the environments, the networks and the scaler (default %(default)s)",
+    )
+    command.add_argument(
+        "--traffic", type=natural, default=0, metavar="N", help="the most other cars on the track (default %(default)s)"
+    )
+    command.add_argument(
+        "--output", type=Path, default=Path("checkpoint"), metavar="DIR", help="checkpoint folder (default %(default)s)"
+    )
+    command.add_argument("--resume", type=Path, metavar="DIR", help="continue from this checkpoint folder")
+    command.set_defaults(run=train)
+
+
+def _add_drive(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "drive",
+        "drive in the environment with the actions of a running server",
+        ["python -m training_export drive --url http://127.0.0.1:8080 --episodes 1 --gif drive.gif"],
+    )
+    command.add_argument("--url", required=True, metavar="URL", help="the server, such as http://127.0.0.1:8080")
     add_conditions(command, 3)
     command.set_defaults(run=drive)
-    add_debug(command)
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

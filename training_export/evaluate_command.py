@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, REFUSED, USAGE, add_debug, warn
+from carla_mlflow.cli import DONE, REFUSED, warn
+from carla_mlflow.command_parser import add_command
 from carla_mlflow.contract.seeds import CARD_FIRST, PROMOTION, PROMOTION_FIRST
+from carla_mlflow.look import say_next, show
 from training_export.evaluation.flags import add_conditions, add_margin, racetrack_conditions
 from training_export.evaluation.latency_flags import (
     add_latency,
@@ -22,6 +25,7 @@ from training_export.evaluation.latency_flags import (
 from training_export.racetrack.conditions import Conditions
 
 if TYPE_CHECKING:
+    from carla_mlflow.contract.card import Card
     from carla_mlflow.inference.engine import Engine
     from training_export.evaluation.evidence_run import Figures
 
@@ -30,7 +34,7 @@ Drives a policy on seeds that its training never saw, and compares it with simpl
 that drives straight ahead and one that acts at random; in an environment of your own (--env) with a driver of yours,
 or with one that acts at random.
 """
-EPILOG = """\
+NOTES = """\
 an environment of your own: any that gymnasium knows (`highway_env:highway-v0` imports the package that registers it),
 or a function that returns one (`my_env.py:make`); --env-config holds the keyword arguments of either, in YAML. The
 policy sees the fields of the environment's Dict of observations, or its Box as the field `observation`, and the
@@ -46,8 +50,7 @@ after it has landed, the action before until then, and the card's fallback befor
 def evaluate(options: argparse.Namespace) -> int:
     problem = _usage(options)
     if problem:
-        print(f"training_export evaluate: {problem}", file=sys.stderr)
-        return USAGE
+        return int(options.usage(problem))
     from carla_mlflow.flavor.opening import open_engine
 
     if options.first_seed is None:
@@ -97,6 +100,7 @@ def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
     if latency is not None:
         print(latency)
     print_figures({driver: summarise(driven) for driver, driven in drives.items()}, options.reward_margin)
+    run_id = None
     if options.gif:
         film(engine_driver(engine, latency), conditions.first_seed, conditions, options.gif)
         print(f"film: {options.gif}")
@@ -104,6 +108,7 @@ def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
             log_evaluation(engine, drives, conditions, options.reward_margin, latency)
         print(f"MLflow run {run_id}: figures, episodes.json, outcomes.png, trajectories.png, episode.gif")
+    _result(options, card, {name: summarise(driven) for name, driven in drives.items()}, conditions, run_id)
     if latency is not None:
         return DONE  # the card's figures are those without
     return _compare_with_card(closed_loop(episodes, conditions), card.metrics.get("closed_loop"))
@@ -129,6 +134,7 @@ def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
     driven = evaluate_own(engine, own, conditions, outcome, options.baseline)
     print(f"{_seeds(conditions)} in {own.name}: {own.version}")
     print_figures({driver: summarise(episodes) for driver, episodes in driven.drives.items()}, options.reward_margin)
+    run_id = None
     if driven.fallbacks:
         print(f"fallback  {driven.fallbacks:,} times, as the policy refused or failed; first: {driven.reason}")
     if options.log:
@@ -136,7 +142,20 @@ def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
             log_own(engine, own, driven, conditions, outcome, flags)
         print(f"MLflow run {run_id}: figures, episodes.json")
+    _result(options, card, {name: summarise(episodes) for name, episodes in driven.drives.items()}, conditions, run_id)
     return DONE
+
+
+def _result(
+    options: argparse.Namespace, card: Card, figures: Mapping[str, Figures], conditions: Conditions, run_id: str | None
+) -> None:
+    """Prints the figures as JSON, if that is asked for, and the command that comes next."""
+    if options.json:
+        seeds = {"first_seed": conditions.first_seed, "episodes": conditions.episodes}
+        show(True, "", {"policy": card.name, "version": card.version, **seeds, "figures": figures, "run_id": run_id})
+    if not options.log:
+        return
+    say_next(f"carla-registry promote {shlex.quote(f'{card.name}@{card.version}')} --to production")
 
 
 def _seeds(conditions: Conditions) -> str:
@@ -145,9 +164,9 @@ def _seeds(conditions: Conditions) -> str:
 
 def print_figures(figures: Mapping[str, Figures], reward_margin: float | None) -> None:
     """Prints the figures, and a note if they can't give a reward margin."""
-    from training_export.evaluation.evidence_run import table
+    from training_export.evaluation.evidence_run import figures_table
 
-    print(table(figures))
+    print(figures_table(figures))
     if reward_margin is None and figures["policy"]["reward_mean"] <= 0:
         print(
             "the policy's mean reward is 0 or less, so that the default margin, a share of it, can't be used for later "
@@ -172,30 +191,40 @@ def _compare_with_card(measured: dict[str, Any], stated: dict[str, Any] | None) 
 
 
 def add_evaluate_command(commands: Any) -> None:
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "evaluate",
-        help="drive on unseen seeds, and compare with simpler drivers",
+        "drive on unseen seeds, and compare with simpler drivers",
+        [
+            "python -m training_export evaluate examples/v0.1.0 --episodes 5",
+            "python -m training_export evaluate mine@0.2.0 --log",
+            "python -m training_export evaluate mine@0.2.0 --log --env my_env.py:make --success-key is_success",
+        ],
         description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        notes=NOTES,
     )
-    command.add_argument("model", help="artifact folder, NAME@1.4.2, runs:/ID/policy or models:/NAME@ALIAS")
+    command.add_argument(
+        "model", metavar="MODEL", help="artifact folder, NAME@1.4.2, runs:/ID/policy or models:/NAME@ALIAS"
+    )
     command.add_argument(
         "--log", action="store_true", help="log episodes, plots and a film to MLflow, as evidence for promotion"
     )
-    command.add_argument("--env", metavar="ID", help="an environment of your own, not the racetrack; see below")
-    command.add_argument("--env-config", type=Path, metavar="FILE", help="its keyword arguments, in YAML or JSON")
-    command.add_argument("--success-key", metavar="KEY", help="key of `info` at the last step: true on success")
-    command.add_argument(
+    add_margin(command)
+    _add_own_env(command.add_argument_group("an environment of your own, not the racetrack"))
+    add_latency(command)
+    add_conditions(command, Conditions.episodes, judges=True)
+    command.set_defaults(run=evaluate)
+
+
+def _add_own_env(group: Any) -> None:
+    group.add_argument("--env", metavar="ID", help="which; see below")
+    group.add_argument("--env-config", type=Path, metavar="FILE", help="its keyword arguments, in YAML or JSON")
+    group.add_argument("--success-key", metavar="KEY", help="key of `info` at the last step: true on success")
+    group.add_argument(
         "--collision-key", metavar="KEY", help="key of `info` at any step: true or non-zero on a collision"
     )
-    command.add_argument(
+    group.add_argument(
         "--baseline",
         metavar="FILE:CALLABLE",
         help="a function of observations that a first champion is compared with (default: random actions)",
     )
-    add_margin(command)
-    add_latency(command)
-    add_conditions(command, Conditions.episodes, judges=True)
-    command.set_defaults(run=evaluate)
-    add_debug(command)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, USAGE, add_debug, natural, progress, run_command
-from carla_mlflow.contract.card_sections import BACKENDS
+from carla_mlflow.cli import DONE, natural, progress, run_command
+from carla_mlflow.command_parser import CommandParser, add_common, add_policy_version
+from carla_mlflow.completion import print_completion, shell_of
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.errors import ExportError
+from carla_mlflow.look import say_next, show, size
 from training_export.racetrack.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from training_export.sources.source import SourceOptions
     from training_export.sources.trained import TrainedPolicy
 
-EPILOG = """\
+NOTES = """\
 sources:
   checkpoint/            written by `python -m training_export train`
   runs:/ID, runs:/latest the checkpoint of an MLflow run
@@ -34,17 +38,24 @@ one for each of rsl_rl, Isaac Lab, CleanRL, RLlib and TorchRL. Where the bounds 
 pedals: [0, 1]), its action section says what the values mean: full_throttle, full_brake, full_right. A
 Stable-Baselines3 policy that was trained in an environment of highway-env needs none with --env ID: its actions then
 have the environment's own names and labels.
-
-exit codes: 0 done, 1 refused, 2 usage, 3 registry unreachable
 """
+EXAMPLES = (
+    "carla-export checkpoint --name carla-policy --version 0.1.0 --output policies/0.1.0",
+    "carla-export runs:/latest --log",
+    "carla-export policy.py:build --card card.yaml --output policies/0.1.0",
+    "carla-export ppo.zip --card card.yaml --trust-pickle --log",
+)
+NAME, VERSION = "carla-policy", "0.1.0"
+"""Of a policy whose card and command line say neither."""
 
 
 def export(options: argparse.Namespace) -> int:
     if not options.output and not options.log and not options.dry_run:
-        print("carla-export: nowhere to write to: pass --output DIR, --log or both (or --dry-run)", file=sys.stderr)
-        return USAGE
+        return int(options.usage("nowhere to write to: pass --output DIR, --log or both (or --dry-run)"))
     if options.output and options.output.exists():
         raise ExportError(f"{options.output}: already exists; remove it or write elsewhere")
+    if ":" not in options.source and not Path(options.source).exists():
+        raise ExportError(f"{options.source}: there is no such file or folder")
     progress("loading")
     from training_export.sources.source import open_source
 
@@ -66,16 +77,27 @@ def export(options: argparse.Namespace) -> int:
     artifact = _measured(exported, trained, options.episodes)
     if options.dry_run:
         print(f"dry run   nothing written; it would be {name} {version} {artifact.digest}")
-        return DONE
+        return _done(options, artifact, None)
     if options.output:
         from carla_mlflow.artifact.artifact import write_artifact
 
         artifact = write_artifact(options.output, artifact)
-        size = sum(len(data) for data in artifact.files.values())
-        print(f"wrote     {options.output}: {', '.join(artifact.files)}; {size / 1e3:.0f} kB")
+        count = sum(len(data) for data in artifact.files.values())
+        print(f"wrote     {options.output}: {', '.join(artifact.files)}; {size(count)}")
     print(f"artifact  {name} {version} {artifact.digest}")
-    if options.log:
-        _log(artifact, opened.run_id)
+    return _done(options, artifact, _log(artifact, opened.run_id) if options.log else None)
+
+
+def _done(options: argparse.Namespace, artifact: Artifact, uri: str | None) -> int:
+    """Prints the result as JSON, if that is asked for, and the command that comes next."""
+    card, output = artifact.card, str(options.output) if options.output and not options.dry_run else None
+    if options.json:
+        known = {"name": card.name, "version": card.version, "digest": artifact.digest}
+        show(True, "", {**known, "output": output, "uri": uri, "metrics": dict(card.metrics)})
+    if uri is not None:
+        say_next(f"carla-registry register {uri} --name {shlex.quote(card.name)}")
+    elif output is not None:
+        say_next(f"carla-registry register {shlex.quote(output)}")
     return DONE
 
 
@@ -121,70 +143,83 @@ def _measured(exported: Export, trained: TrainedPolicy, episodes: int) -> Artifa
     return with_metrics(exported, metrics)
 
 
-def _log(artifact: Artifact, run_id: str | None) -> None:
+def _log(artifact: Artifact, run_id: str | None) -> str:
+    """Logs the artifact to MLflow → the model's URI."""
     from carla_mlflow.flavor.model import log_policy
     from carla_mlflow.flavor.runs import logging_run
 
     with logging_run(run_id, name=f"export {artifact.card.name} {artifact.card.version}"):
         uri = log_policy(artifact)
     print(f"logged    {uri}")
-    print(f"next: carla-registry register {uri} --name {artifact.card.name}")
+    return str(uri)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def build_parser() -> CommandParser:
+    parser = CommandParser(
         "carla-export",
+        EXAMPLES,
+        NOTES,
         description="Exports a trained policy with all that it needs to act, and checks that the export acts the same.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", help="the trained policy; see below")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="the artifact folder to write; must not exist")
-    parser.add_argument("--log", action="store_true", help="log the artifact to MLflow as a pyfunc model")
-    parser.add_argument(
-        "--card", type=Path, metavar="FILE", help="YAML with observation, action, name, version, description"
+    parser.add_argument("source", metavar="SOURCE", help="the trained policy; see below")
+    _add_result(parser.add_argument_group("what is written"))
+    _add_policy(parser.add_argument_group("what the policy is called"))
+    _add_source(parser.add_argument_group("what the source does not contain"))
+    _add_trust(parser.add_argument_group("what you trust"))
+    parser.set_defaults(run=export)
+    add_common(parser)
+    return parser
+
+
+def _add_result(group: Any) -> None:
+    group.add_argument("--output", type=Path, metavar="DIR", help="the artifact folder to write; must not exist")
+    group.add_argument("--log", action="store_true", help="log the artifact to MLflow as a pyfunc model")
+    group.add_argument(
+        "--episodes",
+        type=natural,
+        default=Conditions.episodes,
+        metavar="N",
+        help="closed-loop episodes for the card's figures (default %(default)s)",
     )
-    parser.add_argument(
-        "--preprocessor", type=Path, metavar="FILE", help="fitted scikit-learn transformer (.skops, or a pickle)"
-    )
-    parser.add_argument(
-        "--env", metavar="ID", help="the environment of training, if it is highway-env's: it says what actions mean"
-    )
-    parser.add_argument("--env-config", type=Path, metavar="FILE", help="its keyword arguments, in YAML or JSON")
-    _add_trust_flags(parser)
-    parser.add_argument("--name", help="the policy's name (default: the card's, or carla-policy)")
-    parser.add_argument("--version", help="semantic version (default: the card's, or 0.1.0)")
-    parser.add_argument("--description", default="", help="one line for the card")
-    parser.add_argument(
+    group.add_argument("--dry-run", action="store_true", help="load, export and compare, but write nothing")
+
+
+def _add_policy(group: Any) -> None:
+    group.add_argument("--name", metavar="NAME", help=f"the policy's name (default: the card's, or {NAME})")
+    add_policy_version(group, f"the card's, or {VERSION}")
+    group.add_argument("--description", default="", metavar="TEXT", help="one line for the card")
+    group.add_argument(
         "--backend",
         default="auto",
         choices=("auto", *BACKENDS),
         help="what the card names, and so every consumer runs: auto is the faster of torchscript and onnx; openvino "
         "only where it is asked for, since each consumer then needs it",
     )
-    parser.add_argument(
-        "--episodes",
-        type=natural,
-        default=Conditions.episodes,
-        help="closed-loop episodes for the card's figures (default %(default)s)",
+
+
+def _add_source(group: Any) -> None:
+    group.add_argument(
+        "--card", type=Path, metavar="FILE", help="YAML with observation, action, name, version, description"
     )
-    parser.add_argument("--dry-run", action="store_true", help="load, export and compare, but write nothing")
-    parser.set_defaults(run=export)
-    add_debug(parser)
-    return parser
-
-
-def _add_trust_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of VecNormalize's statistics, and of what the user trusts."""
-    normalised = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--preprocessor", type=Path, metavar="FILE", help="fitted scikit-learn transformer (.skops, or a pickle)"
+    )
+    group.add_argument(
+        "--env", metavar="ID", help="the environment of training, if it is highway-env's: it says what actions mean"
+    )
+    group.add_argument("--env-config", type=Path, metavar="FILE", help="its keyword arguments, in YAML or JSON")
+    normalised = group.add_mutually_exclusive_group()
     normalised.add_argument("--vecnormalize", type=Path, metavar="FILE", help="VecNormalize's pickle, for model.zip")
     normalised.add_argument(
         "--no-vecnormalize", action="store_true", help="model.zip was trained without VecNormalize, despite signs of it"
     )
-    parser.add_argument(
+
+
+def _add_trust(group: Any) -> None:
+    group.add_argument(
         "--trust-pickle", action="store_true", help="read pickles among the sources, which runs the code in them"
     )
-    parser.add_argument(
+    group.add_argument(
         "--trust-types",
         metavar="A,B",
         help="your own types in the preprocessor, such as my_pkg.features.Clipper",
@@ -192,7 +227,10 @@ def _add_trust_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command(build_parser(), arguments, extra="train")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if shell := shell_of(given):
+        return print_completion(build_parser(), shell, "train")
+    return run_command(build_parser(), given, extra="train")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from carla_mlflow.cli import DONE, add_debug, positive
+from carla_mlflow.cli import DONE, positive
+from carla_mlflow.command_parser import add_command
+from carla_mlflow.look import say_next, show
 from training_export.evaluate_command import print_figures
 from training_export.evaluation.flags import add_margin
 
@@ -32,12 +35,19 @@ def log_evidence(options: argparse.Namespace) -> int:
     with logging_run(name=f"evidence {policy.name} {policy.version}") as run_id:
         log_drives(policy, {EVIDENCE_TAG: SELF_REPORTED}, parameters, figures, rows_of(drives))
     print(f"MLflow run {run_id}: {SELF_REPORTED}, as the gates and the journal will say; figures, episodes.json")
+    if options.json:
+        known = {"policy": policy.name, "version": policy.version, "digest": policy.digest}
+        show(True, "", {**known, "figures": figures, "run_id": run_id})
+    say_next(f"carla-registry promote {shlex.quote(f'{policy.name}@{policy.version}')} --to production")
     return DONE
 
 
 def add_log_evidence_command(commands: Any) -> None:
-    command = commands.add_parser(
-        "log-evidence", help="log evidence from a simulator elsewhere, tagged as self-reported"
+    command = add_command(
+        commands,
+        "log-evidence",
+        "log evidence from a simulator elsewhere, tagged as self-reported",
+        ["python -m training_export log-evidence mine@0.2.0 drives.csv --env town05 --env-version 0.9.16"],
     )
     command.add_argument("model", metavar="REF", help="the policy that drove, as for evaluate")
     command.add_argument(
@@ -58,4 +68,3 @@ def add_log_evidence_command(commands: Any) -> None:
     )
     add_margin(command)
     command.set_defaults(run=log_evidence)
-    add_debug(command)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import carla
-from tqdm import tqdm
 
 from carla_mlflow import DrivingError, Policy
 from carla_mlflow.latency.sources import LatencySource
+from carla_mlflow.look import bar
 
 from ..contract_check import ticks_between
 from ..driver import Driver
@@ -158,7 +158,7 @@ class Drive:
     def _loop(self, world: carla.World, driver: Driver, ego: EgoSource, car: Any) -> None:
         assert self._report is not None
         ticks, due = round(self._options.seconds * self._options.hz), time.monotonic()
-        for _ in tqdm(range(ticks), desc="driving", unit="tick", disable=None, leave=False):
+        for _ in bar("driving", ticks, "tick", range(ticks)):
             snapshot = self._tick(world)
             car.apply_control(driver.step(snapshot))
             self._report.add(ego.read(snapshot))

@@ -23,8 +23,9 @@ from pathlib import Path
 
 import msgspec
 
+from ..contract.backend_names import graph_of
 from ..contract.card import Card, dump_card, parse_card
-from ..contract.card_sections import FileCard, graph_of
+from ..contract.card_sections import FileCard
 from ..contract.strict_yaml import CARD_NAME
 from ..contract.strict_yaml import MAX_BYTES as MAX_CARD_BYTES
 from ..errors import ArtifactError, CardError, IntegrityError

@@ -10,7 +10,8 @@ from msgspec import UNSET, UnsetType
 
 from .action_card import ActionCard
 from .answer_rules import answer_problems, raw_name_problems
-from .card_sections import CardFields, Parity, graph_of, newer_keys
+from .backend_names import graph_of
+from .card_sections import CardFields, Parity, newer_keys
 from .control import scale_problems
 from .control_kinds import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, CONTROLS, NAMED, RAW_NAMES
 from .field_card import FieldCard

@@ -16,14 +16,6 @@ from .field_card import FieldCard, observation_spec
 from .section import Section
 from .specs import ObservationSpec
 
-BACKENDS = ("torchscript", "onnx", "openvino")
-"""What may run a policy. OpenVINO has no graph of its own: it reads the one for `onnx`."""
-
-
-def graph_of(backend: str) -> str:
-    """The backend that a graph is listed for which this backend reads."""
-    return "onnx" if backend == "openvino" else backend
-
 
 class StateCard(Section, frozen=True):
     """One state of a policy with a memory: the graph takes it and returns its next value; see `memory`.

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Mapping
 
-from ..contract.state_token import name_of_key
 from ..errors import CarlaMlflowError, RegistryError
 from ..escaping import one_line
 
@@ -90,6 +89,8 @@ def other_key(secret: str, expected: str) -> str | None:
         secret: the key here; empty for none.
         expected: `name_of_key` of the key there.
     """
+    from ..contract.state_token import name_of_key  # imports numpy, which commands that end at once do not need
+
     if name_of_key(secret) == expected:
         return None
     found = "no" if not secret else "another" if expected else "a"

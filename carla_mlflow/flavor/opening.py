@@ -11,11 +11,9 @@ from pathlib import Path
 from ..artifact.artifact import open_artifact
 from ..artifact.naming import is_artifact_folder
 from ..errors import RegistryError, UnreachableError
+from ..exit_codes import UNREACHABLE
 from ..inference.engine import Engine
 from ..preprocessing.skops_file import operators_types
-
-_UNREACHABLE = 3
-"""The exit code of a command of ours whose registry does not answer, as in `cli`."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,6 @@ def _resolve(reference: str) -> dict[str, str]:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         message = (done.stderr.strip().splitlines() or ["the registry's command failed"])[-1].partition(": ")[2]
-        raise (UnreachableError if done.returncode == _UNREACHABLE else RegistryError)(message)
+        raise (UnreachableError if done.returncode == UNREACHABLE else RegistryError)(message)
     version: dict[str, str] = json.loads(done.stdout)
     return version

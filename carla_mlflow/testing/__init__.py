@@ -14,7 +14,14 @@ In your own tests, with pytest:
 
 from __future__ import annotations
 
-from .conformance import CHECKS
-from .subject import Subject
+from typing import TYPE_CHECKING
+
+from ..lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from .conformance import CHECKS
+    from .subject import Subject
 
 __all__ = ["CHECKS", "Subject"]
+
+__getattr__, __dir__ = lazy_names(__name__, {"CHECKS": "conformance", "Subject": "subject"})

@@ -9,47 +9,46 @@ Exits with 0 when all checks pass, with 1 when one fails, with 3 when no server 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
-
-from ..artifact.artifact import open_artifact
-from ..cli import DONE, REFUSED, add_debug, positive, run_command
-from ..contract.card_sections import BACKENDS
+from ..cli import DONE, REFUSED, positive, run_command, warn
+from ..command_parser import CommandParser, add_common
+from ..contract.backend_names import BACKENDS
 from ..errors import CarlaMlflowError, UnreachableError
 from ..escaping import one_line
+from ..look import say_next, show, styled
 
-EXAMPLE = """\
-examples:
-  python -m carla_mlflow.testing my-policy/1.0.0
-  python -m carla_mlflow.testing my-policy/1.0.0 --device cuda --backend torchscript
-  python -m carla_mlflow.testing http://car-7:8080 --policy my-policy/1.0.0 --p99-ms 5
-"""
+EXAMPLES = (
+    "python -m carla_mlflow.testing my-policy/1.0.0",
+    "python -m carla_mlflow.testing my-policy/1.0.0 --device cuda --backend torchscript",
+    "python -m carla_mlflow.testing http://car-7:8080 --policy my-policy/1.0.0 --p99-ms 5",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    return run_command(build_parser(), arguments, "torch")
+
+
+def build_parser() -> CommandParser:
     text = (__doc__ or "").partition("\n\n")[2]
-    parser = argparse.ArgumentParser(
-        "python -m carla_mlflow.testing",
-        description=text,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("policy_or_server", metavar="FOLDER|URL")
-    parser.add_argument("--policy", metavar="FOLDER", help="for a server: the artifact that it should serve")
-    parser.add_argument("--p99-ms", type=positive(float), help="for a server: limit of the 99th percentile, ms")
-    parser.add_argument("--api-key", default="", help="for a server that requires one")
-    parser.add_argument("--device", default="cpu", help="for a folder: auto, cpu, cuda or cuda:N (default cpu)")
-    parser.add_argument("--backend", choices=BACKENDS, help="for a folder: check this one (default: each it is for)")
-    parser.add_argument("--trust", action="append", default=[], metavar="TYPE", help="a type its preprocessor may hold")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    add_debug(parser)
+    parser = CommandParser("python -m carla_mlflow.testing", EXAMPLES, description=text)
+    parser.add_argument("policy_or_server", metavar="FOLDER|URL", help="the artifact or the server that is checked")
+    served = parser.add_argument_group("for a server")
+    served.add_argument("--policy", metavar="FOLDER", help="the artifact that it should serve")
+    served.add_argument("--p99-ms", type=positive(float), metavar="MS", help="limit of the 99th percentile, ms")
+    served.add_argument("--api-key", default="", metavar="KEY", help="where it requires one")
+    folder = parser.add_argument_group("for a folder")
+    folder.add_argument("--device", default="cpu", metavar="NAME", help="auto, cpu, cuda or cuda:N (default cpu)")
+    folder.add_argument("--backend", choices=BACKENDS, help="check this one (default: each it is for)")
+    folder.add_argument("--trust", action="append", default=[], metavar="TYPE", help="a type its preprocessor may hold")
+    add_common(parser)
     parser.set_defaults(run=_run)
-    return run_command(parser, arguments, "torch")
+    return parser
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -67,16 +66,19 @@ def _run(options: argparse.Namespace) -> int:
             problem = one_line(error)
         results.append({"check": check, "on": on, "problem": problem, "s": round(time.perf_counter() - began, 2)})
         if not options.json:
-            print(f"{'ok    ' if problem is None else 'FAILED'}  {check}{f' ({on})' if on else ''}", flush=True)
+            word = styled("ok    ", "good") if problem is None else styled("FAILED", "bad")
+            print(f"{word}  {check}{f' ({on})' if on else ''}", flush=True)
             if problem is not None:
                 print(f"        {problem}")
     failed = sum(result["problem"] is not None for result in results)
-    if options.json:
-        print(msgspec.json.encode({"failed": failed, "checks": results, "figures": figures}).decode())
-    else:
-        measured = ", ".join(f"{name} {value}" for name, value in figures.items())
-        print(f"{len(results) - failed} of {len(results)} passed" + (f"; {measured}" if measured else ""))
-    return REFUSED if failed else DONE
+    measured = ", ".join(f"{name} {value}" for name, value in figures.items())
+    text = f"{len(results) - failed} of {len(results)} passed" + (f"; {measured}" if measured else "")
+    show(options.json, text, {"failed": failed, "checks": results, "figures": figures})
+    if failed:
+        return REFUSED
+    if not is_server:
+        say_next(f"carla-registry register {shlex.quote(options.policy_or_server)}", only_to_people=True)
+    return DONE
 
 
 Calls = Iterable[tuple[str, str, Callable[[], None]]]
@@ -84,6 +86,7 @@ Calls = Iterable[tuple[str, str, Callable[[], None]]]
 
 
 def _of_a_folder(options: argparse.Namespace) -> Calls:
+    from ..artifact.artifact import open_artifact
     from .conformance import CHECKS
     from .subject import Subject
 
@@ -95,6 +98,7 @@ def _of_a_folder(options: argparse.Namespace) -> Calls:
 
 
 def _of_a_server(options: argparse.Namespace, figures: dict[str, Any]) -> Calls:
+    from ..artifact.artifact import open_artifact
     from ..client.client import PolicyClient
     from .deployment import DEPLOYMENT_CHECKS, OF_AN_ARTIFACT, Deployment
 
@@ -104,7 +108,7 @@ def _of_a_server(options: argparse.Namespace, figures: dict[str, Any]) -> Calls:
         deployment = Deployment(client, url, options.api_key, artifact, options.p99_ms, figures)
         figures |= {"name": client.card.name, "version": client.version, "digest": client.digest}
         if artifact is None:
-            print("without --policy FOLDER the served policy is not compared with an artifact", file=sys.stderr)
+            warn("without --policy FOLDER the served policy is not compared with an artifact")
         for check in DEPLOYMENT_CHECKS:
             if artifact is not None or check not in OF_AN_ARTIFACT:
                 yield _sentence(check), "", partial(check, deployment)

@@ -3,41 +3,45 @@
 from __future__ import annotations
 
 import argparse
-import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from carla_mlflow.artifact.naming import is_artifact_folder
-from carla_mlflow.cli import DONE
-from carla_mlflow.contract.card_sections import BACKENDS
+from carla_mlflow.cli import DONE, progress
+from carla_mlflow.command_parser import add_command, add_policy_version
+from carla_mlflow.contract.backend_names import BACKENDS
+from carla_mlflow.look import say_next, show, styled
 
 
 def verify(options: argparse.Namespace) -> int:
     from carla_mlflow.preprocessing.skops_file import operators_types
     from registry.checks.verify import verify_apart
 
-    path, digest = Path(options.source), options.digest
-    if not is_artifact_folder(options.source):
-        path, pinned = _fetched(options.source)
-        digest = digest or pinned
+    path, pinned = located(options.source)
+    digest = options.digest or pinned
     lines = []
     trusted = operators_types(options.trust_types)
     for line in verify_apart(path, digest, options.device, trusted, options.backend):
         lines.append(" ".join(line.split()))
         if not options.json:
             print(line, flush=True)
-    print(json.dumps({"verified": True, "found": lines}) if options.json else "verified     every check passed")
+    show(options.json, f"{styled('verified', 'good')}     every check passed", {"verified": True, "found": lines})
+    if pinned is None:
+        say_next(f"carla-registry register {shlex.quote(options.source)}", only_to_people=True)
     return DONE
 
 
-def _fetched(reference: str) -> tuple[Path, str]:
-    """Fetches what a reference means now → its folder in the cache, and the digest that the registry pins."""
+def located(source: str) -> tuple[Path, str | None]:
+    """Where an artifact lies, fetched into the cache if it is a reference's, and the digest that the registry pins."""
+    from carla_mlflow.artifact.naming import is_artifact_folder
     from registry.store.cache import default_cache
     from registry.store.opening import open_source
 
-    artifact = open_source(reference, default_cache())
+    if is_artifact_folder(source):
+        return Path(source), None
+    artifact = open_source(source, default_cache())
     return artifact.path, artifact.digest
 
 
@@ -48,9 +52,10 @@ def migrate(options: argparse.Namespace) -> int:
     command += ["--trust-pickle"] if options.trust_pickle else []
     command += ["--name", options.name] if options.name else []
     command += ["--version", options.version] if options.version else []
+    command += ["--quiet"] if options.quiet and not options.json else []
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE if options.json else None, text=True)
     if options.json and done.returncode == DONE:
-        print(json.dumps({"migrated": str(options.output), "found": done.stdout.splitlines()}))
+        show(True, "", {"migrated": str(options.output), "found": done.stdout.splitlines()})
     return done.returncode
 
 
@@ -58,20 +63,37 @@ def diff(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from registry.checks.comparison import compare, format_comparison
-    from registry.commands.printing import show
     from registry.store.cache import default_cache
     from registry.store.opening import open_source
 
     cache = default_cache()
+    progress("comparing")
     comparison = compare(open_source(options.old, cache), open_source(options.new, cache))
-    show(options, format_comparison(comparison), asdict(comparison))
+    show(options.json, format_comparison(comparison), asdict(comparison))
     return DONE
 
 
 def add_artifact_commands(commands: Any) -> None:
     """Adds `verify`, `migrate` and `diff`. Args: what `add_subparsers` gave."""
-    command = commands.add_parser(
-        "verify", help="check an artifact on this machine: bytes, graphs, preprocessor, parity"
+    _add_verify(commands)
+    _add_migrate(commands)
+    command = add_command(
+        commands,
+        "diff",
+        "compare two policies: contract, weights, files, metrics, actions",
+        ["carla-registry diff carla-policy@production carla-policy@0.2.0", "carla-registry diff old-folder new-folder"],
+    )
+    command.add_argument("old", metavar="A", help="artifact folder or reference (carla-policy@production)")
+    command.add_argument("new", metavar="B", help="another")
+    command.set_defaults(run=diff)
+
+
+def _add_verify(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "verify",
+        "check an artifact on this machine: bytes, graphs, preprocessor, parity",
+        ["carla-registry verify examples/v0.1.0", "carla-registry verify carla-policy@production --device cuda"],
     )
     command.add_argument(
         "source", metavar="PATH|REF", help="artifact folder or reference (carla-policy@production, folder/@^1.2)"
@@ -79,7 +101,9 @@ def add_artifact_commands(commands: Any) -> None:
     command.add_argument(
         "--digest", metavar="sha256:…", help="the digest that it must have (default of REF: as registered)"
     )
-    command.add_argument("--device", default="cpu", help="where to check parity: cpu, cuda, cuda:N or auto")
+    command.add_argument(
+        "--device", default="cpu", metavar="NAME", help="where to check parity: cpu, cuda, cuda:N or auto (default cpu)"
+    )
     command.add_argument(
         "--backend", default="", choices=BACKENDS, help="on what to check parity (default: each backend that it is for)"
     )
@@ -88,7 +112,14 @@ def add_artifact_commands(commands: Any) -> None:
     )
     command.set_defaults(run=verify)
 
-    command = commands.add_parser("migrate", help="convert an artifact of the original layout into a new folder")
+
+def _add_migrate(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "migrate",
+        "convert an artifact of the original layout into a new folder",
+        ["carla-registry migrate v1.2.0 --observation spec.yaml --output policies/1.2.0 --trust-pickle"],
+    )
     command.add_argument("old", type=Path, metavar="vX.Y.Z", help="folder: model.pt, preprocessor.pkl, model_card.yaml")
     command.add_argument(
         "--observation",
@@ -101,11 +132,6 @@ def add_artifact_commands(commands: Any) -> None:
     command.add_argument(
         "--trust-pickle", action="store_true", help="read scikit-learn's preprocessor.pkl, which may run any code"
     )
-    command.add_argument("--name", help="the policy's name (default: the old card's)")
-    command.add_argument("--version", help="semantic version (default: the old card's or the folder's)")
+    command.add_argument("--name", metavar="NAME", help="the policy's name (default: the old card's)")
+    add_policy_version(command, "the old card's or the folder's")
     command.set_defaults(run=migrate)
-
-    command = commands.add_parser("diff", help="compare two policies: contract, weights, files, metrics, actions")
-    command.add_argument("old", metavar="A", help="artifact folder or reference (carla-policy@production)")
-    command.add_argument("new", metavar="B")
-    command.set_defaults(run=diff)

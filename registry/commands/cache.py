@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from carla_mlflow.cli import DONE, REFUSED
-from registry.commands.printing import show
+from carla_mlflow.command_parser import add_command
+from carla_mlflow.look import show, size, table
 
 
 def gc(options: argparse.Namespace) -> int:
@@ -18,18 +19,19 @@ def gc(options: argparse.Namespace) -> int:
     cache = options.cache_dir or default_cache()
     entries = unreferenced(cache)
     sizes = {path: folder_bytes(path) for path in entries}
-    total = f"{len(entries)} artifacts, {sum(sizes.values()) / 1e6:.1f} MB"
+    total = f"{len(entries)} artifacts, {size(sum(sizes.values()))}"
     if not options.json:
-        print("\n".join([f"{path.name[:12]}…  {size / 1e6:8.1f} MB" for path, size in sizes.items()] + [total]))
+        rows = [(f"{path.name[:12]}…", size(count)) for path, count in sizes.items()]
+        print("\n".join([*([table(rows, right=True, headed=False)] if rows else []), total]))
     if entries and not options.yes and not _confirmed():
         print("nothing removed; --yes removes without asking", file=sys.stderr)
         if options.json:
-            show(options, "", {"removed": [], "would remove": [path.name for path in entries]})
+            show(options.json, "", {"removed": [], "would remove": [path.name for path in entries]})
         return REFUSED
     for path in entries:
         shutil.rmtree(path)
     removed = {"removed": [path.name for path in entries], "bytes": sum(sizes.values())}
-    show(options, f"removed from {cache}" if entries else f"{cache}: nothing to remove", removed)
+    show(options.json, f"removed from {cache}" if entries else f"{cache}: nothing to remove", removed)
     return DONE
 
 
@@ -40,7 +42,12 @@ def _confirmed() -> bool:
 
 
 def add_cache_commands(commands: Any) -> None:
-    command = commands.add_parser("gc", help="remove cached artifacts that no server would start from; asks first")
+    command = add_command(
+        commands,
+        "gc",
+        "remove cached artifacts that no server would start from; asks first",
+        ["carla-registry gc", "carla-registry gc --yes"],
+    )
     command.add_argument(
         "--cache-dir", type=Path, metavar="DIR", help="the cache (default: POLICY_CACHE_DIR or the user's)"
     )

@@ -6,22 +6,24 @@ import argparse
 from typing import Any
 
 from carla_mlflow.cli import DONE
+from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.escaping import escaped
-from registry.commands.printing import show, table
+from carla_mlflow.look import show, table
 
 
 def gates(options: argparse.Namespace) -> int:
     from registry.gates.settings import parse_settings, shown
-    from registry.moves.set_gates import journalled_settings, set_gates
-    from registry.moves.state import read_state
     from registry.rules.journal import MAX_TEXT, say
     from registry.rules.reference import check_name
-    from registry.store.store import Store
 
     name, wanted = check_name(options.name), parse_settings(options.set or [])
     if len(options.reason) > MAX_TEXT:
         raise RefusedError(f"--reason: {len(options.reason):,} characters; at most {MAX_TEXT:,}")
+    from registry.moves.set_gates import journalled_settings, set_gates
+    from registry.moves.state import read_state
+    from registry.store.store import Store
+
     store = Store()
     entry = set_gates(store, name, wanted, options.reason) if wanted else None
     found = shown(store.model_tags(name), journalled_settings(read_state(store, name)))
@@ -34,13 +36,21 @@ def gates(options: argparse.Namespace) -> int:
         "settings": {each.setting.tag: {"value": each.value, "from": each.source} for each in found},
         "entry": entry.number if entry else None,
     }
-    show(options, "\n".join([table(rows), *map(escaped, done)]), document)
+    show(options.json, "\n".join([table(rows), *map(escaped, done)]), document)
     return DONE
 
 
 def add_gates_command(commands: Any) -> None:
-    command = commands.add_parser("gates", help="show and set what a policy's gates ask for")
-    command.add_argument("name", metavar="NAME")
+    command = add_command(
+        commands,
+        "gates",
+        "show and set what a policy's gates ask for",
+        [
+            "carla-registry gates carla-policy",
+            "carla-registry gates carla-policy --set gate.driving.margin=0.02 --reason 'rain is noisier'",
+        ],
+    )
+    command.add_argument("name", metavar="NAME", help="the policy")
     command.add_argument(
         "--set",
         nargs="+",
@@ -48,5 +58,5 @@ def add_gates_command(commands: Any) -> None:
         metavar="SETTING=VALUE",
         help="such as gate.driving.margin=0.02; SETTING= gives the default back; journalled",
     )
-    command.add_argument("--reason", default="", help="why, in words; kept in the journal")
+    command.add_argument("--reason", default="", metavar="TEXT", help="why, in words; kept in the journal")
     command.set_defaults(run=gates)

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, REFUSED, warn
+from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import CarlaMlflowError, RefusedError, UnreachableError
 from carla_mlflow.escaping import escaped, one_line
+from carla_mlflow.look import show, table
 from registry.commands.options import add_servers, duration
-from registry.commands.printing import show, table
 
 if TYPE_CHECKING:
     from registry.moves.guard import Event, Guard
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
 
 def guard(options: argparse.Namespace) -> int:
     """Guards until it is interrupted; with --once until the bakes that are under way have ended."""
+    from registry.rules.reference import check_name
+
+    name = check_name(options.name)
     from registry.checks.scrape import servers_of
     from registry.moves.guard import Guard
-    from registry.rules.reference import check_name
     from registry.store.cache import default_cache
     from registry.store.store import Store
 
     servers = servers_of(options.servers, options.api_key_file)
-    guard = Guard(check_name(options.name), servers, default_cache(), lambda: Store(deadline_s=10.0))
+    guard = Guard(name, servers, default_cache(), lambda: Store(deadline_s=10.0))
     told: dict[str, str] = {}
     is_rolled_back = False
     while True:
@@ -56,10 +59,10 @@ def _tell(options: argparse.Namespace, told: dict[str, str], events: list[Event]
     for key, text in lines.items():
         if told.get(key) != text:
             event = now.get(key)
-            show(options, escaped(text), _as_json(event) if event else {"unread": key, "problem": text})
+            show(options.json, escaped(text), _as_json(event) if event else {"unread": key, "problem": text})
     for key in told.keys() - lines.keys():
         if key == "registry" or key.startswith("http"):
-            show(options, f"{key} answers again", {"unread": key, "problem": ""})
+            show(options.json, f"{key} answers again", {"unread": key, "problem": ""})
     told.clear()
     told |= lines
 
@@ -80,14 +83,15 @@ def _as_json(event: Event) -> dict[str, Any]:
 
 
 def compare(options: argparse.Namespace) -> int:
+    from registry.rules.reference import parse_registered
+
+    references = [parse_registered(text) for text in (options.first, options.second)]
     from registry.checks.scrape import servers_of
     from registry.rules.counted import Counted, Scrape, added
     from registry.rules.figures import figures, say_value
-    from registry.rules.reference import parse_registered
     from registry.store.store import Store
 
     store = Store()
-    references = [parse_registered(text) for text in (options.first, options.second)]
     versions = [store.resolve(reference).semver for reference in references]
     if versions[0] == versions[1]:
         raise RefusedError(f"{references[0]} and {references[1]} are the same version, {versions[0]}")
@@ -111,13 +115,18 @@ def compare(options: argparse.Namespace) -> int:
             (options.first, options.second), versions, actions, both, strict=True
         )
     }
-    show(options, table(rows), document)
+    show(options.json, table(rows), document)
     return DONE
 
 
 def add_guard_commands(commands: Any) -> None:
-    command = commands.add_parser("guard", help="roll a version that bakes back when its servers' figures are wrong")
-    command.add_argument("name", metavar="NAME")
+    command = add_command(
+        commands,
+        "guard",
+        "roll a version that bakes back when its servers' figures are wrong",
+        ["carla-registry guard carla-policy --servers http://car-1:8080 http://car-2:8080"],
+    )
+    command.add_argument("name", metavar="NAME", help="the policy")
     add_servers(command, "--servers", "every server that answers with the policy", required=True)
     command.add_argument(
         "--every",
@@ -134,7 +143,12 @@ def add_guard_commands(commands: Any) -> None:
     )
     command.set_defaults(run=guard)
 
-    command = commands.add_parser("compare", help="compare what servers counted of two versions in the last half hour")
+    command = add_command(
+        commands,
+        "compare",
+        "compare what servers counted of two versions in the last half hour",
+        ["carla-registry compare carla-policy@production carla-policy@canary --from http://car-1:8080"],
+    )
     command.add_argument("first", metavar="A", help="a version, such as carla-policy@production")
     command.add_argument("second", metavar="B", help="another, such as carla-policy@canary")
     add_servers(command, "--from", "the servers that answer with them", required=True)

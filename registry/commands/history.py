@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, REFUSED, positive, warn
+from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import NotFoundError, RegistryError, UnreachableError
 from carla_mlflow.escaping import escaped, one_line
+from carla_mlflow.look import ago, show, styled
 from registry.commands.options import url
-from registry.commands.printing import show
 
 if TYPE_CHECKING:
     from registry.rules.journal import Entry
@@ -50,15 +52,22 @@ def history(options: argparse.Namespace) -> int:
         since = [f"since entry {say(last).strip()}"] if last else []
         document = {"at": options.at, "holders": holders.aliases, "entry": _as_json(last), "problems": broken}
         document |= {"canary_share": holders.share} if CANARY in holders.aliases else {}
-        show(options, "\n".join(lines + since), document)
+        show(options.json, "\n".join(lines + since), document)
         return DONE
     head = entries[-1].hash if entries else "none"
-    lines = [line for entry in entries for line in [say(entry), *_waivers(entry)]]
+    lines = [line for entry in entries for line in [_with_age(say(entry), entry), *_waivers(entry)]]
     bakes = say_bakes(store, options.name, entries)
     text = "\n".join([*lines, *bakes, f"head {head}"])
     document = {"entries": [_as_json(entry) for entry in entries], "head": head, "problems": broken, "bakes": bakes}
-    show(options, text, document)
+    show(options.json, text, document)
     return DONE
+
+
+def _with_age(text: str, entry: Entry) -> str:
+    """A line of the journal with how long ago that was, for people at a terminal."""
+    if entry.link is None or not sys.stdout.isatty():
+        return text
+    return f"{text}  {styled(ago(entry.link.move.when), 'faint')}"
 
 
 def _waivers(entry: Entry) -> list[str]:
@@ -106,7 +115,7 @@ def _check(options: argparse.Namespace, every: list[Entry]) -> int:
         text += (
             "\nkeep this head elsewhere and pass it as --head: without it, entries cut off at the end are not noticed"
         )
-    show(options, text, {"problems": broken, "entries": len(entries)})
+    show(options.json, text, {"problems": broken, "entries": len(entries)})
     return REFUSED if broken else DONE
 
 
@@ -132,13 +141,13 @@ def watch(options: argparse.Namespace) -> int:
     while True:
         try:
             store = Store(deadline_s=10.0)
-            state = sync(store, options.name, notify=lambda e: show(options, say(e).strip(), _as_json(e)))
+            state = sync(store, options.name, notify=lambda e: show(options.json, say(e).strip(), _as_json(e)))
             tag_refused(store, state, options.server)
             problem = ""
         except (RegistryError, UnreachableError) as error:
             problem = one_line(error)
         if problem != reported:
-            show(options, problem or "the registry answers again", {"registry": problem or "ok"})
+            show(options.json, problem or "the registry answers again", {"registry": problem or "ok"})
             reported = problem
         if options.once:
             return REFUSED if problem else DONE
@@ -146,8 +155,14 @@ def watch(options: argparse.Namespace) -> int:
 
 
 def add_history_commands(commands: Any) -> None:
-    command = commands.add_parser("history", help="list every move: who, when, from, to, why")
-    command.add_argument("name", metavar="NAME")
+    command = add_command(
+        commands,
+        "history",
+        "list every move: who, when, from, to, why",
+        ["carla-registry history carla-policy", "carla-registry history carla-policy --at 2026-11-20T14:02"],
+        description="Lists every move: who, when (in the zone of this machine), from, to, why.",
+    )
+    command.add_argument("name", metavar="NAME", help="the policy")
     command.add_argument(
         "--at",
         type=_timestamp,
@@ -158,8 +173,13 @@ def add_history_commands(commands: Any) -> None:
     command.add_argument("--head", metavar="HASH", help="--check, and that the chain holds this hash, noted earlier")
     command.set_defaults(run=history)
 
-    command = commands.add_parser("watch", help="journal what is moved in MLflow's UI, and mirror aliases to stages")
-    command.add_argument("name", metavar="NAME")
+    command = add_command(
+        commands,
+        "watch",
+        "journal what is moved in MLflow's UI, and mirror aliases to stages",
+        ["carla-registry watch carla-policy", "carla-registry watch carla-policy --once"],
+    )
+    command.add_argument("name", metavar="NAME", help="the policy")
     command.add_argument(
         "--every",
         type=positive(float),

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import asdict
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from msgspec import to_builtins
-
 from carla_mlflow.cli import DONE, REFUSED, warn
+from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.escaping import escaped
+from carla_mlflow.look import say_next, show, styled
 from registry.commands.options import add_servers, duration
-from registry.commands.printing import line, show
+from registry.commands.printing import line
 from registry.rules.canary import EXPECTED, parse_share, share_text
 from registry.rules.lifecycle import ALIASED, CANARY, LEFT, PRODUCTION
 
@@ -24,18 +25,21 @@ if TYPE_CHECKING:
 
 
 def promote(options: argparse.Namespace) -> int:
-    from registry.moves.judge import promotion_gates
-    from registry.moves.promotion import promote as promote_policy
     from registry.rules.reference import parse_registered
-    from registry.store.cache import default_cache
-    from registry.store.store import Store
 
-    reference, store = parse_registered(options.reference), Store()
+    reference = parse_registered(options.reference)
+    if options.bake is None and (options.alarm or options.servers):
+        raise RefusedError("--alarm and --servers belong to a bake: add --bake 30m")
     if options.to == CANARY and options.allow_breaking:
         raise RefusedError(
             "--allow-breaking: a canary answers the same cars as production, so its contract is the same"
         )
-    gates = promotion_gates(options.to, options.allow_breaking)
+    from registry.moves.judge import promotion_gates
+    from registry.moves.promotion import promote as promote_policy
+    from registry.store.cache import default_cache
+    from registry.store.store import Store
+
+    store, gates = Store(), promotion_gates(options.to, options.allow_breaking)
     bake = _bake(options, store, reference)
     moved = promote_policy(store, reference, options.to, default_cache(), _move_options(options, bake), gates)
     return _done(options, moved, bake)
@@ -43,16 +47,14 @@ def promote(options: argparse.Namespace) -> int:
 
 def _bake(options: argparse.Namespace, store: Store, reference: Reference) -> Bake | None:
     """The bake that is asked for; the version whose figures it rests on must still drive when the move is made."""
+    if options.bake is None:
+        return None
     from registry.checks.scrape import servers_of
     from registry.moves.plan_bake import check_alarms, plan_bake
     from registry.moves.state import read_state
     from registry.rules.alarms import parse_alarms
     from registry.store.cache import default_cache
 
-    if options.bake is None:
-        if options.alarm or options.servers:
-            raise RefusedError("--alarm and --servers belong to a bake: add --bake 30m")
-        return None
     alarms, servers = parse_alarms(options.alarm), servers_of(options.servers, options.api_key_file)
     check_alarms(store, store.resolve(reference), alarms, default_cache())
     state = read_state(store, reference.name)
@@ -113,14 +115,36 @@ def _done(options: argparse.Namespace, moved: Any, bake: Bake | None = None) -> 
     )
     document = {**asdict(moved), "from": moved.displaced, "dry_run": options.dry_run}
     if bake is not None:
+        from msgspec import to_builtins
+
         text += escaped(f"\n{_say_bake(bake)}", keep="\n")
         document["bake"] = to_builtins(bake)
-    show(options, text, document)
+    show(options.json, text, document)
     if moved.cut_short:
         warn(f"{moved.cut_short}: that bake {'would end' if options.dry_run else 'has ended'} without a verdict")
     if bake is not None and not options.dry_run:
         _warn_unguarded(moved.version.name)
-    return REFUSED if refused else DONE
+    if refused:
+        return REFUSED
+    say_next(_next(options, moved))
+    return DONE
+
+
+def _next(options: argparse.Namespace, moved: Any) -> str:
+    """The command that usually follows a move."""
+    name, version = quote(moved.version.name), quote(f"{moved.version.name}@{moved.version.semver}")
+    if options.dry_run and options.done == "promoted":
+        share = f" --share {share_text(options.share)}" if options.share is not None else ""
+        return f"carla-registry promote {version} --to {options.to}{share}"
+    if options.done != "promoted" or options.dry_run:
+        return f"carla-registry history {name}"
+    if options.bake is not None and options.servers:
+        return f"carla-registry guard {name} --servers {' '.join(map(quote, options.servers))}"
+    if options.to == PRODUCTION:
+        return f"carla-serve --model {name}@production"
+    if options.to == CANARY:
+        return f"carla-serve --model {name}@production --canary"
+    return f"carla-registry promote {version} --to production"
 
 
 def _say_bake(bake: Bake) -> str:
@@ -133,14 +157,58 @@ def _say_bake(bake: Bake) -> str:
 
 def _verdict(finding: str, shortfalls: list[str], refused: bool) -> str:
     if finding not in shortfalls:
-        return "passed   "
-    return "refused  " if refused else "overruled"
+        return styled("passed   ", "good")
+    return styled("refused  ", "bad") if refused else styled("overruled", "doubtful")
 
 
 def add_move_commands(commands: Any) -> None:
-    command = commands.add_parser("promote", help="evaluate the gates and give a version a stage, or make it canary")
+    """Adds `promote`, `rollback` and `archive`. Args: what `add_subparsers` gave."""
+    _add_promote(commands)
+    command = add_command(
+        commands,
+        "rollback",
+        "give a stage back to the version that held it before, or end a canary",
+        [
+            "carla-registry rollback carla-policy --reason 'it brakes at every bridge'",
+            "carla-registry rollback carla-policy --stage canary",
+        ],
+    )
+    command.add_argument("name", metavar="NAME", help="the policy")
+    command.add_argument(
+        "--stage",
+        default="production",
+        choices=("staging", "production", "canary"),
+        help="the stage to give back (default production); canary: takes the alias away",
+    )
+    _add_move_options(command, allow_breaking=True, expect=True)
+    command.set_defaults(run=rollback, done="rolled back to")
+
+    command = add_command(
+        commands,
+        "archive",
+        "take a version out of use; no range matches it any more",
+        ["carla-registry archive carla-policy@0.1.0 --reason 'its camera is gone'"],
+    )
     command.add_argument("reference", metavar="REF", help="the version, such as carla-policy@0.1.0")
-    command.add_argument("--to", required=True, choices=("staging", "production", "canary"))
+    _add_move_options(command)
+    command.set_defaults(run=archive, done="archived")
+
+
+def _add_promote(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "promote",
+        "evaluate the gates and give a version a stage, or make it canary",
+        [
+            "carla-registry promote carla-policy@0.2.0 --to production --reason 'faster in curves'",
+            "carla-registry promote carla-policy@0.2.0 --to canary --share 5",
+            "carla-registry promote carla-policy@0.2.0 --to production --bake 30m --alarm 'fallback_rate>0.01'",
+        ],
+    )
+    command.add_argument("reference", metavar="REF", help="the version, such as carla-policy@0.1.0")
+    command.add_argument(
+        "--to", required=True, choices=("staging", "production", "canary"), help="the stage that it gets"
+    )
     command.add_argument(
         "--share",
         type=_share,
@@ -148,43 +216,27 @@ def add_move_commands(commands: Any) -> None:
         help="needed for --to canary: percent of the episodes, from 0 to 100, such as 5 or 0.25; given again it "
         "changes the share",
     )
-    command.add_argument(
+    _add_bake(command.add_argument_group("watch it, and roll it back by itself (docs/bake.md)"))
+    _add_move_options(command, allow_breaking=True, expect=True)
+    command.set_defaults(run=promote, done="promoted")
+
+
+def _add_bake(group: Any) -> None:
+    group.add_argument(
         "--bake",
         type=duration,
         metavar="TIME",
         help="watch it for so long, such as 30m, 2h or 1d; needs --alarm, and a carla-registry guard that runs",
     )
-    command.add_argument(
+    group.add_argument(
         "--alarm",
         action="append",
         default=[],
         metavar="ALARM",
         help="roll it back when this holds: METRIC OP NUMBER, such as 'fallback_rate>0.01', or with an x, such as "
-        "'saturation>2x': that many times the figure of the version that it replaces; repeat for more (docs/bake.md)",
+        "'saturation>2x': that many times the figure of the version that it replaces; repeat for more",
     )
-    add_servers(command, "--servers", "for alarms with x: the servers that tell that figure", required=False)
-    _add_allow_breaking(command)
-    _add_move_options(command, "--expect")
-    command.set_defaults(run=promote, done="promoted")
-
-    command = commands.add_parser(
-        "rollback", help="give a stage back to the version that held it before, or end a canary"
-    )
-    command.add_argument("name", metavar="NAME")
-    command.add_argument(
-        "--stage",
-        default="production",
-        choices=("staging", "production", "canary"),
-        help="the stage to give back (default production); canary: takes the alias away",
-    )
-    _add_allow_breaking(command)
-    _add_move_options(command, "--expect")
-    command.set_defaults(run=rollback, done="rolled back to")
-
-    command = commands.add_parser("archive", help="take a version out of use; no range matches it any more")
-    command.add_argument("reference", metavar="REF")
-    _add_move_options(command)
-    command.set_defaults(run=archive, done="archived")
+    add_servers(group, "--servers", "for alarms with x: the servers that tell that figure", required=False)
 
 
 def _share(text: str) -> float:
@@ -195,13 +247,13 @@ def _share(text: str) -> float:
     return share
 
 
-def _add_allow_breaking(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--allow-breaking", action="store_true", help="allow a contract other than the champion's")
-
-
-def _add_move_options(command: argparse.ArgumentParser, *more: str) -> None:
-    for flag in more:
-        command.add_argument(flag, metavar="VERSION", help="refuse unless VERSION (or none) holds the stage now")
-    command.add_argument("--reason", default="", help="why, in words; kept in the journal")
-    command.add_argument("--force", action="store_true", help="move although gates failed; needs --reason")
-    command.add_argument("--dry-run", action="store_true", help="print what would be done; write nothing")
+def _add_move_options(command: Any, allow_breaking: bool = False, expect: bool = False) -> None:
+    """Adds what the commands that move versions share: what they overrule, what they expect, and the reason."""
+    group = command.add_argument_group("gates and journal")
+    if expect:
+        group.add_argument("--expect", metavar="VERSION", help="refuse unless VERSION (or none) holds the stage now")
+    group.add_argument("--reason", default="", metavar="TEXT", help="why, in words; kept in the journal")
+    if allow_breaking:
+        group.add_argument("--allow-breaking", action="store_true", help="allow a contract other than the champion's")
+    group.add_argument("--force", action="store_true", help="move although gates failed; needs --reason")
+    group.add_argument("--dry-run", action="store_true", help="print what would be done; write nothing")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from carla_mlflow.errors import RefusedError
 from registry.rules.durations import parse_duration
@@ -24,8 +25,8 @@ def duration(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def add_servers(command: argparse.ArgumentParser, flag: str, text: str, required: bool) -> None:
-    """Adds the URLs of servers and the file with their key; `flag` names the URLs."""
+def add_servers(command: Any, flag: str, text: str, required: bool) -> None:
+    """Adds the URLs of servers and the file with their key; `flag` names the URLs; to a group, too."""
     command.add_argument(
         flag, dest="servers", nargs="+", type=url, default=[], metavar="URL", help=text, required=required
     )

@@ -10,12 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.artifact.artifact import open_artifact
 from carla_mlflow.cli import DONE
-from carla_mlflow.errors import RegistryError, UnreachableError
-from registry.commands.printing import clock, line, show, table
-from registry.gates.evaluate_command import NOTE, drives_on_racetrack, evaluate_command
-from registry.gates.margins import read_margins
+from carla_mlflow.command_parser import add_command
+from carla_mlflow.errors import ArtifactError, RegistryError, UnreachableError
+from carla_mlflow.look import ago, clock, say_next, show, table
+from registry.commands.printing import line
 from registry.rules.canary import say_shares
 from registry.rules.lifecycle import CANARY
 
@@ -31,6 +30,8 @@ def _store() -> Store:
 
 
 def register(options: argparse.Namespace) -> int:
+    if not Path(options.source).is_dir() and not set("@:/") & set(options.source):
+        raise ArtifactError(f"{options.source}: there is no such folder")  # nor a reference, nor MLflow's own URI
     from registry.moves.registration import register as register_policy
     from registry.store.cache import default_cache
 
@@ -40,11 +41,15 @@ def register(options: argparse.Namespace) -> int:
     if new and not options.json:
         with contextlib.suppress(RegistryError, UnreachableError):  # registered all the same: only the hint is lost
             text += f"\n{_how_to_evaluate(store, version)}"
-    show(options, text, {**asdict(version), "new": new})
+    show(options.json, text, {**asdict(version), "new": new})
     return DONE
 
 
 def _how_to_evaluate(store: Store, version: PolicyVersion) -> str:
+    from carla_mlflow.artifact.artifact import open_artifact
+    from registry.gates.evaluate_command import NOTE, drives_on_racetrack, evaluate_command
+    from registry.gates.margins import read_margins
+
     with tempfile.TemporaryDirectory() as scratch:
         store.fetch(version, Path(scratch) / "policy")
         card = open_artifact(Path(scratch) / "policy", version.digest).card
@@ -63,7 +68,15 @@ def show_list(options: argparse.Namespace) -> int:
     rows = [("POLICY", "VERSION", "STAGE", "ALIASES", "MLFLOW", "REGISTERED", "DIGEST")]
     for v in versions:
         aliases = ",".join(say_shares(v.aliases, policies[v.name].share)) or "-"
-        row = (v.name, v.semver, v.stage, aliases, v.number, clock(v.created), v.digest[:19] + "…")
+        row = (
+            v.name,
+            v.semver,
+            v.stage,
+            aliases,
+            v.number,
+            f"{clock(v.created)}, {ago(v.created)}",
+            v.digest[:19] + "…",
+        )
         rows.append(row)
     lines = [table(rows) if versions else _nothing(store)]
     lines += [say_others(name, numbers) for name, numbers in others.items()]
@@ -72,7 +85,12 @@ def show_list(options: argparse.Namespace) -> int:
     lines += bakes
     shares = {name: listed.share for name, listed in policies.items() if CANARY in listed.aliases}
     document = {"versions": versions, "others": others, "bakes": bakes, **({"canary_shares": shares} if shares else {})}
-    show(options, "\n".join(lines), document)
+    show(options.json, "\n".join(lines), document)
+    if versions:
+        last = max(versions, key=lambda version: version.created)
+        say_next(f"carla-registry show {shlex.quote(f'{last.name}@{last.semver}')}", only_to_people=True)
+    else:
+        say_next("carla-registry register FOLDER", only_to_people=True)
     return DONE
 
 
@@ -92,15 +110,16 @@ def _nothing(store: Store) -> str:
 
 def _resolved(text: str) -> PolicyVersion:
     from registry.rules.reference import parse_reference
-    from registry.store.opening import source_of
 
     reference = parse_reference(text)
+    from registry.store.opening import source_of
+
     return source_of(reference).resolve(reference)
 
 
 def resolve(options: argparse.Namespace) -> int:
     version = _resolved(options.reference)
-    show(options, line(version), asdict(version))
+    show(options.json, line(version), asdict(version))
     return DONE
 
 
@@ -108,35 +127,61 @@ def show_version(options: argparse.Namespace) -> int:
     version = _resolved(options.reference)
     share = _store().canary_share(version.name) if CANARY in version.aliases else None
     aliases = ", ".join(say_shares(version.aliases, share))
-    shown = asdict(version) | {"aliases": aliases, "created": clock(version.created)}
+    shown = asdict(version) | {"aliases": aliases, "created": f"{clock(version.created)}, {ago(version.created)}"}
     document = asdict(version) | ({"canary_share": share} if CANARY in version.aliases else {})
-    show(options, table([(key, str(value)) for key, value in shown.items()]), document)
+    show(options.json, table([(key, str(value)) for key, value in shown.items()], headed=False), document)
+    say_next(f"carla-registry history {shlex.quote(version.name)}", only_to_people=True)
     return DONE
 
 
 def add_register(commands: Any) -> None:
     """Adds `register`. Args: what `add_subparsers` gave."""
-    command = commands.add_parser("register", help="verify an artifact and register it under its card's version")
-    command.add_argument("source", help="artifact folder, runs:/RUN_ID/policy, or models:/NAME/NUMBER")
-    command.add_argument("--name", help="the policy's name (default: the card's)")
-    command.set_defaults(run=register)
+    command = add_command(
+        commands,
+        "register",
+        "verify an artifact and register it under its card's version",
+        [
+            "carla-registry register examples/v0.1.0",
+            "carla-registry register runs:/latest/policy --name carla-policy --bump auto",
+        ],
+    )
+    command.add_argument(
+        "source", metavar="SOURCE", help="artifact folder, runs:/RUN_ID/policy, or models:/NAME/NUMBER"
+    )
+    command.add_argument("--name", metavar="NAME", help="the policy's name (default: the card's)")
     command.add_argument(
         "--bump",
         choices=("auto", "major", "minor", "patch"),
         help="take the next version instead of the card's; auto: the smallest step that the changes require",
     )
+    command.set_defaults(run=register)
 
 
 def add_version_commands(commands: Any) -> None:
     """Adds `list`, `resolve` and `show`. Args: what `add_subparsers` gave."""
-    command = commands.add_parser("list", help="list policies and their versions")
-    command.add_argument("name", nargs="?", help="of one policy (default: all)")
+    command = add_command(
+        commands,
+        "list",
+        "list policies and their versions",
+        ["carla-registry list", "carla-registry list carla-policy --json"],
+    )
+    command.add_argument("name", nargs="?", metavar="NAME", help="of one policy (default: all)")
     command.set_defaults(run=show_list)
 
-    command = commands.add_parser("resolve", help="print the one version that a reference means now")
-    command.add_argument("reference", metavar="REF")
+    command = add_command(
+        commands,
+        "resolve",
+        "print the one version that a reference means now",
+        ["carla-registry resolve carla-policy@production", "carla-registry resolve 'carla-policy@^0.1'"],
+    )
+    command.add_argument("reference", metavar="REF", help="such as carla-policy@production; see carla-registry --help")
     command.set_defaults(run=resolve)
 
-    command = commands.add_parser("show", help="print all that the registry holds of one version")
-    command.add_argument("reference", metavar="REF")
+    command = add_command(
+        commands,
+        "show",
+        "print all that the registry holds of one version",
+        ["carla-registry show carla-policy@production", "carla-registry show carla-policy/7"],
+    )
+    command.add_argument("reference", metavar="REF", help="such as carla-policy@production; see carla-registry --help")
     command.set_defaults(run=show_version)

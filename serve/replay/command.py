@@ -8,65 +8,54 @@ the registry of --model does not answer.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-import msgspec
-import pyarrow as pa
-from tqdm import tqdm
-
-from carla_mlflow.artifact.artifact import Artifact
-from carla_mlflow.cli import DONE, REFUSED, add_debug, progress, run_command
-from carla_mlflow.contract.card_sections import BACKENDS
-from carla_mlflow.errors import RefusedError
-from carla_mlflow.escaping import escaped
-from carla_mlflow.inference.engine import Engine
-from carla_mlflow.preprocessing.skops_file import operators_types
-from serve.record.files import Recordings, open_recordings
-from serve.replay.artifacts import Artifacts
-from serve.replay.drove import Drove
-from serve.replay.history import journal_of
-from serve.replay.machine import engine_here, recorded_machines, recorded_references, why_not_bits
-from serve.replay.result import Result
-from serve.replay.session import Session, Window
-from serve.replay.text import as_text
-from serve.replay.timeline import Timeline
+from carla_mlflow.cli import run_command
+from carla_mlflow.command_parser import CommandParser, add_common
+from carla_mlflow.contract.backend_names import CHOICES
+from carla_mlflow.look import say_next
 from serve.replay.times import EXPECTED, moment, nanoseconds
-from serve.score.command import find_artifact
-from serve.settings import Settings
 
-BEFORE_NS = 120 * 10**9
-"""How long before a moment a policy's memory is taken up, nanoseconds: its state is recorded once a minute."""
-SHOW_AFTER_S = 2.0
-
-
-class Export(Protocol):
-    """What a recording is exported to."""
-
-    def add(self, batch: pa.RecordBatch) -> None: ...
-    def close(self) -> str: ...
-    def abandon(self) -> None: ...
+EXAMPLES = (
+    "python -m serve replay recordings",
+    "python -m serve replay recordings --at 2026-11-28T14:02 --model mine@0.2.0 --html report.html",
+    "python -m serve replay recordings --episode car-7 --mcap drive.mcap",
+)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m serve replay", description=__doc__.partition("\n\n")[2])
-    add = parser.add_argument
-    add("recording", type=Path, metavar="DIR", help="the folder that carla-serve --record names")
-    add(
+def build_parser() -> CommandParser:
+    parser = CommandParser("python -m serve replay", EXAMPLES, description=__doc__.partition("\n\n")[2])
+    parser.add_argument("recording", type=Path, metavar="DIR", help="the folder that carla-serve --record names")
+    _add_which(parser.add_argument_group("which part of it"))
+    _add_policies(parser.add_argument_group("what runs"))
+    _add_results(parser.add_argument_group("what is written"))
+    add_common(parser)
+    parser.set_defaults(run=replay)
+    return parser
+
+
+def _add_which(group: Any) -> None:
+    group.add_argument(
         "--at",
         type=moment,
         metavar="TIME",
         help="only a moment, as long as it is written: a day, an hour, a minute, a second; local unless it ends in Z",
     )
-    add("--from", dest="start", type=nanoseconds, metavar="TIME", help=f"only from this time on; {EXPECTED}")
-    add("--to", dest="end", type=nanoseconds, metavar="TIME", help="only before this time")
-    add("--episode", metavar="ID", help="only one episode")
-    add("--model", metavar="FOLDER|REF", help="another version to compare: a folder, mine@0.2.0, folder/@^1.2")
-    add(
+    group.add_argument(
+        "--from", dest="start", type=nanoseconds, metavar="TIME", help=f"only from this time on; {EXPECTED}"
+    )
+    group.add_argument("--to", dest="end", type=nanoseconds, metavar="TIME", help="only before this time")
+    group.add_argument("--episode", metavar="ID", help="only one episode")
+
+
+def _add_policies(group: Any) -> None:
+    group.add_argument(
+        "--model", metavar="FOLDER|REF", help="another version to compare: a folder, mine@0.2.0, folder/@^1.2"
+    )
+    group.add_argument(
         "--artifacts",
         type=Path,
         action="append",
@@ -75,143 +64,34 @@ def build_parser() -> argparse.ArgumentParser:
         help="where the artifacts of what drove may lie, beside the cache and the registry: a folder of them, or one; "
         "may be repeated",
     )
-    add("--json", action="store_true", help="print one JSON object")
-    add("--html", type=Path, metavar="FILE", help="write a report for a browser, in one file")
-    add("--lerobot", type=Path, metavar="FOLDER", help="export the rows as a LeRobot dataset, format v3.0")
-    add("--mcap", type=Path, metavar="FILE", help="export the rows as an MCAP file with JSON messages")
-    add("--device", default=Settings.device, help="auto, cpu, cuda or cuda:N (default auto)")
-    add("--backend", default="recorded", choices=("recorded", "card", *BACKENDS), help="default: as recorded")
-    add("--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)")
-    add_debug(parser)
-    parser.set_defaults(run=replay, usage=parser.error)
-    return parser
-
-
-def replay(options: argparse.Namespace) -> int:
-    """Replays a recording, and prints what was found."""
-    if options.at is not None and (options.start is not None or options.end is not None):
-        options.usage("--at names a moment, --from and --to a span: give one of them")
-    if options.html is not None and options.html.exists():
-        raise RefusedError(f"{options.html}: already exists; remove it or write elsewhere")
-    recordings = open_recordings(options.recording)
-    _check_files(recordings)
-    other = find_artifact(options.model, None) if options.model else None
-    artifacts = Artifacts.usual(options.artifacts)
-    exports = _exports(options, recordings)
-    try:
-        result = _replayed(options, recordings, artifacts, other, exports)
-        result = msgspec.structs.replace(result, exports=tuple(export.close() for export in exports))
-    except BaseException:
-        for export in exports:
-            export.abandon()
-        raise
-    if options.html is not None:
-        from serve.replay.html import write_report
-
-        write_report(options.html, result)
-    print(json.dumps(result.as_json()) if options.json else escaped(as_text(result), keep="\n"), flush=True)
-    return DONE if result.holds else REFUSED
-
-
-def _check_files(recordings: Recordings) -> None:
-    """Raises RefusedError that names every file which is not as it was written."""
-    progress(f"checking the hashes of {len(recordings.files)} files")
-    damages = recordings.verify()
-    if damages:
-        told = tuple(f"{damage.path}: {damage.problem}" for damage in damages)
-        raise RefusedError(f"{recordings.folder}: the recording is damaged", told)
-
-
-def _exports(options: argparse.Namespace, recordings: Recordings) -> list[Export]:
-    found: list[Export] = []
-    if options.lerobot is not None:
-        from serve.replay.lerobot import LeRobotWriter
-
-        found.append(LeRobotWriter(options.lerobot, recordings.cards))
-    if options.mcap is not None:
-        from serve.replay.mcap_file import McapWriter
-
-        found.append(McapWriter(options.mcap, recordings.cards))
-    return found
-
-
-def _replayed(
-    options: argparse.Namespace,
-    recordings: Recordings,
-    artifacts: Artifacts,
-    other: Artifact | None,
-    exports: Sequence[Export],
-) -> Result:
-    trusted = operators_types(options.trust_types)
-    asked = []
-
-    def load(digest: str) -> tuple[Engine, str]:
-        artifact = artifacts.open(digest, recordings.cards[digest].name)
-        machines = recorded_machines((file.origin for file in recordings.files if digest in file.cards), digest)
-        backend = options.backend if options.backend != "recorded" else machines[0].get("backend", "card")
-        engine = Engine(artifact, options.device, backend, trusted)
-        return engine, why_not_bits(machines, engine_here(engine))
-
-    def drove(name: str) -> Drove:
-        theirs = {digest for digest, card in recordings.cards.items() if card.name == name}
-        followed = recorded_references(file.origin for file in recordings.files if theirs & file.cards.keys())
-        journal = journal_of(artifacts.store, name, followed) if artifacts.store else None
-        asked.append(journal)
-        return Drove(journal)
-
-    window = _window(options)
-    backend_of_other = "card" if options.backend == "recorded" else options.backend
-    engine = None if other is None else Engine(other, options.device, backend_of_other, trusted)
-    session = Session(recordings.cards, load, drove, engine, window, _timeline(recordings, window))
-    for batch in _batches(recordings, window, options.episode, engine):
-        counted = session.add(batch)
-        for export in exports:
-            export.add(counted)
-    return session.result(str(options.recording), recordings.lost, any(journal is not None for journal in asked))
-
-
-def _window(options: argparse.Namespace) -> Window:
-    if options.at is not None:
-        at: Window = options.at
-        return at
-    whole = Window()
-    return Window(
-        whole.start if options.start is None else options.start, whole.end if options.end is None else options.end
+    group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
+    group.add_argument(
+        "--backend",
+        default="recorded",
+        choices=("recorded", *(name for name in CHOICES if name != "auto")),
+        help="default: as recorded",
+    )
+    group.add_argument(
+        "--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)"
     )
 
 
-def _timeline(recordings: Recordings, window: Window) -> Timeline | None:
-    """Over what is replayed, as far as the files tell; None without any."""
-    if not recordings.files:
-        return None
-    first = min(file.info.first for file in recordings.files)
-    last = max(file.info.last for file in recordings.files)
-    return Timeline(max(first, window.start), min(last, window.end - 1))
+def _add_results(group: Any) -> None:
+    group.add_argument("--html", type=Path, metavar="FILE", help="write a report for a browser, in one file")
+    group.add_argument("--lerobot", type=Path, metavar="DIR", help="export the rows as a LeRobot dataset, format v3.0")
+    group.add_argument("--mcap", type=Path, metavar="FILE", help="export the rows as an MCAP file with JSON messages")
 
 
-def _batches(
-    recordings: Recordings, window: Window, episode: str | None, other: Engine | None
-) -> Iterator[pa.RecordBatch]:
-    """The rows of a window, and those before it that policies with memory need, with a bar where it takes long."""
-    start, end = window.start, window.end
-    remembers = any(card.memory is not None for card in recordings.cards.values())
-    if other is not None and other.card.memory is not None:
-        start = 0  # its memory is known from an episode's beginning on
-    elif remembers:
-        start = max(0, start - BEFORE_NS)
-    is_all = start == 0 and episode is None and end == Window().end
-    with contextlib.closing(
-        tqdm(
-            total=recordings.rows if is_all else None,
-            unit="row",
-            unit_scale=True,
-            disable=None,
-            delay=SHOW_AFTER_S,
-        )
-    ) as bar:
-        for batch in recordings.batches(start or None, None if end == Window().end else end, episode):
-            yield batch
-            bar.update(len(batch))
+def replay(options: argparse.Namespace) -> int:
+    """Checks the flags, then replays; pyarrow and the backends are imported in between."""
+    if options.at is not None and (options.start is not None or options.end is not None):
+        return int(options.usage("--at names a moment, --from and --to a span: give one of them"))
+    from serve.replay.run import replay as run
+
+    code = run(options)
+    if code == 0 and options.model is None and options.html is None:
+        say_next(f"python -m serve replay {options.recording} --model REF --html report.html", only_to_people=True)
+    return code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,22 +20,11 @@ from serve.replay.result import Result, Version
 from serve.replay.rows import FALLBACK, POLICY, Rows, by_digest, matrix, moments_of, plain, timestamps, with_outcome
 from serve.replay.timeline import Timeline
 from serve.replay.verify import Verification, Verifier
+from serve.replay.window import Window
 
 SAME_VERSION = "it drove them itself"
 NO_OBSERVATION = "not recorded: "
 ANOTHER_CONTRACT = "of another contract"
-
-
-class Window(NamedTuple):
-    """From when to when rows count, nanoseconds since 1970; those before only lead policies with memory there."""
-
-    start: int = 0
-    end: int = 2**63 - 1
-
-    def holds(self, timestamp: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which times lie in it."""
-        inside: NDArray[np.bool_] = (timestamp >= self.start) & (timestamp < self.end)
-        return inside
 
 
 class Again(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from registry.commands.printing import table
+from carla_mlflow.look import table
 from serve.replay.compare import Figures
 from serve.replay.distribution import LEVELS
 from serve.replay.drove import Span

@@ -6,7 +6,7 @@ import argparse
 import re
 from datetime import datetime
 
-from serve.replay.session import Window
+from serve.replay.window import Window
 
 _TIME = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)"

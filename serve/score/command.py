@@ -7,51 +7,78 @@ where it was when the command is called again.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from carla_mlflow import Engine, open_artifact
-from carla_mlflow.artifact.artifact import Artifact
-from carla_mlflow.artifact.naming import is_artifact_folder
-from carla_mlflow.cli import DONE, add_debug, run_command
-from carla_mlflow.contract.answer import answer_columns
-from carla_mlflow.contract.state_token import STATE
+from carla_mlflow.cli import DONE, run_command
+from carla_mlflow.command_parser import CommandParser, add_common
+from carla_mlflow.contract.backend_names import CHOICES
 from carla_mlflow.errors import RefusedError
-from carla_mlflow.preprocessing.skops_file import operators_types
-from serve.settings import CHOICES, Settings
+from carla_mlflow.escaping import escaped
+from carla_mlflow.look import bar, say_next, show
+
+if TYPE_CHECKING:
+    from carla_mlflow.artifact.artifact import Artifact
+
+EXAMPLES = (
+    "python -m serve score --model mine@production --input drives.parquet --output actions.parquet",
+    "python -m serve score --model examples/v0.1.0 --input in.parquet --output out.parquet --keep drive,time",
+)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m serve score", description=__doc__.partition("\n\n")[2])
-    add = parser.add_argument
-    add("--model", required=True, help="artifact folder, or a reference: carla-policy@production, folder/@^1.2")
-    add(
+def build_parser() -> CommandParser:
+    parser = CommandParser("python -m serve score", EXAMPLES, description=__doc__.partition("\n\n")[2])
+    _add_rows(parser.add_argument_group("rows"))
+    _add_policy(parser.add_argument_group("the policy, and where it runs"))
+    add_common(parser)
+    parser.set_defaults(run=score)
+    return parser
+
+
+def _add_rows(group: Any) -> None:
+    group.add_argument(
         "--input",
         type=Path,
         required=True,
+        metavar="FILE",
         help="Parquet with a column for each observation field, and maybe others; for a policy with memory `state`, "
         "as an earlier answer gave it, without which (or with null) a row begins an episode",
     )
-    add(
+    group.add_argument(
         "--output",
         type=Path,
         required=True,
+        metavar="FILE",
         help="Parquet: throttle, brake, steer, or what else the policy answers, in order",
     )
-    add("--digest", default=None, help="score only with the artifact of this digest (sha256:…)")
-    add("--keep", default="", metavar="COLUMNS", help="columns of the input to copy beside the actions: drive,time")
-    add("--skip-invalid", action="store_true", help="rows that don't fit the policy get nulls and don't end the run")
-    add("--device", default=Settings.device, help="auto, cpu, cuda or cuda:N (default auto)")
-    add("--backend", default=Settings.backend, choices=CHOICES["backend"], help="what runs the policy (default card)")
-    add("--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)")
-    add("--ray", metavar="ADDRESS", help="score on a Ray cluster (auto: this machine's); the output is then a folder")
-    add_debug(parser)
-    parser.set_defaults(run=score)
-    return parser
+    group.add_argument(
+        "--keep", default="", metavar="COLUMNS", help="columns of the input to copy beside the actions: drive,time"
+    )
+    group.add_argument(
+        "--skip-invalid", action="store_true", help="rows that don't fit the policy get nulls and don't end the run"
+    )
+
+
+def _add_policy(group: Any) -> None:
+    group.add_argument(
+        "--model",
+        required=True,
+        metavar="FOLDER|REF",
+        help="artifact folder, or a reference: carla-policy@production, folder/@^1.2",
+    )
+    group.add_argument("--digest", metavar="sha256:…", help="score only with the artifact of this digest (sha256:…)")
+    group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
+    group.add_argument("--backend", default="card", choices=CHOICES, help="what runs the policy (default card)")
+    group.add_argument(
+        "--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)"
+    )
+    group.add_argument(
+        "--ray", metavar="ADDRESS", help="score on a Ray cluster (auto: this machine's); the output is then a folder"
+    )
 
 
 def score(options: argparse.Namespace) -> int:
@@ -60,6 +87,9 @@ def score(options: argparse.Namespace) -> int:
         raise RefusedError(f"{options.input}: there is no such file")
     if options.output.resolve() == options.input.resolve():
         raise RefusedError(f"{options.output}: is the input; write elsewhere")
+    from carla_mlflow.contract.answer import answer_columns
+    from carla_mlflow.contract.state_token import STATE
+
     artifact = find_artifact(options.model, options.digest)
     kept = tuple(name.strip() for name in options.keep.split(",") if name.strip())
     answered = {name for column in answer_columns(artifact.card.action) for name in column.table_names}
@@ -78,20 +108,28 @@ def score(options: argparse.Namespace) -> int:
         rows = _score_here(artifact, options, kept)
     seconds = time.perf_counter() - began
     by = f"{artifact.card.name} {artifact.card.version} ({artifact.digest[:19]}…)"
-    print(f"{options.output}: {rows:,} rows by {by} in {seconds:.1f} s, {rows / seconds:,.0f} rows/s")
+    text = f"{options.output}: {rows:,} rows by {by} in {seconds:.1f} s, {rows / seconds:,.0f} rows/s"
+    known = {"policy": artifact.card.name, "version": artifact.card.version, "digest": artifact.digest}
+    show(options.json, escaped(text), {"output": str(options.output), "rows": rows, "seconds": seconds, **known})
+    again = f"--output {shlex.quote(f'other-{options.output.name}')}"
+    say_next(
+        f"python -m serve score --model REF --input {shlex.quote(str(options.input))} {again}", only_to_people=True
+    )
     return DONE
 
 
 def _score_here(artifact: Artifact, options: argparse.Namespace, kept: tuple[str, ...]) -> int:
+    from carla_mlflow.inference.engine import Engine
+    from carla_mlflow.preprocessing.skops_file import operators_types
     from serve.score.run import Scorer, about, count_rows, score_file
 
     engine = Engine(artifact, options.device, options.backend, operators_types(options.trust_types))
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=count_rows(options.input), unit="row", unit_scale=True, disable=None) as bar:
+    with bar("scoring", count_rows(options.input), "row", unit_scale=True) as shown:
 
         def report(rows: int, known: bool) -> None:
-            bar.set_postfix_str("of an earlier run" if known else "")
-            bar.update(rows)
+            shown.set_postfix_str("of an earlier run" if known else "")
+            shown.update(rows)
 
         run = about(engine, options.input, kept, options.skip_invalid)
         return score_file(Scorer(engine, kept, options.skip_invalid), run, options.output, report)
@@ -99,6 +137,9 @@ def _score_here(artifact: Artifact, options: argparse.Namespace, kept: tuple[str
 
 def find_artifact(model: str, digest: str | None) -> Artifact:
     """Opens the artifact in a folder, or fetches what a reference resolves to now."""
+    from carla_mlflow.artifact.artifact import open_artifact
+    from carla_mlflow.artifact.naming import is_artifact_folder
+
     if is_artifact_folder(model):
         return open_artifact(Path(model), digest)
     from registry.store.cache import default_cache

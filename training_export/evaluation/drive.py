@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from carla_mlflow.client.client import PolicyClient
+from carla_mlflow.look import bar
 from training_export.racetrack.conditions import Conditions
 from training_export.racetrack.driving import Episode, Observation, drive_episode
 from training_export.racetrack.plots import FRAME_EVERY, film_env, write_gif
@@ -43,7 +43,7 @@ def drive_remote(client: PolicyClient, conditions: Conditions, gif: Path | None 
 
     env = film_env(conditions.traffic, conditions.duration_s)
     try:
-        for seed in tqdm(conditions.seeds, desc="driving", unit="episode"):
+        for seed in bar("driving", conditions.episodes, "episode", conditions.seeds):
             route = client.start_episode()
             filmed = gif is not None and seed == conditions.first_seed
             result.episodes.append(drive_episode(env, drive, seed, FRAME_EVERY if filmed else 0))

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from tqdm import tqdm
 
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.history import frame_spec
 from carla_mlflow.errors import DrivingError
 from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.inference.engine import Engine
+from carla_mlflow.look import bar
 from training_export.evaluation.applied_latency import LATENCY, TRACE_FILE, AppliedLatency
 from training_export.evaluation.delayed import Delay, DelayedDriver, Simple
 from training_export.evaluation.episode_driver import EpisodeDriver
@@ -59,7 +59,7 @@ def run_episodes(driver: Driver, conditions: Conditions, what: str) -> list[Epis
     """Drives every seed, with a progress bar; a DelayedDriver in the environment of fine steps."""
     env = _env_of(driver, conditions)
     try:
-        return [_drive(env, driver, seed) for seed in tqdm(conditions.seeds, desc=what, unit="episode")]
+        return [_drive(env, driver, seed) for seed in bar(what, conditions.episodes, "episode", conditions.seeds)]
     finally:
         env.close()
 

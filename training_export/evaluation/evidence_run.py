@@ -9,6 +9,7 @@ import mlflow
 
 from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.flavor.runs import STEP_TAG
+from carla_mlflow.look import table
 
 Figures = Mapping[str, float | int]
 
@@ -37,15 +38,9 @@ def log_drives(
     mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "episodes.json")
 
 
-def table(figures: Mapping[str, Figures]) -> str:
+def figures_table(figures: Mapping[str, Figures]) -> str:
     """The figures as a text table, one column per driver."""
     rows = [["", *figures]]
     for key in next(iter(figures.values())):
         rows.append([key, *(f"{values[key]:g}" for values in figures.values())])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return table(rows, right=True)

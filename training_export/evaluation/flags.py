@@ -18,7 +18,7 @@ def racetrack_conditions(options: argparse.Namespace, training: dict[str, Any]) 
     return Conditions(options.episodes, options.first_seed, traffic, duration)
 
 
-def add_margin(command: argparse.ArgumentParser) -> None:
+def add_margin(command: Any) -> None:
     """Adds the flag of an absolute reward margin."""
     command.add_argument(
         "--reward-margin",
@@ -36,18 +36,27 @@ def add_conditions(command: argparse.ArgumentParser, episodes: int, judges: bool
         episodes: their default number.
         judges: whether promotions may be judged by them, so that their seeds have no default before the flags are read.
     """
-    command.add_argument("--episodes", type=positive(int), default=episodes, help="one per seed (default %(default)s)")
-    command.add_argument(
+    group = command.add_argument_group("conditions")
+    group.add_argument(
+        "--episodes", type=positive(int), default=episodes, metavar="N", help="one per seed (default %(default)s)"
+    )
+    group.add_argument(
         "--first-seed",
         type=natural,
         default=None if judges else Conditions.first_seed,
+        metavar="N",
         help=f"the seed of the first episode (default {Conditions.first_seed}, with --log {PROMOTION_FIRST}: "
         "training never sees these, and no card's figures are of the latter)"
         if judges
         else "the seed of the first episode (default %(default)s, which training never sees)",
     )
-    command.add_argument("--traffic", type=natural, help="the most other cars (default: as the policy was trained)")
-    command.add_argument(
-        "--duration", type=positive(float), help=f"seconds per episode (default {Conditions.duration_s})"
+    group.add_argument(
+        "--traffic", type=natural, metavar="N", help="the most other cars (default: as the policy was trained)"
     )
-    command.add_argument("--gif", type=Path, help="film the first episode into this file")
+    group.add_argument(
+        "--duration",
+        type=positive(float),
+        metavar="SECONDS",
+        help=f"of an episode (default {Conditions.duration_s})",
+    )
+    group.add_argument("--gif", type=Path, metavar="FILE", help="film the first episode into this file")

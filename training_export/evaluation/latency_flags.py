@@ -26,22 +26,23 @@ API_KEY = "POLICY_API_KEY"
 
 
 def add_latency(command: argparse.ArgumentParser) -> None:
-    """Adds the flags."""
-    command.add_argument(
+    """Adds the flags, in a group of their own."""
+    group = command.add_argument_group("latency (docs/latency.md)")
+    group.add_argument(
         "--latency",
         metavar="35ms|TRACE|measured",
         help="an action applies so long after its observation: always (35ms), as a trace says (a Parquet file with the "
         "column latency_ms, or runs:/ID/latency.parquet), or as --through measures",
     )
-    command.add_argument(
+    group.add_argument(
         "--through",
         metavar="URL",
         help=f"ask this server, which has to serve the policy, one request at a time; its key: {API_KEY}",
     )
-    command.add_argument(
+    group.add_argument(
         "--budget-ms", type=positive(float), metavar="MS", help="a later answer is the card's fallback (default: none)"
     )
-    command.add_argument("--trace", type=Path, metavar="FILE", help="write the latencies that applied, for --latency")
+    group.add_argument("--trace", type=Path, metavar="FILE", help="write the latencies that applied, for --latency")
 
 
 def latency_problem(options: argparse.Namespace) -> str | None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from carla_mlflow.errors import DrivingError
+from carla_mlflow.look import bar
 from training_export.evaluation.own_env import OwnEnv, call
 from training_export.racetrack.conditions import Conditions
 from training_export.racetrack.driving import begin_episode
@@ -52,7 +52,7 @@ class OwnEpisode:
 def drive_all(own: OwnEnv, driver: OwnDriver, conditions: Conditions, outcome: Outcome, what: str) -> list[OwnEpisode]:
     """Drives every seed, with a progress bar."""
     return [
-        _drive(own, driver, seed, outcome) for seed in tqdm(conditions.seeds, desc=what, unit="episode")
+        _drive(own, driver, seed, outcome) for seed in bar(what, conditions.episodes, "episode", conditions.seeds)
     ]  # fmt: skip
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from carla_mlflow.artifact.golden import GOLDEN_IMAGE_ROWS, GOLDEN_ROWS, Golden
 from carla_mlflow.contract.card_sections import Parity
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError
 from carla_mlflow.inference.engine import Engine
+from carla_mlflow.look import bar
 from training_export.export.noise import Noise, decided, measure_noise
 from training_export.sources.trained import Arrays, TrainedPolicy, stack
 
@@ -22,8 +22,6 @@ COMPARED_ROWS = 1024
 MAX_BYTES = 32 * 2**20
 """The limit of observations in memory at once: images are compared batch by batch."""
 Valid = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
-_QUIET: dict[str, Any] = {"leave": False, "delay": 1.0, "disable": None}
-"""A progress bar that appears after a second, if stderr is a terminal."""
 
 
 def compared_batches(
@@ -106,9 +104,8 @@ def reference_answers(trained: TrainedPolicy, specs: ObservationSpec, stated: Pa
     decisions: list[NDArray[np.bool_]] = []
     noise = measure_noise(trained, specs, next(compared_batches(specs, trained.driving, trained.valid)))
     parity = stated or noise.parity
-    shown = tqdm(
-        compared_batches(specs, trained.driving, trained.valid), "running the trained policy", batches, **_QUIET
-    )
+    compared = compared_batches(specs, trained.driving, trained.valid)
+    shown = bar("running the trained policy", batches, "batch", compared)
     for index, batch in enumerate(shown):
         answer = trained.answer(batch)
         rows = decided(trained, batch, answer, noise, parity)
@@ -135,7 +132,7 @@ def compare(engine: Engine, trained: TrainedPolicy, reference: ReferenceAnswers)
     batches = compared_batches(engine.specs, trained.driving, trained.valid)
     each = zip(batches, reference.answers, reference.decided, strict=True)
     largest = 0.0
-    for batch, answer, rows in tqdm(each, f"comparing {engine.backend}", len(reference.answers), **_QUIET):
+    for batch, answer, rows in bar(f"comparing {engine.backend}", len(reference.answers), "batch", each):
         if rows.any():
             largest = max(largest, engine.compare(_pick(replace(answer, observations=batch), np.flatnonzero(rows))))
     return largest

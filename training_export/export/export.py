@@ -15,9 +15,10 @@ from msgspec import UNSET
 from carla_mlflow.artifact.artifact import Artifact, seal
 from carla_mlflow.backends.loading import how_to_install, is_openvino_installed
 from carla_mlflow.backends.weights import hash_arrays, torch_weights
+from carla_mlflow.contract.backend_names import graph_of
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.card_rules import observation_problems
-from carla_mlflow.contract.card_sections import FileCard, Parity, Preprocessing, graph_of
+from carla_mlflow.contract.card_sections import FileCard, Parity, Preprocessing
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ArtifactError, CardError, ExportError
 from carla_mlflow.escaping import one_line

@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 from msgspec import UnsetType
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from carla_mlflow.artifact.golden import Golden
 from carla_mlflow.artifact.rollouts import EPISODES, STEPS, Rollouts, next_key
@@ -24,6 +23,7 @@ from carla_mlflow.contract.memory import RESET, Memory
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.errors import ExportError
 from carla_mlflow.inference.engine import Engine
+from carla_mlflow.look import bar
 from training_export.export.noise import MARGIN, InFloat64, Noise, chooses, decided, measure_noise, round_up
 from training_export.sources.trained import Arrays, TrainedPolicy, stack
 
@@ -33,7 +33,6 @@ COARSE = 8
 """The edge of the squares of one value in the first batch's images, which golden.npz would else hold incompressible."""
 FREE_BATCHES = 2
 """Batches on which the difference of freely running rollouts is measured."""
-_QUIET: dict[str, Any] = {"leave": False, "delay": 1.0, "disable": None}
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def reference_rollouts(trained: TrainedPolicy, stated: Parity | None = None) -> 
             close to call.
     """
     specs = observation_spec(trained.observation)
-    shown = tqdm(rollout_batches(specs, trained.driving), "running the trained policy", BATCHES, **_QUIET)
+    shown = bar("running the trained policy", BATCHES, "batch", rollout_batches(specs, trained.driving))
     answers, drift = [], 0.0
     for index, observations in enumerate(shown):
         answer = run_trained(trained, observations, resets())

@@ -42,7 +42,7 @@ class TrainingConfig:
         Others as Stable-Baselines3's PPO names them.
     """
 
-    total_timesteps: int = 80_000
+    total_timesteps: int = 100_000
     seed: int = 0
     traffic: int = 0
     environments: int = 4

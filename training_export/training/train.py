@@ -6,7 +6,6 @@ Ctrl-C ends training early and leaves a usable checkpoint.
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +21,12 @@ from sklearn.preprocessing import StandardScaler
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
-from tqdm import tqdm
 
 from carla_mlflow.build import git_state
 from carla_mlflow.contract.seeds import SCALER_FIRST, TRAINING_FIRST
 from carla_mlflow.errors import ExportError
 from carla_mlflow.flavor.runs import STEP_TAG
+from carla_mlflow.look import bar
 from training_export.racetrack.env import ENV_ID, RATE_HZ, Racetrack
 from training_export.racetrack.plots import plot_learning_curve
 from training_export.training.checkpoint import (
@@ -97,7 +96,7 @@ class Progress(BaseCallback):
         self.curve: list[tuple[int, float, float]] = []
 
     def _on_training_start(self) -> None:
-        self._bar = tqdm(total=self._total, initial=self.num_timesteps, unit="step", desc="training", file=sys.stderr)
+        self._bar = bar("training", self._total, "step", initial=self.num_timesteps)
 
     def _on_step(self) -> bool:
         return True

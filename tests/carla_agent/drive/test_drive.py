@@ -132,7 +132,7 @@ def test_in_process_it_drives_as_served(toy: ToyCarla, server: Server):
 def test_what_happened_is_printed_for_people(toy: ToyCarla):
     done = drive(toy, "--model", str(EXAMPLE), "--seconds", "2", *PATIENT)
     lines = [line.split(maxsplit=1)[0] for line in done.out.splitlines()]
-    assert lines == ["drove", "collisions", "lane", "off", "fallbacks", "driven", "latency", "episode"]
+    assert lines == ["drove", "collisions", "lane", "off", "fallbacks", "driven", "latency", "episode", "next:"]
     assert "0.1.0 (20 decisions)" in done.out
 
 

@@ -13,8 +13,9 @@ from forging import with_files
 
 from carla_mlflow import Artifact, Engine, open_artifact
 from carla_mlflow.artifact.artifact import seal, sha256
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.contract.card import parse_card
-from carla_mlflow.contract.card_sections import BACKENDS, FileCard
+from carla_mlflow.contract.card_sections import FileCard
 from carla_mlflow.contract.field_card import FieldCard
 from carla_mlflow.errors import ArtifactError, CardError, IntegrityError, ParityError
 

@@ -10,8 +10,9 @@ from torch import nn
 from benchmarks.policies.remembering import Lstm
 from carla_mlflow import Engine
 from carla_mlflow.artifact.artifact import seal
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.contract.card import Card
-from carla_mlflow.contract.card_sections import BACKENDS, StateCard
+from carla_mlflow.contract.card_sections import StateCard
 from carla_mlflow.contract.memory import graph_inputs
 from carla_mlflow.errors import ArtifactError
 from training_export.graphs.graph import PolicyGraph, to_torchscript

@@ -10,7 +10,7 @@ from tests_support import EXAMPLE
 
 from benchmarks.policies.architectures import ARCHITECTURES
 from carla_mlflow import Engine
-from carla_mlflow.contract.card_sections import BACKENDS
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.testing import CHECKS, Subject
 from training_export.export.export import Export, export_policy
 

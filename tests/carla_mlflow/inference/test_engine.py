@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.artifact.artifact import seal
-from carla_mlflow.contract.card_sections import BACKENDS
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.errors import ActionError, SpecError
 from carla_mlflow.inference.backend_choice import fastest, load_fastest
 from carla_mlflow.inference.batch_shapes import plan

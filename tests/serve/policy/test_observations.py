@@ -17,7 +17,7 @@ from torch import nn
 
 from carla_mlflow import Artifact, Engine, PolicyClient, write_artifact
 from carla_mlflow.contract.action_card import ActionCard, Control
-from carla_mlflow.contract.card_sections import BACKENDS
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run
 from training_export.export.export import export_policy

@@ -223,8 +223,8 @@ class Page(HTMLParser):
 
 
 def compared(engine: Engine, tmp_path: Path, episode: str = "b") -> Any:
-    from serve.replay.command import Session
     from serve.replay.drove import Drove
+    from serve.replay.session import Session
     from serve.replay.timeline import Timeline
 
     other = Engine.open(example_as(tmp_path, "0.2.0"), device="cpu")

@@ -67,7 +67,8 @@ def test_episodes_of_a_policy_with_memory_are_given_again_bit_by_bit(
 
 
 def test_without_its_requirements_the_command_says_what_to_install():
-    code = "import sys; sys.modules['pyarrow'] = None; from serve.__main__ import main; main(['replay', 'recordings'])"
+    code = "import sys; sys.modules['pyarrow'] = None; from serve.__main__ import main; "
+    code += "sys.exit(main(['replay', 'recordings']))"
     done = run_command("python", "-c", code)
     assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
     assert done.err.startswith(

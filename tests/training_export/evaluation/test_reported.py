@@ -104,7 +104,7 @@ def test_a_report_is_evidence_that_is_called_self_reported(mlflow_home: Path, ex
     done = command_here(*command, "nobody@0.1.0", str(path), *told)
     assert (done.code, "no policy named nobody" in done.err) == (1, True)
     done = command_here(*command, str(example), "nowhere.csv", *told)
-    assert (done.code, done.err.strip()) == (1, "training_export: nowhere.csv: No such file or directory")
+    assert (done.code, done.err.strip()) == (1, "python -m training_export: nowhere.csv: No such file or directory")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -14,7 +14,8 @@ from tests_support import command_here
 
 from carla_mlflow import open_artifact
 from carla_mlflow.contract.action_card import Control
-from carla_mlflow.contract.card_sections import BACKENDS, Parity
+from carla_mlflow.contract.backend_names import BACKENDS
+from carla_mlflow.contract.card_sections import Parity
 from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.errors import CardError, ExportError
 from training_export.export.export import Export, export_policy

@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from carla_mlflow.contract.card_sections import BACKENDS
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.errors import CardError, ExportError
 from training_export.export.export import Export, export_policy
 from training_export.sources.source import SourceOptions, open_source

@@ -23,7 +23,7 @@ from tests_support import ROOT, command_here, run_command
 
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.contract.action_card import Control
-from carla_mlflow.contract.card_sections import BACKENDS
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.contract.control import controller
 from carla_mlflow.contract.field_card import FieldCard, Seen
 from carla_mlflow.errors import ArtifactError, CardError, ExportError

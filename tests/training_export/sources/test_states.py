@@ -15,7 +15,8 @@ from torch import nn
 
 from benchmarks.policies.networks import FULL_BRAKE, UNIT
 from carla_mlflow.contract.action_card import ActionCard
-from carla_mlflow.contract.card_sections import BACKENDS, StateCard
+from carla_mlflow.contract.backend_names import BACKENDS
+from carla_mlflow.contract.card_sections import StateCard
 from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.errors import CardError, ExportError
 from training_export.export.export import export_policy

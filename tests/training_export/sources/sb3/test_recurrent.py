@@ -17,7 +17,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from benchmarks.recurrent import difference, exported, trained
 from carla_mlflow import Engine
-from carla_mlflow.contract.card_sections import BACKENDS, StateCard
+from carla_mlflow.contract.backend_names import BACKENDS
+from carla_mlflow.contract.card_sections import StateCard
 from carla_mlflow.contract.field_card import FieldCard
 from carla_mlflow.errors import ExportError
 from training_export.export.export import export_policy

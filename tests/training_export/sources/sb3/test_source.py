@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sb3_policies import CASES, CHOOSE, DRIVE, Trainer
 
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.card_sections import BACKENDS
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.contract.field_card import FieldCard, Seen, observation_spec
 from carla_mlflow.errors import CardError
 from training_export.export.compared import compared_batches

@@ -1,0 +1,14 @@
+"""The exit codes of all commands (docs/commands.md)."""
+
+from __future__ import annotations
+
+DONE, REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+EXIT_CODES = {
+    DONE: "done",
+    REFUSED: "refused or failed",
+    USAGE: "wrong arguments",
+    UNREACHABLE: "no answer",
+    INTERRUPTED: "interrupted",
+}
+"""Code → what it means, in two words, for help texts."""
