@@ -18,6 +18,7 @@ from serve.run_folder import HINT_FD, RINGS_FOLDER, SERVER_PID, STATUS_FILE
 from serve.settings import CHOICES, PREFIX, Settings
 
 _CASELESS = {*CHOICES, "device"}
+_FLAGS = [f for f in fields(Settings) if "secret" not in f.metadata]
 _OF_A_SERVICE = re.compile(
     r"POLICY\w*?(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
@@ -113,8 +114,8 @@ def with_baked(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, **({PREFIX + "MODEL": found[0], PREFIX + "DIGEST": found[1]} if found else {})}
 
 
-def parse_settings(arguments: Sequence[str] | None) -> Settings:
-    """Reads flags and POLICY_ variables; prints what is invalid and exits with 2."""
+def build_parser() -> argparse.ArgumentParser:
+    """The flags of carla-serve; None stands for one that was not given."""
     parser = argparse.ArgumentParser(
         "carla-serve", description="Serves a driving policy over HTTP, verified before it is ready."
     )
@@ -127,16 +128,21 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
         for f in fields(Settings)
         if "secret" in f.metadata
     )
-    flags = [f for f in fields(Settings) if "secret" not in f.metadata]
-    for f in flags:
+    for f in _FLAGS:
         default = f" (default {f.default})" if f.default != "" else ""
         flag, text = "--" + f.name.replace("_", "-"), f.metadata["help"]
         if _type_of(f) is bool:
             parser.add_argument(flag, action="store_true", default=None, help=text)
         else:
             parser.add_argument(flag, type=_type_of(f), help=text + default)
+    return parser
+
+
+def parse_settings(arguments: Sequence[str] | None) -> Settings:
+    """Reads flags and POLICY_ variables; prints what is invalid and exits with 2."""
+    parser = build_parser()
     options = parser.parse_args(arguments)
-    given = {f.name: getattr(options, f.name) for f in flags if getattr(options, f.name) is not None}
+    given = {f.name: getattr(options, f.name) for f in _FLAGS if getattr(options, f.name) is not None}
     try:
         asked = {**os.environ, **{PREFIX + k.upper(): str(v) for k, v in given.items()}}
         settings = settings_from_environment(with_baked(asked))

@@ -29,7 +29,7 @@ examples:
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     text = (__doc__ or "").partition("\n\n")[2]
     parser = argparse.ArgumentParser(
         "python -m carla_mlflow.testing",
@@ -48,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_debug(parser)
     parser.set_defaults(run=_run)
-    return run_command(parser, arguments, "torch")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run_command(build_parser(), arguments, "torch")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -160,7 +160,8 @@ def add_move_commands(commands: Any) -> None:
         default=[],
         metavar="ALARM",
         help="roll it back when this holds: METRIC OP NUMBER, such as 'fallback_rate>0.01', or with an x, such as "
-        "'saturation>2x': that many times the figure of the version that it replaces; repeat for more (docs/bake.md)",
+        "'saturation>2x': that many times the figure of the version that it replaces; repeat for more "
+        "(docs/how-to/bake.md)",
     )
     add_servers(command, "--servers", "for alarms with x: the servers that tell that figure", required=False)
     _add_allow_breaking(command)
