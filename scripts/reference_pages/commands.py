@@ -92,7 +92,11 @@ def _described(parser: argparse.ArgumentParser, text: str) -> Iterator[str]:
 
 def _text(text: str, is_raw: bool) -> str:
     """Prose as prose; what was laid out by hand as it is."""
-    return block(text) if is_raw else "\n\n".join(words(part) for part in text.strip().split("\n\n")) + "\n"
+    return (
+        block(text, "{.text .wrapped}")
+        if is_raw
+        else "\n\n".join(words(part) for part in text.strip().split("\n\n")) + "\n"
+    )
 
 
 def _is_shown(action: argparse.Action) -> bool:

@@ -16,7 +16,7 @@ RAY_APP = Path(__file__).parents[2] / "serve" / "ray_app.py"
 def flags() -> str:
     """A table of the settings that are flags and variables."""
     rows = [_row(f) for f in fields(Settings) if "secret" not in f.metadata]
-    return table(["flag", "variable", "default", "allowed", "meaning"], rows)
+    return table(["flag and variable", "default", "allowed", "meaning"], rows)
 
 
 def secrets() -> str:
@@ -46,7 +46,12 @@ def _variable(setting: Field[Any]) -> str:
 def _row(setting: Field[Any]) -> list[str]:
     flag, default = f"--{setting.name.replace('_', '-')}", setting.default
     shown = "off" if default is False else code(str(default))
-    return [code(flag), code(_variable(setting)), shown, words(_allowed(setting)), words(setting.metadata["help"])]
+    return [
+        f"{code(flag)}<br>{code(_variable(setting))}",
+        shown,
+        words(_allowed(setting)),
+        words(setting.metadata["help"]),
+    ]
 
 
 def _allowed(setting: Field[Any]) -> str:
