@@ -64,7 +64,7 @@ class NewUser:
     def __init__(self, folder: Path) -> None:
         self.home, self.checkout = folder / "home", folder / "checkout"
         self.home.mkdir()
-        left_out = shutil.ignore_patterns(".git", ".venv", ".demo", ".*_cache", "__pycache__", *APPEARS)
+        left_out = shutil.ignore_patterns(".git", ".venv", ".demo", ".*_cache", "__pycache__", "site", *APPEARS)
         shutil.copytree(ROOT, self.checkout, ignore=left_out)
         self._environment = {"HOME": str(self.home), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
         self.port = free_port()

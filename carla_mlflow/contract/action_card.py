@@ -39,10 +39,10 @@ class ActionCard(Section, frozen=True):
         rate_hz: decisions per second.
         deterministic: of a beta head, its deterministic action: the distribution's mode, or its mean.
         table: with `control: table`, throttle, brake and steer of each choice.
-        fallback: what to do when no action comes in time, by `control_names`; a choice by its label or its index.
+        fallback: what to do when no action comes in time, by the answer's names; a choice by its label or its index.
         choices: with `control: named`, the labels of the choices: a list for the raw dimension `choice`, or lists by
             the names of raw dimensions.
-        full_throttle: the raw value that means throttle 1; it may lie outside the bounds. Unset: 1. See `control`.
+        full_throttle: the raw value that means throttle 1; it may lie outside the bounds. Unset: 1.
         full_brake: the raw value that means brake 1, likewise. Unset: -1 for an acceleration, 1 for a pedal.
         full_right: the raw value that means steer 1, likewise. Unset: 1.
         repeat: ticks for which an action holds (frame skip), so that ticks come at `rate_hz` × `repeat`. Unset: 1.

@@ -18,7 +18,9 @@ from .specs import ObservationSpec
 
 
 class StateCard(Section, frozen=True):
-    """One state of a policy with a memory: the graph takes it and returns its next value; see `memory`.
+    """One state of a policy with a memory: the graph takes it and returns its next value.
+
+    See `memory`.
 
     Attributes:
         dtype: of the state; float32 only.
@@ -73,7 +75,9 @@ class Parity(Section, frozen=True):
 
 
 class CardFields(Section, frozen=True, kw_only=True):
-    """The keys of model_card.yaml. `content` and `weights` are hashes; see `content_hash`.
+    """The keys of model_card.yaml.
+
+    What a memory is, `memory` says; what the hashes are of, `content_hash`.
 
     Attributes:
         format: of the card: 1, or 2 where it has a key that format 1 does not have.
@@ -82,7 +86,7 @@ class CardFields(Section, frozen=True, kw_only=True):
         backend: which of the graphs is served: the faster one when it was exported.
         description: one line for people.
         observation: what the policy observes, by name, in the order of the graph's inputs.
-        state: the memory of a policy that has one, in the graph's order; see `memory`.
+        state: the memory of a policy that has one, in the graph's order.
         action: what the policy answers, and how that is made of what the graph gives.
         files: every other file of the artifact, by name.
         preprocessing: where observations are preprocessed.

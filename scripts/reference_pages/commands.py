@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from reference_pages.markdown import block, code, table, words
 
-WIDTH = 96
+WIDTH = 88
 """Characters in a line of usage."""
+UNNAMED = ("options", "positional arguments")
+"""argparse's own groups."""
 
 
 class Program(NamedTuple):
@@ -84,19 +86,18 @@ def _described(parser: argparse.ArgumentParser, text: str) -> Iterator[str]:
     for group in parser._action_groups:
         rows = [_row(formatter, action) for action in group._group_actions if _is_shown(action)]
         if rows:
-            is_own = group.title not in {"options", "positional arguments"}
-            yield (f"**{words(group.title or '')}**\n\n" if is_own else "") + table(["flag", "", "default"], rows)
+            title = group.title or ""
+            head = "argument" if title == "positional arguments" else "flag"
+            yield ("" if title in UNNAMED else f"**{words(title)}**\n\n") + table([head, "default", ""], rows)
     if parser.epilog:
         yield _text(parser.epilog, is_raw)
 
 
 def _text(text: str, is_raw: bool) -> str:
     """Prose as prose; what was laid out by hand as it is."""
-    return (
-        block(text, "{.text .wrapped}")
-        if is_raw
-        else "\n\n".join(words(part) for part in text.strip().split("\n\n")) + "\n"
-    )
+    if is_raw:
+        return block(text, "{.text .wrapped}")
+    return "\n\n".join(words(part) for part in text.strip().split("\n\n")) + "\n"
 
 
 def _is_shown(action: argparse.Action) -> bool:
@@ -109,4 +110,4 @@ def _row(formatter: argparse.HelpFormatter, action: argparse.Action) -> list[str
     said = formatter._expand_help(action) if action.help else ""
     default = action.default
     is_told = default in (None, False, "", argparse.SUPPRESS) or default == []
-    return [code(formatter._format_action_invocation(action)), words(said), "" if is_told else code(str(default))]
+    return [code(formatter._format_action_invocation(action)), "" if is_told else code(str(default)), words(said)]

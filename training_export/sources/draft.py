@@ -89,7 +89,7 @@ class CardDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         action: what the policy answers. May be left out where --env says it, or a checkpoint.
         observation: what it observes, by name, in the order of forward()'s arguments. Unset: as the source says.
         training: how it was trained: whatever you want to keep, such as the seed.
-        parity: a tolerance of your own instead of the measured noise; see Export.
+        parity: a tolerance of your own instead of the measured noise.
         state: the memory of a policy that has one, in the order of forward()'s arguments.
     """
 
