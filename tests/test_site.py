@@ -74,7 +74,6 @@ def test_no_page_loads_anything_from_another_host(pages: dict[Path, Page]):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("site")
 def test_a_link_to_nowhere_and_one_to_no_heading_end_the_build(tmp_path: Path):
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     with (tmp_path / "docs" / "index.md").open("a") as page:
