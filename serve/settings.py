@@ -111,7 +111,7 @@ class Settings:
     drain_s: float = _setting(2.0, "seconds to keep accepting connections after SIGTERM")
     trust_types: str = _setting("", "more types to allow in preprocessor.skops: my_pkg.Clipper,…")
     result_cache: int = _setting(0, "most observations in the result cache; 0: no cache")
-    record: str = _setting("", "folder to record to: observations, actions, times, ids; see docs/record.md")
+    record: str = _setting("", "folder to record to: observations, actions, times, ids; see docs/how-to/record.md")
     record_share: float = _setting(1.0, "share of the episodes, and of requests without one, that is recorded: 0 to 1")
     record_max_gb: float = _setting(10.0, "most gigabytes of this server's recordings; the oldest are deleted")
     record_images: str = _setting(
