@@ -5,6 +5,7 @@
 #
 # BASE_IMAGE  a Python 3.11 on Debian
 # TORCH       cpu; cuda, for policies of TorchScript on a GPU; none, for policies of ONNX alone
+# OPENVINO    none; cpu, for policies whose card names the backend openvino, or for POLICY_BACKEND=openvino
 # PIP_EXTRA_INDEX_URL  where torch's builds for the CPU are, if pip does not know yet
 # GIT_SHA     the commit, for /healthz and the labels: --build-arg GIT_SHA=$(git rev-parse --short=12 HEAD)
 # VERSION     of this package, for the labels
@@ -12,6 +13,7 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 ARG TORCH=cpu
+ARG OPENVINO=none
 ARG PIP_EXTRA_INDEX_URL
 RUN python -m venv /tools && python -m venv --without-pip /opt/policy
 WORKDIR /build
@@ -19,7 +21,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY deploy/image/wheels constraints.txt ./
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY carla_mlflow/__init__.py carla_mlflow/
-RUN PIP=/tools/bin/pip TORCH=${TORCH} ./wheels /wheels
+RUN PIP=/tools/bin/pip TORCH=${TORCH} OPENVINO=${OPENVINO} ./wheels /wheels
 
 ARG GIT_SHA
 COPY carla_mlflow carla_mlflow

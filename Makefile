@@ -5,7 +5,7 @@ VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' carla_mlflow/__init__.
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo serve test test-slow test-all test-ci check bench image
+.PHONY: setup demo serve test test-slow test-all test-ci check docs docs-serve bench image
 
 setup: $(READY)
 
@@ -48,10 +48,18 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.tampering
 	$(BIN)/python -m benchmarks.serving
 
+# Strictly: a link to what is not there, or to a heading that is not, ends it. NO_MKDOCS_2_WARNING: an advertisement.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "site/index.html"
+
+docs-serve: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --no-strict
+
 image:
 	$(DOCKER) build --build-arg GIT_SHA=$$(git rev-parse --short=12 HEAD) --build-arg VERSION=$(VERSION) -t carla-mlflow .
 
-check: $(READY)
+check: $(READY) docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

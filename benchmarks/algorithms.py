@@ -14,7 +14,7 @@ from carla_mlflow.contract.field_card import observation_spec
 from carla_mlflow.inference.engine import Engine
 from training_export.export.export import export_policy
 
-BACKENDS = ("torchscript", "onnx")
+BACKENDS = ("torchscript", "onnx", "openvino")
 ROWS = 1000
 TABLE = Table("algorithm, observation", 24, (Column("observations", 13, ","), *(Column(name, 13) for name in BACKENDS)))
 

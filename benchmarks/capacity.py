@@ -2,8 +2,8 @@
 
 Simulates one worker whose cars each send requests periodically, at unrelated moments: requests that arrive during a
 forward are answered by the next one (natural batching). A batch costs `fixed-us` plus `each-us` per request; the
-defaults are from `python -m benchmarks.serving` (docs/capacity.md says how). Then computes nodes, bandwidth, and the
-load of a promotion on the registry.
+defaults are from `python -m benchmarks.serving` (docs/explanation/capacity.md says how). Then computes nodes,
+bandwidth, and the load of a promotion on the registry.
 """
 
 from __future__ import annotations

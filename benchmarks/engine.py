@@ -1,6 +1,7 @@
 """python -m benchmarks.engine [ARTIFACT …]: the time of a decision beside that of the bare graph, strict and not.
 
-raw     one call of the backend on the whole batch, arrays in, arrays out
+raw     one call of the backend on the whole batch, arrays in, arrays out; in OpenVINO, and in free too, through a graph
+        of any shape, where strict has one compiled for each shape
 strict  act(): checks, fixed batch shapes, head, control; the mode that the server uses
 free    act() with every batch in one call, where a row's bits depend on its batch
 auto    strict act() with the backend that `--backend auto` chooses, beside the faster of the two
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from benchmarks.support.command_line import parser_of
 from benchmarks.support.percentiles import median
 from benchmarks.support.table import Column, Table
 from carla_mlflow import Artifact, Engine, open_artifact
+from carla_mlflow.backends.loading import runnable_backends
 from carla_mlflow.inference.backend_choice import load_fastest
 from training_export.export.export import export_policy
 
@@ -46,8 +48,8 @@ TABLE = Table("", 12, COLUMNS)
 Batch = dict[str, NDArray[Any]]
 
 
-def medians_us(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Median microseconds of each call; the calls alternate, so that a noisy moment affects all of them."""
+def medians_us(calls: dict[str, Callable[[], Any]], clock: Callable[[], float]) -> dict[str, float]:
+    """Median microseconds of each call by a clock; the calls alternate, so that a noisy moment affects all of them."""
     timings: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -55,30 +57,30 @@ def medians_us(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
         for name, call in calls.items():
             ends = time.perf_counter() + SECONDS / ROUNDS
             while True:
-                began = time.perf_counter()
+                began = clock()
                 call()
-                now = time.perf_counter()
-                timings[name].append((now - began) * 1e6)
-                if now > ends:
+                timings[name].append((clock() - began) * 1e6)
+                if time.perf_counter() > ends:
                     break
     return {name: median(values) for name, values in timings.items()}
 
 
-def report(label: str, artifact: Artifact) -> Figures:
-    """Prints the table of one policy."""
+def report(label: str, artifact: Artifact, sizes: Sequence[int], clock: Callable[[], float]) -> Figures:
+    """Prints the table of one policy, for batches of these sizes."""
     figures: Figures = {}
     rng = np.random.default_rng(0)
     specs = artifact.card.observation_spec
     batch = {spec.name: spec.sample(rng, max(ROWS)) for spec in specs}
-    strict = {name: Engine(artifact, "cpu", name) for name in artifact.backends}
-    free = {name: Engine(artifact, "cpu", name, strict=False) for name in artifact.backends}
+    backends = runnable_backends(artifact)
+    strict = {name: Engine(artifact, "cpu", name) for name in backends}
+    free = {name: Engine(artifact, "cpu", name, strict=False) for name in backends}
     chosen = load_fastest(artifact, "cpu")[0].backend
     print(f"\n{label}; the card's backend is {artifact.card.backend}, auto chooses {chosen}")
     TABLE.print_heading()
-    for rows in ROWS:
-        took = medians_us(calls_of(strict, free, {name: array[:rows] for name, array in batch.items()}))
+    for rows in sizes:
+        took = medians_us(calls_of(strict, free, {name: array[:rows] for name, array in batch.items()}), clock)
         figures |= {f"{label}, {rows} rows, {call}, µs": Figure(us, LESS) for call, us in took.items()}
-        for name in artifact.backends:
+        for name in backends:
             raw, act, whole = (took[f"{kind} {name}"] for kind in ("raw", "strict", "free"))
             TABLE.print_row(name, rows, raw, act, act - raw, act / raw, whole, whole / raw, act / whole)
         best, auto = min(took[f"strict {name}"] for name in artifact.backends), took[f"strict {chosen}"]
@@ -122,16 +124,23 @@ def _dependent(engine: Engine, batch: Batch) -> str:
 def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("artifact", type=Path, nargs="*", help="artifact folders (default: untrained networks)")
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="sizes of batches, at most 256")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="measure the calling thread's time on a core, not the time by the clock: on a machine that others load",
+    )
     add_baseline(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("one thread; medians")
+    clock = time.thread_time if options.cpu_time else time.perf_counter
+    print("one thread; medians" + (" of the time on a core" if options.cpu_time else ""))
     figures: Figures = {}
     for path in options.artifact:
-        figures |= report(str(path), open_artifact(path))
+        figures |= report(str(path), open_artifact(path), options.rows, clock)
     if not options.artifact:
         for label, build in NETWORKS.items():
-            figures |= report(label, export_policy(build(), "benchmark", "0.0.0", label).artifact)
+            figures |= report(label, export_policy(build(), "benchmark", "0.0.0", label).artifact, options.rows, clock)
     return conclude(figures, options)
 
 

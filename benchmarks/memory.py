@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from benchmarks.support.command_line import add_artifact, parser_of
 from carla_mlflow import Engine, open_artifact
+from carla_mlflow.backends.loading import runnable_backends
 
 CALLS, LOOKS = 200_000, 40
 MAX_ROWS = 300
@@ -21,7 +22,7 @@ def main() -> None:
     add_artifact(parser)
     artifact = open_artifact(parser.parse_args().artifact)
     process = psutil.Process()
-    for backend in artifact.backends:
+    for backend in runnable_backends(artifact):
         engine = Engine(artifact, "cpu", backend)
         rng = np.random.default_rng(0)
         batch = {spec.name: spec.sample(rng, MAX_ROWS) for spec in engine.specs}

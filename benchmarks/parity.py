@@ -1,4 +1,4 @@
-"""python -m benchmarks.parity: how far each exported architecture is from the trained policy, on both backends."""
+"""python -m benchmarks.parity: how far each exported architecture is from the trained policy, on every backend."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from benchmarks.support.command_line import parser_of
 from benchmarks.support.table import Column, Table
 from training_export.export.export import export_policy
 
-BACKENDS = ("torchscript", "onnx")
+BACKENDS = ("torchscript", "onnx", "openvino")
 OBSERVATIONS = Column("observations", 13, ",")
 TABLE = Table("largest |exported - trained|", 42, (OBSERVATIONS, *(Column(name, 13) for name in BACKENDS)))
 

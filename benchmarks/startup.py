@@ -1,7 +1,7 @@
 """python -m benchmarks.startup MODEL [flag …]: time from start to first response, a worker's memory, time to stop.
 
-When MODEL is a folder, each backend that it has a graph for is measured, since a server with ONNX does not import
-torch; otherwise the card's backend is.
+When MODEL is a folder, each backend that runs it here is measured, since a server with ONNX or OpenVINO does not
+import torch; otherwise the card's backend is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from benchmarks.support.command_line import EXAMPLE, parser_of
 from benchmarks.support.encoding import predict_request
 from benchmarks.support.our_server import OurServer
 from carla_mlflow import open_artifact
+from carla_mlflow.backends.loading import runnable_backends
 
 ROUNDS = 5
 
@@ -23,7 +24,7 @@ def main() -> None:
     options, flags = parser.parse_known_args()
     model = options.model
     request = predict_request(open_artifact(EXAMPLE).card.observation_spec.example())
-    backends = open_artifact(Path(model)).backends if Path(model).is_dir() else ("card",)
+    backends = runnable_backends(open_artifact(Path(model))) if Path(model).is_dir() else ("card",)
     print(f"{' '.join([model, *flags])}: {ROUNDS} starts each")
     starts = [backend for _ in range(ROUNDS) for backend in backends]  # alternating, so that a noisy moment affects all
     rounds = [(backend, measure([model, "--backend", backend, *flags], request)) for backend in starts]

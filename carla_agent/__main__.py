@@ -117,7 +117,7 @@ def build_parser() -> CommandParser:
     )
     _add_policy(command.add_argument_group("the policy"))
     _add_world(command.add_argument_group("the simulator and what drives in it"))
-    _add_latency(command.add_argument_group("time to decide (docs/latency.md)"))
+    _add_latency(command.add_argument_group("time to decide (docs/how-to/latency.md)"))
     command.add_argument_group("what is written").add_argument(
         "--gif", type=Path, metavar="FILE", help="write a film here, from behind the car"
     )

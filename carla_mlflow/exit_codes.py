@@ -1,4 +1,4 @@
-"""The exit codes of all commands (docs/commands.md)."""
+"""The exit codes of all commands (docs/reference/commands.md)."""
 
 from __future__ import annotations
 

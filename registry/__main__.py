@@ -21,7 +21,7 @@ NOTES = """\
 references: name@production (alias), name@1.4.2, name@^1.4, name@~1.4.1, name@1.x, name/Production (legacy stage),
 name/7 (MLflow's number), all with or without models:/; to look at a version in a folder of artifacts: folder/@^1.4
 The registry is MLFLOW_REGISTRY_URI, else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the current folder.
-Completion for a shell: carla-registry completion bash, zsh or fish (docs/commands.md).
+Completion for a shell: carla-registry completion bash, zsh or fish (docs/reference/commands.md).
 """
 EXAMPLES = (
     "carla-registry register examples/v0.1.0",

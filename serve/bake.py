@@ -35,14 +35,18 @@ def bake(source: Path, folder: Path, trusted: Sequence[str] = ()) -> str:
     return written.digest
 
 
-def main() -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m serve.bake", description=__doc__.partition("\n\n")[2])
     parser.add_argument("artifact", type=Path, help="the policy's folder")
     parser.add_argument("folder", type=Path, help="destination folder")
     parser.add_argument(
         "--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)"
     )
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    options = build_parser().parse_args()
     try:
         print(bake(options.artifact, options.folder, operators_types(options.trust_types)))
     except (CarlaMlflowError, OSError) as error:

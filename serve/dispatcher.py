@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from flask import Flask
 
-from serve.answering.endpoint import INFERENCE, EncodedRequest, body_limit
+from serve.answering.endpoint import EncodedRequest, body_limit
 from serve.answering.forward import BatchSlice
 from serve.batching.busy_poll import BusyPoll
 from serve.batching.chunked_executor import ChunkedExecutor
@@ -64,8 +64,9 @@ class Dispatcher:
         self.header_timeout_s, self.body_timeout_s = settings.header_timeout_s, settings.body_timeout_s
         self.response_writer = ResponseWriter()
         outcomes = Outcomes(self._send, self._refuse_prediction, self._forget)
-        self.micro_batcher = MicroBatcher(loop, outcomes, BusyPoll(loop, settings.busy_poll_us / 1e6))
         self.chunked_executor = ChunkedExecutor(loop, outcomes)
+        busy_poll = BusyPoll(loop, settings.busy_poll_us / 1e6)
+        self.micro_batcher = MicroBatcher(loop, outcomes, busy_poll, self.chunked_executor.add)
         self.bridge = Bridge(app, loop, self.response_writer)
         timeout_s = settings.forward_timeout_s
         pack_between(loop.call_soon_threadsafe)
@@ -144,9 +145,7 @@ class Dispatcher:
         )
         size = len(request.body)
         text = size if parsed.json_bytes is None else parsed.json_bytes
-        may_name = self._slot.has_slow_beside and (serving.tokens is not None or parsed.endpoint is INFERENCE)
-        is_slow = serving.is_slow or may_name  # the body may name an episode of a slow version
-        takes_long = is_slow or size > (LARGE_GZIP if parsed.gzip else LARGE) or text > LARGE_TEXT
+        takes_long = serving.is_slow or size > (LARGE_GZIP if parsed.gzip else LARGE) or text > LARGE_TEXT
         (self.chunked_executor if takes_long else self.micro_batcher).add(prediction)
 
     def _forget(self, prediction: PendingPrediction, status: int | None) -> None:

@@ -54,6 +54,29 @@ STATUS: dict[Code, int] = {
     "not_ready": 503,
     "deadline_exceeded": 504,
 }
+MEANING: dict[Code, str] = {
+    "bad_json": "the body is not JSON, or holds what JSON should not: a key twice, NaN, too deep nesting",
+    "bad_request": "the request is malformed, or asks for what does not exist: an unknown field, too many observations",
+    "unauthorized": "the key is missing or wrong: Authorization: Bearer KEY",
+    "not_found": "there is no such route",
+    "version_not_found": "the policy or version that the request names is not served here",
+    "method_not_allowed": "the route is there, but not for this method",
+    "request_timeout": "the request did not arrive in time (--header-timeout-s, --body-timeout-s)",
+    "state_of_another_key": "the state token was made with another key: begin the episode anew",
+    "state_of_another_version": "the state token is of a version that does not answer here any more: begin the episode "
+    "anew",
+    "episode_of_another_version": "the version that began the episode does not answer here any more: begin it anew",
+    "body_too_large": "the body is longer than --max-body-bytes, also unzipped",
+    "host_not_allowed": "the header Host names another host than --allowed-hosts",
+    "unsupported_media_type": "the Content-Type or Content-Encoding is another than the route takes",
+    "invalid_observation": "an observation does not fit the card: `field` names row and field, the message the bound",
+    "headers_too_large": "the request's head is larger than 32 KiB",
+    "internal": "the policy gave no usable action, or something else failed here: the log has it under the request id",
+    "overloaded": "more requests are in flight than --max-inflight: try again after Retry-After",
+    "not_ready": "no verified policy is loaded yet, or the server is stopping; /readyz says why",
+    "deadline_exceeded": "the answer came too late for the request's budget: do what `fallback` says",
+}
+"""What each code means, for people who read the documentation."""
 _CODE_OF_STATUS: dict[int, Code] = {
     404: "not_found",
     405: "method_not_allowed",

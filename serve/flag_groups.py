@@ -21,8 +21,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "busy_poll_us",
         "result_cache",
     ),
-    "recording (docs/record.md)": ("record", "record_share", "record_max_gb", "record_images"),
-    "shadow (docs/shadow.md)": ("shadow", "shadow_share", "shadow_log", "shadow_memory_mb"),
+    "recording (docs/how-to/record.md)": ("record", "record_share", "record_max_gb", "record_images"),
+    "shadow (docs/how-to/shadow.md)": ("shadow", "shadow_share", "shadow_log", "shadow_memory_mb"),
     "logs": ("log_level", "log_format", "log_requests"),
 }
 """Title → its settings; together all that have a flag, each once."""

@@ -158,7 +158,7 @@ NOTES = f"""\
 Each flag can also be set by a variable, such as POLICY_MAX_BATCH for --max-batch; a flag wins. Only by a variable:
 {_SECRETS}
 To score files of logged drives instead: python -m serve score. To replay what --record wrote: python -m serve replay.
-Completion for a shell: carla-serve completion bash, zsh or fish (docs/commands.md).
+Completion for a shell: carla-serve completion bash, zsh or fish (docs/reference/commands.md).
 """
 
 

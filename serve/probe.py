@@ -20,10 +20,14 @@ PORT = 8080
 """The server's default, repeated here because importing its settings takes longer than the request."""
 
 
-def main() -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m serve.probe", description=__doc__.partition("\n\n")[2])
     parser.add_argument("--path", default="/readyz", help="path to request (default /readyz)")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    options = build_parser().parse_args()
     host, port = os.environ.get("POLICY_HOST", ""), os.environ.get("POLICY_PORT", "")
     number = int(port) if port.isdigit() else PORT  # Kubernetes sets tcp://… for a Service named `policy`
     try:

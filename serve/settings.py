@@ -9,11 +9,11 @@ from typing import Any
 
 from carla_mlflow.artifact.naming import is_artifact_folder, split_folder_reference
 from carla_mlflow.client.unix_address import is_unix, socket_path
+from carla_mlflow.contract import backend_names
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.rules.lifecycle import PRODUCTION
 from registry.rules.reference import parse_reference
-from serve.choices import BACKENDS
 
 MIB = 1024 * 1024
 PREFIX = "POLICY_"
@@ -39,7 +39,7 @@ RANGES = {
 POSITIVE_S = ("poll_s", "fetch_timeout_s", "load_timeout_s", "forward_timeout_s", "header_timeout_s", "body_timeout_s")
 """Settings in seconds that may be any number above 0 and up to an hour."""
 CHOICES = {
-    "backend": BACKENDS,
+    "backend": backend_names.CHOICES,
     "worker_class": ("loop", "gthread"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("text", "json"),
@@ -73,7 +73,7 @@ class Settings:
     socket_mode: str = _setting("0660", "permissions of the Unix socket, octal: who may write to it may connect")
     workers: int = _setting(1, "worker processes")
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
-    backend: str = _setting("card", "card (as measured at export), torchscript, onnx, or auto (the faster here)")
+    backend: str = _setting("card", "card (what it names), torchscript, onnx, openvino, or auto (the faster here)")
     cache_dir: str = _setting("", "where fetched artifacts are kept (default: the user's cache folder)")
     poll_s: float = _setting(5.0, "seconds between two polls of the registry or the folder")
     fetch_timeout_s: float = _setting(
@@ -111,7 +111,7 @@ class Settings:
     drain_s: float = _setting(2.0, "seconds to keep accepting connections after SIGTERM")
     trust_types: str = _setting("", "more types to allow in preprocessor.skops: my_pkg.Clipper,…")
     result_cache: int = _setting(0, "most observations in the result cache; 0: no cache")
-    record: str = _setting("", "folder to record to: observations, actions, times, ids; see docs/record.md")
+    record: str = _setting("", "folder to record to: observations, actions, times, ids; see docs/how-to/record.md")
     record_share: float = _setting(1.0, "share of the episodes, and of requests without one, that is recorded: 0 to 1")
     record_max_gb: float = _setting(10.0, "most gigabytes of this server's recordings; the oldest are deleted")
     record_images: str = _setting(

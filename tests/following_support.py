@@ -92,7 +92,7 @@ def of_other_contract(artifact: Artifact, version: str) -> Artifact:
     return again(artifact, version, action=msgspec.structs.replace(artifact.card.action, rate_hz=10.0))
 
 
-def until(happened: Callable[[], object], server: Server, limit_s: float = 120) -> None:
+def until(happened: Callable[[], object], server: Server, limit_s: float = 180) -> None:
     """Waits; the limit is for a machine that is busy, and promises no speed."""
     ends = time.monotonic() + limit_s
     while not happened():
@@ -100,7 +100,7 @@ def until(happened: Callable[[], object], server: Server, limit_s: float = 120) 
         time.sleep(0.05)
 
 
-def until_true(happened: Callable[[], object], limit_s: float = 120) -> None:
+def until_true(happened: Callable[[], object], limit_s: float = 180) -> None:
     """Waits for what no server tells of."""
     ends = time.monotonic() + limit_s
     while not happened():

@@ -34,7 +34,7 @@ class Collector:
             self.services.update(names)
             self.spans += [span for scope in group.scope_spans for span in scope.spans]
 
-    def wait_for(self, count: int, limit_s: float = 120) -> list[Any]:
+    def wait_for(self, count: int, limit_s: float = 180) -> list[Any]:
         """The spans, once there are so many."""
         ends = time.monotonic() + limit_s
         while len(self.spans) < count and time.monotonic() < ends:

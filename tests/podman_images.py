@@ -121,11 +121,11 @@ class Container:
         answer = httpcore.request("GET" if body is None else "POST", url, headers=headers, content=body)
         return Answer(answer.status, {k.decode().lower(): v.decode() for k, v in answer.headers}, answer.content)
 
-    def wait_ready(self, limit_s: float = 60) -> float:
+    def wait_ready(self, limit_s: float = 180) -> float:
         """Seconds from `podman run` to the first ready answer."""
         return self.wait_for(lambda: self.ask("/readyz").status == 200, limit_s)
 
-    def wait_for(self, condition, limit_s: float = 60) -> float:
+    def wait_for(self, condition, limit_s: float = 180) -> float:
         while time.monotonic() - self.began < limit_s:
             try:
                 if condition():

@@ -53,7 +53,7 @@ class Postgres:
         for process in (leader, *leader.children(recursive=True)):
             process.send_signal(number)
 
-    def wait_ready(self, limit_s: float = 120) -> None:
+    def wait_ready(self, limit_s: float = 180) -> None:
         ends = time.monotonic() + limit_s
         while True:
             try:
@@ -98,7 +98,7 @@ def running_postgres() -> Iterator[Postgres]:
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGQUIT)  # at once: nobody will read the data again
-        process.wait(60)
+        process.wait(180)
         shutil.rmtree(folder)
 
 

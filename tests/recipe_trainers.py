@@ -1,4 +1,4 @@
-"""Trains tiny policies with the libraries of docs/recipes.md, each in a process of its own: `recipe_trainers.py NAME`.
+"""Trains tiny policies with the libraries of docs/how-to/recipes.md, each in a process: `recipe_trainers.py NAME`.
 
 Each leaves in the current folder the files that the library leaves, and expected.npz: 1,000 observations, and the
 action that the library itself takes for each when it does not explore.

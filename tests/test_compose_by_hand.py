@@ -57,7 +57,7 @@ def started(command: list[str], environment: dict[str, str], folder: Path, ready
             command, env=given, cwd=folder, stdout=log, stderr=log, start_new_session=True, stdin=subprocess.DEVNULL
         )
     try:
-        ends = time.monotonic() + 90
+        ends = time.monotonic() + 180
         while True:
             with contextlib.suppress(httpcore.NetworkError, httpcore.ProtocolError):
                 if ready():
@@ -69,7 +69,7 @@ def started(command: list[str], environment: dict[str, str], folder: Path, ready
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        process.wait(180)
 
 
 def get(url: str) -> httpcore.Response:
@@ -169,7 +169,7 @@ def walk_the_path(run: Run, postgres: Postgres, secrets: Path, tmp_path: Path) -
             done = run_command("carla-registry", *command, env=admin)
             assert done.code == 0, done.err
         with policy:
-            ends = time.monotonic() + 60
+            ends = time.monotonic() + 180
             while get(urls["policy"] + "/readyz").status != 200:
                 assert time.monotonic() < ends, (tmp_path / "policy" / "log").read_text()[-3000:]
                 time.sleep(0.1)

@@ -132,6 +132,22 @@ def test_the_unit_is_one_that_systemd_understands(tmp_path: Path):
         assert (unit.name not in done.stderr) == is_right, done.stderr
 
 
+def test_the_guides_addition_to_the_unit_is_one_that_systemd_understands(tmp_path: Path):
+    if shutil.which("systemd-analyze") is None:
+        missing("systemd-analyze", "systemd")
+    page = (ROOT / "docs" / "how-to" / "systemd.md").read_text()
+    [added] = re.findall(r"^```ini\n\[Service\]\n(.*?)^```$", page, re.M | re.S)
+    unit = tmp_path / UNIT.name
+    text = UNIT.read_text().replace("/opt/carla-mlflow/bin/carla-serve", "/bin/true")  # it has to be there
+    unit.write_text(text.replace("[Install]", f"[Service]\n{added}\n[Install]"))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+    assert unit.name not in done.stderr, done.stderr
+    variables = dict(re.findall(r"^Environment=POLICY_(\w+)=(.*)$", added, re.M))
+    variables.pop("API_KEY_FILE")  # systemd fills in where it lies
+    settings = settings_from_environment({f"POLICY_{name}": value for name, value in variables.items()})
+    assert settings.problems() == []
+
+
 def test_the_unit_serves_on_a_socket_in_a_folder_that_systemd_makes_and_stops_late_enough():
     variables = dict(re.findall(r"^Environment=POLICY_(\w+)=(.*)$", UNIT.read_text(), re.M))
     settings = settings_from_environment({f"POLICY_{name}": value for name, value in variables.items()})

@@ -48,7 +48,7 @@ def test_the_image_that_mlflow_generates_gives_the_engines_actions(image: str):
     command = ["--runtime", engine.RUNTIME, "run", "-d", "--name", name, "--network", "host", *engine.LIMITS]
     engine.podman(*command, image)
     try:
-        container.wait_for(lambda: container.ask("/ping").status == 200, 120)
+        container.wait_for(lambda: container.ask("/ping").status == 200)
         answer = container.ask("/invocations", {"dataframe_records": [ROW]})
         wanted = Engine.open(EXAMPLE, device="cpu").act([ROW]).control[0]
         assert answer.status == 200, answer.body

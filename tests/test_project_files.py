@@ -78,3 +78,11 @@ def test_the_readme_names_only_files_that_are_there():
     for name in ("examples/v0.1.0", "MLproject", "CONTRIBUTING.md", "docs/adr"):
         assert name in text
         assert (ROOT / name).exists()
+
+
+def test_the_guides_workflow_does_what_ci_does_and_nothing_else():
+    page = (ROOT / "docs" / "how-to" / "github-workflow.md").read_text()
+    ours, _ = (yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S))
+    [job] = ours["jobs"].values()
+    assert job["steps"][-1] == {"run": ".ci/run"}
+    assert (ROOT / ".ci" / "run").exists()

@@ -1,4 +1,4 @@
-"""docs/recipes.md as it stands: each policy is trained and saved by its library, exported, and compared with it."""
+"""docs/how-to/recipes.md as it stands: each policy is trained and saved by its library, exported, compared to it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ BACKENDS = {"rsl_rl and Isaac Lab: the exported files": [{"onnx"}, {"torchscript
 
 
 def sections() -> dict[str, str]:
-    _, *parts = re.split(r"^## ", (ROOT / "docs/recipes.md").read_text(), flags=re.M)
+    _, *parts = re.split(r"^## ", (ROOT / "docs/how-to/recipes.md").read_text(), flags=re.M)
     return {part.partition("\n")[0]: part for part in parts}
 
 
 def blocks(section: str) -> dict[str, str]:
-    """What follows ``` (`yaml`, or `python NAME`) → the code."""
-    return dict(re.findall(r"^```(\w[^\n]*)\n(.*?)^```$", section, flags=re.M | re.S))
+    """Language and title (`yaml`, or `python NAME`) → the code."""
+    found = re.findall(r"^```(\w+)(?: title=\"(.*?)\")?\n(.*?)^```$", section, flags=re.M | re.S)
+    return {f"{language} {title}".strip(): code for language, title, code in found}
 
 
 def train(name: str) -> None:

@@ -114,7 +114,7 @@ class Server:
         answer = self.pool.request(method, self.url + path, headers=list(given.items()), content=body)
         return Answer(answer.status, {k.decode().lower(): v.decode() for k, v in answer.headers}, answer.content)
 
-    def wait_ready(self, limit_s: float = 120) -> None:
+    def wait_ready(self, limit_s: float = 180) -> None:
         ends = time.monotonic() + limit_s
         while time.monotonic() < ends:
             assert self.process.poll() is None, self.log.read_text()
@@ -126,7 +126,7 @@ class Server:
             time.sleep(0.05)
         raise AssertionError(f"not ready after {limit_s} s: {self.get('/readyz').body!r}\n{self.log.read_text()}")
 
-    def wait_alive(self, limit_s: float = 120) -> None:
+    def wait_alive(self, limit_s: float = 180) -> None:
         ends = time.monotonic() + limit_s
         while time.monotonic() < ends:
             try:
@@ -140,7 +140,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(60)
+            return self.process.wait(180)
         finally:
             self.pool.close()
 

@@ -45,7 +45,8 @@ def export(options: argparse.Namespace) -> int:
         print(f"assumed   {trained.assumed}")
     stated = None if draft.parity is None else draft.parity.parity
     print_unknown(trained)
-    exported = export_policy(trained, name, version, options.description or draft.description, stated)
+    backend = None if options.backend == "auto" else options.backend
+    exported = export_policy(trained, name, version, options.description or draft.description, stated, backend)
     print_noise(exported.reference, stated is not None, trained.action.control_names)
     print_comparison(exported, trained)
     artifact = _measured(exported, trained, options.episodes)

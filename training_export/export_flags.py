@@ -7,7 +7,9 @@ from typing import Any
 
 from carla_mlflow.cli import natural
 from carla_mlflow.command_parser import CommandParser, add_common, add_policy_version
+from carla_mlflow.contract.backend_names import BACKENDS
 from training_export.racetrack.conditions import Conditions
+from training_export.sources.draft_schema import PrintSchema
 
 NOTES = """\
 sources:
@@ -19,11 +21,11 @@ sources:
                          MaskablePPO, RecurrentPPO; needs --trust-pickle
   model.pt, model.onnx   a network in TorchScript or ONNX that returns the head's parameters; rsl_rl, Isaac Lab
   v1.2.0/                an artifact of the original layout; needs --card, and --trust-pickle for its preprocessor
-All but checkpoints need --card FILE with what the source does not contain; README.md has an example, docs/recipes.md
-one for each of rsl_rl, Isaac Lab, CleanRL, RLlib and TorchRL. Where the bounds of raw actions are not [-1, 1] (of
-pedals: [0, 1]), its action section says what the values mean: full_throttle, full_brake, full_right. A
-Stable-Baselines3 policy that was trained in an environment of highway-env needs none with --env ID: its actions then
-have the environment's own names and labels.
+All but checkpoints need --card FILE with what the source does not contain: docs/how-to/export.md has an example,
+docs/how-to/recipes.md one for each of rsl_rl, Isaac Lab, CleanRL, RLlib and TorchRL. Where the bounds of raw actions
+are not [-1, 1] (of pedals: [0, 1]), its action section says what the values mean: full_throttle, full_brake,
+full_right. A Stable-Baselines3 policy that was trained in an environment of highway-env needs none with --env ID: its
+actions then have the environment's own names and labels.
 """
 EXAMPLES = (
     "carla-export checkpoint --name carla-policy --version 0.1.0 --output policies/0.1.0",
@@ -69,12 +71,20 @@ def _add_policy(group: Any) -> None:
     group.add_argument("--name", metavar="NAME", help=f"the policy's name (default: the card's, or {NAME})")
     add_policy_version(group, f"the card's, or {VERSION}")
     group.add_argument("--description", default="", metavar="TEXT", help="one line for the card")
+    group.add_argument(
+        "--backend",
+        default="auto",
+        choices=("auto", *BACKENDS),
+        help="what the card names, and so every consumer runs: auto is the faster of torchscript and onnx; openvino "
+        "only where it is asked for, since each consumer then needs it",
+    )
 
 
 def _add_source(group: Any) -> None:
     group.add_argument(
         "--card", type=Path, metavar="FILE", help="YAML with observation, action, name, version, description"
     )
+    group.add_argument("--schema", action=PrintSchema, help="print that file's JSON schema, for editors, and exit")
     group.add_argument(
         "--preprocessor", type=Path, metavar="FILE", help="fitted scikit-learn transformer (.skops, or a pickle)"
     )

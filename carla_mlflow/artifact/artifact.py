@@ -2,6 +2,7 @@
 
     model_card.yaml  the contract, and the sha256 of every other file
     model.pt         TorchScript: preprocessing + network + head
+    model.onnx       the same as ONNX, for ONNX Runtime or OpenVINO
     golden.npz       observations with the trained policy's answers
 
 The artifact's digest is the sha256 of the card's bytes. Opening reads every file once, compares it with the
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..contract.backend_names import graph_of
 from ..contract.card import Card, dump_card, parse_card
 from ..contract.card_sections import FileCard
 from ..contract.strict_yaml import CARD_NAME
@@ -49,13 +51,14 @@ class Artifact:
 
     @property
     def backends(self) -> tuple[str, ...]:
-        """The backends for which it has a graph."""
-        return tuple(file.backend for file in self.card.files.values() if file.backend is not None)
+        """The backends that it is for: those of its graphs, and OpenVINO where its card names that."""
+        graphs = [file.backend for file in self.card.files.values() if file.backend is not None]
+        return tuple(dict.fromkeys((*graphs, self.card.backend)))
 
     def file_of_backend(self, backend: str) -> bytes:
-        """The bytes of the graph for the backend `torchscript` or `onnx`."""
+        """The bytes of the graph that the backend `torchscript`, `onnx` or `openvino` reads."""
         for name, file in self.card.files.items():
-            if file.backend == backend:
+            if file.backend == graph_of(backend):
                 return self.files[name]
         raise ArtifactError(f"{self.path}: has no graph for the backend {backend}, only for {', '.join(self.backends)}")
 

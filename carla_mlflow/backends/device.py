@@ -39,6 +39,8 @@ def select_device(wanted: str = "auto", backend: str = "torchscript") -> Device:
 
 def _cuda_devices(backend: str) -> tuple[int, str]:
     """How many CUDA devices the backend can use, and what is missing when there are none."""
+    if backend == "openvino":
+        return 0, "the backend openvino runs on CPUs alone"
     if backend == "onnx":
         import onnxruntime as ort
 

@@ -1,10 +1,12 @@
 """Loads an artifact's graph into a backend, and checks its inputs and outputs against the card.
 
-A backend is imported only for a policy that needs it: a server of an ONNX policy imports no torch.
+A backend is imported only for a policy that needs it: a server of an ONNX policy, in ONNX Runtime or OpenVINO, imports
+no torch.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ from ..errors import ArtifactError
 from .backend import Arrays, Backend, Features
 from .reset_check import check_reset
 
+EXTRAS = {"torchscript": "torch", "onnx": "onnx", "openvino": "openvino"}
+"""Backend → the extra of this package that installs what it needs."""
 EXAMPLE_ROWS = 3  # neither 1 nor a batch shape, so that a graph with a fixed number of rows fails
 
 
@@ -31,7 +35,7 @@ def load_graph(artifact: Artifact, backend: str, device: str, trusted: Sequence[
 
     Args:
         artifact: verified.
-        backend: `torchscript` or `onnx`.
+        backend: `torchscript`, `onnx` or `openvino`.
         device: from `select_device`.
         trusted: types that preprocessor.skops may hold beyond TRUSTED_TYPES, when it runs outside the graph.
 
@@ -72,7 +76,7 @@ def load_backend(name: str, graph: bytes, device: str, inputs: tuple[str, ...], 
     """Loads the graph into the backend of that name.
 
     Args:
-        name: `torchscript` or `onnx`.
+        name: `torchscript`, `onnx` or `openvino`.
         graph: verified bytes.
         device: from `select_device`.
         inputs: names, in the card's order.
@@ -86,12 +90,30 @@ def load_backend(name: str, graph: bytes, device: str, inputs: tuple[str, ...], 
             from .torchscript_module import TorchScriptBackend
 
             return TorchScriptBackend(graph, device)
+        if name == "openvino":
+            from .openvino_model import OpenVinoBackend
+
+            return OpenVinoBackend(graph, inputs, outputs)
         from .onnx_session import OnnxBackend
 
         return OnnxBackend(graph, device, inputs, outputs)
     except ModuleNotFoundError as error:
-        extra = "torch" if name == "torchscript" else "onnx"
-        raise ArtifactError(f"the backend {name} needs {error.name}: pip install 'carla-mlflow[{extra}]'") from error
+        raise ArtifactError(f"the backend {name} needs {error.name}: {how_to_install(name)}") from error
+
+
+def how_to_install(backend: str) -> str:
+    return f"pip install 'carla-mlflow[{EXTRAS[backend]}]'"
+
+
+def runnable_backends(artifact: Artifact) -> tuple[str, ...]:
+    """The backends that an artifact is for and, with a graph in ONNX, OpenVINO where it is installed."""
+    others = ("openvino",) if "onnx" in artifact.backends and is_openvino_installed() else ()
+    return tuple(dict.fromkeys((*artifact.backends, *others)))
+
+
+def is_openvino_installed() -> bool:
+    """Whether OpenVINO can be imported; does not import it."""
+    return importlib.util.find_spec("openvino") is not None
 
 
 def _outside_the_graph(artifact: Artifact, trusted: Sequence[str]) -> Features:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArtifactError, DeviceError
 from .backend import Arrays, aligned
+from .native_errors import native_error, reason_of
 from .onnx_checks import checked_model
 
 ort.set_default_logger_severity(3)  # errors only; its warnings name nodes that mean nothing to users
@@ -42,7 +43,7 @@ class OnnxBackend:
             # No fallback: it would load the graph on another device than the chosen one, and print a message.
             self._session = ort.InferenceSession(graph, _options(), providers=_providers(device), enable_fallback=0)
         except Exception as error:  # ONNX Runtime's exceptions share no base but this
-            raise ArtifactError(f"model.onnx: not a policy in ONNX: {_reason(error)}") from error
+            raise ArtifactError(f"model.onnx: not a policy in ONNX: {reason_of(error)}") from error
         if device.startswith("cuda") and "CUDAExecutionProvider" not in self._session.get_providers():
             raise DeviceError(f"ONNX Runtime can't use {device} here; its own log says what is missing")
         found = [value.name for value in self._session.get_inputs()], [v.name for v in self._session.get_outputs()]
@@ -57,7 +58,7 @@ class OnnxBackend:
         try:
             outputs: Arrays = self._session.run(None, feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no base but this
-            raise _failure(error) from error
+            raise native_error(error) from error
         return outputs
 
     def allocate(self, count: int, dtype: str) -> NDArray[Any]:
@@ -90,7 +91,7 @@ class _Bound:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # ONNX Runtime's exceptions share no base but this
-            raise _failure(error) from error
+            raise native_error(error) from error
         return self._outputs
 
 
@@ -109,16 +110,3 @@ def _providers(device: str) -> list[Any]:
     if kind == "cuda":
         return [("CUDAExecutionProvider", {"device_id": int(index or 0)}), "CPUExecutionProvider"]
     return ["CPUExecutionProvider"]
-
-
-def _failure(error: Exception) -> Exception:
-    """Recognises out of memory by the error's text: ONNX Runtime has no exception of its own for it."""
-    text = str(error).lower()
-    if any(sign in text for sign in ("allocate memory", "bad_alloc", "out of memory")):
-        return MemoryError(_reason(error))
-    return RuntimeError(_reason(error))
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

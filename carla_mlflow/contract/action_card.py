@@ -15,7 +15,13 @@ from .section import Section
 
 
 class Control(Section, frozen=True):
-    """What carla.VehicleControl takes: throttle and brake in [0, 1], steer in [-1, 1]."""
+    """What carla.VehicleControl takes: throttle and brake in [0, 1], steer in [-1, 1].
+
+    Attributes:
+        throttle: 0 to 1.
+        brake: 0 to 1.
+        steer: -1 (full left) to 1 (full right).
+    """
 
     throttle: float
     brake: float
@@ -26,10 +32,17 @@ class ActionCard(Section, frozen=True):
     """How the graph's outputs become what the policy answers: throttle, brake and steer, or what `control` says.
 
     Attributes:
-        fallback: what to do when no action comes in time, by `control_names`; a choice by its label or its index.
+        head: what the network returns: deterministic, gaussian, squashed_gaussian, beta, categorical, multi_categorical
+            or bernoulli.
+        raw: the raw actions in the network's order: name → smallest and largest value.
+        control: what they mean: acceleration_steer, throttle_brake_steer, table, acceleration, steer, or named.
+        rate_hz: decisions per second.
+        deterministic: of a beta head, its deterministic action: the distribution's mode, or its mean.
+        table: with `control: table`, throttle, brake and steer of each choice.
+        fallback: what to do when no action comes in time, by the answer's names; a choice by its label or its index.
         choices: with `control: named`, the labels of the choices: a list for the raw dimension `choice`, or lists by
             the names of raw dimensions.
-        full_throttle: the raw value that means throttle 1; it may lie outside the bounds. Unset: 1. See `control`.
+        full_throttle: the raw value that means throttle 1; it may lie outside the bounds. Unset: 1.
         full_brake: the raw value that means brake 1, likewise. Unset: -1 for an acceleration, 1 for a pedal.
         full_right: the raw value that means steer 1, likewise. Unset: 1.
         repeat: ticks for which an action holds (frame skip), so that ticks come at `rate_hz` × `repeat`. Unset: 1.

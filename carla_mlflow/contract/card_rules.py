@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from .action_card import ActionCard
 from .answer_rules import answer_problems, raw_name_problems
+from .backend_names import graph_of
 from .card_sections import CardFields, Parity, newer_keys
 from .control import scale_problems
 from .control_kinds import CONTROL_HIGH, CONTROL_LOW, CONTROL_NAMES, CONTROLS, NAMED, RAW_NAMES
@@ -74,8 +75,8 @@ def find_problems(card: CardFields) -> list[str]:
         problems.append("files: two graphs for one backend")
     if not re.fullmatch(_SHA256, card.weights):
         problems.append("weights: expected sha256: and 64 hex digits")
-    if card.backend not in {file.backend for file in card.files.values()}:
-        problems.append(f"backend {card.backend}: no file of that backend is listed")
+    if (graph := graph_of(card.backend)) not in {file.backend for file in card.files.values()}:
+        problems.append(f"backend {card.backend}: no file of the backend {graph} is listed")
     for label, file_name in (("parity.file", card.parity.file), ("preprocessing.source", card.preprocessing.source)):
         if file_name is not None and file_name not in card.files:
             problems.append(f"{label}: {file_name} is not listed under files")

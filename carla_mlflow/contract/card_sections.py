@@ -18,9 +18,13 @@ from .specs import ObservationSpec
 
 
 class StateCard(Section, frozen=True):
-    """One state of a policy with a memory: the graph takes it and returns its next value; see `memory`.
+    """One state of a policy with a memory: the graph takes it and returns its next value.
+
+    See `memory`.
 
     Attributes:
+        dtype: of the state; float32 only.
+        shape: without the batch axis, as the graph takes it.
         initial: its value at the beginning of an episode: one number, or one per element of the last axis.
     """
 
@@ -30,14 +34,24 @@ class StateCard(Section, frozen=True):
 
 
 class FileCard(Section, frozen=True, omit_defaults=True):
-    """One file beside the card."""
+    """One file beside the card.
+
+    Attributes:
+        sha256: of its bytes, 64 hex digits.
+        backend: what runs it, if it is a graph. Unset: it is none.
+    """
 
     sha256: str
     backend: Literal["torchscript", "onnx"] | None = None
 
 
 class Preprocessing(Section, frozen=True):
-    """Whether preprocessing is inside the graph, and the file of the fitted preprocessor."""
+    """Whether preprocessing is inside the graph, and the file of the fitted preprocessor.
+
+    Attributes:
+        in_graph: whether the graph takes observations as they come; else the preprocessor runs before it.
+        source: the file of the fitted preprocessor, if there is one.
+    """
 
     in_graph: bool
     source: str | None = None
@@ -47,6 +61,9 @@ class Parity(Section, frozen=True):
     """The file of the trained policy's answers, and how far a copy may differ: |a - b| <= atol + rtol * |b|.
 
     Attributes:
+        file: the golden observations, with what the trained policy gave for them.
+        atol: the part of the tolerance that is the same for all values.
+        rtol: the part that grows with the value.
         free_running: takes atol's place for a policy with a memory that runs golden.npz's rollouts with its own states,
             so that differences add up. Set for such policies only.
     """
@@ -58,16 +75,32 @@ class Parity(Section, frozen=True):
 
 
 class CardFields(Section, frozen=True, kw_only=True):
-    """The keys of model_card.yaml. `content` and `weights` are hashes; see `content_hash`.
+    """The keys of model_card.yaml.
+
+    What a memory is, `memory` says; what the hashes are of, `content_hash`.
 
     Attributes:
-        state: the memory of a policy that has one, in the graph's order; see `memory`.
+        format: of the card: 1, or 2 where it has a key that format 1 does not have.
+        name: of the policy.
+        version: semantic version.
+        backend: which of the graphs is served: the faster one when it was exported.
+        description: one line for people.
+        observation: what the policy observes, by name, in the order of the graph's inputs.
+        state: the memory of a policy that has one, in the graph's order.
+        action: what the policy answers, and how that is made of what the graph gives.
+        files: every other file of the artifact, by name.
+        preprocessing: where observations are preprocessed.
+        parity: how far a copy of the policy may differ from the trained one.
+        weights: the hash of the weights: equal where only the version or a text differs.
+        content: the hash of the card without version, description, metrics and training: an edited card is refused.
+        training: how it was trained: whatever the trainer says, such as seed, steps and commit.
+        metrics: what was measured of it: latency, and how it drove.
     """
 
     format: int
     name: str
     version: str
-    backend: Literal["torchscript", "onnx"]
+    backend: Literal["torchscript", "onnx", "openvino"]
     description: str
     observation: dict[str, FieldCard]
     state: dict[str, StateCard] | UnsetType = UNSET
@@ -120,6 +153,8 @@ class CardFields(Section, frozen=True, kw_only=True):
 
 def newer_keys(value: Any, place: str = "") -> Iterator[str]:
     """The places in a card, or in a part of one, of keys and values that format 1 does not have."""
+    if isinstance(value, CardFields) and value.backend == "openvino":
+        yield "backend"
     if isinstance(value, ActionCard):
         yield from (place + key for key in ("control", "head") if getattr(value, key) in NEWER_ACTIONS)
     if isinstance(value, msgspec.Struct):

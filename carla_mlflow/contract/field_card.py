@@ -12,7 +12,12 @@ from .specs import ObservationSpec
 
 
 class Seen(Section, frozen=True):
-    """The smallest and largest value in training: one number, or one per element of the last axis."""
+    """The smallest and largest value in training: one number, or one per element of the last axis.
+
+    Attributes:
+        low: the smallest value.
+        high: the largest value.
+    """
 
     low: float | list[float]
     high: float | list[float]
@@ -27,14 +32,22 @@ FieldBound = float | list[float | _Rows4 | None] | None
 
 
 class FieldCard(Section, frozen=True):
-    """One observation; see ArraySpec.
+    """One observation.
 
-    Since format 2 a list of bounds may hold null, for an element without a bound, and may be nested, one level an axis.
+    `ArraySpec` checks its values; `history` says what frames are. Since format 2 a list of bounds may hold
+    null, for an element without a bound, and may be nested, one level an axis.
 
     Attributes:
-        history: the ticks whose frames the field holds, oldest first, the latest being 0; see `history`. Unset: 0 only.
+        dtype: float32, or uint8 for images (channels first).
+        shape: without the batch axis; [] for one number.
+        low: smallest value: one number, or a list with one per element of the last axis; null: no bound.
+        high: largest value, likewise. What lies outside is refused.
+        unit: such as m/s or rad; "1" for a ratio.
+        seen: the range in training. What lies outside is counted, not refused.
+        history: the ticks whose frames the field holds, oldest first, the latest being 0. Unset: 0 only.
         history_start: what stands for ticks before the episode's first: its first frame, or zeros.
-        choices: see ArraySpec. Unset: the values are quantities.
+        choices: how many values each element may have, if they are choices and no quantities: one number, or one per
+            element of the last axis. Unset: quantities.
         source: the observation's name in the environment where the policy was trained, if that is no identifier or lies
             in a Dict within a Dict (the names joined by dots). Unset: its name here.
     """

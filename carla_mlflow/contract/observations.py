@@ -5,6 +5,7 @@ Nothing is guessed: a number that the dtype can't hold is refused; strings, bool
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from .array_spec import ArraySpec, rows_of
 from .specs import ObservationSpec, check_names
 
 Arrays = dict[str, NDArray[Any]]
+MAX_INT = 2**1023
+"""The largest int that counts as a number; not much larger ones have no float64."""
 
 
 def as_arrays(specs: ObservationSpec, observations: Any) -> Arrays:
@@ -62,11 +65,31 @@ def _from_columns(specs: ObservationSpec, columns: Mapping[str, list[Any]]) -> A
     check_names(specs.names, columns.keys(), "observations")
     arrays = {}
     for spec in specs:
-        for row, value in enumerate(columns[spec.name]):
-            _check_value(value, spec.shape, f"observations[{row}].{spec.name}", spec.dtype)
-        values = np.array(columns[spec.name], dtype=np.float64).reshape(-1, *spec.shape)
+        values = _plain(columns[spec.name], spec.shape)
+        if values is None:
+            for row, value in enumerate(columns[spec.name]):
+                _check_value(value, spec.shape, f"observations[{row}].{spec.name}", spec.dtype)
+            values = np.array(columns[spec.name], dtype=np.float64).reshape(-1, *spec.shape)
         arrays[spec.name] = cast(spec, values)
     return arrays
+
+
+def _plain(column: list[Any], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """The values of all rows as one array; None unless they are int and float in lists of the right lengths."""
+    flat = column
+    for size in shape:
+        if not all(type(part) is list and len(part) == size for part in flat):
+            return None
+        flat = list(itertools.chain.from_iterable(flat))
+    kinds = set(map(type, flat))
+    if not kinds <= {int, float}:
+        return None
+    try:
+        values = np.array(flat, dtype=np.float64)
+    except OverflowError:  # an int that is too large
+        return None
+    may_be_large = int in kinds and bool((np.abs(values) >= float(MAX_INT)).any())
+    return None if may_be_large else values.reshape(len(column), *shape)
 
 
 def _check_value(value: Any, shape: tuple[int, ...], field: str, dtype: str) -> None:
@@ -89,7 +112,7 @@ def _check_value(value: Any, shape: tuple[int, ...], field: str, dtype: str) -> 
         return
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise SpecError(field, f"expected a number, got {_json_type(value)}")
-    if isinstance(value, int) and abs(value) > 2**1023:  # float() would raise
+    if isinstance(value, int) and abs(value) > MAX_INT:  # float() would raise
         raise SpecError(field, "is too large for a number")
 
 

@@ -32,7 +32,7 @@ ARTIFACT_PATH = "artifacts/policy"
 """Where the policy artifact lies inside the MLflow model."""
 
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "msgspec", "pyyaml")
-_BACKEND_REQUIREMENTS = {"torchscript": ("torch",), "onnx": ("onnx", "onnxruntime")}
+_BACKEND_REQUIREMENTS = {"torchscript": ("torch",), "onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
 _PREPROCESSOR_REQUIREMENTS = ("scikit-learn", "skops")
 
 

@@ -42,7 +42,9 @@ def fastest(figures: Figures, preferred: str | None = None) -> str:
 
 
 def load_fastest(artifact: Artifact, device: str, trusted: Sequence[str] = ()) -> tuple[Engine, dict[str, Any]]:
-    """Loads every backend that the artifact has a graph for, and keeps the fastest of those in parity.
+    """Loads every backend that the artifact is for, and keeps the fastest of those in parity.
+
+    OpenVINO is among them only where the card names it: it is chosen by people, not by a measurement.
 
     Returns:
         The engine, and a report for people: milliseconds by backend and rows, or why a backend was left out.

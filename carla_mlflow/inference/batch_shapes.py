@@ -4,8 +4,8 @@ A matrix product may round differently for another number of rows, so a row's ac
 with it, and with some kernels on its position among them. Here every forward pass has one of a few batch shapes. The
 reference is 8 rows (1 for large images, where a larger batch is no faster on a CPU). When a policy is loaded, each
 shape runs a sample of observations in several orders, and is used only if every row got the reference's bits each time
-(see `shape_verification`). Which shapes pass depends on the backend's kernels (ONNX Runtime: all; MKL: from 4 rows on).
-docs/adr/0004 has the figures.
+(see `shape_verification`). Which shapes pass depends on the backend's kernels (ONNX Runtime: all; MKL: from 4 rows on;
+OpenVINO: all, or up to 8 rows, by network). docs/adr/0004 and 0006 have the figures.
 """
 
 from __future__ import annotations

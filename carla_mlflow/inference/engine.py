@@ -67,7 +67,7 @@ class Engine:
         Args:
             artifact: from `open_artifact` or `seal`.
             device: auto, cpu, cuda or cuda:N; see `select_device`.
-            backend: `torchscript`, `onnx`, or `card` for the one that the card names, the faster at export.
+            backend: `torchscript`, `onnx`, `openvino`, or `card` for the one that the card names.
             trusted: types that preprocessor.skops may hold beyond TRUSTED_TYPES, when it runs outside the graph.
             strict: False runs every batch in one call; its bits then depend on the batch.
 

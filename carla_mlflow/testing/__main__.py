@@ -1,6 +1,7 @@
 """python -m carla_mlflow.testing FOLDER | URL: runs the conformance checks on a policy or a server.
 
-A folder is a policy artifact: every check runs on each of its graphs. A URL, or unix:/run/policy.sock, is a running
+A folder is a policy artifact: every check runs on each backend that it
+is for, or on the one that is named. A URL, or unix:/run/policy.sock, is a running
 server: it gets requests as a car would send them (--policy FOLDER compares the policy it serves with that artifact).
 Exits with 0 when all checks pass, with 1 when one fails, with 3 when no server answers.
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 from ..cli import DONE, REFUSED, positive, run_command, warn
 from ..command_parser import CommandParser, add_common
+from ..contract.backend_names import BACKENDS
 from ..errors import CarlaMlflowError, UnreachableError
 from ..escaping import one_line
 from ..look import say_next, show, styled
@@ -42,8 +44,7 @@ def build_parser() -> CommandParser:
     served.add_argument("--api-key", default="", metavar="KEY", help="where it requires one")
     folder = parser.add_argument_group("for a folder")
     folder.add_argument("--device", default="cpu", metavar="NAME", help="auto, cpu, cuda or cuda:N (default cpu)")
-    choices = ("torchscript", "onnx")
-    folder.add_argument("--backend", choices=choices, help="check this graph only (default: each it has)")
+    folder.add_argument("--backend", choices=BACKENDS, help="check this one (default: each it is for)")
     folder.add_argument("--trust", action="append", default=[], metavar="TYPE", help="a type its preprocessor may hold")
     add_common(parser)
     parser.set_defaults(run=_run)

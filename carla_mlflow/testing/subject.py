@@ -54,7 +54,7 @@ class Subject:
 
         Args:
             folder: of the artifact.
-            backend: `torchscript`, `onnx`, or `card` for the one that the card names.
+            backend: `torchscript`, `onnx`, `openvino`, or `card` for the one that the card names.
             device: see `select_device`.
             trusted: types that its preprocessor may hold beyond TRUSTED_TYPES.
 

@@ -15,27 +15,44 @@ def works(backend: str) -> Iterator[str]:
     """Yields the backend's version, and each device with which twice two is four.
 
     Args:
-        backend: onnx or torchscript.
+        backend: onnx, torchscript or openvino.
 
     Raises:
         RuntimeError: a device computes something else.
     """
-    yield from _onnx() if backend == "onnx" else _torchscript()
+    yield from {"onnx": _onnx, "torchscript": _torchscript, "openvino": _openvino}[backend]()
 
 
-def _onnx() -> Iterator[str]:
-    import onnxruntime as ort
+def _square() -> bytes:
+    """A model in ONNX that multiplies `x` by itself."""
     from onnx import TensorProto, helper
 
     def value(name: str) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])
 
     graph = helper.make_graph([helper.make_node("Mul", ["x", "x"], ["y"])], "square", [value("x")], [value("y")])
-    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    written: bytes = helper.make_model(
+        graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]
+    ).SerializeToString()
+    return written
+
+
+def _openvino() -> Iterator[str]:
+    from carla_mlflow.backends.openvino_model import OpenVinoBackend, ov
+
+    yield f"openvino {ov.__version__.partition('-')[0]}"
+    _check(OpenVinoBackend(_square(), ("x",), ("y",))([np.full(1, 2, np.float32)])[0][0])
+    yield "cpu"
+
+
+def _onnx() -> Iterator[str]:
+    import onnxruntime as ort
+
+    model = _square()
     yield f"onnxruntime {ort.__version__}"
     for provider in ort.get_available_providers():
         if provider in ("CPUExecutionProvider", "CUDAExecutionProvider"):
-            session = ort.InferenceSession(model.SerializeToString(), providers=[provider])
+            session = ort.InferenceSession(model, providers=[provider])
             if provider in session.get_providers():  # without a device it silently takes another
                 _check(session.run(None, {"x": np.full(1, 2, np.float32)})[0][0])
                 yield provider.removesuffix("ExecutionProvider").lower()

@@ -26,7 +26,11 @@ TELEMETRY = {
     "RAY_USAGE_STATS_ENABLED": ("Ray", ("0",)),
 }
 """Variable → whose usage data it is, and the values with which none is sent."""
-BACKENDS = {"onnx": ("onnxruntime", "onnx"), "torchscript": ("torch", "torch")}
+BACKENDS = {
+    "onnx": ("onnxruntime", "onnx"),
+    "torchscript": ("torch", "torch"),
+    "openvino": ("openvino", "openvino"),
+}
 """Backend → the module that it needs, and the extra of this package that installs it."""
 
 

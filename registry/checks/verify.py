@@ -22,7 +22,9 @@ from carla_mlflow.preprocessing.beside_graph import OutOfGraph
 from carla_mlflow.preprocessing.skops_file import load_preprocessor
 
 
-def verify(path: Path, digest: str | None, device: str = "cpu", trusted: Sequence[str] = ()) -> Iterator[str]:
+def verify(
+    path: Path, digest: str | None, device: str = "cpu", trusted: Sequence[str] = (), backend: str = ""
+) -> Iterator[str]:
     """Checks an artifact and yields one line in words for each check that passed.
 
     Args:
@@ -30,6 +32,7 @@ def verify(path: Path, digest: str | None, device: str = "cpu", trusted: Sequenc
         digest: the digest that it must have; None accepts whatever card lies there.
         device: where to check parity.
         trusted: types that preprocessor.skops may hold beside those always trusted.
+        backend: the one on which to check parity; empty for each that the artifact is for.
 
     Raises:
         ArtifactError: the first check that failed; no part of the artifact that is checked later has run.
@@ -50,14 +53,14 @@ def verify(path: Path, digest: str | None, device: str = "cpu", trusted: Sequenc
     yield from _preprocessor(artifact, trusted)
     check_weights(artifact)
     yield f"weights      {artifact.card.weights}, as the graph holds them"
-    for backend in artifact.backends:
-        engine = Engine(artifact, device, backend, trusted)
+    for name in (backend,) if backend else artifact.backends:
+        engine = Engine(artifact, device, name, trusted)
         engine.warm_up()
-        chosen = ", the card's choice" if backend == artifact.card.backend else ""
+        chosen = ", the card's choice" if name == artifact.card.backend else ""
         rows, parity = len(engine.golden.raw), artifact.card.parity
         allowed = f"{parity.atol:.1e} + {parity.rtol:.0e} · |value|"
         yield (
-            f"{backend:12} acts on {engine.device.name} as the trained policy did on {rows} observations: largest "
+            f"{name:12} acts on {engine.device.name} as the trained policy did on {rows} observations: largest "
             f"difference {engine.parity_difference:.1e}, allowed {allowed}{chosen}"
         )
 
@@ -99,20 +102,23 @@ class LoadRequest(msgspec.Struct):
     digest: str | None
     device: str
     trusted: tuple[str, ...]
+    backend: str = ""
 
 
-def verify_apart(path: Path, digest: str | None, device: str = "cpu", trusted: Sequence[str] = ()) -> Iterator[str]:
+def verify_apart(
+    path: Path, digest: str | None, device: str = "cpu", trusted: Sequence[str] = (), backend: str = ""
+) -> Iterator[str]:
     """Runs `verify` in a process of its own, so that a policy that crashes or hangs ends only that process.
 
     Raises:
         CrashError: loading it ended that process.
     """
-    request = LoadRequest(str(path), digest, device, tuple(trusted))
+    request = LoadRequest(str(path), digest, device, tuple(trusted), backend)
     yield from values_of("registry.checks.verify", [msgspec.json.encode(request).decode()])
 
 
 def _verify_here(request: LoadRequest) -> Iterator[str]:
-    return verify(Path(request.path), request.digest, request.device, request.trusted)
+    return verify(Path(request.path), request.digest, request.device, request.trusted, request.backend)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 from carla_mlflow.cli import DONE, progress
 from carla_mlflow.command_parser import add_command, add_policy_version
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.look import say_next, show, styled
 
 
@@ -21,7 +22,8 @@ def verify(options: argparse.Namespace) -> int:
     path, pinned = located(options.source)
     digest = options.digest or pinned
     lines = []
-    for line in verify_apart(path, digest, options.device, operators_types(options.trust_types)):
+    trusted = operators_types(options.trust_types)
+    for line in verify_apart(path, digest, options.device, trusted, options.backend):
         lines.append(" ".join(line.split()))
         if not options.json:
             print(line, flush=True)
@@ -102,6 +104,9 @@ def _add_verify(commands: Any) -> None:
     )
     command.add_argument(
         "--device", default="cpu", metavar="NAME", help="where to check parity: cpu, cuda, cuda:N or auto (default cpu)"
+    )
+    command.add_argument(
+        "--backend", default="", choices=BACKENDS, help="on what to check parity (default: each backend that it is for)"
     )
     command.add_argument(
         "--trust-types", metavar="A,B", help="types also trusted in preprocessor.skops (or POLICY_TRUST_TYPES)"

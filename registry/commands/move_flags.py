@@ -66,7 +66,7 @@ def _add_promote(commands: Any) -> None:
         help="needed for --to canary: percent of the episodes, from 0 to 100, such as 5 or 0.25; given again it "
         "changes the share",
     )
-    _add_bake(command.add_argument_group("watch it, and roll it back by itself (docs/bake.md)"))
+    _add_bake(command.add_argument_group("watch it, and roll it back by itself (docs/how-to/bake.md)"))
     _add_move_options(command, allow_breaking=True, expect=True)
     command.set_defaults(run=promote, done="promoted")
 
@@ -84,7 +84,8 @@ def _add_bake(group: Any) -> None:
         default=[],
         metavar="ALARM",
         help="roll it back when this holds: METRIC OP NUMBER, such as 'fallback_rate>0.01', or with an x, such as "
-        "'saturation>2x': that many times the figure of the version that it replaces; repeat for more",
+        "'saturation>2x': that many times the figure of the version that it replaces; repeat for more "
+        "(docs/how-to/bake.md)",
     )
     add_servers(group, "--servers", "for alarms with x: the servers that tell that figure", required=False)
 

@@ -151,7 +151,10 @@ def act_together(serving: Serving, requests: Sequence[PredictRequest]) -> list[B
             serving.version, actions.inference_ms / 1e3, watched, watched_values, actions.control, serving.columns
         )
     )
-    if serving.cache is not None:
+    if serving.cache is None:
+        took_ms = actions.check_ms + actions.inference_ms + actions.control_ms
+        serving.forward_times.observe(len(actions.control), took_ms)
+    else:  # a forward of the rows that it does not know, only
         metrics.count_cache(serving.cache)
     batch, start = BatchActions(ForwardArrays(observations, actions, entered), tokens), 0
     answers: list[BatchSlice | Exception] = []

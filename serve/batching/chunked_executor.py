@@ -1,7 +1,7 @@
-"""Runs slow policies, such as image networks, and large bodies beside the event loop: in chunks, one thread per core.
+"""Runs forwards that take long, and large bodies, beside the event loop: in chunks, one thread per core.
 
-Large batches of an image network are no faster on a CPU, and a long forward would delay all other requests; so the
-executor takes one chunk of each request in turn. A request whose budget ends while it waits is answered then.
+A long forward would delay all other requests, so the executor takes one chunk of each request in turn. A request
+whose budget ends while it waits is answered then.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ChunkedExecutor:
             self._give_up(job, _replaced())
             return
         is_small = len(prediction.encoded.body) <= DECODED_AT_ONCE_BYTES or prediction.encoded.json_bytes is not None
-        if is_small and parsed is not None and not parsed.gzip:
+        if prediction.request is None and is_small and parsed is not None and not parsed.gzip:
             try:
                 prediction.decode()
             except Exception as error:  # the boundary: the error affects only this request
@@ -98,7 +98,7 @@ class ChunkedExecutor:
             if job.has_more:
                 self._jobs.append(job)
             self._number += 1
-            cost_ms = (stop - start) * job.prediction.serving.row_ms
+            cost_ms = job.prediction.serving.forward_times.ms(stop - start)
             self._handed[self._number] = job, cost_ms
             self._handed_ms += cost_ms
             self._start()

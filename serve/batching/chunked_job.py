@@ -54,7 +54,7 @@ class ChunkedJob:
         return start, self._next_row
 
     def _chunk_rows(self) -> int:
-        return max(1, round(CHUNK_MS / self.prediction.serving.row_ms))
+        return self.prediction.serving.forward_times.rows_within(CHUNK_MS)
 
     def run(self, start: int, stop: int) -> BatchActions:
         """Runs one chunk, in a thread; the first chunk checks all rows before any costs a forward."""

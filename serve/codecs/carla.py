@@ -78,7 +78,8 @@ class PredictCodec:
         self._names_a_row = len(self._specs)
         self._raw_names = tuple(card.action.raw)
         self._max_rows = max_rows
-        self._decoder = msgspec.json.Decoder(request_type(self._specs, max_rows, self._remembers))
+        kind = request_type(self._specs, max_rows, self._remembers, as_tuples=True)
+        self._decoder = msgspec.json.Decoder(kind)
 
     def decode(self, body: bytes) -> PredictRequest:
         """Decodes a request.

@@ -13,6 +13,7 @@ from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.contract.state_token import STATE
 from serve.codecs import strict_json
+from serve.codecs.flat_tensors import decode_flat
 from serve.codecs.options import MAX_TOKEN_BYTES, check_budget, check_episode_digest, check_episode_id, check_seed
 from serve.errors import ApiError
 from serve.limits import MAX_ID
@@ -43,6 +44,7 @@ class Header(msgspec.Struct, frozen=True):
         rows: number of observations.
         binary_bytes: bytes of all tensors after the JSON.
         offsets: for each tensor after the JSON, where its bytes begin, counted from the end of the JSON.
+        is_flat: whether the data of every tensor in the JSON is known to be one flat list of floats.
     """
 
     rows: int
@@ -52,6 +54,7 @@ class Header(msgspec.Struct, frozen=True):
     id: str | None
     binary_bytes: int
     offsets: dict[str, int]
+    is_flat: bool
 
 
 class HeaderReader:
@@ -81,7 +84,9 @@ class HeaderReader:
 
     def read(self, data: bytes) -> Header:
         """Reads and checks the JSON; raises ApiError, bad_json or bad_request."""
-        document = _object(strict_json.decode(data, self._most_strings), "", ("id", "parameters", "inputs", "outputs"))
+        flat = decode_flat(data, self._most_strings)
+        given = strict_json.decode(data, self._most_strings) if flat is None else flat
+        document = _object(given, "", ("id", "parameters", "inputs", "outputs"))
         identity = document.get("id")
         if identity is not None and (not isinstance(identity, str) or len(identity) > MAX_ID):
             raise ApiError("bad_request", f"expected a string of at most {MAX_ID} characters", "id")
@@ -101,7 +106,8 @@ class HeaderReader:
             if "data" not in entry:
                 offsets[name] = at
                 at += entry["parameters"]["binary_data_size"]
-        return Header(rows, inputs, options, self._read_outputs(document, binary), identity, at, offsets)
+        outputs = self._read_outputs(document, binary)
+        return Header(rows, inputs, options, outputs, identity, at, offsets, flat is not None)
 
     def _read_inputs(self, given: Any) -> dict[str, dict[str, Any]]:
         inputs: dict[str, dict[str, Any]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -107,8 +108,13 @@ class InferenceCodec:
         at = header.offsets.get(spec.name)
         if at is not None:
             return np.ndarray((header.rows, *spec.shape), self._dtypes[spec.name], body, start + at)
-        entry = header.inputs[spec.name]
-        return cast(spec, _numbers(entry["data"], entry["shape"], spec.name).reshape(header.rows, *spec.shape))
+        data, shape = header.inputs[spec.name]["data"], (header.rows, *spec.shape)
+        if header.is_flat and spec.dtype == "float32" and len(data) == math.prod(shape):
+            try:
+                return np.frombuffer(struct.pack(f"{len(data)}f", *data), np.float32).reshape(shape)
+            except OverflowError:  # a number too large for float32, of which `cast` makes an infinity
+                pass
+        return cast(spec, _numbers(data, header.inputs[spec.name]["shape"], spec.name).reshape(shape))
 
     def encode(self, request: InferRequest, actions: Actions, tokens: Sequence[bytes] = ()) -> tuple[bytes, int | None]:
         """Encodes a response, with the state tokens of a policy with memory.

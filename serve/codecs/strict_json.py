@@ -40,7 +40,7 @@ def decode(body: bytes, most_strings: int) -> Any:
         raise ApiError("bad_request", "more names and strings than any request to this policy has")
     try:
         document = _fast.decode(body)
-        if found == 2 * _strings(document):
+        if found == 2 * strings(document):
             return document
     except (msgspec.DecodeError, ValueError, RecursionError):
         pass
@@ -54,7 +54,7 @@ def quotes(body: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == QUOTE))
 
 
-def _strings(document: Any) -> int:
+def strings(document: Any) -> int:
     """Counts the names and the string values in a document."""
     count, waiting = 0, [document]
     while waiting:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import threading
 import time
@@ -14,7 +13,7 @@ from registry.rules.reference import parse_reference
 from serve.following.attempts import FIRST_WAIT_S, MAX_WAIT_S
 from serve.following.trial import load_carefully
 from serve.following.worker_side import Following
-from serve.policy.loading import Failure, failure_of
+from serve.policy.loading import Failure, failure_of, import_backend
 from serve.policy.serving import Serving
 from serve.policy.slot import Slot
 from serve.run_folder import ready_workers
@@ -72,5 +71,5 @@ def follow(slot: Slot, settings: Settings, status_file: Path) -> None:
         slot.reason = f"waiting for the registry to resolve {settings.model}"
     # While the follower imports mlflow on another core, this process imports what a policy will probably need.
     with contextlib.suppress(ImportError):  # not installed: loading reports it if the policy needs it
-        importlib.import_module("torch" if settings.backend == "torchscript" else "carla_mlflow.backends.onnx_session")
+        import_backend(settings.backend if settings.backend in ("torchscript", "openvino") else "onnx")
     Following(slot, settings, status_file).run()

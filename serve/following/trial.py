@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import importlib.metadata
 import os
 import signal
@@ -26,7 +25,7 @@ from carla_mlflow.own_process import values_of, write_values
 from serve.flags import settings_from_environment
 from serve.following.attempts import Attempts, Record
 from serve.following.memory_left import anonymous_memory, memory_left
-from serve.policy.loading import Failure, load
+from serve.policy.loading import Failure, import_backend, load
 from serve.policy.serving import Serving
 from serve.run_folder import worker_states
 from serve.settings import Settings
@@ -167,7 +166,7 @@ def _try(path: Path, digest: str | None, settings: Settings, folder: Path, watch
 def _how(settings: Settings) -> str:
     """Returns a hash of everything besides the artifact that decides whether it loads here."""
     parts = [settings.device, settings.backend, settings.trust_types, sys.version]
-    for name in ("carla-mlflow", "torch", "onnxruntime", "numpy", "scikit-learn"):
+    for name in ("carla-mlflow", "torch", "onnxruntime", "openvino", "numpy", "scikit-learn"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             parts.append(importlib.metadata.version(name))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -179,7 +178,7 @@ def _load_here(path: Path, digest: str, folder: Path) -> Iterator[dict[str, Any]
     start_logging(settings)
     with contextlib.suppress(ArtifactError, OSError, ImportError):  # loading reports it
         named = parse_card((path / CARD_NAME).read_bytes()).backend if settings.backend == "card" else settings.backend
-        importlib.import_module("torch" if named != "onnx" else "carla_mlflow.backends.onnx_session")
+        import_backend(named)
     yield {"holds": anonymous_memory(os.getpid())}
     outcome = load(path, digest or None, settings, folder)
     if isinstance(outcome, Failure):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec
 from serve.codecs.invocations import ScoringCodec
 from serve.policy.agreed_backend import load_agreed
+from serve.policy.forward_times import ForwardTimes
 from serve.policy.serving import Serving
 from serve.run_folder import Kind, kind_of
 from serve.settings import Settings
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("serve")
 
 WARM_UP_ROWS = (1, 8, 32)
-TIMED_CALLS = 9
+_BACKEND_MODULES = {"onnx": "carla_mlflow.backends.onnx_session", "openvino": "carla_mlflow.backends.openvino_model"}
+"""Backend → the module that imports what it runs with; torch for the others."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,15 @@ class Failure:
     wait_s: float | None = None
 
 
+def import_backend(name: str) -> None:
+    """Imports what a backend, or `auto`, runs with, before there is a policy to load.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    importlib.import_module(_BACKEND_MODULES.get(name, "torch"))
+
+
 def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Serving | Failure:
     """Opens, verifies and warms up a policy; an error is returned as a Failure.
 
@@ -65,7 +76,7 @@ def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Se
         engine, figures = load_agreed(artifact, settings, folder)
         for rows in WARM_UP_ROWS:
             engine.warm_up(rows)
-        row_ms = statistics.median(engine.warm_up(1, TIMED_CALLS))
+        forward_times = ForwardTimes.measure(engine)
         cache = _cache(engine, settings.result_cache)
     except CarlaMlflowError as error:
         reason = one_line(error).replace(str(path), path.name)  # clients must not see a path of this machine
@@ -83,7 +94,8 @@ def load(path: Path, digest: str | None, settings: Settings, folder: Path) -> Se
     if tokens is not None and not settings.state_key:
         _warn_of_no_key()
     fallback, columns = fallback_answer(engine.card.action), answer_columns(engine.card.action)
-    return Serving(engine, cache, figures, predict, scoring, inference, time.time(), row_ms, fallback, columns, tokens)
+    now = time.time()
+    return Serving(engine, cache, figures, predict, scoring, inference, now, forward_times, fallback, columns, tokens)
 
 
 @functools.cache  # once for each process

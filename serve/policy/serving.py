@@ -14,11 +14,13 @@ from carla_mlflow.inference.engine import Engine
 from serve.codecs.carla import PredictCodec
 from serve.codecs.inference import InferenceCodec
 from serve.codecs.invocations import ScoringCodec
+from serve.policy.forward_times import ForwardTimes
 
 if TYPE_CHECKING:
     from carla_mlflow.inference.result_cache import ResultCache
 
 SLOW_MS = 1.0
+"""Milliseconds that a forward on the event loop may take: one that takes longer runs in a thread."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Serving:
         fallback: the card's, as an action in a response.
         columns: of the actions.
         tokens: for a policy with memory.
-        row_ms: duration of a forward of one observation, measured at loading, milliseconds.
+        forward_times: how long a forward of so many observations takes.
     """
 
     engine: Engine
@@ -39,7 +41,7 @@ class Serving:
     scoring: ScoringCodec
     inference: InferenceCodec
     loaded_at: float
-    row_ms: float
+    forward_times: ForwardTimes
     fallback: dict[str, Any]
     columns: tuple[AnswerColumn, ...]
     tokens: StateTokens | None = None
@@ -47,8 +49,8 @@ class Serving:
 
     @property
     def is_slow(self) -> bool:
-        """Whether a forward would block the event loop for too long."""
-        return self.row_ms > SLOW_MS
+        """Whether even a forward of one observation would block the event loop for too long."""
+        return self.forward_times.ms(1) > SLOW_MS
 
     @property
     def act(self) -> Callable[..., Actions]:

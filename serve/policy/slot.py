@@ -61,7 +61,6 @@ class Slot:
         servings: those of `policies`, and likewise `coming` and `held`.
         canary: that of `policies`.
         beginning: the canary while episodes may begin with it, else None.
-        has_slow_beside: whether a version that only answers episodes would block the event loop.
         every: all policies that may answer a request: those that are served, then those that only answer episodes.
         reason: why there is no active policy.
         followed: what the follower wrote last.
@@ -171,7 +170,6 @@ class Slot:
         chooses = self.canary is not None and self.canary.is_active and self.canary.share > 0
         self.beginning = self.canary if chooses else None
         self.every = policies.every
-        self.has_slow_beside = any(serving.is_slow for serving in policies.beside)
 
     def of_version(self, version: str) -> Serving | None:
         """Returns the policy that is served under a semantic version."""

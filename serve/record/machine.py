@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MACHINE, ENGINE, REFERENCE = "machine", "engine:", "reference"
 """Metadata keys of a file: the machine, and ENGINE and a digest for what ran that policy, JSON objects; and the
 references that the server followed, a line each, empty for one artifact's folder."""
-LIBRARIES = ("numpy", "torch", "onnxruntime")
+LIBRARIES = ("numpy", "torch", "onnxruntime", "openvino")
 
 Origin = dict[str, str]
 """Some of a file's metadata: these keys → texts."""

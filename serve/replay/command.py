@@ -15,8 +15,8 @@ from typing import Any
 
 from carla_mlflow.cli import run_command
 from carla_mlflow.command_parser import CommandParser, add_common
+from carla_mlflow.contract.backend_names import CHOICES
 from carla_mlflow.look import say_next
-from serve.choices import BACKENDS
 from serve.replay.times import EXPECTED, moment, nanoseconds
 
 EXAMPLES = (
@@ -66,7 +66,10 @@ def _add_policies(group: Any) -> None:
     )
     group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
     group.add_argument(
-        "--backend", default="recorded", choices=("recorded", *BACKENDS[:3]), help="default: as recorded"
+        "--backend",
+        default="recorded",
+        choices=("recorded", *(name for name in CHOICES if name != "auto")),
+        help="default: as recorded",
     )
     group.add_argument(
         "--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)"

@@ -15,11 +15,12 @@ NAMES = {
     "numpy": "numpy",
     "torch": "torch",
     "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
     "backend": "backend",
     "device": "device",
 }
 """What a policy's bits depend on besides its files → what it is called."""
-OF_BACKEND = {"torch": "torchscript", "onnxruntime": "onnx"}
+OF_BACKEND = {"torch": "torchscript", "onnxruntime": "onnx", "openvino": "openvino"}
 """Libraries that one backend alone runs with."""
 
 Machine = Mapping[str, str]

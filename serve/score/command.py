@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, progress, run_command
 from carla_mlflow.command_parser import CommandParser, add_common
+from carla_mlflow.contract.backend_names import CHOICES
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.escaping import escaped
 from carla_mlflow.look import bar, say_next, show
-from serve.choices import BACKENDS
 
 if TYPE_CHECKING:
     from carla_mlflow.artifact.artifact import Artifact
@@ -72,7 +72,7 @@ def _add_policy(group: Any) -> None:
     )
     group.add_argument("--digest", metavar="sha256:…", help="score only with the artifact of this digest (sha256:…)")
     group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
-    group.add_argument("--backend", default="card", choices=BACKENDS, help="what runs the policy (default card)")
+    group.add_argument("--backend", default="card", choices=CHOICES, help="what runs the policy (default card)")
     group.add_argument(
         "--trust-types", metavar="A,B", help="types trusted in preprocessor.skops (or POLICY_TRUST_TYPES)"
     )

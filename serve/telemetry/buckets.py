@@ -16,31 +16,34 @@ class Buckets:
     """A histogram in plain numbers."""
 
     def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
-        self._histogram, self._bounds = histogram, bounds
-        self._counts, self._sum, self._is_empty = [0] * (len(bounds) + 1), 0.0, True
+        self._histogram, self._bounds = histogram, np.array(bounds)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._up_to, self._all, self._sum = np.zeros(len(self._bounds), dtype=np.int64), 0, 0.0
 
     def add(self, values: NDArray[Any]) -> None:
         """Counts one or more values."""
-        places = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
-        self._counts = (places + self._counts).tolist()
+        # To sort the values and look for the bounds is faster than to look for each value among the bounds.
+        self._up_to += np.sort(values).searchsorted(self._bounds, side="right")
+        self._all += len(values)
         self._sum += float(values.sum(dtype=np.float64))
-        self._is_empty = False
 
     @property
     def counts(self) -> list[int]:
         """Counts since the last flush; the last bucket has no upper bound."""
-        return self._counts
+        counts: list[int] = np.diff(self._up_to, prepend=0, append=self._all).tolist()
+        return counts
 
     def flush(self) -> None:
         """Adds the counts to prometheus_client's private fields: it has no public way to add many values at once."""
-        if self._is_empty:
+        if not self._all:
             return
-        for bucket, count in zip(self._histogram._buckets, self._counts, strict=True):
+        for bucket, count in zip(self._histogram._buckets, self.counts, strict=True):
             if count:
                 bucket.inc(count)
-        if any(self._counts):
-            self._histogram._sum.inc(self._sum)
-        self._counts, self._sum, self._is_empty = [0] * len(self._counts), 0.0, True
+        self._histogram._sum.inc(self._sum)
+        self._clear()
 
 
 class LabelledBuckets:

@@ -32,7 +32,8 @@ CHANGE_NAMES = ("steer", "acceleration")
 def _at_bound(column: AnswerColumn, values: NDArray[np.float32]) -> int:
     """How many values are full pedal or full lock, or at either bound of something else; a free pedal is neither."""
     high, low = np.float32(column.high), np.float32(column.low)
-    return int(((values >= high) | ((values <= low) & (low < 0))).sum())
+    at_high = np.count_nonzero(values >= high)
+    return int(at_high + np.count_nonzero((values <= low) & (values < high))) if low < 0 else int(at_high)
 
 
 class ForwardRecord(NamedTuple):
@@ -170,7 +171,7 @@ class MetricsBuffer:
 
     def _count_actions(self, label: str, forwards: Sequence[ForwardRecord]) -> None:
         for columns in {id(batch.columns): batch.columns for batch in forwards}.values():
-            control = np.concatenate([batch.control for batch in forwards if batch.columns is columns])
+            control = _joined([batch.control for batch in forwards if batch.columns is columns])
             self._metrics.dimensions.add(label, columns, control)
             for place, column in enumerate(columns):
                 if not column.choices:
@@ -180,7 +181,12 @@ class MetricsBuffer:
         for specs in {id(batch.specs): batch.specs for batch in forwards}.values():
             of_these = [batch.observations for batch in forwards if batch.specs is specs]
             for spec in specs:
-                values = np.concatenate([observations[spec.name] for observations in of_these])
+                values = _joined([observations[spec.name] for observations in of_these])
                 low, high = spec.usual
-                outside = (values < low) | (values > high)
-                self._metrics.out_of_range.labels(spec.name, label).inc(int(outside.sum()))
+                outside = np.count_nonzero((values < low) | (values > high))
+                self._metrics.out_of_range.labels(spec.name, label).inc(int(outside))
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The rows of all parts, of which there is at least one; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

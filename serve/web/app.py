@@ -174,8 +174,9 @@ def _add_metadata(app: Flask, settings: Settings, slot: Slot) -> None:
         if not warming.acquire(blocking=False):
             raise ApiError("overloaded", "another warm-up is running")
         try:
-            serving.engine.verify_parity(max(1, int(_WARM_UP_S * 1e3 / serving.row_ms)))
-            fast = [rows for rows in _WARM_UP_ROWS if rows == 1 or rows * serving.row_ms <= _WARM_UP_S * 1e3]
+            times, most_ms = serving.forward_times, _WARM_UP_S * 1e3
+            serving.engine.verify_parity(times.rows_within(most_ms))
+            fast = [rows for rows in _WARM_UP_ROWS if rows == 1 or times.ms(rows) <= most_ms]
             timings = {str(rows): _timing(serving, rows) for rows in fast}
         finally:
             warming.release()

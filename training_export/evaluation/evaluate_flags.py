@@ -24,7 +24,8 @@ The environment is its author's code, and runs unchecked.
 
 latency: without --latency and --through the world waits for each action. With them one request is under way at a time;
 its action applies at the first step of the simulation (of 10 ms: an environment of its own, with evidence of its own)
-after it has landed, the action before until then, and the card's fallback before the first. docs/latency.md says more.
+after it has landed, the action before until then, and the card's fallback before the first.
+docs/how-to/latency.md says more.
 """
 
 

@@ -27,7 +27,7 @@ API_KEY = "POLICY_API_KEY"
 
 def add_latency(command: argparse.ArgumentParser) -> None:
     """Adds the flags, in a group of their own."""
-    group = command.add_argument_group("latency (docs/latency.md)")
+    group = command.add_argument_group("latency (docs/how-to/latency.md)")
     group.add_argument(
         "--latency",
         metavar="35ms|TRACE|measured",

@@ -13,7 +13,9 @@ import torch
 from msgspec import UNSET
 
 from carla_mlflow.artifact.artifact import Artifact, seal
+from carla_mlflow.backends.loading import how_to_install, is_openvino_installed
 from carla_mlflow.backends.weights import hash_arrays, torch_weights
+from carla_mlflow.contract.backend_names import graph_of
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.card_rules import observation_problems
 from carla_mlflow.contract.card_sections import FileCard, Parity, Preprocessing
@@ -40,11 +42,11 @@ class Export:
     """An artifact in memory, and how it compares with the trained policy.
 
     Attributes:
-        artifact: sealed; its card names the faster backend.
+        artifact: sealed; its card names the faster backend, or the one that was asked for.
         engines: backend → its engine, for each backend in parity.
         differences: backend → the largest difference from the trained policy.
         figures: milliseconds of `act`, by backend and rows.
-        left_out: backend → why it is not in the artifact.
+        left_out: backend → why the artifact is not for it.
         reference: the trained policy's answers, and how far a graph may differ.
     """
 
@@ -67,7 +69,12 @@ class Export:
 
 
 def export_policy(
-    trained: TrainedPolicy, name: str, version: str, description: str, parity: Parity | None = None
+    trained: TrainedPolicy,
+    name: str,
+    version: str,
+    description: str,
+    parity: Parity | None = None,
+    backend: str | None = None,
 ) -> Export:
     """Makes an artifact in memory and compares it with the trained policy.
 
@@ -77,10 +84,11 @@ def export_policy(
         version: semantic.
         description: one line.
         parity: the author's tolerance for a graph; None derives it from the trained policy's own noise.
+        backend: for the card; None for the faster of those whose graph is in the artifact.
 
     Raises:
         CardError: the observation section breaks a card's rule.
-        ExportError: no graph can be exported, or none acts as the trained policy does.
+        ExportError: no graph can be exported, none acts as the trained policy does, or not on that backend.
     """
     if problems := observation_problems(trained.observation, trained.action.head):
         raise CardError("; ".join(problems))
@@ -97,20 +105,31 @@ def export_policy(
         others["preprocessor.skops"] = trained.preprocessor
     card = _card(trained, name, version, description, weights, reference.parity)
     engines, differences = {}, {}
-    for backend in graphs:
+    for tried in (*graphs, *_without_a_graph(graphs)):
+        if (graph := graph_of(tried)) != tried and graph not in engines:
+            continue  # the file is no part of the artifact
         try:
-            artifact = _seal(card, {backend: graphs[backend]}, others, backend)
-            engines[backend] = Engine(artifact, "cpu", trusted=trained.trusted)
-            differences[backend] = _compare(engines[backend], trained, reference)
+            artifact = _seal(card, {graph: graphs[graph]}, others, tried)
+            engines[tried] = Engine(artifact, "cpu", trusted=trained.trusted)
+            differences[tried] = _compare(engines[tried], trained, reference)
         except (ArtifactError, RuntimeError) as error:  # RuntimeError: raised by the backend itself
-            engines.pop(backend, None)
-            left_out[backend] = f"the exported graph does not act as the trained policy: {one_line(error)}"
+            engines.pop(tried, None)
+            left_out[tried] = f"the exported graph does not act as the trained policy: {one_line(error)}"
     if not engines:
-        raise ExportError("; ".join(f"{FILES[backend]}: {reason}" for backend, reason in left_out.items()))
+        raise ExportError("; ".join(f"{FILES[tried]}: {reason}" for tried, reason in left_out.items()))
+    if backend is not None and backend not in engines:
+        why = left_out.get(backend) or left_out.get(graph_of(backend)) or f"not installed: {how_to_install(backend)}"
+        raise ExportError(f"the card can't name the backend {backend}: {why}")
     with _one_thread():
         figures = measure(engines)
-    artifact = _seal(card, {backend: graphs[backend] for backend in engines}, others, fastest(figures))
+    own = {name: figures[name] for name in engines if name in graphs}
+    artifact = _seal(card, {name: graphs[name] for name in own}, others, backend or fastest(own))
     return Export(artifact, engines, differences, figures, left_out, reference)
+
+
+def _without_a_graph(graphs: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The backends that read another one's graph, where they are installed; tried after those."""
+    return ("openvino",) if "onnx" in graphs and is_openvino_installed() else ()
 
 
 def _compare(engine: Engine, trained: TrainedPolicy, reference: ReferenceAnswers | ReferenceRollouts) -> float:

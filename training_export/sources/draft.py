@@ -52,7 +52,9 @@ class ActionDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         raw: names with bounds, or names alone where the source has the bounds (gymnasium spaces).
-        Others as ActionCard names them.
+        head: what the network returns. Unset: as the source says.
+
+    What it says of no key, ActionCard does; see `draft_schema`.
     """
 
     control: str
@@ -81,7 +83,15 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CardDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The sections of a card that the author writes."""
+    """The sections of a card that the author writes.
+
+    Attributes:
+        action: what the policy answers. May be left out where --env says it, or a checkpoint.
+        observation: what it observes, by name, in the order of forward()'s arguments. Unset: as the source says.
+        training: how it was trained: whatever you want to keep, such as the seed.
+        parity: a tolerance of your own instead of the measured noise.
+        state: the memory of a policy that has one, in the order of forward()'s arguments.
+    """
 
     action: ActionDraft | None = None
     observation: dict[str, FieldCard] | None = None

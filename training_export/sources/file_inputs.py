@@ -113,7 +113,7 @@ def refuse_memory(source: str, model: Any, observations: set[str], needed: int) 
 
 REMEDY = (
     "write a build() whose module takes that memory beside the observations and returns the next, and name it under "
-    "`state:` in the card (docs/recipes.md)"
+    "`state:` in the card (docs/how-to/recipes.md)"
 )
 
 

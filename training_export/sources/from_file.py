@@ -66,7 +66,7 @@ def load_script(path: Path) -> torch.jit.ScriptModule:
     if _is_checkpoint(data):
         raise ExportError(
             f"{path.name}: holds weights, as torch.save writes them, but not the network that they belong to: write a "
-            "build() that makes the network and loads them (docs/recipes.md), and pass FILE.py:build"
+            "build() that makes the network and loads them (docs/how-to/recipes.md), and pass FILE.py:build"
         )
     data = checked_archive(data)
     try:

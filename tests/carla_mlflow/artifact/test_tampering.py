@@ -13,6 +13,7 @@ from forging import with_files
 
 from carla_mlflow import Artifact, Engine, open_artifact
 from carla_mlflow.artifact.artifact import seal, sha256
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.contract.card import parse_card
 from carla_mlflow.contract.card_sections import FileCard
 from carla_mlflow.contract.field_card import FieldCard
@@ -145,7 +146,7 @@ def test_a_key_that_is_there_twice_is_refused(copy: Path):
         open_artifact(copy)
 
 
-@pytest.mark.parametrize("backend", ["torchscript", "onnx"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_card_whose_specs_do_not_fit_the_graph_is_refused(artifact: Artifact, backend: str):
     fields = dict(artifact.card.observation)
     fields["sensors"] = msgspec.structs.replace(fields["sensors"], shape=[13])

@@ -10,6 +10,7 @@ from torch import nn
 from benchmarks.policies.remembering import Lstm
 from carla_mlflow import Engine
 from carla_mlflow.artifact.artifact import seal
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.card_sections import StateCard
 from carla_mlflow.contract.memory import graph_inputs
@@ -84,7 +85,7 @@ def test_a_graph_that_remembers_otherwise_than_its_card_says_is_refused(graph: P
 
 
 def test_the_graph_forgets_even_a_state_that_is_no_number():
-    for name in ("torchscript", "onnx"):
+    for name in BACKENDS:
         engine = exported_lstm().engines[name]
         example = card().graph_inputs.example(3)
         example["reset"][:] = 1.0

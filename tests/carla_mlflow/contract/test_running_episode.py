@@ -175,13 +175,13 @@ def test_a_second_call_during_the_first_is_refused_and_changes_nothing(engine: E
 
     def ask(asked: Request) -> Answer:
         begun.set()
-        assert may_end.wait(60)
+        assert may_end.wait(180)
         return answered(engine, asked)
 
     episode = Episode(engine.card, ask)
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(episode.act, TICKS[0])
-        assert begun.wait(60)
+        assert begun.wait(180)
         for call in (episode.act, episode.skip):
             with pytest.raises(SpecError, match="episode: another call is under way"):
                 call(TICKS[1])

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.artifact.artifact import seal
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.errors import ActionError, SpecError
 from carla_mlflow.inference.backend_choice import fastest, load_fastest
 from carla_mlflow.inference.batch_shapes import plan
@@ -19,7 +20,7 @@ from carla_mlflow.inference.batch_shapes import plan
 ROWS = 300
 
 
-@pytest.fixture(scope="module", params=["torchscript", "onnx"])
+@pytest.fixture(scope="module", params=BACKENDS)
 def engine(request: pytest.FixtureRequest, example: Path) -> Engine:
     return Engine.open(example, device="cpu", backend=request.param)
 
@@ -162,10 +163,11 @@ def test_any_observation_outside_is_refused_naming_row_field_bound_and_value(eng
     assert wanted in caught.value.problem
 
 
-def test_both_backends_give_the_same_action_within_the_tolerance(example: Path, observations):
-    engines = [Engine.open(example, device="cpu", backend=backend) for backend in ("torchscript", "onnx")]
-    torchscript, onnx = (engine.act(observations) for engine in engines)
-    np.testing.assert_allclose(onnx.raw, torchscript.raw, rtol=1e-5, atol=2e-6)
+def test_every_backend_gives_the_same_action_within_the_tolerance(example: Path, observations):
+    engines = [Engine.open(example, device="cpu", backend=backend) for backend in BACKENDS]
+    first, *others = (engine.act(observations).raw for engine in engines)
+    for other in others:
+        np.testing.assert_allclose(other, first, rtol=1e-5, atol=2e-6)
 
 
 def test_a_policy_without_a_number_is_refused_and_counted(example: Path):

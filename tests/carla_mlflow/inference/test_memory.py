@@ -11,9 +11,9 @@ from remembering_export import exported_lstm
 
 from carla_mlflow import Engine, ResultCache
 from carla_mlflow.contract.actions import Actions
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.errors import ArtifactError, SpecError
 
-BACKENDS = ("torchscript", "onnx")
 STEPS = 24
 
 

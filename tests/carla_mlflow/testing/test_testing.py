@@ -33,10 +33,11 @@ def test_a_sound_artifact_holds_every_check_on_each_of_its_graphs(example: Path)
     assert len(told["checks"]) == len(CHECKS) * len(open_artifact(example).backends)
 
 
-def test_one_of_its_graphs_is_checked_alone_where_a_device_runs_no_other(example: Path):
-    done = kit(str(example), "--backend", "onnx", "--json")
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_one_backend_is_checked_alone_where_it_is_named(example: Path, backend: str):
+    done = kit(str(example), "--backend", backend, "--json")
     assert done.code == 0, done.out + done.err
-    assert {check["on"] for check in json.loads(done.out)["checks"]} == {"onnx on cpu"}
+    assert {check["on"] for check in json.loads(done.out)["checks"]} == {f"{backend} on cpu"}
 
 
 def test_a_sound_server_holds_with_its_artifact_and_without(server: Server, example: Path):

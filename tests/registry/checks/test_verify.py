@@ -140,3 +140,8 @@ def test_verify_says_what_holds_and_what_does_not(example: Path, copy: Path, art
     done = registry_here("verify", str(copy))
     assert (done.code, "model.onnx: its bytes differ" in done.err) == (1, True)
     assert registry_here("verify", "/nowhere").code == 1
+
+
+def test_verify_checks_parity_on_the_backend_that_is_named(example: Path):
+    found = [line for line in verify(example, None, backend="openvino") if "acts on" in line]
+    assert [line.split()[0] for line in found] == ["openvino"]

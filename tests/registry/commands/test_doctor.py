@@ -15,7 +15,7 @@ from benchmarks.support.mlflow_server import MlflowServer
 from registry.checks import registry_health
 from registry.checks.registry_health import registry_findings
 
-NAMES = ["python", "cache", "onnx", "torchscript", "telemetry", "registry"]
+NAMES = ["python", "cache", "onnx", "torchscript", "openvino", "telemetry", "registry"]
 
 
 def test_a_machine_that_is_well_gets_a_line_for_each_thing_and_changes_nothing(new_home: Path, example: Path):

@@ -161,7 +161,7 @@ def test_what_the_button_registered_is_told_with_what_it_lacks_and_drives_after_
     cars.put_in_production(page, "1")
     command = f"carla-registry register models:/{cars.name}/1"
     refused = start_server("--model", f"{cars.name}@production")
-    assert refused.process.wait(60) == 1
+    assert refused.process.wait(180) == 1
     for text in (refused.log.read_text(), told("list", cars.name)):
         line = text.strip().splitlines()[-1]
         assert f"version 1 of {cars.name} without a semantic version and digest" in line

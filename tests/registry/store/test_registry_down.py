@@ -118,7 +118,7 @@ def test_a_registry_whose_postgres_is_gone_is_unreachable(mlflow_home: Path):
         try:
             assert registry_command("list", uri=server.uri).code == 0
             cluster.process.send_signal(signal.SIGQUIT)
-            cluster.process.wait(60)
+            cluster.process.wait(180)
             check_unreachable(registry_command("list", uri=server.uri, **ONCE), server.uri)
         finally:
             server.kill()

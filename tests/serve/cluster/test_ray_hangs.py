@@ -45,7 +45,7 @@ def test_a_replica_whose_forward_hangs_is_replaced(url: str, tmp_path: Path, rou
         status, before = ask(f"{url}/{name}", 0.5)
         assert status == 200
         assert ask(f"{url}/{name}", HANGS_AT)[0] >= 500
-        ends = time.monotonic() + 120
+        ends = time.monotonic() + 180
         while (found := ask(f"{url}/{name}", 0.5))[0] != 200:
             assert time.monotonic() < ends, found
             time.sleep(0.2)

@@ -46,7 +46,7 @@ def test_what_replicas_answered_is_in_the_files_once_they_have_ended(cluster: Cl
     rings = {ring for folder in cluster.folders() for ring in (SHARED_MEMORY / folder.name).glob("*.ring")}
     assert rings
     serve.delete("default")
-    until_true(lambda: not any(ring.parent.exists() for ring in rings), 60)
+    until_true(lambda: not any(ring.parent.exists() for ring in rings))
     found = open_recordings(tmp_path / "records")
     assert table_of(found, episode="drive")["frame_index"].to_pylist() == [step for step in range(20) for _ in range(2)]
     assert (found.rows, found.lost, found.verify()) == (40, 0, [])

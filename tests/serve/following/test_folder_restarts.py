@@ -51,7 +51,7 @@ def poll_until(follower: Follower, happened: Callable[[Followed], object]) -> St
         seen.append(follower.poll())
         return bool(happened(seen[-1]))
 
-    until_true(is_so, 60)
+    until_true(is_so)
     return seen[-1].answers[0]
 
 

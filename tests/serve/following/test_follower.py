@@ -50,7 +50,7 @@ def look_until(follower: Follower, happened: Callable[[Followed], object]) -> Fo
         assert seen[-1].registry == "ok"
         return bool(happened(seen[-1]))
 
-    until_true(is_so, 60)
+    until_true(is_so)
     return seen[-1]
 
 
@@ -132,7 +132,7 @@ def test_what_nobody_wants_any_more_is_forgotten_when_it_is_silent_or_here(regis
         registry.point(alias, "2")
         look_until(follower, lambda _: follower._arrivals.get(digest))
         registry.point(alias, "1")
-        until_true(lambda: follower._arrivals.get(digest).outcome, 60)
+        until_true(lambda: follower._arrivals.get(digest).outcome)
         follower.poll()
         assert follower._arrivals.get(digest) is None
 

@@ -184,7 +184,7 @@ def test_a_killed_follower_is_started_again_and_goes_on(start_server, registry, 
             killed = follower(server)
             killed.kill()
             registry.point(alias, number)
-            until(lambda version=version: served(server) == {version}, server, 60)
+            until(lambda version=version: served(server) == {version}, server)
     assert (record.failed, record.wrong) == ([], [])
 
 
@@ -211,7 +211,7 @@ def test_killed_at_any_moment_of_a_swap_the_server_ends_on_what_the_registry_say
         until(lambda: follower(server), server)
         (follower(server) if which == "follower" else workers(server)[move % 2]).kill()
         server.pool = httpcore.ConnectionPool(max_connections=1)  # the one before may have been to who was killed
-        until(lambda version=version: served(server) == {version}, server, 60)
+        until(lambda version=version: served(server) == {version}, server)
         until(lambda: len(workers(server)) == 2, server)
     assert ask(server, registry) == "1.0.0"
     # Who was killed may have been loading: then the version was tried elsewhere first, and is trusted again.
@@ -245,13 +245,13 @@ def test_a_registry_that_is_stopped_or_killed_changes_nothing_until_it_is_back(s
     ):
         with SteadyLoad(server.url, registry.questions, 4, PAUSE_S) as record:
             end()
-            until(lambda: metric(server, "policy_registry_up") == 0, server, 60)
+            until(lambda: metric(server, "policy_registry_up") == 0, server)
             until(lambda: len(warnings(server)) == 1, server)  # each worker reads the follower's file by itself
             assert "does not answer; serving the last verified version" in warnings(server)[0]
             until(lambda: server.get("/metadata").json["registry"] == "unreachable", server)
             begin()
             registry.point(alias, number)
-            until(lambda version=version: served(server) == {version}, server, 60)
+            until(lambda version=version: served(server) == {version}, server)
         until(lambda: metric(server, "policy_registry_up") == 1, server)
         until(lambda: warnings(server) == [], server)
         assert (record.failed, record.wrong) == ([], [])
@@ -264,11 +264,11 @@ def test_a_registry_that_errs_or_lies_changes_nothing(start_server, registry, al
         for mood in ("500", "html", "empty", "lie"):
             with SteadyLoad(server.url, registry.questions, 2, PAUSE_S) as record:
                 proxy.mood = mood
-                until(lambda: len(warnings(server)) == 1, server, 60)
+                until(lambda: len(warnings(server)) == 1, server)
                 time.sleep(1)
                 assert ask(server, registry) == "1.0.0"
                 proxy.mood = "pass"
-                until(lambda: warnings(server) == [], server, 60)
+                until(lambda: warnings(server) == [], server)
             assert {by for _, _, by in record.answers} == {"1.0.0"}
             assert (record.failed, record.wrong) == ([], [])
 
@@ -324,7 +324,7 @@ def test_a_fresh_start_with_a_version_that_kills_who_loads_it_says_so_and_lives(
     registry.point(alias, registry.publish(crashing(registry.artifacts[1], "9.2.0")))
     server = start_server("--model", f"{NAME}@{alias}", "--workers", "2", "--poll-s", "0.5")
     server.wait_alive()
-    until(lambda: b"the process that loaded it was killed (SIGSEGV)" in server.get("/readyz").body, server, 90)
+    until(lambda: b"the process that loaded it was killed (SIGSEGV)" in server.get("/readyz").body, server)
     assert server.get("/readyz").json["error"]["code"] == "not_ready"
     assert "was sent SIG" not in server.log.read_text()  # no worker died of it
     registry.point(alias, "1")

@@ -17,7 +17,7 @@ REFERENCE = "racetrack-policy@production"
 
 
 def step_until(following: Following, went_well: bool) -> None:
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 180
     while following.try_step() != went_well:
         assert time.monotonic() < ends
         time.sleep(0.02)

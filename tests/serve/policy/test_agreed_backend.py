@@ -96,7 +96,7 @@ def test_who_reads_what_is_being_written_anew_reads_one_of_the_two_whole(tmp_pat
     path, began = tmp_path / "choice.json", SPAWN.Event()
     writer = SPAWN.Process(target=write_often, args=(path, began))
     writer.start()
-    assert began.wait(60)
+    assert began.wait(180)
     seen = set()
     while writer.is_alive():
         choice = msgspec.json.decode(path.read_bytes(), type=Choice)

@@ -39,6 +39,17 @@ def test_a_server_of_an_onnx_policy_imports_no_torch(start_server: Callable[...,
     assert server.get("/metadata").json["backend"] == "onnx"
 
 
+def test_a_server_of_a_policy_in_openvino_imports_no_torch(start_server: Callable[..., Server], example: Path):
+    server = start_server("--model", str(example), "--backend", "openvino")
+    server.wait_ready()
+    assert server.post("/predict", observation(example)).status == 200
+    libraries = worker_libraries(server)
+    assert "libopenvino" in libraries
+    assert "libtorch" not in libraries
+    assert "onnxruntime" not in libraries
+    assert server.get("/metadata").json["backend"] == "openvino"
+
+
 @pytest.mark.parametrize("backend", ["torchscript", "auto"])
 def test_an_operator_may_choose_another_backend(start_server: Callable[..., Server], example: Path, backend: str):
     server = start_server("--model", str(example), "--backend", backend)
@@ -121,4 +132,4 @@ def test_a_preprocessor_outside_the_graph_is_run_by_the_server(start_server: Cal
 def test_an_unknown_backend_is_a_usage_error(example: Path):
     done = run_command("carla-serve", "--model", str(example), "--backend", "fast")
     assert done.code == 2
-    assert "expected card, torchscript, onnx or auto" in done.err
+    assert "expected card, torchscript, onnx, openvino or auto" in done.err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import sys
 import time
@@ -145,19 +144,6 @@ def test_who_looks_for_an_episode_finds_it_whenever_its_version_moves_meanwhile(
             assert found is not None, (name, at)
             at, last = at + 1, reading.count
         assert last > 20
-
-
-def test_the_slot_knows_whether_a_version_beside_the_active_ones_is_slow(servings: list[Serving], tmp_path: Path):
-    slot, quick = Slot(tmp_path), servings[0]
-    slow = dataclasses.replace(servings[1], row_ms=50.0)
-    promote(slot, slow)
-    assert not slot.has_slow_beside  # the active one says so itself
-    promote(slot, dataclasses.replace(quick, row_ms=0.1))
-    assert slot.has_slow_beside
-    slot.hold(0, ())
-    assert not slot.has_slow_beside
-    slot.prepare(0, slow)
-    assert slot.has_slow_beside
 
 
 def test_an_episode_is_answered_by_what_is_active_coming_or_held(servings: list[Serving], tmp_path: Path):

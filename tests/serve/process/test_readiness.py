@@ -35,7 +35,7 @@ def message(server: Server, path: str = "/readyz") -> str:
 
 def new_workers(server: Server, count: int, before: list[psutil.Process]) -> list[psutil.Process]:
     """Waits until so many have been started."""
-    ends = time.monotonic() + 120
+    ends = time.monotonic() + 180
     while len(found := [each for each in psutil.Process(server.process.pid).children() if each not in before]) < count:
         assert time.monotonic() < ends, server.log.read_text()
         time.sleep(0.001)

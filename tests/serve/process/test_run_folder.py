@@ -40,7 +40,7 @@ def test_a_server_whose_master_is_killed_leaves_no_folder(start_server: Start, e
     server = start_server("--model", str(example), "--workers", "2", "--worker-class", worker_class)
     server.wait_ready()
     server.process.kill()
-    until_true(lambda: not list(tmp.glob("carla-serve-*")), 60)
+    until_true(lambda: not list(tmp.glob("carla-serve-*")))
 
 
 def test_a_folder_that_was_left_by_killed_processes_is_removed_at_the_next_start(

@@ -73,7 +73,7 @@ def test_a_server_on_a_socket_is_drained_and_takes_its_path_away(start_on_socket
     until(lambda: len(found) > before + 4, server)  # more than were under way: new connections are still accepted
     for thread in threads:
         thread.join()
-    assert server.process.wait(60) == 0
+    assert server.process.wait(180) == 0
     assert not path.exists()
     assert set(found) <= {200, "ConnectionRefusedError", "FileNotFoundError"}
 
@@ -100,7 +100,7 @@ def test_a_stopping_server_refuses_clients_although_one_worker_still_holds_the_s
     assert slow.status() == psutil.STATUS_STOPPED, "gunicorn has killed the worker, and so closed the socket"
     assert path.exists()
     slow.resume()
-    assert server.process.wait(60) == 0
+    assert server.process.wait(180) == 0
 
 
 @KINDS

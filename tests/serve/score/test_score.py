@@ -193,7 +193,7 @@ def test_killed_it_goes_on_where_it_was(engine: Engine, tmp_path: Path):
     command = [sys.executable, "-m", "serve", "score", "--model", str(EXAMPLE), *flags]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     parts = tmp_path / ".out.parquet.parts"
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 180
     while len(list(parts.glob("*.parquet"))) < 2:
         assert time.monotonic() < ends
         assert process.poll() is None

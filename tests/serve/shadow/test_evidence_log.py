@@ -25,7 +25,7 @@ class FakeMlflow:
         self.answers.set()
 
     def __call__(self, finding: Finding) -> str:
-        assert self.answers.wait(60)
+        assert self.answers.wait(180)
         if self.fails:
             raise OSError("no MLflow")
         self.taken.append((finding.digest, finding.counts["rows"], finding.run))
@@ -75,7 +75,7 @@ def test_what_a_hanging_mlflow_answers_late_is_the_run_of_the_version_that_asked
         log.update_soon(two)
         return len(fake.taken) == 3
 
-    until_true(is_logged, 120)
+    until_true(is_logged)
     assert fake.taken == [("1", 0, None), ("2", 0, None), ("2", 3, "run of 2")]
     assert (first.run, second.run) == ("run of 1", "run of 2")
 
@@ -92,7 +92,7 @@ def test_the_next_version_gets_a_run_also_where_the_one_before_got_no_further_th
         fake.fails = bool(fake.taken)
         return first.run is not None and log.problem is not None
 
-    until_true(is_begun, 120)
+    until_true(is_begun)
     assert log.problem == "no MLflow"
     second = begin(tally, "2", 5)
     fake.fails = False
@@ -101,5 +101,5 @@ def test_the_next_version_gets_a_run_also_where_the_one_before_got_no_further_th
         log.update_soon(two)
         return second.run is not None
 
-    until_true(is_logged, 120)
+    until_true(is_logged)
     assert second.run == "run of 2"

@@ -42,7 +42,7 @@ class Prometheus:
 
     def wait_ready(self) -> None:
         """Return once it answers queries: it listens before it has read its storage, and answers 503 until then."""
-        ends = time.monotonic() + 60
+        ends = time.monotonic() + 180
         while time.monotonic() < ends:
             with contextlib.suppress(httpcore.NetworkError):
                 if httpcore.request("GET", f"{self._url}/-/ready").status == 200:
@@ -78,12 +78,12 @@ def scraping(server: Server, folder: Path) -> Iterator[Prometheus]:
         yield prometheus
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(180)
 
 
 def scraped(prometheus: Prometheus, query: str, enough: Callable[[list[Any]], bool]) -> list[Any]:
     """A query's result, once it is enough."""
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 180
     while time.monotonic() < ends:
         found = prometheus.ask(query)
         if enough(found):

@@ -131,7 +131,7 @@ def mlflow_serving(home: Path, env: dict[str, str]) -> Iterator[str]:
             stderr=output,
             start_new_session=True,
         )
-    url, ends = f"http://127.0.0.1:{port}", time.monotonic() + 90
+    url, ends = f"http://127.0.0.1:{port}", time.monotonic() + 180
     while time.monotonic() < ends:
         try:
             if httpcore.request("GET", url + "/ping").status == 200:
@@ -145,7 +145,7 @@ def mlflow_serving(home: Path, env: dict[str, str]) -> Iterator[str]:
         yield url
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        process.wait(180)
 
 
 def test_whatever_mlflow_answers_ours_answers_alike(pair: Pair):

@@ -66,7 +66,7 @@ def shared(server: Server) -> list[int]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < ends
         time.sleep(0.05)

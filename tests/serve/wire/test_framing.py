@@ -366,7 +366,7 @@ def test_pipelined_requests_are_answered_while_the_server_drains(start_server: C
         answer = read_all(raw)
     assert statuses(answer) == [200] * 50
     assert answer.count(b"Connection: close") == 1
-    assert server.process.wait(60) == 0
+    assert server.process.wait(180) == 0
 
 
 @pytest.mark.parametrize("line", [b"Content-Encoding: br\r\n", b"X-A: 1\r\n"])

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from forging import script
 from tests_support import Finished, command_here, run_command
 
 from carla_mlflow import Engine, open_artifact
@@ -201,12 +203,38 @@ def build_negative_spread():
 """
 
 
+class Steady(torch.nn.Module):
+    def forward(self, speed: torch.Tensor, sensors: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(torch.stack([speed / 60 - sensors[:, 0], sensors[:, 1]], dim=1))
+
+
+def test_a_backend_that_has_no_graph_is_not_named_and_the_reason_is_told(author: Path):
+    (author / "steady.pt").write_bytes(script(Steady()))
+    done = export("steady.pt", "--card", "card.yaml", "--output", "odd", "--backend", "openvino")
+    assert done.code == 1
+    assert "the card can't name the backend openvino: TorchScript can't be turned into ONNX" in done.err
+    assert not (author / "odd").exists()
+
+
 @pytest.mark.parametrize("name", ["weight_norm", "spectral_norm", "inplace"])
 def test_layers_that_can_not_be_scripted_or_work_in_place_are_exported_to_both_backends(author: Path, name: str):
     (author / "layers.py").write_text(LAYERS)
     done = export(f"layers.py:build_{name}", "--card", "card.yaml", "--output", "artifact")
     assert done.code == 0, done.err
     assert open_artifact(author / "artifact").backends == ("torchscript", "onnx")
+
+
+def test_openvino_is_measured_but_the_card_names_it_only_where_that_is_asked_for(author: Path):
+    (author / "layers.py").write_text(LAYERS)
+    for backend, folder in (("auto", "auto"), ("openvino", "asked")):
+        done = export("layers.py:build_inplace", "--card", "card.yaml", "--output", folder, "--backend", backend)
+        assert done.code == 0, done.err
+        assert "measured  openvino: 1 rows" in done.out
+    assert open_artifact(author / "auto").card.backend in ("torchscript", "onnx")
+    asked = open_artifact(author / "asked")
+    assert asked.card.backend == "openvino"
+    assert set(asked.card.files) == set(open_artifact(author / "auto").card.files)
+    assert Engine(asked, "cpu").backend == "openvino"
 
 
 def test_a_negative_spread_is_told_as_such(author: Path):

@@ -15,6 +15,7 @@ from torch import nn
 
 from benchmarks.policies.networks import FULL_BRAKE, UNIT
 from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.contract.card_sections import StateCard
 from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.errors import CardError, ExportError
@@ -88,7 +89,7 @@ def options(folder: Path, card: str) -> SourceOptions:
 
 
 def both_act_alike(export: Any) -> None:
-    assert set(export.engines) == {"torchscript", "onnx"}, export.left_out
+    assert set(export.engines) == set(BACKENDS), export.left_out
     first, second = export.engines.values()
     np.testing.assert_allclose(*(e.act(e.golden.observations).raw for e in (first, second)), atol=1e-6)
 

@@ -53,7 +53,7 @@ def test_training_is_logged_seeded_and_resumable(mlflow_home: Path):
 def test_ctrl_c_leaves_a_checkpoint_that_exports(mlflow_home: Path):
     process = train("--total-timesteps", "1000000", "--output", "early")
     assert process.stderr is not None
-    seen, ends = b"", time.monotonic() + 90
+    seen, ends = b"", time.monotonic() + 180
     while b"on the road" not in seen and time.monotonic() < ends:
         seen += os.read(process.stderr.fileno(), 65536)
     process.send_signal(signal.SIGINT)

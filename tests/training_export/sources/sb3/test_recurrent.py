@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from benchmarks.recurrent import difference, exported, trained
 from carla_mlflow import Engine
+from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.contract.card_sections import StateCard
 from carla_mlflow.contract.field_card import FieldCard
 from carla_mlflow.errors import ExportError
@@ -81,7 +82,7 @@ def test_the_export_acts_as_predict_does_from_step_to_step(name: str, tmp_path: 
     _, observation, _, draft, _, _ = KINDS[name]
     policy = from_sb3(tmp_path / "model.zip", draft, tmp_path / "vec.pkl" if statistics else None, trust_pickle=True)
     export = export_policy(policy, "recurrent", "0.1.0", name)
-    assert set(export.engines) == {"torchscript", "onnx"}, export.left_out
+    assert set(export.engines) == set(BACKENDS), export.left_out
     rng, single = np.random.default_rng(0), not hasattr(observation, "spaces")
     specs = export.engine.specs
     drawn = [{spec.name: spec.sample(rng, 3) for spec in specs} for _ in range(20)]
@@ -139,7 +140,7 @@ def test_a_section_state_that_is_not_the_policys_own_is_refused(tmp_path: Path):
         open_source(options)
 
 
-@pytest.mark.parametrize("backend", ["torchscript", "onnx"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_rollout_has_the_same_bits_alone_and_in_a_batch_of_64(engines: dict[str, Engine], backend: str):
     engine = engines[backend]
     rng = np.random.default_rng(2)
