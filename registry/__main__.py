@@ -14,7 +14,7 @@ from registry.commands.doctor import add_doctor_command
 from registry.commands.gates import add_gates_command
 from registry.commands.guard import add_guard_commands
 from registry.commands.history import add_history_commands
-from registry.commands.move import add_move_commands
+from registry.commands.move_flags import add_move_commands
 from registry.commands.versions import add_register, add_version_commands
 
 NOTES = """\

@@ -13,7 +13,7 @@ from tests_support import ROOT
 
 from serve.flag_groups import GROUPS
 from serve.settings import Settings
-from training_export.export_command import NAME, VERSION
+from training_export.export_flags import NAME, VERSION
 from training_export.sources.draft import CardDraft
 from training_export.training.checkpoint import TrainingConfig
 

@@ -42,7 +42,7 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("training",),
         ("sources",),
         ("evaluation", "export"),
-        ("evaluate_command",),
+        ("evaluate_command", "export_flags"),
         ("export_command", "log_evidence_command"),
         ("__main__", "__init__"),
     ],

@@ -41,6 +41,7 @@ def located(source: str) -> tuple[Path, str | None]:
 
     if is_artifact_folder(source):
         return Path(source), None
+    progress(f"fetching {source}")
     artifact = open_source(source, default_cache())
     return artifact.path, artifact.digest
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, run_command
+from carla_mlflow.cli import DONE, progress, run_command
 from carla_mlflow.command_parser import CommandParser, add_common
 from carla_mlflow.contract.backend_names import CHOICES
 from carla_mlflow.errors import RefusedError
@@ -90,6 +90,7 @@ def score(options: argparse.Namespace) -> int:
     from carla_mlflow.contract.answer import answer_columns
     from carla_mlflow.contract.state_token import STATE
 
+    progress(f"loading {options.model}")
     artifact = find_artifact(options.model, options.digest)
     kept = tuple(name.strip() for name in options.keep.split(",") if name.strip())
     answered = {name for column in answer_columns(artifact.card.action) for name in column.table_names}

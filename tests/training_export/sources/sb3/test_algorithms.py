@@ -15,7 +15,7 @@ from benchmarks.policies.algorithms import CASES, CHOOSE, VECTOR, Unmoved, Untra
 from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.errors import CardError, ExportError
 from training_export.export.export import export_policy
-from training_export.export_command import EPILOG
+from training_export.export_flags import NOTES
 from training_export.graphs.graph import to_torchscript
 from training_export.graphs.onnx_export import to_onnx
 from training_export.sources.draft import ActionDraft, CardDraft
@@ -155,7 +155,7 @@ def test_flags_and_masks_of_the_authors_card_have_the_bounds_of_the_space(tmp_pa
 
 
 def test_help_names_every_algorithm():
-    named = EPILOG.replace("QR-DQN", "QRDQN")
+    named = NOTES.replace("QR-DQN", "QRDQN")
     for algorithm in ALGORITHMS:
         assert re.search(rf"\b{algorithm}\b", named), algorithm
 
