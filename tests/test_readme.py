@@ -118,7 +118,7 @@ def write_drives(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3000)
 def test_every_command_does_what_the_pages_say_with_everything_at_its_default(new_user: NewUser):
     write_drives(new_user.checkout / "drives.parquet")
     there = {path.name for path in new_user.checkout.iterdir()}
