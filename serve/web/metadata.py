@@ -83,7 +83,7 @@ def describe_canary(slot: Slot) -> dict[str, Any] | None:
         return None
     here = canary if canary is not None and canary.serving.digest == found.wanted else None
     refused = [each.reason for each in list_refused(slot.folder) if each.digest == found.wanted] if not here else []
-    reason = found.reason or next(iter(refused), None)
+    reason = next(iter(refused), found.reason)  # a refusal is read now, and may be newer than what was followed
     if refused or reason:
         state = "refused" if refused else "idle"
     else:
