@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -20,9 +21,9 @@ from training_export.training.checkpoint import load_policy, open_checkpoint
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 
-def train(*flags: str) -> subprocess.Popen[str]:
+def train(*flags: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "training_export", "train", *flags]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
 
 def test_training_is_logged_seeded_and_resumable(mlflow_home: Path):
@@ -51,13 +52,16 @@ def test_training_is_logged_seeded_and_resumable(mlflow_home: Path):
 
 
 def test_ctrl_c_leaves_a_checkpoint_that_exports(mlflow_home: Path):
-    process = train("--total-timesteps", "1000000", "--output", "early")
-    assert process.stderr is not None
+    screen, terminal = os.openpty()  # a terminal, since a log file gets no bar
+    process = train("--total-timesteps", "1000000", "--output", "early", stderr=terminal)
     seen, ends = b"", time.monotonic() + 180
     while b"on the road" not in seen and time.monotonic() < ends:
-        seen += os.read(process.stderr.fileno(), 65536)
+        if select.select([screen], [], [], 1.0)[0]:
+            seen += os.read(screen, 65536)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=180)
+    os.close(terminal)
+    os.close(screen)
     assert process.returncode == 130, seen
     assert "usable" in out
     assert 0 < open_checkpoint(mlflow_home / "early").steps < 1_000_000
