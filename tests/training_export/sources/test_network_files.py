@@ -11,7 +11,6 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.errors import CardError, ExportError
 from training_export.export.export import Export, export_policy
 from training_export.sources.source import SourceOptions, open_source
@@ -244,4 +243,4 @@ def test_a_network_may_return_a_parameter_as_its_standard_deviation():
     )
     Path("card.yaml").write_text(ACTION.replace("deterministic", "gaussian") + NAMED)
     exported = export("actor.py:build")
-    assert set(exported.differences) == set(BACKENDS), exported.left_out
+    assert set(exported.differences) >= {"torchscript", "onnx"}, exported.left_out

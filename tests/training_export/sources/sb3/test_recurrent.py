@@ -82,7 +82,7 @@ def test_the_export_acts_as_predict_does_from_step_to_step(name: str, tmp_path: 
     _, observation, _, draft, _, _ = KINDS[name]
     policy = from_sb3(tmp_path / "model.zip", draft, tmp_path / "vec.pkl" if statistics else None, trust_pickle=True)
     export = export_policy(policy, "recurrent", "0.1.0", name)
-    assert set(export.engines) == set(BACKENDS), export.left_out
+    assert set(export.engines) >= {"torchscript", "onnx"}, export.left_out
     rng, single = np.random.default_rng(0), not hasattr(observation, "spaces")
     specs = export.engine.specs
     drawn = [{spec.name: spec.sample(rng, 3) for spec in specs} for _ in range(20)]

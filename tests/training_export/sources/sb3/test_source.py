@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from sb3_policies import CASES, CHOOSE, DRIVE, Trainer
 
 from carla_mlflow.contract.array_spec import ArraySpec
-from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.contract.field_card import FieldCard, Seen, observation_spec
 from carla_mlflow.errors import CardError
 from training_export.export.compared import compared_batches
@@ -90,7 +89,7 @@ def test_a_policy_from_a_zip_becomes_an_artifact_for_both_backends(trained: Trai
     assert found.action.raw == {"acceleration": (-3.0, 2.0), "steer": (-0.7, 0.7)}
     assert found.action.rate_hz == 10
     exported = export_policy(found, "toy", "1.0.0", "")
-    assert exported.engines.keys() == set(BACKENDS)
+    assert exported.engines.keys() >= {"torchscript", "onnx"}
     print("the whole way", exported.differences)
 
 
