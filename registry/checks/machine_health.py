@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from carla_mlflow.backends.loading import how_to_install
 from carla_mlflow.errors import CacheError, CarlaMlflowError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.look import size
@@ -26,12 +27,8 @@ TELEMETRY = {
     "RAY_USAGE_STATS_ENABLED": ("Ray", ("0",)),
 }
 """Variable → whose usage data it is, and the values with which none is sent."""
-BACKENDS = {
-    "onnx": ("onnxruntime", "onnx"),
-    "torchscript": ("torch", "torch"),
-    "openvino": ("openvino", "openvino"),
-}
-"""Backend → the module that it needs, and the extra of this package that installs it."""
+MODULES = {"onnx": "onnxruntime", "torchscript": "torch", "openvino": "openvino"}
+"""Backend → the module that it needs."""
 
 
 def machine_findings() -> Iterator[Finding]:
@@ -72,11 +69,11 @@ def cache_finding() -> Finding:
 
 def backend_findings() -> Iterator[Finding]:
     """Runs a small graph with each backend, in a process of its own, on each device."""
-    missing = [name for name, (module, _) in BACKENDS.items() if importlib.util.find_spec(module) is None]
-    for name, (module, extra) in BACKENDS.items():
+    missing = [name for name, module in MODULES.items() if importlib.util.find_spec(module) is None]
+    for name, module in MODULES.items():
         if name in missing:
-            todo = f"pip install 'carla-mlflow[{extra}]'"
-            is_only = len(missing) == len(BACKENDS)
+            todo = how_to_install(name)
+            is_only = len(missing) == len(MODULES)
             found = f"{module} is not installed" + ("" if is_only else f"; policies of that backend need it: {todo}")
             yield Finding(name, not is_only, found, todo if is_only else "")
             continue
