@@ -1,46 +1,80 @@
-# make demo runs the main job; make test passes the tests. Both do the set-up first.
-PYTHON ?= python3.11
+# `make` alone lists what there is. What a target needs is installed in .venv before; scripts/setup says how far it is.
 DOCKER ?= docker
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' carla_mlflow/__init__.py)
 BIN := .venv/bin
+TIMED := @scripts/timed
+# scripts/find-python chooses, unless somebody says which: make setup PYTHON=python3.12
+export PYTHON
+
+# With everything for working on the project; and with no more than running it takes, unless the other is there already.
 READY := .venv/.ready
+RUNS := $(if $(wildcard $(READY)),$(READY),.venv/.ready-to-run)
+# What its set-up in this folder takes if it was never done: packages from pip's cache, or over a slow line.
+SETUP_TAKES := 3 to 20 min, by the line to the package index
 
-.PHONY: setup demo serve test test-slow test-all test-ci check docs docs-serve bench image
+.DEFAULT_GOAL := help
+.PHONY: help demo serve setup test test-slow test-all test-ci coverage check format docs docs-serve bench image clean \
+  distclean
 
-setup: $(READY)
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
-$(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+demo: $(RUNS) ## train a policy, export, register, promote, serve it, and drive by asking the server
+	$(TIMED) demo 'the demo, in 8 steps' '2 to 5 min' env PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo
 
-demo: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo
-
-serve: $(READY)
+serve: $(RUNS) ## serve the example policy on port 8080
 	$(BIN)/carla-serve --model examples/v0.1.0
+
+setup: $(READY) ## install everything in .venv, for working on the project
+	@echo 'in .venv; next: source .venv/bin/activate'
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(TIMED) setup-dev 'set-up in .venv, in 3 steps (everything; 4 GB)' '$(SETUP_TAKES)' scripts/setup dev
+
+.venv/.ready-to-run: pyproject.toml constraints.txt
+	$(TIMED) setup-run 'set-up in .venv, in 3 steps (what running it takes; 2 GB)' '$(SETUP_TAKES)' scripts/setup run
 
 # More workers than cores: the tests wait for processes, downloads and timeouts a third of the time.
 # In the order that tests/conftest.py gives: pytest-xdist would begin with the groups of the most tests.
 PYTEST = $(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations=25
 
-test: $(READY)
-	$(PYTEST) -m 'not slow'
+test: $(READY) ## run the tests, but for the slow ones
+	$(TIMED) test 'the tests that are not slow' '10 to 40 min' $(PYTEST) -m 'not slow'
 
-# What needs a browser, containers, a cluster, PostgreSQL or Prometheus, or takes long.
-test-slow: $(READY)
-	$(PYTEST) -m slow
+test-slow: $(READY) ## run those that need a browser, containers, a cluster, PostgreSQL or Prometheus, or take long
+	$(TIMED) test-slow 'the slow tests' 'an hour or more' $(PYTEST) -m slow
 
-test-all: $(READY)
-	$(PYTEST)
+test-all: $(READY) ## run all of them
+	$(TIMED) test-all 'all tests' 'an hour or more' $(PYTEST)
 
 # As test-all; what failed runs again at the end, by itself: four tests at once on two busy cores starve one now and then.
 test-ci: $(READY)
 	$(PYTEST) || { [ $$? -eq 1 ] && echo "== what failed, again by itself; what passes now has to be mended all the same" \
 	  && $(BIN)/pytest -n 1 --dist loadgroup --last-failed --last-failed-no-failures none; }
 
-bench: $(READY)
+coverage: $(READY) ## run the tests that are not slow, and say which lines they reach (also as pages, in htmlcov/)
+	$(TIMED) coverage 'the tests that are not slow, watched' '15 to 60 min' \
+	  $(PYTEST) -m 'not slow' --cov --cov-report=term:skip-covered --cov-report=html
+	@echo "htmlcov/index.html"
+
+check: $(READY) docs ## check format, style, types, and the documentation's links
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY) ## bring the code into its format, and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Strictly: a link to what is not there, or to a heading that is not, ends it. NO_MKDOCS_2_WARNING: an advertisement.
+docs: $(READY) ## build the documentation as pages, in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "site/index.html"
+
+docs-serve: $(READY) ## show the documentation while you write it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --no-strict
+
+bench: $(READY) ## run the main benchmarks
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.startup examples/v0.1.0
 	$(BIN)/python -m benchmarks.parity
@@ -48,18 +82,16 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.tampering
 	$(BIN)/python -m benchmarks.serving
 
-# Strictly: a link to what is not there, or to a heading that is not, ends it. NO_MKDOCS_2_WARNING: an advertisement.
-docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
-	@echo "site/index.html"
-
-docs-serve: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --no-strict
-
-image:
+image: ## build the container image
 	$(DOCKER) build --build-arg GIT_SHA=$$(git rev-parse --short=12 HEAD) --build-arg VERSION=$(VERSION) -t carla-mlflow .
 
-check: $(READY) docs
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+# What was built, by name. What somebody has made with the project stays: checkpoint/, policies/, mlflow.db, mlruns/, secrets.
+BUILT = .demo site dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+OURS = benchmarks carla_agent carla_mlflow registry scripts serve tests training_export
+
+clean: ## remove what was built: the demo's folder, pages, packages, caches; nothing that you have made
+	@for built in $(wildcard $(BUILT)); do echo "removing $$built"; rm -rf "$$built"; done
+	@find $(OURS) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## and .venv
+	@if [ -e .venv ]; then echo "removing .venv"; rm -rf .venv; fi
