@@ -16,7 +16,7 @@ from carla_mlflow.cli import DONE, natural, positive, progress, run_command
 from carla_mlflow.command_parser import CommandParser, add_command, add_common, add_help
 from carla_mlflow.look import say_next, show
 
-from .agent_config import API_KEY
+from .server_key import API_KEY
 
 if TYPE_CHECKING:
     from carla_mlflow import Policy

@@ -15,9 +15,6 @@ from carla_mlflow.contract.array_bounds import Bound
 from carla_mlflow.contract.strict_yaml import MAX_BYTES, read_section, read_yaml
 from carla_mlflow.escaping import one_line
 
-API_KEY = "POLICY_API_KEY"
-"""The environment variable with the server's key."""
-
 Text = Annotated[str, Meta(min_length=1)]
 Pixels = Annotated[int, Meta(ge=1)]
 Metres = Annotated[float, Meta(gt=0, le=1000)]

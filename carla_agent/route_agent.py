@@ -15,13 +15,14 @@ import carla
 from carla_mlflow import Card, ContractError, DrivingError, Policy, PolicyClient
 from carla_mlflow.flavor.opening import open_engine
 
-from .agent_config import API_KEY, AgentConfig, load_agent_config
+from .agent_config import AgentConfig, load_agent_config
 from .agent_observers import HeroEgo, ObserverFactory, Simulator
 from .driver import Driver
 from .observers.geo import GeoReference
 from .observers.route import Route, plan_from_world
 from .observers.sensor_ego import SensorEgo
 from .observers.sensor_feed import SensorFeed
+from .server_key import API_KEY
 
 log = logging.getLogger("carla_agent")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from carla_mlflow import Engine, open_artifact, write_artifact
 from carla_mlflow.errors import CarlaMlflowError
-from carla_mlflow.preprocessing.skops_file import operators_types
+from carla_mlflow.preprocessing.trust_types import operators_types
 from serve.baked import DIGEST, POLICY
 
 

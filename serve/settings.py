@@ -11,7 +11,7 @@ from carla_mlflow.artifact.naming import is_artifact_folder, split_folder_refere
 from carla_mlflow.client.unix_address import is_unix, socket_path
 from carla_mlflow.contract import backend_names
 from carla_mlflow.errors import RefusedError
-from carla_mlflow.preprocessing.skops_file import operators_types
+from carla_mlflow.preprocessing.trust_types import operators_types
 from registry.rules.lifecycle import PRODUCTION
 from registry.rules.reference import parse_reference
 

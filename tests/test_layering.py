@@ -63,7 +63,7 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("__main__", "__init__", "ray_app"),
     ],
     "carla_agent": [
-        ("observers", "drive_record", "agent_config", "thin_client"),
+        ("observers", "drive_record", "agent_config", "server_key", "thin_client"),
         ("contract_check",),
         ("driver", "agent_observers"),
         ("drive", "route_agent"),

@@ -77,7 +77,7 @@ def _done(options: argparse.Namespace, artifact: Artifact, uri: str | None) -> i
 
 
 def _source_options(options: argparse.Namespace) -> SourceOptions:
-    from carla_mlflow.preprocessing.skops_file import operators_types
+    from carla_mlflow.preprocessing.trust_types import operators_types
     from training_export.sources.source import SourceOptions
 
     types = operators_types(options.trust_types)

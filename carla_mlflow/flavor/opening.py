@@ -13,7 +13,7 @@ from ..artifact.naming import is_artifact_folder
 from ..errors import RegistryError, UnreachableError
 from ..exit_codes import UNREACHABLE
 from ..inference.engine import Engine
-from ..preprocessing.skops_file import operators_types
+from ..preprocessing.trust_types import operators_types
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ..contract.control import unstated_scales
 from ..contract.state_token import STATE, StateTokens, next_steps, to_text
 from ..errors import SpecError
 from ..inference.engine import Engine
-from ..preprocessing.skops_file import operators_types
+from ..preprocessing.trust_types import operators_types
 from .environment import state_key
 from .input_states import split_input
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..errors import DrivingError
 
 if TYPE_CHECKING:
@@ -42,12 +40,16 @@ class Trace:
 
     def firsts(self) -> dict[int, int]:
         """Seed → its first row."""
+        import numpy as np  # not above: commands read their flags by this module, and --help has to be quick
+
         seeds, rows = np.unique(np.asarray(self.seeds), return_index=True)
         return {seed: row for seed, row in zip(seeds.tolist(), rows.tolist(), strict=True) if seed != UNKNOWN}
 
     @property
     def name(self) -> str:
         """`trace:` and 16 hex digits, equal for equal rows however the file was written."""
+        import numpy as np
+
         digest = hashlib.sha256()
         for column in (self.us, self.seeds):
             digest.update(np.asarray(column, "<i8").tobytes())
@@ -57,12 +59,15 @@ class Trace:
         """The distribution: p50_ms, p90_ms, p99_ms and max_ms; empty where nothing was asked."""
         if not self.us:
             return {}
+        import numpy as np
+
         ms = np.asarray(self.us) / 1e3
         percents = {f"p{percent}_ms": float(np.percentile(ms, percent)) for percent in (50, 90, 99)}
         return {name: round(value, 3) for name, value in {**percents, "max_ms": float(ms.max())}.items()}
 
     def write(self, path: Path) -> None:
         """Writes the trace as a Parquet file."""
+        import numpy as np
         import pyarrow as pa
         import pyarrow.parquet as pq
 

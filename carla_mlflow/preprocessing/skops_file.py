@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import types
 import zipfile
 from collections.abc import Sequence
@@ -37,12 +36,6 @@ HOMES = (
 """Modules whose types a preprocessor may hold. skops trusts all of scikit-learn and scipy, but some of it reads files
 that an observation names (HashingVectorizer) or crashes on forged numbers (SVMs, sparse matrices)."""
 _MAX_BYTES, _MAX_SCHEMA_BYTES = 256 * 2**20, 8 * 2**20  # unpacked, against zip bombs
-
-
-def operators_types(text: str | None = None) -> tuple[str, ...]:
-    """Types that the operator trusts: from `text` such as `A,B`, or from POLICY_TRUST_TYPES when it is None."""
-    listed = os.environ.get("POLICY_TRUST_TYPES", "") if text is None else text
-    return tuple(name.strip() for name in listed.split(",") if name.strip())
 
 
 def load_preprocessor(data: bytes, trusted: Sequence[str] = ()) -> Any:

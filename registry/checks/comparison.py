@@ -12,8 +12,9 @@ from carla_mlflow.artifact.golden import Golden
 from carla_mlflow.errors import ParityError, SpecError
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.inference.rollouts import act_freely
-from carla_mlflow.preprocessing.skops_file import operators_types
-from registry.rules.changes import Step, contract_changes, other_changes
+from carla_mlflow.preprocessing.trust_types import operators_types
+from registry.rules.changes import contract_changes, other_changes
+from registry.rules.versions import Step
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from carla_mlflow.look import say_next, show, styled
 
 
 def verify(options: argparse.Namespace) -> int:
-    from carla_mlflow.preprocessing.skops_file import operators_types
+    from carla_mlflow.preprocessing.trust_types import operators_types
     from registry.checks.verify import verify_apart
 
     path, pinned = located(options.source)

@@ -48,7 +48,7 @@ def _artifact(source: str) -> Finding:
     """Whether an artifact, or the version that a reference means, acts on this machine as the trained policy did."""
     from carla_mlflow.errors import CarlaMlflowError
     from carla_mlflow.escaping import one_line
-    from carla_mlflow.preprocessing.skops_file import operators_types
+    from carla_mlflow.preprocessing.trust_types import operators_types
     from registry.checks.finding import Finding
     from registry.checks.verify import verify_apart
     from registry.commands.artifact import located

@@ -8,7 +8,7 @@ from pathlib import Path
 from carla_mlflow.artifact.artifact import Artifact
 from carla_mlflow.cli import progress
 from carla_mlflow.errors import ArtifactError, NotFoundError
-from carla_mlflow.preprocessing.skops_file import operators_types
+from carla_mlflow.preprocessing.trust_types import operators_types
 from registry.checks.latency import measure_here
 from registry.checks.verify import verify_apart
 from registry.gates.candidate import Candidate, Champion

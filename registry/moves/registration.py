@@ -20,7 +20,7 @@ from carla_mlflow.contract.control import unstated_scales
 from carla_mlflow.errors import NotFoundError, RefusedError
 from carla_mlflow.flavor.model import fetch_policy, log_policy
 from carla_mlflow.flavor.runs import expand_latest, logging_run
-from carla_mlflow.preprocessing.skops_file import operators_types
+from carla_mlflow.preprocessing.trust_types import operators_types
 from registry.checks.verify import verify_apart
 from registry.moves.append import append, whoami
 from registry.moves.state import RegistryState

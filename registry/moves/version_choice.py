@@ -12,8 +12,7 @@ from carla_mlflow.contract.card import identity_of
 from carla_mlflow.errors import RefusedError
 from registry.checks.comparison import step_due
 from registry.moves.state import RegistryState
-from registry.rules.changes import STEPS, Step
-from registry.rules.versions import is_step_enough, next_version, ordered, steps_of
+from registry.rules.versions import STEPS, Step, is_step_enough, next_version, ordered, steps_of
 from registry.store.cache import fetch_to_cache
 from registry.store.store import Store
 

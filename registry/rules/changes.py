@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.figures import with_new_names
 from carla_mlflow.escaping import escaped
-
-Step = Literal["major", "minor", "patch"]
-STEPS: tuple[Step, ...] = ("patch", "minor", "major")
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from semantic_version import NpmSpec, Version
 
 from carla_mlflow.errors import RefusedError
-from registry.rules.changes import STEPS, Step
+
+Step = Literal["major", "minor", "patch"]
+STEPS: tuple[Step, ...] = ("patch", "minor", "major")
 
 
 def is_exact(text: str) -> bool:

@@ -15,7 +15,7 @@ from carla_mlflow.cli import DONE, REFUSED, progress
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.look import bar, show
-from carla_mlflow.preprocessing.skops_file import operators_types
+from carla_mlflow.preprocessing.trust_types import operators_types
 from serve.record.files import Recordings, open_recordings
 from serve.replay.artifacts import Artifacts
 from serve.replay.drove import Drove

@@ -121,7 +121,7 @@ def score(options: argparse.Namespace) -> int:
 
 def _score_here(artifact: Artifact, options: argparse.Namespace, kept: tuple[str, ...]) -> int:
     from carla_mlflow.inference.engine import Engine
-    from carla_mlflow.preprocessing.skops_file import operators_types
+    from carla_mlflow.preprocessing.trust_types import operators_types
     from serve.score.run import Scorer, about, count_rows, score_file
 
     engine = Engine(artifact, options.device, options.backend, operators_types(options.trust_types))

@@ -22,7 +22,7 @@ from carla_mlflow.contract.state_token import name_of_key
 from carla_mlflow.errors import EpisodeError, RefusedError, SpecError
 from carla_mlflow.flavor.environment import other_key, state_key
 from carla_mlflow.inference.engine import Engine
-from carla_mlflow.preprocessing.skops_file import operators_types
+from carla_mlflow.preprocessing.trust_types import operators_types
 from serve.score.columns import columns_read
 from serve.score.files import opened, result_schema, row_groups
 from serve.score.run import PART_ROWS, PIECE_ROWS, Scorer

@@ -15,7 +15,7 @@ from carla_mlflow.command_parser import CommandParser
 from carla_mlflow.exit_codes import EXIT_CODES
 
 COMMANDS = {parser.prog: parser for parser in commands()}
-HEAVY = ["mlflow", "torch", "pandas", "onnxruntime", "sklearn", "pyarrow", "gunicorn", "flask", "tqdm"]
+HEAVY = ["numpy", "mlflow", "torch", "pandas", "onnxruntime", "sklearn", "pyarrow", "gunicorn", "flask", "tqdm"]
 WRONG = {
     "registry.__main__": ["promote x@1.0.0", "list --no-such-flag", "watch x --every never"],
     "serve.__main__": ["--model x@y --workers 0", "--no-such-flag"],

@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carla_mlflow.errors import RefusedError
-from registry.rules.changes import Step
 from registry.rules.lifecycle import check_archive, check_expected, check_promotion, check_protected
 from registry.rules.reference import Reference, check_name, parse_reference
-from registry.rules.versions import highest_matching, is_step_enough, next_version, ordered, steps_of
+from registry.rules.versions import Step, highest_matching, is_step_enough, next_version, ordered, steps_of
 
 VERSIONS = ["0.9.0", "1.0.0", "1.4.1", "1.4.9", "1.10.0", "2.0.0-rc.1", "2.0.0"]
 
