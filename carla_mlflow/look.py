@@ -148,7 +148,7 @@ def size(count: float) -> str:
 
 
 def bar(what: str, total: float | None, unit: str, over: Iterable[Any] = (), **more: Any) -> tqdm[Any]:
-    """A progress bar for what takes over SHOW_AFTER_S; on a terminal only, none in a log file or with --quiet.
+    """A progress bar for what takes over SHOW_AFTER_S; in a log file a line now and then; neither with --quiet.
 
     Args:
         what: what is being done, such as `driving`.
@@ -159,9 +159,11 @@ def bar(what: str, total: float | None, unit: str, over: Iterable[Any] = (), **m
     """
     from tqdm import tqdm
 
-    disable = True if shown.quiet else None  # None: where standard error is no terminal
-    given = {"desc": what, "total": total, "unit": unit, "leave": False, "delay": SHOW_AFTER_S, "disable": disable}
-    return tqdm(over or None, **{**given, **more})
+    from .progress_lines import ProgressLines
+
+    kind = tqdm if shown.quiet or sys.stderr.isatty() else ProgressLines
+    given = {"desc": what, "total": total, "unit": unit, "leave": False, "delay": SHOW_AFTER_S, "disable": shown.quiet}
+    return kind(over or None, **{**given, **more})
 
 
 def progress(step: str) -> None:

@@ -30,6 +30,7 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("backends",),
         ("inference",),
         ("flavor",),
+        ("progress_lines",),
         ("look",),
         ("command_parser", "cli"),
         ("completion",),

@@ -7,12 +7,14 @@ import contextlib
 import io
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
+from carla_mlflow import progress_lines
 from carla_mlflow.cli import run_command
 from carla_mlflow.command_parser import CommandParser, add_common
-from carla_mlflow.look import ago, bar, has_colours, progress, say_next, show, size, styled, table, warn
+from carla_mlflow.look import ago, bar, has_colours, progress, say_next, show, showing, size, styled, table, warn
 
 
 class Terminal(io.StringIO):
@@ -142,6 +144,31 @@ def test_a_quiet_command_tells_its_error(capsys: pytest.CaptureFixture[str]):
 
 def test_a_log_file_has_no_bar(capsys: pytest.CaptureFixture[str]):
     assert list(bar("driving", 3, "episode", range(3), delay=0)) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_log_file_has_a_line_of_what_takes_long(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    now = [1000.0]
+    monkeypatch.setattr(progress_lines, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with bar("training", 100_000, "step", initial=50_000) as shown:
+        for _ in range(9):
+            now[0] += progress_lines.EVERY_S / 4
+            shown.set_postfix_str("reward 12")
+            shown.update(1000)
+            shown.refresh()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(";")[0] for line in lines] == [
+        "training: 53,000 of 100,000 steps, reward 12",
+        "training: 57,000 of 100,000 steps, reward 12",
+    ]
+    assert all(line.endswith(" s left") for line in lines)
+
+
+def test_a_quiet_command_has_no_such_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(progress_lines, "EVERY_S", 0.0)
+    with showing(quiet=True, as_json=False), bar("driving", 3, "episode") as shown:
+        shown.update()
+        shown.refresh()
     assert capsys.readouterr().err == ""
 
 
