@@ -8,9 +8,9 @@ from typing import Any
 
 from carla_mlflow.contract.state_token import STATE, from_text, state_field, to_text
 from carla_mlflow.errors import SpecError
-from serve.codecs.infer_header import BYTES, LENGTH_BYTES
 from serve.codecs.options import Body
 from serve.codecs.state_rows import Tokens
+from serve.codecs.tensor_entry import BYTES, LENGTH_BYTES
 
 _LENGTH = struct.Struct("<I")
 

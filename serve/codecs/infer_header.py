@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.specs import ObservationSpec
 from carla_mlflow.contract.state_token import STATE
 from serve.codecs import strict_json
 from serve.codecs.flat_tensors import decode_flat
-from serve.codecs.options import MAX_TOKEN_BYTES, check_budget, check_episode_digest, check_episode_id, check_seed
+from serve.codecs.options import check_budget, check_episode_digest, check_episode_id, check_seed
+from serve.codecs.tensor_entry import check_input, check_state, object_of
 from serve.errors import ApiError
 from serve.limits import MAX_ID
 
-DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
-"""The name of each dtype in the Open Inference Protocol."""
-BYTES = "BYTES"
-"""The datatype of the tensor STATE: an optional input, and an output, of policies with memory."""
-LENGTH_BYTES = 4
-"""Bytes of the length before each element of a BYTES tensor after the JSON, uint32, little-endian."""
 PARAMETERS = ("deterministic", "seed", "budget_ms", "episode_id", "episode_digest", "binary_data_output")
 """The parameters of a request."""
 STRINGS_A_TENSOR = 8
@@ -86,11 +78,11 @@ class HeaderReader:
         """Reads and checks the JSON; raises ApiError, bad_json or bad_request."""
         flat = decode_flat(data, self._most_strings)
         given = strict_json.decode(data, self._most_strings) if flat is None else flat
-        document = _object(given, "", ("id", "parameters", "inputs", "outputs"))
+        document = object_of(given, "", ("id", "parameters", "inputs", "outputs"))
         identity = document.get("id")
         if identity is not None and (not isinstance(identity, str) or len(identity) > MAX_ID):
             raise ApiError("bad_request", f"expected a string of at most {MAX_ID} characters", "id")
-        parameters = _object(document.get("parameters", {}), "parameters", PARAMETERS)
+        parameters = object_of(document.get("parameters", {}), "parameters", PARAMETERS)
         binary = _flag(parameters, "parameters.binary_data_output", False)
         seed, deterministic = parameters.get("seed"), _flag(parameters, "parameters.deterministic", True)
         check_seed(seed, "parameters.seed")
@@ -113,9 +105,9 @@ class HeaderReader:
         inputs: dict[str, dict[str, Any]] = {}
         for index, entry in enumerate(_list(given, "inputs", len(self._specs) + self._remembers)):
             where = f"inputs[{index}]"
-            _object(entry, where, ("name", "shape", "datatype", "parameters", "data"))
+            object_of(entry, where, ("name", "shape", "datatype", "parameters", "data"))
             if self._remembers and entry.get("name") == STATE and STATE not in inputs:
-                self._check_state(entry, where)
+                check_state(entry, self._max_rows, where)
                 inputs[STATE] = entry
                 continue
             spec = self._specs.get(entry.get("name") if isinstance(entry.get("name"), str) else "")
@@ -123,7 +115,7 @@ class HeaderReader:
                 raise ApiError(
                     "bad_request", f"expected the name to be one of {', '.join(self._specs)}, each once", where
                 )
-            self._check_input(spec, entry, where)
+            check_input(spec, entry, self._max_rows, where)
             inputs[spec.name] = entry
         missing = [name for name in self._specs if name not in inputs]
         if missing:
@@ -132,65 +124,22 @@ class HeaderReader:
             raise ApiError("bad_request", "the tensors differ in their first axis", "inputs")
         return inputs
 
-    def _check_input(self, spec: ArraySpec, entry: dict[str, Any], where: str) -> None:
-        if entry.get("datatype") != DATATYPES[spec.dtype]:
-            raise ApiError("bad_request", f"expected {DATATYPES[spec.dtype]}", f"{where}.datatype")
-        shape: Any = entry.get("shape")
-        whole = isinstance(shape, list) and shape and all(type(size) is int for size in shape)
-        if not whole or shape[1:] not in ([list(spec.shape)] if spec.shape else [[], [1]]):
-            raise ApiError("bad_request", f"expected [B{''.join(f', {n}' for n in spec.shape)}]", f"{where}.shape")
-        if not 1 <= shape[0] <= self._max_rows:
-            raise ApiError("bad_request", f"expected 1 to {self._max_rows} observations", f"{where}.shape")
-        size = _binary_size(entry, where)
-        expected = math.prod(shape) * np.dtype(spec.dtype).itemsize
-        if size is not None and (type(size) is not int or size != expected):
-            raise ApiError(
-                "bad_request", f"expected {expected} bytes: shape × datatype", f"{where}.parameters.binary_data_size"
-            )
-
-    def _check_state(self, entry: dict[str, Any], where: str) -> None:
-        if entry.get("datatype") != BYTES:
-            raise ApiError("bad_request", f"expected {BYTES}", f"{where}.datatype")
-        shape: Any = entry.get("shape")
-        if not isinstance(shape, list) or not shape or type(shape[0]) is not int or shape[1:] not in ([], [1]):
-            raise ApiError("bad_request", "expected [B]", f"{where}.shape")
-        if not 1 <= shape[0] <= self._max_rows:
-            raise ApiError("bad_request", f"expected 1 to {self._max_rows} observations", f"{where}.shape")
-        size, most = _binary_size(entry, where), shape[0] * (LENGTH_BYTES + MAX_TOKEN_BYTES)
-        if size is not None and (type(size) is not int or not 0 <= size <= most):
-            text = f"expected at most {most} bytes: for each row a length of 4 bytes and a token"
-            raise ApiError("bad_request", text, f"{where}.parameters.binary_data_size")
-
     def _read_outputs(self, document: dict[str, Any], binary: bool) -> tuple[Wanted, ...]:
         if "outputs" not in document:
             return tuple(Wanted(name, binary) for name in self._answered)
         found: dict[str, Wanted] = {}
         for index, entry in enumerate(_list(document["outputs"], "outputs", len(self._outputs))):
             where = f"outputs[{index}]"
-            name = _object(entry, where, ("name", "parameters")).get("name")
+            name = object_of(entry, where, ("name", "parameters")).get("name")
             if not isinstance(name, str) or name not in self._outputs or name in found:
                 raise ApiError(
                     "bad_request",
                     f"expected the name to be one of {', '.join(self._outputs)}, each at most once",
                     where,
                 )
-            parameters = _object(entry.get("parameters", {}), f"{where}.parameters", ("binary_data",))
+            parameters = object_of(entry.get("parameters", {}), f"{where}.parameters", ("binary_data",))
             found[name] = Wanted(name, _flag(parameters, f"{where}.parameters.binary_data", binary))
         return tuple(found.values())
-
-
-def _binary_size(entry: dict[str, Any], where: str) -> Any:
-    """The size of a tensor after the JSON, of any type; None for one in the JSON."""
-    size = _object(entry.get("parameters", {}), f"{where}.parameters", ("binary_data_size",)).get("binary_data_size")
-    if ("data" in entry) == (size is not None):
-        raise ApiError("bad_request", "expected either data or binary_data_size", where)
-    return size
-
-
-def _object(value: Any, where: str, names: tuple[str, ...]) -> dict[str, Any]:
-    if not isinstance(value, dict) or not set(value) <= set(names):
-        raise ApiError("bad_request", f"expected an object with no other keys than {', '.join(names)}", where or None)
-    return value
 
 
 def _list(value: Any, where: str, most: int) -> list[Any]:

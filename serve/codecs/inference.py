@@ -20,9 +20,10 @@ from carla_mlflow.contract.state_token import STATE
 from carla_mlflow.errors import SpecError
 from serve.codecs.bytes_tensor import state_output, tokens_of_bytes, tokens_of_json
 from serve.codecs.carla import PredictRequest
-from serve.codecs.infer_header import LENGTH_BYTES, Header, HeaderReader, Wanted
+from serve.codecs.infer_header import Header, HeaderReader, Wanted
 from serve.codecs.options import Body, check_size, text_bytes, token_size
 from serve.codecs.state_rows import Tokens
+from serve.codecs.tensor_entry import LENGTH_BYTES
 from serve.errors import ApiError
 
 NUMBERS = {int, float}

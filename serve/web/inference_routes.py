@@ -9,7 +9,7 @@ from flask import Flask, Response, g
 
 from carla_mlflow import __version__
 from carla_mlflow.contract.state_token import STATE
-from serve.codecs.infer_header import BYTES, DATATYPES
+from serve.codecs.tensor_entry import BYTES, DATATYPES
 from serve.errors import ApiError
 from serve.policy.readiness import check_ready
 from serve.policy.selection import Selection, find_serving

@@ -8,8 +8,8 @@ from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.state_token import STATE
 from carla_mlflow.inference.sampling import MAX_SEED
-from serve.codecs.infer_header import BYTES, DATATYPES
 from serve.codecs.request_type import number_limits
+from serve.codecs.tensor_entry import BYTES, DATATYPES
 from serve.errors import Code
 from serve.settings import Settings
 from serve.web.openapi_shapes import (
