@@ -8,15 +8,18 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from carla_mlflow.command_parser import CommandParser, add_help
+
 EXAMPLE = Path("examples/v0.1.0")
 
 
-def parser_of(docstring: str | None) -> argparse.ArgumentParser:
+def parser_of(docstring: str | None) -> CommandParser:
     """A parser for the module whose docstring begins `python -m benchmarks.NAME …: what it measures`."""
     signal.signal(signal.SIGTERM, _leave)
     text = docstring or ""
-    program = " ".join(text.split(maxsplit=3)[:3]).rstrip(":")
-    return argparse.ArgumentParser(program, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(" ".join(text.split(maxsplit=3)[:3]).rstrip(":"), description=text)
+    add_help(parser)
+    return parser
 
 
 def _leave(number: int, _: object) -> NoReturn:
