@@ -15,12 +15,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from following_support import until_true
-from tests_support import EXAMPLE, Server, missing
+from tests_support import EXAMPLE, ROOT, Server, missing
 
 from benchmarks.support.connection import ask
 from benchmarks.support.free_port import free_port
 from benchmarks.support.requests import get_request
+from registry.checks.machine_health import TELEMETRY
 
 BIN = Path(sys.executable).parent
 ACT = """
@@ -38,6 +40,22 @@ policy = mlflow.pyfunc.load_model(sys.argv[1])
 policy.predict(policy.input_example)
 time.sleep(1)
 """
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+DOCKERFILES = {"mlflow": "deploy/mlflow/Dockerfile", "policy": "Dockerfile"}
+REPORTS = {
+    "mlflow": {"MLFLOW_DISABLE_TELEMETRY": "true"},
+    "policy": {"MLFLOW_DISABLE_TELEMETRY": "true"},
+    "grafana": {
+        "GF_ANALYTICS_REPORTING_ENABLED": "false",
+        "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+        "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+        "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+        "GF_PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED": "true",
+        "GF_NEWS_NEWS_FEED_ENABLED": "false",
+        "GF_SECURITY_DISABLE_GRAVATAR": "true",
+    },
+}
+"""A service of compose.yaml that speaks to its maker by itself → the variables with which it does not."""
 
 
 class Watched:
@@ -110,6 +128,49 @@ def is_ready(path: Path) -> bool:
     with contextlib.suppress(OSError):
         return ask(path, get_request("/readyz")).status == 200
     return False
+
+
+def test_rays_usage_statistics_are_off_before_ray_is_imported(watched: Watched):
+    code = "import serve.ray_app\nfrom ray._common.usage import usage_lib\nassert not usage_lib.usage_stats_enabled()"
+    done = subprocess.run([sys.executable, "-c", code], env=watched.environment, cwd=ROOT, check=False)
+    assert done.returncode == 0
+    code = code.replace("import serve.ray_app\n", "")  # by itself Ray would send them
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=watched.environment, cwd=ROOT, capture_output=True, check=False
+    )
+    assert b"AssertionError" in done.stderr
+
+
+def test_every_service_of_compose_is_told_to_report_nothing():
+    assert set(COMPOSE) == {
+        "postgres",
+        "prometheus",
+        *REPORTS,
+    }  # a new one has to be looked into; these two never report
+    for name, settings in REPORTS.items():
+        image = (ROOT / DOCKERFILES[name]).read_text() if name in DOCKERFILES else ""
+        told = {**dict(re.findall(r"(\w+)=(\S+)", image)), **COMPOSE[name]["environment"]}
+        assert told.items() >= settings.items(), name
+
+
+def test_the_docs_name_every_variable_that_keeps_somebody_silent():
+    page = (ROOT / "docs" / "explanation" / "guarantees.md").read_text()
+    for name in {*TELEMETRY, *(name for settings in REPORTS.values() for name in settings)}:
+        assert f"`{name}`" in page
+
+
+@pytest.mark.slow
+def test_training_exporting_judging_and_promoting_speak_to_nobody(watched: Watched):
+    train = [sys.executable, "-m", "training_export"]
+    watched.run(*train, "train", "--total-timesteps", "256", "--output", "checkpoint")
+    watched.run(str(BIN / "carla-export"), "checkpoint", "--name", "quiet", "--output", "policy", "--episodes", "0")
+    watched.run(sys.executable, "-m", "carla_mlflow.testing", "policy")
+    watched.run(str(BIN / "carla-registry"), "register", "policy")
+    watched.run(*train, "evaluate", "quiet@0.1.0", "--episodes", "1", "--duration", "1", "--log")
+    forced = ["--force", "--reason", "it is the network that is watched"]
+    watched.run(str(BIN / "carla-registry"), "promote", "quiet@0.1.0", "--to", "production", *forced)
+    assert watched.other_hosts() == set()
+    assert {name for name in watched.in_home() if not name.startswith(".cache/carla-mlflow/")} == set()
 
 
 @pytest.mark.slow
