@@ -9,7 +9,8 @@ export PYTHON
 # With everything for working on the project; and with no more than running it takes, unless the other is there already.
 READY := .venv/.ready
 RUNS := $(if $(wildcard $(READY)),$(READY),.venv/.ready-to-run)
-# What its set-up in this folder takes if it was never done: packages from pip's cache, or over a slow line.
+# Times that are told where the same was never done in this folder. Bringing up to date is not timed as the set-up is.
+SETUP := $(if $(wildcard .venv/.ready .venv/.ready-to-run),update,setup)
 SETUP_TAKES := 3 to 20 min, by the line to the package index
 
 .DEFAULT_GOAL := help
@@ -29,10 +30,10 @@ setup: $(READY) ## install everything in .venv, for working on the project
 	@echo 'in .venv; next: source .venv/bin/activate'
 
 .venv/.ready: pyproject.toml constraints.txt
-	$(TIMED) setup-dev 'set-up in .venv, in 3 steps (everything; 4 GB)' '$(SETUP_TAKES)' scripts/setup dev
+	$(TIMED) $(SETUP)-dev 'set-up in .venv, in 3 steps (all that working on the project takes; 4 GB or more)' '$(SETUP_TAKES)' scripts/setup dev
 
 .venv/.ready-to-run: pyproject.toml constraints.txt
-	$(TIMED) setup-run 'set-up in .venv, in 3 steps (what running it takes; 2 GB)' '$(SETUP_TAKES)' scripts/setup run
+	$(TIMED) $(SETUP)-run 'set-up in .venv, in 3 steps (what running it takes; 2 GB or more)' '$(SETUP_TAKES)' scripts/setup run
 
 # More workers than cores: the tests wait for processes, downloads and timeouts a third of the time.
 # In the order that tests/conftest.py gives: pytest-xdist would begin with the groups of the most tests.
