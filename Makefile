@@ -88,7 +88,7 @@ image: ## build the container image
 
 # What was built, by name. What somebody has made with the project stays: checkpoint/, policies/, mlflow.db, mlruns/, secrets.
 BUILT = .demo site dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
-OURS = benchmarks carla_agent carla_mlflow registry scripts serve tests training_export
+OURS = $(wildcard benchmarks carla_agent carla_mlflow registry scripts serve tests training_export)
 
 clean: ## remove what was built: the demo's folder, pages, packages, caches; nothing that you have made
 	@for built in $(wildcard $(BUILT)); do echo "removing $$built"; rm -rf "$$built"; done
