@@ -345,7 +345,8 @@ def test_another_town_is_loaded_and_afterwards_the_first_one_again_with_its_sett
 
 def test_other_cars_drive_along_and_go_with_the_drive(toy: ToyCarla):
     done = drive(toy, "--model", str(EXAMPLE), "--seconds", "5", "--traffic", "3", "--json", *PATIENT)
-    assert (done.code, done.err) == (0, "")
+    told = [line for line in done.err.splitlines() if not line.startswith("driving: ")]  # how far, on a slow machine
+    assert (done.code, told) == (0, [])
     assert json.loads(done.out)["collisions"] == 0
 
 
