@@ -163,7 +163,8 @@ def bar(what: str, total: float | None, unit: str, over: Iterable[Any] = (), **m
 
     kind = tqdm if shown.quiet or sys.stderr.isatty() else ProgressLines
     given = {"desc": what, "total": total, "unit": unit, "leave": False, "delay": SHOW_AFTER_S, "disable": shown.quiet}
-    return kind(over or None, **{**given, **more})
+    made: tqdm[Any] = kind(over or None, **{**given, **more})
+    return made
 
 
 def progress(step: str) -> None:

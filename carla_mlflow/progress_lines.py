@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -19,26 +20,23 @@ class ProgressLines(tqdm):  # type: ignore[type-arg]  # of whatever is iterated 
         self._next_at = time.monotonic() + EVERY_S
         super().__init__(*given, **{**more, "file": sys.stderr, "disable": False})
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Prints a line if one is due; tqdm calls it whenever it would draw the bar anew."""
         if not self.n or time.monotonic() < self._next_at:
-            return True
+            return
         self._next_at = time.monotonic() + EVERY_S
         print(self.line(), file=sys.stderr, flush=True)
-        return True
 
     def line(self) -> str:
         """Such as `training: 25,600 of 100,000 steps, reward 12; 30 s, about 90 s left`."""
         done = self.format_dict
         of_total = f" of {self.total:,}" if self.total else ""
         also = f", {self.postfix}" if self.postfix else ""
-        left = f", about {self._left(done['elapsed']):.0f} s left" if self.total else ""
+        each = done["elapsed"] / max(1, self.n - self.initial)
+        left = f", about {each * (self.total - self.n):.0f} s left" if self.total else ""
         return f"{self.desc.removesuffix(': ')}: {self.n:,}{of_total} {self.unit}s{also}; {done['elapsed']:.0f} s{left}"
-
-    def _left(self, elapsed: float) -> float:
-        return elapsed * (self.total - self.n) / max(1, self.n - self.initial)
 
     def close(self) -> None:
         """Ends without another line: the command says what it has done."""
-        self.disable = True
-        self._decr_instances(self)
+        self.delay = math.inf  # what was never drawn, tqdm does not remove either
+        super().close()
