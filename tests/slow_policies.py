@@ -24,13 +24,15 @@ HANGS_AT, SLOW_AT = 3.125, 3.25
 class Laborious(torch.nn.Module):
     """Some of its input, after so many needless products; at HANGS_AT minutes of them, at SLOW_AT half a second.
 
-    With products it has few different answers, so that the engine runs it row by row: more rows take longer.
+    With products and `by_row` it has few different answers, so that the engine runs it row by row: more rows take
+    longer. Otherwise many rows take as long as one.
     """
 
-    def __init__(self, rounds: int, width: int) -> None:
+    def __init__(self, rounds: int, width: int, by_row: bool = True) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.eye(width))
         self.rounds: torch.jit.Final[int] = rounds
+        self.by_row: torch.jit.Final[bool] = by_row
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:
         x = self.weight[0]
@@ -47,22 +49,22 @@ class Laborious(torch.nn.Module):
             for _ in range(100):
                 x = torch.mm(x, self.weight)
         answers = torch.clamp(0.5 + 0.1 * state[:, :3], 0.0, 1.0)
-        if self.rounds > 0:
+        if self.rounds > 0 and self.by_row:
             answers = torch.round(answers * 4.0) / 4.0
         return answers + 0.0 * x.sum()
 
 
-def laborious(folder: Path, rounds: int, width: int = 512) -> Path:
+def laborious(folder: Path, rounds: int, width: int = 512, by_row: bool = True) -> Path:
     """An artifact of that network, in a new folder; its golden answers are its own. `width`: of the products."""
-    return write(_laborious(rounds, width), folder)
+    return write(_laborious(rounds, width, by_row), folder)
 
 
 @functools.cache
-def _laborious(rounds: int, width: int) -> Artifact:
+def _laborious(rounds: int, width: int, by_row: bool) -> Artifact:
     """Once a process: to export takes longer than to write."""
     original = small_policy("1.0.0", 1)
     original = again(original, "1.0.0", backend="torchscript")
-    network = Laborious(rounds, width).eval()
+    network = Laborious(rounds, width, by_row).eval()
     golden = read_golden(original.files["golden.npz"], original.card)
     raw = network(torch.from_numpy(golden.observations["state"])).detach().numpy()
     golden.raw[:] = raw

@@ -48,7 +48,7 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("__main__", "__init__"),
     ],
     "serve": [
-        ("errors", "limits", "run_folder", "folder_lock", "cores", "baked", "probe"),
+        ("errors", "limits", "run_folder", "shared_memory", "folder_lock", "cores", "baked", "probe"),
         ("settings",),
         ("flag_groups",),
         ("flags", "codecs", "telemetry", "bake"),

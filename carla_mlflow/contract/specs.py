@@ -16,7 +16,7 @@ from .array_bounds import Array
 from .array_spec import ArraySpec
 
 LARGE = 4096
-"""Elements: on a CPU, an array of at least this many is processed no faster in a batch than row by row."""
+"""Elements: a row with an array of at least this many takes long, and many such rows take much memory."""
 
 
 class ObservationSpec(tuple[ArraySpec, ...]):
@@ -35,7 +35,7 @@ class ObservationSpec(tuple[ArraySpec, ...]):
 
     @property
     def is_large(self) -> bool:
-        """Whether a row is so large that a batch makes its forward pass no cheaper."""
+        """Whether a row is so large that few of them are run where others would do with many: such as an image."""
         return any(int(np.prod(spec.shape, dtype=np.int64)) >= LARGE for spec in self)
 
     def validate(self, observations: Mapping[str, Array]) -> int:

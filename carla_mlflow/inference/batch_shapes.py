@@ -2,10 +2,11 @@
 
 A matrix product may round differently for another number of rows, so a row's action would depend on the rows batched
 with it, and with some kernels on its position among them. Here every forward pass has one of a few batch shapes. The
-reference is 8 rows (1 for large images, where a larger batch is no faster on a CPU). When a policy is loaded, each
-shape runs a sample of observations in several orders, and is used only if every row got the reference's bits each time
-(see `shape_verification`). Which shapes pass depends on the backend's kernels (ONNX Runtime: all; MKL: from 4 rows on;
-OpenVINO: all, or up to 8 rows, by network). docs/adr/0004 and 0006 have the figures.
+reference is 8 rows, for large images 1. When a policy is loaded, each shape runs a sample of observations in several
+orders, and is used only if every row got the reference's bits each time (see `shape_verification`). Which shapes pass
+depends on the backend's kernels (ONNX Runtime: all; MKL: from 4 rows on; OpenVINO: all, or up to 8 rows, by network).
+Large images are tried in larger shapes only where these save time, as many networks take as long in a batch as row by
+row. docs/adr/0004 and 0006 have the figures.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.backend import Arrays, Backend, Features
+from ..backends.backend import Backend, Features
 from ..contract.specs import ObservationSpec
 from ..errors import SpecError
-from .shape_verification import ROWS, verification_sample, verified_shapes
+from .shape_verification import verification_sample, verified_shapes
 from .workspace import Workspace
 
 REFERENCE_ROWS = 8
 SHAPES = (1, 4, 8, 16, 32, 64, 128, 256)
+LARGE_SHAPES = (1, 4, 8)
+"""Those tried for large images, where larger ones hardly save more."""
+SAVES, TIMED_CALLS = 0.85, 3
+"""A shape saves time if a row takes at most this part of what it takes in the next smaller one; calls to see that."""
 WARM_UP_CALLS = 4
 """TorchScript specialises itself during its first calls (measured: 56, 0.7, then 0.04 ms)."""
 
@@ -65,8 +70,9 @@ class PaddedRunner:
         reference = 1 if specs.is_large else REFERENCE_ROWS
         self._idle: dict[int, list[Workspace]] = {}
         self._use((reference,))
-        if not specs.is_large:
-            self._verify_shapes(reference, golden)
+        shapes = self._saving(golden) if specs.is_large else SHAPES
+        if shapes != (reference,):
+            self._verify_shapes(shapes, reference, golden)
 
     @property
     def shapes(self) -> tuple[int, ...]:
@@ -123,17 +129,45 @@ class PaddedRunner:
         self._shapes = shapes
         self._plan = functools.lru_cache(maxsize=4096)(functools.partial(plan, shapes))
 
-    def _verify_shapes(self, reference: int, golden: Mapping[str, NDArray[Any]]) -> None:
+    def _saving(self, golden: Mapping[str, NDArray[Any]]) -> tuple[int, ...]:
+        """The shapes for large rows that save time here."""
+        found = [1]
+        for shape in LARGE_SHAPES[1:]:
+            smaller_s, took_s = self._timed(found[-1], golden), self._timed(shape, golden)
+            for _ in range(TIMED_CALLS):  # in turn, as other processes may need the cores now and then
+                smaller_s, took_s = (
+                    min(smaller_s, self._timed(found[-1], golden)),
+                    min(took_s, self._timed(shape, golden)),
+                )
+            if took_s > SAVES * shape / found[-1] * smaller_s:
+                break
+            found.append(shape)
+        self._use(tuple(found))
+        return self._shapes
+
+    def _timed(self, shape: int, golden: Mapping[str, NDArray[Any]]) -> float:
+        """Seconds of one forward of that shape."""
+        batch = self._warm_up(shape, golden)
+        forward = self.forward(batch, shape)
+        return forward.check_s + forward.forward_s
+
+    def _verify_shapes(self, shapes: tuple[int, ...], reference: int, golden: Mapping[str, NDArray[Any]]) -> None:
         sample = verification_sample(self._specs, golden, self._features is None, self._memory)
-        verified = verified_shapes(SHAPES, reference, sample, self._run_in_shape)
+        verified = verified_shapes(shapes, reference, sample, self._run_in_shape)
         self._idle = {shape: self._idle.get(shape, []) for shape in verified}
         self._use(verified)
 
     def _run_in_shape(self, shape: int, observations: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        self._warm_up(shape, observations)
+        return self.forward(observations, len(next(iter(observations.values())))).outputs
+
+    def _warm_up(self, shape: int, observations: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Uses that shape only, from now on, after some calls if it is new; returns a batch of it."""
         self._use((shape,))
-        for _ in range(WARM_UP_CALLS):
-            self.forward({name: array[:shape] for name, array in observations.items()}, shape)
-        return self.forward(observations, ROWS).outputs
+        batch = {name: np.resize(array, (shape, *array.shape[1:])) for name, array in observations.items()}
+        for _ in range(0 if self._idle[shape] else WARM_UP_CALLS):
+            self.forward(batch, shape)
+        return batch
 
 
 def plan(shapes: tuple[int, ...], rows: int) -> tuple[int, ...]:
@@ -148,31 +182,3 @@ def plan(shapes: tuple[int, ...], rows: int) -> tuple[int, ...]:
         planned.append(holding or max((shape for shape in shapes if shape <= left), default=shapes[0]))
         left -= planned[-1]
     return tuple(planned)
-
-
-class UnpaddedRunner:
-    """Runs every batch unpadded in one call: sometimes faster, but a row's bits then depend on its batch."""
-
-    shapes: tuple[int, ...] = ()
-
-    def __init__(self, backend: Backend, specs: ObservationSpec, features: Features | None) -> None:
-        self._backend, self._specs, self._features = backend, specs, features
-
-    def forward(self, arrays: Mapping[str, NDArray[Any]], rows: int) -> Forward:
-        """As `PaddedRunner.forward`."""
-        began = time.perf_counter()
-        self._specs.validate(arrays)
-        checked = time.perf_counter()
-        outputs = self._run([np.ascontiguousarray(arrays[name]) for name in self._specs.names], rows)
-        return Forward(outputs, checked - began, time.perf_counter() - checked)
-
-    def _run(self, inputs: Arrays, rows: int) -> NDArray[np.float32]:
-        try:
-            given = inputs if self._features is None else self._features(inputs)
-            return np.concatenate([output.reshape(rows, -1) for output in self._backend(given)], axis=1)
-        except self._backend.out_of_memory:
-            if rows == 1:
-                raise
-            half = rows // 2
-            parts = [self._run([a[:half] for a in inputs], half), self._run([a[half:] for a in inputs], rows - half)]
-            return np.concatenate(parts)

@@ -31,10 +31,11 @@ from ..contract.observations import as_arrays
 from ..contract.running_episode import Episode, local_episode
 from ..contract.strict_yaml import CARD_NAME
 from ..errors import ActionError, SpecError
-from .batch_shapes import WARM_UP_CALLS, PaddedRunner, UnpaddedRunner
+from .batch_shapes import WARM_UP_CALLS, PaddedRunner
 from .output_check import OutputCheck
 from .rollouts import answers_of, run_freely, with_seen_states
 from .sampling import checked_seed, row_generators
+from .unpadded_runner import UnpaddedRunner
 
 Float32 = NDArray[np.float32]
 

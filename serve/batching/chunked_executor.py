@@ -1,31 +1,26 @@
 """Runs forwards that take long, and large bodies, beside the event loop: in chunks, one thread per core.
 
-A long forward would delay all other requests, so the executor takes one chunk of each request in turn. A request
-whose budget ends while it waits is answered then.
+A long forward would delay all other requests, so the executor takes one chunk of each request in turn. Small requests
+that wait anyway share a forward where that takes less time than one forward each. A request whose budget ends while it
+waits is answered then.
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
 
-from serve.answering.forward import BatchActions
+from serve.answering.forward import BatchActions, BatchSlice
 from serve.answering.prediction import too_late
-from serve.batching.chunked_job import CHUNK_MS, ChunkedJob
+from serve.batching.chunk import Chunk, JoinedChunk, RowsChunk, can_join
+from serve.batching.chunk_threads import ChunkThreads
+from serve.batching.chunked_job import ChunkedJob
 from serve.batching.micro_batcher import CLIENT_GONE
 from serve.batching.pending_prediction import Outcomes, PendingPrediction
-from serve.cores import usable_cores
 from serve.errors import ApiError
 
-AHEAD_MS = 2 * CHUNK_MS
-"""Milliseconds of work handed to each thread: its chunk and the next, so that it need not wait for the event loop."""
-STOP_S = 1.0
-"""Seconds to wait for each thread: one in native code would crash the exiting interpreter. A hung thread is left."""
 DECODED_AT_ONCE_BYTES = 64 * 1024
 """Bodies up to this size are decoded at once, so that their budget is known. Binary tensors cost little at any size."""
 
@@ -40,17 +35,9 @@ class ChunkedExecutor:
 
     def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes) -> None:
         self._loop, self._outcomes = loop, outcomes
-        self._threads = usable_cores()
-        self._waiting: SimpleQueue[tuple[int, ChunkedJob, int, int] | None] = SimpleQueue()
-        self._pool: list[threading.Thread] = []
-        self._stopped = False
+        self._threads = ChunkThreads(loop, self._ran)
         self._jobs: deque[ChunkedJob] = deque()  # with rows that no thread has yet
-        self._handed: dict[
-            int, tuple[ChunkedJob, float]
-        ] = {}  # chunks that threads work on or take next, with their milliseconds
-        self._handed_ms = 0.0
-        self._since: dict[int, float] = {}  # when a thread began each chunk
-        self._number = 0
+        self._open: JoinedChunk | None = None  # the one handed over last, which others may join
         self.hangs = False
         self.on_hang: Callable[[], None] = lambda: None
 
@@ -68,8 +55,9 @@ class ChunkedExecutor:
                 self._give_up(job, error)
                 return
         self._keep_time(job)
-        self._jobs.append(job)
-        self._dispatch()
+        if not self._joins(job):
+            self._jobs.append(job)
+            self._dispatch()
 
     def _keep_time(self, job: ChunkedJob) -> None:
         """Starts the timer that answers a job when its budget is over."""
@@ -83,7 +71,7 @@ class ChunkedExecutor:
             self._give_up(job, too_late(job.prediction.serving))
 
     def _dispatch(self) -> None:
-        while self._jobs and self._has_room():
+        while self._jobs and self._threads.has_room:
             job = self._jobs.popleft()
             if job.over:
                 continue
@@ -94,54 +82,53 @@ class ChunkedExecutor:
             if time.perf_counter() >= job.prediction.ends:
                 self._late(job)
                 continue
-            start, stop = job.next_chunk()
+            self._threads.hand(self._chunk_of(job))
+
+    def _joins(self, job: ChunkedJob) -> bool:
+        """Adds a job to what was handed over last, if all threads are busy, none waits before it, and it fits."""
+        chunk = self._open
+        if chunk is None or self._jobs or not self._threads.are_busy:
+            return False
+        before = chunk.ms
+        if not chunk.join(job):
+            return False
+        self._threads.grew(chunk.ms - before)
+        return True
+
+    def _chunk_of(self, job: ChunkedJob) -> Chunk:
+        """The next chunk of a job, or one with others that wait behind it."""
+        if not can_join(job):
+            rows = RowsChunk(job)
             if job.has_more:
                 self._jobs.append(job)
-            self._number += 1
-            cost_ms = job.prediction.serving.forward_times.ms(stop - start)
-            self._handed[self._number] = job, cost_ms
-            self._handed_ms += cost_ms
-            self._start()
-            self._waiting.put((self._number, job, start, stop))
+            return rows
+        self._open = chunk = JoinedChunk(job)
+        while self._jobs and chunk.join(self._jobs[0]):  # they waited: all threads were busy
+            self._jobs.popleft()
+        return chunk
 
-    def _has_room(self) -> bool:
-        return len(self._handed) < self._threads or self._handed_ms < AHEAD_MS * self._threads
-
-    def _start(self) -> None:
-        """Starts the threads, if they do not run yet."""
-        while len(self._pool) < self._threads:
-            self._pool.append(threading.Thread(target=self._go, name=f"forward_{len(self._pool)}", daemon=True))
-            self._pool[-1].start()
-
-    def _go(self) -> None:
-        while (chunk := self._waiting.get()) is not None:
-            if self._stopped:
-                return
-            self._since[chunk[0]] = time.monotonic()
-            with contextlib.suppress(RuntimeError):  # the event loop is closed: no client waits
-                self._work(*chunk)
-            del chunk  # else its request stays in memory until the next chunk
-
-    def _work(self, number: int, job: ChunkedJob, start: int, stop: int) -> None:
-        done: BatchActions | Exception | None = None
-        try:
-            if not job.over:
-                job.prediction.started = job.prediction.started or time.perf_counter()
-                done = job.run(start, stop)
-        except Exception as problem:  # the boundary: the error affects only this request
-            done = problem
-        self._loop.call_soon_threadsafe(self._worked, number, job, start, done)
-        done = None  # breaks a cycle: an error holds this frame, which would keep it and the request in memory
-
-    def _worked(self, number: int, job: ChunkedJob, start: int, done: BatchActions | Exception | None) -> None:
-        self._handed_ms -= self._handed.pop(number)[1]
-        self._since.pop(number, None)
-        try:
-            if not job.over and done is not None:
-                self._advance(job, start, done)
-        except Exception as problem:  # the boundary: the others are still served
-            self._give_up(job, problem)
+    def _ran(self, chunk: Chunk) -> None:
+        if isinstance(chunk, JoinedChunk):
+            for job, outcome in chunk.outcomes:
+                self._answer(job, outcome)
+        elif isinstance(chunk, RowsChunk) and chunk.done is not None:
+            [job] = chunk.jobs
+            try:
+                if not job.over:
+                    self._advance(job, chunk.start, chunk.done)
+            except Exception as problem:  # the boundary: the others are still served
+                self._give_up(job, problem)
         self._dispatch()
+
+    def _answer(self, job: ChunkedJob, outcome: BatchSlice | Exception) -> None:
+        """Sends what came of a whole prediction, unless it was answered meanwhile."""
+        if job.over:
+            return
+        if isinstance(outcome, Exception):
+            self._give_up(job, outcome)
+        else:
+            job.end()
+            self._outcomes.send(job.prediction, outcome)
 
     def _advance(self, job: ChunkedJob, start: int, done: BatchActions | Exception) -> None:
         if isinstance(done, Exception):
@@ -151,9 +138,7 @@ class ChunkedExecutor:
         if time.perf_counter() >= job.prediction.ends:
             self._give_up(job, too_late(job.prediction.serving))
         elif job.is_complete:
-            answered = job.joined()
-            job.end()
-            self._outcomes.send(job.prediction, answered)
+            self._answer(job, job.joined())
         elif start == 0:  # just decoded: it may have more rows and a shorter budget than was known
             self._keep_time(job)
             if job.has_more and job not in self._jobs:
@@ -166,18 +151,17 @@ class ChunkedExecutor:
     @property
     def oldest(self) -> float:
         """When the oldest chunk that is still running began, by `time.monotonic`; may be read from any thread."""
-        return min(list(self._since.values()), default=float("inf"))
+        return self._threads.oldest
 
     def give_up_older_than(self, limit: float) -> None:
         """Answers the predictions whose chunks began before `limit` and so hang, and those that wait for a thread."""
-        hanging = [self._handed[number][0] for number, since in list(self._since.items()) if since < limit]
+        hanging = self._threads.begun_before(limit)
         for job in hanging:
             if not job.over:
                 self._give_up(job, ApiError("internal", "the forward pass took longer than --forward-timeout-s"))
         if hanging and not self.hangs:
             self.hangs = True
-            handed = [job for number, (job, _) in self._handed.items() if number not in self._since]
-            waiting, self._jobs = [*handed, *self._jobs], deque()
+            waiting, self._jobs = [*self._threads.not_begun(), *self._jobs], deque()
             for job in waiting:
                 if not job.over:
                     self._give_up(job, _replaced())
@@ -185,11 +169,7 @@ class ChunkedExecutor:
 
     def stop(self) -> None:
         """Stops the threads once their current chunks are done."""
-        self._stopped = True
-        for _ in self._pool:
-            self._waiting.put(None)
-        for thread in self._pool:
-            thread.join(STOP_S)
+        self._threads.stop()
 
 
 def _replaced() -> ApiError:

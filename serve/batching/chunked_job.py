@@ -41,6 +41,17 @@ class ChunkedJob:
         return self._request is not None and self._next_row < self._request.count
 
     @property
+    def is_new(self) -> bool:
+        """Whether no thread has had any row of it."""
+        return self._next_row == 0
+
+    @property
+    def known_rows(self) -> int:
+        """The rows of the decoded request; 0 before it is decoded."""
+        request = self._request or self.prediction.request
+        return 0 if request is None else request.count
+
+    @property
     def is_complete(self) -> bool:
         """Whether every row is answered."""
         return self._request is not None and self._done_rows == self._request.count
@@ -49,8 +60,7 @@ class ChunkedJob:
         """Returns the next chunk: its first row, and one past its last."""
         start = self._next_row
         stop = start + self._chunk_rows()
-        known = self._request or self.prediction.request  # None before the body is decoded
-        self._next_row = stop if known is None else min(stop, known.count)
+        self._next_row = min(stop, self.known_rows or stop)
         return start, self._next_row
 
     def _chunk_rows(self) -> int:

@@ -108,11 +108,11 @@ class MicroBatcher:
     def _split(self, group: list[PendingPrediction]) -> Iterator[tuple[list[PendingPrediction], float]]:
         """Splits a group so that no forward takes over SLOW_MS; hands over each request that alone would.
 
-        Where one row takes nearly as long, a forward may take twice its time: else each row would get its own, although
-        many together take hardly longer. It has MAX_BATCH_ROWS rows at most: decoding and encoding take time, too.
+        Where one row takes nearly as long, several may take longer: see `ForwardTimes.most_ms`. A forward has
+        MAX_BATCH_ROWS rows at most: decoding and encoding take time, too.
         """
         estimate, rows, ms = group[0].serving.forward_times.ms, 0, 0.0
-        most_ms = max(SLOW_MS, 2 * estimate(1))
+        most_ms = group[0].serving.forward_times.most_ms(SLOW_MS)
         part: list[PendingPrediction] = []
         for prediction in group:
             count = prediction.request.count if prediction.request is not None else 0

@@ -28,7 +28,7 @@ from serve.kept_process import KeptProcess
 from serve.policy.slot import Slot
 from serve.process.unix_listener import UnixListener
 from serve.record.hook import stop_records
-from serve.record.start import WriterProcess, remove_left_rings, start_recorder
+from serve.record.start import WriterProcess, rings_bytes, start_recorder
 from serve.run_folder import (
     FOLLOW_FILE,
     MASTER,
@@ -42,6 +42,7 @@ from serve.run_folder import (
 )
 from serve.settings import Settings
 from serve.shadow.shadow_process import ShadowProcess
+from serve.shared_memory import SHARED_MEMORY, is_usable, temporary_folder, temporary_folders
 from serve.telemetry.last_minute import minute_file
 from serve.telemetry.log_setup import ServerLog
 
@@ -92,7 +93,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
             "threads": 8,
             "keepalive": 75,
             "graceful_timeout": math.ceil(settings.drain_s + settings.grace_s + 1),
-            "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,
+            "worker_tmp_dir": str(SHARED_MEMORY) if is_usable() else None,
             "control_socket_disable": True,
             "loglevel": settings.log_level,
             "logger_class": ServerLog,
@@ -242,10 +243,10 @@ def run_server(settings: Settings, listener: UnixListener | None) -> int:
         settings: of the server.
         listener: its Unix socket; None for TCP.
     """
-    for left in Path(tempfile.gettempdir()).glob(f"{RUN_FOLDER}*"):
-        remove_unused(left)  # of a server whose processes were all killed
-    remove_left_rings()
-    run_folder = Path(tempfile.mkdtemp(prefix=RUN_FOLDER))
+    for folder in temporary_folders():
+        for left in folder.glob(f"{RUN_FOLDER}*"):
+            remove_unused(left)  # the run folder or the rings of a server whose processes were all killed
+    run_folder = Path(tempfile.mkdtemp(prefix=RUN_FOLDER, dir=temporary_folder(rings_bytes(settings))))
     in_use = hold(run_folder)
     counters = run_folder / METRICS
     counters.mkdir()

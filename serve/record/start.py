@@ -20,13 +20,15 @@ from serve.kept_process import KeptProcess
 from serve.record.hook import RECORDERS
 from serve.run_folder import RINGS_FOLDER, RUN_FOLDER
 from serve.settings import Settings
+from serve.shared_memory import SHARED_MEMORY, is_usable
 
 if TYPE_CHECKING:
     from serve.record.schema import Images
 
-SHARED_MEMORY = Path("/dev/shm")
 RINGS = "rings"
 """The rings' folder in the run folder, where there is no shared memory."""
+BESIDE = f"-{RINGS}"
+"""What the name of the rings' folder in shared memory has after that of the run folder: a writer may outlive this."""
 
 STOP_S = 15.0
 """Seconds for a stopping writer to write what is left; then it is killed."""
@@ -60,16 +62,22 @@ def ring_plan(settings: Settings) -> RingPlan | None:
 
 def rings_folder(run_folder: Path) -> Path:
     """The folder of a server's rings: in shared memory if there is some."""
-    if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK):
-        return SHARED_MEMORY / run_folder.name
-    return run_folder / RINGS
+    return SHARED_MEMORY / f"{run_folder.name}{BESIDE}" if is_usable() else run_folder / RINGS
+
+
+def rings_bytes(settings: Settings) -> int:
+    """What the rings of a server's workers will take of the shared memory."""
+    if ring_plan(settings) is None:
+        return 0
+    from serve.record.recorder import RING_BYTES
+
+    return RING_BYTES * settings.workers
 
 
 def remove_left_rings() -> None:
     """Removes the rings of servers whose processes were all killed: nobody else would free their memory."""
-    if SHARED_MEMORY.is_dir():
-        for left in SHARED_MEMORY.glob(f"{RUN_FOLDER}*"):
-            remove_unused(left)
+    for left in SHARED_MEMORY.glob(f"{RUN_FOLDER}*{BESIDE}"):
+        remove_unused(left)
 
 
 def start_recorder(settings: Settings, run_folder: Path) -> None:

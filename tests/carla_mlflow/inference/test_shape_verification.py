@@ -15,6 +15,7 @@ from torch import nn
 from carla_mlflow import Engine, ObservationSpec
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.field_card import FieldCard
+from carla_mlflow.inference.batch_shapes import LARGE_SHAPES
 from carla_mlflow.inference.shape_verification import ROWS, verification_sample
 from carla_mlflow.inference.workspace import Workspace
 from training_export.export.export import Export, export_policy
@@ -58,6 +59,50 @@ def test_a_network_that_looks_at_other_rows_is_asked_one_row_at_a_time():
 def test_a_network_that_gives_few_answers_proves_nothing_and_is_asked_one_row_at_a_time():
     export = exported(cases.Constant(), FieldCard("float32", [4], -1.0, 1.0))
     assert export.engine.tile_rows == (1,)
+
+
+VIEW = FieldCard("uint8", [4, 36, 36], 0, 255)
+
+
+class OneWork(nn.Module):
+    """As much work for many images as for one, and answers that tell images apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(512))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        work = torch.mm(torch.mm(self.weight * (1.0 + 0.0 * x.float().mean()), self.weight), self.weight).sum()
+        return torch.tanh(x.float()[:, :2, :, :].mean(dim=(2, 3)) / 128.0 - 1.0) + 0.0 * work
+
+
+class Nature(nn.Module):
+    """The network for images that most libraries for reinforcement learning bring along, with fewer channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        convolutions = [nn.Conv2d(4, 16, 8, 4), nn.ReLU(), nn.Conv2d(16, 16, 4, 2), nn.ReLU(), nn.Flatten()]
+        self.layers = nn.Sequential(*convolutions, nn.Linear(144, 512), nn.ReLU(), nn.Linear(512, 2), nn.Tanh())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x.float() / 255.0)
+
+
+def test_images_whose_work_is_shared_run_in_larger_shapes():
+    torch.manual_seed(0)
+    for engine in exported(OneWork(), VIEW).engines.values():
+        assert engine.tile_rows == LARGE_SHAPES, engine.backend
+
+
+@pytest.mark.parametrize("network", [OneWork, Nature])
+def test_an_image_has_the_same_bits_alone_and_in_any_batch(network: type[nn.Module]):
+    torch.manual_seed(0)
+    rows = np.random.default_rng(0).integers(0, 256, (100, 4, 36, 36)).astype(np.uint8)
+    for engine in exported(network(), VIEW).engines.values():
+        alone = [bits(engine, rows[i : i + 1])[0] for i in range(100)]
+        for size in (100, 17, 16, 5, 4, 3):
+            batches = [bits(engine, rows[start : start + size]) for start in range(0, 100, size)]
+            assert [row for batch in batches for row in batch] == alone, (engine.backend, size)
 
 
 def test_rows_left_over_in_a_tile_hold_nothing_that_a_caller_asked(example):

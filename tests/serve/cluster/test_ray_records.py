@@ -14,7 +14,7 @@ from recording_support import table_of
 from tests_support import EXAMPLE
 
 from serve.record.files import open_recordings
-from serve.record.start import SHARED_MEMORY
+from serve.record.start import rings_folder
 
 pytest.importorskip("ray")
 pytestmark = [
@@ -43,7 +43,7 @@ def test_what_replicas_answered_is_in_the_files_once_they_have_ended(cluster: Cl
     headers = {"Host": "localhost", "Content-Type": "application/json", "X-Episode-Id": "drive"}
     for _ in range(20):
         assert httpcore.request("POST", f"{cluster.url}/predict", headers=headers, content=body).status == 200
-    rings = {ring for folder in cluster.folders() for ring in (SHARED_MEMORY / folder.name).glob("*.ring")}
+    rings = {ring for folder in cluster.folders() for ring in rings_folder(folder).glob("*.ring")}
     assert rings
     serve.delete("default")
     until_true(lambda: not any(ring.parent.exists() for ring in rings))

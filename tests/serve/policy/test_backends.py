@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,53 +16,52 @@ from tests_support import Server, run_command
 
 from benchmarks.policies.architectures import ARCHITECTURES
 from benchmarks.policies.networks import small_view
+from benchmarks.support.connection import Connection
+from benchmarks.support.encoding import from_json, predict_request
 from carla_mlflow import Engine, write_artifact
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run
 from training_export.export.export import export_policy
 
 
-def worker_libraries(server: Server) -> str:
-    [worker] = psutil.Process(server.process.pid).children()
-    return "\n".join(Path(m.path).name for m in worker.memory_maps())
-
-
 def observation(example: Path) -> dict:
     return {"observations": [{n: a[0].tolist() for n, a in Engine.open(example).golden.observations.items()}]}
 
 
-def test_a_server_of_an_onnx_policy_imports_no_torch(start_server: Callable[..., Server], example: Path):
-    server = start_server("--model", str(example))
+LIBRARIES = {"onnx": "onnxruntime", "openvino": "libopenvino", "torchscript": "libtorch"}
+
+
+def answers_under_load(server: Server, golden: dict[str, np.ndarray], batches: list[np.ndarray]) -> list[bytes]:
+    """The actions for rows of the golden observations, from 16 connections at once, batch by batch on each."""
+    found: list[bytes] = []
+    with contextlib.ExitStack() as opened:
+        port = int(server.url.rpartition(":")[2])
+        connections = [opened.enter_context(Connection(port)) for _ in range(16)]
+        for start in range(0, len(batches), 16):
+            asked = list(zip(connections, batches[start : start + 16], strict=False))
+            for connection, rows in asked:
+                connection.send(predict_request({name: array[rows] for name, array in golden.items()}))
+            found += [from_json(connection.receive().body).tobytes() for connection, _ in asked]
+    return found
+
+
+@pytest.mark.parametrize("backend", LIBRARIES)
+def test_a_row_has_the_same_bits_alone_in_any_batch_under_load_and_in_every_worker_and_only_its_backend_is_there(
+    start_server: Callable[..., Server], example: Path, backend: str
+):
+    engine = Engine.open(example, device="cpu", backend=backend)
+    golden, rng = engine.golden.observations, np.random.default_rng(0)
+    alone = [engine.act({name: array[[row]] for name, array in golden.items()}).control for row in range(64)]
+    batches = [rng.integers(0, 64, rows) for rows in rng.choice([1, 1, 3, 8, 50], 320)]
+    server = start_server("--model", str(example), "--backend", backend, "--workers", "2")
     server.wait_ready()
-    assert server.post("/predict", observation(example)).status == 200
-    assert "onnxruntime" in worker_libraries(server)
-    assert "libtorch" not in worker_libraries(server)
-    assert server.get("/metadata").json["backend"] == "onnx"
-
-
-def test_a_server_of_a_policy_in_openvino_imports_no_torch(start_server: Callable[..., Server], example: Path):
-    server = start_server("--model", str(example), "--backend", "openvino")
-    server.wait_ready()
-    assert server.post("/predict", observation(example)).status == 200
-    libraries = worker_libraries(server)
-    assert "libopenvino" in libraries
-    assert "libtorch" not in libraries
-    assert "onnxruntime" not in libraries
-    assert server.get("/metadata").json["backend"] == "openvino"
-
-
-@pytest.mark.parametrize("backend", ["torchscript", "auto"])
-def test_an_operator_may_choose_another_backend(start_server: Callable[..., Server], example: Path, backend: str):
-    server = start_server("--model", str(example), "--backend", backend)
-    server.wait_ready()
+    wanted = [np.concatenate([alone[row] for row in rows]).tobytes() for rows in batches]
+    assert answers_under_load(server, golden, batches) == wanted
     metadata = server.get("/metadata").json
-    if backend == "auto":
-        assert set(metadata["backend_figures"]) == {"torchscript", "onnx"}
-    else:
-        assert metadata["backend"] == backend
-    assert metadata["card"]["backend"] == "onnx"
-    answer = server.post("/predict", observation(example)).json["actions"][0]
-    np.testing.assert_allclose(list(answer.values()), Engine.open(example).golden.action[0], rtol=1e-5, atol=2e-6)
+    assert (metadata["backend"], metadata["card"]["backend"]) == (backend, "onnx")
+    for worker in psutil.Process(server.process.pid).children():
+        mapped = "\n".join(Path(m.path).name for m in worker.memory_maps())
+        assert {name for name, library in LIBRARIES.items() if library in mapped} == {backend}
 
 
 def test_all_workers_of_a_server_run_the_backend_that_auto_chose_once(
@@ -69,6 +69,7 @@ def test_all_workers_of_a_server_run_the_backend_that_auto_chose_once(
 ):
     server = start_server("--model", str(example), "--backend", "auto", "--workers", "3")
     server.wait_ready()
+    assert set(server.get("/metadata").json["backend_figures"]) == {"torchscript", "onnx"}
     told = []
     for _ in range(30):  # each on a connection of its own, so that another worker may answer
         with httpcore.ConnectionPool() as pool:

@@ -18,8 +18,9 @@ from tests_support import Server
 from serve.cluster.node import meeting_folder
 from serve.folder_lock import remove_unused
 from serve.following.last_served import agree, read_good
-from serve.run_folder import METRICS, Status
+from serve.run_folder import MASTER, METRICS, RUN_FOLDER, Status
 from serve.settings import Settings
+from serve.shared_memory import SHARED_MEMORY, temporary_folder
 from serve.telemetry.dead_counters import add_up
 
 Start = Callable[..., Server]
@@ -31,7 +32,9 @@ def tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    for name in ("TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
     return folder
 
 
@@ -57,6 +60,29 @@ def test_a_folder_that_was_left_by_killed_processes_is_removed_at_the_next_start
     remove_unused(next(tmp.glob("carla-serve-*")))  # its processes live
     assert other.get("/readyz").status == 200
     assert len(list(tmp.glob("carla-serve-*"))) == 1
+
+
+def test_where_no_temporary_folder_is_named_the_run_folder_lies_in_memory_while_the_server_runs(
+    start_server: Start, example: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    server = start_server("--model", str(example))
+    server.wait_ready()
+    masters = {path.parent: path.read_text() for path in SHARED_MEMORY.glob(f"{RUN_FOLDER}*/{MASTER}")}
+    [folder] = [folder for folder, pid in masters.items() if pid == str(server.process.pid)]
+    assert list((folder / METRICS).glob("*.db"))
+    server.process.terminate()
+    until_true(lambda: not folder.exists())
+
+
+def test_a_run_folder_lies_where_the_environment_says_and_where_memory_has_no_room_in_the_temporary_folder(
+    tmp: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert temporary_folder() == tmp
+    monkeypatch.delenv("TMPDIR")
+    assert temporary_folder() == SHARED_MEMORY
+    assert temporary_folder(other_bytes=1 << 60) == tmp  # tempfile goes on with the folder that it knows
 
 
 def test_counters_outlive_a_worker_in_one_file(start_server: Start, example: Path, tmp: Path):

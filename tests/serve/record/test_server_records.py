@@ -22,7 +22,7 @@ from tests_support import Server, run_command
 
 from serve.record.files import Recordings, open_recordings
 from serve.record.ring_reader import RingReader
-from serve.record.start import SHARED_MEMORY
+from serve.record.start import rings_folder
 from serve.run_folder import RUN_FOLDER
 
 KINDS = pytest.mark.parametrize("kind", ["loop", "gthread"])
@@ -56,7 +56,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def rings_of(temporary: Path) -> Path:
     """The rings' folder of the only server that runs; it may not be there."""
     [run_folder] = temporary.glob(f"{RUN_FOLDER}*")
-    return SHARED_MEMORY / run_folder.name
+    return rings_folder(run_folder)
 
 
 def rows_of(records: Path) -> Recordings:
