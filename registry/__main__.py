@@ -13,9 +13,10 @@ from registry.commands.cache import add_cache_commands
 from registry.commands.doctor import add_doctor_command
 from registry.commands.gates import add_gates_command
 from registry.commands.guard import add_guard_commands
-from registry.commands.history import add_history_commands
+from registry.commands.history import add_history_command
 from registry.commands.move_flags import add_move_commands
 from registry.commands.versions import add_register, add_version_commands
+from registry.commands.watch import add_watch_command
 
 NOTES = """\
 references: name@production (alias), name@1.4.2, name@^1.4, name@~1.4.1, name@1.x, name/Production (legacy stage),
@@ -43,7 +44,8 @@ def build_parser() -> CommandParser:
     add_register(commands)
     add_move_commands(commands)
     add_version_commands(commands)
-    add_history_commands(commands)
+    add_history_command(commands)
+    add_watch_command(commands)
     add_guard_commands(commands)
     add_gates_command(commands)
     add_artifact_commands(commands)

@@ -37,7 +37,15 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("testing",),
         ("__init__",),
     ],
-    "registry": [("rules", "gates"), ("store",), ("checks",), ("moves",), ("commands",), ("__main__", "__init__")],
+    "registry": [
+        ("rules", "gates"),
+        ("store",),
+        ("checks",),
+        ("pages",),
+        ("moves",),
+        ("commands",),
+        ("__main__", "__init__"),
+    ],
     "training_export": [
         ("racetrack", "graphs"),
         ("training",),

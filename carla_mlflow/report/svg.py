@@ -58,14 +58,18 @@ class Span(NamedTuple):
         ends: likewise.
         label: what holds the lane meanwhile.
         told: all of it, for a reader who points at it.
+        shade: parts of the same shade belong together: a number from 0 on.
     """
 
     begins: float
     ends: float
     label: str
     told: str
+    shade: int = 0
 
 
+SHADES = ("", " second", " third")
+"""Classes of the page's style."""
 LANE, CHARACTER = 34, 7
 """The height of a lane, and the width that a character of a label needs."""
 
@@ -85,9 +89,9 @@ def lanes(rows: Sequence[tuple[str, Sequence[Span]]], first: str, last: str, tit
     for place, (name, spans) in enumerate(rows):
         y = top + LANE * place + 4
         parts.append(f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{escape(name)}</text>')
-        for number, span in enumerate(spans):
+        for span in spans:
             x, width = left + span.begins * wide, max(2.0, (span.ends - span.begins) * wide - 1)
-            shade = ("", " second", " third")[number % 3]
+            shade = SHADES[span.shade % len(SHADES)]
             parts.append(f'<rect class="bar{shade}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="{LANE - 8}">')
             parts.append(f"<title>{escape(span.told)}</title></rect>")
             if len(span.label) * CHARACTER < width:

@@ -17,6 +17,7 @@ from registry.moves.terms import EvaluateGates, GateResult, MoveOptions, MoveRes
 from registry.rules.baking import cut_short
 from registry.rules.canary import check_canary
 from registry.rules.journal import ALLOWED, MAX_TEXT, OVERRULED, Kind, Move
+from registry.rules.judged import judged
 from registry.rules.lifecycle import (
     ARCHIVED,
     CANARY,
@@ -107,6 +108,8 @@ class PendingMove:
         move = Move(self.kind, self.version.semver, self.to, displaced, whoami(), now, self.options.reason, evidence)
         bake, unset = self.options.bake or msgspec.UNSET, msgspec.UNSET
         move = msgspec.structs.replace(move, bake=bake, share=unset if share is None else share)
+        if result.findings:
+            move = msgspec.structs.replace(move, findings=judged(result.findings))
         progress(f"moving {self.to}")
         entry = commit(self.store, state, move, self.check, self.options.expect)
         after = self.store.resolve(Reference(self.version.name, "number", self.version.number))

@@ -1,0 +1,50 @@
+"""Which version held which alias from when until when, by the journal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from registry.rules.journal import NOTES, Entry, Move
+from registry.rules.lifecycle import ALIASED
+from registry.rules.replay import holders
+
+
+@dataclass(frozen=True)
+class Held:
+    """A time during which one version held an alias.
+
+    Attributes:
+        alias: staging, production or canary.
+        version: the semantic version.
+        begins: the move by which it got the alias.
+        ends: seconds since 1970; None while it holds it.
+    """
+
+    alias: str
+    version: str
+    begins: Move
+    ends: float | None = None
+
+
+def held(entries: Sequence[Entry]) -> list[Held]:
+    """Every such time, in the order of their beginnings.
+
+    Args:
+        entries: the journal's chain.
+    """
+    found: list[Held] = []
+    open_now: dict[str, int] = {}
+    for end, entry in enumerate(entries, 1):
+        if entry.link is None or entry.link.move.kind in (*NOTES, "register"):
+            continue
+        move, now = entry.link.move, holders(entries[:end]).aliases
+        for alias in ALIASED:
+            place = open_now.get(alias)
+            if place is not None and now.get(alias) != found[place].version:
+                found[place] = replace(found[place], ends=move.when)
+                del open_now[alias]
+            if alias in now and alias not in open_now:
+                open_now[alias] = len(found)
+                found.append(Held(alias, now[alias], move))
+    return found
