@@ -10,6 +10,7 @@ from carla_mlflow.command_parser import CommandParser, add_common, add_help
 from carla_mlflow.completion import print_completion, shell_of
 from registry.commands.artifact import add_artifact_commands
 from registry.commands.cache import add_cache_commands
+from registry.commands.describe import add_describe_command
 from registry.commands.doctor import add_doctor_command
 from registry.commands.gates import add_gates_command
 from registry.commands.guard import add_guard_commands
@@ -46,6 +47,7 @@ def build_parser() -> CommandParser:
     add_version_commands(commands)
     add_history_command(commands)
     add_watch_command(commands)
+    add_describe_command(commands)
     add_guard_commands(commands)
     add_gates_command(commands)
     add_artifact_commands(commands)

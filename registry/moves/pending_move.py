@@ -11,6 +11,7 @@ import msgspec
 from carla_mlflow.cli import progress
 from carla_mlflow.errors import RefusedError
 from registry.moves.append import whoami
+from registry.moves.describe import describe
 from registry.moves.state import RegistryState
 from registry.moves.sync import commit
 from registry.moves.terms import EvaluateGates, GateResult, MoveOptions, MoveResult
@@ -77,6 +78,7 @@ class PendingMove:
                 return self.write(state, GateResult())  # as a roll-back, it must not wait for gates
         result = evaluate(self.store, state, self.version, cache)
         if result.shortfalls and not (self.options.force or self.options.dry_run):
+            describe(self.store, self.version.name, [self.version.semver], cache, refused=(self.to, result))
             what = f"{self.version.name} {self.version.semver} does not go to {self.to}"
             raise RefusedError(what, tuple(result.shortfalls))
         is_allowed = any(text.startswith(ALLOWED) for text in result.evidence)
@@ -112,5 +114,6 @@ class PendingMove:
             move = msgspec.structs.replace(move, findings=judged(result.findings))
         progress(f"moving {self.to}")
         entry = commit(self.store, state, move, self.check, self.options.expect)
+        describe(self.store, self.version.name, [self.version.semver, displaced])
         after = self.store.resolve(Reference(self.version.name, "number", self.version.number))
         return MoveResult(after, self.to, displaced, result.shortfalls, findings, entry.number, share, ended)

@@ -23,6 +23,7 @@ from carla_mlflow.flavor.runs import expand_latest, logging_run
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.checks.verify import verify_apart
 from registry.moves.append import append, whoami
+from registry.moves.describe import describe
 from registry.moves.state import RegistryState
 from registry.moves.sync import sync
 from registry.moves.version_choice import claims, with_version
@@ -150,6 +151,8 @@ def _create(
     assert known is not None  # just written
     if known.number != number and is_made:  # another process registered the same artifact first
         store.delete_version(name, number)
+    else:
+        describe(store, name, [known.semver], card=artifact.card)
     return known, known.number == number
 
 

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from msgspec import UnsetType
 
 from carla_mlflow.look import ago
 from carla_mlflow.report.page import link, safe, table
-from registry.gates.episodes import BASELINES
+from registry.pages.figures import run_rows
 from registry.rules.baking import say_bake
 from registry.rules.canary import share_text
 from registry.rules.durations import say_duration
 from registry.rules.journal import ALLOWED, MARGINS, OVERRULED, WATCHED, Entry, Move, run_links
 from registry.store.run_figures import RunFigures, run_id_of
 
-COLUMNS = {
-    "episodes": ("episodes", "{:g}"),
-    "success_rate": ("no fault", "{:.1%}"),
-    "collision_rate": ("collisions", "{:.1%}"),
-    "off_road_rate": ("off road", "{:.1%}"),
-    "failed_rate": ("failed", "{:.1%}"),
-    "reward_mean": ("mean reward", "{:.4g}"),
-    "speed_mps_mean": ("m/s", "{:.3g}"),
-    "rows": ("rows", "{:,.0f}"),
-    "disagreements": ("disagreements", "{:,.0f}"),
-}
-"""Figure of a run → its heading and how it is written."""
-DRIVERS = {"policy": "", "shadow": "as a shadow", **BASELINES}
-"""Drivers whose figures are shown → in words, beside the version."""
 VERBS = {
     "register": "registered",
     "seen": "moved in MLflow's UI",
@@ -118,18 +104,3 @@ def _linked(text: str, runs: Mapping[str, RunFigures]) -> str:
     gone = "" if run_id in runs else " (no longer there, or unread)"
     reported = " (self-reported)" if text.endswith("(self-reported)") else ""
     return link(f"run {run_id[:8]}", text.partition(" ")[0]) + reported + gone
-
-
-def run_rows(runs: Sequence[RunFigures]) -> list[tuple[str, ...]]:
-    """The figures of runs as a table, headings first; baselines only where one run stands alone."""
-    drove = []
-    for run in runs:
-        for driver, words in DRIVERS.items():
-            figures = run.of(driver)
-            if figures and (driver not in BASELINES or len(runs) == 1):
-                drove.append((f"{run.version} {words}".strip() if driver not in BASELINES else words, figures))
-    keys = [key for key in COLUMNS if any(key in figures for _, figures in drove)]
-    rows = [("drove", *(COLUMNS[key][0] for key in keys))]
-    for who, figures in drove:
-        rows.append((who, *(COLUMNS[key][1].format(figures[key]) if key in figures else "" for key in keys)))
-    return rows
