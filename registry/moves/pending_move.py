@@ -11,6 +11,7 @@ import msgspec
 from carla_mlflow.cli import progress
 from carla_mlflow.errors import RefusedError
 from registry.moves.append import whoami
+from registry.moves.compare_runs import show_comparison
 from registry.moves.describe import describe
 from registry.moves.state import RegistryState
 from registry.moves.sync import commit
@@ -24,6 +25,7 @@ from registry.rules.lifecycle import (
     CANARY,
     LEFT,
     PRODUCTION,
+    STAGING,
     check_archive,
     check_expected,
     check_promotion,
@@ -77,6 +79,8 @@ class PendingMove:
             if is_vetted_canary and share is not None and share < state.holders.share:
                 return self.write(state, GateResult())  # as a roll-back, it must not wait for gates
         result = evaluate(self.store, state, self.version, cache)
+        if self.kind == "promote" and self.to != STAGING and not self.options.dry_run:
+            show_comparison(self.store, state, self.version, cache, findings=result.findings)
         if result.shortfalls and not (self.options.force or self.options.dry_run):
             describe(self.store, self.version.name, [self.version.semver], cache, refused=(self.to, result))
             what = f"{self.version.name} {self.version.semver} does not go to {self.to}"

@@ -13,16 +13,19 @@ import tempfile
 import time
 from pathlib import Path
 
+import mlflow
+
 from carla_mlflow.artifact.artifact import Artifact, open_artifact
 from carla_mlflow.cli import progress, warn
 from carla_mlflow.contract.card import Card, identity_of
 from carla_mlflow.contract.control import unstated_scales
 from carla_mlflow.errors import NotFoundError, RefusedError
 from carla_mlflow.flavor.model import fetch_policy, log_policy
-from carla_mlflow.flavor.runs import expand_latest, logging_run
+from carla_mlflow.flavor.runs import STEP_TAG, expand_latest, logging_run
 from carla_mlflow.preprocessing.skops_file import operators_types
 from registry.checks.verify import verify_apart
 from registry.moves.append import append, whoami
+from registry.moves.compare_runs import show_comparison
 from registry.moves.describe import describe
 from registry.moves.state import RegistryState
 from registry.moves.sync import sync
@@ -77,8 +80,11 @@ def register(
         versioned = with_version(store, state, artifact, cache, bump)
         if _claim(store, state, versioned.card):
             if versioned is not artifact:  # with another version in its card it is another artifact
-                return _create(store, name, versioned)
-            return _create(store, name, artifact, uri, number)
+                uri = number = None
+            version, is_new = _create(store, name, versioned, uri, number)
+            if is_new:
+                show_comparison(store, state, version, cache, versioned)
+            return version, is_new
     raise RefusedError(f"{name}: other processes register faster than a version can be claimed; try again")
 
 
@@ -173,4 +179,7 @@ def _log(artifact: Artifact) -> str:
     name = f"register {artifact.card.name} {artifact.card.version}"
     # MLflow prints links to stdout, where they would spoil --json.
     with contextlib.redirect_stdout(sys.stderr), logging_run(name=name):
-        return log_policy(artifact)
+        uri = log_policy(artifact)
+        identity = {"policy": artifact.card.name, "semver": artifact.card.version, "digest": artifact.digest}
+        mlflow.set_tags({STEP_TAG: "register", **identity})
+        return uri
