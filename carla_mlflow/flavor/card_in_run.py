@@ -11,10 +11,13 @@ from typing import Any
 import mlflow
 
 from ..contract.card import Card, dump_card
+from ..contract.figures import with_new_names
 from ..contract.strict_yaml import CARD_NAME
 
 MOST = 100
 """The most figures that are logged: a card's metrics may hold anything."""
+CONDITIONS = ("traffic", "duration_s", "first_seed")
+"""What a card has among its figures of driving and is none."""
 _PART = r"[A-Za-z0-9_-][A-Za-z0-9_. -]*"
 _NAME = re.compile(f"(?=.{{1,200}}$){_PART}(/{_PART})*")
 """Names that every MLflow takes for a metric; a card's keys may be any."""
@@ -27,7 +30,10 @@ def log_card(card: Card) -> None:
 
 def log_figures(card: Card) -> None:
     """Logs what was measured when the policy was exported to the active run, such as `closed_loop/reward_mean`."""
-    figures = dict(list(_figures("", card.metrics))[:MOST])
+    measured = dict(card.metrics)
+    if isinstance(driven := measured.get("closed_loop"), Mapping):
+        measured["closed_loop"] = {k: v for k, v in with_new_names(driven).items() if k not in CONDITIONS}
+    figures = dict(list(_figures("", measured))[:MOST])
     if figures:
         mlflow.log_metrics(figures)
 

@@ -12,6 +12,7 @@ from registry.checks.comparison import compare
 from registry.gates.candidate import Finding
 from registry.moves.state import RegistryState
 from registry.pages.diff import diff_page
+from registry.rules.judged import judged
 from registry.rules.policy_version import PolicyVersion
 from registry.store.cache import fetch_to_cache
 from registry.store.run_artifacts import log_page
@@ -45,7 +46,7 @@ def show_comparison(
     progress(f"comparing with {champion.semver}, which drives")
     try:
         old, new = fetch_to_cache(store, champion, cache), artifact or fetch_to_cache(store, version, cache)
-        text = diff_page(compare(old, new), old.card, new.card, [str(finding) for finding in findings])
+        text = diff_page(compare(old, new), old.card, new.card, judged(findings))
         evaluation = latest_evaluation(version.digest)
         for run_id in dict.fromkeys((version.run_id, evaluation.run_id if evaluation else "")):
             if run_id:

@@ -9,20 +9,22 @@ from carla_mlflow.differences.distribution import dimension_rows
 from carla_mlflow.report.histogram import histograms
 from carla_mlflow.report.page import page, safe, table
 from registry.checks.comparison import Comparison, Difference
+from registry.pages.findings import findings_list
+from registry.rules.judged import Judged
 from registry.rules.side_by_side import side_by_side
 
 LONG = 400
 """The longest value of a card that is shown, characters."""
 
 
-def diff_page(comparison: Comparison, old: Card, new: Card, found: Sequence[str] = ()) -> str:
+def diff_page(comparison: Comparison, old: Card, new: Card, found: Sequence[Judged] = ()) -> str:
     """The page's text.
 
     Args:
         comparison: of the two.
         old: the first one's card.
         new: the second one's.
-        found: what gates found of the second beside the first, in words.
+        found: what gates found of the second beside the first.
     """
     body = [*_summary(comparison), *_gates(found), *_actions(comparison), *_cards(comparison, old, new)]
     return page(f"{comparison.old} → {comparison.new}", body)
@@ -38,11 +40,9 @@ def _summary(comparison: Comparison) -> Iterator[str]:
         yield '<p class="good">The same: no car\'s code has to change.</p>'
 
 
-def _gates(found: Sequence[str]) -> Iterator[str]:
+def _gates(found: Sequence[Judged]) -> Iterator[str]:
     if found:
-        yield "<h2>What the gates found</h2><ul>"
-        yield from (f"<li>{safe(text)}</li>" for text in found)
-        yield "</ul>"
+        yield f"<h2>What the gates found</h2>{findings_list(found, 'did not pass')}"
 
 
 def _actions(comparison: Comparison) -> Iterator[str]:

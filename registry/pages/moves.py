@@ -10,6 +10,7 @@ from msgspec import UnsetType
 from carla_mlflow.look import ago
 from carla_mlflow.report.page import link, safe, table
 from registry.pages.figures import run_rows
+from registry.pages.findings import findings_list
 from registry.rules.baking import say_bake
 from registry.rules.canary import share_text
 from registry.rules.durations import say_duration
@@ -72,18 +73,13 @@ def _findings(move: Move) -> Iterator[str]:
     notes = [text for text in move.evidence if text.startswith((ALLOWED, MARGINS, WATCHED))]
     if not found:
         notes = [text for text in move.evidence if text.startswith(OVERRULED)] + notes
-    items = [f"<li>{_verdict(each.passed)} {safe(f'{each.gate}: {each.text}')}</li>" for each in found]
-    items += [f"<li>{safe(text)}</li>" for text in notes]
-    if not items:
+    if not (found or notes):
         return
     overruled = sum(not each.passed for each in found)
     told = "all passed" if found and not overruled else f"{overruled} overruled" if found else "what the journal keeps"
     is_open = "" if found and not overruled else " open"
-    yield f"<details{is_open}><summary>Gates: {told}</summary><ul>{''.join(items)}</ul></details>"
-
-
-def _verdict(passed: bool) -> str:
-    return '<span class="good">passed</span>' if passed else '<span class="doubtful">overruled</span>'
+    inside = findings_list(found, "overruled", notes)
+    yield f"<details{is_open}><summary>Gates: {told}</summary>{inside}</details>"
 
 
 def _evidence(move: Move, runs: Mapping[str, RunFigures]) -> Iterator[str]:
