@@ -19,6 +19,7 @@ SAID = {
 def describe(options: argparse.Namespace) -> int:
     from carla_mlflow.errors import RefusedError
     from registry.moves.describe import write_description
+    from registry.rules.chain import chain
     from registry.rules.reference import is_name, parse_registered
     from registry.store.store import Store
 
@@ -30,7 +31,8 @@ def describe(options: argparse.Namespace) -> int:
         name, versions = reference.name, [store.resolve(reference).semver]
     if not versions:
         raise RefusedError(f"{name} has no version with a semantic version")
-    done = {version: write_description(store, name, version) for version in versions}
+    entries = chain(store.journal(name))
+    done = {version: write_description(store, name, version, entries) for version in versions}
     done = {version: outcome for version, outcome in done.items() if outcome in SAID}  # not those deleted meanwhile
     text = "\n".join(f"{name} {version}: {SAID[outcome]}" for version, outcome in done.items())
     show(options.json, text, {"name": name, "descriptions": done})

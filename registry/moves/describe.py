@@ -5,26 +5,33 @@ It comes after everything that counts, and whatever goes wrong with it is a warn
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from carla_mlflow.cli import warn
 from carla_mlflow.contract.card import Card
+from carla_mlflow.errors import UnreachableError
 from carla_mlflow.escaping import one_line
 from registry.moves.terms import GateResult
 from registry.pages.description import Described, description
 from registry.pages.signed import may_replace
 from registry.rules.chain import chain
-from registry.rules.judged import judged
+from registry.rules.journal import Entry
+from registry.rules.judged import Judged, judged
 from registry.store.cache import default_cache, fetch_to_cache
 from registry.store.run_figures import latest_evaluation
 from registry.store.store import Store
+
+Outcome = Literal["written", "current", "kept", "gone"]
+"""What became of a description; `kept`: a person's."""
 
 
 def describe(
     store: Store,
     name: str,
     versions: Iterable[str | None],
+    known: Sequence[Entry],
     cache: Path | None = None,
     card: Card | None = None,
     refused: tuple[str, GateResult] | None = None,
@@ -35,27 +42,33 @@ def describe(
         store: the registry.
         name: the policy's.
         versions: semantic versions; None, and those that are not there, are left out.
+        known: the journal's chain as it was read; only newer entries are read again.
         cache: the folder that artifacts are fetched to, whose cards are needed; None for the usual one.
         card: of the version, where it is at hand.
         refused: the stage that the version was just refused for, and what the gates found.
     """
-    for semver in dict.fromkeys(versions):
+    found = None if refused is None else (refused[0], judged(refused[1].findings))
+    entries: Sequence[Entry] = ()
+    for semver in [semver for semver in dict.fromkeys(versions) if semver is not None]:
         try:
-            if semver is not None:
-                write_description(store, name, semver, cache, card, refused)
+            entries = entries or chain([*known, *store.journal(name, known[-1].number if known else 0)])
+            write_description(store, name, semver, entries, cache, card, found)
         except Exception as error:  # a boundary: the move is made, and a text about it must not make it seem failed
             warn(f"the description of {name} {semver} in MLflow is not up to date: {one_line(error)}")
+            if isinstance(error, UnreachableError):
+                return  # nor would it answer for the next one
 
 
 def write_description(
     store: Store,
     name: str,
     semver: str,
+    entries: Sequence[Entry],
     cache: Path | None = None,
     card: Card | None = None,
-    refused: tuple[str, GateResult] | None = None,
-) -> str:
-    """As `describe`, of one version; returns `written`, `current`, `kept` (a person's) or `gone`."""
+    refused: tuple[str, Sequence[Judged]] | None = None,
+) -> Outcome:
+    """As `describe`, of one version; raises what goes wrong."""
     version = store.find(name, semver)
     if version is None:
         return "gone"
@@ -63,9 +76,7 @@ def write_description(
     if not may_replace(before):
         return "kept"
     card = card or fetch_to_cache(store, version, cache or default_cache()).card
-    found = None if refused is None else (refused[0], judged(refused[1].findings))
-    entries = chain(store.journal(name))
-    text = description(Described(name, card, entries, latest_evaluation(version.digest), found))
+    text = description(Described(name, card, entries, latest_evaluation(version.digest), refused))
     if text == before:
         return "current"
     if not may_replace(store.description(version)):  # somebody wrote meanwhile; MLflow can't compare and set

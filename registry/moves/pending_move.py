@@ -82,7 +82,7 @@ class PendingMove:
         if self.kind == "promote" and self.to != STAGING and not self.options.dry_run:
             show_comparison(self.store, state, self.version, cache, findings=result.findings)
         if result.shortfalls and not (self.options.force or self.options.dry_run):
-            describe(self.store, self.version.name, [self.version.semver], cache, refused=(self.to, result))
+            self._describe(state, [self.version.semver], cache, (self.to, result))
             what = f"{self.version.name} {self.version.semver} does not go to {self.to}"
             raise RefusedError(what, tuple(result.shortfalls))
         is_allowed = any(text.startswith(ALLOWED) for text in result.evidence)
@@ -118,6 +118,15 @@ class PendingMove:
             move = msgspec.structs.replace(move, findings=judged(result.findings))
         progress(f"moving {self.to}")
         entry = commit(self.store, state, move, self.check, self.options.expect)
-        describe(self.store, self.version.name, [self.version.semver, displaced])
+        self._describe(state, [self.version.semver, displaced])
         after = self.store.resolve(Reference(self.version.name, "number", self.version.number))
         return MoveResult(after, self.to, displaced, result.shortfalls, findings, entry.number, share, ended)
+
+    def _describe(
+        self,
+        state: RegistryState,
+        versions: list[str | None],
+        cache: Path | None = None,
+        refused: tuple[str, GateResult] | None = None,
+    ) -> None:
+        describe(self.store, self.version.name, versions, state.entries, cache, refused=refused)

@@ -83,6 +83,7 @@ def register(
                 uri = number = None
             version, is_new = _create(store, name, versioned, uri, number)
             if is_new:
+                describe(store, name, [version.semver], state.entries, card=versioned.card)
                 show_comparison(store, state, version, cache, versioned)
             return version, is_new
     raise RefusedError(f"{name}: other processes register faster than a version can be claimed; try again")
@@ -157,8 +158,6 @@ def _create(
     assert known is not None  # just written
     if known.number != number and is_made:  # another process registered the same artifact first
         store.delete_version(name, number)
-    else:
-        describe(store, name, [known.semver], card=artifact.card)
     return known, known.number == number
 
 

@@ -103,7 +103,8 @@ def _record(
         if is_unfinished(entry):
             carry_out(store, name, [*entries, *entered[:number]])
         notify(entry)
-    describe(store, name, [version for entry in entered for version in (entry.move.version, entry.move.displaced)])
+    moved = [version for entry in entered for version in (entry.move.version, entry.move.displaced)]
+    describe(store, name, moved, [*entries, *entered])
 
 
 def commit(
