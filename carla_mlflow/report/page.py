@@ -24,7 +24,7 @@ a { color: var(--mark); } .scroll { overflow-x: auto; } .scroll:focus-visible { 
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); white-space: nowrap;
   vertical-align: top; }
-tbody th { font-weight: 400; } .wrap { width: 100%; table-layout: fixed; } .wrap th:first-child { width: 30%; }
+tbody th { font-weight: 400; } .wrap { width: 100%; table-layout: fixed; } .wrap th:first-child { width: 34%; }
 .wrap th, .wrap td { white-space: normal; }
 figure { margin: 0 0 1rem; } summary { cursor: pointer; color: var(--soft); }
 svg { width: 100%; min-width: 36rem; height: auto; display: block; } svg text { fill: var(--soft); font-size: 11px; }

@@ -59,7 +59,7 @@ def _actions(comparison: Comparison) -> Iterator[str]:
 
 
 def _largest(difference: Difference) -> list[tuple[str, ...]]:
-    rows = [("answer", "largest difference", "mean difference")]
+    rows: list[tuple[str, ...]] = [("answer", "largest difference", "mean difference")]
     return rows + [(n, f"{difference.largest[n]:.3g}", f"{difference.mean[n]:.3g}") for n in difference.largest]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.entities import RunInfo
 from mlflow_ui import edit_description, open_artifact_of_run, open_version, picture
 from playwright.sync_api import Browser, Page, expect
 from registry_policies import cache_folder, enter, roll_back, steering, to_stage
@@ -34,8 +35,8 @@ FIRST_SEED, EPISODES = 1_000_000, 200
 CONDITIONS = {"env": "town05", "env_version": "0.9.15", "first_seed": FIRST_SEED, "episodes": EPISODES}
 
 
-def log_evaluation(version: str, digest: str, failing: int) -> str:
-    """Logs episodes of a simulator that is made up; returns the run's id."""
+def log_evaluation(version: str, digest: str, failing: int) -> RunInfo:
+    """Logs episodes of a simulator that is made up."""
     rows = [
         {"driver": driver, "seed": FIRST_SEED + n, "reward": 250.0 - 200 * bad, "collision": bad, "success": not bad}
         for driver, most in (("policy", failing), ("baseline", EPISODES))
@@ -48,7 +49,7 @@ def log_evaluation(version: str, digest: str, failing: int) -> str:
     }
     with mlflow.start_run(run_name=f"evaluate {NAME} {version}") as run:
         log_drives(PolicyIdentity(NAME, version, digest), {}, CONDITIONS, figures, rows)
-    return str(run.info.run_id)
+    return run.info
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Moved:
     """A policy after some moves: 0.1.0 drives again, and there is a page of its history and one of its differences."""
 
     server: MlflowServer
-    evaluation: str
+    evaluation: RunInfo
     history: Path
     diff: Path
 
@@ -95,9 +96,10 @@ def test_mlflows_page_of_a_version_shows_the_description_and_keeps_what_a_person
     expect(page.get_by_role("cell", name="sensors")).to_be_visible()
     expect(page.get_by_text("all passed")).to_be_visible()
     expect(page.get_by_text("carla-mlflow wrote this")).to_have_count(0)
-    link = page.get_by_role("link", name=f"run {moved.evaluation[:8]}").first
+    run = moved.evaluation
+    link = page.get_by_role("link", name=f"run {run.run_id[:8]}").first
     picture(page, "images/mlflow-version.png")
-    assert link.get_attribute("href") == f"#/experiments/0/runs/{moved.evaluation}"
+    assert link.get_attribute("href") == f"#/experiments/{run.experiment_id}/runs/{run.run_id}"
     edit_description(page, "Mine now")
     told = registry_here("describe", f"{NAME}@0.2.0", env={"MLFLOW_TRACKING_URI": moved.server.uri})
     assert "kept: a person wrote it" in told.out
@@ -105,7 +107,7 @@ def test_mlflows_page_of_a_version_shows_the_description_and_keeps_what_a_person
 
 def test_mlflows_page_of_a_run_shows_the_comparison_with_the_champion(moved: Moved, page: Page):
     page.set_viewport_size({"width": 1100, "height": 800})
-    open_artifact_of_run(page, moved.server.uri, "0", moved.evaluation, FILE)
+    open_artifact_of_run(page, moved.server.uri, moved.evaluation.experiment_id, moved.evaluation.run_id, FILE)
     shown = page.frame_locator("iframe").last
     expect(shown.get_by_role("heading", name="What the gates found")).to_be_visible()
     picture(page, "images/mlflow-run.png")
@@ -134,7 +136,8 @@ def test_a_page_fits_from_desktop_to_phone_in_both_themes_and_asks_no_host(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         expect(page.get_by_role("img").first).to_be_visible()
         if (theme, width) == ("light", 1280):
-            page.reload()
+            page.goto("about:blank")
+            page.goto(file.as_uri())
             page.set_viewport_size({"width": 1000, "height": 1100})
             picture(page, f"images/{which}.png")
 
