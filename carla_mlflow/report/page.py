@@ -20,7 +20,8 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
   margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } h3 { font-size: 1rem; margin-bottom: .25rem; }
-a { color: var(--mark); } .scroll { overflow-x: auto; } .scroll:focus-visible { outline: 2px solid var(--mark); }
+a { color: var(--mark); } .scroll { overflow-x: auto; }
+.scroll + .scroll { margin-top: .75rem; } .scroll:focus-visible { outline: 2px solid var(--mark); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); white-space: nowrap;
   vertical-align: top; }

@@ -38,7 +38,7 @@ def show_comparison(
         version: that is compared.
         cache: the folder that artifacts are fetched to.
         artifact: the version's, where it is at hand.
-        findings: of its gates.
+        findings: of its gates; without any, its evaluation does not get the page.
     """
     champion = state.champion
     if champion is None or champion.digest == version.digest:
@@ -47,7 +47,7 @@ def show_comparison(
     try:
         old, new = fetch_to_cache(store, champion, cache), artifact or fetch_to_cache(store, version, cache)
         text = diff_page(compare(old, new), old.card, new.card, judged(findings))
-        evaluation = latest_evaluation(version.digest)
+        evaluation = latest_evaluation(version.digest) if findings else None  # judged versions have mostly driven
         for run_id in dict.fromkeys((version.run_id, evaluation.run_id if evaluation else "")):
             if run_id:
                 log_page(run_id, FILE, text)
