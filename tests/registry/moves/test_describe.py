@@ -10,7 +10,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from registry_policies import NAME, cache_folder, changed, enter, registered, roll_back, to_production
-from tests_support import registry_here
+from tests_support import command_here, registry_here
 
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.flavor.opening import PolicyIdentity
@@ -98,15 +98,18 @@ def test_a_text_that_a_person_wrote_or_changed_is_kept(store: Store):
     assert f"{NAME} 0.1.0: is current" in registry_here("describe", f"{NAME}@0.1.0").out
 
 
-def test_a_refusal_is_on_the_page_until_there_is_newer_evidence(store: Store):
+def test_a_refusal_is_on_the_page_until_newer_evidence_is_logged(store: Store, tmp_path: Path):
     gates, reference = promotion_gates("production"), parse_reference(f"{NAME}@0.2.0")
     with pytest.raises(RefusedError):
         promote(store, reference, "production", cache_folder(), MoveOptions(), gates)
     assert "**Gates** refused it for production" in text_of(store, "0.2.0")
     assert f"{NAME}@0.2.0 was not evaluated" in text_of(store, "0.2.0")
-    run_id = log_evaluation_of(store, "0.2.0")
-    registry_here("describe", f"{NAME}@0.2.0")
-    assert f"runs/{run_id}): 1 episodes, no fault 100.0%, mean reward 3.5" in text_of(store, "0.2.0")
+    (tmp_path / "drives.csv").write_text("driver,seed,success,collision,reward\npolicy,1000000,1,0,3.5\n")
+    evidence = ("log-evidence", f"{NAME}@0.2.0", str(tmp_path / "drives.csv"), "--env", "town05", "--env-version", "1")
+    done = command_here("training_export", *evidence)
+    assert done.code == 0, done.err
+    assert "**Drove** in town05, [run " in text_of(store, "0.2.0")
+    assert "no fault 100.0%, collisions 0.0%" in text_of(store, "0.2.0")
     assert "refused" not in text_of(store, "0.2.0")
 
 
