@@ -29,11 +29,8 @@ _timestamp.__name__ = "time (expected such as 2026-11-20T14:02, local unless it 
 
 
 def history(options: argparse.Namespace) -> int:
-    from registry.rules.canary import say_shares
     from registry.rules.chain import problems
     from registry.rules.journal import say
-    from registry.rules.lifecycle import CANARY
-    from registry.rules.replay import at
     from registry.store.store import Store
 
     if options.html is not None and (options.check or options.head is not None or options.at is not None):
@@ -46,16 +43,7 @@ def history(options: argparse.Namespace) -> int:
     if broken:
         warn(f"the journal is not intact: {'; '.join(broken)}")
     if options.at is not None:
-        holders, last = at(entries, options.at)
-        held = sorted(holders.aliases)
-        said = zip(say_shares(held, holders.share), held, strict=True)
-        lines = [escaped(f"{text}: {holders.aliases[alias]}") for text, alias in said]
-        lines = lines or ["no version held staging or production then"]
-        since = [f"since entry {say(last).strip()}"] if last else []
-        document = {"at": options.at, "holders": holders.aliases, "entry": entry_as_json(last), "problems": broken}
-        document |= {"canary_share": holders.share} if CANARY in holders.aliases else {}
-        show(options.json, "\n".join(lines + since), document)
-        return DONE
+        return _held_at(options, entries, broken)
     head = entries[-1].hash if entries else "none"
     lines = [line for entry in entries for line in [_with_age(say(entry), entry), *_waivers(entry)]]
     bakes = say_bakes(store, options.name, entries)
@@ -72,6 +60,25 @@ def history(options: argparse.Namespace) -> int:
         write_history(options.html, options.name, entries, broken, bakes)
         text, document = f"{text}\nwrote {options.html}", document | {"html": str(options.html)}
     show(options.json, text, document)
+    return DONE
+
+
+def _held_at(options: argparse.Namespace, entries: list[Entry], broken: list[str]) -> int:
+    """Prints which version held what at a time."""
+    from registry.rules.canary import say_shares
+    from registry.rules.journal import say
+    from registry.rules.lifecycle import CANARY
+    from registry.rules.replay import at
+
+    holders, last = at(entries, options.at)
+    held = sorted(holders.aliases)
+    said = zip(say_shares(held, holders.share), held, strict=True)
+    lines = [escaped(f"{text}: {holders.aliases[alias]}") for text, alias in said]
+    lines = lines or ["no version held staging or production then"]
+    since = [f"since entry {say(last).strip()}"] if last else []
+    document = {"at": options.at, "holders": holders.aliases, "entry": entry_as_json(last), "problems": broken}
+    document |= {"canary_share": holders.share} if CANARY in holders.aliases else {}
+    show(options.json, "\n".join(lines + since), document)
     return DONE
 
 

@@ -81,11 +81,7 @@ def register(
         if _claim(store, state, versioned.card):
             if versioned is not artifact:  # with another version in its card it is another artifact
                 uri = number = None
-            version, is_new = _create(store, name, versioned, uri, number)
-            if is_new:
-                describe(store, name, [version.semver], state.entries, card=versioned.card)
-                show_comparison(store, state, version, cache, versioned)
-            return version, is_new
+            return _enter(store, state, cache, versioned, uri, number)
     raise RefusedError(f"{name}: other processes register faster than a version can be claimed; try again")
 
 
@@ -142,6 +138,17 @@ def _claim(store: Store, state: RegistryState, card: Card) -> bool:
         return True  # an unfinished registration of this artifact
     move = Move("register", card.version, CANDIDATE, None, whoami(), time.time(), identity=identity)
     return append(store, state.name, state.entries, move) is not None
+
+
+def _enter(
+    store: Store, state: RegistryState, cache: Path, artifact: Artifact, uri: str | None, number: str | None
+) -> tuple[PolicyVersion, bool]:
+    """Creates the version as `_create` does, and then what people look at in MLflow."""
+    version, is_new = _create(store, state.name, artifact, uri, number)
+    if is_new:
+        describe(store, state.name, [version.semver], state.entries, card=artifact.card)
+        show_comparison(store, state, version, cache, artifact)
+    return version, is_new
 
 
 def _create(
