@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from registry.rules.journal import NOTES, Entry, Move
+from registry.rules.journal import Entry, Move
 from registry.rules.lifecycle import ALIASED
-from registry.rules.replay import holders
+from registry.rules.replay import Replay
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,15 @@ def held(entries: Sequence[Entry]) -> list[Held]:
     """
     found: list[Held] = []
     open_now: dict[str, int] = {}
-    for end, entry in enumerate(entries, 1):
-        if entry.link is None or entry.link.move.kind in (*NOTES, "register"):
-            continue
-        move, now = entry.link.move, holders(entries[:end]).aliases
+    replay = Replay()
+    for move in (entry.link.move for entry in entries if entry.link):
+        replay.apply(move)
         for alias in ALIASED:
             place = open_now.get(alias)
-            if place is not None and now.get(alias) != found[place].version:
+            if place is not None and replay.aliases.get(alias) != found[place].version:
                 found[place] = replace(found[place], ends=move.when)
                 del open_now[alias]
-            if alias in now and alias not in open_now:
+            if alias in replay.aliases and alias not in open_now:
                 open_now[alias] = len(found)
-                found.append(Held(alias, now[alias], move))
+                found.append(Held(alias, replay.aliases[alias], move))
     return found
