@@ -10,12 +10,14 @@ from carla_mlflow.command_parser import CommandParser, add_common, add_help
 from carla_mlflow.completion import print_completion, shell_of
 from registry.commands.artifact import add_artifact_commands
 from registry.commands.cache import add_cache_commands
+from registry.commands.describe import add_describe_command
 from registry.commands.doctor import add_doctor_command
 from registry.commands.gates import add_gates_command
 from registry.commands.guard import add_guard_commands
-from registry.commands.history import add_history_commands
+from registry.commands.history import add_history_command
 from registry.commands.move_flags import add_move_commands
 from registry.commands.versions import add_register, add_version_commands
+from registry.commands.watch import add_watch_command
 
 NOTES = """\
 references: name@production (alias), name@1.4.2, name@^1.4, name@~1.4.1, name@1.x, name/Production (legacy stage),
@@ -43,7 +45,9 @@ def build_parser() -> CommandParser:
     add_register(commands)
     add_move_commands(commands)
     add_version_commands(commands)
-    add_history_commands(commands)
+    add_history_command(commands)
+    add_watch_command(commands)
+    add_describe_command(commands)
     add_guard_commands(commands)
     add_gates_command(commands)
     add_artifact_commands(commands)

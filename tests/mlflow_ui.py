@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.entities import LoggedModel
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests_support import ROOT, missing
 
@@ -54,14 +56,14 @@ def open_page(browser: Browser) -> Iterator[Page]:
 
 def set_alias(page: Page, uri: str, name: str, number: str, alias: str) -> dict[str, Any]:
     """Gives a version an alias on its page; returns the request that the page made."""
-    _open_version(page, uri, name, number)
+    open_version(page, uri, name, number)
     page.get_by_role("button", name="Add").first.click()  # beside "Aliases"; the next one is for tags
     dialog = page.get_by_role("dialog")
     box = dialog.get_by_role("combobox")
     box.press_sequentially(alias)
     box.press("Enter")
     save = dialog.get_by_role("button", name="Save aliases")
-    _picture(page, "promote-alias.png")
+    picture(page, "promote-alias.png")
     with page.expect_response(lambda answer: answer.url.endswith("registered-models/alias")) as answered:
         save.click()
     assert answered.value.ok
@@ -70,13 +72,13 @@ def set_alias(page: Page, uri: str, name: str, number: str, alias: str) -> dict[
 
 def set_stage(page: Page, uri: str, name: str, number: str, stage: str) -> dict[str, Any]:
     """Moves a version to a legacy stage on its page; returns the request that the page made."""
-    _open_version(page, uri, name, number)
+    open_version(page, uri, name, number)
     page.get_by_role("switch", name="New model registry UI").click()  # only the old pages can change a stage
     page.get_by_role("dialog").get_by_role("button", name="Disable").click()
     page.get_by_text("None", exact=True).first.click()
     choice = page.get_by_role("menu").get_by_text(stage, exact=True)
     choice.wait_for()
-    _picture(page, "promote-stage.png")
+    picture(page, "promote-stage.png")
     choice.click()
     with page.expect_response(lambda answer: answer.url.endswith("transition-stage")) as answered:
         page.get_by_role("dialog").get_by_role("button", name="OK").click()
@@ -86,7 +88,7 @@ def set_stage(page: Page, uri: str, name: str, number: str, stage: str) -> dict[
 
 def promote_model(page: Page, uri: str, name: str, number: str, target: str, new: bool = False) -> dict[str, Any]:
     """Copies a version into another registered model, by the button on its page; returns the page's request."""
-    _open_version(page, uri, name, number)
+    open_version(page, uri, name, number)
     page.get_by_role("button", name="Promote model").click()
     return _create_in(page, target, new, "Promote")
 
@@ -111,14 +113,40 @@ def _create_in(page: Page, target: str, new: bool, button: str) -> dict[str, Any
     return json.loads(answered.value.request.post_data)
 
 
-def _open_version(page: Page, uri: str, name: str, number: str) -> None:
+def open_version(page: Page, uri: str, name: str, number: str) -> None:
     page.goto(f"{uri}/#/models/{name}/versions/{number}")
     page.get_by_role("heading", name=f"Version {number}").wait_for()
+    _close_assistant(page)
+
+
+def edit_description(page: Page, text: str) -> None:
+    """Replaces the text on a version's page, which is open, as a person does."""
+    page.get_by_text("Edit", exact=True).first.click()
+    page.get_by_test_id("text-area").fill(text)
+    with page.expect_response(lambda answer: answer.url.endswith("model-versions/update")) as answered:
+        page.get_by_role("button", name="Save", exact=True).click()
+    assert answered.value.ok
+
+
+def open_artifact_of_run(page: Page, uri: str, experiment_id: str, run_id: str, name: str) -> None:
+    """Opens a run's artifacts, and shows one of them."""
+    page.goto(f"{uri}/#/experiments/{experiment_id}/runs/{run_id}")
+    tab = page.get_by_role("tab", name="Artifacts")
+    tab.wait_for()
+    _close_assistant(page)
+    tab.click()
+    page.get_by_text(name, exact=True).first.click()
+    page.get_by_text("Path:").first.wait_for()
+
+
+def _close_assistant(page: Page) -> None:
     if os.environ.get(SCREENSHOTS):
         page.get_by_role("button", name="Close").click()  # the assistant, which takes a quarter of the page
 
 
-def _picture(page: Page, file: str) -> None:
+def picture(page: Page, file: str) -> None:
+    """Takes a picture for docs, if that is asked for."""
     if os.environ.get(SCREENSHOTS):
         page.wait_for_timeout(1000)  # menus and dialogs fade in
-        page.screenshot(path=ROOT / "docs" / file)
+        taken = Image.open(io.BytesIO(page.screenshot()))
+        taken.convert("RGB").quantize(128).save(ROOT / "docs" / file, optimize=True)  # a third of its size

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import onnx
+import onnxruntime
+from onnx import numpy_helper
 from registered_once import copy_registry, fresh_home, made_once
 from tests_support import EXAMPLE
 
@@ -56,6 +60,27 @@ def changed(folder: Path, version: str, **card: Any) -> str:
     files = {name: example().files[name] for name in new.files}
     place = folder / f"{version}-{len(list(folder.glob('*')))}"
     return str(write_artifact(place, seal(new, files)).path)
+
+
+def steering(folder: Path, version: str, share: float, **card: Any) -> str:
+    """The example with this share of what its last layer gives: other weights, other actions, another golden set."""
+    graph = onnx.load_model_from_string(example().files["model.onnx"])
+    for tensor in graph.graph.initializer:
+        if tensor.name.endswith("actor.1.weight"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(share), tensor.name))
+    data = graph.SerializeToString()
+    with np.load(io.BytesIO(example().files["golden.npz"])) as file:
+        golden = dict(file)
+    session, names = onnxruntime.InferenceSession(data), ("raw", "mean", "std")
+    raw, mean, _ = session.run(names, {each.name: golden[f"observation.{each.name}"] for each in session.get_inputs()})
+    acceleration, steer = raw.clip(-1, 1).T
+    action = np.stack([acceleration.clip(0, 1), (-acceleration).clip(0, 1), steer], axis=1)
+    golden |= {"raw": raw, "distribution.mean": mean, "action": action.astype(np.float32)}
+    written = io.BytesIO()
+    np.savez(written, **golden)
+    new = msgspec.structs.replace(example().card, version=version, weights=hash_arrays(onnx_weights(graph)), **card)
+    artifact = seal(new, {"model.onnx": data, "golden.npz": written.getvalue()})
+    return str(write_artifact(folder / f"{version}-steering", artifact).path)
 
 
 def at_another_rate(rate_hz: float) -> Any:

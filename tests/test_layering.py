@@ -25,7 +25,8 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
     "carla_mlflow": [
         ("errors", "escaping", "build", "extras", "lazy_names", "exit_codes"),
         ("own_process", "contract"),
-        ("artifact", "client", "latency"),
+        ("artifact", "client", "latency", "differences"),
+        ("report",),
         ("preprocessing",),
         ("backends",),
         ("inference",),
@@ -37,7 +38,15 @@ WINGS = {  # from the ground up: a row imports only from rows before it, and a w
         ("testing",),
         ("__init__",),
     ],
-    "registry": [("rules", "gates"), ("store",), ("checks",), ("moves",), ("commands",), ("__main__", "__init__")],
+    "registry": [
+        ("rules", "gates"),
+        ("store",),
+        ("checks",),
+        ("pages",),
+        ("moves",),
+        ("commands",),
+        ("__main__", "__init__"),
+    ],
     "training_export": [
         ("racetrack", "graphs"),
         ("training",),

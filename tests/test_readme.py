@@ -55,6 +55,8 @@ APPEARS = {
     "c.pem",
     "k.pem",
     "card.schema.json",
+    "history.html",
+    "diff.html",
 }
 
 

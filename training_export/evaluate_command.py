@@ -60,6 +60,7 @@ def _usage(options: argparse.Namespace) -> str | None:
 
 def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
     from carla_mlflow.flavor.runs import logging_run
+    from training_export.evaluation.described import refresh_description
     from training_export.evaluation.evaluate import (
         check_racetrack,
         closed_loop,
@@ -90,7 +91,8 @@ def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
     if options.log:
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
             log_evaluation(engine, drives, conditions, options.reward_margin, latency)
-        print(f"MLflow run {run_id}: figures, episodes.json, outcomes.png, trajectories.png, episode.gif")
+        print(f"MLflow run {run_id}: figures, card, episodes.json, outcomes.png, trajectories.png, episode.gif")
+        refresh_description(options.model)
     _result(options, card, {name: summarise(driven) for name, driven in drives.items()}, conditions, run_id)
     if latency is not None:
         return DONE  # the card's figures are those without
@@ -107,6 +109,7 @@ def _warn_of_seeds(options: argparse.Namespace, conditions: Conditions) -> None:
 
 def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
     from carla_mlflow.flavor.runs import logging_run
+    from training_export.evaluation.described import refresh_description
     from training_export.evaluation.own_driving import Outcome, summarise
     from training_export.evaluation.own_env import open_own_env
     from training_export.evaluation.own_evaluation import check_seeds, evaluate_own, log_own
@@ -124,7 +127,8 @@ def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
         flags = {name: getattr(options, name) for name in ("env_config", "baseline", "reward_margin")}
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
             log_own(engine, own, driven, conditions, outcome, flags)
-        print(f"MLflow run {run_id}: figures, episodes.json")
+        print(f"MLflow run {run_id}: figures, card, episodes.json")
+        refresh_description(options.model)
     _result(options, card, {name: summarise(episodes) for name, episodes in driven.drives.items()}, conditions, run_id)
     return DONE
 

@@ -18,6 +18,7 @@ from training_export.evaluation.flags import add_margin
 def log_evidence(options: argparse.Namespace) -> int:
     from carla_mlflow.flavor.opening import identify
     from carla_mlflow.flavor.runs import EVIDENCE_TAG, SELF_REPORTED, logging_run
+    from training_export.evaluation.described import refresh_description
     from training_export.evaluation.evidence_run import log_drives
     from training_export.evaluation.own_driving import rows_of, summarise
     from training_export.evaluation.reported import read_reported
@@ -35,6 +36,7 @@ def log_evidence(options: argparse.Namespace) -> int:
     with logging_run(name=f"evidence {policy.name} {policy.version}") as run_id:
         log_drives(policy, {EVIDENCE_TAG: SELF_REPORTED}, parameters, figures, rows_of(drives))
     print(f"MLflow run {run_id}: {SELF_REPORTED}, as the gates and the journal will say; figures, episodes.json")
+    refresh_description(options.model)
     if options.json:
         known = {"policy": policy.name, "version": policy.version, "digest": policy.digest}
         show(True, "", {**known, "figures": figures, "run_id": run_id})

@@ -21,6 +21,7 @@ from ..artifact.folder import new_folder, sync_file, write_synced
 from ..contract.specs import ObservationSpec
 from ..contract.state_token import STATE, token_bytes
 from ..errors import NotFoundError, UnreachableError
+from .card_in_run import log_card, log_figures
 from .code_bundle import bundle_code, importable
 from .runs import expand_latest
 from .signature import signature_of
@@ -58,7 +59,7 @@ def input_example(observation: ObservationSpec, state_bytes: int = 0) -> Any:
 
 
 def log_policy(artifact: Artifact) -> str:
-    """Logs the artifact to the active run and returns the model's URI, `runs:/<run_id>/policy`."""
+    """Logs the artifact, its card and figures to the active run; returns the model's URI, `runs:/<run_id>/policy`."""
     run = mlflow.active_run()
     assert run is not None, "log_policy needs an active run"
     specs, memory = artifact.card.observation_spec, artifact.card.memory
@@ -79,6 +80,8 @@ def log_policy(artifact: Artifact) -> str:
                 pip_requirements=requirements_of(artifact),
                 metadata={"digest": artifact.digest, "semver": artifact.card.version},
             )
+    log_card(artifact.card)
+    log_figures(artifact.card)
     return f"runs:/{run.info.run_id}/{MODEL_NAME}"
 
 

@@ -31,7 +31,7 @@ def logging_run(run_id: str | None = None, name: str | None = None) -> Iterator[
 
 
 STEP_TAG = "carla.step"
-"""The tag that says what a run did: train, evaluate or shadow."""
+"""The tag that says what a run did: train, register, evaluate or shadow."""
 
 
 SHADOW_STEP, AGAINST_TAG = "shadow", "against"

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 from carla_mlflow.artifact.artifact import Artifact
 from carla_mlflow.artifact.golden import Golden
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.differences.actions import differences as action_differences
+from carla_mlflow.differences.actions import dimensions
+from carla_mlflow.differences.distribution import DimensionFigures, Distribution
 from carla_mlflow.errors import ParityError, SpecError
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.inference.rollouts import act_freely
@@ -25,11 +29,13 @@ class Difference:
         observations: how many, and of which version's golden set, in words.
         largest: control → largest absolute difference.
         mean: control → mean absolute difference.
+        distributions: how often they are how far apart, in steering and acceleration, or in each column of the answer.
     """
 
     observations: str
     largest: dict[str, float]
     mean: dict[str, float]
+    distributions: tuple[DimensionFigures, ...]
 
 
 @dataclass(frozen=True)
@@ -97,14 +103,26 @@ def _actions(old: Artifact, new: Artifact) -> list[Difference]:
     engines = [Engine(artifact, "cpu", trusted=trusted) for artifact in (old, new)]
     differences = []
     for engine in engines:
-        apart = np.abs(np.subtract(*(_controls(each, engine.golden) for each in engines)))
-        title = f"{len(apart)} golden observations of {engine.card.version}"
+        before, after = (_controls(each, engine.golden) for each in engines)
+        apart = np.abs(after - before)
         names = engine.card.action.control_names
         largest, mean = (
             dict(zip(names, map(float, figures), strict=True)) for figures in (apart.max(0), apart.mean(0))
         )
-        differences.append(Difference(title, largest, mean))
+        title = f"{len(apart)} golden observations of {engine.card.version}"
+        differences.append(Difference(title, largest, mean, _distributions(engine.card.action, before, after)))
     return differences
+
+
+def _distributions(
+    action: ActionCard, before: NDArray[np.float64], after: NDArray[np.float64]
+) -> tuple[DimensionFigures, ...]:
+    apart, found = action_differences(action, before.astype(np.float32), after.astype(np.float32)), []
+    for dimension in dimensions(action):
+        distribution = Distribution(dimension.span)
+        distribution.add(apart[dimension.name])
+        found.append(distribution.figures(dimension.name, dimension.is_choice))
+    return tuple(found)
 
 
 def _controls(engine: Engine, golden: Golden) -> NDArray[np.float64]:

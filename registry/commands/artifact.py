@@ -13,6 +13,7 @@ from carla_mlflow.cli import DONE, progress
 from carla_mlflow.command_parser import add_command, add_policy_version
 from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.look import say_next, show, styled
+from registry.commands.options import add_html
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -61,7 +62,7 @@ def migrate(options: argparse.Namespace) -> int:
 
 
 def diff(options: argparse.Namespace) -> int:
-    from dataclasses import asdict
+    import msgspec
 
     from registry.checks.comparison import compare, format_comparison
     from registry.store.cache import default_cache
@@ -69,8 +70,16 @@ def diff(options: argparse.Namespace) -> int:
 
     cache = default_cache()
     progress("comparing")
-    comparison = compare(open_source(options.old, cache), open_source(options.new, cache))
-    show(options.json, format_comparison(comparison), asdict(comparison))
+    old, new = open_source(options.old, cache), open_source(options.new, cache)
+    comparison = compare(old, new)
+    text, document = format_comparison(comparison), msgspec.to_builtins(comparison)
+    if options.html is not None:
+        from carla_mlflow.report.page import write_page
+        from registry.pages.diff import diff_page
+
+        write_page(options.html, diff_page(comparison, old.card, new.card))
+        text, document = f"{text}\nwrote {options.html}", document | {"html": str(options.html)}
+    show(options.json, text, document)
     return DONE
 
 
@@ -82,10 +91,14 @@ def add_artifact_commands(commands: Any) -> None:
         commands,
         "diff",
         "compare two policies: contract, weights, files, metrics, actions",
-        ["carla-registry diff carla-policy@production carla-policy@0.2.0", "carla-registry diff old-folder new-folder"],
+        [
+            "carla-registry diff carla-policy@production carla-policy@0.2.0",
+            "carla-registry diff old-folder new-folder --html diff.html",
+        ],
     )
     command.add_argument("old", metavar="A", help="artifact folder or reference (carla-policy@production)")
     command.add_argument("new", metavar="B", help="another")
+    add_html(command, "both cards side by side, and plots of how far actions differ")
     command.set_defaults(run=diff)
 
 

@@ -1,4 +1,4 @@
-"""carla-registry history and watch: which version drove when, and what people moved in MLflow's UI."""
+"""carla-registry history: which version drove when, and who moved it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, REFUSED, positive, warn
+from carla_mlflow.cli import DONE, REFUSED, warn
 from carla_mlflow.command_parser import add_command
-from carla_mlflow.errors import NotFoundError, RegistryError, UnreachableError
-from carla_mlflow.escaping import escaped, one_line
+from carla_mlflow.errors import NotFoundError
+from carla_mlflow.escaping import escaped
 from carla_mlflow.look import ago, show, styled
-from registry.commands.options import url
+from registry.commands.options import add_html
 
 if TYPE_CHECKING:
     from registry.rules.journal import Entry
@@ -29,13 +29,12 @@ _timestamp.__name__ = "time (expected such as 2026-11-20T14:02, local unless it 
 
 
 def history(options: argparse.Namespace) -> int:
-    from registry.rules.canary import say_shares
     from registry.rules.chain import problems
     from registry.rules.journal import say
-    from registry.rules.lifecycle import CANARY
-    from registry.rules.replay import at
     from registry.store.store import Store
 
+    if options.html is not None and (options.check or options.head is not None or options.at is not None):
+        return int(options.usage("--html shows the whole history: leave --at, --check and --head away"))
     store = Store()
     if options.check or options.head is not None:
         return _check(options, store.journal(options.name))
@@ -44,22 +43,42 @@ def history(options: argparse.Namespace) -> int:
     if broken:
         warn(f"the journal is not intact: {'; '.join(broken)}")
     if options.at is not None:
-        holders, last = at(entries, options.at)
-        held = sorted(holders.aliases)
-        said = zip(say_shares(held, holders.share), held, strict=True)
-        lines = [escaped(f"{text}: {holders.aliases[alias]}") for text, alias in said]
-        lines = lines or ["no version held staging or production then"]
-        since = [f"since entry {say(last).strip()}"] if last else []
-        document = {"at": options.at, "holders": holders.aliases, "entry": _as_json(last), "problems": broken}
-        document |= {"canary_share": holders.share} if CANARY in holders.aliases else {}
-        show(options.json, "\n".join(lines + since), document)
-        return DONE
+        return _held_at(options, entries, broken)
     head = entries[-1].hash if entries else "none"
     lines = [line for entry in entries for line in [_with_age(say(entry), entry), *_waivers(entry)]]
     bakes = say_bakes(store, options.name, entries)
     text = "\n".join([*lines, *bakes, f"head {head}"])
-    document = {"entries": [_as_json(entry) for entry in entries], "head": head, "problems": broken, "bakes": bakes}
+    document = {
+        "entries": [entry_as_json(entry) for entry in entries],
+        "head": head,
+        "problems": broken,
+        "bakes": bakes,
+    }
+    if options.html is not None:
+        from registry.commands.pages import write_history
+
+        write_history(options.html, options.name, entries, broken, bakes)
+        text, document = f"{text}\nwrote {options.html}", document | {"html": str(options.html)}
     show(options.json, text, document)
+    return DONE
+
+
+def _held_at(options: argparse.Namespace, entries: list[Entry], broken: list[str]) -> int:
+    """Prints which version held what at a time."""
+    from registry.rules.canary import say_shares
+    from registry.rules.journal import say
+    from registry.rules.lifecycle import CANARY
+    from registry.rules.replay import at
+
+    holders, last = at(entries, options.at)
+    held = sorted(holders.aliases)
+    said = zip(say_shares(held, holders.share), held, strict=True)
+    lines = [escaped(f"{text}: {holders.aliases[alias]}") for text, alias in said]
+    lines = lines or ["no version held staging or production then"]
+    since = [f"since entry {say(last).strip()}"] if last else []
+    document = {"at": options.at, "holders": holders.aliases, "entry": entry_as_json(last), "problems": broken}
+    document |= {"canary_share": holders.share} if CANARY in holders.aliases else {}
+    show(options.json, "\n".join(lines + since), document)
     return DONE
 
 
@@ -119,7 +138,7 @@ def _check(options: argparse.Namespace, every: list[Entry]) -> int:
     return REFUSED if broken else DONE
 
 
-def _as_json(entry: Entry | None) -> dict[str, Any] | None:
+def entry_as_json(entry: Entry | None) -> dict[str, Any] | None:
     import msgspec
 
     from registry.rules.journal import say
@@ -130,36 +149,16 @@ def _as_json(entry: Entry | None) -> dict[str, Any] | None:
     return {"number": entry.number, "hash": entry.hash, **move}
 
 
-def watch(options: argparse.Namespace) -> int:
-    """Syncs until it is interrupted; an outage of the registry is printed, and does not end it."""
-    from registry.moves.refused_tags import tag_refused
-    from registry.moves.sync import sync
-    from registry.rules.journal import say
-    from registry.store.store import Store
-
-    reported = ""
-    while True:
-        try:
-            store = Store(deadline_s=10.0)
-            state = sync(store, options.name, notify=lambda e: show(options.json, say(e).strip(), _as_json(e)))
-            tag_refused(store, state, options.server)
-            problem = ""
-        except (RegistryError, UnreachableError) as error:
-            problem = one_line(error)
-        if problem != reported:
-            show(options.json, problem or "the registry answers again", {"registry": problem or "ok"})
-            reported = problem
-        if options.once:
-            return REFUSED if problem else DONE
-        time.sleep(options.every)
-
-
-def add_history_commands(commands: Any) -> None:
+def add_history_command(commands: Any) -> None:
     command = add_command(
         commands,
         "history",
         "list every move: who, when, from, to, why",
-        ["carla-registry history carla-policy", "carla-registry history carla-policy --at 2026-11-20T14:02"],
+        [
+            "carla-registry history carla-policy",
+            "carla-registry history carla-policy --at 2026-11-20T14:02",
+            "carla-registry history carla-policy --html history.html",
+        ],
         description="Lists every move: who, when (in the zone of this machine), from, to, why.",
     )
     command.add_argument("name", metavar="NAME", help="the policy")
@@ -171,29 +170,5 @@ def add_history_commands(commands: Any) -> None:
     )
     command.add_argument("--check", action="store_true", help="verify the chain of hashes; exit code 1 if broken")
     command.add_argument("--head", metavar="HASH", help="--check, and that the chain holds this hash, noted earlier")
+    add_html(command, "the history, with the figures of its evidence")
     command.set_defaults(run=history)
-
-    command = add_command(
-        commands,
-        "watch",
-        "journal what is moved in MLflow's UI, and mirror aliases to stages",
-        ["carla-registry watch carla-policy", "carla-registry watch carla-policy --once"],
-    )
-    command.add_argument("name", metavar="NAME", help="the policy")
-    command.add_argument(
-        "--every",
-        type=positive(float),
-        default=5.0,
-        metavar="SECONDS",
-        help="between syncs, without a unit (default 5)",
-    )
-    command.add_argument("--once", action="store_true", help="sync once, and end")
-    command.add_argument(
-        "--server",
-        type=url,
-        action="append",
-        default=[],
-        metavar="URL",
-        help="tag versions that this carla-serve refused; repeat for more",
-    )
-    command.set_defaults(run=watch)

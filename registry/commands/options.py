@@ -1,4 +1,4 @@
-"""Options that several of carla-registry's commands share: URLs of servers, durations."""
+"""Options that several of carla-registry's commands share: URLs of servers, durations, pages."""
 
 from __future__ import annotations
 
@@ -31,3 +31,8 @@ def add_servers(command: Any, flag: str, text: str, required: bool) -> None:
         flag, dest="servers", nargs="+", type=url, default=[], metavar="URL", help=text, required=required
     )
     command.add_argument("--api-key-file", type=Path, metavar="FILE", help="the key that the servers ask for")
+
+
+def add_html(command: Any, what: str) -> None:
+    """Adds the flag that writes a page; `what` it shows, in words."""
+    command.add_argument("--html", type=Path, metavar="FILE", help=f"write {what}, as a page for a browser in one file")

@@ -108,12 +108,9 @@ def _champion(
     evidence_of: Callable[[str], Evidence | None],
     cache: Path,
 ) -> Champion | None:
-    holders = [*state.holders.before.get(PRODUCTION, ()), state.holder(PRODUCTION)]
-    known = {version.semver: version for version in state.versions}
-    driven = [known[semver] for semver in holders if semver in known]
-    if not driven:
+    version, changes = state.champion, None
+    if version is None:
         return None
-    version, changes = driven[-1], None  # the last one in production, so removing the alias lowers no bar
     if candidate is not None:
         try:
             old = fetch_to_cache(store, version, cache)

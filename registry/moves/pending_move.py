@@ -11,17 +11,21 @@ import msgspec
 from carla_mlflow.cli import progress
 from carla_mlflow.errors import RefusedError
 from registry.moves.append import whoami
+from registry.moves.compare_runs import show_comparison
+from registry.moves.describe import describe
 from registry.moves.state import RegistryState
 from registry.moves.sync import commit
 from registry.moves.terms import EvaluateGates, GateResult, MoveOptions, MoveResult
 from registry.rules.baking import cut_short
 from registry.rules.canary import check_canary
 from registry.rules.journal import ALLOWED, MAX_TEXT, OVERRULED, Kind, Move
+from registry.rules.judged import judged
 from registry.rules.lifecycle import (
     ARCHIVED,
     CANARY,
     LEFT,
     PRODUCTION,
+    STAGING,
     check_archive,
     check_expected,
     check_promotion,
@@ -75,7 +79,10 @@ class PendingMove:
             if is_vetted_canary and share is not None and share < state.holders.share:
                 return self.write(state, GateResult())  # as a roll-back, it must not wait for gates
         result = evaluate(self.store, state, self.version, cache)
+        if self.kind == "promote" and self.to != STAGING and not self.options.dry_run:
+            show_comparison(self.store, state, self.version, cache, findings=result.findings)
         if result.shortfalls and not (self.options.force or self.options.dry_run):
+            self._describe(state, [self.version.semver], cache, (self.to, result))
             what = f"{self.version.name} {self.version.semver} does not go to {self.to}"
             raise RefusedError(what, tuple(result.shortfalls))
         is_allowed = any(text.startswith(ALLOWED) for text in result.evidence)
@@ -107,7 +114,19 @@ class PendingMove:
         move = Move(self.kind, self.version.semver, self.to, displaced, whoami(), now, self.options.reason, evidence)
         bake, unset = self.options.bake or msgspec.UNSET, msgspec.UNSET
         move = msgspec.structs.replace(move, bake=bake, share=unset if share is None else share)
+        if result.findings:
+            move = msgspec.structs.replace(move, findings=judged(result.findings))
         progress(f"moving {self.to}")
         entry = commit(self.store, state, move, self.check, self.options.expect)
+        self._describe(state, [self.version.semver, displaced])
         after = self.store.resolve(Reference(self.version.name, "number", self.version.number))
         return MoveResult(after, self.to, displaced, result.shortfalls, findings, entry.number, share, ended)
+
+    def _describe(
+        self,
+        state: RegistryState,
+        versions: list[str | None],
+        cache: Path | None = None,
+        refused: tuple[str, GateResult] | None = None,
+    ) -> None:
+        describe(self.store, self.version.name, versions, state.entries, cache, refused=refused)

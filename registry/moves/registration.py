@@ -13,16 +13,20 @@ import tempfile
 import time
 from pathlib import Path
 
+import mlflow
+
 from carla_mlflow.artifact.artifact import Artifact, open_artifact
 from carla_mlflow.cli import progress, warn
 from carla_mlflow.contract.card import Card, identity_of
 from carla_mlflow.contract.control import unstated_scales
 from carla_mlflow.errors import NotFoundError, RefusedError
 from carla_mlflow.flavor.model import fetch_policy, log_policy
-from carla_mlflow.flavor.runs import expand_latest, logging_run
+from carla_mlflow.flavor.runs import STEP_TAG, expand_latest, logging_run
 from carla_mlflow.preprocessing.trust_types import operators_types
 from registry.checks.verify import verify_apart
 from registry.moves.append import append, whoami
+from registry.moves.compare_runs import show_comparison
+from registry.moves.describe import describe
 from registry.moves.state import RegistryState
 from registry.moves.sync import sync
 from registry.moves.version_choice import claims, with_version
@@ -76,8 +80,8 @@ def register(
         versioned = with_version(store, state, artifact, cache, bump)
         if _claim(store, state, versioned.card):
             if versioned is not artifact:  # with another version in its card it is another artifact
-                return _create(store, name, versioned)
-            return _create(store, name, artifact, uri, number)
+                uri = number = None
+            return _enter(store, state, cache, versioned, uri, number)
     raise RefusedError(f"{name}: other processes register faster than a version can be claimed; try again")
 
 
@@ -136,6 +140,17 @@ def _claim(store: Store, state: RegistryState, card: Card) -> bool:
     return append(store, state.name, state.entries, move) is not None
 
 
+def _enter(
+    store: Store, state: RegistryState, cache: Path, artifact: Artifact, uri: str | None, number: str | None
+) -> tuple[PolicyVersion, bool]:
+    """Creates the version as `_create` does, and then what people look at in MLflow."""
+    version, is_new = _create(store, state.name, artifact, uri, number)
+    if is_new:
+        describe(store, state.name, [version.semver], state.entries, card=artifact.card)
+        show_comparison(store, state, version, cache, artifact)
+    return version, is_new
+
+
 def _create(
     store: Store, name: str, artifact: Artifact, uri: str | None = None, number: str | None = None
 ) -> tuple[PolicyVersion, bool]:
@@ -170,4 +185,7 @@ def _log(artifact: Artifact) -> str:
     name = f"register {artifact.card.name} {artifact.card.version}"
     # MLflow prints links to stdout, where they would spoil --json.
     with contextlib.redirect_stdout(sys.stderr), logging_run(name=name):
-        return log_policy(artifact)
+        uri = log_policy(artifact)
+        identity = {"policy": artifact.card.name, "semver": artifact.card.version, "digest": artifact.digest}
+        mlflow.set_tags({STEP_TAG: "register", **identity})
+        return uri

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from carla_mlflow.errors import NotFoundError
 from registry.rules.chain import chain
 from registry.rules.journal import Entry
-from registry.rules.lifecycle import CANARY
+from registry.rules.lifecycle import CANARY, PRODUCTION
 from registry.rules.listing import Listed
 from registry.rules.policy_version import PolicyVersion
 from registry.rules.replay import Holders, holders
@@ -42,6 +42,14 @@ class RegistryState:
 
     def holder(self, alias: str) -> str | None:
         return self.holders.aliases.get(alias)
+
+    @property
+    def champion(self) -> PolicyVersion | None:
+        """The last version in production that is still there, so that removing the alias lowers no bar."""
+        holders = [*self.holders.before.get(PRODUCTION, ()), self.holder(PRODUCTION)]
+        known = {version.semver: version for version in self.versions}
+        driven = [known[semver] for semver in holders if semver in known]
+        return driven[-1] if driven else None
 
     def stage(self, semver: str) -> str:
         """A version's stage in the journal, whatever its tags say."""

@@ -14,6 +14,7 @@ import msgspec
 from carla_mlflow.errors import RefusedError
 from registry.moves.append import append, whoami
 from registry.moves.apply import carry_out, is_unfinished, late_writes, revert
+from registry.moves.describe import describe
 from registry.moves.state import RegistryState
 from registry.rules.chain import chain
 from registry.rules.journal import Entry, Move
@@ -102,6 +103,8 @@ def _record(
         if is_unfinished(entry):
             carry_out(store, name, [*entries, *entered[:number]])
         notify(entry)
+    moved = [version for entry in entered for version in (entry.move.version, entry.move.displaced)]
+    describe(store, name, moved, [*entries, *entered])
 
 
 def commit(

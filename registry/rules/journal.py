@@ -20,6 +20,7 @@ from carla_mlflow.escaping import escaped
 from registry.rules.alarms import Bar
 from registry.rules.canary import share_text
 from registry.rules.durations import say_duration
+from registry.rules.judged import Judged
 
 Kind = Literal["register", "promote", "rollback", "archive", "seen", "baked", "set"]
 NOTES = ("baked", "set")
@@ -68,6 +69,7 @@ class Move(msgspec.Struct, frozen=True):
         share: of the episodes, in percent, in a move to canary.
         bake: the bake that begins with the move, if one does.
         settings: tags of the policy and their new values, empty to remove one; of `set` alone.
+        findings: what the gates found, those that passed too; unset in entries of older releases.
     """
 
     kind: Kind
@@ -82,6 +84,7 @@ class Move(msgspec.Struct, frozen=True):
     share: float | msgspec.UnsetType = msgspec.UNSET
     bake: Bake | msgspec.UnsetType = msgspec.UNSET
     settings: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    findings: tuple[Judged, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def canary_share(self) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from registry.rules.journal import NOTES, Entry
+from registry.rules.journal import NOTES, Entry, Move
 from registry.rules.lifecycle import ALIASED, ARCHIVED, CANARY, CANDIDATE, STAGED, aliases_given_up, stage_of
 
 
@@ -38,35 +38,60 @@ class Holders:
         return stage_of(held, ARCHIVED if version in self.archived else None)
 
 
+class Replay:
+    """Replays moves one after the other.
+
+    Attributes:
+        aliases: as in `Holders`, after the moves so far.
+    """
+
+    def __init__(self) -> None:
+        self.aliases: dict[str, str] = {}
+        self._archived: set[str] = set()
+        self._before: dict[str, tuple[str, ...]] = {alias: () for alias in ALIASED}
+        self._share, self._is_vetted = 0.0, False
+
+    def apply(self, move: Move) -> None:
+        """Takes the next move; one that moves no version changes nothing."""
+        if move.kind in NOTES:
+            return
+        if move.to in ALIASED:
+            self._take(move)
+        if move.to in STAGED or (move.to == CANDIDATE and move.kind != "register"):
+            self._archived.discard(move.version)
+        elif move.to == ARCHIVED:
+            self._archived.add(move.version)
+        for alias in aliases_given_up(move.to) if move.kind != "register" else ():
+            if self.aliases.get(alias) == move.version:
+                self._before[alias] += (self.aliases.pop(alias),)
+        if CANARY not in self.aliases:
+            self._share, self._is_vetted = 0.0, False
+
+    def _take(self, move: Move) -> None:
+        held, before = self.aliases.get(move.to), self._before
+        if move.kind == "rollback":
+            before[move.to] = _until(before[move.to], move.version)
+        elif held is not None and held != move.version:
+            before[move.to] += (held,)
+        elif held is None and before[move.to][-1:] == (move.version,):
+            before[move.to] = before[move.to][:-1]  # the alias was removed, and given back
+        self.aliases[move.to] = move.version
+        if move.to == CANARY:
+            self._share = move.canary_share or 0.0
+            self._is_vetted = move.kind == "promote" or (self._is_vetted and held == move.version)
+
+    def holders(self) -> Holders:
+        """Which version holds what now."""
+        return Holders(dict(self.aliases), frozenset(self._archived), dict(self._before), self._share, self._is_vetted)
+
+
 def holders(entries: Iterable[Entry]) -> Holders:
     """Replays a chain; an entry that can't be read is skipped."""
-    aliases: dict[str, str] = {}
-    archived: set[str] = set()
-    before: dict[str, tuple[str, ...]] = {alias: () for alias in ALIASED}
-    share, is_vetted = 0.0, False
-    for move in (entry.link.move for entry in entries if entry.link and entry.link.move.kind not in NOTES):
-        if move.to in ALIASED:
-            held = aliases.get(move.to)
-            if move.kind == "rollback":
-                before[move.to] = _until(before[move.to], move.version)
-            elif held is not None and held != move.version:
-                before[move.to] += (held,)
-            elif held is None and before[move.to][-1:] == (move.version,):
-                before[move.to] = before[move.to][:-1]  # the alias was removed, and given back
-            aliases[move.to] = move.version
-            if move.to == CANARY:
-                share = move.canary_share or 0.0
-                is_vetted = move.kind == "promote" or (is_vetted and held == move.version)
-        if move.to in STAGED or (move.to == CANDIDATE and move.kind != "register"):
-            archived.discard(move.version)
-        elif move.to == ARCHIVED:
-            archived.add(move.version)
-        for alias in aliases_given_up(move.to) if move.kind != "register" else ():
-            if aliases.get(alias) == move.version:
-                before[alias] += (aliases.pop(alias),)
-        if CANARY not in aliases:
-            share, is_vetted = 0.0, False
-    return Holders(aliases, frozenset(archived), before, share, is_vetted)
+    replay = Replay()
+    for entry in entries:
+        if entry.link:
+            replay.apply(entry.link.move)
+    return replay.holders()
 
 
 def _until(before: tuple[str, ...], version: str) -> tuple[str, ...]:

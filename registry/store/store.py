@@ -63,6 +63,14 @@ class Store(VersionReader):
         """Writes a tag that people see on the version's page."""
         self._set_tag(version.name, version.number, key, value)
 
+    def description(self, version: PolicyVersion) -> str:
+        """The text on the version's page; empty for none."""
+        return self._call(self._client.get_model_version, version.name, version.number).description or ""
+
+    def set_description(self, version: PolicyVersion, text: str) -> None:
+        """Writes the text on the version's page."""
+        self._call(self._client.update_model_version, version.name, version.number, description=text)
+
     def model_tags(self, name: str) -> dict[str, str]:
         """The tags of the policy itself."""
         return dict(self._call(self._client.get_registered_model, name).tags)

@@ -14,9 +14,15 @@ from numpy.typing import NDArray
 
 from carla_mlflow.contract.action_card import ActionCard
 from carla_mlflow.contract.answer import answer_columns
+from carla_mlflow.differences.actions import (
+    Float32,
+    brake_against_throttle,
+    differences,
+    dimensions,
+    knows_acceleration,
+)
+from carla_mlflow.differences.distribution import DimensionFigures, Distribution, SavedDistribution
 from carla_mlflow.errors import ContractError
-from serve.replay.differences import Float32, brake_against_throttle, differences, dimensions, knows_acceleration
-from serve.replay.distribution import DimensionFigures, Distribution, SavedDistribution
 from serve.replay.moments import Moment, Moments, moment_of
 
 WORST = 20

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from carla_mlflow.differences.distribution import dimension_rows
 from carla_mlflow.look import table
 from serve.replay.compare import Figures
-from serve.replay.distribution import LEVELS
 from serve.replay.drove import Span
 from serve.replay.moments import Moment
 from serve.replay.result import Result, local
@@ -97,27 +97,13 @@ def _compared(result: Result, compared: Figures) -> Iterator[str]:
     for reason, count in compared.skipped.items():
         yield f"  {count:,} rows left out: {reason}"
     yield ""
-    yield table(dimension_rows(compared))
+    yield table(dimension_rows(compared.dimensions))
     if compared.brake_against_throttle is not None:
         opposed = compared.brake_against_throttle
         yield f"brake against throttle: {opposed / rows:.3%} ({opposed:,} rows)"
     if compared.worst:
         yield ""
         yield table(worst_rows(compared))
-
-
-def dimension_rows(compared: Figures) -> list[tuple[str, ...]]:
-    """The distribution of differences as a table, headings first."""
-    levels = [f"{level:g}" for level in LEVELS]
-    rows = [("|difference|", "mean", "p50", "p90", "p99", "max", *(f"> {level}" for level in levels))]
-    for found in compared.dimensions:
-        if found.is_choice:
-            rows.append((f"{found.name}: another choice", f"{found.mean:.2%}", *[""] * (4 + len(levels))))
-            continue
-        figures = (found.mean, found.p50, found.p90, found.p99, found.max)
-        shares = (f"{found.over[level]:.2%}" if level in found.over else "" for level in levels)
-        rows.append((found.name, *(f"{figure:.4g}" for figure in figures), *shares))
-    return rows
 
 
 def worst_rows(compared: Figures) -> list[tuple[str, ...]]:

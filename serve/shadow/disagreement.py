@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.action_card import ActionCard
-from serve.replay.differences import (
+from carla_mlflow.differences.actions import (
     ACCELERATION,
     Float32,
     brake_against_throttle,

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carla_mlflow.contract.card import Card, dump_card, parse_card
+from carla_mlflow.differences.actions import brake_against_throttle
 from serve.replay.compare import Comparison
-from serve.replay.differences import brake_against_throttle
 from serve.replay.rerun import Answers
 from serve.replay.rows import Rows
 from serve.shadow.disagreement import disagreements

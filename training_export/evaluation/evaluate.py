@@ -11,6 +11,7 @@ import mlflow
 from carla_mlflow.contract.card import Card
 from carla_mlflow.contract.history import frame_spec
 from carla_mlflow.errors import DrivingError
+from carla_mlflow.flavor.card_in_run import log_card
 from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.look import bar
@@ -144,6 +145,7 @@ def log_evaluation(
         figures if latency is None else {**figures, LATENCY: latency.applied.figures()},
         [{"driver": driver, **episode.row()} for driver, episodes in drives.items() for episode in episodes],
     )
+    log_card(engine.card)
     _log_pictures(engine, drives, conditions, latency)
 
 

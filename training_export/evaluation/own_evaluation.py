@@ -13,6 +13,7 @@ from carla_mlflow.contract.control import inverse_controller
 from carla_mlflow.contract.history import frame_spec
 from carla_mlflow.contract.seeds import seeds_of_training
 from carla_mlflow.errors import ActionError, DrivingError, SpecError
+from carla_mlflow.flavor.card_in_run import log_card
 from carla_mlflow.flavor.opening import PolicyIdentity
 from carla_mlflow.inference.engine import Engine
 from training_export.evaluation.evidence_run import log_drives
@@ -140,3 +141,4 @@ def log_own(
         {driver: summarise(episodes) for driver, episodes in driven.drives.items()},
         rows_of(driven.drives),
     )
+    log_card(engine.card)

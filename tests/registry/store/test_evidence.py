@@ -96,7 +96,7 @@ def test_an_environment_that_was_told_by_the_hash_of_its_files_is_told_by_its_re
 def test_what_a_person_looks_at_lies_beside_the_rows(evaluate):
     run = mlflow.get_run(evaluate())
     names = {file.path for file in mlflow.artifacts.list_artifacts(run_id=run.info.run_id)}
-    assert names == {"episodes.json", "outcomes.png", "trajectories.png", "episode.gif"}
+    assert names == {"episodes.json", "outcomes.png", "trajectories.png", "episode.gif", "model_card.yaml"}
     assert run.data.tags["policy"] == "racetrack-policy"
     assert {"policy/collision_rate", "straight_ahead/reward_mean", "random/off_road_rate"} <= set(run.data.metrics)
 

@@ -12,9 +12,9 @@ from without_pedals import KINDS
 
 from carla_mlflow import Card
 from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.differences.actions import brake_against_throttle, differences
 from carla_mlflow.errors import ContractError
 from serve.replay.compare import WORST, Comparison, check_comparable
-from serve.replay.differences import brake_against_throttle, differences
 from serve.replay.moments import Moments
 from training_export.sources.draft import complete
 

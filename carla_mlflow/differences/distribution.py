@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -118,3 +119,17 @@ def edges_of(span: float) -> list[float]:
     while edges[-1] < span:
         edges.append(float(f"{edges[-1] * factors[(len(edges) - len(EDGES)) % 3]:g}"))
     return edges
+
+
+def dimension_rows(dimensions: Sequence[DimensionFigures]) -> list[tuple[str, ...]]:
+    """The distribution of differences as a table, headings first."""
+    levels = [f"{level:g}" for level in LEVELS]
+    rows = [("|difference|", "mean", "p50", "p90", "p99", "max", *(f"> {level}" for level in levels))]
+    for found in dimensions:
+        if found.is_choice:
+            rows.append((f"{found.name}: another choice", f"{found.mean:.2%}", *[""] * (4 + len(levels))))
+            continue
+        figures = (found.mean, found.p50, found.p90, found.p99, found.max)
+        shares = (f"{found.over[level]:.2%}" if level in found.over else "" for level in levels)
+        rows.append((found.name, *(f"{figure:.4g}" for figure in figures), *shares))
+    return rows

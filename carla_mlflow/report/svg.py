@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import NamedTuple
 
 WIDTH, HEIGHT = 720, 200
 LEFT, BOTTOM, TOP = 48, 36, 12
@@ -49,6 +50,57 @@ def line(values: Sequence[float | None], first: str, last: str, title: str) -> s
     return _svg(parts, title)
 
 
+class Span(NamedTuple):
+    """A part of a lane.
+
+    Attributes:
+        begins: from 0 to 1, of the whole time.
+        ends: likewise.
+        label: what holds the lane meanwhile.
+        told: all of it, for a reader who points at it.
+        shade: parts of the same shade belong together: a number from 0 on.
+    """
+
+    begins: float
+    ends: float
+    label: str
+    told: str
+    shade: int = 0
+
+
+SHADES = ("", " second", " third")
+"""Classes of the page's style."""
+LANE, CHARACTER = 34, 7
+"""The height of a lane, and the width that a character of a label needs."""
+
+
+def lanes(rows: Sequence[tuple[str, Sequence[Span]]], first: str, last: str, title: str) -> str:
+    """One lane above the other, each with what held it when.
+
+    Args:
+        rows: name of the lane and its parts, in the order of time.
+        first: when the time begins.
+        last: when it ends.
+        title: for readers who don't see it.
+    """
+    left, top = 84, 8
+    wide, floor = WIDTH - left, top + LANE * len(rows)
+    parts = [f'<path class="axis" d="M{left},{top}V{floor}H{WIDTH}"/>']
+    for place, (name, spans) in enumerate(rows):
+        y = top + LANE * place + 4
+        parts.append(f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{escape(name)}</text>')
+        for span in spans:
+            x, width = left + span.begins * wide, max(2.0, (span.ends - span.begins) * wide - 1)
+            shade = SHADES[span.shade % len(SHADES)]
+            parts.append(f'<rect class="bar{shade}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="{LANE - 8}">')
+            parts.append(f"<title>{escape(span.told)}</title></rect>")
+            if len(span.label) * CHARACTER < width:
+                parts.append(f'<text class="on" x="{x + 6:.1f}" y="{y + 17}">{escape(span.label)}</text>')
+    parts.append(f'<text x="{left}" y="{floor + 16}">{escape(first)}</text>')
+    parts.append(f'<text x="{WIDTH}" y="{floor + 16}" text-anchor="end">{escape(last)}</text>')
+    return _svg(parts, title, floor + 24)
+
+
 def _axis(high: str, low: str) -> str:
     floor = HEIGHT - BOTTOM
     texts = ((high, TOP + 8), (low, floor))
@@ -56,6 +108,6 @@ def _axis(high: str, low: str) -> str:
     return f'<path class="axis" d="M{LEFT},{TOP}V{floor}H{WIDTH}"/>{labels}'
 
 
-def _svg(parts: Sequence[str], title: str) -> str:
-    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+def _svg(parts: Sequence[str], title: str, height: int = HEIGHT) -> str:
+    head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
     return head + "".join(parts) + "</svg>"

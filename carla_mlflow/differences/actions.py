@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from carla_mlflow.contract.action_card import ActionCard
-from carla_mlflow.contract.answer import answer_columns
-from carla_mlflow.contract.control_kinds import CONTROL_NAMES
+from ..contract.action_card import ActionCard
+from ..contract.answer import answer_columns
+from ..contract.control_kinds import CONTROL_NAMES
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

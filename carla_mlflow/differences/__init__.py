@@ -1,0 +1,1 @@
+"""How far the actions of two policies are apart, by what, and how that is counted."""

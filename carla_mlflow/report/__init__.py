@@ -1,0 +1,1 @@
+"""Pages for a browser, each one HTML file that asks no other host for anything."""

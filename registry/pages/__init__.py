@@ -1,0 +1,1 @@
+"""Pages for a browser: the history of a policy, and two policies side by side."""
