@@ -138,6 +138,11 @@ class MetricsBuffer:
         with self._lock:
             return self._recent.last_minute()
 
+    @property
+    def began(self) -> int:
+        """The slot in which counting began."""
+        return self._recent.began
+
     def recent(self, after: int = 0) -> dict[int, Counts]:
         """Returns the counts of all workers by slot, as `RecentCounts.read` does.
 

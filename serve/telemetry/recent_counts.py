@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -26,12 +26,20 @@ class RecentCounts:
     """Keeps what one worker counted, and sums it over all workers. The caller must hold a lock.
 
     Slots are numbered by the monotonic clock, which all processes of a machine share.
+
+    Attributes:
+        began: the slot in which counting began; in a worker, that of its server's start.
     """
 
-    def __init__(self, folder_variable: str) -> None:
-        """`folder_variable` is the environment variable with the server's counter folder; unset for one worker."""
-        self._variable = folder_variable
-        self._slot = slot_now()
+    def __init__(self, folder_variable: str, now: Callable[[], int] | None = None) -> None:
+        """Begins to count.
+
+        Args:
+            folder_variable: the environment variable with the server's counter folder; unset for one worker.
+            now: returns the number of the present slot; None for `slot_now`.
+        """
+        self._variable, self._now = folder_variable, now or slot_now
+        self._slot = self.began = self._now()
         self._counts: dict[str, dict[str, Sequence[int]]] = {}
         self._lines: deque[bytes] = deque(maxlen=SLOTS)
         self._in_file = 0
@@ -46,7 +54,7 @@ class RecentCounts:
 
     def turn(self) -> None:
         """Begins a new slot when it is time; to be called a few times a second."""
-        now = slot_now()
+        now = self._now()
         if now == self._slot:
             return
         if self._counts:
@@ -72,7 +80,7 @@ class RecentCounts:
 
     def last_minute(self) -> Counts:
         """Returns the counts of all workers in the last minute, up to five seconds less."""
-        return add_up([*self.read(slot_now() - MINUTE_SLOTS).values()])
+        return add_up([*self.read(self._now() - MINUTE_SLOTS).values()])
 
     def _every_line(self) -> list[bytes]:
         folder = self._folder()

@@ -84,6 +84,7 @@ def _history(after: int) -> dict[str, Any]:
     return {
         "slot_s": SLOT_S,
         "slots": SLOTS,
+        "began": metrics.BUFFER.began,
         "now": now,
         "now_begins": time.time() - (time.monotonic() - now * SLOT_S),
         "bounds": {"latency": metrics.SECONDS, "actions": metrics.TENTHS},

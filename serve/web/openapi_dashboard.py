@@ -30,6 +30,7 @@ def dashboard() -> Json:
     history: Json = {
         "slot_s": {"type": "number", "description": "seconds of a slot"},
         "slots": {"type": "integer", "description": "how many are kept"},
+        "began": {"type": "integer", "description": "the slot in which the server began to count"},
         "now": {"type": "integer", "description": "the number of the present slot, which is not over"},
         "now_begins": {"type": "number", "description": "when that began, seconds since 1970"},
         "bounds": {"type": "object", "description": "the buckets' upper bounds, of latency in seconds, of actions"},

@@ -10,7 +10,7 @@ export function actions(columns, history, points, marks) {
   for (const column of columns.slice(0, MAX_FIGURES)) {
     const counts = points.map((point) => point.actions?.[column.key]);
     const drawn = column.choices ? choices(column) : continuous(column, history.bounds.actions);
-    draw1(column, counts, drawn, points, marks);
+    plot(column, counts, points.map((point) => point.saturated?.[column.name]?.[0] ?? 0), drawn, points, marks);
   }
   return Math.max(0, columns.length - MAX_FIGURES);
 }
@@ -26,23 +26,29 @@ function continuous(column, bounds) {
     rows: bounds.length - first,
     first,
     ticks: [low, (low + high) / 2, high].map((value) => [at(value), number(back(value))]),
-    middle: (counts) => quantile(bounds, counts, 0.5, lowest),
+    middle: (counts, saturated) => middle(bounds, counts, column.low < 0 ? saturated - counts[0] : saturated, lowest),
     say: (value) => number(back(Math.max(low, value))),
     at,
     word: column.name === "steer" ? `${number(back(low))} is left, ${number(back(high))} right` : "",
   };
 }
 
+// The median; the bound itself where half of the values lie there, which the bucket below it does not tell.
+function middle(bounds, counts, atHigh, lowest) {
+  const all = counts.reduce((sum, count) => sum + count, 0);
+  return atHigh > all / 2 ? bounds.at(-1) : quantile(bounds, counts, 0.5, lowest);
+}
+
 function choices(column) {
   const names = column.labels.length ? column.labels : Array.from({ length: column.choices }, (_, index) => String(index));
   const ticks = names.length <= 8 ? names.map((name, index) => [(index + 0.35) / names.length, name.length > 7 ? `${name.slice(0, 6)}…` : name]) : [];
   const most = (counts) => counts.indexOf(Math.max(...counts));
-  return { rows: names.length, first: 0, ticks, middle: most, say: (index) => names[index], at: undefined, word: names.join(", ") };
+  return { rows: names.length, first: 0, ticks, middle: most, say: (index) => names[index], at: undefined, word: ticks.length ? "" : names.join(", ") };
 }
 
-function draw1(column, counts, drawn, points, marks) {
+function plot(column, counts, saturated, drawn, points, marks) {
   const made = figure(`action-${column.name}`, "action-plots", column.name, drawn.word);
-  const middles = counts.map((each) => (each?.some(Boolean) ? drawn.middle(each) : undefined));
+  const middles = counts.map((each, index) => (each?.some(Boolean) ? drawn.middle(each, saturated[index]) : undefined));
   const latest = middles.findLast((value) => value !== undefined);
   const texts = middles.map((value, index) => (value === undefined ? "–" : text(drawn, value, counts[index])));
   const value = latest === undefined ? "no action yet" : texts.findLast((each) => each !== "–");

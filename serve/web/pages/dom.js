@@ -8,7 +8,7 @@ function filled(made, attributes, parts) {
     if (value === true) made.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
   }
-  made.append(...parts.filter((part) => part !== null && part !== undefined));
+  made.append(...parts.filter((part) => part !== null && part !== undefined && part !== ""));
   return made;
 }
 

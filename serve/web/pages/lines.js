@@ -29,7 +29,7 @@ export function lines(id, into, { title, note, points, series, marks, format = n
   show(made, {
     points, marks, names, y: axis.ticks,
     rows: points.map((_, index) => Object.values(series).map((each) => format(each[index]))),
-    value: names.length > 1 || !every.length ? "" : values[0],
+    value: !every.length ? "nothing yet" : names.length > 1 ? "" : values[0],
     summary: every.length ? names.map((name, index) => `${name} ${values[index]} now, at most ${format(most(series[name]))}`).join("; ") : "nothing yet",
     paint(group, x, y) {
       Object.values(series).forEach((each, index) => {
@@ -67,7 +67,7 @@ export function bars(id, into, { title, note, points, series, marks, format = nu
   const totals = points.map((_, index) => Object.values(series).reduce((sum, each) => sum + each[index], 0));
   const top = round(Math.max(1, ...totals));
   const sums = Object.values(series).map((each) => number(each.reduce((sum, value) => sum + value, 0)));
-  legend(made, names, sums);
+  legend(made, names, sums, "bar");
   show(made, {
     points, marks, names, y: ticks(top, format),
     rows: points.map((_, index) => Object.values(series).map((each) => format(each[index]))),

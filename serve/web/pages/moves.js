@@ -14,9 +14,12 @@ const what = (move) => {
 
 const MOVED = new Set(["promote", "rollback", "seen"]);
 
-// Those of them that may have changed what answers, to be marked in the plots.
-export const marks = (told) =>
-  (told.moves?.moves ?? []).filter((move) => MOVED.has(move.kind) && ["production", "staging", "canary"].includes(move.to)).map((move) => ({ at: move.when, text: `${move.version} → ${move.to}` }));
+// Those of them that changed what this server answers with, to be marked in the plots.
+export function marks(told) {
+  const stages = [told.metadata?.stage ?? "production", told.metadata?.canary && "canary"];
+  const moved = (told.moves?.moves ?? []).filter((move) => MOVED.has(move.kind) && stages.includes(move.to));
+  return moved.map((move) => ({ at: move.when, text: move.to === "canary" ? `${move.version} (canary)` : move.version }));
+}
 
 export function moves(told) {
   const found = told.moves;

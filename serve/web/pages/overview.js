@@ -31,7 +31,7 @@ export function facts(told) {
   replace(place("facts"), [drives, told.workers, told.ready_workers], () => [
     ["version", make("strong", {}, drives.version)],
     ["digest", digest(drives.digest)],
-    ["stage", drives.stage ?? (drives.following ? "none" : "none: served from a folder")],
+    ["stage", drives.stage ?? "none"],
     ["since", make("time", { datetime: drives.loaded_at, id: "since" })],
     ["follows", drives.following ? drives.following + (drives.registry === "ok" ? "" : "; the registry does not answer") : "nothing: served from a folder"],
     ["backend", drives.backend],
@@ -62,7 +62,7 @@ const BAD = new Set(["errors", "fallbacks"]);
 
 export function tiles(history) {
   const minute = history.minute(), all = history.all();
-  const found = TILES.map(([name, value]) => [name, value(history, minute), name === "requests/s" ? `${number(requests(all))} requests` : value(history, all)]);
+  const found = TILES.map(([name, value]) => [name, value(history, minute), name === "requests/s" ? number(requests(all)) : value(history, all)]);
   replace(place("tiles"), found, () => found.map(([name, now, whole]) => make("div", { class: BAD.has(name) && Number.parseFloat(now) > 0 ? "tile bad" : "tile" },
     make("dt", {}, name), make("dd", {}, now), make("dd", { class: "quiet" }, `${whole} in 15 min`))));
 }
@@ -79,8 +79,8 @@ export function versions(told) {
   replace(place("versions"), rows, () => [
     make("caption", { class: "hidden-text" }, "Versions, and why one is refused"),
     head("version", "digest", "state", "why"),
-    make("tbody", {}, ...rows.map(([version, hash, state, why]) => make("tr", {},
-      make("th", { scope: "row" }, version || "–"), make("td", {}, hash ? digest(hash) : "–"),
-      make("td", {}, make("span", { class: `state ${state}` }, state)), make("td", {}, why)))),
+    make("tbody", {}, rows.length ? null : make("tr", {}, make("td", { colspan: 4 }, "none yet")), ...rows.map(([version, hash, state, why]) => make("tr", { role: "row" },
+      make("th", { scope: "row", role: "rowheader" }, version || "–"), make("td", { role: "cell" }, hash ? digest(hash) : "–"),
+      make("td", { role: "cell" }, make("span", { class: `state ${state}` }, state)), make("td", { role: "cell" }, why)))),
   ]);
 }

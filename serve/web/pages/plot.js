@@ -2,7 +2,7 @@
 import { clock, draw, head, make, number, place, row } from "/pages/dom.js";
 
 const HEIGHT = 150;
-const EDGE = { left: 46, right: 10, top: 10, bottom: 20 };
+const EDGE = { left: 54, right: 10, top: 10, bottom: 20 };
 const MINUTES = [15, 10, 5, 0];
 
 // The figure with an id; made when it is first asked for.
@@ -72,7 +72,7 @@ function axes(shown, x, y, width) {
   for (const minutes of MINUTES) {
     const at = shown.x.to - (minutes / 15) * (shown.x.to - shown.x.from);
     const anchor = minutes === 15 ? "start" : minutes === 0 ? "end" : "middle";
-    const text = minutes ? `${minutes} min${minutes === 15 && width > 300 ? " ago" : ""}` : "now";
+    const text = minutes ? `${minutes} min${minutes === 15 && width > 420 ? " ago" : ""}` : "now";
     group.append(draw("text", { x: at, y: HEIGHT - 5, "text-anchor": anchor }, text));
   }
   return group;
@@ -81,12 +81,14 @@ function axes(shown, x, y, width) {
 // Moves of versions, where they happened.
 function marks(shown, x, y, step) {
   const group = draw("g", { class: "marks" }), first = shown.points[0].at, seconds = shown.points[0].seconds;
+  let line = 0; // texts of moves one after the other would cover each other
   for (const { at, text } of shown.marks) {
     const place = x((at - first) / seconds);
     if (place < shown.x.from || place > shown.x.to + step) continue;
     const isRight = place > (shown.x.from + shown.x.to) / 2;
     group.append(draw("line", { x1: place, x2: place, y1: y(1), y2: y(0) }));
-    group.append(draw("text", { x: place + (isRight ? -4 : 4), y: y(1) + 9, "text-anchor": isRight ? "end" : "start" }, text));
+    group.append(draw("text", { x: place + (isRight ? -4 : 4), y: y(1) + 9 + 12 * line, "text-anchor": isRight ? "end" : "start" }, text));
+    line = (line + 1) % 4;
   }
   return group;
 }
@@ -100,19 +102,19 @@ function fillTable(made) {
   made.querySelector("table").replaceChildren(make("caption", { class: "hidden-text" }, made.querySelector("h3").textContent), head("time", ...shown.names), body);
 }
 
-export function legend(made, names, values = []) {
+export function legend(made, names, values = [], kind = "line") {
   const text = JSON.stringify([names, values]), at = made.querySelector(".legend");
   if (at.dataset.key === text) return;
   at.dataset.key = text;
   at.replaceChildren(...names.map((name, index) =>
-    make("span", {}, draw("svg", { viewBox: "0 0 22 8", "aria-hidden": "true" }, draw("line", { class: `line s${index % 6}`, x1: 0, x2: 22, y1: 4, y2: 4 })),
+    make("span", {}, draw("svg", { viewBox: "0 0 22 8", "aria-hidden": "true" }, kind === "line" ? draw("line", { class: `line s${index % 6}`, x1: 0, x2: 22, y1: 4, y2: 4 }) : draw("rect", { class: `bar s${index % 6}`, x: 4, width: 14, height: 8 })),
       values[index] === undefined ? name : `${name} ${values[index]}`)));
 }
 
-// The least number of 1, 2 or 5 times a power of ten that is no smaller.
+// The least round number that is no smaller.
 export function round(value) {
   const decade = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((times) => times * decade).find((bound) => bound >= value * 0.999999);
+  return [1, 2, 3, 4, 5, 6, 8, 10].map((times) => times * decade).find((bound) => bound >= value * 0.999999);
 }
 
 export const ticks = (most, format = number) => [0, 0.5, 1].map((share) => [share, format(share * most)]);

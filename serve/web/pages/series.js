@@ -8,7 +8,7 @@ export class History {
   // Adds what the server answered; a slot that comes again is complete now.
   merge(told) {
     if (told.now < this.now) this.counts.clear(); // the server's machine was started anew
-    Object.assign(this, { now: told.now, slotS: told.slot_s, slots: told.slots, begins: told.now_begins, bounds: told.bounds });
+    Object.assign(this, { now: told.now, slotS: told.slot_s, slots: told.slots, began: told.began, begins: told.now_begins, bounds: told.bounds });
     for (const [slot, counts] of Object.entries(told.counts)) this.counts.set(Number(slot), counts);
     for (const slot of this.counts.keys()) if (slot <= this.now - this.slots) this.counts.delete(slot);
   }
@@ -39,7 +39,9 @@ export class History {
     const last = this.now - (this.now % size); // a point is drawn once it is over
     const points = [];
     for (let from = last - this.slots + size; from < last; from += size) {
-      points.push({ at: this.begins - (this.now - from) * this.slotS, seconds: size * this.slotS, ...this.sum(from, from + size) });
+      const at = this.begins - (this.now - from) * this.slotS;
+      const counts = this.sum(from, from + size); // a server that had not begun yet had no requests, rather than none a second
+      points.push({ at, seconds: size * this.slotS, isKnown: from >= this.began || counts.codes !== undefined, ...counts });
     }
     return points;
   }

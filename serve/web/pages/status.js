@@ -1,7 +1,7 @@
 // The page's loop: asks for what it shows every two seconds, says when there is no answer, and goes on asking.
 import { actions } from "/pages/actions.js";
 import { compare } from "/pages/canary.js";
-import { ago, clock, number, percent, place, say } from "/pages/dom.js";
+import { clock, number, percent, place, say } from "/pages/dom.js";
 import { form } from "/pages/form.js";
 import { bars, lines } from "/pages/lines.js";
 import { marks, moves } from "/pages/moves.js";
@@ -29,7 +29,8 @@ async function refresh() {
   moves(told);
   tiles(history);
   plots(told);
-  for (const part of document.querySelectorAll("#known > section:has(#facts), #known > section:has(#ask-form)")) part.hidden = !told.metadata;
+  for (const part of ["drives", "actions", "ask"]) place(part).hidden = !told.metadata;
+  showLinks();
   if (!told.metadata) return;
   say("title", `${told.metadata.card.name} ${told.metadata.version}`);
   document.title = `${told.ready ? "" : "not ready: "}${place("title").textContent}`;
@@ -44,8 +45,8 @@ function plots(told) {
   const of = (value) => points.map(value), named = (section) => [...new Set(points.flatMap((point) => Object.keys(point[section] ?? {})))];
   const shares = (section) => Object.fromEntries(named(section).map((name) => [name, of((point) => share(point, section, name))]));
   say("history-text", `Up to ${clock(points.at(-1).at + points.at(-1).seconds)}, one point for each ${points[0].seconds} seconds.`);
-  lines("requests", "plots", { ...shared, title: "Requests per second", series: { "requests/s": of((point) => requests(point) / point.seconds) } });
-  lines("latency", "plots", { ...shared, title: "Latency in the server", log: true, format: ms, series: { p50: of((point) => latency(history, point, 0.5)), p99: of((point) => latency(history, point, 0.99)) } });
+  lines("requests", "plots", { ...shared, title: "Requests per second", series: { "requests/s": of((point) => (point.isKnown ? requests(point) / point.seconds : undefined)) } });
+  lines("latency", "plots", { ...shared, title: "Latency in the server", note: "As if spread evenly between the bounds of the histogram; each line of the axis is ten times the one below.", log: true, format: ms, series: { p50: of((point) => latency(history, point, 0.5)), p99: of((point) => latency(history, point, 0.99)) } });
   const codes = [...new Set(points.flatMap((point) => errorsByCode(point).map(([code]) => code)))].sort();
   const meaning = (code) => `${code} ${Object.keys(told.errors[code] ?? {}).join(", ").replaceAll("_", " ")}`;
   const count = (point, code) => point.codes?.[code]?.[0] ?? 0;
@@ -58,6 +59,14 @@ function plots(told) {
   if (more) say("actions-more", `${number(more)} more values are in /metrics.`);
 }
 
+// Links to parts that are there.
+function showLinks() {
+  for (const link of document.querySelectorAll('nav a[href^="#"]')) {
+    const part = place(link.hash.slice(1)).closest("section");
+    link.hidden = part.hidden || place("known").hidden;
+  }
+}
+
 // Says why there is nothing new; what is shown stays, and is marked as old.
 function explain(error) {
   const asksKey = error.status === 401;
@@ -67,9 +76,11 @@ function explain(error) {
     place("known").hidden = true;
     say("key-text", hasKey() ? "The server refused this key. Is it the value of its POLICY_API_KEY?" : "This server asks for its API key (its POLICY_API_KEY). It is kept until this tab is closed.");
     say("ready", "asks for its API key", "bad");
+    showLinks();
+    if (document.activeElement === document.body) place("key").focus();
     return;
   }
-  const since = answeredAt === undefined ? "" : ` since ${clock(answeredAt)} (${ago(Date.now() / 1000 - answeredAt)})`;
+  const since = answeredAt === undefined ? "" : ` since ${clock(answeredAt)}`;
   say("ready", `no answer${since}: ${error.message}; trying again every ${EVERY_MS / 1000} s`, "bad");
 }
 
@@ -83,6 +94,7 @@ async function goOn() {
   } catch (error) {
     if (!(error instanceof Refusal)) console.error(error);
     explain(error);
+    if (error.status === 401) return; // until a key is typed
   }
   timer = setTimeout(goOn, EVERY_MS);
 }
