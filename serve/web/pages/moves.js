@@ -12,6 +12,13 @@ const what = (move) => {
   return `${move.version} ${verb} ${move.to}${share}${before}${move.bake_s ? `; bakes for ${number(move.bake_s / 60)} min` : ""}`;
 };
 
+// Gates that were overruled and changes that were allowed: their names, and what was said of each.
+function waived(texts) {
+  if (!texts.length) return null;
+  const names = [...new Set(texts.map((text) => text.split(": ").slice(0, 2).join(": ")))];
+  return make("details", { class: "waived" }, make("summary", {}, names.join(", ")), ...texts.map((text) => make("p", {}, text)));
+}
+
 const MOVED = new Set(["promote", "rollback", "seen"]);
 
 // Those of them that changed what this server answers with, to be marked in the plots.
@@ -31,5 +38,5 @@ export function moves(told) {
     make("time", { datetime: new Date(move.when * 1000).toISOString(), class: "quiet" }, move.when ? `${day(move.when)} (${ago(Date.now() / 1000 - move.when)})` : "–"),
     make("p", {}, make("strong", {}, what(move)), move.who ? ` by ${move.who}` : ""),
     move.why ? make("blockquote", {}, move.why) : null,
-    ...move.waived.map((text) => make("p", { class: "waived" }, text)))));
+    waived(move.waived))));
 }

@@ -51,14 +51,14 @@ const TILES = [
   ["requests/s", (history, minute) => number(requests(minute) / 60)],
   ["p50", (history, minute) => ms(latency(history, minute, 0.5))],
   ["p99", (history, minute) => ms(latency(history, minute, 0.99))],
-  ["errors", (history, minute) => of(withCode(minute, (code) => code >= 400 && code !== 504), minute)],
   ["fallbacks", (history, minute) => of(withCode(minute, (code) => code === 504), minute)],
+  ["other errors", (history, minute) => of(withCode(minute, (code) => code >= 400 && code !== 504), minute)],
   ["saturated", (history, minute) => percent(share(minute, "saturated"))],
   ["out of range", (history, minute) => percent(share(minute, "outside"))],
 ];
 export const ms = (value) => (value === undefined ? "–" : `${number(value)} ms`);
 const of = (count, minute) => percent(requests(minute) ? count / requests(minute) : undefined);
-const BAD = new Set(["errors", "fallbacks"]);
+const BAD = new Set(["fallbacks", "other errors"]);
 
 export function tiles(history) {
   const minute = history.minute(), all = history.all();

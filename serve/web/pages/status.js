@@ -46,7 +46,7 @@ function plots(told) {
   const shares = (section) => Object.fromEntries(named(section).map((name) => [name, of((point) => share(point, section, name))]));
   say("history-text", `Up to ${clock(points.at(-1).at + points.at(-1).seconds)}, one point for each ${points[0].seconds} seconds.`);
   lines("requests", "plots", { ...shared, title: "Requests per second", series: { "requests/s": of((point) => (point.isKnown ? requests(point) / point.seconds : undefined)) } });
-  lines("latency", "plots", { ...shared, title: "Latency in the server", note: "As if spread evenly between the bounds of the histogram; each line of the axis is ten times the one below.", log: true, format: ms, series: { p50: of((point) => latency(history, point, 0.5)), p99: of((point) => latency(history, point, 0.99)) } });
+  lines("latency", "plots", { ...shared, title: "Latency in the server", note: "Estimated within the buckets of a histogram; the axis is logarithmic.", log: true, format: ms, series: { p50: of((point) => latency(history, point, 0.5)), p99: of((point) => latency(history, point, 0.99)) } });
   const codes = [...new Set(points.flatMap((point) => errorsByCode(point).map(([code]) => code)))].sort();
   const meaning = (code) => `${code} ${Object.keys(told.errors[code] ?? {}).join(", ").replaceAll("_", " ")}`;
   const count = (point, code) => point.codes?.[code]?.[0] ?? 0;
