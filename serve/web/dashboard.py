@@ -57,7 +57,7 @@ def show(slot: Slot, settings: Settings, after: int = 0, known_card: str | None 
         "metadata": metadata,
         "columns": [] if serving is None else columns_of(serving),
         "refused": describe_refused(slot.folder),
-        "history": _history(after),
+        "history": {"server": slot.folder.name, **_history(after)},
         "moves": _moves(slot, bool(settings.api_key)),
         "errors": errors(),
     }

@@ -28,6 +28,7 @@ def dashboard() -> Json:
     maybe: Json = {"type": ["string", "null"]}
     counts = {"type": "object", "additionalProperties": array_of({"type": "integer"})}
     history: Json = {
+        "server": {"type": "string", "description": "another one has another history"},
         "slot_s": {"type": "number", "description": "seconds of a slot"},
         "slots": {"type": "integer", "description": "how many are kept"},
         "began": {"type": "integer", "description": "the slot in which the server began to count"},

@@ -7,8 +7,8 @@ export class History {
 
   // Adds what the server answered; a slot that comes again is complete now.
   merge(told) {
-    if (told.now < this.now) this.counts.clear(); // the server's machine was started anew
-    Object.assign(this, { now: told.now, slotS: told.slot_s, slots: told.slots, began: told.began, begins: told.now_begins, bounds: told.bounds });
+    if (told.server !== this.server) this.counts.clear(); // it was started anew, or another one answers
+    Object.assign(this, { server: told.server, now: told.now, slotS: told.slot_s, slots: told.slots, began: told.began, begins: told.now_begins, bounds: told.bounds });
     for (const [slot, counts] of Object.entries(told.counts)) this.counts.set(Number(slot), counts);
     for (const slot of this.counts.keys()) if (slot <= this.now - this.slots) this.counts.delete(slot);
   }
