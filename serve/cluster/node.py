@@ -25,7 +25,7 @@ from serve.run_folder import FOLLOW_FILE, METRICS, RUN_FOLDER, worker_file
 from serve.settings import Settings
 from serve.shadow.shadow_process import ShadowProcess
 from serve.shared_memory import temporary_folder
-from serve.telemetry.last_minute import minute_file
+from serve.telemetry.recent_counts import remove_old
 
 INTERVAL_S = 0.5
 
@@ -119,7 +119,7 @@ class Node:
             except ProcessLookupError:
                 with suppress(OSError):
                     worker_file(self._folder, pid).unlink()
-                    minute_file(self._folder / METRICS, pid).unlink()
                 add_up(self._folder / METRICS, pid)
+                remove_old(self._folder / METRICS)
             except PermissionError:
                 continue

@@ -32,6 +32,7 @@ from serve.following.attempts import withdraw
 from serve.following.followed_canary import FollowedCanary
 from serve.following.followed_folder import FollowedFolder
 from serve.following.followed_reference import FollowedReference
+from serve.following.last_moves import MovesReader
 from serve.following.refusals import Refusals
 from serve.run_folder import HINT_FD, METRICS, SERVER_PID, STATUS_FILE, Followed, Status, read_file, write_file
 from serve.settings import Settings
@@ -135,7 +136,7 @@ class Follower:
                 reference.not_answered()
                 continue
             try:
-                reference.resolve(self._registry)
+                reference.resolve(self.registry)
             except Exception as error:  # whatever MLflow raises when a registry is down, full or wrong
                 failed = failed or error  # the first one describes the outage
                 reference.not_answered()
@@ -146,7 +147,7 @@ class Follower:
         if self._canary is None:
             return None
         try:
-            looked = self._canary.look(self._registry)
+            looked = self._canary.look(self.registry)
         except Exception as error:  # whatever MLflow raises; what it says of production is worth more
             if self._canary_answers:  # once per outage, not once per poll
                 log.warning("%s: %s", canary_of(self._settings.model), one_line(error))
@@ -179,7 +180,8 @@ class Follower:
         canary = [self._canary.answer] if self._canary else []
         return [*(reference.answer for reference in self._references), *canary]
 
-    def _registry(self) -> Store:
+    def registry(self) -> Store:
+        """The registry; the first call connects to it."""
         from registry.store.store import Store  # imports mlflow
 
         self._store = self._store or Store(DEADLINE_S)
@@ -218,9 +220,12 @@ def main() -> int:
     start_logging(settings)
     status_file = Path(os.environ[STATUS_FILE])
     follower = Follower(settings, status_file)
+    moves = None if settings.follows_folder else MovesReader(settings.model, status_file.parent)
     while os.getppid() == server and not follower.is_worn_out:
         began = time.monotonic()
         followed = follower.poll()
+        if moves is not None:
+            moves.look(follower.registry, followed)
         keep_counters(status_file.parent / METRICS)
         if followed.refusal and os.getppid() == server:
             os.kill(server, signal.SIGTERM)  # nothing will ever be served: the server prints why and ends

@@ -43,8 +43,8 @@ from serve.run_folder import (
 from serve.settings import Settings
 from serve.shadow.shadow_process import ShadowProcess
 from serve.shared_memory import SHARED_MEMORY, is_usable, temporary_folder, temporary_folders
-from serve.telemetry.last_minute import minute_file
 from serve.telemetry.log_setup import ServerLog
+from serve.telemetry.recent_counts import remove_old
 
 BACKLOG = 4096
 """Connections that may wait to be accepted."""
@@ -139,7 +139,7 @@ class PolicyServer(BaseApplication):  # type: ignore[misc]
         from serve.telemetry.dead_counters import add_up
 
         worker_file(self._slot.folder, worker.pid).unlink(missing_ok=True)
-        minute_file(self._slot.folder / METRICS, worker.pid).unlink(missing_ok=True)
+        remove_old(self._slot.folder / METRICS)
         add_up(self._slot.folder / METRICS, worker.pid)
         if hasattr(worker, "forgotten"):
             worker.forgotten()

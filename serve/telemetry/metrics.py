@@ -22,10 +22,10 @@ from serve.run_folder import FOLLOW_FILE, Followed, read_file, worker_states
 from serve.telemetry.buckets import ActionCounts, Buckets, LabelledBuckets, choice_label, minute_key
 from serve.telemetry.dead_counters import reading
 from serve.telemetry.half_hour import grown
-from serve.telemetry.last_minute import LastMinute
 from serve.telemetry.metrics_buffer import Metrics as TallyMetrics
 from serve.telemetry.metrics_buffer import MetricsBuffer
 from serve.telemetry.processes import Processes
+from serve.telemetry.recent_counts import RecentCounts
 from serve.telemetry.shadow_metrics import ShadowMetrics
 from serve.telemetry.version_names import VERSIONS
 
@@ -105,7 +105,7 @@ BUFFER = MetricsBuffer(
         ActionCounts(ACTION, CHOICES, TENTHS),
         LabelledBuckets(CHANGE, CHANGES),
     ),
-    LastMinute(MULTIPROCESS_FOLDER),
+    RecentCounts(MULTIPROCESS_FOLDER),
 )
 
 _counting = threading.Lock()
@@ -134,9 +134,10 @@ def last_minute(columns: tuple[AnswerColumn, ...]) -> dict[str, list[tuple[float
         index, count) for choices. Values that are never negative, such as throttle, have no buckets below 0.
     """
     counts = BUFFER.last_minute()
-    found: dict[str, list[tuple[float | str | None, int]]] = {"latency": _pairs(SECONDS, counts.get("latency"), 0.0)}
+    latency, actions = counts.get("latency", {}).get("total"), counts.get("actions", {})
+    found: dict[str, list[tuple[float | str | None, int]]] = {"latency": _pairs(SECONDS, latency, 0.0)}
     for column in columns:
-        known = counts.get(minute_key(column))
+        known = actions.get(minute_key(column))
         if column.choices:
             labels = [choice_label(column, index) for index in range(column.choices)]
             found[column.name] = list(zip(labels, known or [0] * column.choices, strict=True))

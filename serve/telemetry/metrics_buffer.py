@@ -17,9 +17,10 @@ from prometheus_client import Counter
 
 from carla_mlflow.contract.answer import AnswerColumn
 from carla_mlflow.contract.array_spec import ArraySpec
+from registry.rules.figures import PREDICTION_ROUTES
 from serve.errors import STATUS
 from serve.telemetry.buckets import ActionCounts, Buckets, LabelledBuckets
-from serve.telemetry.last_minute import Counts, LastMinute
+from serve.telemetry.recent_counts import Counts, RecentCounts
 from serve.telemetry.version_names import VERSIONS
 
 MAX_ROWS, MAX_BATCHES, MAX_ANSWERS = 512, 128, 512
@@ -64,8 +65,8 @@ class Metrics(NamedTuple):
 class MetricsBuffer:
     """The buffered counts of one worker. Safe to call from several threads."""
 
-    def __init__(self, metrics: Metrics, minute: LastMinute) -> None:
-        self._metrics, self._minute = metrics, minute
+    def __init__(self, metrics: Metrics, recent: RecentCounts) -> None:
+        self._metrics, self._recent = metrics, recent
         self._lock = threading.Lock()
         self._answers: list[tuple[tuple[str, int, str], float | None, float | None, float | None]] = []
         self._actions: Numbers[str] = Numbers()
@@ -114,24 +115,43 @@ class MetricsBuffer:
             for (route, code, version), count in self._requests.items():
                 label = VERSIONS.label(version)
                 self._metrics.requests.labels(route, code, label).inc(count)
+                if route in PREDICTION_ROUTES:  # probes, scrapes and the server's page are none
+                    self._recent.add("codes", str(code), [count])
                 if code == STATUS["deadline_exceeded"]:
                     self._metrics.fallbacks.labels("deadline_exceeded", label).inc(count)
             self._requests.clear()
             for version, rows in self._actions.items():
                 self._metrics.actions.labels(version).inc(rows)
             self._actions.clear()
-            latency = self._metrics.parts.counts().get("total")
-            self._minute.add(({"latency": latency} if latency else {}) | self._metrics.dimensions.counts)
+            self._recent.add("latency", "total", self._metrics.parts.counts().get("total", ()))
+            for name, counts in self._metrics.dimensions.counts.items():
+                self._recent.add("actions", name, counts)
+            self._recent.turn()
             self._metrics.dimensions.flush()
             self._metrics.parts.flush()
             self._metrics.changes.flush()
             self._metrics.rows.flush()
 
     def last_minute(self) -> Counts:
-        """Returns the counts of all workers in the last minute: `latency`, and each column of actions."""
+        """Returns the counts of all workers in the last minute, by the sections that `recent` has."""
         self.flush()
         with self._lock:
-            return self._minute.read()
+            return self._recent.last_minute()
+
+    @property
+    def began(self) -> int:
+        """The slot in which counting began."""
+        return self._recent.began
+
+    def recent(self, after: int = 0) -> dict[int, Counts]:
+        """Returns the counts of all workers by slot, as `RecentCounts.read` does.
+
+        Their sections: `codes` of predictions, `latency`, `actions` by `minute_key`, and, each as (events, values),
+        `saturated` by column and `outside` by field.
+        """
+        self.flush()
+        with self._lock:
+            return self._recent.read(after)
 
     def _count_answers(self) -> None:
         answers = self._answers[:]  # a copy: other threads may append
@@ -175,7 +195,9 @@ class MetricsBuffer:
             self._metrics.dimensions.add(label, columns, control)
             for place, column in enumerate(columns):
                 if not column.choices:
-                    self._metrics.saturated.labels(column.name, label).inc(_at_bound(column, control[:, place]))
+                    at_bound = _at_bound(column, control[:, place])
+                    self._metrics.saturated.labels(column.name, label).inc(at_bound)
+                    self._recent.add("saturated", column.name, (at_bound, len(control)))
 
     def _count_observations(self, label: str, forwards: Sequence[ForwardRecord]) -> None:
         for specs in {id(batch.specs): batch.specs for batch in forwards}.values():
@@ -183,8 +205,9 @@ class MetricsBuffer:
             for spec in specs:
                 values = _joined([observations[spec.name] for observations in of_these])
                 low, high = spec.usual
-                outside = np.count_nonzero((values < low) | (values > high))
-                self._metrics.out_of_range.labels(spec.name, label).inc(int(outside))
+                outside = int(np.count_nonzero((values < low) | (values > high)))
+                self._metrics.out_of_range.labels(spec.name, label).inc(outside)
+                self._recent.add("outside", spec.name, (outside, values.size))
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -27,6 +27,7 @@ from serve.record.hook import RECORDERS
 from serve.settings import Settings
 from serve.telemetry import metrics
 from serve.web.admission import admit, route_of_request
+from serve.web.dashboard import add_dashboard
 from serve.web.inference_routes import add_inference
 from serve.web.initial_series import count_from_zero
 from serve.web.metadata import describe, warnings_of
@@ -39,8 +40,6 @@ from serve.wire.parsed_head import ParsedHead, extra_headers
 log = logging.getLogger("serve")
 
 _WARM_UP_ROWS = (1, 8, 32, 256)
-UNPINNED = "unpinned: no digest was given for this folder"
-UNPINNED_VERSIONS = "unpinned: the folder of artifacts has no file PINS"
 _WARM_UP_CALLS, _WARM_UP_S = 50, 0.25
 """Most forward passes, and most seconds, for each number of rows; a number above 1 whose pass takes longer is skipped.
 
@@ -60,6 +59,7 @@ def create_app(settings: Settings, slot: Slot) -> Flask:
     _add_metadata(app, settings, slot)
     _add_metrics(app, slot)
     add_pages(app, slot, settings)
+    add_dashboard(app, slot, settings)
     add_inference(app, slot, functools.partial(_predict, slot, INFERENCE))
     if settings.webhook_secret:
         _add_hook(app, Hook(settings.webhook_secret), slot)
@@ -141,12 +141,11 @@ def _add_probes(app: Flask, slot: Slot) -> None:
 
     @app.get("/readyz")
     def readyz() -> dict[str, Any]:
-        serving = _ready(slot)
+        _ready(slot)
         check_ready(slot)
         if slot.draining:
             raise ApiError("not_ready", "stopping")
-        warnings = [] if slot.is_pinned else [UNPINNED_VERSIONS if serving.engine.pinned else UNPINNED]
-        return {"ready": True, "warnings": warnings + warnings_of(slot)}
+        return {"ready": True, "warnings": warnings_of(slot)}
 
     @app.get("/ping")
     @app.get("/health")
@@ -166,7 +165,8 @@ def _add_metadata(app: Flask, settings: Settings, slot: Slot) -> None:
     @app.get("/metadata")
     def metadata() -> Response:
         serving = _ready(slot)
-        return _json(msgspec.json.encode(describe(serving, slot, settings)))
+        body = {**describe(serving, slot, settings), "last_minute": metrics.last_minute(serving.columns)}
+        return _json(msgspec.json.encode(body))
 
     @app.post("/warmup")
     def warmup() -> Response:

@@ -14,12 +14,14 @@ from serve.policy.serving import Serving
 from serve.policy.slot import Slot
 from serve.run_folder import list_refused, ready_workers
 from serve.settings import Settings
-from serve.telemetry import metrics
 from serve.telemetry.shadow_report import read_shadow
+
+UNPINNED = "unpinned: no digest was given for this folder"
+UNPINNED_VERSIONS = "unpinned: the folder of artifacts has no file PINS"
 
 
 def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]:
-    """Returns the body as plain values for JSON."""
+    """Returns the body as plain values for JSON, without the last minute."""
     engine, cache = serving.engine, serving.cache
     return {
         "card": serving.card.to_dict(),
@@ -37,16 +39,18 @@ def describe(serving: Serving, slot: Slot, settings: Settings) -> dict[str, Any]
         "stage": serving.stage,
         "following": None if settings.is_folder else shown(settings.model),
         "registry": None if settings.is_folder else slot.followed.registry,
-        "loaded_at": _clock(serving.loaded_at),
-        "last_minute": metrics.last_minute(serving.columns),
+        "loaded_at": clock(serving.loaded_at),
         "served": [msgspec.to_builtins(served) for served in slot.served()],
-        "held": [{**msgspec.to_builtins(held), "until": _clock(each.ends)} for each, held in slot.held_versions()],
+        "held": [{**msgspec.to_builtins(held), "until": clock(each.ends)} for each, held in slot.held_versions()],
         "canary": describe_canary(slot),
-        "refused": [
-            {**msgspec.to_builtins(refused), "since": _clock(refused.since)} for refused in list_refused(slot.folder)
-        ],
+        "refused": describe_refused(slot.folder),
         "shadow": _shadow(slot.folder),
     }
+
+
+def describe_refused(folder: Path) -> list[dict[str, Any]]:
+    """The versions that are refused, and why."""
+    return [{**msgspec.to_builtins(each), "since": clock(each.since)} for each in list_refused(folder)]
 
 
 def _shadow(folder: Path) -> dict[str, Any] | None:
@@ -60,7 +64,7 @@ def _shadow(folder: Path) -> dict[str, Any] | None:
         "share": life.share,
         "up": found.is_up,
         "reason": found.reason,
-        "since": _clock(life.since),
+        "since": clock(life.since),
         "starts": life.starts,
         "name": report.name,
         "version": report.version,
@@ -68,7 +72,7 @@ def _shadow(folder: Path) -> dict[str, Any] | None:
         "counts": msgspec.to_builtins(report.counts),
         "skipped": report.skipped,
         "beside": msgspec.to_builtins(report.beside),
-        "refused": [{**msgspec.to_builtins(each), "since": _clock(each.since)} for each in report.refused],
+        "refused": [{**msgspec.to_builtins(each), "since": clock(each.since)} for each in report.refused],
         "unlogged": report.unlogged,
     }
 
@@ -94,9 +98,15 @@ def describe_canary(slot: Slot) -> dict[str, Any] | None:
         "state": state,
         "share": slot.followed.canary_share if state == "active" else 0.0,
         "reason": reason,
-        "loaded_at": None if here is None else _clock(here.serving.loaded_at),
+        "loaded_at": None if here is None else clock(here.serving.loaded_at),
         "backend": None if here is None else here.serving.engine.backend,
     }
+
+
+def _unpinned(slot: Slot) -> list[str]:
+    if slot.serving is None or slot.is_pinned:
+        return []
+    return [UNPINNED_VERSIONS if slot.serving.engine.pinned else UNPINNED]
 
 
 def warnings_of(slot: Slot) -> list[str]:
@@ -113,7 +123,8 @@ def warnings_of(slot: Slot) -> list[str]:
         reasons.append(f"{which} {canary['reason']}")
     wanted = {answer.wanted for answer in answers}
     refused = [refused for refused in list_refused(slot.folder) if refused.digest in wanted]
-    found = [answer.warning for answer in answers if answer.warning]
+    found = _unpinned(slot)
+    found += [answer.warning for answer in answers if answer.warning]
     found += reasons
     if slot.workers > 1 and (ready := ready_workers(slot.folder)) < slot.workers:
         found.append(f"{ready} of {slot.workers} workers are ready")
@@ -122,5 +133,6 @@ def warnings_of(slot: Slot) -> list[str]:
     return found + [f"{refused.version} is refused ({refused.kind}): {refused.reason}" for refused in refused]
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A time, given as seconds since 1970."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

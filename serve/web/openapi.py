@@ -16,6 +16,7 @@ from serve.codecs.request_type import NAME, request_type
 from serve.errors import STATUS
 from serve.run_folder import Served
 from serve.settings import Settings
+from serve.web.openapi_dashboard import ASKED, dashboard
 from serve.web.openapi_inference import inference_paths, inference_schemas
 from serve.web.openapi_shapes import (
     REQUEST_HEADERS,
@@ -30,7 +31,7 @@ from serve.web.openapi_shapes import (
     operation,
     ref,
 )
-from serve.wire.header_rules import HOOK_PATH, OPEN_PATHS
+from serve.wire.header_rules import HOOK_PATH, OPEN_PATHS, PAGES
 
 
 def openapi(card: Card, settings: Settings, has_hook: bool) -> Json:
@@ -53,7 +54,7 @@ def openapi(card: Card, settings: Settings, has_hook: bool) -> Json:
     if settings.api_key:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
-        for path in (*OPEN_PATHS, HOOK_PATH):
+        for path in (*OPEN_PATHS, *PAGES, HOOK_PATH):
             for described in paths.get(path, {}).values():
                 described["security"] = []
     return document
@@ -210,7 +211,10 @@ def _probe_paths() -> Json:
         },
         "/metrics": {"get": operation("for Prometheus", text, "bad_request") | {"parameters": [LAST]}},
         "/openapi.json": {"get": operation("this document", {"200": _object("OpenAPI")}, "not_ready")},
-        "/": {"get": operation("the active policy, as a page", html)},
+        "/dashboard": {
+            "get": operation("what the page at / shows", {"200": dashboard()}, "bad_request") | {"parameters": ASKED}
+        },
+        "/": {"get": operation("what drives and how, as a page", html)},
         "/docs": {"get": operation("this document, as a page", html)},
     }
 

@@ -14,14 +14,10 @@ from serve.settings import Settings
 from serve.web.openapi import openapi
 
 PAGES = Path(__file__).parent / "pages"
-FILES = (
-    ("/", "status.html", "text/html"),
-    ("/docs", "docs.html", "text/html"),
-    ("/pages/versions.js", "versions.js", "text/javascript"),
-    ("/pages/status.js", "status.js", "text/javascript"),
-    ("/pages/docs.js", "docs.js", "text/javascript"),
-    ("/pages/pages.css", "pages.css", "text/css"),
-)
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+_NAMES = sorted(path.name for path in PAGES.iterdir() if path.suffix in {".js", ".css"})
+FILES = (("/", "status.html"), ("/docs", "docs.html"), *((f"/pages/{name}", name) for name in _NAMES))
+"""Route → file of a page."""
 POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 """Content-Security-Policy: only this server's scripts, and no other host."""
 
@@ -37,12 +33,12 @@ def add_pages(app: Flask, slot: Slot, settings: Settings) -> None:
         described = openapi(slot.serving.card, settings, bool(settings.webhook_secret))
         return Response(msgspec.json.encode(described), content_type="application/json")
 
-    for route, name, media_type in FILES:
-        app.add_url_rule(route, name, functools.partial(_page, name, media_type))
+    for route, name in FILES:
+        app.add_url_rule(route, name, functools.partial(_page, name))
 
 
-def _page(name: str, media_type: str) -> Response:
-    response = Response((PAGES / name).read_bytes(), content_type=f"{media_type}; charset=utf-8")
+def _page(name: str) -> Response:
+    response = Response((PAGES / name).read_bytes(), content_type=f"{_TYPES[Path(name).suffix]}; charset=utf-8")
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "no-cache"

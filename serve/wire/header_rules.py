@@ -16,6 +16,11 @@ OPEN_PATHS = ("/healthz", "/readyz", "/ping", "/health", "/v2/health/live", "/v2
 """Paths that need no API key, since probes have none."""
 
 
+PAGES, PAGE_FILES = ("/", "/docs"), "/pages/"
+"""The static pages, and where their files lie. They need no API key: what they show, they ask for with the key that is
+typed into them."""
+
+
 METRICS_PATH = "/metrics"
 
 
@@ -86,7 +91,7 @@ def _is_address(name: str) -> bool:
 
 def check_key(path: str, given: str, settings: Settings) -> None:
     """Raises ApiError when a path needs the server's key and Authorization does not carry it."""
-    if path in OPEN_PATHS or (settings.webhook_secret and path == HOOK_PATH):
+    if path in (*OPEN_PATHS, *PAGES) or path.startswith(PAGE_FILES) or (settings.webhook_secret and path == HOOK_PATH):
         return
     scheme, _, token = given.partition(" ")
     fits = hmac.compare_digest(token.strip().encode("utf-8", "replace"), settings.api_key.encode())

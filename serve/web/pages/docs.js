@@ -1,5 +1,6 @@
 // Renders /openapi.json. What comes from the server is only ever set as text.
-const place = (id) => document.getElementById(id);
+import { place } from "/pages/dom.js";
+import { get, send } from "/pages/server.js";
 
 function element(kind, text, parent) {
   const made = document.createElement(kind);
@@ -43,7 +44,7 @@ async function ask() {
   const began = performance.now();
   const body = place("question").value;
   try {
-    const answer = await fetch("/predict", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    const answer = await send("/predict", { method: "POST", headers: { "Content-Type": "application/json" }, body });
     place("answer").textContent = JSON.stringify(await answer.json(), null, 1);
     place("took").textContent = `${answer.status}, ${(performance.now() - began).toFixed(1)} ms seen from here`;
   } catch (error) {
@@ -52,7 +53,7 @@ async function ask() {
 }
 
 place("ask").addEventListener("click", ask);
-fetch("/openapi.json")
+get("/openapi.json")
   .then((answer) => answer.json())
-  .then((api) => (api.error ? Promise.reject(api.error.message) : show(api)))
-  .catch((error) => (place("description").textContent = `not ready: ${error}`));
+  .then(show)
+  .catch((error) => (place("description").textContent = error.status === 401 ? "This server asks for its API key: type it into its page at /." : `not ready: ${error.message}`));

@@ -1,142 +1,114 @@
-// What drives, and how: asked of /readyz and /metadata, which keeps the last minute. What comes from the server is only ever set as text.
-const place = (id) => document.getElementById(id);
-const SVG = "http://www.w3.org/2000/svg";
-const EVERY_MS = 2000;
+// The page's loop: asks for what it shows every two seconds, says when there is no answer, and goes on asking.
+import { actions } from "/pages/actions.js";
+import { compare } from "/pages/canary.js";
+import { clock, number, percent, place, say } from "/pages/dom.js";
+import { form } from "/pages/form.js";
+import { bars, lines } from "/pages/lines.js";
+import { marks, moves } from "/pages/moves.js";
+import { facts, ms, tiles, versions, warnings } from "/pages/overview.js";
+import { errorsByCode, History, latency, requests, share } from "/pages/series.js";
+import { get, hasKey, Refusal, useKey } from "/pages/server.js";
+import { shadow } from "/pages/shadow.js";
 
-function fact(name, value) {
-  const term = document.createElement("dt");
-  const text = document.createElement("dd");
-  term.textContent = name;
-  text.textContent = value;
-  place("facts").append(term, text);
-}
+const EVERY_MS = 2000;
+const history = new History();
+let card, answeredAt, timer;
 
 async function refresh() {
-  const ready = await (await fetch("/readyz")).json();
-  place("ready").className = ready.ready ? "good" : "bad";
-  const why = ready.ready ? ready.warnings.join("; ") : ready.error.message;
-  place("ready").textContent = (ready.ready ? "ready" : "not ready") + (why ? `: ${why}` : "");
-  if (!ready.ready) return;
-  const served = await (await fetch("/metadata")).json();
-  document.title = place("title").textContent = `${served.card.name} ${served.version}`;
-  place("facts").replaceChildren();
-  fact("digest", served.digest);
-  fact("loaded at", served.loaded_at);
-  fact("stage", served.stage ?? "none: served from a folder");
-  fact("follows", served.following ?? "nothing: served from a folder");
-  fact("backend", `${served.backend} on ${served.device.name}`);
-  for (const held of served.held) fact("held for episodes", `${held.version} until ${held.until}`);
-  plot(served.last_minute, served.card.action);
-  showShadow(served.shadow);
-  await compare(served);
+  const known = card ? `&card=${encodeURIComponent(card.digest)}` : "";
+  const told = await (await get(`/dashboard?after=${history.after}${known}`)).json();
+  answeredAt = Date.now() / 1000;
+  history.merge(told.history);
+  if (told.metadata?.card) card = { digest: told.metadata.digest, ...told.metadata };
+  if (told.metadata) told.metadata.card = card.card;
+  place("key-needed").hidden = true;
+  place("known").hidden = false;
+  say("ready", told.ready ? "ready" : `not ready: ${told.reason}`, told.ready ? "good" : "bad");
+  warnings(told.warnings);
+  versions(told);
+  moves(told);
+  tiles(history);
+  plots(told);
+  for (const part of ["drives", "actions", "ask"]) place(part).hidden = !told.metadata;
+  showLinks();
+  if (!told.metadata) return;
+  say("title", `${told.metadata.card.name} ${told.metadata.version}`);
+  document.title = `${told.ready ? "" : "not ready: "}${place("title").textContent}`;
+  facts(told);
+  form(told);
+  shadow(told.metadata.shadow);
+  await compare(told.metadata);
 }
 
-// Buckets: pairs of upper bound, null where there is none, and count.
-function quantile(buckets, share) {
-  const all = buckets.reduce((sum, [, count]) => sum + count, 0);
-  let seen = 0;
-  for (const [bound, count] of buckets) {
-    seen += count;
-    if (all && seen >= share * all) return bound;
-  }
-  return undefined;
+function plots(told) {
+  const points = history.points(), shared = { points, marks: marks(told) };
+  const of = (value) => points.map(value), named = (section) => [...new Set(points.flatMap((point) => Object.keys(point[section] ?? {})))];
+  const shares = (section) => Object.fromEntries(named(section).map((name) => [name, of((point) => share(point, section, name))]));
+  say("history-text", `Up to ${clock(points.at(-1).at + points.at(-1).seconds)}, one point for each ${points[0].seconds} seconds.`);
+  lines("requests", "plots", { ...shared, title: "Requests per second", series: { "requests/s": of((point) => (point.isKnown ? requests(point) / point.seconds : undefined)) } });
+  lines("latency", "plots", { ...shared, title: "Latency in the server", note: "Estimated within the buckets of a histogram; the axis is logarithmic.", log: true, format: ms, series: { p50: of((point) => latency(history, point, 0.5)), p99: of((point) => latency(history, point, 0.99)) } });
+  const codes = [...new Set(points.flatMap((point) => errorsByCode(point).map(([code]) => code)))].sort();
+  const meaning = (code) => `${code} ${Object.keys(told.errors[code] ?? {}).join(", ").replaceAll("_", " ")}`;
+  const count = (point, code) => point.codes?.[code]?.[0] ?? 0;
+  bars("errors", "plots", { ...shared, title: "Errors by code", note: "A 504 is answered with the card's fallback.", series: Object.fromEntries(codes.map((code) => [meaning(code), of((point) => count(point, code))])) });
+  const fallbacks = of((point) => (requests(point) ? count(point, "504") / requests(point) : undefined));
+  lines("fallbacks", "plots", { ...shared, title: "Fallbacks", format: percent, least: 0.01, note: "The share of requests that got the fallback instead of an action.", series: { fallbacks } });
+  lines("saturation", "plots", { ...shared, title: "Saturation", format: percent, least: 0.01, note: "The share of values at full pedal or full lock.", series: shares("saturated") });
+  lines("outside", "plots", { ...shared, title: "Out of range", format: percent, least: 0.01, note: "The share of values outside what training saw or, where that is unknown, the inner 99 % of the bounds.", series: shares("outside") });
+  const more = actions(told.columns, history, points, shared.marks);
+  if (more) say("actions-more", `${number(more)} more values are in /metrics.`);
 }
 
-function mark(svg, kind, attributes) {
-  const made = document.createElementNS(SVG, kind);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  svg.append(made);
-}
-
-// From where to where a value is counted: a named one that leaves [-1, 1] between its own bounds.
-function range(name, bounds, action) {
-  const [low, high] = action.control === "named" ? action.raw[name] : [Math.floor(bounds[0]), 1];
-  if (low < -1 || high > 1) return `from ${low} to ${high}`;
-  return `from ${name === "steer" ? "-1 (left)" : Math.floor(bounds[0])} to 1`;
-}
-
-// A figure with its caption; made when it is first asked for.
-function canvas(id, text, into) {
-  if (!place(id)) {
-    const made = document.createElement("figure");
-    const caption = document.createElement("figcaption");
-    const svg = document.createElementNS(SVG, "svg");
-    svg.id = id;
-    for (const [key, value] of Object.entries({ viewBox: "0 0 300 100", preserveAspectRatio: "none", role: "img" })) svg.setAttribute(key, value);
-    made.append(caption, svg);
-    place(into).append(made);
-  }
-  place(id).previousSibling.textContent = text;
-  return id;
-}
-
-// The figure of one of the values that the policy answers.
-function figure(name, buckets, action) {
-  const bounds = buckets.map(([bound]) => bound).filter((bound) => bound !== null);
-  const text = typeof bounds[0] === "string" ? `${name}: ${bounds.join(", ")}` : `${name}, ${range(name, bounds, action)}`;
-  return canvas(`action-${name}`, text, "plots");
-}
-
-// What another version would have done: its differences from what was answered, beside the latest champion.
-function showShadow(found) {
-  place("shadow").hidden = !found;
-  if (!found) return;
-  const who = found.version ? `${found.name} ${found.version}` : found.following;
-  place("shadow-state").textContent = found.up ? `${who} is compared` : `${who} is not compared: ${found.reason}`;
-  place("shadow-state").className = found.up ? "good" : "bad";
-  const skipped = Object.values(found.skipped).reduce((sum, rows) => sum + rows, 0);
-  const beside = found.beside[found.beside.length - 1];
-  const share = (count) => (beside && beside.rows ? `${((100 * count) / beside.rows).toFixed(2)} %` : "none");
-  const compared = beside ? `${beside.rows} rows beside ${beside.version}, ${share(beside.disagreements)} disagree; ` : "";
-  place("shadow-found").textContent = `${compared}${skipped} rows could not be compared`;
-  for (const dimension of beside ? beside.figures.dimensions : []) {
-    const [mean, p99, max] = [dimension.mean, dimension.p99, dimension.max].map((value) => value.toPrecision(3));
-    const text = `difference of ${dimension.name}: mean ${mean}, 99 % within ${p99}, at most ${max}`;
-    bars(canvas(`shadow-${dimension.name}`, text, "shadow-plots"), dimension.histogram);
+// Links to parts that are there.
+function showLinks() {
+  for (const link of document.querySelectorAll('nav a[href^="#"]')) {
+    const part = place(link.hash.slice(1)).closest("section");
+    link.hidden = part.hidden || place("known").hidden;
   }
 }
 
-function bars(id, buckets) {
-  const svg = place(id);
-  svg.replaceChildren();
-  const shown = buckets.filter(([bound]) => bound !== null);
-  const most = Math.max(1, ...shown.map(([, count]) => count));
-  const width = 300 / Math.max(1, shown.length);
-  shown.forEach(([, count], index) => {
-    const height = (95 * count) / most;
-    mark(svg, "rect", { x: index * width + 1, y: 98 - height, width: width - 2, height });
-  });
-  mark(svg, "line", { x1: 0, y1: 98, x2: 300, y2: 98 });
-}
-
-function plot(minute, action) {
-  bars("latency", minute.latency);
-  const [half, most] = [0.5, 0.99].map((share) => quantile(minute.latency, share));
-  const within = (bound) => (bound === null ? "more than 5000 ms" : `within ${bound * 1e3} ms`);
-  const text = half === undefined ? "no requests" : `half ${within(half)}, 99 % ${within(most)}`;
-  place("latency-text").textContent = `latency: ${text}`;
-  for (const [name, buckets] of Object.entries(minute)) if (name !== "latency") bars(figure(name, buckets, action), buckets);
-}
-
-async function ask() {
-  const api = await (await fetch("/openapi.json")).json();
-  const body = JSON.stringify(api.components.schemas.PredictRequest.examples[0]);
-  const began = performance.now();
-  const answer = await fetch("/predict", { method: "POST", headers: { "Content-Type": "application/json" }, body });
-  const took = performance.now() - began;
-  place("answer").textContent = JSON.stringify(await answer.json(), null, 1);
-  place("took").textContent = `${answer.status}, ${took.toFixed(1)} ms round trip`;
+// Says why there is nothing new; what is shown stays, and is marked as old.
+function explain(error) {
+  const asksKey = error.status === 401;
+  place("key-needed").hidden = !asksKey;
+  document.documentElement.classList.toggle("stale", !asksKey && answeredAt !== undefined);
+  if (asksKey) {
+    place("known").hidden = true;
+    say("key-text", hasKey() ? "The server refused this key. Is it the value of its POLICY_API_KEY?" : "This server asks for its API key (its POLICY_API_KEY). It is kept until this tab is closed.");
+    say("ready", "asks for its API key", "bad");
+    showLinks();
+    if (document.activeElement === document.body) place("key").focus();
+    return;
+  }
+  const since = answeredAt === undefined ? "" : ` since ${clock(answeredAt)}`;
+  say("ready", `no answer${since}: ${error.message}; trying again every ${EVERY_MS / 1000} s`, "bad");
 }
 
 async function goOn() {
+  clearTimeout(timer);
   try {
-    await refresh();
+    if (!document.hidden) {
+      await refresh();
+      document.documentElement.classList.remove("stale");
+    }
   } catch (error) {
-    place("ready").className = "bad";
-    place("ready").textContent = `no answer: ${error}`;
+    if (!(error instanceof Refusal)) console.error(error);
+    explain(error);
+    if (error.status === 401) return; // until a key is typed
   }
-  setTimeout(goOn, EVERY_MS);
+  timer = setTimeout(goOn, EVERY_MS);
 }
 
-place("ask").addEventListener("click", ask);
+place("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useKey(place("key").value.trim());
+  goOn();
+});
+place("theme").value = document.documentElement.dataset.theme ?? "";
+place("theme").addEventListener("change", ({ target: { value } }) => {
+  if (value) document.documentElement.dataset.theme = value;
+  else delete document.documentElement.dataset.theme;
+  try { localStorage.setItem("carla-theme", value); } catch { /* it is kept while the page is open */ }
+});
+document.addEventListener("visibilitychange", () => document.hidden || goOn());
 goOn();

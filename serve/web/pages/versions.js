@@ -1,4 +1,4 @@
-// The version in production and the canary side by side, from /metadata and from what /metrics counts by version.
+// What /metrics counts of one version, in the words and by the rules of alarms and of `carla-registry compare`.
 
 // Series of one version: name → [labels, value] for each.
 function seriesOf(text, version) {
@@ -29,9 +29,9 @@ function within(series, share) {
   return !bounds.length ? "–" : least === Infinity ? "more than 5000 ms" : `${1e3 * least} ms`;
 }
 
-const PREDICTION_ROUTES = ["/predict", "/invocations", "/v2/models/{name}/infer"];
+export const PREDICTION_ROUTES = ["/predict", "/invocations", "/v2/models/{name}/infer"];
 
-function figures(text, version) {
+export function figures(text, version) {
   const series = seriesOf(text, version);
   const isPrediction = (labels) => PREDICTION_ROUTES.includes(labels.route);
   const requests = sum(series.policy_requests_total, isPrediction);
@@ -42,30 +42,4 @@ function figures(text, version) {
   const dimensions = series.policy_saturated_total; // one series each: a share of the values that were given
   if (dimensions) shown.saturated = part(sum(dimensions), shown.actions * dimensions.length);
   return shown;
-}
-
-function row(name, values) {
-  const made = document.createElement("tr");
-  for (const [place, text] of [name, ...values].entries()) {
-    const cell = document.createElement(place ? "td" : "th");
-    cell.textContent = text;
-    made.append(cell);
-  }
-  return made;
-}
-
-async function compare(served) {
-  place("beside").hidden = !served.canary;
-  if (!served.canary) return;
-  const { canary } = served;
-  const text = await (await fetch("/metrics")).text();
-  const [left, right] = [figures(text, served.version), figures(text, canary.version)];
-  const state = canary.state === "active" ? `${canary.share} % of the episodes` : `${canary.state}: ${canary.reason ?? "no episode begins with it yet"}`;
-  place("versions").replaceChildren(
-    row("", ["in production", "canary"]),
-    row("version", [served.version, canary.version ?? "–"]),
-    row("digest", [served.digest, canary.digest ?? "–"]),
-    row("answers", [`${canary.state === "active" ? Number((100 - canary.share).toFixed(2)) : 100} % of the episodes, and all that is no episode`, state]),
-    ...Object.keys(left).map((name) => row(name, [left[name], right[name] ?? "–"])),
-  );
 }

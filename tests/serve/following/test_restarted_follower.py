@@ -29,7 +29,7 @@ def follower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Follower:
     def silent(_: Follower) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(Follower, "_registry", silent)
+    monkeypatch.setattr(Follower, "registry", silent)
     file = tmp_path / "follow.json"
     write_file(file, Followed((status("1.1.0", "1.0.0"),), canary=status("1.0.0"), canary_share=40.0))
     return Follower(Settings(model="mine@production", canary=True), file)

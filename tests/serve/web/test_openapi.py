@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 from mlflow_ui import open_browser
 from msgspec.structs import replace
 from playwright.sync_api import Page, expect
-from tests_support import EXAMPLE, Server
+from tests_support import Server
 from without_pedals import KINDS
 
 from benchmarks.policies.networks import small_view
@@ -142,42 +141,3 @@ def test_the_document_is_read_and_tried_in_a_browser_without_another_host(server
     prediction = server.get("/openapi.json").json["components"]["schemas"]["PredictRequest"]["examples"][0]
     assert answer["actions"] == server.post("/predict", prediction).json["actions"]
     assert all(url.startswith((server.url, "data:")) for url in asked)
-
-
-@pytest.mark.browser
-@pytest.mark.slow
-def test_the_status_page_tells_what_drives_and_plots_what_it_does(server: Server, page: Page):
-    page.goto(server.url)
-    expect(page.locator("#title")).to_have_text("racetrack-policy 0.1.0")
-    expect(page.locator("#ready")).to_contain_text("ready: unpinned")
-    expect(page.locator("#facts")).to_contain_text(server.get("/metadata").json["digest"])
-    page.click("#ask")
-    expect(page.locator("#answer")).to_contain_text("throttle")
-    expect(page.locator("#latency-text")).to_contain_text("half within")
-    page.reload()  # the minute is the server's, not the page's
-    expect(page.locator("#latency-text")).to_contain_text("half within")
-    assert page.locator("figcaption").all_text_contents()[1:] == [
-        "throttle, from 0 to 1",
-        "brake, from 0 to 1",
-        "steer, from -1 (left) to 1",
-    ]
-    for name in ("latency", "action-throttle", "action-brake", "action-steer"):
-        heights = page.eval_on_selector_all(f"#{name} rect", "bars => bars.map(bar => bar.height.baseVal.value)")
-        assert max(heights) > 90
-    if os.environ.get("SAVE_SCREENSHOTS"):
-        page.click("#ask")
-        expect(page.locator("#answer")).to_contain_text("throttle")
-        page.screenshot(path=EXAMPLE.parents[1] / "docs" / "status.png", full_page=True)
-
-
-@pytest.mark.browser
-@pytest.mark.slow
-def test_the_status_page_has_a_bar_for_each_choice(start_server: Callable[..., Server], tmp_path: Path, page: Page):
-    kind = KINDS["labelled"]
-    server = start_server("--model", str(kind.write(tmp_path)))
-    server.wait_ready()
-    server.post("/predict", {"observations": [{"x": row} for row in kind.rows]})
-    page.goto(server.url)
-    expect(page.locator("figcaption").nth(1)).to_have_text("choice: LEFT, IDLE, RIGHT")
-    heights = "bars => bars.map(bar => Math.round(bar.height.baseVal.value))"
-    assert page.eval_on_selector_all("#action-choice rect", heights) == [95, 0, 95]
