@@ -29,6 +29,11 @@ TESTS = Path(__file__).parent
 # As in a server's worker: one thread. Two test processes with two threads each take turns on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Images of Python may forbid compiled files. Every process of the tests would then compile all of the project anew, and
+# each of pytest's rewrite every assertion.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Tests have a cache folder of their own, and matplotlib would look for fonts anew in each.
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
 
