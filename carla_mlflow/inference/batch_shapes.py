@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..backends.backend import Arrays, Backend, Features
 from ..contract.specs import ObservationSpec
 from ..errors import SpecError
-from .shape_verification import ROWS, verification_sample, verified_shapes
+from .shape_verification import verification_sample, verified_shapes
 from .workspace import Workspace
 
 REFERENCE_ROWS = 8
@@ -130,10 +130,13 @@ class PaddedRunner:
         self._use(verified)
 
     def _run_in_shape(self, shape: int, observations: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        rows = len(observations[self._specs[0].name])
         self._use((shape,))
-        for _ in range(WARM_UP_CALLS):
-            self.forward({name: array[:shape] for name, array in observations.items()}, shape)
-        return self.forward(observations, ROWS).outputs
+        if not self._idle[shape]:  # never used
+            for _ in range(WARM_UP_CALLS):
+                few = min(shape, rows)
+                self.forward({name: array[:few] for name, array in observations.items()}, few)
+        return self.forward(observations, rows).outputs
 
 
 def plan(shapes: tuple[int, ...], rows: int) -> tuple[int, ...]:

@@ -81,7 +81,9 @@ def graph_of(kind: type[PolicyGraph], network: nn.Module, **states: StateCard) -
         (lambda: graph_of(PolicyGraph, Lstm(32), **{name: StateCard("float32", [32]) for name in "hc"}), "failed on"),
     ],
 )
-def test_a_graph_that_remembers_otherwise_than_its_card_says_is_refused(make: Callable[[], PolicyGraph], complaint: str):
+def test_a_graph_that_remembers_otherwise_than_its_card_says_is_refused(
+    make: Callable[[], PolicyGraph], complaint: str
+):
     graph = make()  # not where tests are collected, which every process does
     with pytest.raises(ArtifactError, match=complaint):
         loaded(graph)
