@@ -19,6 +19,7 @@ import mlflow
 import pytest
 from real_postgres import Postgres, running_postgres
 from tests_support import EXAMPLE, Server, own_cache
+from torch_exporter import list_functions_once
 
 from benchmarks.support.free_port import free_port
 from benchmarks.support.mlflow_server import MlflowServer
@@ -43,6 +44,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="of the conformance kit: cpu, cuda or cuda:N")
+
+
+def pytest_runtest_setup() -> None:
+    list_functions_once()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs_of_stable_baselines3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where its `learn` makes a folder, which is /tmp otherwise, in this process and its children."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SB3_LOGDIR", str(tmp_path_factory.getbasetemp() / "stable-baselines3"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 
 from carla_mlflow.build import git_state
@@ -174,6 +175,7 @@ def make_agent(config: TrainingConfig, venv: VecEnv, earlier: Checkpoint | None 
         policy_kwargs=policy_kwargs(config),
         device="cpu",
     )
+    agent.set_logger(Logger(folder=None, output_formats=[]))  # its own makes a folder in /tmp; curves go to MLflow
     venv.seed(TRAINING_FIRST + seed)  # PPO has seeded them with its own seed, which an evaluation may use
     if earlier:
         agent.set_parameters(str(earlier.policy_path), device="cpu")
