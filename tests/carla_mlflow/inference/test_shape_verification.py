@@ -15,7 +15,7 @@ from torch import nn
 from carla_mlflow import Engine, ObservationSpec
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.field_card import FieldCard
-from carla_mlflow.inference.shape_verification import ROWS, verification_sample
+from carla_mlflow.inference.shape_verification import FIRST, ROWS, verification_sample, verified_shapes
 from carla_mlflow.inference.workspace import Workspace
 from training_export.export.export import Export, export_policy
 from training_export.sources.draft import ActionDraft, CardDraft, complete
@@ -58,6 +58,20 @@ def test_a_network_that_looks_at_other_rows_is_asked_one_row_at_a_time():
 def test_a_network_that_gives_few_answers_proves_nothing_and_is_asked_one_row_at_a_time():
     export = exported(cases.Constant(), FieldCard("float32", [4], -1.0, 1.0))
     assert export.engine.tile_rows == (1,)
+
+
+def test_a_shape_is_used_only_where_every_row_of_the_sample_has_the_references_bits_at_any_position():
+    sample = {"x": np.arange(ROWS, dtype=np.float32).reshape(-1, 1)}
+    off = {4: [ROWS - 1], 16: [0], 32: [FIRST]}  # rows that get other bits in batches of that shape
+
+    def run(shape: int, observations: dict[str, np.ndarray]) -> np.ndarray:
+        rows = observations["x"].copy()
+        rows[np.isin(rows, off.get(shape, []))] += 0.5
+        if shape == 64 and rows[0] > 0:  # another order
+            rows[-1] += 0.5
+        return rows
+
+    assert verified_shapes((1, 4, 8, 16, 32, 64, 128), 8, sample, run) == (1, 8, 128)
 
 
 def test_rows_left_over_in_a_tile_hold_nothing_that_a_caller_asked(example):
