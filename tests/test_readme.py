@@ -1,4 +1,4 @@
-"""The documentation's commands, in its order, by a new user: an empty HOME, and no setting of ours in the environment."""
+"""The documentation's commands, in its order, by a new user: an empty HOME, no setting of ours anywhere."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class NewUser:
         self.home.mkdir()
         left_out = shutil.ignore_patterns(".git", ".venv", ".demo", ".*_cache", "__pycache__", "site", *APPEARS)
         shutil.copytree(ROOT, self.checkout, ignore=left_out)
-        # One thread a process, as all tests: two that wait for each other on two busy cores spin for most of their time.
+        # One thread a process, as all tests: two that wait for each other on two busy cores spin most of their time.
         self._environment = {"HOME": str(self.home), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
         self._environment |= {"OMP_NUM_THREADS": "1"}
         self.port = free_port()
