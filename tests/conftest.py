@@ -19,6 +19,7 @@ import mlflow
 import pytest
 from real_postgres import Postgres, running_postgres
 from tests_support import EXAMPLE, Server, own_cache
+from torch_exporter import list_functions_once
 
 from benchmarks.support.free_port import free_port
 from benchmarks.support.mlflow_server import MlflowServer
@@ -28,6 +29,11 @@ TESTS = Path(__file__).parent
 
 # As in a server's worker: one thread. Two test processes with two threads each take turns on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Images of Python may forbid compiled files. Every process of the tests would then compile all of the project anew, and
+# each of pytest's rewrite every assertion.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Tests have a cache folder of their own, and matplotlib would look for fonts anew in each.
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
@@ -48,6 +54,18 @@ def pytest_report_header() -> list[str]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="of the conformance kit: cpu, cuda or cuda:N")
+
+
+def pytest_runtest_setup() -> None:
+    list_functions_once()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs_of_stable_baselines3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where its `learn` makes a folder, which is /tmp otherwise, in this process and its children."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SB3_LOGDIR", str(tmp_path_factory.getbasetemp() / "stable-baselines3"))
+        yield
 
 
 @pytest.fixture(scope="session")

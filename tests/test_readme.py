@@ -1,4 +1,4 @@
-"""The documentation's commands, in its order, by a new user: nothing in the environment but PATH and an empty HOME."""
+"""The documentation's commands, in its order, by a new user: an empty HOME, no setting of ours anywhere."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ class NewUser:
         self.home.mkdir()
         left_out = shutil.ignore_patterns(".git", ".venv", ".demo", ".*_cache", "__pycache__", "site", *APPEARS)
         shutil.copytree(ROOT, self.checkout, ignore=left_out)
+        # One thread a process, as all tests: two that wait for each other on two busy cores spin most of their time.
         self._environment = {"HOME": str(self.home), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+        self._environment |= {"OMP_NUM_THREADS": "1"}
         self.port = free_port()
         self.servers: list[subprocess.Popen[bytes]] = []
 

@@ -105,7 +105,8 @@ class ArraySpec(ArrayBounds):
     def corners(self, rng: np.random.Generator, rows: int) -> Array:
         """Values at the bounds themselves, each element low or high at random, shape (rows, *shape)."""
         if self.dtype == "uint8":
-            return np.where(rng.integers(0, 2, (rows, *self.shape), dtype=np.uint8), self.highs, self.lows)
+            is_high = rng.integers(0, 2, (rows, *self.shape), dtype=np.uint8)
+            return np.asarray(self.lows + is_high * (self.highs - self.lows))  # for images, faster than np.where
         low, high = self._finite_range()
         drawn = np.where(rng.random((rows, *self.shape)) < 0.5, low, high).astype(self.dtype)
         return np.asarray(np.clip(drawn, self.lows, self.highs))

@@ -5,6 +5,7 @@ Ctrl-C ends training early and leaves a usable checkpoint.
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Callable
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 
 from carla_mlflow.build import git_state
@@ -40,6 +42,8 @@ from training_export.training.checkpoint import (
 )
 
 SCALER_STEPS = 2_000
+IN_EACH_ENVIRONMENT = ["stable_baselines3.common.vec_env.subproc_vec_env", "training_export.racetrack.env"]
+"""What each environment's process needs: imported once, by the process of which the others are forks."""
 
 
 class VecPreprocess(VecEnvWrapper):
@@ -141,6 +145,7 @@ def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> b
     mlflow.log_params({**vars(config), "env": ENV_ID, "resumed_at": earlier.steps if earlier else 0})
     provenance = _provenance()
     mlflow.set_tags({STEP_TAG: "train", "git": provenance["git"]})
+    multiprocessing.set_forkserver_preload(IN_EACH_ENVIRONMENT)
     venv = VecPreprocess(VecMonitor(SubprocVecEnv([make_env(config.traffic)] * config.environments)), scaler)
     agent = make_agent(config, venv, earlier)
     progress = Progress(config.total_timesteps, lambda: save_checkpoint(output, agent, config, scaler, provenance))
@@ -174,6 +179,7 @@ def make_agent(config: TrainingConfig, venv: VecEnv, earlier: Checkpoint | None 
         policy_kwargs=policy_kwargs(config),
         device="cpu",
     )
+    agent.set_logger(Logger(folder=None, output_formats=[]))  # its own makes a folder in /tmp; curves go to MLflow
     venv.seed(TRAINING_FIRST + seed)  # PPO has seeded them with its own seed, which an evaluation may use
     if earlier:
         agent.set_parameters(str(earlier.policy_path), device="cpu")

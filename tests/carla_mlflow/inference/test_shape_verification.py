@@ -16,7 +16,7 @@ from carla_mlflow import Engine, ObservationSpec
 from carla_mlflow.contract.array_spec import ArraySpec
 from carla_mlflow.contract.field_card import FieldCard
 from carla_mlflow.inference.batch_shapes import LARGE_SHAPES
-from carla_mlflow.inference.shape_verification import ROWS, verification_sample
+from carla_mlflow.inference.shape_verification import ROWS, verification_sample, verified_shapes
 from carla_mlflow.inference.workspace import Workspace
 from training_export.export.export import Export, export_policy
 from training_export.sources.draft import ActionDraft, CardDraft, complete
@@ -103,6 +103,20 @@ def test_an_image_has_the_same_bits_alone_and_in_any_batch(network: type[nn.Modu
         for size in (100, 17, 16, 5, 4, 3):
             batches = [bits(engine, rows[start : start + size]) for start in range(0, 100, size)]
             assert [row for batch in batches for row in batch] == alone, (engine.backend, size)
+
+
+def test_a_shape_is_used_only_where_every_row_of_the_sample_has_the_references_bits_at_any_position():
+    sample = {"x": np.arange(ROWS, dtype=np.float32).reshape(-1, 1)}
+    off = {4: [ROWS - 1], 16: [0], 32: [1]}  # rows that get other bits in batches of that shape
+
+    def run(shape: int, observations: dict[str, np.ndarray]) -> np.ndarray:
+        rows = observations["x"].copy()
+        rows[np.isin(rows, off.get(shape, []))] += 0.5
+        if shape == 64 and rows[0] > 0:  # another order
+            rows[-1] += 0.5
+        return rows
+
+    assert verified_shapes((1, 4, 8, 16, 32, 64, 128), 8, sample, run) == (1, 8, 128)
 
 
 def test_rows_left_over_in_a_tile_hold_nothing_that_a_caller_asked(example):

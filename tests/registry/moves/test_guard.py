@@ -47,8 +47,7 @@ GOOD = Growth(1000, saturated=10)
 @pytest.fixture
 def store(mlflow_home: Path, tmp_path: Path) -> Store:
     store = Store()
-    registered(store, tmp_path, "0.1.0", "0.2.0")
-    to_production(store, "0.1.0")
+    registered(store, tmp_path, "0.1.0", "0.2.0", production="0.1.0")
     return store
 
 

@@ -26,7 +26,8 @@ def train(*flags: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
 
-def test_training_is_logged_seeded_and_resumable(mlflow_home: Path):
+def test_training_is_logged_seeded_and_resumable(mlflow_home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SB3_LOGDIR", str(mlflow_home / "of-the-library"))
     for name in ("one", "two"):
         process = train("--total-timesteps", "4096", "--seed", "3", "--output", name)
         assert process.communicate()[0].startswith("trained")
@@ -49,6 +50,7 @@ def test_training_is_logged_seeded_and_resumable(mlflow_home: Path):
     assert more.steps == 6144
     assert more.config.seed == 3
     np.testing.assert_array_equal(more.preprocessor.mean_, one.preprocessor.mean_)
+    assert not (mlflow_home / "of-the-library").exists()  # where Stable-Baselines3 would log, too: /tmp unless told
 
 
 def test_ctrl_c_leaves_a_checkpoint_that_exports(mlflow_home: Path):
