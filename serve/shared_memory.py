@@ -1,6 +1,6 @@
 """Where a server's run folder lies: in memory where there is room, so that no process of it waits for a disk.
 
-Every two seconds a worker writes what it counted, and its counters are mapped files. On a busy disk each may take as
+Every few seconds a worker writes what it counted, and its counters are mapped files. On a busy disk each may take as
 long as the disk is busy, and all requests of the worker wait for it.
 """
 
