@@ -14,6 +14,7 @@ SETUP := $(if $(wildcard .venv/.ready .venv/.ready-to-run),update,setup)
 SETUP_TAKES := 3 to 20 min, by the line to the package index
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL: # with -j two set-ups would write into one .venv
 .PHONY: help demo serve setup test test-slow test-all test-ci coverage check format docs docs-serve bench image clean \
   distclean
 

@@ -22,14 +22,16 @@ from numpy.typing import NDArray
 from ..backends.backend import Backend, Features
 from ..contract.specs import ObservationSpec
 from ..errors import SpecError
-from .shape_verification import verification_sample, verified_shapes
+from .shape_verification import sample_rows, verification_sample, verified_shapes
 from .workspace import Workspace
 
 REFERENCE_ROWS = 8
 SHAPES = (1, 4, 8, 16, 32, 64, 128, 256)
 LARGE_SHAPES = (1, 4, 8)
 """Those tried for large images, where larger ones hardly save more."""
-SAVES, TIMED_CALLS = 0.85, 3
+MAX_SAMPLE_S = 1.0
+"""Seconds that the sample of large images may take row by row: it is run several times."""
+SAVES, TIMED_CALLS = 0.85, 4
 """A shape saves time if a row takes at most this part of what it takes in the next smaller one; calls to see that."""
 WARM_UP_CALLS = 4
 """TorchScript specialises itself during its first calls (measured: 56, 0.7, then 0.04 ms)."""
@@ -71,8 +73,15 @@ class PaddedRunner:
         self._idle: dict[int, list[Workspace]] = {}
         self._use((reference,))
         shapes = self._saving(golden) if specs.is_large else SHAPES
-        if shapes != (reference,):
+        if shapes == (reference,):
+            return
+        try:
             self._verify_shapes(shapes, reference, golden)
+        except backend.out_of_memory:
+            if reference > 1:
+                raise
+            self._idle = {1: self._idle[1]}
+            self._use((1,))
 
     @property
     def shapes(self) -> tuple[int, ...]:
@@ -130,20 +139,25 @@ class PaddedRunner:
         self._plan = functools.lru_cache(maxsize=4096)(functools.partial(plan, shapes))
 
     def _saving(self, golden: Mapping[str, NDArray[Any]]) -> tuple[int, ...]:
-        """The shapes for large rows that save time here."""
-        found = [1]
-        for shape in LARGE_SHAPES[1:]:
-            smaller_s, took_s = self._timed(found[-1], golden), self._timed(shape, golden)
-            for _ in range(TIMED_CALLS):  # in turn, as other processes may need the cores now and then
-                smaller_s, took_s = (
-                    min(smaller_s, self._timed(found[-1], golden)),
-                    min(took_s, self._timed(shape, golden)),
-                )
-            if took_s > SAVES * shape / found[-1] * smaller_s:
-                break
-            found.append(shape)
+        """The shapes for large rows that save time here, as far as they can be verified in reasonable time."""
+        found, rows = [1], sample_rows(self._specs)
+        if rows and rows * self._timed(1, golden) <= MAX_SAMPLE_S:
+            for shape in LARGE_SHAPES[1:]:
+                try:
+                    if not self._saves(shape, found[-1], golden):
+                        break
+                except self._backend.out_of_memory:
+                    break
+                found.append(shape)
+        self._idle = {shape: self._idle[shape] for shape in found}
         self._use(tuple(found))
         return self._shapes
+
+    def _saves(self, shape: int, smaller: int, golden: Mapping[str, NDArray[Any]]) -> bool:
+        """Whether a row takes less time in a shape than in a smaller one."""
+        pairs = [(self._timed(smaller, golden), self._timed(shape, golden)) for _ in range(TIMED_CALLS)]
+        smaller_s, took_s = map(min, zip(*pairs, strict=True))  # timed in turn, as others may need the cores meanwhile
+        return bool(took_s <= SAVES * shape / smaller * smaller_s)
 
     def _timed(self, shape: int, golden: Mapping[str, NDArray[Any]]) -> float:
         """Seconds of one forward of that shape."""

@@ -22,7 +22,7 @@ RunInShape = Callable[[int, Observations], NDArray[np.float32]]
 
 ROWS, ORDERS = 1024, 3
 LARGE_SAMPLE, MIN_LARGE_ROWS, MAX_LARGE_ROWS = 16 << 20, 64, 128
-"""Elements of a sample of large rows, and how many rows it has at least and at most: each costs forwards at load."""
+"""Elements of a sample of large rows, at most, and how many rows it has at least and at most."""
 FEW = 32
 """Rows of the sample on which a shape is tried first: most that round differently show it there."""
 MIN_ANSWERS = 1 / 8
@@ -61,11 +61,11 @@ def verified_shapes(shapes: tuple[int, ...], reference: int, sample: Observation
 
 
 def sample_rows(specs: ObservationSpec) -> int:
-    """How many rows a sample has."""
+    """How many rows a sample has; 0 where they are so large that too few fit into memory."""
     if not specs.is_large:
         return ROWS
-    elements = sum(int(np.prod(spec.shape, dtype=np.int64)) for spec in specs)
-    return min(MAX_LARGE_ROWS, max(MIN_LARGE_ROWS, LARGE_SAMPLE // elements // 4 * 4))
+    rows = LARGE_SAMPLE // sum(int(np.prod(spec.shape, dtype=np.int64)) for spec in specs) // 4 * 4
+    return min(MAX_LARGE_ROWS, rows) if rows >= MIN_LARGE_ROWS else 0
 
 
 def verification_sample(

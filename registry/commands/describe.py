@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from carla_mlflow.cli import DONE
+from carla_mlflow.cli import DONE, REFUSED, warn
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.look import show
 
@@ -17,7 +17,7 @@ SAID = {
 
 
 def describe(options: argparse.Namespace) -> int:
-    from carla_mlflow.errors import RefusedError
+    from carla_mlflow.errors import CarlaMlflowError, RefusedError
     from registry.moves.describe import write_description
     from registry.rules.chain import chain
     from registry.rules.reference import is_name, parse_registered
@@ -32,11 +32,23 @@ def describe(options: argparse.Namespace) -> int:
     if not versions:
         raise RefusedError(f"{name} has no version with a semantic version")
     entries = chain(store.journal(name))
-    done = {version: write_description(store, name, version, entries) for version in versions}
-    done = {version: outcome for version, outcome in done.items() if outcome in SAID}  # not those deleted meanwhile
+    done: dict[str, str] = {}
+    failed: list[str] = []
+    for version in versions:
+        try:
+            outcome = write_description(store, name, version, entries)
+        except CarlaMlflowError as error:  # such as an artifact that is gone: the other versions get theirs
+            failed.append(f"{name} {version}: {error}")
+            continue
+        if outcome in SAID:  # else it was deleted meanwhile
+            done[version] = outcome
+    if failed and not done:
+        raise RefusedError(f"no description of {name} could be written", tuple(failed))
+    for text in failed:
+        warn(text)
     text = "\n".join(f"{name} {version}: {SAID[outcome]}" for version, outcome in done.items())
     show(options.json, text, {"name": name, "descriptions": done})
-    return DONE
+    return REFUSED if failed else DONE
 
 
 def add_describe_command(commands: Any) -> None:

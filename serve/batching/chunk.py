@@ -79,7 +79,7 @@ class JoinedChunk:
         times, rows = self._serving.forward_times, self._rows + job.known_rows
         ms = times.ms(rows)
         pays = ms - self.ms <= JOINING_PAYS * times.ms(job.known_rows)
-        if not pays or rows > MAX_BATCH_ROWS or ms > times.most_ms(CHUNK_MS):
+        if not pays or self._makes_late(ms) or rows > MAX_BATCH_ROWS or ms > times.most_ms(CHUNK_MS):
             return False
         with self._lock:
             if self._has_begun:
@@ -87,6 +87,11 @@ class JoinedChunk:
             self.jobs.append(job)
         self._rows, self.ms = rows, ms
         return True
+
+    def _makes_late(self, ms: float) -> bool:
+        """Whether a job would be late if the forward took `ms`, that is in time if it begins now and stays as it is."""
+        now, first = time.perf_counter(), min(job.prediction.ends for job in self.jobs)
+        return now + self.ms / 1e3 <= first < now + ms / 1e3
 
     def run(self) -> None:
         """See Chunk."""

@@ -108,26 +108,33 @@ class ChunkedExecutor:
         return chunk
 
     def _ran(self, chunk: Chunk) -> None:
+        if chunk is self._open:
+            self._open = None  # else its requests, and their policy, would stay in memory
         if isinstance(chunk, JoinedChunk):
             for job, outcome in chunk.outcomes:
-                self._answer(job, outcome)
-        elif isinstance(chunk, RowsChunk) and chunk.done is not None:
-            [job] = chunk.jobs
-            try:
-                if not job.over:
-                    self._advance(job, chunk.start, chunk.done)
-            except Exception as problem:  # the boundary: the others are still served
-                self._give_up(job, problem)
+                self._guarded(job, self._answer, outcome)
+        elif isinstance(chunk, RowsChunk) and (done := chunk.done) is not None:
+            chunk.done = None  # breaks a cycle: an error holds the frames that hold the chunk
+            self._guarded(chunk.jobs[0], self._advance, chunk.start, done)
         self._dispatch()
 
-    def _answer(self, job: ChunkedJob, outcome: BatchSlice | Exception) -> None:
-        """Sends what came of a whole prediction, unless it was answered meanwhile."""
+    def _guarded(self, job: ChunkedJob, then: Callable[..., None], *what: object) -> None:
+        """Goes on with a job, unless it was answered meanwhile; what goes wrong concerns only this one."""
         if job.over:
             return
-        if isinstance(outcome, Exception):
-            self._give_up(job, outcome)
+        try:
+            then(job, *what)
+        except Exception as problem:  # the boundary: the others are still served
+            self._give_up(job, problem)
+
+    def _answer(self, job: ChunkedJob, outcome: BatchSlice | Exception) -> None:
+        """Sends what came of a whole prediction."""
+        job.end()
+        if job.prediction.wire.connection.gone:
+            self._outcomes.forget(job.prediction, CLIENT_GONE)
+        elif isinstance(outcome, Exception):
+            self._outcomes.refuse(job.prediction, outcome)
         else:
-            job.end()
             self._outcomes.send(job.prediction, outcome)
 
     def _advance(self, job: ChunkedJob, start: int, done: BatchActions | Exception) -> None:

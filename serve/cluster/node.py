@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -20,11 +21,10 @@ import msgspec
 from serve.folder_lock import hold, remove_unused
 from serve.following.follower_process import FollowerProcess
 from serve.kept_process import KeptProcess
-from serve.record.start import WriterProcess, leave_rings, remove_left_rings, rings_bytes
+from serve.record.start import WriterProcess, leave_rings, remove_left_rings
 from serve.run_folder import FOLLOW_FILE, METRICS, RUN_FOLDER, worker_file
 from serve.settings import Settings
 from serve.shadow.shadow_process import ShadowProcess
-from serve.shared_memory import temporary_folder
 from serve.telemetry.recent_counts import remove_old
 
 INTERVAL_S = 0.5
@@ -46,7 +46,7 @@ def meeting_folder(settings: Settings, node: str, deployed: str) -> Path:
         deployed: id of the deployment.
     """
     configured = msgspec.json.encode([settings.to_environment(), os.environ.get("MLFLOW_TRACKING_URI")])
-    temporary = temporary_folder(rings_bytes(settings))
+    temporary = Path(tempfile.gettempdir())  # by nothing that may differ between processes, such as free memory
     prefix = f"{RUN_FOLDER}{os.getuid()}-{hashlib.sha256(configured).hexdigest()[:16]}"
     folder = temporary / f"{prefix}-{deployed}-{node[:16]}"
     for left in temporary.glob(f"{prefix}*"):

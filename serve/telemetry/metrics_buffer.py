@@ -20,7 +20,7 @@ from carla_mlflow.contract.array_spec import ArraySpec
 from registry.rules.figures import PREDICTION_ROUTES
 from serve.errors import STATUS
 from serve.telemetry.buckets import ActionCounts, Buckets, LabelledBuckets
-from serve.telemetry.recent_counts import Counts, RecentCounts
+from serve.telemetry.recent_counts import Counts, Own, RecentCounts, minute_of, read_all
 from serve.telemetry.version_names import VERSIONS
 
 MAX_ROWS, MAX_BATCHES, MAX_ANSWERS = 512, 128, 512
@@ -134,9 +134,7 @@ class MetricsBuffer:
 
     def last_minute(self) -> Counts:
         """Returns the counts of all workers in the last minute, by the sections that `recent` has."""
-        self.flush()
-        with self._lock:
-            return self._recent.last_minute()
+        return minute_of(self._own())
 
     @property
     def began(self) -> int:
@@ -144,14 +142,17 @@ class MetricsBuffer:
         return self._recent.began
 
     def recent(self, after: int = 0) -> dict[int, Counts]:
-        """Returns the counts of all workers by slot, as `RecentCounts.read` does.
+        """Returns the counts of all workers by slot, as `read_all` does.
 
         Their sections: `codes` of predictions, `latency`, `actions` by `minute_key`, and, each as (events, values),
         `saturated` by column and `outside` by field.
         """
+        return read_all(self._own(), after)
+
+    def _own(self) -> Own:
         self.flush()
-        with self._lock:
-            return self._recent.read(after)
+        with self._lock:  # for so long only: forwards wait for it
+            return self._recent.take()
 
     def _count_answers(self) -> None:
         answers = self._answers[:]  # a copy: other threads may append

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,6 +21,15 @@ SLOT_S, SLOTS, MINUTE_SLOTS = 5, 180, 12
 Counts = Mapping[str, Mapping[str, Sequence[int]]]
 """Section, such as `latency` → name → the count of each bucket."""
 _DECODER = msgspec.json.Decoder(dict[str, dict[str, list[int]]])
+
+
+class Own(NamedTuple):
+    """What one worker has: the present slot, its counts, the finished slots, and the folder with all workers' files."""
+
+    slot: int
+    present: Counts
+    lines: list[bytes]
+    folder: Path | None
 
 
 class RecentCounts:
@@ -64,33 +74,11 @@ class RecentCounts:
                 self._write(line)
         self._slot, self._counts = now, {}
 
-    def read(self, after: int = 0) -> dict[int, Counts]:
-        """Returns the counts of all workers by slot; only of the slots after one, if a number is given."""
+    def take(self) -> Own:
+        """Returns what this worker has, for `read_all`."""
         self.turn()
-        after = max(after, self._slot - SLOTS)
-        found: dict[int, list[Counts]] = {}
-        for line in self._every_line():
-            number, _, text = line.partition(b" ")
-            with contextlib.suppress(ValueError, msgspec.DecodeError):  # a line that is being written
-                if int(number) > after:
-                    found.setdefault(int(number), []).append(_DECODER.decode(text))
-        if self._counts:
-            found.setdefault(self._slot, []).append(self._counts)
-        return {slot: add_up(found[slot]) for slot in sorted(found) if slot > after}
-
-    def last_minute(self) -> Counts:
-        """Returns the counts of all workers in the last minute, up to five seconds less."""
-        return add_up([*self.read(self._now() - MINUTE_SLOTS).values()])
-
-    def _every_line(self) -> list[bytes]:
-        folder = self._folder()
-        if folder is None:
-            return [*self._lines]
-        texts = []
-        for path in folder.glob("recent-*.lines"):
-            with contextlib.suppress(OSError):  # one that has just been removed
-                texts.append(path.read_bytes())
-        return [line for text in texts for line in text.splitlines()]
+        present = {section: dict(named) for section, named in self._counts.items()}
+        return Own(self._slot, present, [*self._lines], self._folder())
 
     def _write(self, line: bytes) -> None:
         """Appends a line to this worker's file, which is cut when it is twice as long as needed."""
@@ -111,6 +99,38 @@ class RecentCounts:
     def _folder(self) -> Path | None:
         named = os.environ.get(self._variable)
         return Path(named) if named else None
+
+
+def read_all(own: Own, after: int = 0) -> dict[int, Counts]:
+    """Returns the counts of all workers by slot; only of the slots after one, if a number is given. Needs no lock.
+
+    Args:
+        own: what the worker that asks has.
+        after: number of a slot.
+    """
+    after = max(after, own.slot - SLOTS)
+    found: dict[int, list[Counts]] = {}
+    for line in own.lines if own.folder is None else _lines_in(own.folder):
+        number, _, text = line.partition(b" ")
+        with contextlib.suppress(ValueError, msgspec.DecodeError):  # a line that is being written
+            if int(number) > after:
+                found.setdefault(int(number), []).append(_DECODER.decode(text))
+    if own.present:
+        found.setdefault(own.slot, []).append(own.present)
+    return {slot: add_up(found[slot]) for slot in sorted(found) if slot > after}
+
+
+def minute_of(own: Own) -> Counts:
+    """Returns the counts of all workers in the last minute, up to five seconds less."""
+    return add_up([*read_all(own, own.slot - MINUTE_SLOTS).values()])
+
+
+def _lines_in(folder: Path) -> list[bytes]:
+    texts = []
+    for path in folder.glob("recent-*.lines"):
+        with contextlib.suppress(OSError):  # one that has just been removed
+            texts.append(path.read_bytes())
+    return [line for text in texts for line in text.splitlines()]
 
 
 def remove_old(folder: Path) -> None:

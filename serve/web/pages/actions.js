@@ -47,7 +47,7 @@ function choices(column) {
 }
 
 function plot(column, counts, saturated, drawn, points, marks) {
-  const made = figure(`action-${column.name}`, "action-plots", column.name, drawn.word);
+  const made = figure(`of-action-${column.name}`, "action-plots", column.name, drawn.word);
   const middles = counts.map((each, index) => (each?.some(Boolean) ? drawn.middle(each, saturated[index]) : undefined));
   const latest = middles.findLast((value) => value !== undefined);
   const texts = middles.map((value, index) => (value === undefined ? "–" : text(drawn, value, counts[index])));

@@ -15,7 +15,7 @@ export function shadow(found) {
 }
 
 function histogram(dimension) {
-  const id = `shadow-${dimension.name}`;
+  const id = `of-shadow-${dimension.name}`;
   const text = `difference of ${dimension.name}: mean ${number(dimension.mean)}, 99 % within ${number(dimension.p99)}, at most ${number(dimension.max)}`;
   if (!place(id)) {
     const svg = draw("svg", { id, viewBox: "0 0 300 100", preserveAspectRatio: "none", role: "img", "aria-labelledby": `${id}-text` });

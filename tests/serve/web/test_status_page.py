@@ -93,7 +93,7 @@ def test_the_page_shows_what_drives_to_holders_of_the_key(served: Server, look: 
     expect(page.locator("#moves li").first).to_contain_text("0.1.0 was rolled back to production")
     expect(page.locator("#moves li").first).to_contain_text("by grace@cars")
     expect(page.locator("#moves li").first).to_contain_text("oscillates behind slow cars")
-    for name in ("requests", "latency", "errors", "fallbacks", "saturation", "outside", "action-steer"):
+    for name in ("requests", "latency", "errors", "fallbacks", "saturation", "outside", "of-action-steer"):
         figure = page.locator(f"#{name}")
         expect(figure.locator("svg").first).to_have_attribute("aria-label", re.compile(r"\d"))
         figure.get_by_text("As a table").click()
@@ -145,7 +145,7 @@ def test_it_can_be_read_in_both_themes_on_a_desktop_and_a_phone(served: Server, 
         page = look(served.url, KEY, width, theme)
         page.get_by_role("button", name="Ask", exact=True).click()
         expect(page.locator("#answer caption")).to_have_text("Action")
-        expect(page.locator("#action-steer .cell").first).to_be_attached()
+        expect(page.locator("#of-action-steer .cell").first).to_be_attached()
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate(HARD_TO_READ) == []
         assert page.evaluate(WITHOUT_NAME) == []
@@ -171,7 +171,7 @@ def test_a_choice_has_a_row_for_each_label(
         page.get_by_role("button", name="Ask", exact=True).click()
         expect(page.locator("#answer caption")).to_have_text("Action")
         page.locator("#answer").evaluate("answer => answer.replaceChildren()")
-    figure = page.locator("#action-choice")
+    figure = page.locator("#of-action-choice")
     expect(figure.locator(".cell").first).to_be_attached()
     assert figure.locator(".axes text").all_text_contents()[:3] == ["LEFT", "IDLE", "RIGHT"]
     figure.get_by_text("As a table").click()
