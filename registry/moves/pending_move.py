@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,7 @@ class PendingMove:
             show_comparison(self.store, state, self.version, cache, findings=result.findings)
         if result.shortfalls and not (self.options.force or self.options.dry_run):
             self._describe(state, [self.version.semver], cache, (self.to, result))
+            self._describe(state, [each for each in state.undescribed if each != self.version.semver], cache)
             what = f"{self.version.name} {self.version.semver} does not go to {self.to}"
             raise RefusedError(what, tuple(result.shortfalls))
         is_allowed = any(text.startswith(ALLOWED) for text in result.evidence)
@@ -121,14 +123,14 @@ class PendingMove:
             move = msgspec.structs.replace(move, findings=judged(result.findings))
         progress(f"moving {self.to}")
         entry = commit(self.store, state, move, self.check, self.options.expect)
-        self._describe(state, [self.version.semver, displaced])
+        self._describe(state, [self.version.semver, displaced, *state.undescribed])
         after = self.store.resolve(Reference(self.version.name, "number", self.version.number))
         return MoveResult(after, self.to, displaced, result.shortfalls, findings, entry.number, share, ended)
 
     def _describe(
         self,
         state: RegistryState,
-        versions: list[str | None],
+        versions: Sequence[str | None],
         cache: Path | None = None,
         refused: tuple[str, GateResult] | None = None,
     ) -> None:

@@ -94,4 +94,4 @@ def archive(store: Store, reference: Reference, options: MoveOptions) -> MoveRes
 
 
 def _state(store: Store, name: str, options: MoveOptions) -> RegistryState:
-    return read_state(store, name) if options.dry_run else sync(store, name)
+    return read_state(store, name) if options.dry_run else sync(store, name, describes=False)

@@ -25,6 +25,7 @@ class RegistryState:
         holders: which version holds what; after `sync`, the journal and MLflow agree.
         versions: oldest first.
         found: what MLflow listed; None when the policy is not registered yet, and from `read_state`.
+        undescribed: versions that `sync` saw moved, and left to its caller to describe.
     """
 
     name: str
@@ -32,6 +33,7 @@ class RegistryState:
     holders: Holders
     versions: list[PolicyVersion]
     found: Listed | None = None
+    undescribed: tuple[str, ...] = ()
 
     def is_current(self, store: Store) -> bool:
         """Whether nothing has been moved since it was read."""

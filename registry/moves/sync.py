@@ -29,17 +29,22 @@ ATTEMPTS = 100
 """How many tries may fail before the command gives up; each fails because another process succeeded."""
 
 
-def sync(store: Store, name: str, notify: Callable[[Entry], None] = lambda _: None) -> RegistryState:
+def sync(
+    store: Store, name: str, notify: Callable[[Entry], None] = lambda _: None, describes: bool = True
+) -> RegistryState:
     """Reads a policy's registry, finishes what a dead process began, and journals what was moved in MLflow's UI.
 
     Args:
         store: the registry.
         name: the policy's name.
         notify: called with every entry made for a change in MLflow.
+        describes: whether to write the descriptions of versions that were moved there; a move that is to come may be
+            urgent, and these take fetching artifacts.
 
     Raises:
         NotFoundError: there is no such policy.
     """
+    undescribed: list[str] = []
     for _ in range(ATTEMPTS):
         every = store.journal(name)
         entries = chain(every)
@@ -55,11 +60,16 @@ def sync(store: Store, name: str, notify: Callable[[Entry], None] = lambda _: No
         if late:
             revert(store, name, entries, late)
         elif moves := _unrecorded_moves(journal, entries, found, seen):
-            _record(store, name, entries, moves, notify)
+            entered = _record(store, name, entries, moves, notify)
+            moved = [version for each in entered for version in (each.move.version, each.move.displaced) if version]
+            if describes:
+                describe(store, name, moved, [*entries, *entered])
+            else:
+                undescribed += moved
         elif any(version.shown != journal.stage(version.semver) for version in versions):
             store.mirror_stages(name, journal.archived)  # somebody edited the tag, which only displays the stage
         else:
-            return RegistryState(name, entries, journal, versions, found)
+            return RegistryState(name, entries, journal, versions, found, tuple(undescribed))
     raise RefusedError(f"{name}: other processes keep changing its versions or stages; try again")
 
 
@@ -91,7 +101,7 @@ def _unrecorded_moves(
 
 def _record(
     store: Store, name: str, entries: list[Entry], moves: Sequence[Move], notify: Callable[[Entry], None]
-) -> None:
+) -> list[Entry]:
     """Journals all moves seen in MLflow before it mirrors any, as mirroring overwrites what shows the others."""
     entered: list[Entry] = []
     for move in moves:
@@ -103,8 +113,7 @@ def _record(
         if is_unfinished(entry):
             carry_out(store, name, [*entries, *entered[:number]])
         notify(entry)
-    moved = [version for entry in entered for version in (entry.move.version, entry.move.displaced)]
-    describe(store, name, moved, [*entries, *entered])
+    return entered
 
 
 def commit(

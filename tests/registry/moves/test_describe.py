@@ -82,6 +82,14 @@ def test_what_was_moved_in_mlflows_ui_is_described_as_soon_as_it_is_journalled(s
     assert f"carla-serve --model {NAME}@0.1.0" in text_of(store, "0.1.0")
 
 
+def test_what_was_moved_in_mlflows_ui_before_a_move_is_described_after_it(store: Store):
+    version = store.find(NAME, "0.2.0")
+    assert version is not None
+    store.set_alias(version, "production")
+    archive(store, parse_reference(f"{NAME}@0.1.0"), MoveOptions())
+    assert "moved in MLflow, not judged by gates" in text_of(store, "0.2.0")
+
+
 def test_a_text_that_a_person_wrote_or_changed_is_kept(store: Store):
     write_by_hand(store, "0.2.0", BY_HAND)
     edited = text_of(store, "0.1.0").replace("racetrack", "race track")
