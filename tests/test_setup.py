@@ -113,6 +113,23 @@ def test_without_a_network_set_up_says_so_and_leaves_what_is_installed(checkout:
     assert "begun anew" not in checkout.run("scripts/setup", "dev").stdout
 
 
+def test_a_python_that_is_named_is_not_passed_over_for_that_of_an_older_set_up(checkout: Checkout):
+    checkout.has("python3.11", "3.11")
+    checkout.has("python3.13", "3.13")
+    assert checkout.run("scripts/setup", "run").returncode == 0
+    refused = checkout.run("scripts/setup", "run", PYTHON="python3.13")
+    assert (refused.returncode, ".venv has another Python than python3.13; remove" in refused.stderr) == (1, True)
+    assert checkout.run("scripts/setup", "run", PYTHON="python3.11").returncode == 0
+
+
+def test_told_to_stop_it_stops_after_what_pip_is_doing_and_goes_on_the_next_time(checkout: Checkout):
+    checkout.has("python3.11", "3.11")
+    stopped = checkout.run("scripts/setup", "dev", pip="kill -TERM $PPID")
+    assert (stopped.returncode, stopped.stderr) == (130, "interrupted; the next make goes on\n")
+    assert checkout.there() == set()
+    assert checkout.run("scripts/setup", "dev").returncode == 0
+
+
 def test_a_job_says_how_long_it_took_the_last_time_and_what_fails_is_not_remembered(checkout: Checkout):
     (checkout.folder / ".venv").mkdir()
     assert checkout.run("scripts/timed", "x", "counting", "1 to 2 min", "true").stdout.startswith(
