@@ -153,7 +153,7 @@ def test_cleaning_leaves_what_somebody_has_made(tmp_path: Path):
         (tmp_path / name).mkdir(parents=True)
     for name in ("mlflow.db", "policies/mine/model.pt", ".coverage"):
         (tmp_path / name).touch()
-    said = subprocess.check_output(["make", "clean"], cwd=tmp_path, text=True)
+    said = subprocess.check_output(["make", "--no-print-directory", "clean"], cwd=tmp_path, text=True)
     assert {path.name for path in tmp_path.iterdir()} == {
         *("Makefile", "serve", "checkpoint", "policies", "mlruns", "mlflow.db", ".venv"),
     }

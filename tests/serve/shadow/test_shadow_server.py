@@ -246,4 +246,4 @@ def test_the_status_page_shows_it(start_server: Start, folders: tuple[Path, Path
         page.get_by_text("follow-me 1.1.0 is compared").wait_for()
         page.get_by_text("12 rows beside 1.0.0").wait_for()
         page.get_by_text("difference of steer: mean").wait_for()
-        assert page.locator("#shadow-acceleration rect").count() > 10
+        assert page.locator("#of-shadow-acceleration rect").count() > 10
