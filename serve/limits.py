@@ -54,3 +54,5 @@ MAX_HOOK_DELIVERIES = 4096
 """Most delivery ids that are remembered: a delivery expires before that many others have come."""
 MAX_ID = 256
 """Most characters of the id of a request in the Open Inference Protocol."""
+RING_BYTES = 32 << 20
+"""Memory of the ring of one worker that records: some seconds at the highest rate."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve.limits import RING_BYTES
 from serve.record.hook import Answered, Refused
 from serve.record.pack import Packer, wall_clock_offset_ns
 from serve.record.pack_errors import packed_errors
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 MAX_ROWS, MAX_BYTES = 256, 1 << 20
 """Rows, and about the bytes, that are packed at once; a block has at most twice as many."""
-RING_BYTES = 32 << 20
-"""Memory of one worker's ring: some seconds at the highest rate."""
 
 log = logging.getLogger("serve.record")
 

@@ -17,6 +17,7 @@ from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
 from serve.folder_lock import hold, remove_unused
 from serve.kept_process import KeptProcess
+from serve.limits import RING_BYTES
 from serve.record.hook import RECORDERS
 from serve.run_folder import RINGS_FOLDER, RUN_FOLDER
 from serve.settings import Settings
@@ -67,11 +68,7 @@ def rings_folder(run_folder: Path) -> Path:
 
 def rings_bytes(settings: Settings) -> int:
     """What the rings of a server's workers will take of the shared memory."""
-    if ring_plan(settings) is None:
-        return 0
-    from serve.record.recorder import RING_BYTES
-
-    return RING_BYTES * settings.workers
+    return 0 if ring_plan(settings) is None else RING_BYTES * settings.workers
 
 
 def remove_left_rings() -> None:
