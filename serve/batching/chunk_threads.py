@@ -30,7 +30,6 @@ class ChunkThreads:
         self._threads: list[threading.Thread] = []
         self._stopped = False
         self._handed: dict[int, Chunk] = {}  # what threads work on or take next
-        self._ms = 0.0  # of these, together
         self._since: dict[int, float] = {}  # when a thread began each chunk
         self._number = 0
 
@@ -38,13 +37,8 @@ class ChunkThreads:
         """Hands over a chunk."""
         self._number += 1
         self._handed[self._number] = chunk
-        self._ms += chunk.ms
         self._start()
         self._waiting.put((self._number, chunk))
-
-    def grew(self, ms: float) -> None:
-        """Notes that a chunk that was handed over will take so many milliseconds more."""
-        self._ms += ms
 
     @property
     def are_busy(self) -> bool:
@@ -54,7 +48,7 @@ class ChunkThreads:
     @property
     def has_room(self) -> bool:
         """Whether another chunk should be handed over."""
-        return not self.are_busy or self._ms < AHEAD_MS * self._count
+        return not self.are_busy or sum(chunk.ms for chunk in self._handed.values()) < AHEAD_MS * self._count
 
     @property
     def oldest(self) -> float:
@@ -97,6 +91,5 @@ class ChunkThreads:
 
     def _ran(self, number: int) -> None:
         chunk = self._handed.pop(number)
-        self._ms -= chunk.ms
         self._since.pop(number, None)
         self._finished(chunk)

@@ -87,13 +87,7 @@ class ChunkedExecutor:
     def _joins(self, job: ChunkedJob) -> bool:
         """Adds a job to what was handed over last, if all threads are busy, none waits before it, and it fits."""
         chunk = self._open
-        if chunk is None or self._jobs or not self._threads.are_busy:
-            return False
-        before = chunk.ms
-        if not chunk.join(job):
-            return False
-        self._threads.grew(chunk.ms - before)
-        return True
+        return chunk is not None and not self._jobs and self._threads.are_busy and chunk.join(job)
 
     def _chunk_of(self, job: ChunkedJob) -> Chunk:
         """The next chunk of a job, or one with others that wait behind it."""
