@@ -20,7 +20,7 @@ from carla_mlflow.contract.array_spec import ArraySpec
 from registry.rules.figures import PREDICTION_ROUTES
 from serve.errors import STATUS
 from serve.telemetry.buckets import ActionCounts, Buckets, LabelledBuckets
-from serve.telemetry.recent_counts import Counts, Own, RecentCounts, minute_of, read_all
+from serve.telemetry.recent_counts import Counts, RecentCounts, Snapshot, minute_of, read_all
 from serve.telemetry.version_names import VERSIONS
 
 MAX_ROWS, MAX_BATCHES, MAX_ANSWERS = 512, 128, 512
@@ -134,7 +134,7 @@ class MetricsBuffer:
 
     def last_minute(self) -> Counts:
         """Returns the counts of all workers in the last minute, by the sections that `recent` has."""
-        return minute_of(self._own())
+        return minute_of(self._snapshot())
 
     @property
     def began(self) -> int:
@@ -147,12 +147,12 @@ class MetricsBuffer:
         Their sections: `codes` of predictions, `latency`, `actions` by `minute_key`, and, each as (events, values),
         `saturated` by column and `outside` by field.
         """
-        return read_all(self._own(), after)
+        return read_all(self._snapshot(), after)
 
-    def _own(self) -> Own:
+    def _snapshot(self) -> Snapshot:
         self.flush()
         with self._lock:  # for so long only: forwards wait for it
-            return self._recent.take()
+            return self._recent.snapshot()
 
     def _count_answers(self) -> None:
         answers = self._answers[:]  # a copy: other threads may append

@@ -23,7 +23,7 @@ Counts = Mapping[str, Mapping[str, Sequence[int]]]
 _DECODER = msgspec.json.Decoder(dict[str, dict[str, list[int]]])
 
 
-class Own(NamedTuple):
+class Snapshot(NamedTuple):
     """What one worker has: the present slot, its counts, the finished slots, and the folder with all workers' files."""
 
     slot: int
@@ -74,11 +74,11 @@ class RecentCounts:
                 self._write(line)
         self._slot, self._counts = now, {}
 
-    def take(self) -> Own:
+    def snapshot(self) -> Snapshot:
         """Returns what this worker has, for `read_all`."""
         self.turn()
         present = {section: dict(named) for section, named in self._counts.items()}
-        return Own(self._slot, present, [*self._lines], self._folder())
+        return Snapshot(self._slot, present, [*self._lines], self._folder())
 
     def _write(self, line: bytes) -> None:
         """Appends a line to this worker's file, which is cut when it is twice as long as needed."""
@@ -101,28 +101,28 @@ class RecentCounts:
         return Path(named) if named else None
 
 
-def read_all(own: Own, after: int = 0) -> dict[int, Counts]:
+def read_all(snapshot: Snapshot, after: int = 0) -> dict[int, Counts]:
     """Returns the counts of all workers by slot; only of the slots after one, if a number is given. Needs no lock.
 
     Args:
-        own: what the worker that asks has.
+        snapshot: of the worker that asks.
         after: number of a slot.
     """
-    after = max(after, own.slot - SLOTS)
+    after = max(after, snapshot.slot - SLOTS)
     found: dict[int, list[Counts]] = {}
-    for line in own.lines if own.folder is None else _lines_in(own.folder):
+    for line in snapshot.lines if snapshot.folder is None else _lines_in(snapshot.folder):
         number, _, text = line.partition(b" ")
         with contextlib.suppress(ValueError, msgspec.DecodeError):  # a line that is being written
             if int(number) > after:
                 found.setdefault(int(number), []).append(_DECODER.decode(text))
-    if own.present:
-        found.setdefault(own.slot, []).append(own.present)
+    if snapshot.present:
+        found.setdefault(snapshot.slot, []).append(snapshot.present)
     return {slot: add_up(found[slot]) for slot in sorted(found) if slot > after}
 
 
-def minute_of(own: Own) -> Counts:
+def minute_of(snapshot: Snapshot) -> Counts:
     """Returns the counts of all workers in the last minute, up to five seconds less."""
-    return add_up([*read_all(own, own.slot - MINUTE_SLOTS).values()])
+    return add_up([*read_all(snapshot, snapshot.slot - MINUTE_SLOTS).values()])
 
 
 def _lines_in(folder: Path) -> list[bytes]:

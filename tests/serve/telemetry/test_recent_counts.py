@@ -44,8 +44,8 @@ def test_slots_are_kept_apart_and_the_present_one_is_told_too(recent: RecentCoun
     clock.slot += 1
     recent.add("codes", "200", [4])
     recent.add("codes", "200", [1])
-    assert read_all(recent.take()) == {1000: {"codes": {"200": [3]}}, 1001: {"codes": {"200": [5]}}}
-    assert read_all(recent.take(), after=1000) == {1001: {"codes": {"200": [5]}}}
+    assert read_all(recent.snapshot()) == {1000: {"codes": {"200": [3]}}, 1001: {"codes": {"200": [5]}}}
+    assert read_all(recent.snapshot(), after=1000) == {1001: {"codes": {"200": [5]}}}
 
 
 def test_workers_are_summed_and_one_that_ended_is_among_them(recent: RecentCounts, clock: Clock, tmp_path: Path):
@@ -57,14 +57,14 @@ def test_workers_are_summed_and_one_that_ended_is_among_them(recent: RecentCount
         recent.turn()
         as_another_worker(tmp_path)
     recent.add("latency", "total", [0, 5, 0])
-    assert read_all(recent.take())[1000] == {"latency": {"total": [2, 5, 4]}}
+    assert read_all(recent.snapshot())[1000] == {"latency": {"total": [2, 5, 4]}}
 
 
 def test_the_last_minute_is_the_last_twelve_slots(recent: RecentCounts, clock: Clock):
     for _ in range(20):
         recent.add("codes", "200", [1])
         clock.slot += 1
-    assert minute_of(recent.take()) == {"codes": {"200": [11]}}  # the twelfth has just begun
+    assert minute_of(recent.snapshot()) == {"codes": {"200": [11]}}  # the twelfth has just begun
 
 
 def test_what_is_older_than_fifteen_minutes_is_told_no_more_and_takes_no_room(
@@ -76,7 +76,7 @@ def test_what_is_older_than_fifteen_minutes_is_told_no_more_and_takes_no_room(
         clock.slot += 1
         recent.turn()
         sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
-    assert len(read_all(recent.take())) == SLOTS - 1  # and the present one, in which nothing is counted
+    assert len(read_all(recent.snapshot())) == SLOTS - 1  # and the present one, in which nothing is counted
     assert max(sizes[3 * SLOTS :]) == max(sizes)
 
 
@@ -85,7 +85,7 @@ def test_a_line_that_is_being_written_is_left_out(recent: RecentCounts, clock: C
     clock.slot += 1
     recent.turn()
     (tmp_path / "recent-1.lines").write_bytes(b'1000 {"codes":{"200":[5]}}\n1000 {"codes":{"2')
-    assert read_all(recent.take()) == {1000: {"codes": {"200": [6]}}}
+    assert read_all(recent.snapshot()) == {1000: {"codes": {"200": [6]}}}
 
 
 def test_a_process_alone_needs_no_folder(clock: Clock):
@@ -93,7 +93,7 @@ def test_a_process_alone_needs_no_folder(clock: Clock):
     recent.add("codes", "422", [1])
     clock.slot += 3
     recent.add("codes", "422", [0])
-    assert read_all(recent.take()) == {1000: {"codes": {"422": [1]}}}
+    assert read_all(recent.snapshot()) == {1000: {"codes": {"422": [1]}}}
 
 
 def test_files_of_workers_that_ended_long_ago_are_removed(tmp_path: Path):
