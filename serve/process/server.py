@@ -251,7 +251,8 @@ def run_server(settings: Settings, listener: UnixListener | None) -> int:
     counters = run_folder / METRICS
     counters.mkdir()
     (run_folder / MASTER).write_text(str(os.getpid()))
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters)  # read when prometheus_client is imported
+    assert "prometheus_client" not in sys.modules, "imported too early, it would count nothing: it reads this but once"
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counters)
     kept = _beside(settings, run_folder)
     master = os.getpid()
     try:

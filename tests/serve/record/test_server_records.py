@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
-from following_support import until
+from following_support import metric, until
 from recording_support import numbers, table_of
 from slow_policies import HANGS_AT, laborious
 from tests_support import Server, run_command
@@ -82,6 +82,7 @@ def test_answers_and_errors_of_a_server_are_in_the_files(
     assert server.post("/predict", {"observations": []}).status == 400
     assert server.post("/predict", {"observations": [ROW], "budget_ms": 0}).status == 504
     assert server.post("/nothing", {}).status == 404
+    assert metric(server, "policy_actions_total") == 20  # it counts as one that does not record
     assert server.stop() == 0
     found = rows_of(tmp_path / "records")
     table = table_of(found)
