@@ -80,10 +80,8 @@ class PendingMove:
             if is_vetted_canary and share is not None and share < state.holders.share:
                 return self.write(state, GateResult())  # as a roll-back, it must not wait for gates
         result = evaluate(self.store, state, self.version, cache)
-        is_whole = all(
-            finding.passed for finding in result.findings if finding.gate == "integrity"
-        )  # else it may crash
-        if is_whole and self.kind == "promote" and self.to != STAGING and not self.options.dry_run:
+        loads_here = all(found.passed for found in result.findings if found.gate == "integrity")  # else it may crash
+        if loads_here and self.kind == "promote" and self.to != STAGING and not self.options.dry_run:
             show_comparison(self.store, state, self.version, cache, findings=result.findings)
         if result.shortfalls and not (self.options.force or self.options.dry_run):
             self._describe(state, [self.version.semver], cache, (self.to, result))
