@@ -48,7 +48,7 @@ def _usage(options: argparse.Namespace) -> str | None:
     """What is wrong with the combination of flags; None if nothing."""
     own = {"--env-config": options.env_config, "--success-key": options.success_key}
     own |= {"--collision-key": options.collision_key, "--baseline": options.baseline}
-    ours = {"--traffic": options.traffic, "--duration": options.duration, "--gif": options.gif}
+    ours = {"--traffic": options.traffic, "--duration": options.duration}
     given = [flag for flag, value in (ours if options.env else own).items() if value is not None]
     if given:
         where = "the racetrack, not for --env" if options.env else "an environment of your own: --env ID"
@@ -85,14 +85,14 @@ def _on_racetrack(engine: Engine, options: argparse.Namespace) -> int:
         print(latency)
     print_figures({driver: summarise(driven) for driver, driven in drives.items()}, options.reward_margin)
     run_id = None
-    if options.gif:
-        film(engine_driver(engine, latency), conditions.first_seed, conditions, options.gif)
-        print(f"film: {options.gif}")
     if options.log:
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
             log_evaluation(engine, drives, conditions, options.reward_margin, latency)
         print(f"MLflow run {run_id}: figures, card, episodes.json, outcomes.png, trajectories.png, episode.gif")
         refresh_description(options.model)
+    if options.gif:
+        film(engine_driver(engine, latency), conditions.first_seed, conditions, options.gif)
+        print(f"film: {options.gif}")
     _result(options, card, {name: summarise(driven) for name, driven in drives.items()}, conditions, run_id)
     if latency is not None:
         return DONE  # the card's figures are those without
@@ -113,6 +113,7 @@ def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
     from training_export.evaluation.own_driving import Outcome, summarise
     from training_export.evaluation.own_env import open_own_env
     from training_export.evaluation.own_evaluation import check_seeds, evaluate_own, log_own
+    from training_export.evaluation.own_film import film_own, log_film
 
     card, conditions = engine.card, Conditions(options.episodes, options.first_seed)
     check_seeds(card.training, conditions)
@@ -127,8 +128,12 @@ def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
         flags = {name: getattr(options, name) for name in ("env_config", "baseline", "reward_margin")}
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
             log_own(engine, own, driven, conditions, outcome, flags)
-        print(f"MLflow run {run_id}: figures, card, episodes.json")
+            film = log_film(engine, own, conditions.first_seed, outcome)
+        print(f"MLflow run {run_id}: figures, card, episodes.json, outcomes.png{', episode.gif' * film}")
         refresh_description(options.model)
+    if options.gif:
+        film_own(engine, own, conditions.first_seed, outcome, options.gif)
+        print(f"film: {options.gif}")
     _result(options, card, {name: summarise(episodes) for name, episodes in driven.drives.items()}, conditions, run_id)
     return DONE
 

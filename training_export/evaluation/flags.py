@@ -28,6 +28,14 @@ def add_margin(command: Any) -> None:
     )
 
 
+def film_file(text: str) -> Path:
+    """The type of the flag for a film, which is written after everything else."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: is a folder" if path.is_dir() else f"{path.parent}: no such folder")
+    return path
+
+
 def add_conditions(command: argparse.ArgumentParser, episodes: int, judges: bool = False) -> None:
     """Adds the flags of the conditions under which a policy drives; see `racetrack_conditions`.
 
@@ -59,4 +67,4 @@ def add_conditions(command: argparse.ArgumentParser, episodes: int, judges: bool
         metavar="SECONDS",
         help=f"of an episode (default {Conditions.duration_s})",
     )
-    group.add_argument("--gif", type=Path, metavar="FILE", help="film the first episode into this file")
+    group.add_argument("--gif", type=film_file, metavar="FILE", help="film the first episode into this file")

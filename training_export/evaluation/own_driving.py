@@ -52,11 +52,12 @@ class OwnEpisode:
 def drive_all(own: OwnEnv, driver: OwnDriver, conditions: Conditions, outcome: Outcome, what: str) -> list[OwnEpisode]:
     """Drives every seed, with a progress bar."""
     return [
-        _drive(own, driver, seed, outcome) for seed in bar(what, conditions.episodes, "episode", conditions.seeds)
+        drive(own, driver, seed, outcome) for seed in bar(what, conditions.episodes, "episode", conditions.seeds)
     ]  # fmt: skip
 
 
-def _drive(own: OwnEnv, driver: OwnDriver, seed: int, outcome: Outcome) -> OwnEpisode:
+def drive(own: OwnEnv, driver: OwnDriver, seed: int, outcome: Outcome) -> OwnEpisode:
+    """Drives one episode; raises DrivingError where it can't be judged, or the author's code fails."""
     where, episode = f"{own.name}, seed {seed}", OwnEpisode(seed)
     begin_episode(driver)
     observation, info = _parts(where, "reset", call(where, lambda: own.env.reset(seed=seed)), 2)

@@ -7,8 +7,8 @@ import importlib.metadata
 import inspect
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ class OwnEnv:
         env: ready for its first reset.
         name: as given by the user.
         version: identifies the environment's code and arguments; evaluations are compared only if it is equal.
+        arguments: with which it was made.
     """
 
     env: gymnasium.Env[Any, Any]
     name: str
     version: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_own_env(name: str, config: Path | None) -> OwnEnv:
@@ -63,7 +65,7 @@ def open_own_env(name: str, config: Path | None) -> OwnEnv:
             raise
     if not isinstance(made, gymnasium.Env):
         raise DrivingError(f"{name}: made a {type(made).__name__}; expected a gymnasium.Env")
-    return OwnEnv(made, name, _version(name, made, arguments))
+    return OwnEnv(made, name, _version(name, made, arguments), arguments)
 
 
 def is_function(name: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
+import mlflow
 
 from carla_mlflow.contract.answer import fallback_row
 from carla_mlflow.contract.control import inverse_controller
@@ -19,6 +20,7 @@ from carla_mlflow.inference.engine import Engine
 from training_export.evaluation.evidence_run import log_drives
 from training_export.evaluation.own_driving import Drives, Outcome, OwnDriver, drive_all, rows_of, summarise
 from training_export.evaluation.own_env import OwnEnv, call, load_function
+from training_export.evaluation.own_plot import plot_rewards
 from training_export.evaluation.own_spaces import actor, check_labels, observer
 from training_export.racetrack.conditions import Conditions
 from training_export.sources.from_env import labels_of_env
@@ -124,7 +126,7 @@ def log_own(
     outcome: Outcome,
     flags: dict[str, Any],
 ) -> None:
-    """Logs an evaluation to the active MLflow run; `flags` are the flags needed to repeat it."""
+    """Logs an evaluation and a picture of it to the active MLflow run; `flags` are the flags needed to repeat it."""
     log_drives(
         PolicyIdentity(engine.card.name, engine.card.version, engine.digest),
         {"backend": engine.backend, "device": engine.device.name},
@@ -142,3 +144,4 @@ def log_own(
         rows_of(driven.drives),
     )
     log_card(engine.card)
+    mlflow.log_figure(plot_rewards(driven.drives), "outcomes.png")

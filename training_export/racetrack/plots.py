@@ -72,11 +72,15 @@ def plot_outcomes(policy: list[Episode], straight_ahead: list[Episode]) -> Figur
     return figure
 
 
+def draw_off_screen() -> None:
+    """Lets pygame draw where there is no screen."""
+    # With `dummy` alone, even if the user set it, highway-env draws nothing. SDL takes the first that it has.
+    os.environ["SDL_VIDEODRIVER"] = "offscreen,dummy"
+
+
 def film_env(traffic: int, duration_s: float = 30.0, control_at: ControlAt | None = None) -> Racetrack:
     """An environment that renders small frames off screen, centred on the car; with `control_at`, one of fine steps."""
-    # There may be no screen. With `dummy` alone, even if the user set it, highway-env draws nothing. SDL takes the
-    # first driver in the list that it has.
-    os.environ["SDL_VIDEODRIVER"] = "offscreen,dummy"
+    draw_off_screen()
     shown: dict[str, Any] = {"traffic": traffic, "duration_s": duration_s, "render_mode": "rgb_array"}
     env = Racetrack(**shown) if control_at is None else FineRacetrack(control_at, **shown)
     env.config.update(screen_width=360, screen_height=240, scaling=4.0)
@@ -89,4 +93,4 @@ FRAME_EVERY = RATE_HZ // FRAMES_PER_SECOND
 def write_gif(path: Path, episode: Episode) -> None:
     """Writes an episode's frames as a looping GIF, in real time."""
     frames = np.stack(episode.frames)
-    imageio.imwrite(path, frames, duration=1000 // FRAMES_PER_SECOND, loop=0)
+    imageio.imwrite(path, frames, extension=".gif", duration=1000 // FRAMES_PER_SECOND, loop=0)

@@ -130,7 +130,7 @@ def test_a_promotion_by_a_report_is_journalled_as_self_reported(mlflow_home: Pat
     [
         (["--env", "CartPole-v1"], "--env needs --success-key, --collision-key or both"),
         (["--env", "CartPole-v1", "--success-key", "ok", "--traffic", "3"], "--traffic is for the racetrack"),
-        (["--env", "CartPole-v1", "--success-key", "ok", "--gif", "a.gif"], "--gif is for the racetrack"),
+        (["--env", "CartPole-v1", "--success-key", "ok", "--duration", "3"], "--duration is for the racetrack"),
         (["--success-key", "ok"], "--success-key is for an environment of your own: --env ID"),
         (["--baseline", "a.py:b"], "--baseline is for an environment of your own: --env ID"),
         (["--env-config", "a.yaml"], "--env-config is for an environment of your own: --env ID"),
