@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 import msgspec
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 
 from serve.errors import ApiError
 from serve.policy.slot import Slot
@@ -41,5 +41,7 @@ def _page(name: str) -> Response:
     response = Response((PAGES / name).read_bytes(), content_type=f"{_TYPES[Path(name).suffix]}; charset=utf-8")
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Cache-Control"] = "no-cache"  # to be asked for each time, and sent only if it has changed
+    response.add_etag()
+    response.make_conditional(request)
     return response

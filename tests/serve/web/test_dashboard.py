@@ -123,7 +123,7 @@ def test_a_registry_without_an_answer_stops_nothing(tmp_path: Path):
     assert show(Slot(tmp_path), Settings())["moves"] is None
 
 
-def test_the_static_page_is_open_and_its_data_is_not(
+def test_the_static_page_is_open_and_sent_once_and_its_data_is_not(
     start_server: Callable[..., Server], example: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("POLICY_API_KEY", "s3cret")
@@ -136,6 +136,9 @@ def test_the_static_page_is_open_and_its_data_is_not(
             policy = answer.headers["content-security-policy"]
             assert policy.startswith("default-src 'self';"), policy
             assert "unsafe" not in policy
+            known = {"If-None-Match": answer.headers["etag"]}
+            assert [(again.status, again.body) for again in [server.send("GET", path, None, known)]] == [(304, b"")]
+            assert server.send("GET", path, None, {"If-None-Match": '"another"'}).body == answer.body
         assert server.get("/pages/nothing.js").status == 404
         assert server.post("/", BODY).status == 405
         for path in ("/dashboard", "/pages", "/metadata", "/openapi.json", "/metrics"):
