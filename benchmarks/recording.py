@@ -142,7 +142,7 @@ def cpu_s(server: OurServer) -> tuple[float, float]:
     for process in tree(server.process.pid):
         with contextlib.suppress(psutil.Error):
             used = process.cpu_times()
-            if "serve.record.writer" in process.cmdline():
+            if "serve.record.writer_process" in process.cmdline():
                 writer_s += used.user + used.system
             else:
                 server_s += used.user + used.system

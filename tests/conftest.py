@@ -58,7 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spares the garbage collector the 1.7 million objects of modules and tests, which stay: a twentieth of all time."""
+    """Spares the garbage collector the million objects of modules and tests, which stay: a twentieth of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000)  # and looks at what is new less often

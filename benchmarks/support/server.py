@@ -87,7 +87,7 @@ class Server:
                 stderr=errors,
                 cwd=self._folder,
                 env=self._environment,
-                start_new_session=True,  # a process group of its own, for `signal`
+                process_group=0,  # of its own, for `signal`; in our session, as Linux shares processors among those
             )
 
     def signal(self, number: signal.Signals) -> None:

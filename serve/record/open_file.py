@@ -18,8 +18,8 @@ from serve.record.ring import Block
 from serve.record.schema import Images, recording_schema
 from serve.record.shares import of_share
 
-GROUP_ROWS, GROUP_BYTES = 65_536, 8 << 20
-"""Rows, and bytes in memory, that make a row group."""
+GROUP_ROWS, GROUP_BYTES = 8_192, 2 << 20
+"""Rows, and bytes in memory, that make a row group: some milliseconds of work. Merged files have larger ones."""
 
 
 log = logging.getLogger("serve.record")

@@ -141,7 +141,7 @@ class WriterProcess(KeptProcess):
         self._rings.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._in_use = hold(self._rings)
         text = "the recording's writer ended; the rings keep what comes as long as they can"
-        super().__init__(settings, run_folder, "serve.record.writer", {RINGS_FOLDER: str(self._rings)}, text)
+        super().__init__(settings, run_folder, "serve.record.writer_process", {RINGS_FOLDER: str(self._rings)}, text)
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Starts it with SIGTERM blocked: until it can handle that, it would end without having written anything."""

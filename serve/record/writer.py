@@ -1,4 +1,4 @@
-"""The writer: one process a node that writes what all workers recorded to Parquet files.
+"""The writer: moves what all workers of a node recorded from their rings to Parquet files.
 
 A file is a minute, or FILE_BYTES. Rows count as kept once their file is finished; until then they also lie in the ring,
 so that a writer that is killed and started again goes on with the first row that is in no file, if the ring has it
@@ -7,19 +7,12 @@ still. So does one that met a full disk.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import signal
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from types import FrameType
 
 from carla_mlflow.escaping import one_line
-from carla_mlflow.own_process import end_with_parent
-from serve.flags import settings_from_environment
-from serve.folder_lock import remove_unused
 from serve.record.collector import FAILED, REASONS, Collector
 from serve.record.episode_numbers import EpisodeNumbers
 from serve.record.machine import origin_of_server
@@ -29,22 +22,15 @@ from serve.record.open_file import OpenFile
 from serve.record.ring import Block
 from serve.record.schema import Images
 from serve.record.start import ring_plan
-from serve.run_folder import RINGS_FOLDER, SERVER_PID
 from serve.settings import Settings
 from serve.telemetry import metrics
-from serve.telemetry.log_setup import start_logging
 
-POLL_S = 0.1
-"""Seconds between two looks at the rings."""
 FILE_BYTES = 64 << 20
 """About the most bytes of a file before it is merged."""
 MAX_ENDED = 4
 """Rings of ended workers that wait for their rows to be in a finished file; with more, the file is finished at once."""
 RETRY_S, MAX_RETRY_S = 1.0, 10.0
 """Seconds until the next try after the disk took nothing: the first wait, and the longest."""
-DRAIN_S = 5.0
-"""Seconds that a stopping writer waits for workers that have not ended yet."""
-NICENESS = 10
 NODE = "node"
 """File in the folder of the rings with the name of the node's folder: the next writer takes the same."""
 
@@ -177,42 +163,3 @@ class Writer:
 def _minute_of(now: float) -> str:
     """A time in seconds since 1970 as day and minute, UTC."""
     return time.strftime("%Y-%m-%d/%H%M", time.gmtime(now))
-
-
-def main() -> int:
-    server, rings = int(os.environ[SERVER_PID]), Path(os.environ[RINGS_FOLDER])
-    stopping = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopping.append(number)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server handles Ctrl-C, and ends this process
-    end_with_parent(signal.SIGTERM, server)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # WriterProcess blocked it
-    os.umask(0o077)
-    os.nice(NICENESS)
-    settings = settings_from_environment(os.environ)
-    start_logging(settings)
-    with open(rings / "writer.lock", "a") as alone:
-        fcntl.flock(alone, fcntl.LOCK_EX)  # waits for one that is ending
-        writer = Writer(settings, rings)
-        writer.step(time.time())
-        while not stopping and os.getppid() == server:
-            time.sleep(POLL_S)
-            writer.step(time.time())
-        ends = time.monotonic() + DRAIN_S
-        while not writer.is_drained and time.monotonic() < ends:
-            time.sleep(POLL_S)
-            writer.step(time.time())
-        writer.stop()
-    remove_unused(rings)  # where the server was killed
-    return 0
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except Exception:
-        log.exception("the recording's writer failed")
-        os._exit(1)

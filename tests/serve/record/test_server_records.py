@@ -39,7 +39,7 @@ def started(start: Callable[..., Server], policy: Path, records: Path, *flags: s
 def writer_of(server: Server) -> psutil.Process | None:
     for child in psutil.Process(server.process.pid).children():
         with contextlib.suppress(psutil.Error):
-            if "serve.record.writer" in child.cmdline():
+            if "serve.record.writer_process" in child.cmdline():
                 return child
     return None
 

@@ -1,0 +1,75 @@
+"""Work in the time that nobody else wants, and in one's own where that is too little."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from serve.record.spare_time import SpareTime
+
+PATIENCE_S = 180.0
+
+
+def wait_until(holds: list[int], count: int, spare: SpareTime | None = None) -> None:
+    """Waits until so many pieces of work are done."""
+    ends = time.monotonic() + PATIENCE_S
+    while len(holds) < count:
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+        if spare is not None:
+            spare.make_up()
+
+
+def test_the_work_is_done_where_a_processor_is_idle_and_no_more_after_the_end():
+    policies: list[int] = []
+    with SpareTime(lambda: policies.append(os.sched_getscheduler(0)), 0.01):
+        wait_until(policies, 3)
+    assert set(policies) == {os.SCHED_IDLE}
+    assert os.sched_getscheduler(0) != os.SCHED_IDLE  # of this thread
+    done = len(policies)
+    time.sleep(0.05)
+    assert len(policies) == done
+
+
+@pytest.fixture
+def full_processor() -> Iterator[None]:
+    """One processor for this process, which two others keep busy."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    yield
+    for process in busy:
+        process.kill()
+        process.wait()
+    os.sched_setaffinity(0, before)
+
+
+def test_where_no_processor_is_ever_idle_the_owner_makes_up_for_it(full_processor: None):
+    mine: list[int] = []
+
+    def work() -> None:
+        if threading.current_thread() is threading.main_thread():
+            mine.append(os.sched_getscheduler(0))
+
+    with SpareTime(work, 0.001) as spare:
+        wait_until(mine, 20, spare)
+    assert os.SCHED_IDLE not in mine
+
+
+def test_what_goes_wrong_in_the_thread_is_raised_where_the_owner_looks():
+    failed = threading.Event()
+
+    def work() -> None:
+        failed.set()
+        raise OSError("the disk is gone")
+
+    with SpareTime(work, 0.01) as spare:
+        assert failed.wait(PATIENCE_S)
+        with pytest.raises(OSError, match="the disk is gone"):
+            wait_until([], 1, spare)
