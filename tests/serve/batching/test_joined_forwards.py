@@ -24,8 +24,9 @@ REQUESTS, ATTEMPTS = 32, 20
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half a gigaflop a forward of such rows as are `drawn` here, which takes over 1 ms on any core, and hardly more with
-    more rows. Others take no time: as many as verify the batch shapes would take seconds.
+    """Takes over 1 ms on any core for rows that are `drawn` here, and hardly more for more of them.
+
+    Other rows take no time: the thousands that verify the batch shapes would take seconds.
     """
     return laborious(tmp_path_factory.mktemp("policy"), 0, width=128)
 
