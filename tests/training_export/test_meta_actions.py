@@ -17,7 +17,7 @@ from tests_support import Server, command_here, registry_here
 from carla_mlflow import PolicyClient, open_artifact
 
 ENV = "highway_env:highway-fast-v0"
-CONFIG = {"config": {"duration": 6, "vehicles_count": 5}}
+CONFIG = {"config": {"duration": 10, "vehicles_count": 10}}
 META_ACTIONS = ["LANE_LEFT", "IDLE", "LANE_RIGHT", "FASTER", "SLOWER"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
