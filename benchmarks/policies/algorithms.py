@@ -46,6 +46,8 @@ CHOOSING = {"DQN", "QRDQN", "MaskablePPO"}
 """Algorithms that take no Box of actions."""
 WITHOUT = {("ARS", "Dict"), ("CrossQ", "Dict")}
 """What sb3-contrib does not take."""
+SAME_NETWORK = {"A2C": "PPO", "TRPO": "PPO", "TQC": "SAC", "DDPG": "TD3"}
+"""Algorithms whose policies are, to the last weight, those of another one: they are trained otherwise."""
 CASES = [(name, seen) for name in ALGORITHMS for seen in OBSERVATIONS if (name, seen) not in WITHOUT]
 
 
@@ -151,6 +153,6 @@ def _policy(algorithm: str, observation: str) -> TrainedPolicy:
 LIBRARIES: Mapping[str, Any] = {
     f"{algorithm}, {seen}": functools.partial(_policy, algorithm, seen)
     for algorithm, seen in CASES
-    if seen == "Dict" or (seen == "vector" and (algorithm, "Dict") in WITHOUT)
+    if algorithm not in SAME_NETWORK and (seen == "Dict" or (seen == "vector" and (algorithm, "Dict") in WITHOUT))
 }
-"""Each algorithm once, with the richest observation that it takes: for the conformance kit."""
+"""Each algorithm with networks of its own, with the richest observation that it takes: for the conformance kit."""

@@ -75,12 +75,12 @@ def mlp() -> TrainedPolicy:
     return _policy(Mlp(), section, ActionCard("deterministic", raw, "throttle_brake_steer", 20.0, FULL_BRAKE))
 
 
-def roach_like() -> TrainedPolicy:
-    """uint8 15×192×192 and 6 numbers; Beta's mode; [acceleration, steer]."""
+def roach_like(size: int = 192) -> TrainedPolicy:
+    """uint8 15×192×192 (or a smaller square) and 6 numbers; Beta's mode; [acceleration, steer]."""
     torch.manual_seed(1)
-    section = {"bev": FieldCard("uint8", [15, 192, 192], 0, 255), "state": FieldCard("float32", [6], -10.0, 10.0)}
+    section = {"bev": FieldCard("uint8", [15, size, size], 0, 255), "state": FieldCard("float32", [6], -10.0, 10.0)}
     raw = {"acceleration": UNIT, "steer": UNIT}
-    return _policy(BirdsEye(15, 192, 6), section, ActionCard("beta", raw, "acceleration_steer", 10.0, FULL_BRAKE))
+    return _policy(BirdsEye(15, size, 6), section, ActionCard("beta", raw, "acceleration_steer", 10.0, FULL_BRAKE))
 
 
 def carl_like() -> TrainedPolicy:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..contract.memory import RESET
-from .subject import Batch, Subject, expect, refusal_of
+from .subject import Batch, Subject, bits_of_rows, expect, refusal_of
 
 
 def an_episode_alone_gets_the_bits_that_it_gets_among_others(subject: Subject) -> None:
@@ -57,8 +57,7 @@ def _bits_of_episode(subject: Subject, batches: list[Batch]) -> list[list[bytes]
     for batch in batches:
         actions = subject.engine.act(batch, state=state)
         state = actions.state
-        parts = [actions.control, actions.raw, *actions.distribution.values(), *state.values()]
-        found.append([b"".join(part[row].tobytes() for part in parts) for row in range(len(actions.raw))])
+        found.append(bits_of_rows(actions))
     return found
 
 

@@ -107,8 +107,14 @@ class Subject:
     def bits(self, rows: Sequence[int], observations: Batch | None = None, **how: Any) -> list[bytes]:
         """All bits of the answers to some rows, as one byte string per row."""
         actions = self.act(self.take(rows) if observations is None else observations, **how)
-        parts = [actions.control, actions.raw, *actions.distribution.values(), *actions.state.values()]
-        return [b"".join(part[i].tobytes() for part in parts) for i in range(len(rows))]
+        return bits_of_rows(actions)
+
+
+def bits_of_rows(actions: Actions) -> list[bytes]:
+    """All bits of the answer to each row."""
+    parts = [actions.control, actions.raw, *actions.distribution.values(), *actions.state.values()]
+    side_by_side = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+    return [row.tobytes() for row in side_by_side]
 
 
 def refusal_of(subject: Subject, batch: Batch, **how: Any) -> SpecError:

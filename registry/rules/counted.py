@@ -87,4 +87,4 @@ class Counted:
 
     def _having(self, name: str, labels: Mapping[str, str]) -> list[tuple[dict[str, str], float]]:
         found = self._by_name.get(name, ())
-        return [(having, value) for having, value in found if all(having.get(k) == v for k, v in labels.items())]
+        return [(having, value) for having, value in found if labels.items() <= having.items()]

@@ -138,13 +138,18 @@ class SeesRoad(torch.nn.Module):
         return torch.stack([0.3 - torch.clamp(wrong, 0.0, 1.3), 0.0 * wrong], dim=1)
 
 
+@pytest.fixture(scope="module")
+def bird_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact for bird_view.yaml."""
+    section = {"birdview": FieldCard("uint8", [15, 192, 192], 0, 255), "state": FieldCard("float32", [6])}
+    return written(SeesRoad(), section, 10.0, tmp_path_factory.mktemp("bird") / "policy")
+
+
 @pytest.mark.parametrize("dialect", ["leaderboard_1", "carl"])
 def test_a_birds_eye_view_policy_drives_with_roachs_observations(
-    dialect: str, evaluate: Callable[..., Evaluation], tmp_path: Path
+    dialect: str, bird_policy: Path, evaluate: Callable[..., Evaluation], tmp_path: Path
 ):
-    section = {"birdview": FieldCard("uint8", [15, 192, 192], 0, 255), "state": FieldCard("float32", [6])}
-    policy = written(SeesRoad(), section, 10.0, tmp_path / "policy")
-    config = configured(tmp_path, "bird_view.yaml", server=None, model=str(policy), budget_ms=PATIENT_MS)
+    config = configured(tmp_path, "bird_view.yaml", server=None, model=str(bird_policy), budget_ms=PATIENT_MS)
     run = evaluate(dialect)
     stages = EVALUATORS[dialect](run, config, 40)
     next(stages)

@@ -16,7 +16,6 @@ from remembering_policies import local, observed
 
 from benchmarks.policies.remembering import gru_of_images
 from benchmarks.policies.two_policies import write
-from carla_mlflow import Engine
 from carla_mlflow.contract.control import CONTROL_NAMES
 from carla_mlflow.errors import SpecError
 from carla_mlflow.flavor.model import log_policy
@@ -30,11 +29,10 @@ def column(values: np.ndarray) -> list:
 
 
 def test_a_rollout_by_the_column_state_has_the_bits_of_the_engine(mlflow_home: Path, monkeypatch: pytest.MonkeyPatch):
-    artifact = exported_lstm().artifact
+    artifact, engine = exported_lstm().artifact, exported_lstm().engine
     monkeypatch.setenv("POLICY_STATE_KEY", "the-key-of-the-fleet")
     with mlflow.start_run():
         model = mlflow.pyfunc.load_model(log_policy(artifact))
-    engine = Engine(artifact, "cpu")
     steps = observed(engine.specs, 3, 4)
     states, found = None, []
     for step in steps:
@@ -61,10 +59,10 @@ def test_a_rollout_by_the_column_state_has_the_bits_of_the_engine(mlflow_home: P
 
 
 def test_states_of_images_are_a_tensor_of_bytes_in_which_zeros_begin_an_episode(mlflow_home: Path):
-    artifact = export_policy(gru_of_images(), "seeing", "1.0.0", "a GRU").artifact
+    export = export_policy(gru_of_images(), "seeing", "1.0.0", "a GRU")
+    artifact, engine = export.artifact, export.engine
     with mlflow.start_run():
         model = mlflow.pyfunc.load_model(log_policy(artifact))
-    engine = Engine(artifact, "cpu")
     steps = observed(engine.specs, 2, 3)
     length = model.metadata.signature.inputs.inputs[-1].shape[1]
     states, found = np.zeros((2, length), np.uint8), []

@@ -69,7 +69,7 @@ class OneWork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.eye(512))
+        self.weight = nn.Parameter(torch.eye(192))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         work = torch.mm(torch.mm(self.weight * (1.0 + 0.0 * x.float().mean()), self.weight), self.weight).sum()

@@ -19,7 +19,7 @@ from msgspec import UNSET
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
-from tests_support import ROOT, command_here, run_command
+from tests_support import ROOT, command_here, registry_here
 
 from carla_mlflow import Engine, open_artifact
 from carla_mlflow.contract.action_card import Control
@@ -33,7 +33,7 @@ from training_export.graphs.onnx_file import OnnxFile
 from training_export.sources.draft import ActionDraft, CardDraft, complete, read_draft
 from training_export.sources.from_module import from_network, import_code
 from training_export.sources.preprocessed import Preprocessed
-from training_export.sources.source import SourceOptions, open_source
+from training_export.sources.source import Opened, SourceOptions, open_source
 
 OLD, SPEC = ROOT / "tests/data/v1.2.0", ROOT / "tests/data/v1.2.0-spec.yaml"
 OBSERVATION = """
@@ -96,8 +96,12 @@ def write_card(head: str) -> None:
     Path("card.yaml").write_text(OBSERVATION + ACTION.replace("HEAD", head))
 
 
+def opened_from(source: str, **given) -> Opened:
+    return open_source(SourceOptions(source, **({"card": Path("card.yaml")} | given)))
+
+
 def export(source: str, **given) -> Export:
-    opened = open_source(SourceOptions(source, **({"card": Path("card.yaml")} | given)))
+    opened = opened_from(source, **given)
     exported = export_policy(opened.trained, "mine", "1.0.0", "")
     print(opened.kind, {name: f"{value:.1e}" for name, value in exported.differences.items()})
     return exported
@@ -188,10 +192,10 @@ def test_a_box_of_actions_has_bounds_but_needs_names(author: Path):
         export("mine.py:build_with_a_box", card=None)
     section = "{head: deterministic, raw: [steer, acceleration], control: acceleration_steer}"
     Path("names.yaml").write_text(f"action: {section}")
-    card = export("mine.py:build_with_a_box", card=Path("names.yaml")).artifact.card
-    assert card.action.raw == {"steer": (-1, 1), "acceleration": (-1, 1)}
+    action = opened_from("mine.py:build_with_a_box", card=Path("names.yaml")).trained.action
+    assert action.raw == {"steer": (-1, 1), "acceleration": (-1, 1)}
     with pytest.raises(CardError, match="are not the source's own"):
-        export("mine.py:build_with_a_box")
+        opened_from("mine.py:build_with_a_box")
 
 
 def test_a_discrete_space_needs_a_table_of_as_many_controls(author: Path):
@@ -200,7 +204,8 @@ def test_a_discrete_space_needs_a_table_of_as_many_controls(author: Path):
     with pytest.raises(CardError, match="source's own"):
         export("mine.py:build_with_choices", card=Path("two.yaml"))
     Path("three.yaml").write_text(f"action: {{control: table, table: [{table}, {{throttle: 0, brake: 0, steer: 1}}]}}")
-    assert export("mine.py:build_with_choices", card=Path("three.yaml")).artifact.card.action.head == "categorical"
+    opened = opened_from("mine.py:build_with_choices", card=Path("three.yaml"))
+    assert opened.trained.action.head == "categorical"
 
 
 @pytest.mark.parametrize("save", ["script", "trace"])
@@ -240,15 +245,15 @@ def test_an_onnx_file_gets_its_head_and_acts_as_it_did(author: Path, head: str, 
 
 
 def test_an_onnx_file_that_does_not_fit_its_card_is_said_so(author: Path):
-    class Listed(torch.nn.Module):
-        def forward(self, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-            return (inputs[0] * 2.0,)
-
     for width, error, complaint in (
         (5, ArtifactError, "takes x and gives y, but the card says speed, sensors"),
         (4, ExportError, r"returns shapes \[\(2, 4\)\]; the card's head needs raw \(B, 2\)"),
     ):
-        model = to_onnx_model(Listed(), (torch.zeros(3, width),), ["x"], ["y"])
+        taken, given = (
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", width]) for name in ("x", "y")
+        )
+        graph = onnx.helper.make_graph([onnx.helper.make_node("Add", ["x", "x"], ["y"])], "twice", [taken], [given])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
         Path("other.onnx").write_bytes(model.SerializeToString())
         with pytest.raises(error, match=complaint):
             export("other.onnx")
@@ -288,7 +293,12 @@ def test_an_onnx_file_for_one_row_with_more_outputs_than_the_head_needs_is_expor
     with torch.no_grad():
         trained = network(*(torch.from_numpy(array) for array in rows().values()))[0].numpy()
     np.testing.assert_allclose(exported.engine.act(rows()).raw, np.clip(trained, -1, [1, 2]), rtol=1e-5, atol=1e-6)
-    save_fixed(network, ["pedals", "value"])
+    renamed = onnx.load("network.onnx")
+    renamed.graph.output[0].name = "pedals"
+    for node in renamed.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["pedals" if name == "action" else name for name in names]
+    onnx.save(renamed, "network.onnx")
     with pytest.raises(
         ExportError, match=r"returns pedals, value; the card's head needs 1 of these, action: name them so"
     ):
@@ -335,8 +345,9 @@ def test_a_policy_file_may_import_its_sibling_and_be_called_as_a_package_is(auth
 
 
 def test_the_torchscript_file_is_written_as_it_is_used(author: Path):
-    exported = export("mine.py:build")
-    loaded = torch.jit.load(io.BytesIO(exported.artifact.file_of_backend("torchscript")))
+    trained = opened_from("mine.py:build").trained
+    example = tuple(torch.from_numpy(array) for array in rows(3).values())
+    loaded = torch.jit.load(io.BytesIO(to_torchscript(trained.scripted, example)))
     assert not any(part.training for part in loaded.modules())
     answers = loaded(*(torch.from_numpy(array) for array in rows(2).values()))
     assert not any(answer.requires_grad for answer in answers)
@@ -440,15 +451,13 @@ def test_a_preprocessor_that_does_not_fit_is_refused(author: Path, transformer, 
         export("mine.py:build_features", preprocessor=Path("scaler.pkl"), trust_pickle=True)
 
 
-def test_an_old_artifact_is_migrated_beside_the_old_one(tmp_path: Path):
+def test_an_old_artifact_is_migrated_beside_the_old_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     before = {path.name: path.read_bytes() for path in OLD.iterdir()}
     arguments = ["migrate", str(OLD), "--observation", str(SPEC), "--output", str(tmp_path / "new")]
-    refused = run_command("carla-registry", *arguments)  # it runs carla-export, a process of its own
-    assert refused.code == 1
-    assert "--trust-pickle" in refused.err
+    assert registry_here(*arguments).code == 1
+    assert "--trust-pickle" in capfd.readouterr().err  # it runs carla-export, a process of its own
     assert list(tmp_path.iterdir()) == []
-    done = run_command("carla-registry", *arguments, "--trust-pickle")
-    assert done.code == 0, done.err
+    assert registry_here(*arguments, "--trust-pickle").code == 0, capfd.readouterr().err
     assert {path.name: path.read_bytes() for path in OLD.iterdir()} == before
     artifact = open_artifact(tmp_path / "new")
     assert (artifact.card.name, artifact.card.version) == ("carla-ppo", "1.2.0")

@@ -1,4 +1,4 @@
-"""Every algorithm of Stable-Baselines3 and sb3-contrib without memory acts, exported, as its library's own predict."""
+"""Every algorithm of Stable-Baselines3 and sb3-contrib acts, exported, as its library's own predict."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import sb3_contrib
 import torch
 from gymnasium.spaces import Dict, Discrete, MultiBinary, MultiDiscrete
 
-from benchmarks.policies.algorithms import CASES, CHOOSE, VECTOR, Unmoved, Untrained, save, untrained
+from benchmarks.policies.algorithms import CASES, CHOOSE, SAME_NETWORK, VECTOR, Unmoved, Untrained, save, untrained
 from carla_mlflow.contract.field_card import FieldCard, observation_spec
+from carla_mlflow.contract.memory import RESET, Memory
 from carla_mlflow.errors import CardError, ExportError
-from training_export.export.export import export_policy
+from training_export.export.export import weights_hash
 from training_export.export_flags import NOTES
 from training_export.graphs.graph import to_torchscript
 from training_export.graphs.onnx_export import to_onnx
@@ -28,17 +29,23 @@ ROWS = 64
 
 
 def drawn(policy: Untrained) -> dict[str, np.ndarray]:
+    """Observations; of a policy with a memory, each begins an episode."""
     rng = np.random.default_rng(3)
     rows = {
         spec.name: np.concatenate([spec.sample(rng, ROWS // 2), spec.corners(rng, ROWS // 2)])
         for spec in observation_spec(policy.trained.observation)
     }
+    if policy.trained.states:
+        rows |= {RESET: np.ones(ROWS, np.float32)} | Memory(policy.trained.states).initial(ROWS)
     return rows if policy.trained.valid is None else policy.trained.valid(rows)
 
 
+def examples_of(policy: Untrained) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(array) for array in policy.trained.inputs.example(3).values())
+
+
 def run_torchscript(policy: Untrained, rows: dict[str, np.ndarray], folder: Path) -> list[np.ndarray]:
-    examples = tuple(torch.from_numpy(array[:3]) for array in rows.values())
-    (folder / "model.pt").write_bytes(to_torchscript(policy.trained.graph, examples))
+    (folder / "model.pt").write_bytes(to_torchscript(policy.trained.graph, examples_of(policy)))
     with torch.no_grad():
         outputs = load_script(folder / "model.pt")(*(torch.from_numpy(array) for array in rows.values()))
     return [output.numpy() for output in outputs]
@@ -47,12 +54,29 @@ def run_torchscript(policy: Untrained, rows: dict[str, np.ndarray], folder: Path
 def run_onnx(policy: Untrained, rows: dict[str, np.ndarray]) -> list[np.ndarray]:
     import onnxruntime
 
-    examples = tuple(torch.from_numpy(array[:3]) for array in rows.values())
-    data = to_onnx(policy.trained.graph, examples, tuple(rows))
+    data = to_onnx(policy.trained.graph, examples_of(policy), tuple(rows))
     return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, rows)
 
 
-@pytest.mark.parametrize(("algorithm", "observation"), [case for case in CASES if case[0] != "RecurrentPPO"], ids=str)
+def operations(policy: Untrained) -> str:
+    """The traced graph as text, without the numbers that torch gives classes of the same name."""
+    traced = torch.jit.trace(policy.trained.graph.eval(), examples_of(policy), check_trace=False)
+    return re.sub(r"_mangle_\d+", "", str(traced.inlined_graph))
+
+
+FAST = {"PPO", "SAC", "MaskablePPO"}
+"""Algorithms whose every observation is tried among the tests that are not slow: of the others a choice is."""
+
+
+def each_network() -> list[pytest.param]:
+    """Every network that an algorithm has of its own; RecurrentPPO's others are in test_recurrent."""
+    own = [(name, seen) for name, seen in CASES if name not in SAME_NETWORK]
+    cases = [(name, seen) for name, seen in own if name != "RecurrentPPO" or seen == "Dict"]
+    slow = [case for case in cases if case[0] not in FAST and case[1] != "choice"]
+    return [pytest.param(*case, marks=[pytest.mark.slow] if case in slow else [], id="-".join(case)) for case in cases]
+
+
+@pytest.mark.parametrize(("algorithm", "observation"), each_network())
 def test_the_exported_graphs_act_as_the_library_does(algorithm: str, observation: str, tmp_path: Path):
     policy = untrained(algorithm, observation)
     rows = drawn(policy)
@@ -61,9 +85,22 @@ def test_the_exported_graphs_act_as_the_library_does(algorithm: str, observation
     assert policy.trained.training["algorithm"] == algorithm
     np.testing.assert_array_equal(golden.raw, wanted)
     assert len(np.unique(wanted, axis=0)) > 1, "the policy does something"
+    following = {} if golden.rollouts is None else golden.rollouts.next
     for outputs in (run_torchscript(policy, rows, tmp_path), run_onnx(policy, rows)):
-        for got, want in zip(outputs, [wanted, *golden.distribution.values()], strict=True):
+        for got, want in zip(outputs, [wanted, *golden.distribution.values(), *following.values()], strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=5e-6)  # sums over 3,888 pixels, in another order
+
+
+@pytest.mark.parametrize(("algorithm", "observation"), [case for case in CASES if case[0] in SAME_NETWORK], ids=str)
+def test_an_algorithm_of_the_same_network_as_another_exports_the_same_graph(algorithm: str, observation: str):
+    policy, other = untrained(algorithm, observation), untrained(SAME_NETWORK[algorithm], observation)
+    rows = drawn(policy)
+    np.testing.assert_array_equal(policy.trained.answer(rows).raw, policy.predict(rows))
+    assert policy.trained.training["algorithm"] == algorithm
+    assert policy.trained.observation == other.trained.observation
+    assert policy.trained.action == other.trained.action
+    assert weights_hash(policy.trained.graph) == weights_hash(other.trained.graph)
+    assert operations(policy) == operations(other)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -163,6 +200,3 @@ def test_help_names_every_algorithm():
 def test_recurrent_ppo_takes_a_dict_without_multidiscrete():
     policy = untrained("RecurrentPPO", "Dict")
     assert set(policy.trained.observation) == {"camera", "command", "lidar_front", "lights", "speed"}
-    engine = export_policy(policy.trained, "algorithms", "0.0.0", "").engine
-    rows = drawn(policy)
-    np.testing.assert_allclose(engine.act(rows).raw, policy.predict(rows), rtol=1e-5, atol=5e-6)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 from sb3_contrib import RecurrentPPO
 from sb3_policies import CHOICES, CHOOSE, DRIVE, FIRST, MIXED, PEDALS, SMALL_BOTH, SMALL_CNN, VECTOR, Toy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -19,13 +22,16 @@ from benchmarks.recurrent import difference, exported, trained
 from carla_mlflow import Engine
 from carla_mlflow.contract.backend_names import BACKENDS
 from carla_mlflow.contract.card_sections import StateCard
-from carla_mlflow.contract.field_card import FieldCard
+from carla_mlflow.contract.field_card import FieldCard, observation_spec
+from carla_mlflow.contract.memory import RESET, Memory
 from carla_mlflow.errors import ExportError
-from training_export.export.export import export_policy
+from training_export.graphs.graph import to_torchscript
+from training_export.graphs.onnx_export import to_onnx
 from training_export.sources.draft import CardDraft
 from training_export.sources.sb3.archive import identify
 from training_export.sources.sb3.source import from_sb3
 from training_export.sources.source import SourceOptions, open_source
+from training_export.sources.trained import TrainedPolicy
 
 IMAGE_CARD = replace(CHOOSE, observation={"observation": FieldCard("uint8", [3, 36, 36])})
 KINDS: dict[str, tuple[str, Any, Any, CardDraft, dict[str, Any] | None, dict[str, Any]]] = {
@@ -76,25 +82,32 @@ def predicted(model: Any, statistics: VecNormalize | None, steps: list[Any], beg
     return found
 
 
+def graphs_of(policy: TrainedPolicy) -> Iterator[Callable[[dict[str, NDArray[Any]]], list[NDArray[np.float32]]]]:
+    """The exported graph in torch and in ONNX Runtime; each takes the inputs by name."""
+    examples = tuple(torch.from_numpy(array) for array in policy.inputs.example(3).values())
+    scripted = torch.jit.load(io.BytesIO(to_torchscript(policy.graph, examples)))
+    yield lambda inputs: [out.numpy() for out in scripted(*map(torch.from_numpy, inputs.values()))]
+    session = InferenceSession(to_onnx(policy.graph, examples, policy.inputs.names), providers=["CPUExecutionProvider"])
+    yield lambda inputs: session.run(None, inputs)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_the_export_acts_as_predict_does_from_step_to_step(name: str, tmp_path: Path):
     model, statistics = saved(tmp_path, name)
     _, observation, _, draft, _, _ = KINDS[name]
     policy = from_sb3(tmp_path / "model.zip", draft, tmp_path / "vec.pkl" if statistics else None, trust_pickle=True)
-    export = export_policy(policy, "recurrent", "0.1.0", name)
-    assert set(export.engines) >= {"torchscript", "onnx"}, export.left_out
     rng, single = np.random.default_rng(0), not hasattr(observation, "spaces")
-    specs = export.engine.specs
+    specs = observation_spec(policy.observation)
     drawn = [{spec.name: spec.sample(rng, 3) for spec in specs} for _ in range(20)]
     begins = rng.random((20, 3)) < 0.2
     steps: list[Any] = [step["observation"] if single else step for step in drawn]
     wanted = predicted(model, statistics, steps, begins)
-    for engine in export.engines.values():
-        state = None
+    for run in graphs_of(policy):
+        state = Memory(policy.states).initial(3)
         for step, begin, action in zip(drawn, begins, wanted, strict=True):
-            actions = engine.act(step, state=state, reset=begin)
-            state = actions.state
-            np.testing.assert_allclose(actions.raw, action, atol=2e-6)
+            raw, *others = run({**step, RESET: begin.astype(np.float32), **state})
+            state = dict(zip(policy.states, others[-len(policy.states) :], strict=True))
+            np.testing.assert_allclose(raw, action, atol=2e-6)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,11 @@ def run_onnx(data: bytes, rows: dict[str, np.ndarray]) -> list[np.ndarray]:
     return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, rows)
 
 
-@pytest.mark.parametrize("name", CASES)
+FAST = {"ppo-mixed", "ppo-squashed-gsde", "a2c-gsde", "a2c-flags", "ppo-switches", "td3", "dqn", "ppo-image", "ars"}
+"""Cases that are not slow: one of each kind of head, network, observation and normalisation."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in FAST else [pytest.mark.slow]) for n in CASES])
 def test_the_exported_graphs_act_as_stable_baselines3_does(trained: Trainer, tmp_path: Path, name: str):
     given = trained(name)
     found = from_sb3(given.path, given.draft, given.vecnormalize, trust_pickle=True)
@@ -109,6 +113,8 @@ def test_a_space_with_open_elements_is_compared_where_training_was(trained: Trai
         assert unknown(found.observation) == []
         reach = np.abs(given.statistics.obs_rms.mean) + 5 * np.sqrt(given.statistics.obs_rms.var)
         assert (np.abs(rows[:, [1, 3]]).max(axis=0) <= reach[[1, 3]] * 1.0001).all()
+    if name != "sac-open":  # the other graphs' exports are compared above
+        return
     artifact = export_policy(found, "toy", "1.0.0", "").artifact
     assert (artifact.card.format, artifact.backends) == (2, ("torchscript", "onnx"))
 

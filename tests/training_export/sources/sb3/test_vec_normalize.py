@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import pytest
 from sb3_policies import Trainer
-from tests_support import run_command
+from tests_support import command_here
 
 from carla_mlflow.errors import ExportError
 from training_export.sources.sb3.source import from_sb3
@@ -112,7 +112,7 @@ def test_the_command_says_what_it_assumed_and_takes_one_of_the_two_flags(trained
         " full_throttle: 2, full_brake: -3, full_right: 0.7}"
     )
     command = ["carla-export", str(path), "--card", str(tmp_path / "card.yaml"), "--trust-pickle", "--dry-run"]
-    done = run_command(*command)
+    done = command_here(*command)
     assert done.code == 0, done.err
     assert "\nassumed   no VecNormalize: a zip of SAC does not record one" in done.out
-    assert run_command(*command, "--no-vecnormalize", "--vecnormalize", "x.pkl").code == 2
+    assert command_here(*command, "--no-vecnormalize", "--vecnormalize", "x.pkl").code == 2
