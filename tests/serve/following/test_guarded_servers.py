@@ -7,15 +7,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from following_support import metric, served, until
-from registry_policies import NAME, steering
 from tests_support import Server, registry_here, run_command
 
-from benchmarks.policies.two_policies import Questions
+from benchmarks.policies.networks import FULL_BRAKE, UNIT, Mlp
+from benchmarks.policies.two_policies import NAME, Questions, small_policy, write
 from benchmarks.support.mlflow_server import MlflowServer
 from benchmarks.support.steady_load import SteadyLoad
-from carla_mlflow import open_artifact
+from carla_mlflow import Artifact
+from carla_mlflow.contract.action_card import ActionCard
+from carla_mlflow.contract.field_card import FieldCard
 from registry.store.store import Store
+from training_export.export.export import export_policy
+from training_export.sources.draft import CardDraft
+from training_export.sources.from_module import from_network
+from training_export.sources.preprocessed import Preprocessed
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow's own
 
@@ -23,18 +30,29 @@ PAUSE_S = 0.01
 FORCED = ("--force", "--reason", "untrained, and on a machine that may be busy")
 
 
+def saturating(version: str) -> Artifact:
+    """Full pedal or full lock, whatever it sees; the contract is that of `small_policy`."""
+    torch.manual_seed(3)
+    network = Mlp().eval()
+    with torch.no_grad():
+        network.layers[-1].weight *= 1000
+    section = {"state": FieldCard("float32", [16], -5.0, 5.0)}
+    raw = {"throttle": (0.0, 1.0), "brake": (0.0, 1.0), "steer": UNIT}
+    action = ActionCard("deterministic", raw, "throttle_brake_steer", 20.0, FULL_BRAKE)
+    trained = from_network("small", network, CardDraft(), section, action, Preprocessed())
+    return export_policy(trained, NAME, version, "saturates").artifact
+
+
 @pytest.fixture
-def policies(tmp_path: Path) -> list[str]:
-    """The second is full pedal or full lock, whatever it sees; the others never are."""
-    shares = {"0.1.0": 0.1, "0.2.0": 1000.0, "0.3.0": 0.12}
-    return [steering(tmp_path, version, share) for version, share in shares.items()]
+def policies(tmp_path: Path) -> list[Artifact]:
+    return [small_policy("0.1.0", 1), saturating("0.2.0"), small_policy("0.3.0", 2)]
 
 
 @pytest.fixture
 def driven(
     start_mlflow: Callable[..., MlflowServer],
     start_server: Callable[..., Server],
-    policies: list[str],
+    policies: list[Artifact],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Server]:
@@ -43,12 +61,12 @@ def driven(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    for policy in policies:
-        assert registry_here("register", policy).code == 0
+    for artifact in policies:
+        assert registry_here("register", str(write(artifact, tmp_path))).code == 0
     assert registry_here("promote", f"{NAME}@0.1.0", "--to", "staging", *FORCED).code == 0
     server = start_server("--model", f"{NAME}@staging", "--workers", "2", "--poll-s", "0.5")
     server.wait_ready()
-    with SteadyLoad(server.url, Questions([open_artifact(policy) for policy in policies]), 4, PAUSE_S) as record:
+    with SteadyLoad(server.url, Questions(policies), 4, PAUSE_S) as record:
         until(lambda: (metric(server, "policy_actions_total", version="0.1.0") or 0) > 3000, server)
         yield server
     assert record.failed == []

@@ -33,7 +33,7 @@ def code_of(response: httpcore.Response) -> tuple[int, str]:
     return response.status, msgspec.json.decode(response.content)["error"]["code"]
 
 
-@pytest.fixture(params=[0, 1], ids=["on the loop", "off the loop"])
+@pytest.fixture(params=[pytest.param(0, id="on the loop"), pytest.param(1, id="off the loop", marks=pytest.mark.slow)])
 def policy(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return laborious(tmp_path, request.param)
 
