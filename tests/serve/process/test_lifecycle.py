@@ -293,6 +293,7 @@ def test_a_registry_that_is_away_at_the_start_is_waited_for(start_server: Start,
     assert server.stop() == 0
 
 
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
 @pytest.mark.parametrize("reference", ["nobody@production", f"{NAME}@staging", f"{NAME}@9.9.9"])
 def test_what_the_registry_does_not_know_ends_the_server_with_one_line(
     mlflow_home: Path, tmp_path: Path, reference: str
