@@ -45,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> int:
-    options = build_parser().parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = build_parser().parse_args(arguments)
     try:
         print(bake(options.artifact, options.folder, operators_types(options.trust_types)))
     except (CarlaMlflowError, OSError) as error:

@@ -11,9 +11,8 @@ from pathlib import Path
 import mlflow
 from tests_support import Server
 
+from benchmarks.policies import bad_policies
 from carla_mlflow import Artifact
-from carla_mlflow.flavor.model import log_policy
-from carla_mlflow.flavor.runs import logging_run
 from registry.moves.promotion import promote, rollback
 from registry.moves.terms import GateResult, MoveOptions
 from registry.rules.reference import parse_reference
@@ -58,27 +57,22 @@ class Mine:
         return ("--model", f"{self.name}@production", "--canary", "--poll-s", "0.3")
 
 
-def publish(*artifacts: Artifact) -> Mine:
-    """Puts the artifacts into the registry under a name of their own, without carla-registry's checks."""
-    mine = Mine(f"canary-{next(_numbers)}", artifacts)
+def publish(home: Path, *artifacts: Artifact, damaged: Artifact | None = None) -> Mine:
+    """Puts the artifacts into the registry under a name of their own, without carla-registry's checks.
+
+    Args:
+        home: the MLflow server's folder.
+        artifacts: the first is put into production.
+        damaged: one more version, whose files are another's.
+    """
+    name = f"canary-{next(_numbers)}"
     for artifact in artifacts:
-        _create(mine, artifact, artifact)
+        bad_policies.publish(artifact, home, name)
+    if damaged is not None:
+        bad_policies.publish(artifacts[0], home, name, said=damaged)
+    mine = Mine(name, artifacts if damaged is None else [*artifacts, damaged])
     mine.promote(artifacts[0], "production")
     return mine
-
-
-def publish_damaged(good: Sequence[Artifact], bad: Artifact) -> Mine:
-    """As `publish`, with one more version whose files are another's."""
-    mine = publish(*good)
-    _create(mine, good[0], bad)
-    return Mine(mine.name, [*good, bad])
-
-
-def _create(mine: Mine, logged: Artifact, said: Artifact) -> None:
-    with logging_run():
-        uri = log_policy(logged)
-    tags = {"semver": said.card.version, "digest": said.digest, "contract": said.card.contract}
-    Store().create_version(mine.name, uri, tags)
 
 
 def states() -> list[WorkerState]:

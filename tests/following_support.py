@@ -21,9 +21,6 @@ from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow import Artifact, write_artifact
 from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.artifact.golden import read_golden
-from carla_mlflow.flavor.model import log_policy
-from carla_mlflow.flavor.runs import logging_run
-from registry.store.store import Store
 
 
 @dataclass
@@ -36,18 +33,11 @@ class Registry:
 
     def publish(self, artifact: Artifact) -> str:
         """Puts any artifact into the registry, as someone could who does not ask our commands; MLflow's number."""
-        return publish(artifact, self.artifacts[0], self.server.home)
+        return publish(artifact, self.server.home)
 
     def point(self, alias: str, number: str) -> None:
         """Moves an alias as MLflow's UI does."""
         mlflow.MlflowClient().set_registered_model_alias(NAME, alias, number)
-
-    def register_again(self) -> None:
-        """Both versions, in whatever registry is meant now."""
-        for artifact in self.artifacts:
-            with logging_run():
-                uri = log_policy(artifact)
-            Store().create_version(NAME, uri, {"semver": artifact.card.version, "digest": artifact.digest})
 
     def stored(self, artifact: Artifact) -> list[Path]:
         """The folders of the server that hold an artifact's files."""

@@ -39,6 +39,7 @@ def made_once(place: Path, before: Path, fill: Callable[[Path], object]) -> Path
     """
     done = place / "done"
     if not done.exists():
+        shutil.rmtree(place, ignore_errors=True)  # half made by a test that failed
         place.mkdir(parents=True)
         copy_registry(before, place, place / "cache")
         with pytest.MonkeyPatch.context() as patched:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import msgspec
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from onnx import numpy_helper
 from registered_once import copy_registry, fresh_home, made_once
 from tests_support import EXAMPLE
@@ -20,10 +23,12 @@ from carla_mlflow import Artifact, open_artifact, write_artifact
 from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.backends.weights import ONNX_PREFIX, hash_arrays, onnx_weights
 from carla_mlflow.contract.card_sections import FileCard
+from carla_mlflow.flavor.model import log_policy
+from carla_mlflow.flavor.runs import logging_run
 from registry.moves.judge import promotion_gates, rollback_gates
 from registry.moves.promotion import promote, rollback
 from registry.moves.registration import register
-from registry.moves.terms import MoveOptions, MoveResult
+from registry.moves.terms import GateResult, MoveOptions, MoveResult
 from registry.rules.policy_version import PolicyVersion
 from registry.rules.reference import parse_reference
 from registry.store.cache import default_cache
@@ -93,13 +98,27 @@ def cache_folder() -> Path:
     return default_cache()
 
 
+def logged(uri: str, sources: Sequence[str]) -> list[str]:
+    """Logs policies to an MLflow server, once for all names that they are registered under; what to register."""
+    found = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_TRACKING_URI", uri)
+        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+        patched.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)  # of another test's store
+        for source in sources:
+            with logging_run():
+                found.append(log_policy(open_artifact(source)))
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # MLflow sets it by itself
+    return found
+
+
 def enter(store: Store, source: str, name: str | None = None) -> tuple[PolicyVersion, bool]:
     """Registers under the card's own version."""
     return register(store, source, cache_folder(), name)
 
 
-def registered(store: Store, folder: Path, *versions: str, production: str | None = None) -> list[PolicyVersion]:
-    """Registers the example under these versions, and promotes one to production if it is named.
+def registered(store: Store, folder: Path, *versions: str, **stages: str) -> list[PolicyVersion]:
+    """Registers the example under these versions, and promotes some: `production="0.1.0"`.
 
     In a fresh registry that is done by copying one in which it was done before.
     """
@@ -107,23 +126,24 @@ def registered(store: Store, folder: Path, *versions: str, production: str | Non
     if home is None:
         for each in versions:
             _register(folder, each)
-        if production is not None:
-            to_production(store, production)
+        for stage, version in stages.items():
+            to_stage(store, f"{NAME}@{version}", stage)
     else:
-        made = _made(home, folder.parent / "registered", versions, production)
+        made = _made(home, folder.parent / "registered", versions, tuple(stages.items()))
         copy_registry(made, home, Path(os.environ["XDG_CACHE_HOME"]))
     return [found for each in versions if (found := store.find(NAME, each)) is not None]
 
 
-def _made(home: Path, folder: Path, versions: tuple[str, ...], production: str | None) -> Path:
-    """A registry with these versions; each is made of the one with one version less, the first of the empty one."""
-    if production is not None:
-        place = folder / "-".join([*versions, production, "in-production"])
-        before = _made(home, folder, versions, None)
-        return made_once(place, before, lambda _: to_production(Store(), production))
+def _made(home: Path, folder: Path, versions: tuple[str, ...], stages: tuple[tuple[str, str], ...]) -> Path:
+    """A registry with these versions; each is made of the one with one step less, the first of the empty one."""
+    if stages:
+        *earlier, (stage, version) = stages
+        before = _made(home, folder, versions, tuple(earlier))
+        place = folder / "-".join([*versions, *(f"{held}-in-{alias}" for alias, held in stages)])
+        return made_once(place, before, lambda _: to_stage(Store(), f"{NAME}@{version}", stage))
     if not versions:
         return home
-    before = _made(home, folder, versions[:-1], None)
+    before = _made(home, folder, versions[:-1], ())
     return made_once(folder / "-".join(versions), before, lambda sources: _register(sources, versions[-1]))
 
 
@@ -140,6 +160,12 @@ def to_stage(store: Store, reference: str, stage: str, **asked: Any) -> MoveResu
     return promote(
         store, parse_reference(reference), stage, cache_folder(), MoveOptions(**asked), promotion_gates("staging")
     )
+
+
+def moved(store: Store, version: str, stage: str = "production", **asked: Any) -> MoveResult:
+    """The move alone, for tests of what comes after it: each move's gates load the policy in a process of its own."""
+    reference = parse_reference(f"{NAME}@{version}")
+    return promote(store, reference, stage, cache_folder(), MoveOptions(**asked), lambda *_: GateResult())
 
 
 def roll_back(store: Store, allow_breaking: bool = False, name: str = NAME, **asked: Any) -> MoveResult:

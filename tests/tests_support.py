@@ -47,11 +47,12 @@ COMMANDS = {
     "carla-export": "training_export.export_command",
     "carla-registry": "registry.__main__",
     "score": "serve.score.command",
+    "serve.bake": "serve.bake",
     "testing": "carla_mlflow.testing.__main__",
     "training_export": "training_export.__main__",
 }
-"""A command → the module with its `main`; the last three are `python -m serve score`, `python -m carla_mlflow.testing`
-and `python -m training_export`."""
+"""A command → the module with its `main`; the last four are `python -m serve score`, `python -m serve.bake`,
+`python -m carla_mlflow.testing` and `python -m training_export`."""
 
 
 def command_here(program: str, *arguments: str, env: dict[str, str] | None = None) -> Finished:

@@ -88,8 +88,7 @@ def with_small_disk(options: argparse.Namespace, scratch: Path) -> Served:
 def with_crashing(options: argparse.Namespace, scratch: Path) -> Served:
     """A registry whose version BAD kills the process that loads it."""
     with _registry(scratch) as (folders, registry):
-        good = open_artifact(folders[0])
-        publish(crashing(good, "2.0.0"), good, registry.home)
+        publish(crashing(open_artifact(folders[0]), "2.0.0"), registry.home)
         with _follower(options) as server:
             yield server, folders[0]
 
@@ -98,8 +97,7 @@ def with_crashing(options: argparse.Namespace, scratch: Path) -> Served:
 def with_little_memory(options: argparse.Namespace, scratch: Path) -> Served:
     """A registry whose version BAD takes more memory than the server may."""
     with _registry(scratch) as (folders, registry), _control_group() as group:
-        good = open_artifact(folders[0])
-        publish(too_large(good, "2.0.0"), good, registry.home)
+        publish(too_large(open_artifact(folders[0]), "2.0.0"), registry.home)
         with _follower(options, ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")) as server:
             yield server, folders[0]
 

@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carla_mlflow import Artifact
+from carla_mlflow import Artifact, write_artifact
 from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.artifact.golden import read_golden
-from carla_mlflow.contract.strict_yaml import CARD_NAME
 
 DEPTH = 300_000
 """How many brackets enclose one value; torch's parser recurses for each."""
 ROWS = 11_585
 """Rows and columns of the float32 matrix that one forward makes: half a gigabyte."""
+PUBLISHED = "published"
+"""How the name of a model begins that `publish` lays into a run."""
 RawOf = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Observations → the raw actions of a network."""
 
@@ -47,31 +48,33 @@ def too_large(artifact: Artifact, version: str) -> Artifact:
     return with_graph(artifact, version, scripted(Large()), lambda state: np.tanh(state[:, :3]))
 
 
-def publish(bad: Artifact, good: Artifact, home: Path) -> str:
+def publish(artifact: Artifact, home: Path, name: str | None = None, said: Artifact | None = None) -> str:
     """Puts any artifact into the registry without carla-registry's checks, as anyone with access to MLflow could.
 
     Args:
-        bad: the artifact.
-        good: logged first, then overwritten by `bad`, as logging loads the model.
-        home: the MLflow server's folder.
+        artifact: whose files an MLflow server keeps from now on.
+        home: that server's folder.
+        name: under which it is registered; None: the card's.
+        said: the artifact that the registry says it is; None: the same.
 
     Returns:
         MLflow's version number.
     """
-    from carla_mlflow.flavor.model import log_policy
+    import mlflow
+
+    from carla_mlflow.flavor.model import ARTIFACT_PATH
     from carla_mlflow.flavor.runs import logging_run
     from registry.store.store import Store
 
-    card = msgspec.structs.replace(good.card, version=bad.card.version, description=f"in place of {bad.digest}")
-    harmless = seal(card, {name: good.files[name] for name in card.files})
-    with logging_run():
-        uri = log_policy(harmless)
-    for found in home.rglob(CARD_NAME):
-        if found.read_bytes() == harmless.files[CARD_NAME]:
-            for name, data in bad.files.items():
-                (found.parent / name).write_bytes(data)
-    tags = {"semver": bad.card.version, "digest": bad.digest, "contract": bad.card.contract}
-    return Store().create_version(bad.card.name, uri, tags).number
+    said = said or artifact
+    with logging_run() as run:
+        kept = mlflow.get_artifact_uri(f"{PUBLISHED}-{run}").removeprefix("mlflow-artifacts:/")
+    model = home / "artifacts" / kept
+    (model / ARTIFACT_PATH).parent.mkdir(parents=True)
+    write_artifact(model / ARTIFACT_PATH, artifact)
+    (model / "MLmodel").touch()
+    tags = {"semver": said.card.version, "digest": said.digest, "contract": said.card.contract}
+    return Store().create_version(name or artifact.card.name, f"runs:/{run}/{PUBLISHED}-{run}", tags).number
 
 
 def scripted(network: torch.nn.Module) -> bytes:

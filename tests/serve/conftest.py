@@ -14,7 +14,8 @@ from following_support import Registry
 from remembering_export import exported_lstm
 from tests_support import own_cache
 
-from benchmarks.policies.two_policies import Questions, small_policy, write
+from benchmarks.policies.bad_policies import publish
+from benchmarks.policies.two_policies import Questions, small_policy
 from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow import Artifact
 
@@ -28,18 +29,14 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory, tables: Path) -> Ite
 
 
 @pytest.fixture(scope="session")
-def filled(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def filled(mlflow_server: MlflowServer) -> Registry:
     """1.0.0 and 1.1.0 as MLflow's versions 1 and 2."""
-    from registry.moves.registration import register
-    from registry.store.cache import default_cache
-    from registry.store.store import Store
-
     artifacts = [small_policy("1.0.0", 1), small_policy("1.1.0", 2)]
     before = dict(os.environ)
     os.environ["MLFLOW_TRACKING_URI"] = mlflow_server.uri
     mlflow.set_tracking_uri(None)
     for artifact in artifacts:
-        register(Store(), str(write(artifact, tmp_path_factory.mktemp("policy"))), default_cache())
+        publish(artifact, mlflow_server.home)
     os.environ.clear()
     os.environ.update(before)
     return Registry(mlflow_server, artifacts, Questions(artifacts))

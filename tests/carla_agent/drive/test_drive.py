@@ -18,7 +18,8 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from tests_support import EXAMPLE, ROOT, Finished, Server, example_as, registry_here
+from registry_policies import changed
+from tests_support import EXAMPLE, ROOT, Finished, Server, registry_here
 from toy_carla import ToyCarla
 
 from benchmarks.support.free_port import free_port
@@ -159,8 +160,8 @@ def test_a_promotion_while_it_drives_changes_no_version_that_is_held_and_costs_n
     def promote(version: str) -> None:
         ours("promote", f"driven@{version}", "--to", "production", "--force", "--reason", "a test")
 
-    for folder in (EXAMPLE, example_as(tmp_path, "0.2.0")):
-        ours("register", str(folder), "--name", "driven")
+    for version in ("0.1.0", "0.2.0"):
+        ours("register", changed(tmp_path, version), "--name", "driven")
     promote("0.1.0")
     with pytest.MonkeyPatch.context() as environment:
         for name, value in env.items():

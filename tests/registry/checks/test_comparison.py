@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
@@ -18,6 +20,7 @@ from training_export.sources.from_module import from_network
 from training_export.sources.preprocessed import Preprocessed
 
 
+@functools.cache
 def lstm_of(version: str, hidden: int = 8, recurrent: float | None = None) -> Export:
     """Networks of one size differ in their recurrent weights alone."""
     torch.manual_seed(11)

@@ -12,7 +12,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from made_up_traffic import Growth, told_by_a_server
-from registry_policies import NAME, registered, to_stage
+from registry_policies import NAME, registered
 from tests_support import Finished, registry_here
 
 from registry.moves.sync import sync
@@ -28,8 +28,7 @@ GOOD, BAD = Growth(1000, saturated=10), Growth(1000, saturated=990)
 def store(mlflow_home: Path, tmp_path: Path) -> Store:
     """0.1.0 in staging, whose promotions need no evidence."""
     store = Store()
-    registered(store, tmp_path, "0.1.0", "0.2.0")
-    to_stage(store, f"{NAME}@0.1.0", "staging")
+    registered(store, tmp_path, "0.1.0", "0.2.0", staging="0.1.0")
     return store
 
 

@@ -33,7 +33,7 @@ def store(mlflow_home: Path, tmp_path: Path) -> Store:
 def test_the_history_is_told_for_people_and_for_machines(store: Store):
     between = time.time()
     to_production(store, "0.2.0", reason="brakes earlier")
-    done = run_command("carla-registry", "history", NAME)
+    done = registry_here("history", NAME)
     assert done.code == 0, done.err
     assert "promote: 0.2.0 → production (was 0.1.0)" in done.out
     assert "“brakes earlier”" in done.out

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from registry_policies import NAME, at_another_rate, cache_folder, changed, registered, to_production, to_stage
+from registry_policies import NAME, at_another_rate, cache_folder, changed, moved, registered, to_production, to_stage
 
 from carla_mlflow.errors import RefusedError
 from registry.moves.judge import promotion_gates
@@ -26,15 +26,13 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 def store(mlflow_home: Path, tmp_path: Path) -> Store:
     """Three versions, of which 0.1.0 is in production."""
     store = Store()
-    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0")
-    no_gates("0.1.0", "production")
+    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0", production="0.1.0")
     return store
 
 
 def no_gates(version: str, to: str, **asked: object) -> MoveResult:
     """A move whose gates find nothing: they have tests of their own."""
-    reference, options = parse_reference(f"{NAME}@{version}"), MoveOptions(**asked)
-    return promote(Store(), reference, to, cache_folder(), options, lambda *_: GateResult())
+    return moved(Store(), version, to, **asked)
 
 
 def refuses_to_judge(*_: object) -> GateResult:

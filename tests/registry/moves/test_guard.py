@@ -14,10 +14,9 @@ from registry_policies import (
     at_another_rate,
     cache_folder,
     changed,
+    moved,
     registered,
     roll_back,
-    to_production,
-    to_stage,
 )
 
 from carla_mlflow.errors import RefusedError
@@ -47,12 +46,12 @@ GOOD = Growth(1000, saturated=10)
 @pytest.fixture
 def store(mlflow_home: Path, tmp_path: Path) -> Store:
     store = Store()
-    registered(store, tmp_path, "0.1.0", "0.2.0", production="0.1.0")
+    registered(store, tmp_path, *(f"0.{minor}.0" for minor in (1, 2, 3, 4)), production="0.1.0")
     return store
 
 
 def promote_baking(store: Store, version: str = "0.2.0", duration_s: float = 1800.0) -> None:
-    to_production(store, version, bake=Bake(duration_s, ALARMS))
+    moved(store, version, bake=Bake(duration_s, ALARMS))
 
 
 def guarding(url: str) -> Guard:
@@ -132,10 +131,9 @@ def test_a_server_that_is_away_is_named_and_the_others_are_judged(store: Store):
 
 
 def test_it_goes_back_to_no_version_that_is_archived_or_was_rolled_back(store: Store, tmp_path: Path):
-    registered(store, tmp_path, "0.3.0", "0.4.0")
-    to_production(store, "0.2.0")
+    moved(store, "0.2.0")
     roll_back(store)  # 0.2.0 was no good
-    to_production(store, "0.3.0")
+    moved(store, "0.3.0")
     promote_baking(store, "0.4.0")
     archive(store, parse_reference(f"{NAME}@0.3.0"), MoveOptions())
     with told_by_a_server(v0_4_0=BAD) as url:
@@ -144,16 +142,15 @@ def test_it_goes_back_to_no_version_that_is_archived_or_was_rolled_back(store: S
 
 
 def test_it_does_not_go_back_to_a_version_that_was_rolled_back_and_promoted_again(store: Store, tmp_path: Path):
-    registered(store, tmp_path, "0.3.0")
-    to_production(store, "0.2.0")
+    moved(store, "0.2.0")
     roll_back(store)
-    to_production(store, "0.2.0")
+    moved(store, "0.2.0")
     promote_baking(store, "0.3.0")
     with told_by_a_server(v0_3_0=BAD) as url:
         assert guard_to_the_end(url).kind == "rolled back"
     assert store.holders(NAME)["production"] == "0.1.0"
-    to_production(store, "0.2.0")
-    to_production(store, "0.3.0")
+    moved(store, "0.2.0")
+    moved(store, "0.3.0")
     assert roll_back(store).version.semver == "0.2.0"  # a person may
 
 
@@ -168,12 +165,11 @@ def test_where_there_is_nothing_to_go_back_to_it_says_so_and_moves_nothing(store
 
 
 def test_a_person_who_promotes_meanwhile_ends_the_bake(store: Store, tmp_path: Path):
-    registered(store, tmp_path, "0.3.0")
     promote_baking(store)
     with told_by_a_server(v0_2_0=BAD) as url:
         guard = guarding(url)
         guard.look()
-        to_production(store, "0.3.0")
+        moved(store, "0.3.0")
         [gone] = guard.look()
         assert [guard.look() for _ in range(2)] == [[], []]
     assert (gone.kind, "0.2.0 left production, by " in gone.text) == ("ended", True)
@@ -200,9 +196,8 @@ def test_a_guard_that_can_read_no_server_does_not_say_that_it_looks(store: Store
 
 def bake_canary(store: Store, tmp_path: Path, duration_s: float) -> None:
     """0.3.0 bakes as the canary in the place of 0.2.0."""
-    registered(store, tmp_path, "0.3.0")
-    to_stage(store, f"{NAME}@0.2.0", "canary", share=5.0)
-    to_stage(store, f"{NAME}@0.3.0", "canary", share=5.0, bake=Bake(duration_s, ALARMS))
+    moved(store, "0.2.0", "canary", share=5.0)
+    moved(store, "0.3.0", "canary", share=5.0, bake=Bake(duration_s, ALARMS))
 
 
 def test_a_canarys_roll_back_leaves_no_canary_and_is_told_so(store: Store, tmp_path: Path):
@@ -223,20 +218,19 @@ def test_a_canary_that_goes_to_production_bakes_no_more(store: Store, tmp_path: 
     with told_by_a_server(v0_3_0=GOOD) as url:
         guard = guarding(url)
         guard.look()
-        moved = to_production(store, "0.3.0")
+        move = moved(store, "0.3.0")
         [gone] = guard.look()
         assert guard.look() == []
-    assert moved.cut_short is not None
-    assert moved.cut_short.startswith("0.3.0 had baked in canary for ")
+    assert move.cut_short is not None
+    assert move.cut_short.startswith("0.3.0 had baked in canary for ")
     assert (gone.kind, "0.3.0 left canary, by " in gone.text) == ("ended", True)
 
 
 def test_what_goes_wrong_with_one_bake_does_not_keep_it_from_the_others(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    registered(store, tmp_path, "0.3.0")
-    to_stage(store, f"{NAME}@0.1.0", "staging")
-    to_stage(store, f"{NAME}@0.3.0", "staging", bake=Bake(0.1, ALARMS))
+    moved(store, "0.1.0", "staging")
+    moved(store, "0.3.0", "staging", bake=Bake(0.1, ALARMS))
     promote_baking(store)
 
     def refuse(*_: object) -> None:

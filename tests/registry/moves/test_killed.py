@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from killing import killed_at
 from mlflow import MlflowClient
-from registry_policies import NAME, cache_folder, changed, registered, to_production, to_stage
+from registry_policies import NAME, cache_folder, changed, moved, registered, to_production
 
 from carla_mlflow.artifact.folder import PARTIAL
 from registry.moves.registration import register
@@ -59,11 +59,11 @@ def test_a_promotion_is_whole_or_never_was(store: Store, tmp_path: Path, write: 
 
 
 def canary_again() -> None:
-    to_stage(Store(), f"{NAME}@0.2.0", "canary", share=5.0)
+    moved(Store(), "0.2.0", "canary", share=5.0)
 
 
 def canary_to_production() -> None:
-    to_production(Store(), "0.2.0")
+    moved(Store(), "0.2.0")
 
 
 CANARY_WRITES = [
@@ -75,8 +75,7 @@ CANARY_WRITES = [
 @pytest.mark.parametrize(("command", "write"), CANARY_WRITES)
 @WHEN
 def test_a_canary_has_its_share_or_never_was(store: Store, tmp_path: Path, command, write: str, after: bool):
-    registered(store, tmp_path, "0.1.0", "0.2.0")
-    to_production(store, "0.1.0")
+    registered(store, tmp_path, "0.1.0", "0.2.0", production="0.1.0")
     if command is canary_to_production:
         canary_again()
     killed_at(f"registry.store.store.Store.{write}", after, command)
@@ -98,12 +97,12 @@ class Slow(Store):
     def set_alias(self, *arguments: Any) -> None:
         if not self.__dict__.setdefault("_has_waited", False):
             self.__dict__["_has_waited"] = True
-            to_production(Store(), "0.3.0")
+            moved(Store(), "0.3.0")
         super().set_alias(*arguments)
 
 
 def promote_late() -> None:
-    to_production(Slow(), "0.2.0")
+    moved(Slow(), "0.2.0")
 
 
 @pytest.fixture
@@ -162,7 +161,7 @@ def test_a_registration_is_taken_up_under_the_same_version(store: Store, tmp_pat
     assert (version.semver, new) == ("0.1.1", (write, after) != ("create_version", True))
     assert [version.semver for version in store.versions(NAME)] == ["0.1.0", "0.1.1"]
     assert problems(sync(store, NAME).entries) == []
-    assert to_production(store, "0.1.1").version.stage == "production"
+    assert moved(store, "0.1.1").version.stage == "production"
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename"])

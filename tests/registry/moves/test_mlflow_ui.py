@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_ui import set_alias, set_stage
 from playwright.sync_api import Page
-from registry_policies import changed, enter, to_stage
+from registry_policies import changed, enter, logged, to_stage
 from tests_support import Server
 
 from benchmarks.support.mlflow_server import MlflowServer
@@ -50,14 +50,22 @@ class Policy:
         assert (sent["name"], sent["version"], sent["stage"]) == (self.name, "2", "Production")
 
 
+@pytest.fixture(scope="module")
+def sources(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("lane-keeper")
+    return logged(mlflow_server.uri, [changed(folder, version) for version in ("0.1.0", "0.2.0")])
+
+
 @pytest.fixture
-def policy(mlflow_server: MlflowServer, mlflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Policy:
+def policy(
+    mlflow_server: MlflowServer, sources: list[str], mlflow_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Policy:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
     name = f"lane-keeper-{uuid.uuid4().hex[:4]}"
     store = Store()
-    first, _ = enter(store, changed(tmp_path, "0.1.0"), name)
-    enter(store, changed(tmp_path, "0.2.0"), name)
-    to_stage(store, f"{name}@{first.semver}", "production")
+    for source in sources:
+        enter(store, source, name)
+    to_stage(store, f"{name}@0.1.0", "production")
     assert MlflowClient().get_model_version(name, "1").current_stage == "Production"
     return Policy(mlflow_server, name)
 
@@ -78,38 +86,17 @@ def comes_to_drive(server: Server, version: str) -> bool:
     return False
 
 
-def test_the_alias_set_by_clicks_is_what_resolves_and_what_a_server_serves(
-    policy: Policy, page: Page, start_server: Callable[..., Server]
-):
-    policy.set_alias(page)
-    assert policy.resolved("@production") == "0.2.0"
-    server = start_server("--model", f"{policy.name}@production")
-    server.wait_ready()
-    assert driving(server) == "0.2.0"
-    server.stop()
-
-
-def test_the_legacy_stage_set_by_clicks_is_what_resolves_and_what_a_server_serves(
-    policy: Policy, page: Page, start_server: Callable[..., Server]
-):
-    policy.set_stage(page)
-    assert policy.resolved("/Production") == "0.2.0"
-    server = start_server("--model", f"{policy.name}/Production")
-    server.wait_ready()
-    assert driving(server) == "0.2.0"
-    server.stop()
-
-
 @pytest.mark.parametrize(
     ("follows", "click"), [("@production", Policy.set_alias), ("/Production", Policy.set_stage)], ids=["alias", "stage"]
 )
-def test_a_running_server_follows_what_is_set_by_clicks(
+def test_what_is_set_by_clicks_is_what_resolves_and_what_a_running_server_follows(
     policy: Policy, page: Page, start_server: Callable[..., Server], follows: str, click: Callable[[Policy, Page], None]
 ):
     server = start_server("--model", policy.name + follows, "--poll-s", "1")
     server.wait_ready()
     assert driving(server) == "0.1.0"
     click(policy, page)
+    assert policy.resolved(follows) == "0.2.0"
     assert comes_to_drive(server, "0.2.0")
     server.stop()
 

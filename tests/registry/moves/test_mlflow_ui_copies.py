@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ import pytest
 from following_support import until
 from mlflow_ui import promote_model, register_model, set_alias
 from playwright.sync_api import Page
-from registry_policies import enter, to_stage
+from registry_policies import changed, enter, logged, steering, to_stage
 from tests_support import Server, registry_here
 
-from benchmarks.policies.two_policies import Questions, small_policy, write
+from benchmarks.policies.two_policies import Questions, write
 from benchmarks.support.mlflow_server import MlflowServer
-from carla_mlflow import Artifact
+from carla_mlflow import Artifact, open_artifact
 from carla_mlflow.flavor.model import log_policy
 from carla_mlflow.flavor.runs import logging_run
 from registry.store.store import Store
@@ -36,7 +37,9 @@ pytestmark = [
 @cache
 def artifacts() -> list[Artifact]:
     """Two versions with other weights, so that their answers differ."""
-    return [small_policy("1.0.0", 1), small_policy("1.1.0", 2)]
+    with tempfile.TemporaryDirectory() as folder:
+        sources = changed(Path(folder), "1.0.0"), steering(Path(folder), "1.1.0", 0.5)
+        return [open_artifact(source) for source in sources]
 
 
 @cache
@@ -70,13 +73,19 @@ class Cars:
         set_alias(page, self.uri, self.name, number, "production")
 
 
+@pytest.fixture(scope="module")
+def sources(mlflow_server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("trained")
+    return logged(mlflow_server.uri, [str(write(artifact, folder)) for artifact in artifacts()])
+
+
 @pytest.fixture
-def cars(mlflow_server: MlflowServer, mlflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cars:
+def cars(mlflow_server: MlflowServer, sources: list[str], mlflow_home: Path, monkeypatch: pytest.MonkeyPatch) -> Cars:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
     tail = uuid.uuid4().hex[:4]
-    for artifact in artifacts():
-        enter(Store(), str(write(artifact, tmp_path)), f"trained-{tail}")
-    to_stage(Store(), f"trained-{tail}@1.0.0", "production", force=True, reason="small and untrained")
+    for source in sources:
+        enter(Store(), source, f"trained-{tail}")
+    to_stage(Store(), f"trained-{tail}@1.0.0", "production", force=True, reason="on a machine that may be busy")
     return Cars(mlflow_server.uri, f"trained-{tail}", f"cars-{tail}")
 
 

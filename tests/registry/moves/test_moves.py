@@ -8,6 +8,7 @@ from pathlib import Path
 import mlflow
 import msgspec
 import pytest
+from registry_policies import NAME, registered
 
 from carla_mlflow import open_artifact, write_artifact
 from carla_mlflow.artifact.artifact import seal
@@ -23,8 +24,6 @@ from registry.store.cache import cached_path, default_cache, fetch_to_cache
 from registry.store.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
-
-NAME = "racetrack-policy"
 
 
 @pytest.fixture
@@ -43,14 +42,6 @@ def register(store: Store, source: str, bump: str | None = None) -> tuple[Policy
 
 def promote(store: Store, reference: Reference, to: str, cache: Path, expect: str | None = None) -> MoveResult:
     return promote_policy(store, reference, to, cache, MoveOptions(expect), promotion_gates("staging"))
-
-
-def version_of(example: Path, folder: Path, version: str) -> Path:
-    """The example policy again, under another version."""
-    artifact = open_artifact(example)
-    card = msgspec.structs.replace(artifact.card, version=version)
-    files = {name: data for name, data in artifact.files.items() if name in card.files}
-    return write_artifact(folder / version, seal(card, files)).path
 
 
 def test_a_registered_version_carries_semver_digest_and_contract(store: Store, example: Path):
@@ -96,9 +87,8 @@ def test_a_damaged_artifact_is_not_registered(store: Store, example: Path, tmp_p
     assert store.names() == []
 
 
-def test_promotion_moves_the_alias_and_both_mirrors(store: Store, example: Path, tmp_path: Path, cache: Path):
-    for version in ("0.1.0", "0.2.0"):
-        register(store, str(version_of(example, tmp_path, version)))
+def test_promotion_moves_the_alias_and_both_mirrors(store: Store, tmp_path: Path, cache: Path):
+    registered(store, tmp_path, "0.1.0", "0.2.0")
     client = mlflow.MlflowClient()
 
     def stages() -> dict[str, tuple[str, str, tuple[str, ...]]]:
@@ -125,10 +115,8 @@ def test_promotion_moves_the_alias_and_both_mirrors(store: Store, example: Path,
         promote(store, parse_reference(f"{NAME}@0.1.0"), "production", cache, expect="0.1.0")
 
 
-def test_every_kind_of_reference_resolves(store: Store, example: Path, tmp_path: Path, cache: Path):
-    for version in ("0.1.0", "0.2.0", "1.0.0"):
-        register(store, str(version_of(example, tmp_path, version)))
-    promote(store, parse_reference(f"{NAME}@0.2.0"), "production", cache)
+def test_every_kind_of_reference_resolves(store: Store, tmp_path: Path):
+    registered(store, tmp_path, "0.1.0", "0.2.0", "1.0.0", production="0.2.0")
     for reference, semver in (
         ("@production", "0.2.0"),
         ("@0.1.0", "0.1.0"),
@@ -165,10 +153,8 @@ def test_a_damaged_cache_entry_is_fetched_again(store: Store, example: Path, cac
     assert fetch_to_cache(store, version, cache).digest == version.digest
 
 
-def test_a_promotion_brings_both_mirrors_back_in_line_with_aliases_moved_in_the_ui(store, example, tmp_path, cache):
-    for version in ("0.1.0", "0.2.0"):
-        register(store, str(version_of(example, tmp_path, version)))
-    promote(store, parse_reference(f"{NAME}@0.2.0"), "production", cache)
+def test_a_promotion_brings_both_mirrors_back_in_line_with_aliases_moved_in_the_ui(store, tmp_path, cache):
+    registered(store, tmp_path, "0.1.0", "0.2.0", production="0.2.0")
     mlflow.MlflowClient().set_registered_model_alias(NAME, "production", "1")  # as the UI does
     promote(store, parse_reference(f"{NAME}@0.1.0"), "production", cache)
     assert store.resolve(parse_reference(f"{NAME}/Production")).semver == "0.1.0"

@@ -14,6 +14,7 @@ from registry_policies import (
     at_another_rate,
     cache_folder,
     changed,
+    moved,
     registered,
     roll_back,
     to_production,
@@ -51,10 +52,9 @@ def production(store: Store) -> str | None:
 
 
 def test_each_move_is_an_entry_that_says_who_when_from_to_and_why(store, tmp_path, monkeypatch):
-    registered(store, tmp_path, "0.1.0", "0.2.0")
+    registered(store, tmp_path, "0.1.0", "0.2.0", production="0.1.0")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
     began = time.time()
-    to_production(store, "0.1.0")
     to_production(store, "0.2.0", reason="brakes earlier", expect="0.1.0")
     entries = sync(store, NAME).entries
     move = entries[-1].move
@@ -73,9 +73,9 @@ def test_promoting_who_is_there_already_writes_nothing(store, tmp_path):
 
 
 def test_a_roll_back_goes_one_step_further_each_time_and_then_says_that_there_is_none(store, tmp_path):
-    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0")
-    for version in ("0.1.0", "0.2.0", "0.3.0"):
-        to_production(store, version)
+    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0", production="0.1.0")
+    for version in ("0.2.0", "0.3.0"):
+        moved(store, version)
     assert [roll_back(store).version.semver for _ in range(2)] == [
         "0.2.0",
         "0.1.0",
@@ -86,9 +86,9 @@ def test_a_roll_back_goes_one_step_further_each_time_and_then_says_that_there_is
 
 
 def test_a_roll_back_passes_over_what_was_archived_meanwhile(store, tmp_path):
-    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0")
-    for version in ("0.1.0", "0.2.0", "0.3.0"):
-        to_production(store, version)
+    registered(store, tmp_path, "0.1.0", "0.2.0", "0.3.0", production="0.1.0")
+    for version in ("0.2.0", "0.3.0"):
+        moved(store, version)
     archive(store, parse_reference(f"{NAME}@0.2.0"), MoveOptions())
     assert roll_back(store).version.semver == "0.1.0"
     with pytest.raises(RefusedError, match="no earlier version can take production again"):
@@ -96,9 +96,8 @@ def test_a_roll_back_passes_over_what_was_archived_meanwhile(store, tmp_path):
 
 
 def test_a_roll_back_over_another_contract_is_refused_in_words_unless_it_is_allowed(store, tmp_path):
-    registered(store, tmp_path, "0.1.0")
+    registered(store, tmp_path, "0.1.0", production="0.1.0")
     register(store, changed(tmp_path, "1.0.0", action=at_another_rate(20.0)), cache_folder())
-    to_production(store, "0.1.0")
     to_production(store, "1.0.0", force=True, reason="the cars are ready")
     with pytest.raises(RefusedError, match=r"action\.rate_hz: 20\.0 → 10\.0 \(differs from .*--allow-breaking"):
         roll_back(store)
@@ -110,9 +109,8 @@ def test_a_roll_back_over_another_contract_is_refused_in_words_unless_it_is_allo
 
 
 def test_a_roll_back_does_not_need_what_drives_now(store, tmp_path, mlflow_home):
-    registered(store, tmp_path, "0.1.0", "0.2.0")
-    for version in ("0.1.0", "0.2.0"):
-        to_production(store, version)
+    registered(store, tmp_path, "0.1.0", "0.2.0", production="0.1.0")
+    moved(store, "0.2.0")
     for card in mlflow_home.rglob("artifacts/policy/model_card.yaml"):
         if "description: 0.2.0" in card.read_text():
             shutil.rmtree(card.parent)
@@ -133,9 +131,8 @@ def test_an_archived_version_is_in_no_range_and_does_not_come_back(store, tmp_pa
 
 
 def test_another_contract_is_refused_in_words_unless_it_is_allowed_or_forced_with_a_reason(store, tmp_path):
-    registered(store, tmp_path, "0.1.0")
+    registered(store, tmp_path, "0.1.0", production="0.1.0")
     register(store, changed(tmp_path, "1.0.0", action=at_another_rate(20.0)), cache_folder())
-    to_production(store, "0.1.0")
     with pytest.raises(RefusedError, match=r"action\.rate_hz: 10\.0 → 20\.0"):
         to_production(store, "1.0.0")
     with pytest.raises(RefusedError, match="--force needs --reason"):
@@ -158,9 +155,8 @@ def test_what_is_not_what_was_registered_is_not_promoted(store, tmp_path, mlflow
 
 
 def test_a_dry_run_judges_and_writes_nothing(store, tmp_path):
-    registered(store, tmp_path, "0.1.0")
+    registered(store, tmp_path, "0.1.0", production="0.1.0")
     register(store, changed(tmp_path, "1.0.0", action=at_another_rate(20.0)), cache_folder())
-    to_production(store, "0.1.0")
     before = [entry.number for entry in sync(store, NAME).entries]
     assert "rate_hz" in to_production(store, "1.0.0", dry_run=True).shortfalls[0]
     assert [entry.number for entry in sync(store, NAME).entries] == before
@@ -273,7 +269,7 @@ def test_what_held_when_is_told_over_twenty_moves_made_here_and_in_the_ui(store,
             client.set_registered_model_alias(NAME, "production", str(version))
             sync(store, NAME)
         else:
-            to_production(store, f"0.{version}.0")
+            moved(store, f"0.{version}.0")
         told.append((time.time(), f"0.{version}.0"))
     entries = sync(store, NAME).entries
     assert [at(entries, when)[0].aliases["production"] for when, _ in told] == [version for _, version in told]

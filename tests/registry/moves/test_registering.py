@@ -10,9 +10,8 @@ from pathlib import Path
 import mlflow
 import msgspec
 import pytest
-from registry_policies import NAME, at_another_rate, cache_folder, changed, example
+from registry_policies import NAME, at_another_rate, cache_folder, changed, example, steering
 
-from benchmarks.policies.two_policies import small_policy, write
 from carla_mlflow.contract.field_card import Seen
 from carla_mlflow.errors import IntegrityError, RefusedError
 from registry.moves.registration import register
@@ -41,16 +40,16 @@ def test_a_bump_is_the_smallest_step_that_the_changes_demand(store: Store, tmp_p
 
 
 def test_other_weights_demand_a_minor_step(store: Store, tmp_path: Path):
-    first, second = (write(small_policy(version, seed), tmp_path) for seed, version in ((1, "1.2.3"), (2, "1.2.4")))
-    assert auto(store, str(first)) == ("1.2.3", True)
+    second = steering(tmp_path, "1.2.4", 0.5)
+    assert auto(store, changed(tmp_path, "1.2.3")) == ("1.2.3", True)
     with pytest.raises(
         RefusedError,
         match=r"1\.2\.4 is too small a version step from 1\.2\.3: a minor step is required, as the weights",
     ):
-        register(store, str(second), cache_folder())
+        register(store, second, cache_folder())
     with pytest.raises(RefusedError, match=r"--bump patch is too small a version step"):
-        register(store, str(second), cache_folder(), bump="patch")
-    assert auto(store, str(second)) == ("1.3.0", True)
+        register(store, second, cache_folder(), bump="patch")
+    assert auto(store, second) == ("1.3.0", True)
 
 
 def test_the_same_artifact_is_the_same_version_whatever_its_card_calls_it(store: Store, tmp_path: Path):

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from registry_policies import changed, enter, to_stage
+from registry_policies import cache_folder, changed, enter
 from tests_support import registry_here
 
 from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow import open_artifact
 from carla_mlflow.errors import IntegrityError, NotFoundError
+from registry.moves.promotion import promote
+from registry.moves.terms import GateResult, MoveOptions
 from registry.rules.reference import parse_reference
 from registry.store.cache import cached_path, fetch_to_cache
 from registry.store.store import Store
@@ -70,10 +72,14 @@ def test_the_commands_take_a_policy_from_a_folder_to_production(registry: Mlflow
 
 def test_every_kind_of_reference_means_the_same_over_http(registry: MlflowServer, name: str, tmp_path: Path):
     store = Store()
-    for version in ("0.1.0", "0.1.3", "0.2.0", "1.0.0-rc.1"):
-        enter(store, changed(tmp_path, version), name)
-    to_stage(store, f"{name}@0.1.3", "production")
-    to_stage(store, f"{name}@0.2.0", "staging")
+    first, _ = enter(store, changed(tmp_path, "0.1.0"), name)
+    tags = MlflowClient().get_model_version(name, first.number).tags
+    for version in ("0.1.3", "0.2.0", "1.0.0-rc.1"):  # the same files: what is resolved has nothing to do with them
+        store.create_version(name, f"runs:/{first.run_id}/policy", {**tags, "semver": version})
+    for version, stage in (("0.1.3", "production"), ("0.2.0", "staging")):
+        promote(
+            store, parse_reference(f"{name}@{version}"), stage, cache_folder(), MoveOptions(), lambda *_: GateResult()
+        )
     wanted = {
         "@production": "0.1.3",
         "@staging": "0.2.0",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import mlflow
 import pytest
-from canary_support import Mine, begins, goes_on, is_canary, publish, publish_damaged
+from canary_support import Mine, begins, goes_on, is_canary, publish
 from following_support import Registry, again, metric, of_other_contract, until
 from tests_support import Server, run_command
 
@@ -22,7 +22,7 @@ EPISODES = [f"route-{number}" for number in range(60)]
 
 @pytest.fixture
 def mine(registry: Registry) -> Mine:
-    return publish(*registry.artifacts, again(registry.artifacts[1], "1.2.0"))
+    return publish(registry.server.home, *registry.artifacts, again(registry.artifacts[1], "1.2.0"))
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_canary_that_does_not_fit_is_refused_and_production_goes_on(
 ):
     one, two = registry.artifacts
     other = of_other_contract(one, "2.0.0")
-    mine = publish_damaged([one, two, other], again(two, "1.3.0"))
+    mine = publish(registry.server.home, one, two, other, damaged=again(two, "1.3.0"))
     server = start_server(*mine.flags)
     server.wait_ready()
     mine.promote(other, share=50.0)
@@ -167,7 +167,7 @@ def test_episodes_with_memory_go_on_with_the_version_that_made_their_state(
     start_server: Start, registry: Registry, remembering: Artifact
 ):
     one, two = again(remembering, "1.0.0"), again(remembering, "1.1.0")
-    mine = publish(one, two)
+    mine = publish(registry.server.home, one, two)
     mine.promote(two, share=50.0)
     server = start_server(*mine.flags)
     server.wait_ready()

@@ -21,7 +21,7 @@ def test_no_episode_is_answered_by_two_versions_and_none_by_one_that_was_rolled_
     start_server: Callable[..., Server], registry: Registry
 ):
     one, two = registry.artifacts
-    mine = publish(one, two)
+    mine = publish(registry.server.home, one, two)
     server = start_server(*mine.flags, "--workers", "2")
     server.wait_ready()
     port = int(server.url.rpartition(":")[2])
@@ -29,7 +29,7 @@ def test_no_episode_is_answered_by_two_versions_and_none_by_one_that_was_rolled_
     def serves(version: str) -> bool:
         return server.get("/metadata").json["version"] == version
 
-    with EpisodeLoad(port, registry.questions.bodies[0], cars=8, pause_s=0.005) as load:
+    with EpisodeLoad(port, registry.questions.bodies[0], cars=8, pause_s=0.02) as load:
         for _ in range(2):
             for share in (20.0, 60.0):
                 mine.promote(two, share=share)

@@ -27,7 +27,7 @@ from carla_mlflow.contract.control import CONTROL_NAMES
 
 pytestmark = pytest.mark.xdist_group("states")
 Start = Callable[..., Server]
-EPISODES, PROMOTIONS, STEPS = 16, 20, 30
+EPISODES, PROMOTIONS, STEPS = 6, 20, 15
 PAUSE_S = 0.02
 MB = 1e6
 VERSION_MB = 6.0

@@ -31,7 +31,7 @@ from registry_proxy import RegistryProxy
 from tests_support import Server, registry_here
 
 from benchmarks.failures.dripping import DrippingRegistry
-from benchmarks.policies.bad_policies import crashing
+from benchmarks.policies.bad_policies import crashing, publish
 from benchmarks.policies.two_policies import NAME, Questions
 from benchmarks.support.steady_load import SteadyLoad
 from carla_mlflow import Artifact
@@ -353,7 +353,7 @@ def test_an_exact_version_of_a_registry_that_was_made_anew_is_followed_and_said(
     anew = again(registry.artifacts[1], "1.0.0")
     other = start_mlflow("sqlite")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", other.uri)
-    Registry(other, [anew], registry.questions).register_again()
+    publish(anew, other.home)
     served_last = msgspec.json.decode(remembered.read_bytes(), type=Status)
     remember(Settings(model=NAME), f"{NAME}@1.0.0", served_last)  # as of one address
     second = start_server("--model", f"{NAME}@1.0.0")

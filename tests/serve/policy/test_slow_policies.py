@@ -33,7 +33,7 @@ def code_of(response: httpcore.Response) -> tuple[int, str]:
     return response.status, msgspec.json.decode(response.content)["error"]["code"]
 
 
-@pytest.fixture(params=[0, 1], ids=["on the loop", "off the loop"])
+@pytest.fixture(params=[pytest.param(0, id="on the loop"), pytest.param(1, id="off the loop", marks=pytest.mark.slow)])
 def policy(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return laborious(tmp_path, request.param)
 
@@ -48,7 +48,7 @@ def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_a_forward_that_hangs_costs_its_own_requests_and_one_worker(start_server: Callable[..., Server], policy: Path):
-    server = start_server("--model", str(policy), "--forward-timeout-s", "3")
+    server = start_server("--model", str(policy), "--forward-timeout-s", "2")
     server.wait_ready()
     [before] = workers(server)
     assert code_of(ask(server, HANGS_AT, budget_ms=200)) == (504, "deadline_exceeded")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import skops.io
-from tests_support import command_here, run_command
+from tests_support import command_here
 
 AUTHORS = """
 import torch
@@ -66,24 +66,23 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "command",
+    ("command", "arguments"),
     [
-        ["-m", "serve", "score", "--model", "policy", "--input", "in.parquet", "--output"],
-        ["-m", "serve.bake", "policy"],
+        ("score", ["--model", "policy", "--input", "in.parquet", "--output"]),
+        ("serve.bake", ["policy"]),
     ],
     ids=["score", "bake"],
 )
 def test_a_command_runs_it_when_it_is_trusted_and_only_then(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, arguments: list[str]
 ):
-    monkeypatch.chdir(exported)
-    monkeypatch.setenv("PYTHONPATH", str(exported))  # its author's code can be imported, but nobody trusts it yet
+    monkeypatch.chdir(exported)  # its author's code can be imported, but nobody trusts it yet
     monkeypatch.delenv("POLICY_TRUST_TYPES", raising=False)
     refused, by_variable, by_flag = (str(tmp_path / name) for name in ("refused", "by-variable", "by-flag"))
-    done = run_command("python", *command, refused)
+    done = command_here(command, *arguments, refused)
     assert (done.code, "authors_code.Clipper" in done.err) == (1, True), done.err
     assert not Path(refused).exists()
-    done = run_command("python", *command, by_variable, env={"POLICY_TRUST_TYPES": "authors_code.Clipper"})
+    done = command_here(command, *arguments, by_variable, env={"POLICY_TRUST_TYPES": "authors_code.Clipper"})
     assert done.code == 0, done.err
-    done = run_command("python", *command, by_flag, "--trust-types", "authors_code.Clipper")
+    done = command_here(command, *arguments, by_flag, "--trust-types", "authors_code.Clipper")
     assert done.code == 0, done.err

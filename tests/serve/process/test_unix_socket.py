@@ -18,7 +18,7 @@ import psutil
 import pytest
 from following_support import until, until_true, workers
 from slow_policies import HANGS_AT, laborious, predict_bytes
-from tests_support import EXAMPLE, ROOT, Server, run_command
+from tests_support import EXAMPLE, ROOT, Server, command_here, run_command
 
 from benchmarks.support.connection import Connection
 from benchmarks.support.requests import get_request, http_request
@@ -349,11 +349,15 @@ def test_the_probe_asks_the_socket(start_on_socket: Start, path: Path, flags: li
     assert (bad.code, "abstract sockets" in bad.err, "Traceback" in bad.err) == (1, True, False)
 
 
-def test_the_smoke_test_and_the_benchmark_take_a_socket(start_on_socket: Start, path: Path):
-    server = start_on_socket(path, "--model", str(EXAMPLE))
-    server.wait_ready()
-    done = run_command("python", "-m", "carla_mlflow.testing", f"unix:{path}", "--policy", str(EXAMPLE))
+def test_the_smoke_test_takes_a_socket(start_on_socket: Start, path: Path):
+    start_on_socket(path, "--model", str(EXAMPLE)).wait_ready()
+    done = command_here("testing", f"unix:{path}", "--policy", str(EXAMPLE))
     assert (done.code, "7 of 7 passed" in done.out) == (0, True), done.out + done.err
+
+
+@pytest.mark.slow
+def test_the_benchmark_takes_a_socket(start_on_socket: Start, path: Path):
+    start_on_socket(path, "--model", str(EXAMPLE)).wait_ready()
     command = [
         sys.executable,
         "-m",

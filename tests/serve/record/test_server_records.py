@@ -293,7 +293,9 @@ def test_invalid_settings_of_recording_are_refused(example: Path):
         assert name in done.err
 
 
-@pytest.mark.parametrize("rounds", [0, 1], ids=["on the loop", "off the loop"])
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(0, id="on the loop"), pytest.param(1, id="off the loop", marks=pytest.mark.slow)]
+)
 def test_an_observation_at_which_the_forward_hung_is_recorded_with_what_the_car_got(
     start_server, tmp_path: Path, rounds: int
 ):

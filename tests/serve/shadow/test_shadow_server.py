@@ -7,19 +7,17 @@ from pathlib import Path
 
 import httpcore
 import pytest
-from following_support import metric, of_other_contract, until, workers
+from following_support import again, metric, of_other_contract, until, workers
 from mlflow_ui import open_browser, open_page
 from shadow_support import SLOW_S, TIMEOUT_S, Asking, process_of, replayed, rings_of, shadow_of, wait_rows, wait_up
 from tests_support import Server
 
-from benchmarks.policies.remembering import lstm
 from benchmarks.policies.two_policies import write
 from carla_mlflow import Artifact, Engine, write_artifact
 from carla_mlflow.contract.control_kinds import CONTROL_NAMES
 from serve.record.files import open_recordings
 from serve.record.ring_reader import RingReader
 from serve.record.schema import in_share
-from training_export.export.export import export_policy
 
 Start = Callable[..., Server]
 pytestmark = [pytest.mark.xdist_group("shadow"), pytest.mark.timeout(TIMEOUT_S)]
@@ -126,10 +124,8 @@ class Rollouts:
 def test_with_memory_it_carries_its_own_and_skips_what_it_did_not_see_begin(
     start_server: Start, remembering: Artifact, tmp_path: Path
 ):
-    other = export_policy(lstm(), "remembering", "1.1.0", "another LSTM").artifact
-    served, shadow = (
-        write_artifact(tmp_path / artifact.card.version, artifact).path for artifact in (remembering, other)
-    )
+    versions = (remembering, again(remembering, "1.1.0"))
+    served, shadow = (write_artifact(tmp_path / artifact.card.version, artifact).path for artifact in versions)
     flags = ("--shadow", str(shadow), "--record", str(tmp_path / "recordings"), "--workers", "2")
     server = start_server("--model", str(served), *flags)
     server.wait_ready()
@@ -156,10 +152,8 @@ def test_with_memory_it_carries_its_own_and_skips_what_it_did_not_see_begin(
 def test_its_first_steps_are_those_of_a_replay_to_the_bit_also_with_memory(
     start_server: Start, remembering: Artifact, tmp_path: Path
 ):
-    other = export_policy(lstm(), "remembering", "1.1.0", "another LSTM").artifact
-    served, shadow = (
-        write_artifact(tmp_path / artifact.card.version, artifact).path for artifact in (remembering, other)
-    )
+    versions = (remembering, again(remembering, "1.1.0"))
+    served, shadow = (write_artifact(tmp_path / artifact.card.version, artifact).path for artifact in versions)
     server = start_server("--model", str(served), "--shadow", str(shadow), "--record", str(tmp_path / "recordings"))
     server.wait_ready()
     wait_up(server)

@@ -14,6 +14,7 @@ import pytest
 from following_support import Registry, served, until
 from tests_support import Server, run_command
 
+from benchmarks.policies.bad_policies import publish
 from benchmarks.policies.two_policies import NAME
 from benchmarks.support.free_port import free_port
 from benchmarks.support.mlflow_server import MlflowServer
@@ -102,7 +103,8 @@ def test_a_promotion_is_followed_at_mlflows_own_word(
             "model_version_alias.created"
         ]  # before the first event: MLflow remembers for a minute that none hears
         client.create_webhook(name="hook", url=f"{url}/hooks/mlflow", events=events, secret=SECRET)
-        registry.register_again()
+        for artifact in registry.artifacts:
+            publish(artifact, fresh.home)
         registry.point("hooked", "1")
         server = start_server("--model", f"{NAME}@hooked", "--workers", "2", "--poll-s", "600", "--port", str(port))
         server.url = url
