@@ -31,6 +31,13 @@ class CommandParser(argparse.ArgumentParser):
         layout = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=30, width=_width())
         super().__init__(prog, epilog=epilog, add_help=False, formatter_class=layout, **more)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but an unknown flag of a subcommand is refused by its own parser, whose help lists them."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            sys.exit(getattr(options, "usage", self.refuse)(f"unrecognized arguments: {' '.join(unknown)}"))
+        return options
+
     def error(self, message: str) -> NoReturn:
         """Refuses the command line, and ends the process."""
         sys.exit(self.refuse(message))

@@ -30,18 +30,21 @@ def _obstacle(settings: Settings) -> str | None:
     from serve.following.last_served import cache_folder
     from serve.record.start import check_folder
     from serve.telemetry.tracing import missing
+    from serve.wire.outside import check_tls
 
     if settings.is_folder and not Path(settings.model).is_dir():
         return f"{settings.model}: there is no such folder"
     if (problem := check_folder(settings)) is not None:
         return problem
     try:
+        if settings.certfile:
+            check_tls(settings.certfile, settings.keyfile)  # raises here rather than in every worker, again and again
         if not settings.is_folder:
             cache_folder(settings)
             if settings.follows_folder:
                 return folder_problem(settings) or missing()
             secrets_of_files()  # raises here rather than later in the follower, which reads them
-    except (CacheError, RegistryError) as error:
+    except (CacheError, RefusedError, RegistryError) as error:
         return str(error)
     return missing()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from carla_mlflow.command_parser import CommandParser, add_command, add_common, 
 from carla_mlflow.look import say_next, show
 from training_export.evaluate_command import add_evaluate_command
 from training_export.evaluation.flags import add_conditions, racetrack_conditions
+from training_export.evaluation.latency_flags import API_KEY
 from training_export.log_evidence_command import add_log_evidence_command
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def drive(options: argparse.Namespace) -> int:
     from training_export.evaluation.evaluate import check_racetrack
     from training_export.racetrack.driving import summarise
 
-    with PolicyClient(options.url) as client:
+    with PolicyClient(options.url, api_key=os.environ.get(API_KEY, "")) as client:
         check_racetrack(client.card)
         conditions = racetrack_conditions(options, client.card.training)
         result = drive_remote(client, conditions, options.gif)

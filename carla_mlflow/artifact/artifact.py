@@ -102,6 +102,9 @@ def _open_card(path: Path, digest: str | None) -> tuple[Card, bytes]:
     """The card and its bytes, of a folder that holds what it lists and nothing else."""
     if not path.is_dir():
         raise ArtifactError(f"{path}: there is no such folder")
+    if not os.path.lexists(path / CARD_NAME):
+        folder = path.absolute().name
+        raise IntegrityError(f"{CARD_NAME}: is missing, so {folder!r} is no policy artifact: carla-export makes one")
     _refuse_all_but_plain_files(path)
     card_bytes = _read(path, CARD_NAME)
     actual = sha256(card_bytes)

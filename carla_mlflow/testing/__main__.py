@@ -9,6 +9,7 @@ Exits with 0 when all checks pass, with 1 when one fails, with 3 when no server 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -41,7 +42,12 @@ def build_parser() -> CommandParser:
     served = parser.add_argument_group("for a server")
     served.add_argument("--policy", metavar="FOLDER", help="the artifact that it should serve")
     served.add_argument("--p99-ms", type=positive(float), metavar="MS", help="limit of the 99th percentile, ms")
-    served.add_argument("--api-key", default="", metavar="KEY", help="where it requires one")
+    served.add_argument(
+        "--api-key",
+        default=os.environ.get("POLICY_API_KEY", ""),
+        metavar="KEY",
+        help="the server's key; default: POLICY_API_KEY of the environment",
+    )
     folder = parser.add_argument_group("for a folder")
     folder.add_argument("--device", default="cpu", metavar="NAME", help="auto, cpu, cuda or cuda:N (default cpu)")
     folder.add_argument("--backend", choices=BACKENDS, help="check this one (default: each it is for)")

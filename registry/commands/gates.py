@@ -10,6 +10,7 @@ from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.escaping import escaped
 from carla_mlflow.look import show, table
+from registry.commands.options import add_name
 
 
 def gates(options: argparse.Namespace) -> int:
@@ -50,7 +51,7 @@ def add_gates_command(commands: Any) -> None:
             "carla-registry gates carla-policy --set gate.driving.margin=0.02 --reason 'rain is noisier'",
         ],
     )
-    command.add_argument("name", metavar="NAME", help="the policy")
+    add_name(command)
     command.add_argument(
         "--set",
         nargs="+",

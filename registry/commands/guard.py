@@ -12,7 +12,7 @@ from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import CarlaMlflowError, RefusedError, UnreachableError
 from carla_mlflow.escaping import escaped, one_line
 from carla_mlflow.look import show, table
-from registry.commands.options import add_servers, duration
+from registry.commands.options import add_name, add_servers, duration
 
 if TYPE_CHECKING:
     from registry.moves.guard import Event, Guard
@@ -126,7 +126,7 @@ def add_guard_commands(commands: Any) -> None:
         "roll a version that bakes back when its servers' figures are wrong",
         ["carla-registry guard carla-policy --servers http://car-1:8080 http://car-2:8080"],
     )
-    command.add_argument("name", metavar="NAME", help="the policy")
+    add_name(command)
     add_servers(command, "--servers", "every server that answers with the policy", required=True)
     command.add_argument(
         "--every",

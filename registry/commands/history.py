@@ -13,7 +13,7 @@ from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import NotFoundError
 from carla_mlflow.escaping import escaped
 from carla_mlflow.look import ago, show, styled
-from registry.commands.options import add_html
+from registry.commands.options import add_html, add_name
 
 if TYPE_CHECKING:
     from registry.rules.journal import Entry
@@ -161,7 +161,7 @@ def add_history_command(commands: Any) -> None:
         ],
         description="Lists every move: who, when (in the zone of this machine), from, to, why.",
     )
-    command.add_argument("name", metavar="NAME", help="the policy")
+    add_name(command)
     command.add_argument(
         "--at",
         type=_timestamp,

@@ -13,7 +13,7 @@ from carla_mlflow.errors import RefusedError
 from carla_mlflow.escaping import escaped
 from carla_mlflow.look import say_next, show, styled
 from registry.commands.printing import line
-from registry.rules.canary import share_text
+from registry.rules.canary import check_share, share_text
 from registry.rules.lifecycle import ALIASED, CANARY, LEFT, PRODUCTION
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ def promote(options: argparse.Namespace) -> int:
         raise RefusedError(
             "--allow-breaking: a canary answers the same cars as production, so its contract is the same"
         )
+    if options.to == CANARY:
+        check_share(options.share)
+    if options.bake is not None:
+        from registry.rules.alarms import parse_alarms
+
+        parse_alarms(options.alarm)  # refuses a wrong one before the registry is asked
     from registry.moves.judge import promotion_gates
     from registry.moves.promotion import promote as promote_policy
     from registry.store.cache import default_cache
@@ -101,7 +107,8 @@ def _done(options: argparse.Namespace, moved: Any, bake: Bake | None = None) -> 
     text = line(moved.version)
     share = "" if moved.share is None else f" with {share_text(moved.share)} % of the episodes"
     if moved.displaced == moved.version.semver and moved.entry is None and not options.dry_run:
-        text += f"\nholds {moved.to} already{share}"
+        unkept = "; nothing was moved, so the reason is not in the journal" if options.reason else ""
+        text += f"\nholds {moved.to} already{share}{unkept}"
     else:
         done = "canary ended:" if moved.to == f"{LEFT}{CANARY}" else options.done
         would = f"would be {'refused' if refused else options.done}:"

@@ -7,7 +7,7 @@ from typing import Any
 
 from carla_mlflow.command_parser import add_command
 from registry.commands.move import archive, promote, rollback
-from registry.commands.options import add_servers, duration
+from registry.commands.options import add_name, add_servers, duration
 from registry.rules.canary import EXPECTED, parse_share
 
 
@@ -23,7 +23,7 @@ def add_move_commands(commands: Any) -> None:
             "carla-registry rollback carla-policy --stage canary",
         ],
     )
-    command.add_argument("name", metavar="NAME", help="the policy")
+    add_name(command)
     command.add_argument(
         "--stage",
         default="production",

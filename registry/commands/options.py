@@ -17,6 +17,19 @@ def url(text: str) -> str:
     return text
 
 
+def add_name(command: Any, **more: Any) -> None:
+    """Adds the policy that a command is about, by its name alone; `more` is for `add_argument`."""
+    command.add_argument("name", type=_name, metavar="NAME", **{"help": "the policy", **more})
+
+
+def _name(text: str) -> str:
+    """An argparse type: a name, and not a version's."""
+    name, at, _ = text.partition("@")
+    if at:
+        raise argparse.ArgumentTypeError(f"{text!r} is a version; expected the policy's name alone: {name}")
+    return text
+
+
 def duration(text: str) -> float:
     """An argparse type: 10s, 30m, 2h, 1d → seconds."""
     try:

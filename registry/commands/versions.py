@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE
 from carla_mlflow.command_parser import add_command
-from carla_mlflow.errors import ArtifactError, RegistryError, UnreachableError
+from carla_mlflow.errors import ArtifactError, RefusedError, RegistryError, UnreachableError
 from carla_mlflow.look import ago, clock, say_next, show, table
+from registry.commands.options import add_name
 from registry.commands.printing import line
 from registry.rules.canary import say_shares
 from registry.rules.lifecycle import CANARY
@@ -30,8 +31,8 @@ def _store() -> Store:
 
 
 def register(options: argparse.Namespace) -> int:
-    if not Path(options.source).is_dir() and not set("@:/") & set(options.source):
-        raise ArtifactError(f"{options.source}: there is no such folder")  # nor a reference, nor MLflow's own URI
+    if not Path(options.source).is_dir() and not _is_registered(options.source):
+        raise ArtifactError(f"{options.source}: there is no such folder")
     from registry.moves.registration import register as register_policy
     from registry.store.cache import default_cache
 
@@ -43,6 +44,15 @@ def register(options: argparse.Namespace) -> int:
             text += f"\n{_how_to_evaluate(store, version)}"
     show(options.json, text, {**asdict(version), "new": new})
     return DONE
+
+
+def _is_registered(source: str) -> bool:
+    """Whether it has the form of MLflow's own URIs, or of a version that MLflow has."""
+    from registry.rules.reference import parse_reference
+
+    with contextlib.suppress(RefusedError):
+        return ":" in source or parse_reference(source).kind in {"number", "stage"}
+    return False
 
 
 def _how_to_evaluate(store: Store, version: PolicyVersion) -> str:
@@ -165,7 +175,7 @@ def add_version_commands(commands: Any) -> None:
         "list policies and their versions",
         ["carla-registry list", "carla-registry list carla-policy --json"],
     )
-    command.add_argument("name", nargs="?", metavar="NAME", help="of one policy (default: all)")
+    add_name(command, nargs="?", help="of one policy (default: all)")
     command.set_defaults(run=show_list)
 
     command = add_command(

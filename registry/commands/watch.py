@@ -12,7 +12,7 @@ from carla_mlflow.errors import RegistryError, UnreachableError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.look import show
 from registry.commands.history import entry_as_json
-from registry.commands.options import url
+from registry.commands.options import add_name, url
 
 
 def watch(options: argparse.Namespace) -> int:
@@ -47,7 +47,7 @@ def add_watch_command(commands: Any) -> None:
         "journal what is moved in MLflow's UI, and mirror aliases to stages",
         ["carla-registry watch carla-policy", "carla-registry watch carla-policy --once"],
     )
-    command.add_argument("name", metavar="NAME", help="the policy")
+    add_name(command)
     command.add_argument(
         "--every",
         type=positive(float),

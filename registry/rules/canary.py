@@ -66,10 +66,15 @@ def say_shares(aliases: Iterable[str], share: float | None) -> list[str]:
     return [f"{alias} ({said})" if alias == CANARY else alias for alias in aliases]
 
 
-def check_canary(version: str, champion: str | None, share: float | None) -> None:
-    """Raises RefusedError unless a version may become the canary beside the champion, with that share."""
+def check_share(share: float | None) -> None:
+    """Raises RefusedError where a canary is to begin without a share."""
     if share is None:
         raise RefusedError("--to canary needs --share PERCENT: for how many of the episodes, such as --share 5")
+
+
+def check_canary(version: str, champion: str | None, share: float | None) -> None:
+    """Raises RefusedError unless a version may become the canary beside the champion, with that share."""
+    check_share(share)
     if champion is None:
         raise RefusedError("no version is in production, and a canary only answers beside one: promote to production")
     if version == champion:

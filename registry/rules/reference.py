@@ -1,4 +1,4 @@
-"""References to policies, as people write them. Pure.
+"""References to policies, as people write them. Pure, but that a refusal says whether the text is a folder here.
 
 name@production   alias                name/Production   MLflow's legacy stage
 name@1.4.2        semantic version     name/7            MLflow's version number
@@ -99,6 +99,11 @@ def parse_reference(text: str) -> Reference:
             return Reference(name, "number", selector)
         if selector.lower() in _LEGACY_STAGES:
             return Reference(name, "stage", selector.capitalize())
+    if Path(text).is_dir():
+        raise RefusedError(
+            f"{text!r} is a folder; expected a registered version, such as name@1.4.2: carla-registry register FOLDER "
+            "registers an artifact"
+        )
     raise RefusedError(
         f"{text!r} is neither a folder nor a reference such as name@production, name@1.4.2, name@^1.4, "
         "name/Production, name/7, or folder/@^1.4 for a folder of artifacts"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -35,6 +36,13 @@ class Model:
     aliases: dict[str, str]
     updated: int
     share: float | None = None
+
+
+def _of_this_folder() -> str:
+    """Where the registry lies when nobody has said so: whoever is in another folder than before finds an empty one."""
+    if any(os.environ.get(name) for name in ("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI")):
+        return ""
+    return "; MLFLOW_TRACKING_URI is not set, so this is the registry of the folder that you are in"
 
 
 class RegistryClient:
@@ -80,7 +88,7 @@ class RegistryClient:
         try:
             model = self._call(self._client.get_registered_model, name)
         except NotFoundError as error:
-            known = ", ".join(self.names()) or "none"
+            known = ", ".join(self.names()) or f"none{_of_this_folder()}"
             raise NotFoundError(f"{self.uri}: no policy named {name}; registered: {known}") from error
         # search_model_versions leaves a version's aliases empty
         aliases = {alias: str(number) for alias, number in model.aliases.items()}

@@ -201,7 +201,7 @@ class FollowedReference:
 
     def _is_gone(self, error: Exception) -> None:
         lack = error.lack if isinstance(error, NotOursError) else None
-        gone = lack or self.GONE
+        gone = lack or (self.GONE if self.answer.path else f"{self.NONE} {self._shown}")
         if self._warned != gone:  # once per change, not once per poll
             log.warning("%s: %s", self._text, gone)
         self._warned = gone

@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from carla_mlflow.artifact.artifact import Artifact
-from carla_mlflow.cli import DONE, REFUSED, progress
+from carla_mlflow.cli import DONE, REFUSED, progress, warn
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.inference.engine import Engine
 from carla_mlflow.look import bar, show
@@ -23,7 +23,7 @@ from serve.replay.history import journal_of
 from serve.replay.machine import engine_here, recorded_machines, recorded_references, why_not_bits
 from serve.replay.result import Result
 from serve.replay.session import Session
-from serve.replay.text import as_text
+from serve.replay.text import as_text, span_of
 from serve.replay.timeline import Timeline
 from serve.replay.window import Window
 from serve.score.command import find_artifact
@@ -61,6 +61,8 @@ def replay(options: argparse.Namespace) -> int:
 
         write_report(options.html, result)
     show(options.json, as_text(result), result.as_json() if options.json else None)
+    if not result.rows and recordings.files:
+        warn(f"none of that time or episode; the recording has {span_of(*_span(recordings))}")
     return DONE if result.holds else REFUSED
 
 
@@ -135,9 +137,13 @@ def _timeline(recordings: Recordings, window: Window) -> Timeline | None:
     """Over what is replayed, as far as the files tell; None without any."""
     if not recordings.files:
         return None
-    first = min(file.info.first for file in recordings.files)
-    last = max(file.info.last for file in recordings.files)
+    first, last = _span(recordings)
     return Timeline(max(first, window.start), min(last, window.end - 1))
+
+
+def _span(recordings: Recordings) -> tuple[int, int]:
+    """The times of the first and the last row of the files, of which there is one at least."""
+    return min(file.info.first for file in recordings.files), max(file.info.last for file in recordings.files)
 
 
 def _batches(

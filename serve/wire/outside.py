@@ -10,6 +10,9 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from carla_mlflow.errors import RefusedError
+from carla_mlflow.escaping import one_line
+
 
 class TlsContext(ssl.SSLContext):
     """Stores the outgoing buffer of each connection as `outgoing` of its SSLObject."""
@@ -25,6 +28,17 @@ def tls_context(certfile: str, keyfile: str) -> ssl.SSLContext:
     context = TlsContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certfile, keyfile)
     return context
+
+
+def check_tls(certfile: str, keyfile: str) -> None:
+    """Raises RefusedError unless the files are a certificate chain and its private key."""
+    try:
+        tls_context(certfile, keyfile)
+    except OSError as error:  # ssl.SSLError is one
+        raise RefusedError(
+            f"--certfile {certfile} and --keyfile {keyfile}: expected a certificate and its own private key, each a "
+            f"PEM file that can be read ({one_line(error)})"
+        ) from error
 
 
 def end_outside(transport: asyncio.Transport, last: Callable[[], bytes]) -> None:

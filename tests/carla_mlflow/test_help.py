@@ -94,6 +94,17 @@ def test_the_version_of_a_policy_is_told_from_the_version_of_the_program(capsys:
         )
 
 
+def test_an_unknown_flag_is_refused_by_the_command_that_got_it(capsys: pytest.CaptureFixture[str]):
+    program = next(parser for parser in parsers() if parser.prog == "carla-registry")
+    with pytest.raises(SystemExit) as ended:
+        program.parse_args(["list", "--no-such-flag"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "carla-registry list: error: unrecognized arguments: --no-such-flag",
+        "see carla-registry list --help",
+    ]
+
+
 def test_wrong_arguments_are_refused_in_two_lines(capsys: pytest.CaptureFixture[str]):
     parser = parser_of("carla-registry promote")
     assert isinstance(parser, CommandParser)

@@ -178,8 +178,15 @@ def check_shapes(shapes: list[tuple[int, ...]], outputs: dict[str, tuple[int, ..
 
 def _build(target: str) -> Built:
     where, _, name = target.rpartition(":")
+    if where.endswith(".py") and not Path(where).is_file():
+        raise ExportError(f"{target}: there is no file {where}")
     try:
-        built = getattr(import_code(where), name)()
+        code = import_code(where)
+        if not hasattr(code, name):
+            raise ExportError(f"{target}: {where} has no {name}; expected a function that returns a torch module")
+        built = getattr(code, name)()
+    except ExportError:
+        raise
     except (Exception, SystemExit) as error:  # the author's code may raise anything
         raise ExportError(f"{target}: {type(error).__name__}: {error}{missing_code(error)}") from error
     parts = built if isinstance(built, tuple) else (built, None, None)

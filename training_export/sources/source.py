@@ -111,7 +111,8 @@ def _opened(options: SourceOptions, draft: CardDraft) -> Opened:
         raise ExportError(f"{path}: there is no such file or folder")
     if path.suffix in _FILES:
         return _FILES[path.suffix](path, draft, options)
-    raise ExportError(f"{path}: expected .zip (Stable-Baselines3), .pt (TorchScript) or .onnx")
+    code = f"; of {path} the function that returns a torch module: {path}:build" if path.suffix == ".py" else ""
+    raise ExportError(f"{path}: expected .zip (Stable-Baselines3), .pt (TorchScript) or .onnx{code}")
 
 
 def _prepare(options: SourceOptions) -> Prepare:

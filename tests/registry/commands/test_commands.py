@@ -48,8 +48,12 @@ def test_a_list_that_is_empty_beside_a_demo_says_where_the_demos_registry_is(mlf
     [
         (["resolve", "nobody@production"], 1, "no policy named nobody; registered: none"),
         (["resolve", "no reference"], 1, "neither a folder nor a reference"),
+        (["promote", ".", "--to", "production"], 1, "'.' is a folder; expected a registered version"),
+        (["rollback", "mine@1.0.0"], 2, "'mine@1.0.0' is a version; expected the policy's name alone: mine"),
+        (["verify", "."], 1, "model_card.yaml: is missing, so 'home' is no policy artifact"),
         (["promote", "nobody@1.0.0", "--to", "production"], 1, "no policy named nobody"),
         (["register", "nowhere"], 1, "nowhere: there is no such folder"),
+        (["register", "policies/nowhere"], 1, "policies/nowhere: there is no such folder"),
         (["register", "runs:/0123456789abcdef0123456789abcdef/policy"], 1, "0123456789abcdef0123456789abcdef"),
         (["register", "runs:/latest/policy"], 1, "no training run yet"),
         (["promote", "a@1.0.0", "--to", "moon"], 2, "invalid choice"),
@@ -63,6 +67,15 @@ def test_a_mistake_is_one_clear_line(mlflow_home: Path, arguments: list[str], co
     assert "Traceback" not in done.err
     if code == 1:
         assert len(done.err.strip().splitlines()) == 1
+
+
+def test_an_empty_registry_that_nobody_chose_is_said_to_be_that_of_the_folder(
+    mlflow_home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    said = "so this is the registry of the folder that you are in"
+    assert said not in registry_here("resolve", "nobody@production").err
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert said in run_command("carla-registry", "resolve", "nobody@production").err
 
 
 @pytest.mark.parametrize("arguments", [["resolve", "nobody@production"], ["register", "runs:/latest/policy"]])

@@ -318,6 +318,16 @@ def test_a_port_in_use_is_said(example: Path):
     )
 
 
+def test_a_certificate_and_a_key_that_are_swapped_are_refused_before_a_worker_starts(
+    example: Path, certificate: tuple[Path, Path]
+):
+    chain, key = map(str, certificate)
+    done = run_command("carla-serve", "--model", str(example), "--certfile", key, "--keyfile", chain, "--port", "0")
+    assert done.code == 1
+    assert done.err.startswith(f"carla-serve: --certfile {key} and --keyfile {chain}: expected a certificate and its")
+    assert len(done.err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,19 @@ def test_the_example_drives_as_well_as_it_must_and_as_its_card_says(example: Pat
     done = run_command("python", "-m", "training_export", "evaluate", str(example), "--episodes", "20", timeout=280)
     assert done.code == 0, done.err
     assert "the card's figures: reproduced" in done.out
+
+
+def test_a_car_drives_by_asking_a_server_whose_key_is_in_the_environment(
+    start_server: Callable[..., Server], example: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("POLICY_API_KEY", "s3cret")
+    url = start_server("--model", str(example)).url
+    drive = ("python", "-m", "training_export", "drive", "--url", url, "--episodes", "1", "--duration", "1")
+    done = run_command(*drive)
+    assert (done.code, "driven by: racetrack-policy 0.1.0" in done.out) == (0, True), done.err
+    assert "expected Authorization: Bearer" in run_command(*drive, env={"POLICY_API_KEY": ""}).err
+    kit = run_command("python", "-m", "carla_mlflow.testing", url)
+    assert kit.code == 0, kit.out + kit.err
 
 
 def test_a_car_drives_by_asking_the_server(server: Server, example: Path, tmp_path: Path):
