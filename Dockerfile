@@ -1,4 +1,4 @@
-# A server of driving policies, on port 8080, with nothing but what answering takes.
+# A server of driving policies, on port 8080, with nothing but what answering takes. Docker 23 or later builds it, or podman.
 #
 #   docker build -t carla-mlflow .                                           follows a registry: POLICY_MODEL=mine@production
 #   docker build --build-arg ARTIFACT=examples/v0.1.0 -t racetrack .         holds one policy, verified and pinned
@@ -46,7 +46,8 @@ RUN --mount=type=bind,from=wheels,source=/tools,target=/tools \
 ARG ARTIFACT
 COPY ${ARTIFACT:-LICENSE} /artifact/
 RUN mkdir /policy /cache \
- && if [ -n "${ARTIFACT}" ]; then PYTHONPATH=$(echo /own/lib/python3*/site-packages) /opt/policy/bin/python -m serve.bake /artifact /policy; fi \
+ && export PYTHONPATH=$(echo /own/lib/python3*/site-packages) \
+ && if [ -n "${ARTIFACT}" ]; then /opt/policy/bin/python -m serve.bake /artifact /policy; fi \
  && chmod -R a+rX /policy
 
 FROM dependencies
