@@ -82,6 +82,17 @@ ELSEWHERE = {
     "systemctl": "tests/test_deploy.py",
     "curl --unix-socket": "tests/serve/process/test_unix_socket.py",
     "carla-serve --model mine@production --certfile": "tests/serve/wire/test_accepting.py",
+    "carla-serve --model mine@production --also": "tests/serve/following/test_also.py",
+    "carla-serve --model mine@production --cors-origins": "tests/serve/wire/test_framing.py",
+    "carla-serve --model mine@production --allowed-hosts": "tests/serve/wire/test_framing.py",
+    "carla-serve --model mine@production --log-format": "tests/serve/telemetry/test_observing.py",
+    "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 carla-serve": "tests/serve/telemetry/test_observing.py",
+    "POLICY_API_KEY=… carla-serve": "tests/serve/wire/test_framing.py",
+    "POLICY_WEBHOOK_SECRET=… carla-serve": "tests/serve/web/test_hooks.py",
+    "carla-registry verify policies/mine-0.1.0": "tests/registry/checks/test_verify.py",
+    "carla-registry diff mine@production mine@0.2.0 --html": "tests/registry/moves/test_pages_in_browser.py",
+    "carla-registry history mine --html": "tests/registry/moves/test_pages_in_browser.py",
+    'carla-registry promote mine@0.2.0 --to production --reason "brakes earlier"': "as in the tutorial",
 }
 """Prefix of a command → who else runs it."""
 

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from podman_images import CONFINED, IMAGE, LIMITS, RUNTIME, build, make_base, need_podman
 from real_postgres import Postgres
-from tests_support import EXAMPLE, ROOT, missing, run_command
+from tests_support import EXAMPLE, ROOT, missing, registry_here
 
 from benchmarks.support.free_port import free_port
 
@@ -166,7 +166,7 @@ def walk_the_path(run: Run, postgres: Postgres, secrets: Path, tmp_path: Path) -
             ["register", str(EXAMPLE), "--name", "mine"],
             ["promote", "mine@0.1.0", "--to", "production", "--force", "--reason", "a test"],
         ):
-            done = run_command("carla-registry", *command, env=admin)
+            done = registry_here(*command, env=admin)
             assert done.code == 0, done.err
         with policy:
             ends = time.monotonic() + 180

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import podman_images as engine
 import pytest
-from tests_support import EXAMPLE, run_command
+from tests_support import EXAMPLE, registry_here, run_command
 
 from carla_mlflow import Engine
 from carla_mlflow.contract.control_kinds import CONTROL_NAMES
@@ -22,18 +24,18 @@ BASE = f"FROM {engine.BASE}\nRUN python3 -m venv /usr/local/python\nENV PATH=/us
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+def image(tmp_path_factory: pytest.TempPathFactory, tables: Path) -> str:
     """The image's name."""
     engine.need_podman()
     engine.make_base()
     folder = tmp_path_factory.mktemp("mlflow-image")
+    shutil.copy(tables, folder)
     env = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
     out = folder / "out"
-    for command in (
-        ("carla-registry", "register", str(EXAMPLE), "--name", "mine"),
-        ("mlflow", "models", "generate-dockerfile", "-m", "models:/mine/1", "-d", str(out)),
+    for done in (
+        registry_here("register", str(EXAMPLE), "--name", "mine", env=env),
+        run_command("mlflow", "models", "generate-dockerfile", "-m", "models:/mine/1", "-d", str(out), env=env),
     ):
-        done = run_command(*command, env=env)
         assert done.code == 0, done.err
     first, rest = (out / "Dockerfile").read_text().split("FROM ", 1)
     (out / "Dockerfile").write_text(first + BASE + rest.split("\n", 1)[1])

@@ -9,7 +9,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from own_environment import write_own_files
-from tests_support import Finished, command_here, registry_here, run_command
+from tests_support import Finished, command_here, registry_here
 
 from carla_mlflow import Engine, open_artifact, write_artifact
 from carla_mlflow.errors import DrivingError
@@ -87,7 +87,7 @@ def test_the_command_that_drives_as_another_version_was_driven_does(mlflow_home:
 
 
 def test_a_policy_of_ours_goes_on_by_the_commands_that_are_printed(mlflow_home: Path):
-    trained = run_command("python", "-m", "training_export", "train", "--total-timesteps", "2048", timeout=250)
+    trained = command_here("training_export", "train", "--total-timesteps", "2048")
     registered = paste(next_of(paste(next_of(trained), "--episodes", "0")))
     evaluated = paste(next_of(registered), "--episodes", "2", "--duration", "2")
     assert evaluated.code == 0, evaluated.err

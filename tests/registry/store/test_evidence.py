@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from tests_support import command_here, registry_here, run_command
+from tests_support import command_here, registry_here
 
 from benchmarks.support.free_port import free_port
 from carla_mlflow import Engine, open_artifact
@@ -193,7 +193,7 @@ def test_a_registered_version_is_evaluated_by_its_reference_and_passes_every_gat
     assert registry_here("register", str(example)).code == 0
     reference = "racetrack-policy@0.1.0"
     short = ("--duration", "10")  # the whole default number of episodes, but each a third as long
-    done = run_command("python", "-m", "training_export", "evaluate", reference, "--log", *short, timeout=280)
+    done = command_here("training_export", "evaluate", reference, "--log", *short)
     assert done.code == 0, done.err
     evidence, here = find_evidence(digest), measure_here(lambda: open_artifact(example))
     assert here.artifact is not None

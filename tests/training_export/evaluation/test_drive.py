@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from films import assert_shows_a_drive
-from tests_support import Server, run_command
+from tests_support import Server, command_here
 
 from carla_mlflow import open_artifact
 from carla_mlflow.contract.figures import with_new_names
@@ -22,7 +22,7 @@ def test_the_example_drives_as_well_as_it_must_and_as_its_card_says(example: Pat
     assert figures["episodes"] >= 20
     assert figures["traffic"] >= 1
     assert figures["duration_s"] >= 30
-    done = run_command("python", "-m", "training_export", "evaluate", str(example), "--episodes", "20", timeout=280)
+    done = command_here("training_export", "evaluate", str(example), "--episodes", "20")
     assert done.code == 0, done.err
     assert "the card's figures: reproduced" in done.out
 
@@ -42,8 +42,7 @@ def test_a_car_drives_by_asking_a_server_whose_key_is_in_the_environment(
 
 def test_a_car_drives_by_asking_the_server(server: Server, example: Path, tmp_path: Path):
     gif = tmp_path / "drive.gif"
-    command = ["-m", "training_export", "drive", "--url", server.url, "--episodes", "2", "--gif", str(gif)]
-    done = run_command("python", *command)
+    done = command_here("training_export", "drive", "--url", server.url, "--episodes", "2", "--gif", str(gif))
     assert done.code == 0, done.err
     assert f"driven by: racetrack-policy 0.1.0 {open_artifact(example).digest} (" in done.out
     assert "p50" in done.out
