@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from films import assert_shows_a_drive
-from tests_support import Server, command_here
+from tests_support import Server, command_here, run_command
 
 from carla_mlflow import open_artifact
 from carla_mlflow.contract.figures import with_new_names
