@@ -8,16 +8,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .cli import DONE, requiring
+from .command_parser import CommandParser, add_help
 
 Shell = Literal["bash", "zsh", "fish"]
 SHELLS: tuple[Shell, ...] = ("bash", "zsh", "fish")
 
 
-def shell_of(arguments: Sequence[str]) -> Shell | None:
-    """The shell of a command line that asks for completion; None for any other."""
-    if len(arguments) != 2 or arguments[0] != "completion":
+def shell_of(program: str, arguments: Sequence[str]) -> Shell | None:
+    """The shell of a command line that asks for completion; None for any other.
+
+    Ends the program with its help, or as for all wrong arguments, where the line asks for completion in no shell.
+    """
+    if arguments[:1] != ["completion"] or len(arguments) > 2:
         return None
-    return next((shell for shell in SHELLS if shell == arguments[1]), None)
+    parser = CommandParser(
+        prog=f"{program} completion",
+        description="Prints a script by which a shell completes the commands, flags and choices of this program.",
+        examples=[f"{program} completion bash > ~/.local/share/bash-completion/completions/{program}"],
+    )
+    parser.add_argument(
+        "shell", choices=SHELLS, help="the shell; docs/reference/commands.md says where its scripts lie"
+    )
+    add_help(parser)
+    shell: Shell = parser.parse_args(arguments[1:]).shell
+    return shell
 
 
 def print_completion(parser: argparse.ArgumentParser, shell: Shell, extra: str = "serve") -> int:

@@ -67,7 +67,7 @@ def _serve(given: Sequence[str]) -> int:
     with requiring("carla-serve", "serve"):  # a car has the package without the server's dependencies
         from serve.flags import build_parser, parse_settings, unknown_variables, unused_variables
 
-    if shell := shell_of(given):
+    if shell := shell_of("carla-serve", given):
         return print_completion(build_parser(is_completed=True), shell)
     settings = parse_settings(given)
     with requiring("carla-serve", "serve"):

@@ -147,7 +147,7 @@ def build_parser() -> CommandParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if shell := shell_of(given):
+    if shell := shell_of("carla-export", given):
         return print_completion(build_parser(), shell, "train")
     return run_command(build_parser(), given, extra="train")
 

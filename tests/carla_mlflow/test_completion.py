@@ -50,7 +50,16 @@ def test_bash_completes_commands_flags_and_choices(words: list[str], offered: li
     assert done.stdout.split() == offered, done.stderr
 
 
-def test_only_a_known_shell_is_asked_for():
-    assert shell_of(["completion", "fish"]) == "fish"
-    assert shell_of(["completion", "tcsh"]) is None
-    assert shell_of(["list"]) is None
+def test_only_a_known_shell_is_asked_for(capsys: pytest.CaptureFixture[str]):
+    assert shell_of("carla-registry", ["completion", "fish"]) == "fish"
+    assert shell_of("carla-registry", ["list"]) is None
+    for wrong in (["completion"], ["completion", "tcsh"]):
+        with pytest.raises(SystemExit, match="2"):
+            shell_of("carla-registry", wrong)
+        assert "carla-registry completion: error: " in capsys.readouterr().err
+
+
+def test_completion_says_how_it_is_used(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit, match="0"):
+        shell_of("carla-export", ["completion", "--help"])
+    assert "carla-export completion bash > ~/.local/share/bash-completion/" in capsys.readouterr().out
