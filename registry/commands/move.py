@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from carla_mlflow.errors import RefusedError
 from carla_mlflow.escaping import escaped
 from carla_mlflow.look import say_next, show, styled
 from registry.commands.printing import line
+from registry.rules.baking import how_to_guard, is_guarded
 from registry.rules.canary import check_share, share_text
 from registry.rules.lifecycle import ALIASED, CANARY, LEFT, PRODUCTION
 
@@ -94,12 +96,11 @@ def _move_options(options: argparse.Namespace, bake: Bake | None = None) -> Any:
     return MoveOptions(given, options.reason, options.force, options.dry_run, bake=bake, share=share)
 
 
-def _warn_unguarded(name: str) -> None:
-    from registry.rules.baking import how_to_guard, is_guarded
+def _warn_unguarded(name: str, servers: Sequence[str]) -> None:
     from registry.store.store import Store
 
     if not is_guarded(Store().model_tags(name), time.time()):
-        warn(f"nobody guards this bake, so nothing would roll it back: {how_to_guard(name)}")
+        warn(f"nobody guards this bake, so nothing would roll it back: {how_to_guard(name, servers)}")
 
 
 def _done(options: argparse.Namespace, moved: Any, bake: Bake | None = None) -> int:
@@ -128,7 +129,7 @@ def _done(options: argparse.Namespace, moved: Any, bake: Bake | None = None) -> 
     if moved.cut_short:
         warn(f"{moved.cut_short}: that bake {'would end' if options.dry_run else 'has ended'} without a verdict")
     if bake is not None and not options.dry_run:
-        _warn_unguarded(moved.version.name)
+        _warn_unguarded(moved.version.name, options.servers)
     if refused:
         return REFUSED
     say_next(_next(options, moved))
@@ -144,7 +145,7 @@ def _next(options: argparse.Namespace, moved: Any) -> str:
     if options.done != "promoted" or options.dry_run:
         return f"carla-registry history {name}"
     if options.bake is not None and options.servers:
-        return f"carla-registry guard {name} --servers {' '.join(map(quote, options.servers))}"
+        return how_to_guard(moved.version.name, options.servers)
     if options.to == PRODUCTION:
         return f"carla-serve --model {name}@production"
     if options.to == CANARY:

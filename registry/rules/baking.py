@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from registry.rules.durations import say_duration
 from registry.rules.journal import Bake, Entry, Move
@@ -104,9 +105,9 @@ def is_guarded(tags: Mapping[str, str], now: float) -> bool:
         return False
 
 
-def how_to_guard(name: str) -> str:
-    """The command that guards a policy's bakes."""
-    return f"carla-registry guard {name} --servers URL…"
+def how_to_guard(name: str, servers: Sequence[str] = ()) -> str:
+    """The command that guards a policy's bakes; `servers` are the URLs, where they are known."""
+    return f"carla-registry guard {quote(name)} --servers {' '.join(map(quote, servers)) or 'URL…'}"
 
 
 def say_bake(bake: Bake) -> str:

@@ -56,6 +56,7 @@ def test_a_bar_with_x_is_that_many_times_what_the_displaced_version_had(store: S
     with told_by_a_server(v0_1_0=Growth(100_000, saturated=20_000), v0_2_0=BAD) as url:
         done = promote("--bake", "1h", "--alarm", "saturation>2x", "--servers", url, "--json")
     assert done.code == 0, done.err
+    assert f"carla-registry guard {NAME} --servers {url}" in done.err
     [bar] = json.loads(done.out)["bake"]["bars"]
     assert 0.4 < bar["value"] < 0.42  # the upper end of its 95 % interval, twice
     assert bar["of_displaced"] == "2 times what 0.1.0 had in half an hour: 20 % of 100,000"
