@@ -92,11 +92,13 @@ class Recording:
         self.recorder.flush()
         self.now += 60 * minutes
         self.writer.step(self.now)
+        self.writer.merge(self.now)
 
     def end(self) -> Recordings:
         """Ends the worker, then the writer."""
         self.recorder.close()
         self.writer.step(self.now)
+        self.writer.merge(self.now)
         self.writer.stop()
         return self.read()
 

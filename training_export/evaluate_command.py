@@ -113,29 +113,31 @@ def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
     from training_export.evaluation.own_driving import Outcome, summarise
     from training_export.evaluation.own_env import open_own_env
     from training_export.evaluation.own_evaluation import check_seeds, evaluate_own, log_own
-    from training_export.evaluation.own_film import film_own, log_film
+    from training_export.evaluation.own_film import film_first, why_not_filmed
 
     card, conditions = engine.card, Conditions(options.episodes, options.first_seed)
     check_seeds(card.training, conditions)
     own, outcome = open_own_env(options.env, options.env_config), Outcome(options.success_key, options.collision_key)
+    if options.gif and (problem := why_not_filmed(own)):
+        return int(options.usage(f"--gif: {own.name} can't be filmed: {problem}"))
     driven = evaluate_own(engine, own, conditions, outcome, options.baseline)
     print(f"{_seeds(conditions)} in {own.name}: {own.version}")
     print_figures({driver: summarise(episodes) for driver, episodes in driven.drives.items()}, options.reward_margin)
-    run_id = None
+    run_id = no_film = None
     if driven.fallbacks:
         print(f"fallback  {driven.fallbacks:,} times, as the policy refused or failed; first: {driven.reason}")
     if options.log:
         flags = {name: getattr(options, name) for name in ("env_config", "baseline", "reward_margin")}
         with logging_run(name=f"evaluate {card.name} {card.version}") as run_id:
             log_own(engine, own, driven, conditions, outcome, flags)
-            film = log_film(engine, own, conditions.first_seed, outcome)
-        print(f"MLflow run {run_id}: figures, card, episodes.json, outcomes.png{', episode.gif' * film}")
+        print(f"MLflow run {run_id}: figures, card, episodes.json, outcomes.png")
         refresh_description(options.model)
-    if options.gif:
-        film_own(engine, own, conditions.first_seed, outcome, options.gif)
-        print(f"film: {options.gif}")
+    if options.gif or options.log:
+        no_film = film_first(engine, own, conditions.first_seed, outcome, options.gif, run_id)
+        places = [str(options.gif)] * bool(options.gif) + ["episode.gif in the run"] * bool(run_id)
+        print(f"no film: {no_film}" if no_film else f"film: {' and '.join(places)}")
     _result(options, card, {name: summarise(episodes) for name, episodes in driven.drives.items()}, conditions, run_id)
-    return DONE
+    return REFUSED if no_film and options.gif else DONE
 
 
 def _result(

@@ -9,6 +9,7 @@ folder/@^1.4      a version or a range among the artifacts in a folder, which ne
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def parse_reference(text: str) -> Reference:
             return Reference(name, "number", selector)
         if selector.lower() in _LEGACY_STAGES:
             return Reference(name, "stage", selector.capitalize())
-    if Path(text).is_dir():
+    if os.path.isdir(text):  # Path.is_dir() raises for a name that is too long, or a folder that can't be looked into
         raise RefusedError(
             f"{text!r} is a folder; expected a registered version, such as name@1.4.2: carla-registry register FOLDER "
             "registers an artifact"

@@ -1,4 +1,4 @@
-"""Merges the files of an hour that is over into one, row group by row group, so that the rings never wait for it."""
+"""Merges the files of an hour that is over into one, piece by piece, so that the rings never wait for long."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ MAX_BYTES = 1 << 30
 """About the most bytes of one merged file."""
 GROUP_BYTES = 16 << 20
 """About the bytes in memory of one of its row groups."""
+PIECE_BYTES = 4 << 20
+"""About the bytes in memory that are read between two looks at the rings."""
 
 log = logging.getLogger("serve.record")
 
 
 def merging(node: NodeFolder, hour: str) -> Iterator[None]:
-    """Merges the young files of hours before `hour` (`YYYY-MM-DD/HH`); each step of the iterator is one row group.
+    """Merges the young files of hours before `hour` (`YYYY-MM-DD/HH`); each step of the iterator is a piece.
 
     A merge that fails leaves the files as they are. A file that is damaged is left alone, so that it stays the one that
     the chain names.
@@ -69,19 +71,22 @@ def _groups(paths: list[Path]) -> list[list[RecordedFile]]:
 
 def _merge(node: NodeFolder, hour: str, files: list[RecordedFile]) -> Iterator[None]:
     day, name = hour.split("/")
-    merged, group = None, list[pa.Table]()
+    merged, group, read = None, list[pa.Table](), 0
     try:
         merged = RecordingFile(node.new_file(day, name), pq.read_schema(files[0].path).remove_metadata())
         for file in files:
             merged.cards |= file.cards
             merged.origin |= file.origin
-            with pq.ParquetFile(file.path) as source:
+            with pq.ParquetFile(file.path, pre_buffer=False) as source:  # nor by threads: they have their own priority
                 for index in range(source.num_row_groups):
-                    group.append(source.read_row_group(index).replace_schema_metadata(None))
+                    group.append(source.read_row_group(index, use_threads=False).replace_schema_metadata(None))
+                    read += group[-1].nbytes
                     if sum(table.nbytes for table in group) >= GROUP_BYTES:
                         merged.add(pa.concat_tables(group).combine_chunks())
                         group.clear()
-                    yield
+                    if read >= PIECE_BYTES:
+                        read = 0
+                        yield
         if group:
             merged.add(pa.concat_tables(group).combine_chunks())
         info = files[0].info

@@ -12,7 +12,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 LATE = 3.0
@@ -22,7 +22,8 @@ LATE = 3.0
 class SpareTime:
     """Does a piece of work again and again, between `with` and its end.
 
-    A piece should be short: one that was begun when there was time is not taken over when there is none any more.
+    A piece should be short: one that was begun when there was time is not taken over when there is none any more. It
+    should start no thread or process, which would have the policy, too.
     """
 
     def __init__(self, work: Callable[[], None], pause_s: float) -> None:
@@ -40,11 +41,18 @@ class SpareTime:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._ended.set()
         self._thread.join()
+        if kind is None:
+            self._check()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keeps the thread from beginning its work meanwhile."""
+        with self._turn:
+            yield
 
     def make_up(self) -> None:
-        """Does the work now if it is late; to be called every `pause_s`. Raises what it raised in the thread."""
-        if self._error is not None:
-            raise self._error
+        """Does the work now if it is late; to be called every `pause_s`. It and the end raise what the thread did."""
+        self._check()
         if time.monotonic() - self._done_at > LATE * self._pause_s and self._turn.acquire(blocking=False):
             try:
                 self._do()
@@ -63,6 +71,10 @@ class SpareTime:
                 slept_from = time.monotonic()
         except Exception as error:  # for `make_up`
             self._error = error
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     def _do(self) -> None:
         self._work()

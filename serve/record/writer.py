@@ -77,8 +77,12 @@ class Writer:
         except OSError as error:
             self._failed(error, now)
         self._take_losses()
-        if minute[:-2] != self._merged_before:
-            self._merge, self._merged_before = merging(self._node, minute[:-2]), minute[:-2]
+
+    def merge(self, now: float) -> None:
+        """Does a piece of merging the files of hours that are over; to be called between two steps."""
+        hour = _minute_of(now)[:-2]
+        if hour != self._merged_before:
+            self._merge, self._merged_before = merging(self._node, hour), hour
         next(self._merge, None)
 
     def _add(self, block: Block) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ def add_margin(command: Any) -> None:
 def film_file(text: str) -> Path:
     """The type of the flag for a film, which is written after everything else."""
     path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text}: is a folder" if path.is_dir() else f"{path.parent}: no such folder")
+    is_folder = os.path.isdir(path)  # Path.is_dir() raises for a name that is too long
+    if is_folder or not os.path.isdir(path.parent):
+        raise argparse.ArgumentTypeError(f"{text}: is a folder" if is_folder else f"{path.parent}: no such folder")
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +17,8 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from carla_mlflow.errors import DrivingError
+from carla_mlflow.errors import CarlaMlflowError, DrivingError
+from carla_mlflow.escaping import one_line
 from carla_mlflow.inference.engine import Engine
 from training_export.evaluation.own_driving import Outcome, drive
 from training_export.evaluation.own_env import OwnEnv, call, is_function, load_function
@@ -75,7 +77,13 @@ def _frame(env: gymnasium.Env[Any, Any]) -> NDArray[np.uint8]:
     if drawn.dtype != np.uint8 or drawn.ndim != 3 or drawn.shape[2] != 3:
         raise DrivingError(f"render() gave {drawn.dtype} {drawn.shape}; expected uint8 (height, width, 3)")
     step = math.ceil(max(drawn.shape) / MOST_PIXELS)
-    return drawn[::step, ::step]
+    return drawn[::step, ::step].copy()  # not a view: it may be drawn into again, and is larger than what is kept
+
+
+def why_not_filmed(own: OwnEnv) -> str | None:
+    """Why an environment can't be filmed, as far as that is known before it is made once more; None where it can."""
+    modes = own.env.metadata.get("render_modes") or ()
+    return None if RENDER_MODE in modes else f"its metadata has no {RENDER_MODE!r} among the render_modes"
 
 
 def film_own(engine: Engine, own: OwnEnv, seed: int, outcome: Outcome, path: Path) -> None:
@@ -84,33 +92,37 @@ def film_own(engine: Engine, own: OwnEnv, seed: int, outcome: Outcome, path: Pat
     Raises:
         DrivingError: it can't draw itself, or its code fails.
     """
-    if RENDER_MODE not in own.env.metadata.get("render_modes", ()):
-        raise DrivingError(f"{own.name}: can't be filmed: its metadata has no {RENDER_MODE!r} among the render_modes")
+    if problem := why_not_filmed(own):
+        raise DrivingError(f"{own.name}: can't be filmed: {problem}")
     draw_off_screen()
     env = call(own.name, lambda: _drawing(own.name, own.arguments))
     try:
-        if env.render_mode != RENDER_MODE:
+        if getattr(env, "render_mode", None) != RENDER_MODE:
             raise DrivingError(
                 f"{own.name}: can't be filmed: its function has to take render_mode={RENDER_MODE!r} and pass it on"
             )
-        filmed = FilmedEnv(env)
+        filmed = call(own.name, lambda: FilmedEnv(env))
         drive(replace(own, env=filmed), PolicyDriver(engine, filmed), seed, outcome)
         call(own.name, lambda: filmed.write(path))
     finally:
         call(own.name, env.close)
 
 
-def log_film(engine: Engine, own: OwnEnv, seed: int, outcome: Outcome) -> bool:
-    """Logs a film of one episode to the active MLflow run, and returns True; says why where there can be none."""
+def film_first(
+    engine: Engine, own: OwnEnv, seed: int, outcome: Outcome, gif: Path | None, run_id: str | None
+) -> str | None:
+    """Films one episode, for a file, for a finished MLflow run, or for both; returns why there is no film, or None."""
     with tempfile.TemporaryDirectory() as scratch:
-        gif = Path(scratch) / "episode.gif"
+        film = Path(scratch) / "episode.gif"
         try:
-            film_own(engine, own, seed, outcome, gif)
-        except DrivingError as error:
-            print(f"no film: {error}")
-            return False
-        mlflow.log_artifact(str(gif))
-    return True
+            film_own(engine, own, seed, outcome, film)
+        except CarlaMlflowError as error:
+            return one_line(error)
+        if gif is not None:
+            shutil.copyfile(film, gif)
+        if run_id is not None:
+            mlflow.MlflowClient().log_artifact(run_id, str(film))
+    return None
 
 
 def _drawing(name: str, arguments: Mapping[str, Any]) -> Any:

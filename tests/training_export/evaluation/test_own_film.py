@@ -18,7 +18,7 @@ from carla_mlflow import Engine, open_artifact, write_artifact
 from carla_mlflow.errors import DrivingError
 from training_export.evaluation.own_driving import Outcome
 from training_export.evaluation.own_env import open_own_env
-from training_export.evaluation.own_film import MOST_FRAMES, FilmedEnv, film_own, log_film
+from training_export.evaluation.own_film import MOST_FRAMES, FilmedEnv, film_first, film_own
 from training_export.export.export import export_policy
 from training_export.sources.draft import read_draft
 from training_export.sources.from_module import from_module
@@ -99,26 +99,23 @@ def test_the_film_shows_where_the_policy_drove_in_the_environments_time(author: 
         ("drawn.py:never", "drawn.py:never: can't be filmed: its function has to take render_mode='rgb_array'"),
     ],
 )
-def test_what_can_not_draw_itself_is_told_what_it_lacks(
-    author: Path, engine: Engine, name: str, complaint: str, capsys: pytest.CaptureFixture[str]
-):
+def test_what_can_not_draw_itself_is_told_what_it_lacks(author: Path, engine: Engine, name: str, complaint: str):
     own = open_own_env(name, None)
     with pytest.raises(DrivingError) as raised:
         film_own(engine, own, 5, BOTH, author / "film.gif")
     assert str(raised.value).startswith(complaint)
-    assert log_film(engine, own, 5, BOTH) is False
-    assert f"no film: {complaint}" in capsys.readouterr().out
+    assert str(film_first(engine, own, 5, BOTH, author / "film.gif", None)).startswith(complaint)
     assert not (author / "film.gif").exists()
 
 
 class Endless(gym.Env[Any, Any]):
-    """Draws how many steps it has made; large."""
+    """Draws how many steps it has made, always into the same large picture."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 50}
     render_mode = "rgb_array"
 
     def reset(self, **given: Any) -> Any:
-        self.steps = 0
+        self.steps, self.picture = 0, np.zeros((1000, 700, 3), np.uint8)
         return None, {}
 
     def step(self, action: Any) -> Any:
@@ -126,7 +123,8 @@ class Endless(gym.Env[Any, Any]):
         return None, 0.0, False, False, {}
 
     def render(self) -> Any:
-        return np.full((1000, 700, 3), self.steps % 251, np.uint8)
+        self.picture[:] = self.steps % 251
+        return self.picture
 
 
 def test_a_long_episode_is_shown_whole_by_fewer_and_smaller_frames(tmp_path: Path):
@@ -153,5 +151,9 @@ def test_evidence_has_the_film_and_a_picture_of_the_rewards(
     logged = {file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
     assert {"episode.gif", "outcomes.png", "episodes.json"} <= logged
     assert imageio.imread(author / "shown.gif").shape[1:] == (60, 100, 3)
-    done = command_here("training_export", "evaluate", str(policy), *flags, "--gif", "nowhere/shown.gif")
-    assert (done.code, "argument --gif: nowhere: no such folder" in done.err) == (2, True)
+    for gif, problem in (("nowhere/shown.gif", "nowhere: no such folder"), (".", ".: is a folder")):
+        done = command_here("training_export", "evaluate", str(policy), *flags, "--gif", gif)
+        assert (done.code, f"argument --gif: {problem}" in done.err) == (2, True)
+    flags = ["--env", "my_env.py:make", "--success-key", "is_success", "--gif", "shown.gif"]
+    done = command_here("training_export", "evaluate", str(policy), *flags)
+    assert (done.code, "--gif: my_env.py:make can't be filmed: its metadata has no" in done.err) == (2, True)
