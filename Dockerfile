@@ -34,6 +34,8 @@ RUN --mount=type=bind,from=wheels,source=/tools,target=/tools --mount=type=bind,
 FROM dependencies AS build
 WORKDIR /build
 ARG GIT_SHA
+ARG PIP_EXTRA_INDEX_URL
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY pyproject.toml hatch_build.py constraints.txt README.md LICENSE ./
 COPY carla_mlflow carla_mlflow
 COPY training_export training_export

@@ -79,7 +79,8 @@ class NewUser:
         return subprocess.run(shell, cwd=self.checkout, env=self._environment, capture_output=True, text=True)
 
     def serves(self, command: str) -> None:
-        """Starts a server and waits until it is ready."""
+        """Starts a server, the only one, and waits until it is ready."""
+        assert self.server is None
         shell = ["bash", "-c", f"exec {command} --port {self.port}"]
         print(f"{time.monotonic():.0f}", command, flush=True)
         log = self.home.parent / "log"

@@ -69,7 +69,7 @@ def _check_files(options: argparse.Namespace) -> None:
     if (is_code or ":" not in source) and not Path(source).exists():
         raise ExportError(f"{source}: there is no such file or folder")
     for file in (options.card, options.preprocessor, options.vecnormalize, options.env_config):
-        if file is not None and not file.exists():
+        if file is not None and not file.is_file():
             raise ExportError(f"{file}: there is no such file")
 
 

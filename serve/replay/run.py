@@ -62,7 +62,7 @@ def replay(options: argparse.Namespace) -> int:
         write_report(options.html, result)
     show(options.json, as_text(result), result.as_json() if options.json else None)
     if not result.rows and recordings.files:
-        warn(f"none of that time or episode; the recording has {span_of(*_span(recordings))}")
+        warn(f"no rows of that time or episode; the recording has {span_of(*_span(recordings))}")
     return DONE if result.holds else REFUSED
 
 

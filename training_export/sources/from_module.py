@@ -182,8 +182,10 @@ def _build(target: str) -> Built:
         raise ExportError(f"{target}: there is no file {where}")
     try:
         code = import_code(where)
-        if not hasattr(code, name):
-            raise ExportError(f"{target}: {where} has no {name}; expected a function that returns a torch module")
+        if not name or not hasattr(code, name):
+            raise ExportError(
+                f"{target}: {where} has no {name or 'function without a name'}; expected a function that returns a torch module"
+            )
         built = getattr(code, name)()
     except ExportError:
         raise
