@@ -92,7 +92,7 @@ ELSEWHERE = {
     "carla-registry verify policies/mine-0.1.0": "tests/registry/checks/test_verify.py",
     "carla-registry diff mine@production mine@0.2.0 --html": "tests/registry/moves/test_pages_in_browser.py",
     "carla-registry history mine --html": "tests/registry/moves/test_pages_in_browser.py",
-    'carla-registry promote mine@0.2.0 --to production --reason "brakes earlier"': "tests/registry/commands/test_commands.py",
+    'carla-registry promote mine@0.2.0 --to production --reason "brakes': "tests/registry/commands/test_commands.py",
 }
 """Prefix of a command → who else runs it."""
 

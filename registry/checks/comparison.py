@@ -98,7 +98,7 @@ def act_alike(old: Artifact, new: Artifact) -> bool:
 
 
 def _engines(old: Artifact, new: Artifact) -> list[Engine]:
-    """Not strict: verifying the batch shapes would take most of the time of a comparison, whose rows share one batch."""
+    """Not strict: to verify batch shapes would take most of the time of a comparison, whose rows share one batch."""
     trusted = operators_types()
     return [Engine(artifact, "cpu", trusted=trusted, strict=False) for artifact in (old, new)]
 

@@ -183,9 +183,8 @@ def _build(target: str) -> Built:
     try:
         code = import_code(where)
         if not name or not hasattr(code, name):
-            raise ExportError(
-                f"{target}: {where} has no {name or 'function without a name'}; expected a function that returns a torch module"
-            )
+            lacks = f"has no {name}" if name else "is a file"
+            raise ExportError(f"{target}: {where} {lacks}; expected a function in it that returns a torch module")
         built = getattr(code, name)()
     except ExportError:
         raise
