@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpcore
-import mlflow
 import pytest
 from real_postgres import Postgres, running_postgres
-from tests_support import EXAMPLE, Server, own_cache
+from tests_support import EXAMPLE, Server, leave_experiment, own_cache
 from torch_exporter import list_functions_once
 
 from benchmarks.support.free_port import free_port
@@ -118,10 +117,9 @@ def new_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
     own_cache(monkeypatch, tmp_path)
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
-    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
-    monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)  # of another test's store
+    leave_experiment()
     yield home
-    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # MLflow sets it by itself in this process
+    leave_experiment()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import httpcore
+import mlflow
 import msgspec
 import pytest
 
@@ -62,6 +63,7 @@ def command_here(program: str, *arguments: str, env: dict[str, str] | None = Non
     asks on a terminal, how it is ended.
     """
     main = importlib.import_module(COMMANDS[program]).main
+    leave_experiment()
     out, err, before, path = io.StringIO(), io.StringIO(), dict(os.environ), [*sys.path]
     os.environ.update(env or {})
     try:
@@ -76,6 +78,12 @@ def command_here(program: str, *arguments: str, env: dict[str, str] | None = Non
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
     return Finished(code, out.getvalue(), err.getvalue())
+
+
+def leave_experiment() -> None:
+    """Has MLflow forget which experiment was used last in this process: that of another test's store."""
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # MLflow sets it by itself
+    mlflow.tracking.fluent._active_experiment_id = None
 
 
 def registry_here(*arguments: str, env: dict[str, str] | None = None) -> Finished:
