@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -59,14 +60,17 @@ def test_training_is_logged_seeded_and_resumable(mlflow_home: Path, monkeypatch:
 
 
 def test_ctrl_c_leaves_a_checkpoint_that_exports(mlflow_home: Path):
-    screen, terminal = os.openpty()  # a terminal, since a log file gets no bar
+    screen, terminal = os.openpty()  # a terminal, since a log file gets no bar; nor does a terminal without a size
+    termios.tcsetwinsize(terminal, (24, 120))
     process = train("--total-timesteps", "1000000", "--output", "early", stderr=terminal)
-    seen, ends = b"", time.monotonic() + 180
-    while b"on the road" not in seen and time.monotonic() < ends:
+    seen, ends, asked = b"", time.monotonic() + 450, False  # minutes, on two busy cores
+    while process.poll() is None and time.monotonic() < ends:  # to the end: a screen that nobody reads stops who writes
         if select.select([screen], [], [], 1.0)[0]:
             seen += os.read(screen, 65536)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=180)
+        if b"on the road" in seen and not asked:
+            process.send_signal(signal.SIGINT)
+            asked = True
+    out, _ = process.communicate(timeout=60)
     os.close(terminal)
     os.close(screen)
     assert process.returncode == 130, seen
