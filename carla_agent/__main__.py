@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, natural, positive, progress, run_command
+from carla_mlflow.client.server_key import API_KEY
 from carla_mlflow.command_parser import CommandParser, add_command, add_common, add_help
 from carla_mlflow.look import say_next, show
-
-from .server_key import API_KEY
 
 if TYPE_CHECKING:
     from carla_mlflow import Policy
@@ -40,9 +39,10 @@ EXAMPLES = (
 
 
 def drive(options: argparse.Namespace) -> int:
+    from carla_mlflow.interrupt import Interrupt
+
     from .drive.connection import connect
     from .drive.drive import Drive, DriveOptions
-    from .drive.interrupt import Interrupt
     from .drive.report import as_text
 
     latency = _latency(options)
@@ -61,7 +61,7 @@ def drive(options: argparse.Namespace) -> int:
         gif=options.gif,
         config=options.config,
     )
-    with _opened(options) as policy, Interrupt() as interrupt:
+    with _opened(options) as policy, Interrupt("stopping; the world is restored first") as interrupt:
         drive = Drive(connect(options.carla), policy, chosen, interrupt)
         try:
             drive.run()

@@ -13,6 +13,7 @@ from typing import Any
 import carla
 
 from carla_mlflow import Card, ContractError, DrivingError, Policy, PolicyClient
+from carla_mlflow.client.server_key import API_KEY
 from carla_mlflow.flavor.opening import open_engine
 
 from .agent_config import AgentConfig, load_agent_config
@@ -22,7 +23,6 @@ from .observers.geo import GeoReference
 from .observers.route import Route, plan_from_world
 from .observers.sensor_ego import SensorEgo
 from .observers.sensor_feed import SensorFeed
-from .server_key import API_KEY
 
 log = logging.getLogger("carla_agent")
 

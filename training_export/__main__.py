@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, INTERRUPTED, natural, positive, run_command
+from carla_mlflow.client.server_key import API_KEY
 from carla_mlflow.command_parser import CommandParser, add_command, add_common, add_help
 from carla_mlflow.look import say_next, show
 from training_export.evaluate_command import add_evaluate_command
 from training_export.evaluation.flags import add_conditions, racetrack_conditions
-from training_export.evaluation.latency_flags import API_KEY
 from training_export.log_evidence_command import add_log_evidence_command
 
 if TYPE_CHECKING:

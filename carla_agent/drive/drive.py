@@ -12,6 +12,7 @@ from typing import Any
 import carla
 
 from carla_mlflow import DrivingError, Policy
+from carla_mlflow.interrupt import Interrupt
 from carla_mlflow.latency.sources import LatencySource
 from carla_mlflow.look import bar
 
@@ -22,7 +23,6 @@ from ..observers.observer import Observer
 from .connection import CONNECT_S, failures_in_words
 from .delayed import DelayedDriver, check_rate
 from .film import BEHIND, Film
-from .interrupt import Interrupt
 from .observing import Scene, observers_for
 from .realtime import RealtimeDriver
 from .report import DriveReport

@@ -9,8 +9,8 @@ from typing import Any
 import carla
 
 from carla_mlflow import DrivingError
+from carla_mlflow.interrupt import Interrupt
 
-from .interrupt import Interrupt
 from .simulator import restore
 
 

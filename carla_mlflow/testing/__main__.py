@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from ..cli import DONE, REFUSED, positive, run_command, warn
+from ..client.server_key import API_KEY
 from ..command_parser import CommandParser, add_common
 from ..contract.backend_names import BACKENDS
 from ..errors import CarlaMlflowError, UnreachableError
@@ -44,9 +45,9 @@ def build_parser() -> CommandParser:
     served.add_argument("--p99-ms", type=positive(float), metavar="MS", help="limit of the 99th percentile, ms")
     served.add_argument(
         "--api-key",
-        default=os.environ.get("POLICY_API_KEY", ""),
+        default=os.environ.get(API_KEY, ""),
         metavar="KEY",
-        help="the server's key; default: POLICY_API_KEY of the environment",
+        help=f"the server's key; default: {API_KEY} of the environment",
     )
     folder = parser.add_argument_group("for a folder")
     folder.add_argument("--device", default="cpu", metavar="NAME", help="auto, cpu, cuda or cuda:N (default cpu)")

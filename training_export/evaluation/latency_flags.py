@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carla_mlflow.cli import positive
+from carla_mlflow.client.server_key import API_KEY
 from carla_mlflow.latency.parse import MEASURED
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from training_export.evaluation.applied_latency import AppliedLatency
     from training_export.evaluation.delayed import Delay
     from training_export.racetrack.driving import Driver
-
-API_KEY = "POLICY_API_KEY"
-"""The environment variable with the server's key, as the servers themselves read it."""
 
 
 def add_latency(command: argparse.ArgumentParser) -> None:

@@ -121,7 +121,7 @@ def film_first(
         if gif is not None:
             shutil.copyfile(film, gif)
         if run_id is not None:
-            mlflow.MlflowClient().log_artifact(run_id, str(film))
+            mlflow.log_artifact(str(film), run_id=run_id)
     return None
 
 

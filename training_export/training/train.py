@@ -28,6 +28,7 @@ from carla_mlflow.build import git_state
 from carla_mlflow.contract.seeds import SCALER_FIRST, TRAINING_FIRST
 from carla_mlflow.errors import ExportError
 from carla_mlflow.flavor.runs import STEP_TAG
+from carla_mlflow.interrupt import Interrupt
 from carla_mlflow.look import bar
 from training_export.racetrack.env import ENV_ID, RATE_HZ, Racetrack
 from training_export.racetrack.plots import plot_learning_curve
@@ -91,11 +92,11 @@ def fit_scaler(traffic: int, seed: int) -> StandardScaler:
 
 
 class Progress(BaseCallback):
-    """Shows a progress bar, logs curves to MLflow, and saves a checkpoint every `save_every` rollouts."""
+    """Shows a progress bar, logs curves to MLflow, saves a checkpoint every `save_every` rollouts, and ends early."""
 
-    def __init__(self, total: int, save: Callable[[], None], save_every: int = 10) -> None:
+    def __init__(self, total: int, save: Callable[[], None], interrupt: Interrupt, save_every: int = 10) -> None:
         super().__init__()
-        self._total, self._save, self._save_every = total, save, save_every
+        self._total, self._save, self._interrupt, self._save_every = total, save, interrupt, save_every
         self._rollouts = 0
         self.curve: list[tuple[int, float, float]] = []
 
@@ -103,7 +104,7 @@ class Progress(BaseCallback):
         self._bar = bar("training", self._total, "step", initial=self.num_timesteps)
 
     def _on_step(self) -> bool:
-        return True
+        return not self._interrupt.is_asked
 
     def _on_rollout_end(self) -> None:
         self._rollouts += 1
@@ -148,20 +149,21 @@ def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> b
     multiprocessing.set_forkserver_preload(IN_EACH_ENVIRONMENT)
     venv = VecPreprocess(VecMonitor(SubprocVecEnv([make_env(config.traffic)] * config.environments)), scaler)
     agent = make_agent(config, venv, earlier)
-    progress = Progress(config.total_timesteps, lambda: save_checkpoint(output, agent, config, scaler, provenance))
-    completed = True
-    try:
-        agent.learn(config.total_timesteps - agent.num_timesteps, callback=progress, reset_num_timesteps=False)
-    except KeyboardInterrupt:
-        progress.on_training_end()
-        completed = False
-    finally:
-        venv.close()
-    save_checkpoint(output, agent, config, scaler, provenance)
-    if progress.curve:
-        mlflow.log_figure(plot_learning_curve(progress.curve), "learning_curve.png")
-    mlflow.log_artifacts(str(output), "checkpoint")
-    return completed
+
+    def save() -> None:
+        save_checkpoint(output, agent, config, scaler, provenance)
+
+    with Interrupt("stopping; the checkpoint is saved first") as interrupt:
+        progress = Progress(config.total_timesteps, save, interrupt)
+        try:
+            agent.learn(config.total_timesteps - agent.num_timesteps, callback=progress, reset_num_timesteps=False)
+        finally:
+            venv.close()
+        save()
+        if progress.curve:
+            mlflow.log_figure(plot_learning_curve(progress.curve), "learning_curve.png")
+        mlflow.log_artifacts(str(output), "checkpoint")
+    return agent.num_timesteps >= config.total_timesteps
 
 
 def make_agent(config: TrainingConfig, venv: VecEnv, earlier: Checkpoint | None = None) -> PPO:

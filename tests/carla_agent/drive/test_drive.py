@@ -25,7 +25,7 @@ from toy_carla import ToyCarla
 from benchmarks.support.free_port import free_port
 from benchmarks.support.mlflow_server import MlflowServer
 from carla_agent.__main__ import main
-from carla_agent.drive.interrupt import Interrupt
+from carla_mlflow.interrupt import Interrupt
 
 pytestmark = pytest.mark.xdist_group("toy_carla")
 PATIENT = ("--budget-ms", "5000")
@@ -372,7 +372,7 @@ class Asked(Interrupt):
 def test_a_ctrl_c_that_comes_before_the_first_tick_leaves_nothing_behind(
     toy: ToyCarla, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("carla_agent.drive.interrupt.Interrupt", Asked)
+    monkeypatch.setattr("carla_mlflow.interrupt.Interrupt", Asked)
     assert drive(toy, "--model", str(EXAMPLE), "--town", "crossing").code == 130
 
 

@@ -11,11 +11,11 @@ from tests_support import EXAMPLE
 from toy_carla import ToyCarla
 
 from carla_agent.contract_check import check_fit
-from carla_agent.drive.interrupt import Interrupt
 from carla_agent.drive.observing import Scene, observers_for
 from carla_agent.drive.spawned import SpawnedActors
 from carla_mlflow import Card, ContractError, DrivingError
 from carla_mlflow.contract.field_card import FieldCard
+from carla_mlflow.interrupt import Interrupt
 
 pytestmark = pytest.mark.xdist_group("toy_carla")
 EXAMPLES = Path(__file__).parents[3] / "carla_agent" / "examples"
@@ -28,7 +28,7 @@ def scene() -> Iterator[Scene]:
         client.set_timeout(10.0)
         world = client.get_world()
         world.apply_settings(carla.WorldSettings(synchronous_mode=True, fixed_delta_seconds=0.05))
-        with SpawnedActors(client, world, Interrupt()) as actors:
+        with SpawnedActors(client, world, Interrupt("stopping")) as actors:
             blueprint = world.get_blueprint_library().find("vehicle.lincoln.mkz_2020")
             car = actors.spawn_car(blueprint, world.get_map().get_spawn_points())
             world.tick()

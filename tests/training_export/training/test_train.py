@@ -9,11 +9,14 @@ import subprocess
 import sys
 import termios
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
+from stable_baselines3.common.vec_env import SubprocVecEnv
 from tests_support import command_here
 
 from carla_mlflow import open_artifact
@@ -81,3 +84,35 @@ def test_ctrl_c_leaves_a_checkpoint_that_exports(mlflow_home: Path):
     card = open_artifact(mlflow_home / "artifact").card
     assert card.observation["speed"].high == 60  # what a car may ask; what training saw is another thing
     assert 0 <= card.observation["speed"].seen.low < card.observation["speed"].seen.high < 45
+
+
+class Interrupting:
+    """The pipe to an environment's process; Ctrl-C comes the first time that it is asked for what came."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._is_first = pipe, True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipe, name)
+
+    def recv(self) -> Any:
+        if self._is_first:
+            self._is_first = False
+            signal.raise_signal(signal.SIGINT)
+        return self._pipe.recv()
+
+
+def test_a_ctrl_c_between_the_answers_of_two_environments_leaves_a_checkpoint_too(
+    mlflow_home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = SubprocVecEnv.step_async
+
+    def step_async(self: SubprocVecEnv, actions: Any) -> None:
+        if not isinstance(self.remotes[1], Interrupting):
+            self.remotes = (self.remotes[0], Interrupting(self.remotes[1]), *self.remotes[2:])
+        asked(self, actions)
+
+    monkeypatch.setattr(SubprocVecEnv, "step_async", step_async)
+    done = command_here("training_export", "train", "--total-timesteps", "1000000", "--output", "early")
+    assert (done.code, done.out[:13]) == (130, "stopped early"), done.err
+    assert 0 < open_checkpoint(mlflow_home / "early").steps < 1_000_000
