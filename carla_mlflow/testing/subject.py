@@ -113,8 +113,8 @@ class Subject:
 def bits_of_rows(actions: Actions) -> list[bytes]:
     """All bits of the answer to each row."""
     parts = [actions.control, actions.raw, *actions.distribution.values(), *actions.state.values()]
-    side_by_side = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
-    return [row.tobytes() for row in side_by_side]
+    as_bytes = [np.ascontiguousarray(part.reshape(len(part), -1)).view(np.uint8) for part in parts]
+    return [row.tobytes() for row in np.concatenate(as_bytes, axis=1)]
 
 
 def refusal_of(subject: Subject, batch: Batch, **how: Any) -> SpecError:
