@@ -134,8 +134,8 @@ def _in_own_env(engine: Engine, options: argparse.Namespace) -> int:
         refresh_description(options.model)
     if options.gif or options.log:
         no_film = film_first(engine, own, conditions.first_seed, outcome, options.gif, run_id)
-        places = [str(options.gif)] * bool(options.gif) + ["episode.gif in the run"] * bool(run_id)
-        print(f"no film: {no_film}" if no_film else f"film: {' and '.join(places)}")
+        places = [str(options.gif) if options.gif else "", "episode.gif in the run" if run_id else ""]
+        print(f"no film: {no_film}" if no_film else f"film: {' and '.join(filter(None, places))}")
     _result(options, card, {name: summarise(episodes) for name, episodes in driven.drives.items()}, conditions, run_id)
     return REFUSED if no_film and options.gif else DONE
 

@@ -19,6 +19,7 @@ from training_export.evaluation.applied_latency import LATENCY, TRACE_FILE, Appl
 from training_export.evaluation.delayed import Delay, DelayedDriver, Simple
 from training_export.evaluation.episode_driver import EpisodeDriver
 from training_export.evaluation.evidence_run import log_drives
+from training_export.evaluation.rewards_plot import plot_rewards
 from training_export.racetrack.beams import rasterise
 from training_export.racetrack.conditions import Conditions
 from training_export.racetrack.driving import (
@@ -31,7 +32,7 @@ from training_export.racetrack.driving import (
 )
 from training_export.racetrack.env import ENV_ID, Beams, Racetrack, env_version
 from training_export.racetrack.fine import FineRacetrack, fine_version
-from training_export.racetrack.plots import FRAME_EVERY, film_env, plot_outcomes, plot_trajectories, write_gif
+from training_export.racetrack.plots import FRAME_EVERY, film_env, plot_trajectories, write_gif
 
 
 def check_racetrack(card: Card) -> None:
@@ -150,9 +151,15 @@ def log_evaluation(
 
 
 def _log_pictures(engine: Engine, drives: Drives, conditions: Conditions, latency: AppliedLatency | None) -> None:
-    mlflow.log_figure(plot_outcomes(drives["policy"], drives["straight_ahead"]), "outcomes.png")
+    policy = drives["policy"]
+    ended = {
+        "no fault": [each for each in policy if each.succeeded],
+        "off road": [each for each in policy if each.off_road and not each.crashed],
+        "collision": [each for each in policy if each.crashed],
+    }
+    mlflow.log_figure(plot_rewards(ended, "straight ahead", drives["straight_ahead"]), "outcomes.png")
     env = Racetrack()
-    mlflow.log_figure(plot_trajectories(drives["policy"], rasterise(env.road.network)), "trajectories.png")
+    mlflow.log_figure(plot_trajectories(policy, rasterise(env.road.network)), "trajectories.png")
     env.close()
     with tempfile.TemporaryDirectory() as scratch:
         gif = Path(scratch) / "episode.gif"

@@ -20,8 +20,8 @@ from carla_mlflow.inference.engine import Engine
 from training_export.evaluation.evidence_run import log_drives
 from training_export.evaluation.own_driving import Drives, Outcome, OwnDriver, drive_all, rows_of, summarise
 from training_export.evaluation.own_env import OwnEnv, call, load_function
-from training_export.evaluation.own_plot import plot_rewards
 from training_export.evaluation.own_spaces import actor, check_labels, observer
+from training_export.evaluation.rewards_plot import plot_rewards
 from training_export.racetrack.conditions import Conditions
 from training_export.sources.from_env import labels_of_env
 
@@ -144,4 +144,10 @@ def log_own(
         rows_of(driven.drives),
     )
     log_card(engine.card)
-    mlflow.log_figure(plot_rewards(driven.drives), "outcomes.png")
+    (_, policy), (other, compared) = driven.drives.items()  # as `evaluate_own` made them
+    ended = {
+        "no fault": [each for each in policy if not each.failed],
+        "no success": [each for each in policy if each.failed and not each.collision],
+        "collision": [each for each in policy if each.collision],
+    }
+    mlflow.log_figure(plot_rewards(ended, other, compared), "outcomes.png")

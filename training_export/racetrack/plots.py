@@ -1,4 +1,4 @@
-"""The pictures for people in MLflow: learning curve, trajectories, outcomes, a film of an episode."""
+"""The pictures for people in MLflow: learning curve, trajectories, a film of an episode."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import imageio.v3 as imageio
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from training_export.racetrack.beams import CELL_M, TrackRaster
 from training_export.racetrack.driving import Episode
@@ -48,27 +47,6 @@ def plot_trajectories(episodes: list[Episode], raster: TrackRaster) -> Figure:
     axes.set_xlabel("m")
     axes.set_ylabel("m")
     axes.set_title(f"{sum(e.succeeded for e in episodes)} of {len(episodes)} episodes without a fault")
-    return figure
-
-
-def plot_outcomes(policy: list[Episode], straight_ahead: list[Episode]) -> Figure:
-    """Each seed's reward and how the episode ended, and the rewards of driving straight ahead."""
-    figure = Figure(figsize=(max(8, len(policy) / 5), 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([e.seed for e in straight_ahead], [e.reward for e in straight_ahead], "_", color="grey")
-    for label, colour, ended in (
-        ("no fault", "tab:green", [e for e in policy if e.succeeded]),
-        ("off road", "tab:orange", [e for e in policy if e.off_road and not e.crashed]),
-        ("collision", "tab:red", [e for e in policy if e.crashed]),
-    ):
-        text = f"{label}: {len(ended)} of {len(policy)}"
-        axes.plot([e.seed for e in ended], [e.reward for e in ended], "o", color=colour, label=text)
-    axes.plot([], [], "_", color="grey", label="straight ahead")
-    axes.set_xlabel("seed")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.ticklabel_format(axis="x", useOffset=False)
-    axes.set_ylabel("reward of the episode")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
