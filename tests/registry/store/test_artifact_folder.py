@@ -276,7 +276,8 @@ def test_a_stray_subfolder_is_reported_and_stops_nothing(folder: Path, put: Put)
     source = ArtifactFolder(f"{folder}/", 0.0)
     assert resolve(source, ">=0") == "1.0.0"
     assert [str(each) for each in source.unusable] == [
-        "backup-2.0.0 is refused: model_card.yaml: is missing",
+        "backup-2.0.0 is refused: model_card.yaml: is missing, so 'backup-2.0.0' is no policy artifact: "
+        "carla-export makes one",
         "mine-old-1.0.0 is refused: its card says that it is mine",
     ]
 

@@ -18,6 +18,7 @@ from serve.limits import MAX_PIPELINED
 from serve.policy.slot import Slot
 from serve.settings import Settings
 from serve.telemetry import metrics
+from serve.telemetry.version_names import VERSIONS
 from serve.web.app import create_app
 from serve.web.unknown_routes import Routes
 from serve.wire.connection import Connection
@@ -118,6 +119,7 @@ def test_actions_are_compared_in_the_order_of_their_requests(
         metrics.BUFFER.flush()
         return REGISTRY.get_sample_value("policy_action_change_sum", {"dimension": "steer", "version": "1.0.0"}) or 0.0
 
+    VERSIONS.begin("1.0.0")  # four other versions of other tests leave it without a label of its own
     before = changed()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(answer_in_another_order(Busy(tmp_path), steering))
