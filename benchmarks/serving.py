@@ -33,7 +33,7 @@ from benchmarks.speed.own_load import own_load
 from benchmarks.speed.peers import peers
 from benchmarks.speed.ratios import Ratio, print_ratios, ratios
 from benchmarks.speed.rows import Row, figures_of, print_forwards, print_table
-from benchmarks.speed.systems import DOORS, AlreadyRunning, Floor, Ours, System
+from benchmarks.speed.systems import Floor, Ours, System, already_running, doors_of
 from benchmarks.speed.wrk import Found, load, write_requests
 from benchmarks.support.command_line import add_workers, parser_of
 from benchmarks.support.connection import Address
@@ -80,7 +80,7 @@ def main() -> int:
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as scratch:
         if options.running:
-            rows = rounds(options, [AlreadyRunning(options.running, door) for door in DOORS], Path(scratch))
+            rows = rounds(options, already_running(options.running), Path(scratch))
             print_table(f"{'port ' if isinstance(options.running, int) else 'unix:'}{options.running}", rows)
             return conclude(figures_of("running", rows), options)
         for kind in [options.only] if options.only else KINDS:
@@ -125,10 +125,8 @@ def measure(options: argparse.Namespace, kind: str, folder: Path, figures: Figur
 
 def systems_of(options: argparse.Namespace, policy: Asked, folder: Path) -> list[System]:
     """The systems to measure: the empty C server, ours on each endpoint, and the peers."""
-    found: list[System] = [Ours(policy, door, options.workers) for door in DOORS]
-    if policy.kind == "image":
-        found = found[1:]  # nobody sends images as numbers in JSON
-    else:
+    found: list[System] = [Ours(policy, door, options.workers) for door in doors_of(policy.kind)]
+    if policy.kind != "image":
         try:
             found.insert(0, Floor(policy, folder))
         except RuntimeError as error:

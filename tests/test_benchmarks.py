@@ -19,20 +19,25 @@ import pytest
 from tests_support import EXAMPLE, ROOT, missing
 
 from benchmarks.hostile.rows import ROWS
+from benchmarks.policies.networks import small_view
 from benchmarks.speed.baseline import LESS, MORE, Figure, add_baseline, conclude
 from benchmarks.speed.peers import peers
 from benchmarks.speed.ratios import ratios
 from benchmarks.speed.rows import Row
+from benchmarks.speed.systems import already_running
 from benchmarks.speed.wrk import Found
 from benchmarks.support.connection import Connection, ask
 from benchmarks.support.encoding import from_v2, to_v2
 from benchmarks.support.free_port import free_port
 from benchmarks.support.good_load import GoodLoad
+from benchmarks.support.our_server import OurServer
 from benchmarks.support.percentiles import median, p99
 from benchmarks.support.requests import get_request, http_request
 from benchmarks.support.responses import ResponseReader
 from benchmarks.support.server import Server
 from benchmarks.support.table import Column, Table
+from carla_mlflow import write_artifact
+from training_export.export.export import export_policy
 
 
 def test_the_floor_answers_every_request_however_it_is_cut(tmp_path: Path):
@@ -74,6 +79,20 @@ def test_a_binary_answer_is_read_in_the_order_that_it_names():
         .replace(b'"outputs":[{"name":"throttle"', b'"x":[{"name":"t"')
     )
     assert from_v2(written + body[header:], len(written)).tolist() == [[5, 1, 3], [6, 2, 4]]
+
+
+def test_a_server_that_runs_is_asked_for_images_in_binary_and_for_numbers_in_json_too(tmp_path: Path):
+    images = write_artifact(tmp_path / "viewer", export_policy(small_view(), "viewer", "1.0.0", "").artifact).path
+    found = {}
+    for policy in (images, EXAMPLE):
+        with OurServer("--model", str(policy), "--workers", "1") as server:
+            systems = already_running(server.port)
+            for system in systems:
+                with system.running() as running:
+                    assert system.problem(running) is None
+            found[policy] = [(system.name, system.kind) for system in systems]
+    json, binary = "running, JSON", "running, /v2 binary"
+    assert found == {images: [(binary, "image")], EXAMPLE: [(json, "mlp"), (binary, "mlp")]}
 
 
 def test_a_folder_without_peers_is_refused_in_words(tmp_path: Path):

@@ -20,10 +20,15 @@ from benchmarks.support.encoding import Arrays, from_json, from_v2, infer_reques
 from benchmarks.support.free_port import free_port
 from benchmarks.support.our_server import OurServer
 from benchmarks.support.server import Server
-from carla_mlflow import PolicyClient
+from carla_mlflow import Card, PolicyClient
 
 DOORS = {"json": "JSON", "v2": "/v2 binary"}
 """Our two endpoints: the name in this code → the one in the table."""
+
+
+def doors_of(kind: str) -> list[str]:
+    """The endpoints to measure with a kind of policy: nobody sends images as numbers in JSON."""
+    return [door for door in DOORS if kind != "image" or door != "json"]
 
 
 @dataclass(frozen=True)
@@ -126,13 +131,10 @@ class Ours(System):
 class AlreadyRunning(System):
     """A carla-serve that somebody started on this machine, requested through one of its endpoints."""
 
-    def __init__(self, address: Address, door: str) -> None:
-        """Reads the policy's card from the server; raises CarlaMlflowError when no server answers."""
-        url = f"http://127.0.0.1:{address}" if isinstance(address, int) else f"unix:{address}"
-        with PolicyClient(url) as client:
-            self._card = client.card
-        self.name = f"running, {DOORS[door]}"
-        self.kind, self.door, self._address = "image" if self._card.observation_spec.has_image else "mlp", door, address
+    def __init__(self, address: Address, card: Card, door: str) -> None:
+        """Args: where it listens; the card of its policy; `json` (/predict) or `v2` (binary tensors both ways)."""
+        self.name, self.kind = f"running, {DOORS[door]}", kind_of(card)
+        self.door, self._address, self._card = door, address, card
 
     def encode(self, rows: int) -> list[bytes]:
         rng, specs = np.random.default_rng(1), self._card.observation_spec
@@ -150,6 +152,19 @@ class AlreadyRunning(System):
             if response.status != 200:
                 return f"{rows} observations: {response.status} {response.body[:100]!r}"
         return None
+
+
+def already_running(address: Address) -> list[System]:
+    """A server's endpoints; raises CarlaMlflowError when no server answers there."""
+    url = f"http://127.0.0.1:{address}" if isinstance(address, int) else f"unix:{address}"
+    with PolicyClient(url) as client:
+        card = client.card
+    return [AlreadyRunning(address, card, door) for door in doors_of(kind_of(card))]
+
+
+def kind_of(card: Card) -> str:
+    """Whether a policy is measured as one with an `image`, or as an `mlp`."""
+    return "image" if card.observation_spec.has_image else "mlp"
 
 
 def _encode(encode: Callable[[Arrays, Sequence[bytes]], bytes], asked: Asked, rows: int) -> list[bytes]:
