@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+from .collector import collect_less
 from .errors import CarlaMlflowError, RefusedError, UnreachableError
 from .escaping import escaped, one_line
 from .exit_codes import DONE, INTERRUPTED, REFUSED, UNREACHABLE, USAGE
@@ -42,6 +43,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         extra: the extra of this package that the commands need.
     """
     options = parser.parse_args(arguments)
+    collect_less()
     command: Callable[[argparse.Namespace], int | None] = options.run
     started = time.monotonic()
     try:

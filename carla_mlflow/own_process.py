@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from . import errors
+from .collector import collect_less
 from .errors import ArtifactError, CarlaMlflowError, CrashError, DeviceError
 
 POLL_S = 0.01
@@ -98,6 +99,7 @@ def _reason_of_exit(code: int) -> str:
 def write_values(values: Callable[[], Iterable[Any]]) -> int:
     """The main program of a child: writes each value, then `done` or the error; returns the exit code."""
     end_with_parent(signal.SIGKILL, int(os.environ[PARENT]))
+    collect_less()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends this process
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")

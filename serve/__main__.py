@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from carla_mlflow.cli import REFUSED, requiring
+from carla_mlflow.collector import collect_less
 from carla_mlflow.completion import print_completion, shell_of
 from carla_mlflow.errors import CacheError, RefusedError, RegistryError
 from carla_mlflow.look import styled
@@ -70,6 +71,7 @@ def _serve(given: Sequence[str]) -> int:
     if shell := shell_of("carla-serve", given):
         return print_completion(build_parser(is_completed=True), shell)
     settings = parse_settings(given)
+    collect_less()  # and so do the workers, until they serve
     with requiring("carla-serve", "serve"):
         from serve.process.server import listen, raise_file_limit, run_server
         from serve.telemetry.log_setup import start_logging

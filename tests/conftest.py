@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -24,8 +25,12 @@ from torch_exporter import list_functions_once
 from benchmarks.support.free_port import free_port
 from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow.client.attempt import TimedBackend
+from carla_mlflow.collector import ALLOCATIONS
 
 TESTS = Path(__file__).parent
+
+gc.disable()  # until all modules and tests are there, which stay
+atexit.register(gc.freeze)  # nor are they looked through at the end
 
 # As in a server's worker: one thread. Two test processes with two threads each take turns on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -57,10 +62,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spares the garbage collector the million objects of modules and tests, which stay: a twentieth of the time."""
+    """Spares the garbage collector the million objects of modules and tests: a twentieth of the time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000)  # and looks at what is new less often
+    gc.set_threshold(ALLOCATIONS)  # and looks at what is new less often
+    gc.enable()
 
 
 def pytest_runtest_setup() -> None:

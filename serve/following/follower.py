@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from carla_mlflow.collector import collect_less
 from carla_mlflow.escaping import one_line
 from carla_mlflow.flavor.environment import prepare_mlflow
 from carla_mlflow.own_process import end_with_parent
@@ -214,6 +215,7 @@ def main() -> int:
     server, hints = int(os.environ[SERVER_PID]), int(os.environ[HINT_FD])
     signal.signal(signal.SIGTERM, _end)
     end_with_parent(signal.SIGTERM, server)
+    collect_less()
     settings = settings_from_environment(os.environ)
     if not settings.follows_folder:
         prepare_mlflow()
