@@ -6,8 +6,6 @@ import os
 import tempfile
 from pathlib import Path
 
-from ..look import progress
-
 SQLITE = "sqlite:///"
 
 
@@ -28,7 +26,6 @@ def make_database(uri: str) -> None:
         from mlflow.store.db.utils import _initialize_tables
     except ImportError:  # MLflow's small package has no database
         return
-    progress(f"making {file.absolute()}")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.parent) as beside:
             made = Path(beside) / file.name
