@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import select
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from .collector import collect_less
 from .errors import CarlaMlflowError, RefusedError, UnreachableError
@@ -42,7 +44,17 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         arguments: the command line; None for the process's own.
         extra: the extra of this package that the commands need.
     """
-    options = parser.parse_args(arguments)
+    try:
+        return _run(parser.prog, parser.parse_args(arguments), extra)
+    except BrokenPipeError:
+        if not drop_unread():
+            raise
+        return DONE
+    finally:
+        drop_unread()
+
+
+def _run(prog: str, options: argparse.Namespace, extra: str) -> int:
     collect_less()
     command: Callable[[argparse.Namespace], int | None] = options.run
     started = time.monotonic()
@@ -54,13 +66,40 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and drop_unread():
+            return DONE
         if options.debug:
             raise
         expected = _expected(error, time.monotonic() - started)
         text = _format_expected(expected) if expected else _format_unexpected(error)
-        program = styled(f"{parser.prog}:", "bad", sys.stderr)
+        program = styled(f"{prog}:", "bad", sys.stderr)
         print(f"{program} {_missing_requirement(error, extra) or text}", file=sys.stderr)
         return UNREACHABLE if isinstance(expected, UnreachableError) else REFUSED
+
+
+def drop_unread() -> bool:
+    """Drops what the reader of standard output no longer takes, such as `head`; says whether there was any.
+
+    Python would otherwise try it again at its end, and print a traceback.
+    """
+    try:
+        sys.stdout.flush()
+        if not _has_left(sys.stdout):
+            return False
+    except BrokenPipeError:
+        pass
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def _has_left(stream: TextIO) -> bool:
+    """Whether a stream is a pipe that nobody reads any longer."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+    except (OSError, ValueError):  # no file, as in tests, or a closed one
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _missing_requirement(error: Exception, extra: str) -> str | None:
@@ -97,10 +136,13 @@ def _expected(error: Exception, tried_s: float) -> Exception | None:
     if "mlflow" in sys.modules:  # otherwise none of its exceptions can have been raised
         import mlflow
 
+        from .flavor.database import database_errors, say_database
         from .flavor.translate_errors import translate
 
         if isinstance(error, mlflow.exceptions.MlflowException):
             return translate(error, mlflow.get_tracking_uri(), tried_s)
+        if isinstance(error, database_errors()):
+            return UnreachableError(say_database(mlflow.get_tracking_uri(), error))
     return None
 
 

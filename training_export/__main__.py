@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, INTERRUPTED, natural, positive, run_command
+from carla_mlflow.cli import DONE, INTERRUPTED, natural, positive, progress, run_command
 from carla_mlflow.client.server_key import API_KEY
 from carla_mlflow.command_parser import CommandParser, add_command, add_common, add_help
 from carla_mlflow.look import say_next, show
@@ -26,6 +26,7 @@ TOTAL_TIMESTEPS = 100_000
 
 
 def train(options: argparse.Namespace) -> int:
+    progress("loading PyTorch and MLflow")
     from carla_mlflow.flavor.runs import logging_run
     from training_export.training.checkpoint import TrainingConfig
     from training_export.training.train import train as train_policy
@@ -43,6 +44,7 @@ def train(options: argparse.Namespace) -> int:
 
 
 def drive(options: argparse.Namespace) -> int:
+    progress(f"asking {options.url} what drives there, and loading the racetrack")
     from carla_mlflow.client.client import PolicyClient
     from training_export.evaluation.drive import drive_remote
     from training_export.evaluation.evaluate import check_racetrack

@@ -47,6 +47,8 @@ def failure(url: str, error: Exception, budget_ends: float | None) -> Exception:
     late = isinstance(error, httpcore.TimeoutException | TimeoutError)
     if late and budget_ends is not None and time.monotonic() >= budget_ends - 1e-3:
         return OverBudget()
+    if isinstance(error, httpcore.ConnectError | ConnectionRefusedError) and "refused" in str(error):
+        return UnreachableError(f"{url}: no answer: nothing listens there; is carla-serve running, on that port?")
     return UnreachableError(f"{url}: no answer: {str(error) or type(error).__name__}")
 
 

@@ -149,6 +149,8 @@ class Remote:
         if isinstance(inner, dict):  # our own format; the protocol's has text and code side by side
             field = inner.get("field")
             text = inner.get("message", f"status {status}") + (f" ({field})" if field else "")
+            if inner.get("code") == "not_ready":  # its message alone says what the server waits for, such as a registry
+                text = f"the server is not ready: {text}; /readyz says when it is"
             raise ServerError(f"{self.url}{path}: {text}", inner.get("code"), field)
         named = _NAMED_FIELD.match(str(inner))
         raise ServerError(

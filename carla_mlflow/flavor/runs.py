@@ -12,6 +12,7 @@ import mlflow
 from mlflow.entities import Experiment
 
 from ..errors import NotFoundError
+from .database import make_database
 
 EXPERIMENT = "carla-mlflow"
 """Where runs are logged unless MLflow's own settings name another experiment."""
@@ -24,6 +25,7 @@ _RUN_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_
 @contextmanager
 def logging_run(run_id: str | None = None, name: str | None = None) -> Iterator[str]:
     """An active MLflow run: the one named, the one that `mlflow run` opened, or a new one. Yields its id."""
+    make_database(mlflow.get_tracking_uri())
     if run_id is None and not any(variable in os.environ for variable in _RUN_VARIABLES):
         mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(run_id=run_id, run_name=name if run_id is None else None) as active:
@@ -54,6 +56,7 @@ def expand_latest(uri: str) -> str:
     head, slash, rest = uri.removeprefix("runs:/").partition("/")
     if not uri.startswith("runs:/") or head != "latest":
         return uri
+    make_database(mlflow.get_tracking_uri())
     experiment = _experiment()
     query = f"tags.`{STEP_TAG}` = 'train' AND attributes.status = 'FINISHED'"
     ids = [experiment.experiment_id] if experiment else []

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from ..cli import DONE, REFUSED, positive, run_command, warn
+from ..cli import DONE, REFUSED, positive, progress, run_command, warn
 from ..client.server_key import API_KEY
 from ..command_parser import CommandParser, add_common
 from ..contract.backend_names import BACKENDS
@@ -60,6 +60,8 @@ def build_parser() -> CommandParser:
 
 def _run(options: argparse.Namespace) -> int:
     is_server = options.policy_or_server.startswith(("http://", "https://", "unix:"))
+    if not is_server:
+        progress(f"opening {options.policy_or_server}")
     results: list[dict[str, Any]] = []
     figures: dict[str, Any] = {}
     for check, on, call in _of_a_server(options, figures) if is_server else _of_a_folder(options):

@@ -8,6 +8,7 @@ from typing import Any
 from carla_mlflow.cli import DONE, REFUSED, warn
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.look import show
+from registry.commands.options import open_store
 
 SAID = {
     "written": "written",
@@ -17,13 +18,12 @@ SAID = {
 
 
 def describe(options: argparse.Namespace) -> int:
+    store = open_store()
     from carla_mlflow.errors import CarlaMlflowError, RefusedError
     from registry.moves.describe import write_description
     from registry.rules.chain import chain
     from registry.rules.reference import is_name, parse_registered
-    from registry.store.store import Store
 
-    store = Store()
     if is_name(options.reference):
         name, versions = options.reference, [version.semver for version in store.versions(options.reference)]
     else:

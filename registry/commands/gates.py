@@ -10,7 +10,7 @@ from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.escaping import escaped
 from carla_mlflow.look import show, table
-from registry.commands.options import add_name
+from registry.commands.options import add_name, open_store
 
 
 def gates(options: argparse.Namespace) -> int:
@@ -21,11 +21,10 @@ def gates(options: argparse.Namespace) -> int:
     name, wanted = check_name(options.name), parse_settings(options.set or [])
     if len(options.reason) > MAX_TEXT:
         raise RefusedError(f"--reason: {len(options.reason):,} characters; at most {MAX_TEXT:,}")
+    store = open_store()
     from registry.moves.set_gates import journalled_settings, set_gates
     from registry.moves.state import read_state
-    from registry.store.store import Store
 
-    store = Store()
     entry = set_gates(store, name, wanted, options.reason) if wanted else None
     found = shown(store.model_tags(name), journalled_settings(read_state(store, name)))
     rows = [("SETTING", "VALUE", "FROM", "MEANING")]

@@ -7,12 +7,12 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, REFUSED, warn
+from carla_mlflow.cli import DONE, REFUSED, progress, warn
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import CarlaMlflowError, RefusedError, UnreachableError
 from carla_mlflow.escaping import escaped, one_line
 from carla_mlflow.look import show, table
-from registry.commands.options import add_name, add_servers, duration
+from registry.commands.options import add_name, add_servers, duration, open_store
 
 if TYPE_CHECKING:
     from registry.moves.guard import Event, Guard
@@ -23,6 +23,7 @@ def guard(options: argparse.Namespace) -> int:
     from registry.rules.reference import check_name
 
     name = check_name(options.name)
+    progress("asking the registry")
     from registry.checks.scrape import servers_of
     from registry.moves.guard import Guard
     from registry.store.cache import default_cache
@@ -89,9 +90,8 @@ def compare(options: argparse.Namespace) -> int:
     from registry.checks.scrape import servers_of
     from registry.rules.counted import Counted, Scrape, added
     from registry.rules.figures import figures, say_value
-    from registry.store.store import Store
 
-    store = Store()
+    store = open_store()
     versions = [store.resolve(reference).semver for reference in references]
     if versions[0] == versions[1]:
         raise RefusedError(f"{references[0]} and {references[1]} are the same version, {versions[0]}")

@@ -13,7 +13,7 @@ from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import NotFoundError
 from carla_mlflow.escaping import escaped
 from carla_mlflow.look import ago, show, styled
-from registry.commands.options import add_html, add_name
+from registry.commands.options import add_html, add_name, open_store
 
 if TYPE_CHECKING:
     from registry.rules.journal import Entry
@@ -31,11 +31,10 @@ _timestamp.__name__ = "time (expected such as 2026-11-20T14:02, local unless it 
 def history(options: argparse.Namespace) -> int:
     from registry.rules.chain import problems
     from registry.rules.journal import say
-    from registry.store.store import Store
 
     if options.html is not None and (options.check or options.head is not None or options.at is not None):
         return int(options.usage("--html shows the whole history: leave --at, --check and --head away"))
-    store = Store()
+    store = open_store()
     if options.check or options.head is not None:
         return _check(options, store.journal(options.name))
     entries = _entries(store, options.name)

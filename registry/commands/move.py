@@ -13,6 +13,7 @@ from carla_mlflow.cli import DONE, REFUSED, warn
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.escaping import escaped
 from carla_mlflow.look import say_next, show, styled
+from registry.commands.options import open_store
 from registry.commands.printing import line
 from registry.rules.baking import how_to_guard, is_guarded
 from registry.rules.canary import check_share, share_text
@@ -40,12 +41,12 @@ def promote(options: argparse.Namespace) -> int:
         from registry.rules.alarms import parse_alarms
 
         parse_alarms(options.alarm)  # refuses a wrong one before the registry is asked
+    store = open_store()
     from registry.moves.judge import promotion_gates
     from registry.moves.promotion import promote as promote_policy
     from registry.store.cache import default_cache
-    from registry.store.store import Store
 
-    store, gates = Store(), promotion_gates(options.to, options.allow_breaking)
+    gates = promotion_gates(options.to, options.allow_breaking)
     bake = _bake(options, store, reference)
     moved = promote_policy(store, reference, options.to, default_cache(), _move_options(options, bake), gates)
     return _done(options, moved, bake)
@@ -70,23 +71,22 @@ def _bake(options: argparse.Namespace, store: Store, reference: Reference) -> Ba
 
 
 def rollback(options: argparse.Namespace) -> int:
+    store = open_store()
     from registry.moves.judge import rollback_gates
     from registry.moves.promotion import rollback as roll_back
     from registry.store.cache import default_cache
-    from registry.store.store import Store
 
     gates = rollback_gates(options.allow_breaking)
-    return _done(
-        options, roll_back(Store(), options.name, options.stage, default_cache(), _move_options(options), gates)
-    )
+    return _done(options, roll_back(store, options.name, options.stage, default_cache(), _move_options(options), gates))
 
 
 def archive(options: argparse.Namespace) -> int:
-    from registry.moves.promotion import archive as archive_policy
     from registry.rules.reference import parse_registered
-    from registry.store.store import Store
 
-    return _done(options, archive_policy(Store(), parse_registered(options.reference), _move_options(options)))
+    reference, store = parse_registered(options.reference), open_store()
+    from registry.moves.promotion import archive as archive_policy
+
+    return _done(options, archive_policy(store, reference, _move_options(options)))
 
 
 def _move_options(options: argparse.Namespace, bake: Bake | None = None) -> Any:

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.errors import RefusedError
+from carla_mlflow.look import progress
 from registry.rules.durations import parse_duration
+
+if TYPE_CHECKING:
+    from registry.store.store import Store
+
+
+def open_store() -> Store:
+    """The registry. Says that it is asked before anything imports mlflow, which takes seconds."""
+    progress("asking the registry")
+    from registry.store.store import Store
+
+    return Store()
 
 
 def url(text: str) -> str:

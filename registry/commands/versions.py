@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE
+from carla_mlflow.cli import DONE, progress
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import ArtifactError, RefusedError, RegistryError, UnreachableError
 from carla_mlflow.look import ago, clock, say_next, show, table
-from registry.commands.options import add_name
+from registry.commands.options import add_name, open_store
 from registry.commands.printing import line
 from registry.rules.canary import say_shares
 from registry.rules.lifecycle import CANARY
@@ -24,19 +24,13 @@ if TYPE_CHECKING:
     from registry.store.store import Store
 
 
-def _store() -> Store:
-    from registry.store.store import Store  # imports mlflow, which takes longer than everything else here
-
-    return Store()
-
-
 def register(options: argparse.Namespace) -> int:
     if not Path(options.source).is_dir() and not _is_registered(options.source):
         raise ArtifactError(f"{options.source}: there is no such folder")
+    store = open_store()
     from registry.moves.registration import register as register_policy
     from registry.store.cache import default_cache
 
-    store = _store()
     version, new = register_policy(store, options.source, default_cache(), options.name, options.bump)
     text = f"registered {line(version)}" if new else f"already registered: {line(version)}"
     if new and not options.json:
@@ -71,7 +65,7 @@ def _how_to_evaluate(store: Store, version: PolicyVersion) -> str:
 def show_list(options: argparse.Namespace) -> int:
     from registry.rules.listing import say_others, say_unnamed
 
-    store = _store()
+    store = open_store()
     policies = {name: store.listed(name) for name in ([options.name] if options.name else store.names())}
     versions = [version for listed in policies.values() for version in listed.versions]
     others = {name: listed.others for name, listed in policies.items() if listed.others}
@@ -122,6 +116,8 @@ def _resolved(text: str) -> PolicyVersion:
     from registry.rules.reference import parse_reference
 
     reference = parse_reference(text)
+    if not reference.is_folder:
+        progress("asking the registry")
     from registry.store.opening import source_of
 
     return source_of(reference).resolve(reference)
@@ -135,7 +131,7 @@ def resolve(options: argparse.Namespace) -> int:
 
 def show_version(options: argparse.Namespace) -> int:
     version = _resolved(options.reference)
-    share = _store().canary_share(version.name) if CANARY in version.aliases else None
+    share = open_store().canary_share(version.name) if CANARY in version.aliases else None
     aliases = ", ".join(say_shares(version.aliases, share))
     shown = asdict(version) | {"aliases": aliases, "created": f"{clock(version.created)}, {ago(version.created)}"}
     document = asdict(version) | ({"canary_share": share} if CANARY in version.aliases else {})

@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import Any
 
-from carla_mlflow.cli import DONE, REFUSED, positive
+from carla_mlflow.cli import DONE, REFUSED, positive, progress
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import RegistryError, UnreachableError
 from carla_mlflow.escaping import one_line
@@ -17,6 +17,7 @@ from registry.commands.options import add_name, url
 
 def watch(options: argparse.Namespace) -> int:
     """Syncs until it is interrupted; an outage of the registry is printed, and does not end it."""
+    progress("asking the registry")
     from registry.moves.refused_tags import tag_refused
     from registry.moves.sync import sync
     from registry.rules.journal import say

@@ -19,6 +19,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from carla_mlflow.errors import RegistryError, UnreachableError
+from carla_mlflow.flavor.database import database_errors, say_database
 from carla_mlflow.flavor.translate_errors import translate
 
 P = ParamSpec("P")
@@ -36,15 +37,6 @@ def registry_uri() -> str:
     if file == uri:
         return without_password(uri)
     return uri if file.startswith("/") else f"sqlite:///{Path(file).absolute()}"
-
-
-def _database_errors() -> tuple[type[Exception], ...]:
-    """The errors of a database that MLflow uses directly; none without SQLAlchemy, as MLflow then uses no database."""
-    try:
-        from sqlalchemy.exc import SQLAlchemyError
-    except ImportError:
-        return ()
-    return (SQLAlchemyError,)
 
 
 def without_password(uri: str) -> str:
@@ -76,8 +68,8 @@ def call_with_deadline(uri: str, deadline_s: float, function: Callable[P, R], *a
         raise UnreachableError(f"{uri}: no answer (tried for {time.monotonic() - started:.0f} s)") from error
     except MlflowException as error:
         raise translate(error, uri, time.monotonic() - started) from error
-    except _database_errors() as error:  # a database without all of a registry's tables
-        raise UnreachableError(f"{uri}: {str(error).splitlines()[0]}") from error
+    except database_errors() as error:  # a database without all of a registry's tables
+        raise UnreachableError(say_database(uri, error)) from error
 
 
 @contextlib.contextmanager

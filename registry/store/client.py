@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from carla_mlflow.errors import NotFoundError, RegistryError
+from carla_mlflow.flavor.database import make_database
 from registry.rules.canary import CANARY_SHARE, parse_share
 from registry.rules.reference import JOURNAL
 from registry.rules.versions import is_exact
@@ -56,6 +57,7 @@ class RegistryClient:
         self.uri = registry_uri()
         self._deadline_s = deadline_s
         with one_at_a_time(self.uri):
+            make_database(self.uri)
             self._client: MlflowClient = self._call(MlflowClient)
 
     def names(self) -> list[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,3 +117,19 @@ def test_a_run_that_holds_no_policy_is_told_with_what_makes_one(mlflow_home: Pat
     broken = command_here("carla-export", f"runs:/{run_id}", "--output", "made")
     assert broken.code == REFUSED
     assert f"runs:/{run_id}/checkpoint: not a training checkpoint, preprocessor.skops is missing" in broken.err
+
+
+@pytest.mark.parametrize("shown", ["card's schema", "of a command"])
+def test_a_reader_that_leaves_early_is_no_error(shown: str):
+    """As `head -1` does; what is shown is more than a pipe holds, and printed when nobody reads."""
+    if shown == "of a command":
+        text = "from carla_mlflow.cli import *; import argparse; p = argparse.ArgumentParser()\n"
+        text += "p.set_defaults(run=lambda _: [print('x' * 200_000) for _ in 'ab'] and None, debug=False)\n"
+        text += "import sys; sys.exit(run_command(p, []))"
+    else:
+        text = "import sys; from training_export.export_command import main; sys.exit(main(['--schema']))"
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run([sys.executable, "-c", text], stdout=writes, stderr=subprocess.PIPE, check=False)
+    os.close(writes)
+    assert (done.stderr, done.returncode) == (b"", 0)

@@ -79,7 +79,11 @@ def load_function(name: str) -> Callable[..., Any]:
     if not Path(where).is_file():
         raise DrivingError(f"{name}: there is no file {where!r}; expected FILE.py:FUNCTION of your own")
     _announce(where)
-    loaded = call(name, lambda: getattr(import_code(where), function))
+    module = call(name, lambda: import_code(where))
+    if not hasattr(module, function):
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        raise DrivingError(f"{name}: {where} has no {function!r}; it has {', '.join(own) or 'no function'}")
+    loaded = call(name, lambda: getattr(module, function))
     if not callable(loaded):
         raise DrivingError(f"{name}: is a {type(loaded).__name__}; expected a function")
     return loaded  # type: ignore[no-any-return]  # `callable` checked it

@@ -28,8 +28,8 @@ from carla_mlflow.build import git_state
 from carla_mlflow.contract.seeds import SCALER_FIRST, TRAINING_FIRST
 from carla_mlflow.errors import ExportError
 from carla_mlflow.flavor.runs import STEP_TAG
-from carla_mlflow.interrupt import Interrupt
-from carla_mlflow.look import bar
+from carla_mlflow.interrupt import SIGNALS, Interrupt
+from carla_mlflow.look import bar, progress
 from training_export.racetrack.env import ENV_ID, RATE_HZ, Racetrack
 from training_export.racetrack.plots import plot_learning_curve
 from training_export.training.checkpoint import (
@@ -66,10 +66,14 @@ class VecPreprocess(VecEnvWrapper):
 
 
 def make_env(traffic: int) -> Callable[[], gymnasium.Env[Any, Any]]:
-    """Makes the function that builds an environment in its own process, where Ctrl-C is left to the trainer."""
+    """Makes the function that builds an environment in its own process, and leaves Ctrl-C and SIGTERM to the trainer.
+
+    Both come to every process of a job at once: from a terminal, and from a cluster that wants its machine back.
+    """
 
     def build() -> gymnasium.Env[Any, Any]:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
         return FlattenObservation(Racetrack(traffic=traffic))
 
     return build
@@ -142,26 +146,32 @@ def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> b
         if config.total_timesteps <= earlier.steps:
             raise ExportError(f"{resume}: has {earlier.steps:,} steps already; pass a larger --total-timesteps")
     torch.set_num_threads(1)
+    progress("taking up the checkpoint" if earlier else "fitting the scaler of observations")
     scaler = earlier.preprocessor if earlier else fit_scaler(config.traffic, config.seed)
     mlflow.log_params({**vars(config), "env": ENV_ID, "resumed_at": earlier.steps if earlier else 0})
     provenance = _provenance()
     mlflow.set_tags({STEP_TAG: "train", "git": provenance["git"]})
+    progress(f"starting {config.environments} environments")
     multiprocessing.set_forkserver_preload(IN_EACH_ENVIRONMENT)
     venv = VecPreprocess(VecMonitor(SubprocVecEnv([make_env(config.traffic)] * config.environments)), scaler)
-    agent = make_agent(config, venv, earlier)
+    try:
+        agent = make_agent(config, venv, earlier)
+    except BaseException:
+        venv.close()  # what ignores SIGTERM would otherwise be waited for at exit
+        raise
 
     def save() -> None:
         save_checkpoint(output, agent, config, scaler, provenance)
 
     with Interrupt("stopping; the checkpoint is saved first") as interrupt:
-        progress = Progress(config.total_timesteps, save, interrupt)
+        callback = Progress(config.total_timesteps, save, interrupt)
         try:
-            agent.learn(config.total_timesteps - agent.num_timesteps, callback=progress, reset_num_timesteps=False)
+            agent.learn(config.total_timesteps - agent.num_timesteps, callback=callback, reset_num_timesteps=False)
         finally:
             venv.close()
         save()
-        if progress.curve:
-            mlflow.log_figure(plot_learning_curve(progress.curve), "learning_curve.png")
+        if callback.curve:
+            mlflow.log_figure(plot_learning_curve(callback.curve), "learning_curve.png")
         mlflow.log_artifacts(str(output), "checkpoint")
     return agent.num_timesteps >= config.total_timesteps
 

@@ -21,6 +21,7 @@ from tests_support import command_here
 
 from carla_mlflow import open_artifact
 from training_export.training.checkpoint import load_policy, open_checkpoint
+from training_export.training.train import make_env
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
@@ -116,3 +117,12 @@ def test_a_ctrl_c_between_the_answers_of_two_environments_leaves_a_checkpoint_to
     done = command_here("training_export", "train", "--total-timesteps", "1000000", "--output", "early")
     assert (done.code, done.out[:13]) == (130, "stopped early"), done.err
     assert 0 < open_checkpoint(mlflow_home / "early").steps < 1_000_000
+
+
+def test_sigterm_to_all_processes_of_a_job_is_left_to_the_trainer():
+    environments = SubprocVecEnv([make_env(0)])
+    environments.reset()  # it has begun, and so chosen its signals
+    for process in environments.processes:
+        os.kill(process.pid, signal.SIGTERM)
+    assert environments.reset().shape[0] == 1
+    environments.close()
