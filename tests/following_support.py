@@ -22,7 +22,7 @@ from carla_mlflow import Artifact, write_artifact
 from carla_mlflow.artifact.artifact import seal
 from carla_mlflow.artifact.golden import read_golden
 
-LONGEST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 0.1
 
 
 @dataclass
