@@ -15,9 +15,10 @@ import pytest
 from benchmarks.support.free_port import free_port
 from serve.run_folder import RUN_FOLDER
 
-BUSY_MACHINE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5"}
-"""Environment of a cluster on a busy machine: Ray kills a proxy that takes more than 5 s to start, and gives up; its
-controller looks at all replicas ten times a second, which takes a twentieth of a core while nothing happens."""
+SLOW_PROXY = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
+"""Environment of a cluster on a busy machine: Ray kills a proxy that takes more than 5 s to start, and gives up."""
+SLOW_CONTROLLER = {"RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5"}
+"""Ray's controller looks at all replicas ten times a second, which takes a twentieth of a core when nothing happens."""
 NOT_NEEDED = {"include_log_monitor": False, "no_monitor": True}
 """Arguments of a head node: processes that forward logs and start machines, neither of which the tests have."""
 
@@ -45,7 +46,7 @@ def one_node(tmp_path_factory: pytest.TempPathFactory, **environment: str) -> It
     from ray import cluster_utils, serve
 
     before, port = dict(os.environ), free_port()
-    os.environ.update(BUSY_MACHINE | environment)
+    os.environ.update(SLOW_PROXY | SLOW_CONTROLLER | environment)
     os.environ["RAY_TMPDIR"] = tempfile.gettempdir()  # a short path, since its sockets lie there
     os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
     nodes = cluster_utils.Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False, **NOT_NEEDED})

@@ -15,7 +15,7 @@ from typing import Any
 import httpcore
 import msgspec
 import pytest
-from ray_cluster import BUSY_MACHINE, NOT_NEEDED
+from ray_cluster import SLOW_PROXY
 from tests_support import EXAMPLE, Server, example_as, registry_here, run_command
 
 from benchmarks.support.free_port import free_port
@@ -85,13 +85,12 @@ def deployed(registry: MlflowServer, moved: Any, tmp_path_factory: pytest.TempPa
 
     from serve.ray_app import policy
 
-    given = {"MLFLOW_TRACKING_URI": registry.uri, "MLFLOW_DISABLE_TELEMETRY": "true"} | BUSY_MACHINE
+    given = {"MLFLOW_TRACKING_URI": registry.uri, "MLFLOW_DISABLE_TELEMETRY": "true"} | SLOW_PROXY
     os.environ.update(given)
     caches = [tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("cache")]
     of_nodes = [{"num_cpus": CORES, "env_vars": {"POLICY_CACHE_DIR": str(cache)}} for cache in caches]
     # A port of its own for the dashboard: beside another cluster there would be none, and with it no list of actors.
-    head = {**of_nodes[0], **NOT_NEEDED, "dashboard_port": free_port()}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = Cluster(initialize_head=True, head_node_args={**of_nodes[0], "dashboard_port": free_port()})
     nodes = [cluster.head_node, cluster.add_node(**of_nodes[1])]
     port, before = free_port(), downloads(registry)
     try:
