@@ -54,7 +54,7 @@ class Mine:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        return ("--model", f"{self.name}@production", "--canary", "--poll-s", "0.3")
+        return ("--model", f"{self.name}@production", "--canary", "--poll-s", "0.5")
 
 
 def publish(home: Path, *artifacts: Artifact, damaged: Artifact | None = None) -> Mine:

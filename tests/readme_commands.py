@@ -67,6 +67,7 @@ ELSEWHERE = {
     "carla-registry rollback mine --stage canary": "tests/registry/commands/test_canary.py",
     "carla-serve --model mine@production --canary": "tests/serve/following/test_canary.py",
     "carla-registry promote mine@0.2.0 --to production --bake": "tests/registry/commands/test_bake_commands.py",
+    "carla-registry gates mine --set gate.driving.margin=0.02 gate.sh": "tests/registry/commands/test_bake_commands.py",
     "carla-registry guard": "tests/serve/following/test_guarded_servers.py",
     "carla-registry compare": "tests/serve/following/test_guarded_servers.py",
     "python -m training_export evaluate mine@0.2.0 --log --latency": "tests/training_export/evaluation/test_latency.py",

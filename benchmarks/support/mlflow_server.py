@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 from cryptography.fernet import Fernet
@@ -12,6 +13,7 @@ from benchmarks.support.free_port import free_port
 from benchmarks.support.requests import get_request
 from benchmarks.support.server import BIN, Server
 
+IN_ONE_PROCESS = Path(__file__).with_name("mlflow_in_one_process.py")
 ADMIN, PASSWORD = "admin", "correct-horse-battery"
 SETTINGS = {
     "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
@@ -51,7 +53,8 @@ class MlflowServer(Server):
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         secret = {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode()}
         environment = {**inherited, **SETTINGS, **secret, "PATH": f"{BIN}:{os.environ['PATH']}"}
-        command = [str(BIN / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        command = [sys.executable, "-P", str(IN_ONE_PROCESS), "server"]  # -P: imports nothing that lies beside it
+        command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         command += ["--backend-store-uri", store or f"sqlite:///{home}/mlflow.db"]
         command += ["--artifacts-destination", str(home / "artifacts")]
         if with_password:

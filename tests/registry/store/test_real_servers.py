@@ -100,6 +100,21 @@ def test_every_kind_of_reference_means_the_same_over_http(registry: MlflowServer
             store.resolve(parse_reference(name + nobody))
 
 
+def test_a_server_that_follows_an_alias_asks_the_registry_twice_a_poll(
+    registry: MlflowServer, name: str, tmp_path: Path
+):
+    store, followed = Store(), parse_reference(f"{name}@production")
+    version, _ = enter(store, changed(tmp_path, "0.1.0"), name)
+    store.set_alias(version, "production")
+    log = registry.home / "mlflow-server.log"
+    assert store.resolve(followed).aliases == ("production",)
+    before = log.read_text().count(f"name={name}")
+    assert store.resolve(followed).aliases == ("production",)
+    text = log.read_text()
+    assert text.count(f"name={name}") - before == 1, text[-2000:]  # by its alias
+    assert text.rstrip().rpartition("\n")[2].count("model-versions/search") == 1  # who else has its semantic version
+
+
 def test_a_fetched_policy_is_held_against_the_digest_that_the_registry_pins(
     registry: MlflowServer, name: str, example: Path, tmp_path: Path
 ):

@@ -252,7 +252,7 @@ def test_the_status_page_shows_both_side_by_side(start_server: Start, mine: Mine
 def test_a_server_without_the_flag_follows_no_canary(start_server: Start, mine: Mine, body: bytes):
     _, two, _ = mine.artifacts
     mine.promote(two, share=100.0)
-    server = start_server("--model", f"{mine.name}@production", "--poll-s", "0.3")
+    server = start_server("--model", f"{mine.name}@production", "--poll-s", "0.5")
     server.wait_ready()
     assert {begins(server, body, episode) for episode in EPISODES} == {"1.0.0"}
     assert canary(server) is None
