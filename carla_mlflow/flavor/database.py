@@ -30,7 +30,7 @@ def make_database(uri: str) -> None:
         with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.parent) as beside:
             made = Path(beside) / file.name
             engine = sqlalchemy.create_engine(f"{SQLITE}{made.absolute()}")
-            _initialize_tables(engine)
+            _initialize_tables(engine)  # type: ignore[no-untyped-call]
             engine.dispose()
             os.link(made, file)  # unlike a rename it never replaces what another process has made meanwhile
     except (OSError, sqlalchemy.exc.SQLAlchemyError):  # another was sooner, or no room: MLflow says that itself
