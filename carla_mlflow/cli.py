@@ -10,12 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 from .collector import collect_less
 from .errors import CarlaMlflowError, RefusedError, UnreachableError
 from .escaping import escaped, one_line
-from .exit_codes import DONE, INTERRUPTED, REFUSED, UNREACHABLE, USAGE
+from .exit_codes import DONE, INTERRUPTED, REFUSED, UNREACHABLE, UNREAD, USAGE
 from .flavor.environment import prepare_mlflow
 from .look import progress, showing, styled, warn
 
@@ -44,14 +44,16 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         arguments: the command line; None for the process's own.
         extra: the extra of this package that the commands need.
     """
+    if sys.stdout is None:  # the shell has closed it (>&-)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
     try:
         return _run(parser.prog, parser.parse_args(arguments), extra)
     except BrokenPipeError:
-        if not drop_unread():
+        if not is_unread():
             raise
-        return DONE
+        return UNREAD
     finally:
-        drop_unread()
+        drop_unwritten()
 
 
 def _run(prog: str, options: argparse.Namespace, extra: str) -> int:
@@ -61,13 +63,15 @@ def _run(prog: str, options: argparse.Namespace, extra: str) -> int:
     try:
         prepare_mlflow()
         with showing(getattr(options, "quiet", False), getattr(options, "json", False)):
-            return command(options) or DONE
+            code = command(options) or DONE
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and drop_unread():
-            return DONE
+        if isinstance(error, BrokenPipeError) and is_unread():
+            return UNREAD
         if options.debug:
             raise
         expected = _expected(error, time.monotonic() - started)
@@ -77,29 +81,24 @@ def _run(prog: str, options: argparse.Namespace, extra: str) -> int:
         return UNREACHABLE if isinstance(expected, UnreachableError) else REFUSED
 
 
-def drop_unread() -> bool:
-    """Drops what the reader of standard output no longer takes, such as `head`; says whether there was any.
-
-    Python would otherwise try it again at its end, and print a traceback.
-    """
-    try:
-        sys.stdout.flush()
-        if not _has_left(sys.stdout):
-            return False
-    except BrokenPipeError:
-        pass
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return True
-
-
-def _has_left(stream: TextIO) -> bool:
-    """Whether a stream is a pipe that nobody reads any longer."""
+def is_unread() -> bool:
+    """Whether standard output is a pipe whose reader has left, as `head` does."""
     try:
         poll = select.poll()
-        poll.register(stream.fileno(), 0)
+        poll.register(sys.stdout.fileno(), 0)
     except (OSError, ValueError):  # no file, as in tests, or a closed one
         return False
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def drop_unwritten() -> None:
+    """Drops what a reader that left or a full disk did not take: Python would try it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _missing_requirement(error: Exception, extra: str) -> str | None:
@@ -136,13 +135,14 @@ def _expected(error: Exception, tried_s: float) -> Exception | None:
     if "mlflow" in sys.modules:  # otherwise none of its exceptions can have been raised
         import mlflow
 
-        from .flavor.database import database_errors, say_database
+        from .flavor.database import database_errors, say_database, without_password
         from .flavor.translate_errors import translate
 
+        uri = without_password(mlflow.get_tracking_uri())
         if isinstance(error, mlflow.exceptions.MlflowException):
-            return translate(error, mlflow.get_tracking_uri(), tried_s)
+            return translate(error, uri, tried_s)
         if isinstance(error, database_errors()):
-            return UnreachableError(say_database(mlflow.get_tracking_uri(), error))
+            return UnreachableError(say_database(uri, error))
     return None
 
 

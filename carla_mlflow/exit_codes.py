@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 DONE, REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+UNREAD = 141
+"""As of a program that SIGPIPE ends (128 + 13): whoever read its output left before it was done. In no help text."""
 
 EXIT_CODES = {
     DONE: "done",

@@ -29,7 +29,8 @@ from carla_mlflow.collector import ALLOCATIONS
 
 TESTS = Path(__file__).parent
 
-gc.disable()  # until all modules and tests are there, which stay
+if "PYTEST_XDIST_WORKER" in os.environ:
+    gc.disable()  # until all modules and tests are there, which stay
 atexit.register(gc.freeze)  # nor are they looked through at the end
 
 # As in a server's worker: one thread. Two test processes with two threads each take turns on two cores.

@@ -101,7 +101,7 @@ def _add_train(commands: Any) -> None:
     command = add_command(
         commands,
         "train",
-        "PPO on highway-env's racetrack, logged to MLflow; Ctrl-C keeps a checkpoint",
+        "PPO on highway-env's racetrack, logged to MLflow; Ctrl-C or SIGTERM keeps a checkpoint",
         [
             "python -m training_export train --total-timesteps 100000 --output checkpoint",
             "python -m training_export train --resume checkpoint --total-timesteps 200000",

@@ -38,7 +38,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.first_seed is None:
         options.first_seed = PROMOTION_FIRST if options.log else CARD_FIRST
     if options.log and options.episodes < Conditions.episodes:
-        warn(f"{options.episodes} episodes are too few for a promotion, which asks for {Conditions.episodes}")
+        warn(f"{options.episodes} episodes are too few for a promotion, which asks for at least {Conditions.episodes}")
     progress(f"loading {options.model}")
     with tempfile.TemporaryDirectory() as scratch:
         engine = open_engine(options.model, Path(scratch))

@@ -1,7 +1,7 @@
 """Runs `mlflow server …` in one process: python -P benchmarks/support/mlflow_in_one_process.py server --port 5000 ….
 
 MLflow's own command starts another process, which imports all of MLflow once more: seconds of CPU time for each server.
-Settings, stores and the application are what that command makes of its flags.
+Settings, stores and the application are what that command makes of its flags; it starts no runners of jobs.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def run_here(command: list[str], extra_env: Mapping[str, str], **_: Any) -> NoRe
 if __name__ == "__main__":
     collect_less()
     import mlflow.server
+    import uvicorn  # noqa: F401  # by which MLflow sees that it is a server
     from mlflow.cli import cli
 
     mlflow.server._exec_cmd = run_here

@@ -47,9 +47,17 @@ def failure(url: str, error: Exception, budget_ends: float | None) -> Exception:
     late = isinstance(error, httpcore.TimeoutException | TimeoutError)
     if late and budget_ends is not None and time.monotonic() >= budget_ends - 1e-3:
         return OverBudget()
-    if isinstance(error, httpcore.ConnectError | ConnectionRefusedError) and "refused" in str(error):
-        return UnreachableError(f"{url}: no answer: nothing listens there; is carla-serve running, on that port?")
+    if _is_refused(error):
+        return UnreachableError(f"{url}: no answer: nothing listens there; is carla-serve running, at that address?")
     return UnreachableError(f"{url}: no answer: {str(error) or type(error).__name__}")
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Whether nothing listens at the address; anyio tells it by the errors of all addresses that it tried."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_refused, error.exceptions))
+    is_it = isinstance(error, ConnectionRefusedError)
+    return is_it or (error is not None and _is_refused(error.__cause__ or error.__context__))
 
 
 class TimedBackend(httpcore.NetworkBackend):

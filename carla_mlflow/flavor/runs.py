@@ -53,10 +53,12 @@ def expand_latest(uri: str) -> str:
     Raises:
         NotFoundError: no training run has finished there.
     """
-    head, slash, rest = uri.removeprefix("runs:/").partition("/")
-    if not uri.startswith("runs:/") or head != "latest":
+    if not uri.startswith("runs:/"):
         return uri
     make_database(mlflow.get_tracking_uri())
+    head, slash, rest = uri.removeprefix("runs:/").partition("/")
+    if head != "latest":
+        return uri
     experiment = _experiment()
     query = f"tags.`{STEP_TAG}` = 'train' AND attributes.status = 'FINISHED'"
     ids = [experiment.experiment_id] if experiment else []

@@ -14,6 +14,7 @@ import requests
 
 from carla_mlflow.errors import CarlaMlflowError, UnreachableError
 from carla_mlflow.escaping import one_line
+from carla_mlflow.flavor.database import sqlite_file
 from registry.checks.finding import Finding
 from registry.store.calls import registry_uri
 from registry.store.store import Store
@@ -41,8 +42,8 @@ class Server:
 def registry_findings() -> Iterator[Finding]:
     """Looks at the registry that the other commands would use; nothing is written, and no database is made."""
     uri = registry_uri()
-    file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not file.exists():
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
         yield Finding("registry", True, f"{uri}: none yet in this folder; the first carla-registry register makes it")
         return
     began = time.monotonic()
@@ -56,7 +57,7 @@ def registry_findings() -> Iterator[Finding]:
     if uri.startswith("http"):
         yield from server_findings(ask_server(mlflow.get_registry_uri()), time.time())
         yield Finding("permissions", True, "the policies can be listed; writing was not tried, as it would write")
-    elif uri.startswith("sqlite:///"):
+    elif file is not None:
         yield _file_permissions(file)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from carla_mlflow.cli import DONE, REFUSED, UNREACHABLE, progress
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.look import show, styled
+from registry.commands.options import say_asking
 
 if TYPE_CHECKING:
     from registry.checks.finding import Finding
@@ -35,9 +36,9 @@ def _findings(source: str | None) -> Iterator[Finding]:
 
     progress("looking at this machine")
     yield from machine_findings()
+    say_asking()
     from registry.checks.registry_health import registry_findings
 
-    progress("asking the registry")
     yield from registry_findings()
     if source is not None:
         progress(f"verifying {source}")

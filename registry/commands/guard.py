@@ -7,12 +7,12 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, REFUSED, progress, warn
+from carla_mlflow.cli import DONE, REFUSED, warn
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import CarlaMlflowError, RefusedError, UnreachableError
 from carla_mlflow.escaping import escaped, one_line
 from carla_mlflow.look import show, table
-from registry.commands.options import add_name, add_servers, duration, open_store
+from registry.commands.options import add_name, add_servers, duration, open_store, say_asking
 
 if TYPE_CHECKING:
     from registry.moves.guard import Event, Guard
@@ -23,7 +23,7 @@ def guard(options: argparse.Namespace) -> int:
     from registry.rules.reference import check_name
 
     name = check_name(options.name)
-    progress("asking the registry")
+    say_asking()
     from registry.checks.scrape import servers_of
     from registry.moves.guard import Guard
     from registry.store.cache import default_cache

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from registry.store.store import Store
 
 
-def open_store() -> Store:
-    """The registry. Says that it is asked before anything imports mlflow, which takes seconds."""
+def say_asking() -> None:
+    """Says that the registry is asked; to be called before anything imports mlflow, which takes seconds."""
     progress("asking the registry")
+
+
+def open_store() -> Store:
+    """The registry, after `say_asking`."""
+    say_asking()
     from registry.store.store import Store
 
     return Store()

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.cli import DONE, progress
+from carla_mlflow.cli import DONE
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import ArtifactError, RefusedError, RegistryError, UnreachableError
 from carla_mlflow.look import ago, clock, say_next, show, table
-from registry.commands.options import add_name, open_store
+from registry.commands.options import add_name, open_store, say_asking
 from registry.commands.printing import line
 from registry.rules.canary import say_shares
 from registry.rules.lifecycle import CANARY
@@ -117,7 +117,7 @@ def _resolved(text: str) -> PolicyVersion:
 
     reference = parse_reference(text)
     if not reference.is_folder:
-        progress("asking the registry")
+        say_asking()
     from registry.store.opening import source_of
 
     return source_of(reference).resolve(reference)
@@ -131,7 +131,9 @@ def resolve(options: argparse.Namespace) -> int:
 
 def show_version(options: argparse.Namespace) -> int:
     version = _resolved(options.reference)
-    share = open_store().canary_share(version.name) if CANARY in version.aliases else None
+    from registry.store.store import Store
+
+    share = Store().canary_share(version.name) if CANARY in version.aliases else None
     aliases = ", ".join(say_shares(version.aliases, share))
     shown = asdict(version) | {"aliases": aliases, "created": f"{clock(version.created)}, {ago(version.created)}"}
     document = asdict(version) | ({"canary_share": share} if CANARY in version.aliases else {})

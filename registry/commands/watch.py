@@ -6,18 +6,18 @@ import argparse
 import time
 from typing import Any
 
-from carla_mlflow.cli import DONE, REFUSED, positive, progress
+from carla_mlflow.cli import DONE, REFUSED, positive
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import RegistryError, UnreachableError
 from carla_mlflow.escaping import one_line
 from carla_mlflow.look import show
 from registry.commands.history import entry_as_json
-from registry.commands.options import add_name, url
+from registry.commands.options import add_name, say_asking, url
 
 
 def watch(options: argparse.Namespace) -> int:
     """Syncs until it is interrupted; an outage of the registry is printed, and does not end it."""
-    progress("asking the registry")
+    say_asking()
     from registry.moves.refused_tags import tag_refused
     from registry.moves.sync import sync
     from registry.rules.journal import say

@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import ParamSpec, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
 from carla_mlflow.errors import RegistryError, UnreachableError
-from carla_mlflow.flavor.database import database_errors, say_database
+from carla_mlflow.flavor.database import SQLITE, database_errors, say_database, without_password
 from carla_mlflow.flavor.translate_errors import translate
 
 P = ParamSpec("P")
@@ -33,16 +32,10 @@ def registry_uri() -> str:
     A SQLite file has its absolute path; any other URI is without user and password.
     """
     uri = str(mlflow.get_registry_uri() or mlflow.get_tracking_uri())
-    file = uri.removeprefix("sqlite:///")
-    if file == uri:
+    path = uri.removeprefix(SQLITE)
+    if path == uri:
         return without_password(uri)
-    return uri if file.startswith("/") else f"sqlite:///{Path(file).absolute()}"
-
-
-def without_password(uri: str) -> str:
-    """The URI without user and password, as it may be shown in messages, tags and the journal."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+    return uri if path.startswith("/") else f"{SQLITE}{Path(path).absolute()}"
 
 
 def call_with_deadline(uri: str, deadline_s: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

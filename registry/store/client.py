@@ -57,7 +57,7 @@ class RegistryClient:
         self.uri = registry_uri()
         self._deadline_s = deadline_s
         with one_at_a_time(self.uri):
-            make_database(self.uri)
+            self._call(make_database, self.uri)
             self._client: MlflowClient = self._call(MlflowClient)
 
     def names(self) -> list[str]:

@@ -13,10 +13,11 @@ from mlflow.entities import Run
 
 from carla_mlflow.errors import RegistryError
 from carla_mlflow.escaping import one_line
+from carla_mlflow.flavor.database import without_password
 from carla_mlflow.flavor.runs import EVIDENCE_TAG, SELF_REPORTED, STEP_TAG
 from registry.gates.episodes import PARAMETERS, POLICY, REQUIRED, Drives, Evidence, differing, read_drives
 from registry.gates.latency_condition import FIGURES, LATENCY, Latency
-from registry.store.calls import call_with_deadline, without_password
+from registry.store.calls import call_with_deadline
 
 TABLE = "episodes.json"
 MAX_BYTES = 64 << 20

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mlflow
 
-from registry.store.calls import call_with_deadline, without_password
+from carla_mlflow.flavor.database import without_password
+from registry.store.calls import call_with_deadline
 
 
 def log_page(run_id: str, name: str, text: str, deadline_s: float = 30.0) -> None:

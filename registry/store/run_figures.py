@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import mlflow
 from mlflow.entities import Run
 
+from carla_mlflow.flavor.database import without_password
 from carla_mlflow.flavor.runs import STEP_TAG
-from registry.store.calls import call_with_deadline, without_password
+from registry.store.calls import call_with_deadline
 from registry.store.evidence import link_of
 
 _RUN = re.compile(r"(?:runs:/|/runs/)([0-9a-f]{32})")

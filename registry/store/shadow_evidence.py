@@ -8,9 +8,10 @@ import re
 import mlflow
 from mlflow.entities import Run
 
+from carla_mlflow.flavor.database import without_password
 from carla_mlflow.flavor.runs import AGAINST_TAG, SHADOW_STEP, STEP_TAG
 from registry.gates.shadow import ShadowEvidence
-from registry.store.calls import call_with_deadline, without_password
+from registry.store.calls import call_with_deadline
 from registry.store.evidence import link_of
 
 MAX_RUNS = 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from mlflow.entities.model_registry import ModelVersion
@@ -89,22 +89,20 @@ class VersionReader(JournalEntries):
             version = self._call(get, name, which)
         except (NotFoundError, RefusedError):  # MLflow refuses an alias that no version holds
             return None
-        return self._with_semver(name, version.tags.get("semver", ""), version).known.get(str(version.version))
+        read = {str(version.version): list(version.aliases)}
+        return self._with_semver(name, version.tags.get("semver", ""), read).known.get(str(version.version))
 
-    def _with_semver(self, name: str, semver: str, known: ModelVersion | None = None) -> Listed:
-        """MLflow's versions with this semantic version; its copying may make several.
+    def _with_semver(self, name: str, semver: str, read: Mapping[str, list[str]] | None = None) -> Listed:
+        """MLflow's versions with this semantic version, of which its copying may make several.
 
-        Args:
-            name: the policy's name.
-            semver: the semantic version.
-            known: a version that was just read by itself, which tells its aliases; found by a search it does not.
+        `read` has the aliases of one that was just read by its number: a search does not tell them.
         """
         versions = self._raw_versions(name, semver)
         if len(versions) == 1:  # its own aliases cost less to read than the registered model's
-            number = str(versions[0].version)
-            if known is None or str(known.version) != number or not known.aliases:
-                known = self._call(self._client.get_model_version, name, number)
-            return listed(versions, dict.fromkeys(known.aliases, number))
+            number, read = str(versions[0].version), read or {}
+            if number not in read:
+                read = {number: self._call(self._client.get_model_version, name, number).aliases}
+            return listed(versions, dict.fromkeys(read[number], number))
         return listed(versions, self._model(name).aliases if versions else {})
 
     def _resolve_by_listing(self, reference: Reference) -> PolicyVersion | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,7 +121,7 @@ def test_a_run_that_holds_no_policy_is_told_with_what_makes_one(mlflow_home: Pat
 
 
 @pytest.mark.parametrize("shown", ["card's schema", "of a command"])
-def test_a_reader_that_leaves_early_is_no_error(shown: str):
+def test_a_command_whose_reader_left_before_it_was_done_says_so_by_its_exit_code_alone(shown: str):
     """As `head -1` does; what is shown is more than a pipe holds, and printed when nobody reads."""
     if shown == "of a command":
         text = "from carla_mlflow.cli import *; import argparse; p = argparse.ArgumentParser()\n"
@@ -132,4 +133,13 @@ def test_a_reader_that_leaves_early_is_no_error(shown: str):
     os.close(reads)
     done = subprocess.run([sys.executable, "-c", text], stdout=writes, stderr=subprocess.PIPE, check=False)
     os.close(writes)
-    assert (done.stderr, done.returncode) == (b"", 0)
+    assert (done.stderr, done.returncode) == (b"", 141)
+
+
+@pytest.mark.parametrize("out", ["/dev/full", "closed"])
+def test_an_output_that_takes_nothing_is_told_without_a_traceback(mlflow_home: Path, out: str):
+    redirection = ">&-" if out == "closed" else f"> {out}"
+    command = f"{shlex.quote(sys.executable)} -m registry list {redirection}"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    said = "" if out == "closed" else "carla-registry: No space left on device\n"
+    assert (done.stderr, done.returncode) == (said, 0 if out == "closed" else 1)

@@ -1,82 +1,43 @@
 """PPO on the racetrack: seeded, resumable, with a fitted scaler, logged to MLflow.
 
-Ctrl-C ends training early and leaves a usable checkpoint.
+Ctrl-C and SIGTERM end training early and leave a usable checkpoint.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import mlflow
 import numpy as np
 import torch
 from gymnasium.wrappers import FlattenObservation
-from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
+from stable_baselines3.common.vec_env import VecEnv
 
 from carla_mlflow.build import git_state
 from carla_mlflow.contract.seeds import SCALER_FIRST, TRAINING_FIRST
 from carla_mlflow.errors import ExportError
 from carla_mlflow.flavor.runs import STEP_TAG
-from carla_mlflow.interrupt import SIGNALS, Interrupt
+from carla_mlflow.interrupt import Interrupt
 from carla_mlflow.look import bar, progress
 from training_export.racetrack.env import ENV_ID, RATE_HZ, Racetrack
 from training_export.racetrack.plots import plot_learning_curve
 from training_export.training.checkpoint import (
     Checkpoint,
     TrainingConfig,
-    feature_space,
     open_checkpoint,
     policy_kwargs,
-    preprocess,
     save_checkpoint,
 )
+from training_export.training.environments import environments
 
 SCALER_STEPS = 2_000
-IN_EACH_ENVIRONMENT = ["stable_baselines3.common.vec_env.subproc_vec_env", "training_export.racetrack.env"]
-"""What each environment's process needs: imported once, by the process of which the others are forks."""
-
-
-class VecPreprocess(VecEnvWrapper):
-    """Passes each observation to the agent through the fitted scaler."""
-
-    def __init__(self, venv: VecEnv, scaler: StandardScaler) -> None:
-        super().__init__(venv, observation_space=feature_space(scaler.n_features_in_))
-        self._scaler = scaler
-
-    def reset(self) -> NDArray[np.float32]:
-        return preprocess(self._scaler, np.asarray(self.venv.reset()))
-
-    def step_wait(self) -> Any:
-        observations, rewards, dones, infos = self.venv.step_wait()
-        for info in infos:
-            if "terminal_observation" in info:
-                info["terminal_observation"] = preprocess(self._scaler, info["terminal_observation"][None])[0]
-        return preprocess(self._scaler, np.asarray(observations)), rewards, dones, infos
-
-
-def make_env(traffic: int) -> Callable[[], gymnasium.Env[Any, Any]]:
-    """Makes the function that builds an environment in its own process, and leaves Ctrl-C and SIGTERM to the trainer.
-
-    Both come to every process of a job at once: from a terminal, and from a cluster that wants its machine back.
-    """
-
-    def build() -> gymnasium.Env[Any, Any]:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        return FlattenObservation(Racetrack(traffic=traffic))
-
-    return build
 
 
 def fit_scaler(traffic: int, seed: int) -> StandardScaler:
@@ -138,7 +99,7 @@ def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> b
         resume: a checkpoint to continue from.
 
     Returns:
-        False when Ctrl-C ended it early.
+        False when Ctrl-C or SIGTERM ended it early.
     """
     earlier = open_checkpoint(resume) if resume else None
     if earlier:
@@ -146,30 +107,22 @@ def train(config: TrainingConfig, output: Path, resume: Path | None = None) -> b
         if config.total_timesteps <= earlier.steps:
             raise ExportError(f"{resume}: has {earlier.steps:,} steps already; pass a larger --total-timesteps")
     torch.set_num_threads(1)
-    progress("taking up the checkpoint" if earlier else "fitting the scaler of observations")
+    progress("loading the checkpoint" if earlier else "fitting the scaler of observations")
     scaler = earlier.preprocessor if earlier else fit_scaler(config.traffic, config.seed)
     mlflow.log_params({**vars(config), "env": ENV_ID, "resumed_at": earlier.steps if earlier else 0})
     provenance = _provenance()
     mlflow.set_tags({STEP_TAG: "train", "git": provenance["git"]})
-    progress(f"starting {config.environments} environments")
-    multiprocessing.set_forkserver_preload(IN_EACH_ENVIRONMENT)
-    venv = VecPreprocess(VecMonitor(SubprocVecEnv([make_env(config.traffic)] * config.environments)), scaler)
-    try:
-        agent = make_agent(config, venv, earlier)
-    except BaseException:
-        venv.close()  # what ignores SIGTERM would otherwise be waited for at exit
-        raise
-
-    def save() -> None:
-        save_checkpoint(output, agent, config, scaler, provenance)
-
+    progress("starting the environments")
     with Interrupt("stopping; the checkpoint is saved first") as interrupt:
-        callback = Progress(config.total_timesteps, save, interrupt)
-        try:
+        with environments(config, scaler) as venv:
+            agent = make_agent(config, venv, earlier)
+
+            def save() -> None:
+                save_checkpoint(output, agent, config, scaler, provenance)
+
+            callback = Progress(config.total_timesteps, save, interrupt)
             agent.learn(config.total_timesteps - agent.num_timesteps, callback=callback, reset_num_timesteps=False)
-        finally:
-            venv.close()
-        save()
+            save()
         if callback.curve:
             mlflow.log_figure(plot_learning_curve(callback.curve), "learning_curve.png")
         mlflow.log_artifacts(str(output), "checkpoint")

@@ -15,6 +15,7 @@ from following_support import workers
 from odd_server import answering_oddly
 from tests_support import Server
 
+from benchmarks.support.free_port import free_port
 from carla_mlflow import Actions, AsyncPolicyClient, Engine, PolicyClient
 from carla_mlflow.client.unix_address import socket_path
 from carla_mlflow.errors import ServerError, UnreachableError
@@ -88,8 +89,11 @@ def test_nobody_at_the_path_is_unreachable(path: Path, kind: str):
         act_by(kind, f"unix:{path}")
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
-    with pytest.raises(UnreachableError, match="refused"):
-        act_by(kind, f"unix:{path}")
+    for url in (f"unix:{path}", f"http://localhost:{free_port()}", f"http://127.0.0.1:{free_port()}"):
+        with pytest.raises(
+            UnreachableError, match=f"{url}/?.*: no answer: nothing listens there; is carla-serve running"
+        ):
+            act_by(kind, url)
 
 
 @KINDS

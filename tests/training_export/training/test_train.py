@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import select
 import signal
@@ -16,19 +17,21 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+from following_support import until_true
 from stable_baselines3.common.vec_env import SubprocVecEnv
 from tests_support import command_here
 
 from carla_mlflow import open_artifact
 from training_export.training.checkpoint import load_policy, open_checkpoint
-from training_export.training.train import make_env
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 
-def train(*flags: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+def train(*flags: str, stderr: int = subprocess.PIPE, is_job: bool = False) -> subprocess.Popen[str]:
+    """Starts it; a job has a process group of its own."""
     command = [sys.executable, "-m", "training_export", "train", *flags]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    group = 0 if is_job else None
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, process_group=group)
 
 
 def train_here(*flags: str) -> None:
@@ -119,10 +122,27 @@ def test_a_ctrl_c_between_the_answers_of_two_environments_leaves_a_checkpoint_to
     assert 0 < open_checkpoint(mlflow_home / "early").steps < 1_000_000
 
 
-def test_sigterm_to_all_processes_of_a_job_is_left_to_the_trainer():
-    environments = SubprocVecEnv([make_env(0)])
-    environments.reset()  # it has begun, and so chosen its signals
-    for process in environments.processes:
-        os.kill(process.pid, signal.SIGTERM)
-    assert environments.reset().shape[0] == 1
-    environments.close()
+@pytest.mark.parametrize("which", [0, 2])
+def test_an_environment_that_dies_ends_the_training(mlflow_home: Path, monkeypatch: pytest.MonkeyPatch, which: int):
+    asked = SubprocVecEnv.step_async
+
+    def step_async(self: SubprocVecEnv, actions: Any) -> None:
+        self.processes[which].kill()
+        self.processes[which].join()
+        asked(self, actions)
+
+    monkeypatch.setattr(SubprocVecEnv, "step_async", step_async)
+    done = command_here("training_export", "train", "--total-timesteps", "1000000", "--output", "early")
+    assert done.code == 1, done.err
+    assert multiprocessing.active_children() == []
+
+
+def test_sigterm_to_all_processes_of_a_job_leaves_a_checkpoint(mlflow_home: Path):
+    process = train("--total-timesteps", "1000000", "--output", "early", is_job=True)
+    assert process.stderr is not None
+    until_true((mlflow_home / "early").is_dir, 450)  # it is trained by then
+    os.killpg(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=450)
+    assert process.returncode == 130, err
+    assert "usable" in out
+    assert 0 < open_checkpoint(mlflow_home / "early").steps < 1_000_000
