@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import uvicorn  # noqa: F401  # before MLflow, which else leaves out its checks of hosts and origins
+
 from carla_mlflow.collector import collect_less
 
 
@@ -33,8 +35,8 @@ def run_here(command: list[str], extra_env: Mapping[str, str], **_: Any) -> NoRe
 if __name__ == "__main__":
     collect_less()
     import mlflow.server
-    import uvicorn  # noqa: F401  # by which MLflow sees that it is a server
     from mlflow.cli import cli
 
+    assert mlflow.server.is_running_as_server
     mlflow.server._exec_cmd = run_here
     cli()
