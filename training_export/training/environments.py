@@ -30,12 +30,13 @@ def environments(config: TrainingConfig, scaler: StandardScaler) -> Iterator[Vec
     One that died leaves the others' answers unread, for which a peaceful end would wait without end.
     """
     multiprocessing.set_forkserver_preload(IN_EACH)
+    others = set(multiprocessing.active_children())
     try:
         started = SubprocVecEnv([make_env(config.traffic)] * config.environments)
         yield VecPreprocess(VecMonitor(started), scaler)
         started.close()
     except BaseException:
-        for process in multiprocessing.active_children():
+        for process in set(multiprocessing.active_children()) - others:
             process.kill()
         raise
 
