@@ -150,7 +150,7 @@ class Remote:
             field = inner.get("field")
             text = inner.get("message", f"status {status}") + (f" ({field})" if field else "")
             if inner.get("code") == "not_ready":  # its message alone says what the server waits for, such as a registry
-                text = f"the server is not ready: {text}; /readyz says why"
+                text = f"the server is not ready: {text}; ask again, or look at its /readyz"
             raise ServerError(f"{self.url}{path}: {text}", inner.get("code"), field)
         named = _NAMED_FIELD.match(str(inner))
         raise ServerError(
