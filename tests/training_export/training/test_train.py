@@ -132,9 +132,13 @@ def test_an_environment_that_dies_ends_the_training(mlflow_home: Path, monkeypat
         asked(self, actions)
 
     monkeypatch.setattr(SubprocVecEnv, "step_async", step_async)
+    callers = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(3600,))
+    callers.start()
     done = command_here("training_export", "train", "--total-timesteps", "1000000", "--output", "early")
     assert done.code == 1, done.err
-    assert multiprocessing.active_children() == []
+    assert multiprocessing.active_children() == [callers]
+    callers.kill()
+    callers.join()
 
 
 def test_sigterm_to_all_processes_of_a_job_leaves_a_checkpoint(mlflow_home: Path):
