@@ -67,6 +67,7 @@ class Dispatcher:
         self.chunked_executor = ChunkedExecutor(loop, outcomes)
         busy_poll = BusyPoll(loop, settings.busy_poll_us / 1e6)
         self.micro_batcher = MicroBatcher(loop, outcomes, busy_poll, self.chunked_executor.add)
+        self.chunked_executor.loop_is_used = self.micro_batcher.was_used_lately
         self.bridge = Bridge(app, loop, self.response_writer)
         timeout_s = settings.forward_timeout_s
         pack_between(loop.call_soon_threadsafe)

@@ -14,7 +14,7 @@ from serve.batching.chunked_job import CHUNK_MS, ChunkedJob
 from serve.cores import usable_cores
 
 AHEAD_MS = 2 * CHUNK_MS
-"""Milliseconds of work handed to each thread: its chunk and the next, so that it need not wait for the event loop."""
+"""Milliseconds of work handed to each thread ahead: its chunk and the next, so that it need not wait for the loop."""
 STOP_S = 1.0
 """Seconds to wait for each thread: one in native code would crash the exiting interpreter. A hung thread is left."""
 
@@ -45,9 +45,14 @@ class ChunkThreads:
         """Whether there is a chunk for every thread."""
         return len(self._handed) >= self._count
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another chunk should be handed over."""
+    def have_room(self, ahead: bool) -> bool:
+        """Whether another chunk should be handed over; `ahead` is whether a thread gets its next one before it is done.
+
+        A thread that has its next chunk wakes the event loop and computes on: on a busy machine the loop then waits for
+        that core until the scheduler's next tick, several milliseconds. A thread that has none sleeps instead.
+        """
+        if not ahead:
+            return not self.are_busy
         return not self.are_busy or sum(chunk.ms for chunk in self._handed.values()) < AHEAD_MS * self._count
 
     @property

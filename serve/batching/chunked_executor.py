@@ -31,6 +31,7 @@ class ChunkedExecutor:
     Attributes:
         on_hang: called when a chunk hangs.
         hangs: whether that has happened.
+        loop_is_used: whether predictions are answered on the event loop, too.
     """
 
     def __init__(self, loop: AbstractEventLoop, outcomes: Outcomes) -> None:
@@ -40,6 +41,7 @@ class ChunkedExecutor:
         self._open: JoinedChunk | None = None  # the one handed over last, which others may join
         self.hangs = False
         self.on_hang: Callable[[], None] = lambda: None
+        self.loop_is_used: Callable[[], bool] = lambda: False
 
     def add(self, prediction: PendingPrediction) -> None:
         """Queues a prediction, which is then answered chunk by chunk."""
@@ -71,7 +73,7 @@ class ChunkedExecutor:
             self._give_up(job, too_late(job.prediction.serving))
 
     def _dispatch(self) -> None:
-        while self._jobs and self._threads.has_room:
+        while self._jobs and self._threads.have_room(ahead=not self.loop_is_used()):
             job = self._jobs.popleft()
             if job.over:
                 continue

@@ -24,6 +24,9 @@ from serve.policy.serving import SLOW_MS
 CLIENT_GONE = 499
 """The status counted for a request whose client is gone, as in nginx."""
 
+LATELY_S = 0.2
+"""Seconds since the last forward for which more are expected: vehicles decide ten times a second or more often."""
+
 
 class MicroBatcher:
     """Collects the predictions of one iteration of the event loop, and answers them at its end.
@@ -46,6 +49,11 @@ class MicroBatcher:
         self._yielding, self._last = Yielding(), 0  # requests of the last batch
         self.lock = threading.Lock()
         self.running: tuple[float, list[PendingPrediction]] | None = None
+        self._last_began = float("-inf")
+
+    def was_used_lately(self) -> bool:
+        """Whether a forward ran here within the last LATELY_S."""
+        return time.monotonic() - self._last_began < LATELY_S
 
     def add(self, prediction: PendingPrediction) -> None:
         """Answers it at the end of this iteration of the event loop."""
@@ -138,8 +146,9 @@ class MicroBatcher:
                 self._outcomes.refuse(prediction, too_late(serving))
             if not group:
                 return
+        self._last_began = time.monotonic()
         with self.lock:
-            self.running = time.monotonic(), group
+            self.running = self._last_began, group
         try:
             answers = forward(group)
         finally:
