@@ -1,10 +1,10 @@
-"""python -m benchmarks.recording [--rounds 10 --seconds 3 --workers 2]: what recording costs the requests.
+"""python -m benchmarks.recording [--rounds 10 --seconds 3 --workers 2 --hz 100]: what recording costs the requests.
 
-Two servers of the same policy run, one with --record, and wrk loads them in turn, at 1, 16 and 64 connections; the one
-that is not measured is stopped meanwhile (SIGSTOP). Prints the median of the rounds' ratios, with against without, of
-requests/s and of the p99, and their quartiles, and the CPU time of the server and of the writer for each request, which
-says more where others use the machine; then the rows in the files, how many were lost and why. Every answer has to be
-in the files or counted as lost.
+Two servers of the same policy run, one with --record, and wrk loads them in turn, at 1, 16 and 64 connections, or with
+--hz as many vehicles; the one that is not measured is stopped meanwhile (SIGSTOP). Prints the median of the rounds'
+ratios, with against without, of requests/s and of the p99, and their quartiles, and the CPU time of the server and of
+the writer for each request, which says more where others use the machine; then the rows in the files, how many were
+lost and why. Every answer has to be in the files or counted as lost.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import psutil
 from tqdm import tqdm
 
 from benchmarks.policies.serving_policies import KINDS, asked
+from benchmarks.speed.paced_load import Load, add_hz, load_at
 from benchmarks.speed.wrk import Found, load, write_requests
 from benchmarks.support.command_line import add_workers, parser_of
 from benchmarks.support.encoding import predict_request
@@ -52,7 +53,7 @@ TABLE = Table(
 
 
 class Loaded(NamedTuple):
-    """One load: what wrk found, and the CPU seconds of the server without the writer, and of the writer."""
+    """One load: what the load found, and the CPU seconds of the server without the writer, and of the writer."""
 
     found: Found
     server_s: float
@@ -74,6 +75,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=sorted(KINDS), default="mlp")
     parser.add_argument("--images", choices=("keep", "hash", "none"), default="none")
     parser.add_argument("--folder", type=Path, help="where to record (default: a temporary folder)")
+    add_hz(parser)
     add_workers(parser, os.cpu_count() or 1, note=", the cores")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -85,33 +87,37 @@ def main() -> int:
         flags = ["--model", str(policy.folder), "--workers", str(options.workers)]
         recording = [*flags, "--record", str(records), "--record-images", options.images]
         with OurServer(*flags) as plain, OurServer(*recording) as recorded:
-            found = measure({WITHOUT: plain, WITH: recorded}, requests, options.rounds, options.seconds)
+            found = measure(
+                {WITHOUT: plain, WITH: recorded}, requests, options.rounds, options.seconds, load_at(options.hz)
+            )
         print_table(found)
         return conclude(records, [each for loads in found[WITH].values() for each in loads])
 
 
-def measure(servers: dict[str, OurServer], requests: Path, rounds: int, seconds: int) -> Loads:
+def measure(servers: dict[str, OurServer], requests: Path, rounds: int, seconds: int, load_by: Load) -> Loads:
     """Loads the servers in turn."""
     found: Loads = {name: {count: [] for count in CONNECTIONS} for name in servers}
     for server in servers.values():
         load(server.port, requests, 16, 1)
         suspend(server)
-    with tqdm(total=rounds * len(CONNECTIONS), disable=None) as bar:
-        for number in range(rounds):
-            for count in CONNECTIONS:
-                for name in (WITHOUT, WITH) if number % 2 == 0 else (WITH, WITHOUT):
-                    with running(servers[name]):
-                        found[name][count].append(loaded(servers[name], requests, count, seconds))
-                bar.update()
-    for server in servers.values():
-        resume(server)
+    try:
+        with tqdm(total=rounds * len(CONNECTIONS), disable=None) as bar:
+            for number in range(rounds):
+                for count in CONNECTIONS:
+                    for name in (WITHOUT, WITH) if number % 2 == 0 else (WITH, WITHOUT):
+                        with running(servers[name]):
+                            found[name][count].append(loaded(servers[name], requests, count, seconds, load_by))
+                    bar.update()
+    finally:
+        for server in servers.values():
+            resume(server)  # one that is suspended can't be stopped
     return found
 
 
-def loaded(server: OurServer, requests: Path, connections: int, seconds: int) -> Loaded:
+def loaded(server: OurServer, requests: Path, connections: int, seconds: int, load_by: Load) -> Loaded:
     """Loads one server."""
     server_s, writer_s = cpu_s(server)
-    found = load(server.port, requests, connections, seconds)
+    found = load_by(server.port, requests, connections, seconds)
     after, writer_after = cpu_s(server)
     return Loaded(found, after - server_s, writer_after - writer_s)
 
@@ -186,9 +192,9 @@ def conclude(records: Path, loads: list[Loaded]) -> int:
     size, rows = sum(file.path.stat().st_size for file in recorded.files), recorded.rows
     print(f"\n{rows:,} rows in {len(recorded.files)} files, {size / max(1, rows):.0f} bytes a row")
     print(f"damaged: {recorded.verify() or 'none'}; lost: {recorded.lost:,} rows {lost or ''}")
-    # wrk ends with requests under way, which are answered and recorded, too, as are those of the warm-up.
+    # A load ends with requests under way, which are answered and recorded, too, as are those of the warm-up.
     missing = answers - rows - recorded.lost
-    print(f"{answers:,} answers that wrk counted" + (f": {missing:,} ARE MISSING" if missing > 0 else ""))
+    print(f"{answers:,} answers that the load counted" + (f": {missing:,} ARE MISSING" if missing > 0 else ""))
     return int(missing > 0)
 
 

@@ -20,7 +20,6 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,11 +29,12 @@ from benchmarks.policies.serving_policies import KINDS, MAX_ROWS, Asked, asked
 from benchmarks.speed.baseline import Figures, add_baseline, conclude
 from benchmarks.speed.forwards import ROWS, forwards
 from benchmarks.speed.own_load import own_load
+from benchmarks.speed.paced_load import Load
 from benchmarks.speed.peers import peers
 from benchmarks.speed.ratios import Ratio, print_ratios, ratios
 from benchmarks.speed.rows import Row, figures_of, print_forwards, print_table
 from benchmarks.speed.systems import Floor, Ours, System, already_running, doors_of
-from benchmarks.speed.wrk import Found, load, write_requests
+from benchmarks.speed.wrk import load, write_requests
 from benchmarks.support.command_line import add_workers, parser_of
 from benchmarks.support.connection import Address
 from benchmarks.support.processes import pss_mb
@@ -44,10 +44,6 @@ LOADS = {"c1": (1, 1), "c16": (16, 1), "c64": (64, 1), "b256": (2, MAX_ROWS)}
 WARM_UP_S = 1
 SLOW_S = 8
 """The least length of a load of 256 images per request: each takes a large part of a second."""
-
-
-Load = Callable[[Address, Path, int, int], Found]
-"""`wrk.load` or `own_load`."""
 
 
 def address(text: str) -> Address:

@@ -1,10 +1,10 @@
-"""python -m benchmarks.shadow [--rounds 10 --seconds 3 --workers 2]: what a shadow costs the requests, good or bad.
+"""python -m benchmarks.shadow [--rounds 10 --seconds 3 --hz 100]: what a shadow costs the requests, good or bad.
 
 Servers of the same policy run: one without a shadow, one that records (which has the same rings), and one with each
 kind of shadow: another version; one that spins in its first forward; one that writes a gigabyte in each forward; one
-whose process is stopped (SIGSTOP); and one that is killed every second. wrk loads them in turn; those that are not
-measured are stopped meanwhile. Prints the median of the rounds' ratios to the server without one, of requests/s and of
-the p99.
+whose process is stopped (SIGSTOP); and one that is killed every second. wrk loads them in turn, or with --hz as many
+vehicles as there are connections; those that are not measured are stopped meanwhile. Prints the median of the rounds'
+ratios to the server without one, of requests/s and of the p99.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tqdm import tqdm
 from benchmarks.policies.bad_shadows import AT, eating, spinning
 from benchmarks.policies.two_policies import small_policy, write
 from benchmarks.recording import CONNECTIONS, quartiles, resume, suspend
+from benchmarks.speed.paced_load import Load, add_hz, load_at
 from benchmarks.speed.wrk import Found, load, write_requests
 from benchmarks.support.command_line import add_workers, parser_of
 from benchmarks.support.encoding import predict_request
@@ -56,6 +57,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=int, default=3, help="length of each load (default 3)")
     parser.add_argument("--kinds", default="", help="only these: good,spins,eats,stopped,killed,records")
+    add_hz(parser)
     add_workers(parser, 2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
@@ -83,13 +85,15 @@ def main() -> int:
             servers[kind] = stack.enter_context(OurServer(*flags, *kinds[kind]))
             load(servers[kind].port, requests, 16, 5)  # until then a shadow has its policy, and sees AT
             suspend(servers[kind])
-        print_table(measure(servers, requests, options.rounds, options.seconds))
-        for server in servers.values():
-            resume(server)
+        try:
+            print_table(measure(servers, requests, options.rounds, options.seconds, load_at(options.hz)))
+        finally:
+            for server in servers.values():
+                resume(server)  # one that is suspended can't be stopped
     return 0
 
 
-def measure(servers: dict[str, OurServer], requests: Path, rounds: int, seconds: int) -> Measured:
+def measure(servers: dict[str, OurServer], requests: Path, rounds: int, seconds: int, loaded: Load) -> Measured:
     """Loads the servers in turn, in another order each round."""
     found: Measured = {kind: {count: [] for count in CONNECTIONS} for kind in servers}
     with tqdm(total=rounds * len(CONNECTIONS) * len(servers), disable=None) as bar:
@@ -97,7 +101,7 @@ def measure(servers: dict[str, OurServer], requests: Path, rounds: int, seconds:
             for count in CONNECTIONS:
                 for kind in random.Random(100 * number + count).sample([*servers], len(servers)):
                     with running(servers[kind], kind):
-                        found[kind][count].append(load(servers[kind].port, requests, count, seconds))
+                        found[kind][count].append(loaded(servers[kind].port, requests, count, seconds))
                     bar.update()
     return found
 
