@@ -139,6 +139,15 @@ def test_the_form_asks_as_the_card_says_and_explains_what_is_refused(served: Ser
     expect(answer).to_contain_text("answered by")
 
 
+def test_no_tick_of_an_axis_is_cut_off_however_long_its_number(served: Server, look: Callable[..., Page]):
+    page = look(served.url, KEY)
+    expect(page.locator("#latency .legend")).to_contain_text("p99")
+    page.evaluate(SLOW_FOR_SECONDS)
+    ticks = page.locator("#slow .axes text")
+    expect(ticks.filter(has_text="10,000 ms")).to_have_count(1)
+    assert page.evaluate(CUT_OFF) == []
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_can_be_read_in_both_themes_on_a_desktop_and_a_phone(served: Server, look: Callable[..., Page], theme: str):
     for width in (1280, 390):
@@ -185,6 +194,19 @@ def take_picture(page: Page, width: int, theme: str) -> None:
     shown = page.screenshot(full_page=(width, theme) == (1280, "light"))
     Image.open(io.BytesIO(shown)).quantize(64).save(ROOT / "docs" / "images" / name, optimize=True)
 
+
+SLOW_FOR_SECONDS = """async () => {
+  const { lines } = await import("/pages/lines.js");
+  const points = [0, 10, 20].map((at) => ({ at, seconds: 10 }));
+  const format = (value) => `${value.toLocaleString("en")} ms`, series = { p99: [1, 3000, 9000] };
+  lines("slow", "plots", { title: "Slow", points, marks: [], log: true, format, series });
+}"""
+"""Draws a plot of answers that take seconds: a script may."""
+
+CUT_OFF = """() => [...document.querySelectorAll(".axes text")]
+  .filter((text) => text.getBoundingClientRect().left < text.ownerSVGElement.getBoundingClientRect().left)
+  .map((text) => text.textContent)"""
+"""The ticks of which the beginning lies outside their plot."""
 
 HARD_TO_READ = """() => {
   const light = (colour) => {
