@@ -23,7 +23,7 @@ function histogram(dimension) {
   }
   say(`${id}-text`, text);
   const shown = dimension.histogram.filter(([bound]) => bound !== null);
-  say(`${id}-bars`, `The bars, from the left: rows that differ by at most ${shown.map(([bound]) => number(bound)).join(", ")}.`);
+  say(`${id}-bars`, `The bars, from the left: rows that differ by at most ${shown.map(([bound]) => number(bound)).join(", ")}, and by more than those before.`);
   const most = Math.max(1, ...shown.map(([, count]) => count)), width = 300 / Math.max(1, shown.length);
   place(id).replaceChildren(
     ...shown.map(([, count], index) => draw("rect", { class: "bar s0", x: index * width + 1, y: 98 - (95 * count) / most, width: width - 2, height: (95 * count) / most })),

@@ -152,7 +152,7 @@ def test_the_bars_of_a_shadow_say_which_differences_they_count(served: Server, l
     page = look(served.url, KEY)
     expect(page.locator("#ready")).to_have_text("ready")
     page.evaluate(WITH_A_SHADOW)
-    said = "The bars, from the left: rows that differ by at most 0, 0.001, 2."
+    said = "The bars, from the left: rows that differ by at most 0, 0.001, 2, and by more than those before."
     expect(page.locator("#of-shadow-steer-bars")).to_have_text(said)
     expect(page.locator("#of-shadow-steer rect")).to_have_count(3)
 
