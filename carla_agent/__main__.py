@@ -62,6 +62,7 @@ def drive(options: argparse.Namespace) -> int:
         config=options.config,
     )
     with _opened(options) as policy, Interrupt("stopping; the world is restored first") as interrupt:
+        progress(f"connecting to the simulator at {options.carla}")
         drive = Drive(connect(options.carla), policy, chosen, interrupt)
         try:
             drive.run()
@@ -99,6 +100,7 @@ def _opened(options: argparse.Namespace) -> Iterator[Policy]:
     if options.url is not None:
         from carla_mlflow import PolicyClient
 
+        progress(f"asking {options.url} what drives there")
         with PolicyClient(options.url, api_key=options.api_key) as client:
             yield client
         return

@@ -265,7 +265,7 @@ class Settings:
             found.append("certfile: TLS needs --certfile and --keyfile")
         for name in ("certfile", "keyfile"):
             if getattr(self, name) and not Path(getattr(self, name)).is_file():
-                found.append(f"{name}: there is no such file")
+                found.append(f"{name}: {getattr(self, name)!r}: there is no such file")
         return found
 
     def problems(self) -> list[str]:

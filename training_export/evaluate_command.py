@@ -17,6 +17,7 @@ from training_export.evaluation.evaluate_flags import add_evaluate
 from training_export.evaluation.flags import racetrack_conditions
 from training_export.evaluation.latency_flags import (
     applied_latency,
+    check_latency,
     latency_problem,
     policy_driver,
     read_delay,
@@ -39,6 +40,7 @@ def evaluate(options: argparse.Namespace) -> int:
         options.first_seed = PROMOTION_FIRST if options.log else CARD_FIRST
     if options.log and options.episodes < Conditions.episodes:
         warn(f"{options.episodes} episodes are too few for a promotion, which asks for at least {Conditions.episodes}")
+    check_latency(options)
     progress(f"loading {options.model}")
     with tempfile.TemporaryDirectory() as scratch:
         engine = open_engine(options.model, Path(scratch))

@@ -100,6 +100,8 @@ def as_text(figures: dict[str, Any]) -> str:
         lines["unseen ticks"] = ", ".join(f"{count} {reason}" for reason, count in figures["unseen"].items())
     if figures["episode_id"]:
         lines["episode"] = figures["episode_id"]
+    if figures.get("gif"):
+        lines["film"] = figures["gif"]
     return "\n".join(f"{name:<15} {text}" for name, text in lines.items())
 
 

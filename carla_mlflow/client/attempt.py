@@ -49,7 +49,18 @@ def failure(url: str, error: Exception, budget_ends: float | None) -> Exception:
         return OverBudget()
     if _is_refused(error):
         return UnreachableError(f"{url}: no answer: nothing listens there; is carla-serve running, at that address?")
-    return UnreachableError(f"{url}: no answer: {str(error) or type(error).__name__}")
+    return UnreachableError(f"{url}: no answer: {str(error) or type(error).__name__}{_about_tls(url, error)}")
+
+
+def _about_tls(url: str, error: Exception) -> str:
+    """What to look at where one side may speak TLS and the other not, or the certificate is not trusted."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "; the variable SSL_CERT_FILE may name the certificate to trust"
+    if url.startswith("https:") and "[SSL" in str(error):
+        return "; does the server speak TLS? if not, its address begins with http:"
+    if url.startswith("http:") and isinstance(error, httpcore.RemoteProtocolError):
+        return "; does the server speak TLS? if so, its address begins with https:"
+    return ""
 
 
 def _is_refused(error: BaseException | None) -> bool:

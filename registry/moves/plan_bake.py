@@ -79,10 +79,13 @@ def bar_of(alarm: Alarm, counted: Counted, displaced: str) -> Bar:
             f"{alarm}: the servers counted {trials:,.0f} of {displaced} in the last half hour, and {needed:,} are "
             "needed; give a bar without x"
         )
-    bar = alarm.number * (_lenient(figure, alarm.is_above) if isinstance(figure, Share) else figure)
+    held = _lenient(figure, alarm.is_above) if isinstance(figure, Share) else figure
+    bar = alarm.number * held
     check_bar(alarm, bar)
-    found = say_value(alarm.metric, figure.value if isinstance(figure, Share) else figure)
-    of_displaced = f"{alarm.number:g} times what {displaced} had in half an hour: {found} of {trials:,.0f}"
+    found = f"{say_value(alarm.metric, figure.value if isinstance(figure, Share) else figure)} of {trials:,.0f}"
+    if isinstance(figure, Share):  # the bar is this end's multiple, not that of what was counted
+        found += f", {'at most' if alarm.is_above else 'at least'} {say_value(alarm.metric, held)} with 95% confidence"
+    of_displaced = f"{alarm.number:g} times what {displaced} had in half an hour: {found}"
     return Bar(str(alarm), bar, of_displaced)
 
 

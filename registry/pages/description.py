@@ -25,6 +25,9 @@ from registry.store.run_figures import RunFigures
 SHORTENED = ((24, 24, 400), (12, 12, 200), (6, 6, 120), (3, 3, 60), (0, 0, 40))
 """How many fields and findings are shown, and how much of each text: the first with which all of it fits."""
 
+MAX_MOVES = 3
+"""How many of a version's times in production or staging are shown: the last ones."""
+
 TOLD = ("evidence", "driving", "shadow")
 """Gates whose findings are told where they passed, too: with figures that people want to read."""
 
@@ -140,11 +143,12 @@ def _last_judged(what: Described) -> Move | None:
 def _moves(what: Described, letters: int) -> Iterator[str]:
     """When it held production or staging, and why; that it is archived."""
     times = [each for each in held(what.entries) if each.version == what.version]
-    lines = [_held(each, letters) for each in times[-3:]]
+    lines = [_held(each, letters) for each in times[-MAX_MOVES:]]
     if holders(what.entries).stage(what.version) == ARCHIVED:
         lines.append("archived: no range means it any more")
     if lines:
-        yield "\n".join(["**Moves**", "", *(f"- {line}" for line in lines)])
+        title = "**Moves**" if len(times) <= MAX_MOVES else f"**Moves**, the last {MAX_MOVES}"
+        yield "\n".join([title, "", *(f"- {line}" for line in lines)])
 
 
 def _held(each: Held, letters: int) -> str:

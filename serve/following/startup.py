@@ -53,6 +53,7 @@ def fill_from_folder(slot: Slot, settings: Settings, _: Path) -> None:
         wait_s = min(2 * wait_s, MAX_WAIT_S)
     slot.serve(0, loaded, None)
     slot.publish()
+    log.info("serving %s %s (%s)", loaded.card.name, loaded.version, loaded.digest)
 
 
 def _load_folder(slot: Slot, settings: Settings) -> Serving | Failure:

@@ -63,6 +63,8 @@ def replay(options: argparse.Namespace) -> int:
     show(options.json, as_text(result), result.as_json() if options.json else None)
     if not result.rows and recordings.files:
         warn(f"no rows of that time or episode; the recording has {span_of(*_span(recordings))}")
+    if not recordings.files:
+        warn("no file is finished yet: one is a minute after its first row, or when its server ends")
     return DONE if result.holds else REFUSED
 
 

@@ -57,6 +57,18 @@ def latency_problem(options: argparse.Namespace) -> str | None:
     return None
 
 
+def check_latency(options: argparse.Namespace) -> None:
+    """Refuses a --latency that names none before the policy is loaded, which takes seconds; runs:/ are read later.
+
+    Raises:
+        DrivingError: it names no latency.
+    """
+    from carla_mlflow.latency.parse import parse_latency
+
+    if options.latency is not None and not options.latency.startswith("runs:/"):
+        parse_latency(options.latency)
+
+
 def read_delay(options: argparse.Namespace, card: Card) -> Delay | None:
     """Under which latency to drive; None for none, in the racetrack itself.
 

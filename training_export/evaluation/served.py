@@ -21,6 +21,7 @@ class ServedDriver(EpisodeDriver):
 
     def __init__(self, client: PolicyClient, engine: Engine) -> None:
         self._client, self._digest = client, engine.digest
+        self._reference = f"{engine.card.name}@{engine.card.version}"
         self._check()
         super().__init__(client)
 
@@ -34,7 +35,7 @@ class ServedDriver(EpisodeDriver):
             served = f"{self._client.card.name} {self._client.version} {self._client.digest}"
             raise DrivingError(
                 f"the server answers with {served}, which is not the policy that is evaluated: evaluate the version "
-                "that is served, or serve that version alone, without --follow and --canary"
+                f"that is served, or serve this one alone, as by carla-serve --model {self._reference}"
             )
 
 

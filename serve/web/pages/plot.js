@@ -45,7 +45,7 @@ export function show(made, shown) {
 function redraw(made) {
   const { shown } = made, svg = made.querySelector("svg"), width = svg.clientWidth;
   if (!shown || !width) return; // it is not to be seen
-  shown.x = { from: EDGE.left, to: width - EDGE.right };
+  shown.x = { from: leftEdge(shown.y), to: width - EDGE.right };
   const bottom = HEIGHT - EDGE.bottom, step = (shown.x.to - shown.x.from) / shown.points.length;
   const x = (index) => shown.x.from + index * step, y = (share) => bottom - share * (bottom - EDGE.top);
   const label = `${made.querySelector("h3").textContent}: ${shown.summary}`;
@@ -57,6 +57,9 @@ function redraw(made) {
   made.querySelector(".value").textContent = made.at === undefined ? shown.value : under(shown, made.at);
   if (made.at !== undefined) svg.append(draw("line", { class: "pointer", x1: x(made.at + 0.5), x2: x(made.at + 0.5), y1: y(1), y2: y(0) }));
 }
+
+// Where the plot begins: right of its longest tick, such as "1,000 ms", of which a letter takes at most 7 px.
+const leftEdge = (marks) => Math.max(EDGE.left, 10 + 7 * Math.max(...marks.map(([, text]) => text.length)));
 
 function under(shown, at) {
   const values = shown.names.map((name, index) => `${shown.names.length > 1 ? `${name} ` : ""}${shown.rows[at][index]}`);

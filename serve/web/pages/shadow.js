@@ -19,10 +19,11 @@ function histogram(dimension) {
   const text = `difference of ${dimension.name}: mean ${number(dimension.mean)}, 99 % within ${number(dimension.p99)}, at most ${number(dimension.max)}`;
   if (!place(id)) {
     const svg = draw("svg", { id, viewBox: "0 0 300 100", preserveAspectRatio: "none", role: "img", "aria-labelledby": `${id}-text` });
-    place("shadow-plots").append(make("figure", {}, make("figcaption", { id: `${id}-text` }), svg));
+    place("shadow-plots").append(make("figure", {}, make("figcaption", { id: `${id}-text` }), svg, make("p", { class: "quiet note", id: `${id}-bars` })));
   }
   say(`${id}-text`, text);
   const shown = dimension.histogram.filter(([bound]) => bound !== null);
+  say(`${id}-bars`, `The bars, from the left: rows that differ by at most ${shown.map(([bound]) => number(bound)).join(", ")}, and by more than those before.`);
   const most = Math.max(1, ...shown.map(([, count]) => count)), width = 300 / Math.max(1, shown.length);
   place(id).replaceChildren(
     ...shown.map(([, count], index) => draw("rect", { class: "bar s0", x: index * width + 1, y: 98 - (95 * count) / most, width: width - 2, height: (95 * count) / most })),

@@ -16,3 +16,9 @@ def test_ticks_whose_observation_was_missing_while_an_action_held_are_told():
     figures = report.figures(record)
     assert figures["unseen"] == {"no_data": 2}
     assert "unseen ticks    2 no_data" in as_text(figures)
+
+
+def test_the_file_of_a_film_is_told_where_one_was_written():
+    figures = DriveReport(carla.Map).figures(DriveRecord())
+    assert "film" not in as_text({**figures, "gif": None})
+    assert "film            out.gif" in as_text({**figures, "gif": "out.gif"}).splitlines()

@@ -59,7 +59,8 @@ def test_a_bar_with_x_is_that_many_times_what_the_displaced_version_had(store: S
     assert f"carla-registry guard {NAME} --servers {url}" in done.err
     [bar] = json.loads(done.out)["bake"]["bars"]
     assert 0.4 < bar["value"] < 0.42  # the upper end of its 95 % interval, twice
-    assert bar["of_displaced"] == "2 times what 0.1.0 had in half an hour: 20 % of 100,000"
+    counted = "20 % of 100,000, at most 20.8 % with 95% confidence"  # twice that is the bar
+    assert bar["of_displaced"] == f"2 times what 0.1.0 had in half an hour: {counted}"
     assert sync(store, NAME).entries[-1].move.bake.bars[0].value == bar["value"]
 
 

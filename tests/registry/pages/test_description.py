@@ -62,6 +62,14 @@ def test_a_version_that_did_not_drive_yet_says_how_to_make_evidence_and_one_that
     assert "carla-serve --model mine@0.1.0" in text
 
 
+def test_of_many_moves_the_last_are_shown_and_said_to_be_no_more_than_that():
+    moves = [to_production(version, f"move {number}") for number, version in enumerate(("0.1.0", "0.2.0") * 4)]
+    text = description(Described("mine", example().card, promoted(*moves)))
+    assert "**Moves**, the last 3" in text
+    assert ["move 0" in text, *(f"move {number}" in text for number in (2, 4, 6))] == [False, True, True, True]
+    assert "**Moves**\n" in description(Described("mine", example().card, promoted(moves[0])))
+
+
 def test_however_much_there_is_to_tell_it_fits_into_mlflows_database_and_is_ours():
     fields = {f"field_{number}": FieldCard("float32", [], 0.0, 1.0) for number in range(300)}
     card = msgspec.structs.replace(example().card, observation=fields, description="*" * 4000)

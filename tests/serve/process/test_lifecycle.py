@@ -318,6 +318,18 @@ def test_a_port_in_use_is_said(example: Path):
     )
 
 
+def test_a_certificate_that_is_not_there_is_named(example: Path):
+    done = run_command("carla-serve", "--model", str(example), "--certfile", "c.pm", "--keyfile", "k.pem")
+    assert done.code == 2
+    assert "certfile: 'c.pm': there is no such file" in done.err
+
+
+def test_the_log_says_what_is_served_from_a_folder(example: Path, start_server: Callable[..., Server]):
+    server = start_server("--model", str(example))
+    server.wait_ready()
+    until(lambda: "serving racetrack-policy 0.1.0 (sha256:" in server.log.read_text(), server)
+
+
 def test_a_certificate_and_a_key_that_are_swapped_are_refused_before_a_worker_starts(
     example: Path, certificate: tuple[Path, Path]
 ):

@@ -18,6 +18,7 @@ from benchmarks.policies.two_policies import small_policy
 from benchmarks.policies.two_policies import write as write_policy
 from carla_mlflow import Artifact, Engine, open_artifact
 from carla_mlflow.artifact.artifact import write_artifact
+from serve.record.head_file import Head, write_head
 from serve.replay.machine import engine_here
 
 Replay = Callable[..., Finished]
@@ -311,6 +312,11 @@ def test_wrong_usage_ends_with_2(flags: list[str], complaint: str, engine: Engin
 def test_what_is_no_recording_or_has_no_artifact_is_said_in_one_line(engine: Engine, replay: Replay, tmp_path: Path):
     done = replay(tmp_path / "nothing")
     assert (done.code, "there are no recordings" in done.err) == (1, True)
+    (tmp_path / "new" / "car").mkdir(parents=True)
+    write_head(tmp_path / "new" / "car", Head())
+    done = replay(tmp_path / "new")  # of a server that records since less than a minute
+    assert (done.code, done.out) == (1, "recorded  no rows\n")
+    assert "no file is finished yet: one is a minute after its first row, or when its server ends" in done.err
     folder = write(tmp_path / "rec", [(engine, driven(engine, steps=2))])
     done = replay(folder)
     assert (done.code, done.err) == (1, "")

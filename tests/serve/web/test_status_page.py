@@ -139,6 +139,24 @@ def test_the_form_asks_as_the_card_says_and_explains_what_is_refused(served: Ser
     expect(answer).to_contain_text("answered by")
 
 
+def test_no_tick_of_an_axis_is_cut_off_however_long_its_number(served: Server, look: Callable[..., Page]):
+    page = look(served.url, KEY)
+    expect(page.locator("#latency .legend")).to_contain_text("p99")
+    page.evaluate(SLOW_FOR_SECONDS)
+    ticks = page.locator("#slow .axes text")
+    expect(ticks.filter(has_text="10,000 ms")).to_have_count(1)
+    assert page.evaluate(CUT_OFF) == []
+
+
+def test_the_bars_of_a_shadow_say_which_differences_they_count(served: Server, look: Callable[..., Page]):
+    page = look(served.url, KEY)
+    expect(page.locator("#ready")).to_have_text("ready")
+    page.evaluate(WITH_A_SHADOW)
+    said = "The bars, from the left: rows that differ by at most 0, 0.001, 2, and by more than those before."
+    expect(page.locator("#of-shadow-steer-bars")).to_have_text(said)
+    expect(page.locator("#of-shadow-steer rect")).to_have_count(3)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_can_be_read_in_both_themes_on_a_desktop_and_a_phone(served: Server, look: Callable[..., Page], theme: str):
     for width in (1280, 390):
@@ -185,6 +203,26 @@ def take_picture(page: Page, width: int, theme: str) -> None:
     shown = page.screenshot(full_page=(width, theme) == (1280, "light"))
     Image.open(io.BytesIO(shown)).quantize(64).save(ROOT / "docs" / "images" / name, optimize=True)
 
+
+SLOW_FOR_SECONDS = """async () => {
+  const { lines } = await import("/pages/lines.js");
+  const points = [0, 10, 20].map((at) => ({ at, seconds: 10 }));
+  const format = (value) => `${value.toLocaleString("en")} ms`, series = { p99: [1, 3000, 9000] };
+  lines("slow", "plots", { title: "Slow", points, marks: [], log: true, format, series });
+}"""
+"""Draws a plot of answers that take seconds: a script may."""
+
+WITH_A_SHADOW = """async () => {
+  const { shadow } = await import("/pages/shadow.js");
+  const steer = { name: "steer", mean: 0.1, p99: 0.2, max: 0.3, histogram: [[0, 5], [0.001, 2], [2, 1], [null, 0]] };
+  const beside = [{ version: "0.1.0", rows: 8, disagreements: 1, figures: { dimensions: [steer] } }];
+  shadow({ up: true, name: "mine", version: "0.2.0", skipped: {}, beside });
+}"""
+
+CUT_OFF = """() => [...document.querySelectorAll(".axes text")]
+  .filter((text) => text.getBoundingClientRect().left < text.ownerSVGElement.getBoundingClientRect().left)
+  .map((text) => text.textContent)"""
+"""The ticks of which the beginning lies outside their plot."""
 
 HARD_TO_READ = """() => {
   const light = (colour) => {

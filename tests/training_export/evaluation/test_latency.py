@@ -175,7 +175,8 @@ def test_what_a_server_answers_past_the_budget_is_late(engine: Engine, server: S
 
 def test_a_server_of_another_version_is_refused(server: Server, tmp_path: Path):
     other = Engine.open(example_as(tmp_path, "0.9.0"), device="cpu")
-    with pytest.raises(DrivingError, match=r"racetrack-policy 0\.1\.0 sha256:.* is not the policy that is evaluated"):
+    says = r"racetrack-policy 0\.1\.0 sha256:.* is not the policy that is evaluated.*--model racetrack-policy@0\.9\.0$"
+    with pytest.raises(DrivingError, match=says):
         served(server.url, other, "").__enter__()
 
 
@@ -263,3 +264,10 @@ def test_a_policy_is_evaluated_through_a_server_and_again_by_what_was_measured_t
 def test_flags_that_do_not_fit_are_refused(flags: list[str], complaint: str, capsys: pytest.CaptureFixture[str]):
     assert main(["evaluate", "nothing", *flags]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_what_is_no_latency_is_refused_before_the_policy_is_loaded(capsys: pytest.CaptureFixture[str]):
+    assert main(["evaluate", "nothing", "--latency", "35"]) == 1
+    told = capsys.readouterr().err
+    assert "latency '35': expected a time such as 35ms" in told
+    assert "loading" not in told
