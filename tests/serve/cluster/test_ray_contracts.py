@@ -12,7 +12,7 @@ import msgspec
 import psutil
 import pytest
 from following_support import Registry, of_other_contract, until_true
-from ray_cluster import Cluster, one_node
+from ray_cluster import Cluster
 
 from benchmarks.policies.bad_policies import crashing
 from benchmarks.policies.two_policies import NAME
@@ -65,14 +65,6 @@ class Application:
 
     def warns(self, text: str) -> bool:
         return text in httpcore.request("GET", f"{self.url}/readyz").content.decode()
-
-
-@pytest.fixture(scope="module")
-def cluster(filled: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Of one node with one core; its processes find the registry."""
-    cache = str(tmp_path_factory.mktemp("cache"))
-    with one_node(tmp_path_factory, MLFLOW_TRACKING_URI=filled.server.uri, POLICY_CACHE_DIR=cache) as running:
-        yield running
 
 
 @pytest.fixture
