@@ -1,4 +1,4 @@
-"""One Ray cluster of one node for all tests that need no other: each takes some twenty seconds of CPU time to start."""
+"""One Ray cluster of one node for all tests that need no other: each takes seven seconds of CPU time to start."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ REPLICAS, ASKED = 2, 20
 class Application:
     """One that follows an alias of its own, on this machine alone."""
 
-    def __init__(self, url: str, name: str, num_cpus: float) -> None:
-        self.url, self.name, self.num_cpus = f"{url}/{name}", name, num_cpus
+    def __init__(self, url: str, name: str, num_cpus: float, replicas: int = REPLICAS) -> None:
+        self.url, self.name, self.num_cpus, self.count = f"{url}/{name}", name, num_cpus, replicas
 
     def deploy(self) -> None:
         """As `serve run` does, beside what runs under this name."""
@@ -38,7 +38,12 @@ class Application:
 
         from serve.ray_app import policy
 
-        arguments = {"model": f"{NAME}@{self.name}", "poll_s": 0.5, "min_replicas": REPLICAS, "max_replicas": REPLICAS}
+        arguments = {
+            "model": f"{NAME}@{self.name}",
+            "poll_s": 0.5,
+            "min_replicas": self.count,
+            "max_replicas": self.count,
+        }
         serve.run(policy({**arguments, "num_cpus": self.num_cpus}), name=self.name, route_prefix=f"/{self.name}")
 
     def kill(self) -> None:
@@ -153,4 +158,4 @@ def test_a_version_that_kills_who_loads_it_kills_no_replica_and_is_said_to(start
 
 def test_a_policy_that_the_registry_does_not_have_is_refused_at_once(cluster: Cluster, registry: Registry):
     with pytest.raises(RuntimeError, match="failed"):
-        Application(cluster.url, "nobody-set-this-alias", 0.5).deploy()
+        Application(cluster.url, "nobody-set-this-alias", 0.5, replicas=1).deploy()  # each is begun three times
