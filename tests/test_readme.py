@@ -27,8 +27,8 @@ SHORTER = {
     "evaluate mine@0.2.0": "evaluate mine@0.2.0 --episodes 2 --duration 2",
     "--episodes 3": "--episodes 1",
     "--episodes 5": "--episodes 1",
-    "-e export": "-e export -P episodes=1",
-    "-e evaluate": "-e evaluate -P episodes=1",
+    "-e export": "-e export -P episodes=2",
+    "-e evaluate": "-e evaluate -P episodes=2",
 }
 """What takes minutes."""
 PATIENCE = {"timeout": {"connect": 5.0, "read": 5.0}}
