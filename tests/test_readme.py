@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fork_server import BIN, forked_commands
 from readme_commands import CODE, ELSEWHERE, documented_commands, pages
 from tests_support import ROOT
 
@@ -57,17 +57,36 @@ APPEARS = {
 }
 
 
+IMPORTED = (
+    "highway_env",
+    "matplotlib.pyplot",
+    "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "onnxscript",
+    "skops.io",
+    "stable_baselines3",
+    "torch.onnx._internal.exporter._core",
+)
+"""By one process for all commands: by each of them it would take most of the walk's time."""
+
+
 class NewUser:
     """Somebody who has just cloned the project."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, commands: Path) -> None:
+        """Clones it.
+
+        Args:
+            folder: for the home and the checkout.
+            commands: a folder of commands that come before the installed ones.
+        """
         self.home, self.checkout = folder / "home", folder / "checkout"
         self.home.mkdir()
         left_out = shutil.ignore_patterns(".git", ".venv", ".demo", ".*_cache", "__pycache__", "site", *APPEARS)
         shutil.copytree(ROOT, self.checkout, ignore=left_out)
         # One thread a process, as all tests: two that wait for each other on two busy cores spin most of their time.
-        self._environment = {"HOME": str(self.home), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
-        self._environment |= {"OMP_NUM_THREADS": "1"}
+        self.environment = {"HOME": str(self.home), "PATH": f"{commands}:{BIN}:/usr/bin:/bin"}
+        self.environment |= {"OMP_NUM_THREADS": "1"}
         self.port = free_port()
         self.server: subprocess.Popen[bytes] | None = None
 
@@ -76,7 +95,7 @@ class NewUser:
             command = command.replace(before, after)
         print(f"{time.monotonic():.0f}", command, flush=True)
         shell = ["bash", "-c", command]
-        return subprocess.run(shell, cwd=self.checkout, env=self._environment, capture_output=True, text=True)
+        return subprocess.run(shell, cwd=self.checkout, env=self.environment, capture_output=True, text=True)
 
     def serves(self, command: str) -> None:
         """Starts a server, the only one, and waits until it is ready."""
@@ -85,7 +104,7 @@ class NewUser:
         print(f"{time.monotonic():.0f}", command, flush=True)
         log = self.home.parent / "log"
         with open(log, "wb") as output:
-            server = subprocess.Popen(shell, cwd=self.checkout, env=self._environment, stdout=output, stderr=output)
+            server = subprocess.Popen(shell, cwd=self.checkout, env=self.environment, stdout=output, stderr=output)
         self.server = server
         ends = time.monotonic() + 180
         while time.monotonic() < ends and server.poll() is None:
@@ -98,12 +117,16 @@ class NewUser:
 
 
 @pytest.fixture
-def new_user(tmp_path: Path) -> Iterator[NewUser]:
-    user = NewUser(tmp_path)
-    yield user
-    if user.server is not None:
-        user.server.terminate()
-        assert user.server.wait(180) == 0
+def new_user(tmp_path: Path, short_folder: Path) -> Iterator[NewUser]:
+    user = NewUser(tmp_path, short_folder)
+    # A server is none of these: it imports neither, and its master and workers are to have each its own process.
+    with forked_commands(
+        short_folder, ["python", "carla-export", "carla-registry", "mlflow"], IMPORTED, user.environment
+    ):
+        yield user
+        if user.server is not None:
+            user.server.terminate()
+            assert user.server.wait(180) == 0
 
 
 def write_drives(path: Path) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import psutil
 import pytest
 from following_support import Registry, of_other_contract, until_true
-from ray_cluster import Cluster, one_node
+from ray_cluster import Cluster
 
 from benchmarks.policies.bad_policies import crashing
 from benchmarks.policies.two_policies import NAME
@@ -29,8 +29,8 @@ REPLICAS, ASKED = 2, 20
 class Application:
     """One that follows an alias of its own, on this machine alone."""
 
-    def __init__(self, url: str, name: str, num_cpus: float) -> None:
-        self.url, self.name, self.num_cpus = f"{url}/{name}", name, num_cpus
+    def __init__(self, url: str, name: str, num_cpus: float, replicas: int = REPLICAS) -> None:
+        self.url, self.name, self.num_cpus, self.count = f"{url}/{name}", name, num_cpus, replicas
 
     def deploy(self) -> None:
         """As `serve run` does, beside what runs under this name."""
@@ -38,7 +38,12 @@ class Application:
 
         from serve.ray_app import policy
 
-        arguments = {"model": f"{NAME}@{self.name}", "poll_s": 0.5, "min_replicas": REPLICAS, "max_replicas": REPLICAS}
+        arguments = {
+            "model": f"{NAME}@{self.name}",
+            "poll_s": 0.5,
+            "min_replicas": self.count,
+            "max_replicas": self.count,
+        }
         serve.run(policy({**arguments, "num_cpus": self.num_cpus}), name=self.name, route_prefix=f"/{self.name}")
 
     def kill(self) -> None:
@@ -65,14 +70,6 @@ class Application:
 
     def warns(self, text: str) -> bool:
         return text in httpcore.request("GET", f"{self.url}/readyz").content.decode()
-
-
-@pytest.fixture(scope="module")
-def cluster(filled: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Of one node with one core; its processes find the registry."""
-    cache = str(tmp_path_factory.mktemp("cache"))
-    with one_node(tmp_path_factory, MLFLOW_TRACKING_URI=filled.server.uri, POLICY_CACHE_DIR=cache) as running:
-        yield running
 
 
 @pytest.fixture
@@ -161,4 +158,4 @@ def test_a_version_that_kills_who_loads_it_kills_no_replica_and_is_said_to(start
 
 def test_a_policy_that_the_registry_does_not_have_is_refused_at_once(cluster: Cluster, registry: Registry):
     with pytest.raises(RuntimeError, match="failed"):
-        Application(cluster.url, "nobody-set-this-alias", 0.5).deploy()
+        Application(cluster.url, "nobody-set-this-alias", 0.5, replicas=1).deploy()  # each is begun three times

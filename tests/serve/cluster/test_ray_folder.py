@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpcore
 import msgspec
 import pytest
-from ray_cluster import one_node
+from ray_cluster import Cluster
 from tests_support import example_as
 
 pytest.importorskip("ray")
@@ -17,15 +16,7 @@ mark = pytest.mark
 pytestmark = [mark.filterwarnings("ignore"), mark.cluster, mark.slow, mark.timeout(600), mark.xdist_group("ray")]
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where Ray's proxy answers, on a cluster of one node."""
-    cache = tmp_path_factory.mktemp("cache")
-    with one_node(tmp_path_factory, XDG_CACHE_HOME=str(cache)) as running:
-        yield running.url
-
-
-def test_a_new_subfolder_is_taken_by_a_replica(url: str, tmp_path: Path):
+def test_a_new_subfolder_is_taken_by_a_replica(cluster: Cluster, tmp_path: Path):
     from ray import serve
 
     from serve.ray_app import policy
@@ -35,10 +26,10 @@ def test_a_new_subfolder_is_taken_by_a_replica(url: str, tmp_path: Path):
     arguments = {"model": f"{policies}/@^1", "poll_s": 0.5, "min_replicas": 1, "max_replicas": 1, "num_cpus": 0.5}
     serve.run(policy(arguments), name="folder", route_prefix="/folder")
     try:
-        assert version(url) == "1.0.0"
+        assert version(cluster.url) == "1.0.0"
         example_as(tmp_path, "1.1.0").rename(policies / "v1.1.0")
         ends = time.monotonic() + 180
-        while version(url) != "1.1.0":
+        while version(cluster.url) != "1.1.0":
             assert time.monotonic() < ends
             time.sleep(0.2)
     finally:

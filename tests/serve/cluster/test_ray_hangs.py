@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpcore
 import msgspec
 import pytest
-from ray_cluster import one_node
+from ray_cluster import Cluster
 from slow_policies import HANGS_AT, laborious
 
 pytest.importorskip("ray")
 mark = pytest.mark
 pytestmark = [mark.filterwarnings("ignore"), mark.cluster, mark.slow, mark.timeout(600), mark.xdist_group("ray")]
 JSON = {"Host": "localhost", "Content-Type": "application/json"}
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where Ray's proxy answers, on a cluster of one node."""
-    with one_node(tmp_path_factory) as running:
-        yield running.url
 
 
 def ask(url: str, value: float, **fields: Any) -> tuple[int, bytes]:
@@ -33,20 +25,21 @@ def ask(url: str, value: float, **fields: Any) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("rounds", [0, 1], ids=["on the loop", "off the loop"])
-def test_a_replica_whose_forward_hangs_is_replaced(url: str, tmp_path: Path, rounds: int):
+def test_a_replica_whose_forward_hangs_is_replaced(cluster: Cluster, tmp_path: Path, rounds: int):
     from ray import serve
 
     from serve.ray_app import policy
 
     folder, name = laborious(tmp_path, rounds), f"hangs-{rounds}"
+    url = f"{cluster.url}/{name}"
     arguments = {"model": str(folder), "forward_timeout_s": 2, "min_replicas": 1, "max_replicas": 1, "num_cpus": 0.5}
     serve.run(policy(arguments), name=name, route_prefix=f"/{name}")
     try:
-        status, before = ask(f"{url}/{name}", 0.5)
+        status, before = ask(url, 0.5)
         assert status == 200
-        assert ask(f"{url}/{name}", HANGS_AT)[0] >= 500
+        assert ask(url, HANGS_AT)[0] >= 500
         ends = time.monotonic() + 180
-        while (found := ask(f"{url}/{name}", 0.5))[0] != 200:
+        while (found := ask(url, 0.5))[0] != 200:
             assert time.monotonic() < ends, found
             time.sleep(0.2)
         assert msgspec.json.decode(found[1])["actions"] == msgspec.json.decode(before)["actions"]

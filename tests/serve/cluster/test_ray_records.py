@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpcore
 import msgspec
 import pytest
 from following_support import until_true
-from ray_cluster import Cluster, one_node
+from ray_cluster import Cluster
 from recording_support import table_of
 from tests_support import EXAMPLE
 
@@ -25,12 +24,6 @@ pytestmark = [
     pytest.mark.xdist_group("ray"),
 ]
 ROW = {"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}
-
-
-@pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with one_node(tmp_path_factory) as cluster:
-        yield cluster
 
 
 def test_what_replicas_answered_is_in_the_files_once_they_have_ended(cluster: Cluster, tmp_path: Path):
