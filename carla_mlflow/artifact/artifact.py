@@ -101,7 +101,8 @@ def verify_artifact(path: Path) -> tuple[Card, str]:
 def _open_card(path: Path, digest: str | None) -> tuple[Card, bytes]:
     """The card and its bytes, of a folder that holds what it lists and nothing else."""
     if not path.is_dir():
-        raise ArtifactError(f"{path}: there is no such folder")
+        registered = f"; a registered version is opened by mlflow.pyfunc.load_model('models:/{path}')"
+        raise ArtifactError(f"{path}: there is no such folder{registered if '@' in path.name else ''}")
     if not os.path.lexists(path / CARD_NAME):
         folder = path.absolute().name
         raise IntegrityError(f"{CARD_NAME}: is missing, so {folder!r} is no policy artifact: carla-export makes one")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpcore
 
-from carla_mlflow.errors import CarlaMlflowError, RefusedError, ServerError, UnreachableError
+from carla_mlflow.client.attempt import FAILED, failure
+from carla_mlflow.errors import CarlaMlflowError, RefusedError, ServerError
 from carla_mlflow.escaping import one_line
 from registry.rules.counted import Scrape
 
@@ -62,8 +63,8 @@ def scrape(url: str, api_key: str = "", half_hour: bool = False) -> Scrape:
     address = f"{url.rstrip('/')}/metrics{HALF_HOUR if half_hour else ''}"
     try:
         answer = httpcore.request("GET", address, headers=headers, extensions={"timeout": timeouts})
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError) as error:
-        raise UnreachableError(f"{url}: no answer ({one_line(error) or type(error).__name__})") from error
+    except FAILED as error:
+        raise failure(url, error, None) from error
     if answer.status == 401:
         raise ServerError(f"{url} asks for its key: pass --api-key-file FILE")
     if answer.status != 200:

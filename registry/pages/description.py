@@ -124,10 +124,10 @@ def _judged(what: Described, most: int, letters: int) -> Iterator[str]:
         title = f"**Gates**, {utc(move.when)}, for {plain(move.to)}"
     failed = [each for each in findings if not each.passed]
     passed = [each for each in findings if each.passed]
-    names = ", ".join(dict.fromkeys(plain(each.gate) for each in passed if each.gate not in TOLD)) or "none"
+    names = ", ".join(dict.fromkeys(plain(each.gate) for each in passed if not failed or each.gate not in TOLD))
     lines = [f"- **{word}** {plain(each.gate)}: {with_links(_cut(each.text, letters))}" for each in failed]
     lines += [f"- {plain(each.gate)}: {with_links(_cut(each.text, letters))}" for each in passed if each.gate in TOLD]
-    told = f"; it passed {names}" if failed else f": all passed (also {names})"
+    told = f"; it passed {names or 'none'}" if failed else f": all passed ({names})"
     yield "\n".join([f"{title}{told}", "", *lines[:most]])
 
 

@@ -42,8 +42,6 @@ class Export(Protocol):
 
 def replay(options: argparse.Namespace) -> int:
     """Replays a recording, and prints what was found."""
-    if options.html is not None and options.html.exists():
-        raise RefusedError(f"{options.html}: already exists; remove it or write elsewhere")
     recordings = open_recordings(options.recording)
     _check_files(recordings)
     other = find_artifact(options.model, None) if options.model else None

@@ -27,7 +27,7 @@ LINES = {
         "watch x",
         "guard x --servers http://localhost:1",
         "compare x@1.0.0 x@2.0.0 --from http://localhost:1",
-        "register .",
+        f"register {EXAMPLE}",
     ],
     "training_export": ["train", "evaluate x@1.0.0", "drive --url http://localhost:1"],
     "training_export.export_command": ["runs:/latest --dry-run"],

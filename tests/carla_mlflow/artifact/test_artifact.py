@@ -105,6 +105,11 @@ def test_a_folder_that_is_not_there_is_said_to_be(tmp_path: Path):
         open_artifact(tmp_path / "nowhere")
 
 
+def test_a_registered_version_where_a_folder_is_expected_is_told_how_it_is_opened():
+    with pytest.raises(ArtifactError, match="a registered version is opened by .*'models:/mine@production'"):
+        open_artifact("mine@production")
+
+
 def test_a_card_is_read_alone_from_a_folder_or_a_file(example: Path, tmp_path: Path):
     assert Card.load(example) == Card.load(str(example / "model_card.yaml")) == open_artifact(example).card
     with pytest.raises(CardError, match="No such file"):

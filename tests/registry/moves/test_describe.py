@@ -63,7 +63,7 @@ def test_a_version_is_described_when_it_is_registered_and_again_when_it_moves_or
     assert f"carla-serve --model {NAME}@production" in text_of(store, "0.1.0")
     to_production(store, "0.2.0", reason="brakes earlier")
     assert "“brakes earlier”" in text_of(store, "0.2.0")
-    assert "all passed (also integrity, contract, latency)" in text_of(store, "0.2.0")
+    assert "all passed (integrity, contract, latency)" in text_of(store, "0.2.0")
     assert f"carla-serve --model {NAME}@0.1.0" in text_of(store, "0.1.0")
     roll_back(store)
     assert f"carla-serve --model {NAME}@production" in text_of(store, "0.1.0")

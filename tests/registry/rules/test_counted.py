@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from carla_mlflow.errors import ServerError
-from registry.checks.scrape import parse
+from benchmarks.support.free_port import free_port
+from carla_mlflow.errors import ServerError, UnreachableError
+from registry.checks.scrape import parse, scrape
 from registry.rules.counted import Counted, Scrape, added, growth
 from registry.rules.figures import PREDICTION_ROUTES, Share, above_ms, events_of, figures, measure, quantile_ms
 from serve.answering import endpoint
@@ -29,6 +30,12 @@ def scraped(actions: float, steer: float = 0.0, throttle: float = 0.0, started: 
 
 def actions(before: Scrape | None, now: Scrape) -> float:
     return Counted(growth(before, now), "0.2.0").total("policy_actions_total")
+
+
+def test_a_server_that_is_not_there_is_told_as_by_the_client():
+    port = free_port()
+    with pytest.raises(UnreachableError, match=f"127.0.0.1:{port}: no answer: nothing listens there; is carla-serve"):
+        scrape(f"http://127.0.0.1:{port}")
 
 
 def test_between_two_looks_counts_what_was_added():
