@@ -106,7 +106,7 @@ def test_a_folder_that_is_not_there_is_said_to_be(tmp_path: Path):
 
 
 def test_a_registered_version_where_a_folder_is_expected_is_told_how_it_is_opened():
-    with pytest.raises(ArtifactError, match="a registered version is opened by .*'models:/mine@production'"):
+    with pytest.raises(ArtifactError, match=r"a registered version is opened by .*'models:/mine@production'"):
         open_artifact("mine@production")
 
 
