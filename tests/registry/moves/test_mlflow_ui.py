@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from following_support import until
 from mlflow import MlflowClient
 from mlflow_ui import set_alias, set_stage
 from playwright.sync_api import Page
@@ -28,7 +28,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # MLflow's own
 ]
 OBSERVATIONS = {"observations": [{"speed": 6, "steering": 0, "sensors": [0.5] * 12}]}
-FOLLOWS_WITHIN_S = 10.0
 
 
 @dataclass
@@ -76,14 +75,9 @@ def driving(server: Server) -> str:
     return str(answer.json["version"])
 
 
-def comes_to_drive(server: Server, version: str) -> bool:
-    """Whether the version answers before it is too late; every answer on the way is a good one."""
-    ends = time.monotonic() + FOLLOWS_WITHIN_S
-    while time.monotonic() < ends:
-        if driving(server) == version:
-            return True
-        time.sleep(0.1)
-    return False
+def comes_to_drive(server: Server, version: str) -> None:
+    """Waits until the version answers; every answer on the way is a good one."""
+    until(lambda: driving(server) == version, server)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +91,7 @@ def test_what_is_set_by_clicks_is_what_resolves_and_what_a_running_server_follow
     assert driving(server) == "0.1.0"
     click(policy, page)
     assert policy.resolved(follows) == "0.2.0"
-    assert comes_to_drive(server, "0.2.0")
+    comes_to_drive(server, "0.2.0")
     server.stop()
 
 
@@ -109,7 +103,7 @@ def test_the_watcher_gives_the_alias_to_the_version_that_a_person_moved_by_its_l
     watcher = subprocess.Popen([str(Path(sys.executable).parent / "carla-registry"), "watch", policy.name])
     try:
         policy.set_stage(page)
-        assert comes_to_drive(server, "0.2.0")
+        comes_to_drive(server, "0.2.0")
         assert policy.resolved("@production") == "0.2.0"
     finally:
         watcher.kill()
