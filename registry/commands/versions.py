@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carla_mlflow.artifact.artifact import verify_artifact
 from carla_mlflow.cli import DONE
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import ArtifactError, RefusedError, RegistryError, UnreachableError
@@ -29,6 +28,8 @@ def register(options: argparse.Namespace) -> int:
     if not Path(options.source).is_dir() and not _is_registered(options.source):
         raise ArtifactError(f"{options.source}: there is no such folder")
     if Path(options.source).is_dir():
+        from carla_mlflow.artifact.artifact import verify_artifact
+
         verify_artifact(Path(options.source))  # what is none is refused before the registry is asked
     store = open_store()
     from registry.moves.registration import register as register_policy
