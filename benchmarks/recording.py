@@ -21,8 +21,8 @@ import psutil
 from tqdm import tqdm
 
 from benchmarks.policies.serving_policies import KINDS, asked
-from benchmarks.speed.paced_load import Load, add_hz, load_at
-from benchmarks.speed.wrk import Found, load, write_requests
+from benchmarks.speed.paced_load import add_hz, load_at
+from benchmarks.speed.wrk import Found, Load, load, write_requests
 from benchmarks.support.command_line import add_workers, parser_of
 from benchmarks.support.encoding import predict_request
 from benchmarks.support.our_server import OurServer

@@ -29,12 +29,11 @@ from benchmarks.policies.serving_policies import KINDS, MAX_ROWS, Asked, asked
 from benchmarks.speed.baseline import Figures, add_baseline, conclude
 from benchmarks.speed.forwards import ROWS, forwards
 from benchmarks.speed.own_load import own_load
-from benchmarks.speed.paced_load import Load
 from benchmarks.speed.peers import peers
 from benchmarks.speed.ratios import Ratio, print_ratios, ratios
 from benchmarks.speed.rows import Row, figures_of, print_forwards, print_table
 from benchmarks.speed.systems import Floor, Ours, System, already_running, doors_of
-from benchmarks.speed.wrk import load, write_requests
+from benchmarks.speed.wrk import Load, load, write_requests
 from benchmarks.support.command_line import add_workers, parser_of
 from benchmarks.support.connection import Address
 from benchmarks.support.processes import pss_mb

@@ -24,8 +24,8 @@ from tqdm import tqdm
 from benchmarks.policies.bad_shadows import AT, eating, spinning
 from benchmarks.policies.two_policies import small_policy, write
 from benchmarks.recording import CONNECTIONS, quartiles, resume, suspend
-from benchmarks.speed.paced_load import Load, add_hz, load_at
-from benchmarks.speed.wrk import Found, load, write_requests
+from benchmarks.speed.paced_load import add_hz, load_at
+from benchmarks.speed.wrk import Found, Load, load, write_requests
 from benchmarks.support.command_line import add_workers, parser_of
 from benchmarks.support.encoding import predict_request
 from benchmarks.support.our_server import OurServer

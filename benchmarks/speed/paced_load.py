@@ -12,23 +12,22 @@ import functools
 import heapq
 import selectors
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.speed.own_load import LATE_S, PART, read_requests
-from benchmarks.speed.wrk import Found, load
+from benchmarks.speed.wrk import Found, Load, load
 from benchmarks.support.connection import Address, connect
 from benchmarks.support.percentiles import median, p99
 from benchmarks.support.responses import ResponseReader
-
-Load = Callable[[Address, Path, int, int], Found]
-"""`wrk.load`, or another at its place: server, requests, connections, seconds."""
+from carla_mlflow.cli import positive
 
 
 def add_hz(parser: argparse.ArgumentParser) -> None:
     """Adds --hz, by which `load_at` chooses."""
     parser.add_argument(
-        "--hz", type=float, help="each connection asks so often a second (default: after each response, by wrk)"
+        "--hz",
+        type=positive(float),
+        help="each connection asks so often a second (default: after each response, by wrk)",
     )
 
 

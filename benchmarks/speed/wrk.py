@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,10 @@ class Found:
     @property
     def per_second(self) -> float:
         return self.requests / self.seconds
+
+
+Load = Callable[[Address, Path, int, int], Found]
+"""`load`, or another at its place: server, requests, connections, seconds."""
 
 
 def write_requests(path: Path, requests: list[bytes]) -> Path:
