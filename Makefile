@@ -36,9 +36,10 @@ setup: $(READY) ## install everything in .venv, for working on the project
 .venv/.ready-to-run: pyproject.toml constraints.txt
 	$(TIMED) $(SETUP)-run 'set-up in .venv, in 3 steps (what running it takes; 2 GB or more)' '$(SETUP_TAKES)' scripts/setup run
 
-# More workers than cores: the tests wait for processes, downloads and timeouts a third of the time.
+# A worker more than cores, since tests wait for processes and downloads; at most 8, as each takes 2 GB with what it starts.
 # In the order that tests/conftest.py gives: pytest-xdist would begin with the groups of the most tests.
-PYTEST = $(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations=25
+WORKERS := $(shell cores=$$(nproc); echo $$((cores < 7 ? cores + 1 : 8)))
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations=25
 
 test: $(READY) ## run the tests, but for the slow ones
 	$(TIMED) test 'the tests that are not slow' '10 to 40 min' $(PYTEST) -m 'not slow'

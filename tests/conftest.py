@@ -18,8 +18,10 @@ from pathlib import Path
 
 import httpcore
 import pytest
+import skops.io  # noqa: F401  before all others: it looks for numpy's 860 functions in every module that is there
 from real_postgres import Postgres, running_postgres
 from tests_support import EXAMPLE, Server, leave_experiment, own_cache
+from told_at_once import ToldAtOnce
 from torch_exporter import list_functions_once
 
 from benchmarks.support.free_port import free_port
@@ -56,6 +58,11 @@ collect_ignore = [] if HAS_CARLA else ["carla_agent", "toy_carla"]
 def pytest_report_header() -> list[str]:
     """Says what is left out."""
     return [] if HAS_CARLA else ["left out: carla_agent and toy_carla, as CARLA's client has no build for this Python"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(ToldAtOnce(config))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,6 +13,7 @@ import msgspec
 import psutil
 import torch
 from forging import script, with_files
+from patience import PATIENCE_S
 from tests_support import Server
 
 from benchmarks.policies.bad_policies import publish
@@ -84,7 +85,7 @@ def of_other_contract(artifact: Artifact, version: str) -> Artifact:
     return again(artifact, version, action=msgspec.structs.replace(artifact.card.action, rate_hz=10.0))
 
 
-def until(happened: Callable[[], object], server: Server, limit_s: float = 180) -> None:
+def until(happened: Callable[[], object], server: Server, limit_s: float = PATIENCE_S) -> None:
     """Waits; the limit is for a machine that is busy, and promises no speed."""
     for _ in pauses(limit_s):
         if happened():
@@ -92,7 +93,7 @@ def until(happened: Callable[[], object], server: Server, limit_s: float = 180) 
     raise AssertionError(server.log.read_text()[-6000:])
 
 
-def until_true(happened: Callable[[], object], limit_s: float = 180) -> None:
+def until_true(happened: Callable[[], object], limit_s: float = PATIENCE_S) -> None:
     """Waits for what no server tells of."""
     for _ in pauses(limit_s):
         if happened():

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from patience import PATIENCE_S
 
 
 class Collector:
@@ -34,7 +35,7 @@ class Collector:
             self.services.update(names)
             self.spans += [span for scope in group.scope_spans for span in scope.spans]
 
-    def wait_for(self, count: int, limit_s: float = 180) -> list[Any]:
+    def wait_for(self, count: int, limit_s: float = PATIENCE_S) -> list[Any]:
         """The spans, once there are so many."""
         ends = time.monotonic() + limit_s
         while len(self.spans) < count and time.monotonic() < ends:

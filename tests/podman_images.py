@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpcore
 import msgspec
+from patience import PATIENCE_S
 from tests_support import ROOT, Answer, missing
 
 from carla_mlflow import __version__
@@ -32,7 +33,7 @@ CONFINED += ["--memory", "1g", "--cpus", "1"]
 LIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
 
 
-def podman(*arguments: str, timeout: float = 120, check: bool = True) -> str:
+def podman(*arguments: str, timeout: float = PATIENCE_S, check: bool = True) -> str:
     """What podman prints; fails with what it says."""
     # Elsewhere than here: where a container runs out of memory, podman leaves an empty file to say so.
     done = subprocess.run(
@@ -121,11 +122,11 @@ class Container:
         answer = httpcore.request("GET" if body is None else "POST", url, headers=headers, content=body)
         return Answer(answer.status, {k.decode().lower(): v.decode() for k, v in answer.headers}, answer.content)
 
-    def wait_ready(self, limit_s: float = 180) -> float:
+    def wait_ready(self, limit_s: float = PATIENCE_S) -> float:
         """Seconds from `podman run` to the first ready answer."""
         return self.wait_for(lambda: self.ask("/readyz").status == 200, limit_s)
 
-    def wait_for(self, condition, limit_s: float = 180) -> float:
+    def wait_for(self, condition, limit_s: float = PATIENCE_S) -> float:
         while time.monotonic() - self.began < limit_s:
             try:
                 if condition():

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import psycopg2
+from patience import PATIENCE_S
 from tests_support import missing
 
 UNSAFE_BUT_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=50")
@@ -53,7 +54,7 @@ class Postgres:
         for process in (leader, *leader.children(recursive=True)):
             process.send_signal(number)
 
-    def wait_ready(self, limit_s: float = 180) -> None:
+    def wait_ready(self, limit_s: float = PATIENCE_S) -> None:
         ends = time.monotonic() + limit_s
         while True:
             try:
@@ -98,7 +99,7 @@ def running_postgres() -> Iterator[Postgres]:
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGQUIT)  # at once: nobody will read the data again
-        process.wait(180)
+        process.wait(PATIENCE_S)
         shutil.rmtree(folder)
 
 

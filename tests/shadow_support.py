@@ -19,11 +19,6 @@ from serve.replay.drove import Drove
 from serve.replay.session import Session
 from serve.shadow.shadow_process import RUN_FOLDER
 
-SLOW_S = 600.0
-"""Seconds to wait for what the shadow's process does: it runs only where no other has anything to do."""
-TIMEOUT_S = 1800
-"""Of a test that waits for that several times."""
-
 
 def shadow_of(server: Server) -> dict[str, Any]:
     """What the server tells of its shadow."""
@@ -38,12 +33,12 @@ def wait_up(server: Server, version: str = "") -> None:
         shadow = shadow_of(server)
         return bool(shadow["up"]) and version in ("", shadow["version"])
 
-    until(is_up, server, SLOW_S)
+    until(is_up, server)
 
 
 def wait_rows(server: Server, rows: int) -> None:
     """Waits until the shadow has compared so many rows."""
-    until(lambda: shadow_of(server)["counts"]["rows"] >= rows, server, SLOW_S)
+    until(lambda: shadow_of(server)["counts"]["rows"] >= rows, server)
     assert shadow_of(server)["counts"]["rows"] == rows
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from patience import PATIENCE_S
 from tests_support import EXAMPLE, ROOT, missing
 
 from benchmarks.hostile.rows import ROWS
@@ -174,7 +175,7 @@ def test_a_server_is_stopped_with_the_processes_that_it_started(tmp_path: Path):
         assert 0 < server.started_s < 60
         started = psutil.Process(int(child.read_text()))
     assert server.process.returncode is not None
-    started.wait(180)
+    started.wait(PATIENCE_S)
 
 
 def test_a_benchmark_that_is_ended_stops_its_server():
@@ -184,7 +185,7 @@ def test_a_benchmark_that_is_ended_stops_its_server():
         assert b"resident" in soak.stdout.readline()
         [server] = [each for each in psutil.Process(soak.pid).children() if "carla-serve" in " ".join(each.cmdline())]
         soak.terminate()
-        assert soak.wait(180) == 128 + signal.SIGTERM
+        assert soak.wait(PATIENCE_S) == 128 + signal.SIGTERM
     assert not server.is_running()
 
 

@@ -21,6 +21,7 @@ import httpcore
 import msgspec
 import pytest
 import yaml
+from patience import PATIENCE_S
 from podman_images import CONFINED, IMAGE, LIMITS, RUNTIME, build, make_base, need_podman
 from real_postgres import Postgres
 from tests_support import EXAMPLE, ROOT, missing, registry_here
@@ -57,7 +58,7 @@ def started(command: list[str], environment: dict[str, str], folder: Path, ready
             command, env=given, cwd=folder, stdout=log, stderr=log, start_new_session=True, stdin=subprocess.DEVNULL
         )
     try:
-        ends = time.monotonic() + 180
+        ends = time.monotonic() + PATIENCE_S
         while True:
             with contextlib.suppress(httpcore.NetworkError, httpcore.ProtocolError):
                 if ready():
@@ -69,7 +70,7 @@ def started(command: list[str], environment: dict[str, str], folder: Path, ready
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(180)
+        process.wait(PATIENCE_S)
 
 
 def get(url: str) -> httpcore.Response:
@@ -119,7 +120,6 @@ def test_the_whole_path_works_over_the_services(postgres: Postgres, secrets: Pat
 
 
 @pytest.mark.container
-@pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("container")
 @pytest.mark.usefixtures("images")
 def test_the_whole_path_works_over_the_containers(postgres: Postgres, secrets: Path, tmp_path: Path):
@@ -169,7 +169,7 @@ def walk_the_path(run: Run, postgres: Postgres, secrets: Path, tmp_path: Path) -
             done = registry_here(*command, env=admin)
             assert done.code == 0, done.err
         with policy:
-            ends = time.monotonic() + 180
+            ends = time.monotonic() + PATIENCE_S
             while get(urls["policy"] + "/readyz").status != 200:
                 assert time.monotonic() < ends, (tmp_path / "policy" / "log").read_text()[-3000:]
                 time.sleep(0.1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fork_server import BIN, forked_commands
+from patience import PATIENCE_S
 
 SAYS = """
 import os, sys
@@ -50,7 +51,7 @@ def test_a_signal_ends_the_forked_command_and_is_what_its_caller_sees(
         assert waiting.stdout is not None
         assert waiting.stdout.readline() == b"ready\n"
         waiting.send_signal(number)
-        assert waiting.wait(60) == -number
+        assert waiting.wait(PATIENCE_S) == -number
 
 
 def test_python_without_a_module_of_the_project_is_python(environment: dict[str, str], tmp_path: Path):

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import podman_images as engine
 import pytest
+from patience import PATIENCE_S
 from podman_images import BAKED, IMAGE, podman, running
 from tests_support import EXAMPLE, example_as, registry_here
 
@@ -25,7 +26,7 @@ from benchmarks.support.mlflow_server import MlflowServer
 from carla_mlflow import Engine, __version__, open_artifact
 from carla_mlflow.contract.control_kinds import CONTROL_NAMES
 
-pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("container")]
+pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.xdist_group("container")]
 ROW = {"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}
 DIGEST = open_artifact(EXAMPLE).digest
 WRONG_PIN = ("--model", "/policy/policy", "--digest", "sha256:" + "0" * 64)
@@ -140,7 +141,7 @@ def test_a_worker_over_the_memory_limit_is_killed_and_comes_back(name: str):
     remembers = ("--memory", "220m", "-e", "POLICY_RESULT_CACHE=10000000")  # more rows than that holds
     with running(BAKED, name, free_port(), *remembers) as container:
         container.wait_ready()
-        rng, ends = np.random.default_rng(0), time.monotonic() + 180
+        rng, ends = np.random.default_rng(0), time.monotonic() + PATIENCE_S
         try:
             while time.monotonic() < ends:
                 rows = [{**ROW, "speed": float(speed)} for speed in rng.uniform(0, 10, 1024)]

@@ -15,7 +15,7 @@ from tests_support import EXAMPLE, registry_here, run_command
 from carla_mlflow import Engine
 from carla_mlflow.contract.control_kinds import CONTROL_NAMES
 
-pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.xdist_group("container")]
+pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.xdist_group("container")]
 ROW = {"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}
 PORT = 8080
 """MLflow's image listens on no other."""

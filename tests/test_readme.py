@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fork_server import BIN, forked_commands
+from patience import PATIENCE_S
 from readme_commands import CODE, ELSEWHERE, documented_commands, pages
 from tests_support import ROOT
 
@@ -106,7 +107,7 @@ class NewUser:
         with open(log, "wb") as output:
             server = subprocess.Popen(shell, cwd=self.checkout, env=self.environment, stdout=output, stderr=output)
         self.server = server
-        ends = time.monotonic() + 180
+        ends = time.monotonic() + PATIENCE_S
         while time.monotonic() < ends and server.poll() is None:
             try:
                 if httpcore.request("GET", f"http://localhost:{self.port}/readyz", extensions=PATIENCE).status == 200:
@@ -126,7 +127,7 @@ def new_user(tmp_path: Path, short_folder: Path) -> Iterator[NewUser]:
         yield user
         if user.server is not None:
             user.server.terminate()
-            assert user.server.wait(180) == 0
+            assert user.server.wait(PATIENCE_S) == 0
 
 
 def write_drives(path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from patience import PATIENCE_S
 from tests_support import ROOT, Finished, command_here, run_command
 
 from carla_mlflow import Engine, open_artifact
@@ -44,7 +45,7 @@ def blocks(section: str) -> dict[str, str]:
 def train(name: str) -> None:
     """In a process of its own: the libraries change torch's settings, and Ray its warnings."""
     command = [sys.executable, str(ROOT / "tests/recipe_trainers.py"), name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -60,7 +61,7 @@ def write_blocks(section: str) -> None:
 def export(*arguments: str) -> Finished:
     """A file, of which only torch or ONNX Runtime is needed, in this process; a policy.py imports its library."""
     apart = any(".py:" in argument for argument in arguments)
-    done = run_command("carla-export", *arguments, timeout=240) if apart else command_here("carla-export", *arguments)
+    done = run_command("carla-export", *arguments) if apart else command_here("carla-export", *arguments)
     print(done.out, done.err)
     return done
 

@@ -19,6 +19,7 @@ import httpcore
 import mlflow
 import msgspec
 import pytest
+from patience import PATIENCE_S
 
 from carla_mlflow import open_artifact, write_artifact
 from carla_mlflow.artifact.artifact import seal
@@ -34,7 +35,7 @@ class Finished:
     err: str
 
 
-def run_command(*arguments: str, timeout: float = 120, env: dict[str, str] | None = None) -> Finished:
+def run_command(*arguments: str, timeout: float = PATIENCE_S, env: dict[str, str] | None = None) -> Finished:
     """Runs one of our commands as a user would."""
     program, *rest = arguments
     path = Path(sys.executable).parent / program
@@ -123,7 +124,7 @@ class Server:
         answer = self.pool.request(method, self.url + path, headers=list(given.items()), content=body)
         return Answer(answer.status, {k.decode().lower(): v.decode() for k, v in answer.headers}, answer.content)
 
-    def wait_ready(self, limit_s: float = 180) -> None:
+    def wait_ready(self, limit_s: float = PATIENCE_S) -> None:
         ends = time.monotonic() + limit_s
         while time.monotonic() < ends:
             assert self.process.poll() is None, self.log.read_text()
@@ -135,7 +136,7 @@ class Server:
             time.sleep(0.05)
         raise AssertionError(f"not ready after {limit_s} s: {self.get('/readyz').body!r}\n{self.log.read_text()}")
 
-    def wait_alive(self, limit_s: float = 180) -> None:
+    def wait_alive(self, limit_s: float = PATIENCE_S) -> None:
         ends = time.monotonic() + limit_s
         while time.monotonic() < ends:
             try:
@@ -149,7 +150,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(180)
+            return self.process.wait(PATIENCE_S)
         finally:
             self.pool.close()
 

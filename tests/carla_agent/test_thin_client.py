@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from episode_policies import frames, watching, written
 from odd_server import OddServer, answering_oddly
+from patience import PATIENCE_S
 from relay import relaying
 from tests_support import Server, example_as
 
@@ -84,7 +85,7 @@ def test_old_pythons_get_the_same_actions(version: str, server: Server, rows: li
         "    print(*(number.hex() for number in client.act(row)), client.fell_back)\n"
     )
     python = old_python(version)
-    done = subprocess.run([python, "ask.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([python, "ask.py"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.stderr == ""
     with ThinClient(server.url, PATIENT_MS) as thin:
         expected = [" ".join([*(number.hex() for number in thin.act(row)), "None"]) for row in rows]

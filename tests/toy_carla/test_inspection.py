@@ -8,6 +8,7 @@ from pathlib import Path
 
 import carla
 import pytest
+from patience import PATIENCE_S
 
 from toy_carla import ToyCarla
 
@@ -77,7 +78,9 @@ def test_a_killed_server_is_started_once_more_on_its_port_in_a_new_world() -> No
 
 def test_a_port_that_is_taken_is_one_line(toy: ToyCarla) -> None:
     command = [sys.executable, "-m", "toy_carla", "--port", str(toy.port), "--with-parent"]
-    ended = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert line.startswith("toy_carla: ")

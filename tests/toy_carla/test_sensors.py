@@ -11,6 +11,7 @@ from typing import Any
 import carla
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 
 from .conftest import Spawn
 
@@ -38,7 +39,7 @@ def test_a_camera_shows_the_road_the_grass_the_sky_and_the_car(world: carla.Worl
     behind = carla.Transform(carla.Location(x=-8.0, z=4.0), carla.Rotation(pitch=-15.0))
     with listening(spawn("sensor.camera.rgb", behind, car, image_size_x=320, image_size_y=180, fov=100)) as images:
         frame = world.tick()
-        image = images.get(timeout=60)
+        image = images.get(timeout=PATIENCE_S)
     assert (image.frame, image.width, image.height, image.fov) == (frame, 320, 180, 100.0)
     picture = pixels(image)
     assert (picture[..., 3] == 255).all()
@@ -51,7 +52,7 @@ def test_a_camera_that_looks_down_measures_the_lane(world: carla.World, spawn: S
     above = carla.Transform(carla.Location(x=50.0, y=5.0, z=20.0), carla.Rotation(pitch=-90.0))
     with listening(spawn("sensor.camera.rgb", above, image_size_x=400, image_size_y=400, fov=90)) as images:
         world.tick()
-        column = pixels(images.get(timeout=60))[200, :, :3]  # 400 pixels are 40 m, along y
+        column = pixels(images.get(timeout=PATIENCE_S))[200, :, :3]  # 400 pixels are 40 m, along y
     grass = (column == GRASS).all(axis=-1)
     assert (~grass).sum() / 10 == pytest.approx(10.0, abs=0.3)
 
@@ -62,11 +63,11 @@ def test_an_imu_feels_gravity_acceleration_and_the_turn(world: carla.World, spaw
         car.apply_control(carla.VehicleControl(throttle=0.4))
         for _ in range(20):
             world.tick()
-        straight = [measured.get(timeout=60) for _ in range(20)][-1]
+        straight = [measured.get(timeout=PATIENCE_S) for _ in range(20)][-1]
         car.apply_control(carla.VehicleControl(steer=0.6))
         for _ in range(2):
             world.tick()
-        turning = [measured.get(timeout=60) for _ in range(2)][-1]
+        turning = [measured.get(timeout=PATIENCE_S) for _ in range(2)][-1]
     assert (straight.accelerometer.x, straight.accelerometer.z) == pytest.approx((2.0, 9.81), abs=1e-3)
     assert straight.compass == pytest.approx(math.pi / 2)  # it drives east
     assert turning.gyroscope.z == pytest.approx(math.radians(car.get_angular_velocity().z), abs=1e-4)
@@ -77,7 +78,7 @@ def test_a_gnss_sensor_agrees_with_the_map(world: carla.World, spawn: Spawn) -> 
     car = spawn(CAR, 20)
     with listening(spawn("sensor.other.gnss", carla.Transform(), car)) as measured:
         world.tick()
-        fix = measured.get(timeout=60)
+        fix = measured.get(timeout=PATIENCE_S)
     expected = world.get_map().transform_to_geolocation(car.get_location())
     assert (fix.latitude, fix.longitude) == pytest.approx((expected.latitude, expected.longitude), abs=1e-9)
 
@@ -86,7 +87,7 @@ def test_a_sensor_measures_as_often_as_it_is_told(world: carla.World, spawn: Spa
     car = spawn(CAR)
     with listening(spawn("sensor.other.imu", carla.Transform(), car, sensor_tick=0.1)) as measured:
         frames = [world.tick() for _ in range(6)]
-        seen = [measured.get(timeout=60).frame for _ in range(3)]
+        seen = [measured.get(timeout=PATIENCE_S).frame for _ in range(3)]
     assert seen == frames[::2]
 
 
@@ -96,7 +97,7 @@ def test_a_collision_names_the_other_car(world: carla.World, spawn: Spawn) -> No
         car.apply_control(carla.VehicleControl(throttle=1.0))
         for _ in range(60):
             world.tick()
-        event = events.get(timeout=60)
+        event = events.get(timeout=PATIENCE_S)
     assert event.other_actor.id == other.id
     assert event.normal_impulse.x > 1000.0
     assert car.get_location().x < other.get_location().x - 4.0
@@ -108,5 +109,5 @@ def test_a_lane_invasion_names_the_mark(world: carla.World, spawn: Spawn) -> Non
         car.apply_control(carla.VehicleControl(throttle=0.5, steer=-0.3))
         for _ in range(60):
             world.tick()
-        event = events.get(timeout=60)
+        event = events.get(timeout=PATIENCE_S)
     assert [mark.type for mark in event.crossed_lane_markings] == [carla.LaneMarkingType.Solid]

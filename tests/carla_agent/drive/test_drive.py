@@ -17,6 +17,7 @@ import carla
 import numpy as np
 import psutil
 import pytest
+from patience import PATIENCE_S
 from PIL import Image
 from registry_policies import changed
 from tests_support import EXAMPLE, ROOT, Finished, Server, registry_here
@@ -89,7 +90,7 @@ def start_drive(toy: ToyCarla) -> Iterator[Callable[..., subprocess.Popen[str]]]
 
 def wait_for_car(toy: ToyCarla, driving: subprocess.Popen[str], metres: float = 5.0) -> carla.Vehicle:
     """Waits until our car has driven some way, and returns it."""
-    world, ends = client_of(toy).get_world(), time.monotonic() + 180
+    world, ends = client_of(toy).get_world(), time.monotonic() + PATIENCE_S
     start = None
     while time.monotonic() < ends:
         assert driving.poll() is None, driving.communicate()
@@ -105,7 +106,7 @@ def wait_for_car(toy: ToyCarla, driving: subprocess.Popen[str], metres: float = 
 
 def interrupt(driving: subprocess.Popen[str]) -> dict[str, Any]:
     driving.send_signal(signal.SIGINT)
-    out, err = driving.communicate(timeout=60)
+    out, err = driving.communicate(timeout=PATIENCE_S)
     assert driving.returncode == 130, (out, err)
     assert "Traceback" not in err
     figures: dict[str, Any] = json.loads(out)
@@ -171,7 +172,7 @@ def test_a_promotion_while_it_drives_changes_no_version_that_is_held_and_costs_n
     driving = start_drive("--url", server.url)
     wait_for_car(toy, driving)
     promote("0.2.0")
-    ends = time.monotonic() + 180
+    ends = time.monotonic() + PATIENCE_S
     while server.get("/metadata").json["version"] != "0.2.0":
         assert time.monotonic() < ends
         time.sleep(0.05)
@@ -228,7 +229,7 @@ def test_in_real_time_the_world_goes_on_while_no_answer_comes(
     silent = [master, *master.children(recursive=True)]
     for process in silent:
         process.suspend()
-    ends = time.monotonic() + 180
+    ends = time.monotonic() + PATIENCE_S
     while car.get_velocity().length() > 0.01:  # only the fallback's brake stops it
         assert time.monotonic() < ends
         time.sleep(0.05)
@@ -314,7 +315,7 @@ def test_a_simulator_that_dies_is_told_in_one_line(server: Server):
         )
         wait_for_car(toy, driving)
         toy.kill()
-        out, err = driving.communicate(timeout=120)
+        out, err = driving.communicate(timeout=PATIENCE_S)
     assert driving.returncode == 3, (out, err)
     assert "the simulator does not answer any more: is it still running?" in err
     assert "warning: could not restore the world's settings: " in err
@@ -354,7 +355,7 @@ def test_other_cars_drive_along_and_go_with_the_drive(toy: ToyCarla):
 def test_a_car_that_somebody_removes_ends_the_drive(toy: ToyCarla, start_drive: Callable[..., subprocess.Popen[str]]):
     driving = start_drive("--model", str(EXAMPLE))
     wait_for_car(toy, driving).destroy()
-    out, err = driving.communicate(timeout=60)
+    out, err = driving.communicate(timeout=PATIENCE_S)
     assert driving.returncode == 1, (out, err)
     assert "the driven car is not in the world any more: it was removed" in err
     assert json.loads(out)["fallbacks"].get("observer", 0) <= 1

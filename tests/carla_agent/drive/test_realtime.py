@@ -12,6 +12,7 @@ import pytest
 from episode_policies import frames, stacks, watching
 from given_ego import at_tick
 from numpy.typing import NDArray
+from patience import PATIENCE_S
 
 from carla_agent.drive.realtime import RealtimeDriver
 from carla_agent.observers.observer import Snapshot
@@ -51,7 +52,7 @@ class Held:
         return local_episode(self, episode_id)
 
     def act(self, observations: Any, **options: Any) -> Actions:
-        self.released.wait(60.0)
+        self.released.wait(PATIENCE_S)
         return self.engine.act(observations)
 
 
@@ -91,7 +92,7 @@ class Counted:
 
 def until_answered(driver: RealtimeDriver) -> None:
     assert driver._answer is not None
-    driver._answer.result(timeout=60.0)
+    driver._answer.result(timeout=PATIENCE_S)
 
 
 def test_frames_of_ticks_at_which_an_answer_is_under_way_are_kept():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from episode_policies import REPEAT, frames, stacks, watching, written
+from patience import PATIENCE_S
 from tests_support import Server
 
 from carla_mlflow import (
@@ -175,13 +176,13 @@ def test_a_second_call_during_the_first_is_refused_and_changes_nothing(engine: E
 
     def ask(asked: Request) -> Answer:
         begun.set()
-        assert may_end.wait(180)
+        assert may_end.wait(PATIENCE_S)
         return answered(engine, asked)
 
     episode = Episode(engine.card, ask)
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(episode.act, TICKS[0])
-        assert begun.wait(180)
+        assert begun.wait(PATIENCE_S)
         for call in (episode.act, episode.skip):
             with pytest.raises(SpecError, match="episode: another call is under way"):
                 call(TICKS[1])

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from following_support import hanging, out_of_parity, until_true
+from patience import PATIENCE_S
 from tests_support import run_command
 
 from benchmarks.policies.bad_policies import crashing
@@ -55,7 +56,7 @@ def test_a_command_that_is_killed_or_interrupted_leaves_no_process_that_loads(tm
         until_true(lambda running=running: psutil.Process(running.pid).children())
         [child] = psutil.Process(running.pid).children()
         running.send_signal(number)
-        running.wait(180)
+        running.wait(PATIENCE_S)
         until_true(lambda child=child: not child.is_running())
 
 

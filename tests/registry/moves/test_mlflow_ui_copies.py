@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from following_support import until
 from mlflow_ui import promote_model, register_model, set_alias
+from patience import PATIENCE_S
 from playwright.sync_api import Page
 from registry_policies import changed, enter, logged, steering, to_stage
 from tests_support import Server, registry_here
@@ -170,7 +171,7 @@ def test_what_the_button_registered_is_told_with_what_it_lacks_and_drives_after_
     cars.put_in_production(page, "1")
     command = f"carla-registry register models:/{cars.name}/1"
     refused = start_server("--model", f"{cars.name}@production")
-    assert refused.process.wait(180) == 1
+    assert refused.process.wait(PATIENCE_S) == 1
     for text in (refused.log.read_text(), told("list", cars.name)):
         line = text.strip().splitlines()[-1]
         assert f"version 1 of {cars.name} without a semantic version and digest" in line

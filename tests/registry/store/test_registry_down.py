@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from lying_server import answering
+from patience import PATIENCE_S
 from real_postgres import running_postgres
 from registry_policies import enter
 from tests_support import Finished, registry_here, run_command
@@ -124,7 +125,7 @@ def test_a_registry_whose_postgres_hangs_or_is_gone_is_unreachable(mlflow_home: 
                 cluster.signal(signal.SIGCONT)
             assert registry_command("list", uri=server.uri).code == 0
             cluster.process.send_signal(signal.SIGQUIT)
-            cluster.process.wait(180)
+            cluster.process.wait(PATIENCE_S)
             check_unreachable(registry_command("list", uri=server.uri, **ONCE), server.uri)
         finally:
             server.kill()

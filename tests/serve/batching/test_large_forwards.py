@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import servers
+from patience import PATIENCE_S
 from slow_policies import laborious
 from tests_support import Server
 
@@ -50,7 +51,7 @@ def test_one_row_is_answered_before_many_that_were_sent_first_and_all_have_the_e
     engine, many, one = Engine.open(policy, device="cpu"), drawn(0, MANY), drawn(1, 1)
     overtook = False
     for _ in range(ATTEMPTS):
-        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=180) as first:
+        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=PATIENCE_S) as first:
             first.sendall(infer_request(engine.card.name, many))  # small enough to be decoded on the event loop
             with Connection(port_of(server)) as second:
                 answer = second.ask(predict_request(one))

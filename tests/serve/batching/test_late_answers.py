@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import uvloop
 from following_support import metric
+from patience import PATIENCE_S
 from slow_policies import SLOW_AT, laborious, predict_bytes
 from tests_support import Server
 
@@ -67,7 +68,7 @@ def test_over_tls_a_late_request_is_answered_at_its_budget_and_counted_once(
     context = ssl.create_default_context(cafile=str(chain))
     server.pool = httpcore.ConnectionPool(context)
     server.wait_ready()
-    plain = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60)
+    plain = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE_S)
     with context.wrap_socket(plain, server_hostname="localhost") as raw:
         raw.sendall(LATE_REQUEST)
         head, _, body = read_all(raw).partition(b"\r\n\r\n")
@@ -95,7 +96,7 @@ def test_a_prediction_that_is_late_before_a_forward_keeps_its_connection_while_o
     server = start_server("--model", str(laborious(tmp_path, 0)))
     server.wait_ready()
     address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
-    first, late, slow = (socket.create_connection(address, timeout=60) for _ in range(3))
+    first, late, slow = (socket.create_connection(address, timeout=PATIENCE_S) for _ in range(3))
     with first, late, slow:
         first.sendall(predict_bytes(SLOW_AT))  # holds the event loop up, so that it reads the next two together
         late.sendall(predict_bytes(0.5, budget_ms=0))

@@ -9,12 +9,13 @@ from typing import Any
 import httpcore
 import msgspec
 import pytest
+from patience import PATIENCE_S
 from ray_cluster import Cluster
 from slow_policies import HANGS_AT, laborious
 
 pytest.importorskip("ray")
 mark = pytest.mark
-pytestmark = [mark.filterwarnings("ignore"), mark.cluster, mark.slow, mark.timeout(600), mark.xdist_group("ray")]
+pytestmark = [mark.filterwarnings("ignore"), mark.cluster, mark.slow, mark.xdist_group("ray")]
 JSON = {"Host": "localhost", "Content-Type": "application/json"}
 
 
@@ -38,7 +39,7 @@ def test_a_replica_whose_forward_hangs_is_replaced(cluster: Cluster, tmp_path: P
         status, before = ask(url, 0.5)
         assert status == 200
         assert ask(url, HANGS_AT)[0] >= 500
-        ends = time.monotonic() + 180
+        ends = time.monotonic() + PATIENCE_S
         while (found := ask(url, 0.5))[0] != 200:
             assert time.monotonic() < ends, found
             time.sleep(0.2)

@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.cluster,
     pytest.mark.slow,
-    pytest.mark.timeout(600),
     pytest.mark.xdist_group("ray"),
 ]
 ROW = {"speed": 6.0, "steering": 0.1, "sensors": [0.5] * 12}

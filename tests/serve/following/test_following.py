@@ -27,6 +27,7 @@ from following_support import (
     until,
     workers,
 )
+from patience import PATIENCE_S
 from registry_proxy import RegistryProxy
 from tests_support import Server, registry_here
 
@@ -223,7 +224,7 @@ def test_a_killed_server_takes_its_processes_along_and_starts_again_on_its_port(
     children = psutil.Process(server.process.pid).children()
     registry.point(alias, "2")
     server.process.kill()
-    gone, alive = psutil.wait_procs(children, timeout=60)
+    gone, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
     assert (len(gone), alive) == (3, [])
     again_started = start_server("--model", f"{NAME}@{alias}", "--port", server.url.rsplit(":", 1)[1])
     again_started.url = server.url

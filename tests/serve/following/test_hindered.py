@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from carla_mlflow import open_artifact
 from serve.following.worker_side import Following
@@ -17,7 +18,7 @@ REFERENCE = "racetrack-policy@production"
 
 
 def step_until(following: Following, went_well: bool) -> None:
-    ends = time.monotonic() + 180
+    ends = time.monotonic() + PATIENCE_S
     while following.try_step() != went_well:
         assert time.monotonic() < ends
         time.sleep(0.02)

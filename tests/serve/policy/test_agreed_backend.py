@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import msgspec
 import pytest
+from patience import PATIENCE_S
 from tests_support import EXAMPLE
 
 from carla_mlflow import open_artifact
@@ -96,7 +97,7 @@ def test_who_reads_what_is_being_written_anew_reads_one_of_the_two_whole(tmp_pat
     path, began = tmp_path / "choice.json", SPAWN.Event()
     writer = SPAWN.Process(target=write_often, args=(path, began))
     writer.start()
-    assert began.wait(180)
+    assert began.wait(PATIENCE_S)
     seen = set()
     while writer.is_alive():
         choice = msgspec.json.decode(path.read_bytes(), type=Choice)

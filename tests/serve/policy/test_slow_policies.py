@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import servers
 from following_support import metric, until, workers
+from patience import PATIENCE_S
 from slow_policies import HANGS_AT, SLOW_AT, laborious, predict_bytes
 from tests_support import Server
 
@@ -104,7 +105,7 @@ def test_a_budget_that_ends_while_others_are_served_costs_no_forward(slow_server
 def test_a_forward_that_outlives_a_budget_ends_its_connection_once(start_server: Callable[..., Server], policy: Path):
     server = start_server("--model", str(policy))
     server.wait_ready()
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as raw:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE_S) as raw:
         raw.sendall(predict_bytes(SLOW_AT, budget_ms=60))
         answer = raw.recv(65536)
         if b"Connection: close" in answer:  # answered while the loop could not

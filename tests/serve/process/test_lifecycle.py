@@ -15,6 +15,7 @@ import httpcore
 import msgspec
 import pytest
 from following_support import Registry, until
+from patience import PATIENCE_S
 from registry_policies import NAME, moved, registered
 from registry_proxy import RegistryProxy
 from tests_support import Server, run_command
@@ -38,7 +39,7 @@ def flip_byte(path: Path, place: int) -> None:
     path.write_bytes(data)
 
 
-def wait_for_reason(server: Server, reason: str, limit_s: float = 180) -> None:
+def wait_for_reason(server: Server, reason: str, limit_s: float = PATIENCE_S) -> None:
     ends = time.monotonic() + limit_s
     while reason not in server.get("/readyz").json["error"]["message"]:
         assert time.monotonic() < ends, server.get("/readyz").body
@@ -116,7 +117,8 @@ def test_term_under_load_drops_nothing_while_it_drains_and_exits_0(start_server:
     assert len(answered) > before + 8  # more than were under way
     assert set(answered) == {200}
     assert failed == []
-    assert server.process.wait(100) == 0  # a connection that was answered is not waited for until --body-timeout-s
+    # A connection that was answered is not waited for until --body-timeout-s.
+    assert server.process.wait(PATIENCE_S) == 0
 
 
 def test_a_new_connection_is_answered_or_refused_until_the_end_of_a_stop(start_server: Start, example: Path):
@@ -128,7 +130,7 @@ def test_a_new_connection_is_answered_or_refused_until_the_end_of_a_stop(start_s
     def load() -> None:
         while not stop.is_set():
             try:
-                raw = socket.create_connection(address, timeout=60)
+                raw = socket.create_connection(address, timeout=PATIENCE_S)
             except OSError:
                 outcomes["refused"] += 1
                 time.sleep(0.01)
@@ -145,7 +147,7 @@ def test_a_new_connection_is_answered_or_refused_until_the_end_of_a_stop(start_s
         thread.start()
     until(lambda: outcomes["HTTP/1.1 200 OK"] > 50, server)
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(180) == 0
+    assert server.process.wait(PATIENCE_S) == 0
     stop.set()
     for thread in threads:
         thread.join()
@@ -157,26 +159,26 @@ def test_a_first_request_that_comes_late_in_a_stop_is_answered(start_server: Sta
     server = start_server("--model", str(example), "--worker-class", kind, "--drain-s", "0")
     server.wait_ready()
     request = http_request("/predict", msgspec.json.encode({"observations": [ROW]}), "application/json")
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as raw:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE_S) as raw:
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.6)  # idle connections are closed by then
         raw.sendall(request)
         assert raw.recv(65536).startswith(b"HTTP/1.1 200 ")
-    assert server.process.wait(180) == 0
+    assert server.process.wait(PATIENCE_S) == 0
 
 
 def test_a_body_that_began_before_the_stop_is_read_to_its_end(start_server: Start, example: Path):
     server = start_server("--model", str(example), "--drain-s", "0.2")
     server.wait_ready()
     request = http_request("/predict", msgspec.json.encode({"observations": [ROW]}), "application/json")
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as raw:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE_S) as raw:
         raw.sendall(request[:-5])
         time.sleep(0.1)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(3)
         raw.sendall(request[-5:])
         assert raw.recv(65536).startswith(b"HTTP/1.1 200 ")
-    assert server.process.wait(180) == 0
+    assert server.process.wait(PATIENCE_S) == 0
 
 
 def read_answer(raw: socket.socket) -> bytes:
@@ -194,7 +196,7 @@ def test_a_refused_body_does_not_swallow_the_next_request(start_server: Start, e
     server.wait_alive()
     body = b'{"observations":[]}'
     head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as raw:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE_S) as raw:
         for _ in range(20):
             raw.sendall(head % len(body))
             time.sleep(0.02)  # the server could refuse by now
@@ -259,7 +261,7 @@ def check_that_production_is_served(start_server: Start) -> None:
     assert server.stop() == 0
 
 
-def wait_for_warning(server: Server, warning: str, limit_s: float = 180) -> None:
+def wait_for_warning(server: Server, warning: str, limit_s: float = PATIENCE_S) -> None:
     ends = time.monotonic() + limit_s
     while not any(warning in said for said in server.get("/readyz").json["warnings"]):
         assert time.monotonic() < ends, server.get("/readyz").body

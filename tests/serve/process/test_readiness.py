@@ -13,6 +13,7 @@ import msgspec
 import psutil
 import pytest
 from following_support import until
+from patience import PATIENCE_S
 from tests_support import Server
 
 Start = Callable[..., Server]
@@ -35,7 +36,7 @@ def message(server: Server, path: str = "/readyz") -> str:
 
 def new_workers(server: Server, count: int, before: list[psutil.Process]) -> list[psutil.Process]:
     """Waits until so many have been started."""
-    ends = time.monotonic() + 180
+    ends = time.monotonic() + PATIENCE_S
     while len(found := [each for each in psutil.Process(server.process.pid).children() if each not in before]) < count:
         assert time.monotonic() < ends, server.log.read_text()
         time.sleep(0.001)

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from following_support import until, until_true, workers
+from patience import PATIENCE_S
 from slow_policies import HANGS_AT, laborious, predict_bytes
 from tests_support import EXAMPLE, ROOT, Server, command_here, run_command
 
@@ -73,7 +74,7 @@ def test_a_server_on_a_socket_is_drained_and_takes_its_path_away(start_on_socket
     until(lambda: len(found) > before + 4, server)  # more than were under way: new connections are still accepted
     for thread in threads:
         thread.join()
-    assert server.process.wait(180) == 0
+    assert server.process.wait(PATIENCE_S) == 0
     assert not path.exists()
     assert set(found) <= {200, "ConnectionRefusedError", "FileNotFoundError"}
 
@@ -100,7 +101,7 @@ def test_a_stopping_server_refuses_clients_although_one_worker_still_holds_the_s
     assert slow.status() == psutil.STATUS_STOPPED, "gunicorn has killed the worker, and so closed the socket"
     assert path.exists()
     slow.resume()
-    assert server.process.wait(180) == 0
+    assert server.process.wait(PATIENCE_S) == 0
 
 
 @KINDS
@@ -128,7 +129,7 @@ def test_a_worker_whose_forward_hangs_is_replaced_on_the_same_socket(
     [before] = workers(server)
     with Connection(path) as connection:
         assert connection.ask(predict_bytes(HANGS_AT)).status == 500
-    before.wait(120)
+    before.wait(PATIENCE_S)
     server.wait_ready()
     with Connection(path) as connection:
         assert connection.ask(predict_bytes(0.5)).status == 200
@@ -292,7 +293,7 @@ def test_a_folder_that_can_not_be_written_is_said(short_folder: Path):
     short_folder.chmod(0o555)
     path = short_folder / "p.sock"
     done = subprocess.run(
-        [sys.executable, "-c", LISTEN, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", LISTEN, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S
     )
     short_folder.chmod(0o700)
     assert done.stdout.startswith(f"this user may not use {path} and its folder (Permission denied)"), done.stderr
@@ -311,7 +312,7 @@ def test_a_lock_on_the_folder_keeps_no_server_from_starting(path: Path):
 def test_a_start_that_fails_after_it_listens_leaves_no_path(path: Path):
     command = [str(Path(sys.executable).parent / "carla-serve"), "--model", str(EXAMPLE), "--host", f"unix:{path}"]
     with open("/dev/full", "w") as full:  # nothing can be printed there
-        assert subprocess.run(command, stderr=full, timeout=120).returncode != 0
+        assert subprocess.run(command, stderr=full, timeout=PATIENCE_S).returncode != 0
     assert os.listdir(path.parent) == []
 
 
@@ -369,7 +370,7 @@ def test_the_benchmark_takes_a_socket(start_on_socket: Start, path: Path):
         "--rounds",
         "1",
     ]
-    measured = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    measured = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
     assert measured.returncode == 0, measured.stderr
     assert f"unix:{path}" in measured.stdout
     assert "running, /v2 binary" in measured.stdout

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from following_support import metric, until
+from patience import PATIENCE_S
 from recording_support import numbers, table_of
 from slow_policies import HANGS_AT, laborious
 from tests_support import Server, run_command
@@ -226,7 +227,7 @@ def test_what_the_workers_left_is_written_when_the_server_is_killed(
     writer = writer_of(server)
     assert writer is not None
     server.process.kill()
-    assert psutil.wait_procs([writer], timeout=120)[1] == []
+    assert psutil.wait_procs([writer], timeout=PATIENCE_S)[1] == []
     assert rows_of(tmp_path / "records").rows == 30
     assert not rings.exists()
 

@@ -11,10 +11,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from patience import PATIENCE_S
 
 from serve.record.spare_time import SpareTime
-
-PATIENCE_S = 180.0
 
 
 def wait_until(holds: list[int], count: int, spare: SpareTime | None = None) -> None:

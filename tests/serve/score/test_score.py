@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from patience import PATIENCE_S
 from remembering_export import exported_lstm
 from tests_support import EXAMPLE, Finished, command_here, run_command
 
@@ -193,7 +194,7 @@ def test_killed_it_goes_on_where_it_was(engine: Engine, tmp_path: Path):
     command = [sys.executable, "-m", "serve", "score", "--model", str(EXAMPLE), *flags]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     parts = tmp_path / ".out.parquet.parts"
-    ends = time.monotonic() + 180
+    ends = time.monotonic() + PATIENCE_S
     while len(list(parts.glob("*.parquet"))) < 2:
         assert time.monotonic() < ends
         assert process.poll() is None

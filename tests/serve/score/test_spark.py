@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from patience import PATIENCE_S
 from tests_support import EXAMPLE, missing, registry_here
 
 from carla_mlflow import Engine
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 # A process of its own: Spark's JVM and its sockets end with it.
 SCORE = """
@@ -49,7 +50,7 @@ def test_a_spark_udf_gives_the_engines_actions(tmp_path: Path, tables: Path):
     pq.write_table(pa.table({"row": np.arange(5000), **doubles}), tmp_path / "in.parquet")
     command = [sys.executable, "-c", SCORE, "models:/mine/1", str(tmp_path / "in.parquet"), str(tmp_path / "out")]
     given = {**os.environ, **env, "PYSPARK_PYTHON": sys.executable, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    done = subprocess.run(command, capture_output=True, text=True, env=given, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True, env=given, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr[-3000:]
     scored = pq.read_table(tmp_path / "out").sort_by("row")
     control = np.stack([scored[name].to_numpy() for name in ("throttle", "brake", "steer")], axis=1).astype(np.float32)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from following_support import metric, until
-from shadow_support import SLOW_S, TIMEOUT_S, Asking, process_of, shadow_of, wait_rows, wait_up
+from shadow_support import Asking, process_of, shadow_of, wait_rows, wait_up
 from tests_support import Server
 
 from benchmarks.policies.bad_shadows import AT, eating, holding, spinning
@@ -17,7 +17,7 @@ from benchmarks.policies.two_policies import write
 from carla_mlflow import Artifact, Engine
 
 Start = Callable[..., Server]
-pytestmark = [pytest.mark.xdist_group("shadow"), pytest.mark.timeout(TIMEOUT_S)]
+pytestmark = [pytest.mark.xdist_group("shadow")]
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,7 @@ def test_one_that_spins_in_its_policy_changes_no_answer(started, champion: Artif
     asking.ask(1, state=AT)
     busy = process_of(server)
     before = busy.cpu_times().user
-    until(lambda: busy.cpu_times().user > before + 1.0, server, SLOW_S)
+    until(lambda: busy.cpu_times().user > before + 1.0, server)
     asking.ask(100)
     assert server.get("/readyz").body == ready
     assert shadow_of(server)["counts"]["rows"] == 10
@@ -79,7 +79,7 @@ def test_one_whose_policy_wants_more_memory_than_it_may_have_goes_on_without_it(
     server, asking = started(write(eating(champion, "1.2.0", 16_000), tmp_path), "--shadow-memory-mb", "1500")
     ready = server.get("/readyz").body
     asking.ask(1, state=AT)
-    until(lambda: shadow_of(server)["skipped"] == {"unusable": 1}, server, SLOW_S)
+    until(lambda: shadow_of(server)["skipped"] == {"unusable": 1}, server)
     asking.ask(20)
     wait_rows(server, 30)
     assert server.get("/readyz").body == ready
@@ -91,7 +91,7 @@ def test_one_that_holds_more_memory_than_it_may_is_ended_and_started_again(start
     server, asking = started(shadow, "--shadow-memory-mb", "1500")
     ready = server.get("/readyz").body
     asking.ask(1, state=AT)
-    until(lambda: shadow_of(server)["starts"] == 2, server, SLOW_S)
+    until(lambda: shadow_of(server)["starts"] == 2, server)
     assert "more than --shadow-memory-mb (1,500 MB)" in server.log.read_text()
     wait_up(server)
     asking.ask(20)
@@ -109,7 +109,7 @@ def test_one_that_dies_by_a_signal_is_started_again_with_longer_waits_and_every_
     for start in (2, 3):
         process_of(server).send_signal(number)
         asking.ask(25)
-        until(lambda start=start: shadow_of(server)["starts"] == start, server, SLOW_S)
+        until(lambda start=start: shadow_of(server)["starts"] == start, server)
         assert server.get("/readyz").body == ready
         wait_up(server)
     asking.ask(40)
@@ -118,7 +118,7 @@ def test_one_that_dies_by_a_signal_is_started_again_with_longer_waits_and_every_
         found = shadow_of(server)
         return found["counts"]["rows"] + sum(found["skipped"].values())
 
-    until(lambda: accounted() == 100, server, SLOW_S)
+    until(lambda: accounted() == 100, server)
     assert set(shadow_of(server)["skipped"]) <= {"restart"}
     assert metric(server, "policy_shadow_rows_total", version="1.1.0") >= 50
     waits = re.findall(
@@ -130,7 +130,7 @@ def test_one_that_dies_by_a_signal_is_started_again_with_longer_waits_and_every_
 def test_while_it_does_not_run_the_server_says_so(started, good: Path):
     server, _ = started(good)
     process_of(server).kill()
-    until(lambda: metric(server, "policy_shadow_up") == 0, server, SLOW_S)
+    until(lambda: metric(server, "policy_shadow_up") == 0, server)
     assert shadow_of(server)["reason"] in ("its process ended; it is started again", "starting")
     assert shadow_of(server)["counts"]["rows"] == 10  # what it has found is known all the time
     wait_up(server)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from following_support import until_true
+from patience import PATIENCE_S
 
 from carla_mlflow import Artifact
 from serve.shadow import evidence_log
@@ -25,7 +26,7 @@ class FakeMlflow:
         self.answers.set()
 
     def __call__(self, finding: Finding) -> str:
-        assert self.answers.wait(180)
+        assert self.answers.wait(PATIENCE_S)
         if self.fails:
             raise OSError("no MLflow")
         self.taken.append((finding.digest, finding.counts["rows"], finding.run))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import mlflow
 import pytest
 from following_support import Registry, until
-from shadow_support import SLOW_S, TIMEOUT_S, Asking, process_of, shadow_of, wait_rows, wait_up
+from shadow_support import Asking, process_of, shadow_of, wait_rows, wait_up
 from tests_support import Server
 
 from benchmarks.policies.two_policies import NAME
@@ -18,7 +18,6 @@ from registry.store.shadow_evidence import find_shadow_evidence
 Start = Callable[..., Server]
 pytestmark = [
     pytest.mark.xdist_group("following"),
-    pytest.mark.timeout(TIMEOUT_S),
     pytest.mark.filterwarnings("ignore"),  # MLflow's own warnings
 ]
 
@@ -32,7 +31,7 @@ def test_it_follows_its_own_alias_which_may_come_later_and_counts_each_version_b
     registry.point(served, "1")
     server = start_server("--model", f"{NAME}@{served}", "--shadow", f"{NAME}@{shadow}", "--poll-s", "0.2")
     server.wait_ready()
-    until(lambda: shadow_of(server)["reason"] == f"the registry has no {NAME}@{shadow}", server, SLOW_S)
+    until(lambda: shadow_of(server)["reason"] == f"the registry has no {NAME}@{shadow}", server)
     asking = Asking(server, Engine(registry.artifacts[0], "cpu"))
     asking.ask(10)
     registry.point(shadow, "2")
@@ -65,15 +64,15 @@ def test_what_it_finds_is_evidence_for_the_gate_also_after_its_process_died(regi
         found = find_shadow_evidence(registry.artifacts[1].digest, registry.artifacts[0].digest)
         return found.rows if found else 0
 
-    until(run, server, SLOW_S)
-    until(lambda: rows() == 30, server, SLOW_S)
+    until(run, server)
+    until(lambda: rows() == 30, server)
     before = run()
     process_of(server).kill()
-    until(lambda: shadow_of(server)["starts"] == 2, server, SLOW_S)
+    until(lambda: shadow_of(server)["starts"] == 2, server)
     wait_up(server)
     asking.ask(10)
     wait_rows(server, 40)
-    until(lambda: rows() == 40, server, SLOW_S)
+    until(lambda: rows() == 40, server)
     assert run() == before
     assert shadow_of(server)["unlogged"] is None
     logged = mlflow.get_run(before)

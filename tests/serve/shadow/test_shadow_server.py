@@ -9,7 +9,7 @@ import httpcore
 import pytest
 from following_support import again, metric, of_other_contract, until, workers
 from mlflow_ui import open_browser, open_page
-from shadow_support import SLOW_S, TIMEOUT_S, Asking, process_of, replayed, rings_of, shadow_of, wait_rows, wait_up
+from shadow_support import Asking, process_of, replayed, rings_of, shadow_of, wait_rows, wait_up
 from tests_support import Server
 
 from benchmarks.policies.two_policies import write
@@ -20,7 +20,7 @@ from serve.record.ring_reader import RingReader
 from serve.record.schema import in_share
 
 Start = Callable[..., Server]
-pytestmark = [pytest.mark.xdist_group("shadow"), pytest.mark.timeout(TIMEOUT_S)]
+pytestmark = [pytest.mark.xdist_group("shadow")]
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def test_its_figures_are_those_of_a_replay_of_what_was_recorded(
     asking.ask(50, rows=3)
     assert server.post("/predict", {"observations": [{"state": [99.0] * 16}]}).status == 422
     wait_rows(server, 250)
-    until(lambda: shadow_of(server)["skipped"] == {"no_action": 1}, server, SLOW_S)
+    until(lambda: shadow_of(server)["skipped"] == {"no_action": 1}, server)
     found = shadow_of(server)
     assert (found["following"], found["version"], found["reason"]) == ("1.1.0", "1.1.0", None)
     [beside] = found["beside"]
@@ -67,7 +67,7 @@ def test_one_of_another_contract_is_refused_and_says_by_what_it_differs(
     shadow = write(of_other_contract(champion, "2.0.0"), tmp_path)
     server = start_server("--model", str(folders[0]), "--shadow", str(shadow))
     server.wait_ready()
-    until(lambda: "contract" in (shadow_of(server)["reason"] or ""), server, SLOW_S)
+    until(lambda: "contract" in (shadow_of(server)["reason"] or ""), server)
     changes = "has another contract than what is served (action.rate_hz: 20.0 → 10.0)"
     assert shadow_of(server)["reason"] == f"2.0.0 {changes}"
     Asking(server, champions).ask(20)
@@ -75,10 +75,10 @@ def test_one_of_another_contract_is_refused_and_says_by_what_it_differs(
     assert metric(server, "policy_shadow_rows_total") is None
     assert server.get("/readyz").json["ready"]
     [ring] = rings_of(server).glob("*.ring")
-    until(lambda: rows_in(ring) == 20, server, SLOW_S)
+    until(lambda: rows_in(ring) == 20, server)
     kill_worker(server)
-    until(lambda: not ring.exists(), server, SLOW_S)  # though nobody reads it
-    until(lambda: shadow_of(server)["skipped"] == {"overtaken": 20}, server, SLOW_S)
+    until(lambda: not ring.exists(), server)  # though nobody reads it
+    until(lambda: shadow_of(server)["skipped"] == {"overtaken": 20}, server)
 
 
 def test_a_share_of_the_requests_is_compared_and_the_recording_has_its_own(
@@ -89,7 +89,7 @@ def test_a_share_of_the_requests_is_compared_and_the_recording_has_its_own(
     server.wait_ready()
     wait_up(server)
     Asking(server, champions).ask(200)
-    until(lambda: shadow_of(server)["counts"]["rows"] > 60, server, SLOW_S)
+    until(lambda: shadow_of(server)["counts"]["rows"] > 60, server)
     assert server.stop() == 0
     ids = [i for batch in open_recordings(tmp_path / "recordings").batches() for i in batch["request_id"].to_pylist()]
     assert 0 < len(ids) < 60
@@ -137,12 +137,12 @@ def test_with_memory_it_carries_its_own_and_skips_what_it_did_not_see_begin(
     [beside] = shadow_of(server)["beside"]
     before = process_of(server)
     before.kill()
-    until(lambda: shadow_of(server)["starts"] == 2, server, SLOW_S)
+    until(lambda: shadow_of(server)["starts"] == 2, server)
     wait_up(server)
     for _ in range(5):
         rollouts.step("a", "d")
     wait_rows(server, 35)
-    until(lambda: shadow_of(server)["skipped"] == {"episode_start": 5}, server, SLOW_S)
+    until(lambda: shadow_of(server)["skipped"] == {"episode_start": 5}, server)
     assert server.stop() == 0
     whole = replayed(tmp_path / "recordings", remembering, shadow)
     assert whole["rows"] == 40  # a replay has seen the beginning of every episode
@@ -174,7 +174,7 @@ def test_a_damaged_one_is_refused_and_the_champion_is_not_concerned(
     golden.write_bytes(golden.read_bytes()[:-1] + b"?")
     server = start_server("--model", str(folders[0]), "--shadow", str(shadow))
     server.wait_ready()
-    until(lambda: "golden.npz" in (shadow_of(server)["reason"] or ""), server, SLOW_S)
+    until(lambda: "golden.npz" in (shadow_of(server)["reason"] or ""), server)
     assert str(tmp_path) not in server.get("/metadata").body.decode()
     Asking(server, champions).ask(5)
     assert server.get("/readyz").json["ready"]
@@ -224,7 +224,7 @@ def test_the_ring_of_a_worker_that_died_is_read_and_freed(
     wait_rows(server, 5)
     [ring] = rings_of(server).glob("*.ring")
     kill_worker(server)
-    until(lambda: not ring.exists(), server, SLOW_S)
+    until(lambda: not ring.exists(), server)
     Asking(server, champions).ask(5)
     wait_rows(server, 10)
 

@@ -17,6 +17,7 @@ import httpcore
 import msgspec
 import pytest
 import yaml
+from patience import PATIENCE_S
 from tests_support import ROOT, Server, missing
 
 from benchmarks.support.free_port import free_port
@@ -42,7 +43,7 @@ class Prometheus:
 
     def wait_ready(self) -> None:
         """Return once it answers queries: it listens before it has read its storage, and answers 503 until then."""
-        ends = time.monotonic() + 180
+        ends = time.monotonic() + PATIENCE_S
         while time.monotonic() < ends:
             with contextlib.suppress(httpcore.NetworkError):
                 if httpcore.request("GET", f"{self._url}/-/ready").status == 200:
@@ -78,12 +79,12 @@ def scraping(server: Server, folder: Path) -> Iterator[Prometheus]:
         yield prometheus
     finally:
         process.terminate()
-        process.wait(180)
+        process.wait(PATIENCE_S)
 
 
 def scraped(prometheus: Prometheus, query: str, enough: Callable[[list[Any]], bool]) -> list[Any]:
     """A query's result, once it is enough."""
-    ends = time.monotonic() + 180
+    ends = time.monotonic() + PATIENCE_S
     while time.monotonic() < ends:
         found = prometheus.ask(query)
         if enough(found):

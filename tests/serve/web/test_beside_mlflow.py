@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import servers
+from patience import PATIENCE_S
 from scoring_bodies import JSON, bodies, columns, rows_of
 from tests_support import EXAMPLE, Server, registry_here
 from torch import nn
@@ -131,7 +132,7 @@ def mlflow_serving(home: Path, env: dict[str, str]) -> Iterator[str]:
             stderr=output,
             start_new_session=True,
         )
-    url, ends = f"http://127.0.0.1:{port}", time.monotonic() + 180
+    url, ends = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE_S
     while time.monotonic() < ends:
         try:
             if httpcore.request("GET", url + "/ping").status == 200:
@@ -145,7 +146,7 @@ def mlflow_serving(home: Path, env: dict[str, str]) -> Iterator[str]:
         yield url
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(180)
+        process.wait(PATIENCE_S)
 
 
 def test_whatever_mlflow_answers_ours_answers_alike(pair: Pair):

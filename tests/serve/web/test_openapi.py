@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from mlflow_ui import open_browser
 from msgspec.structs import replace
+from patience import PATIENCE_S
 from playwright.sync_api import Page, expect
 from tests_support import Server
 from without_pedals import KINDS
@@ -113,7 +114,7 @@ def test_schemathesis_finds_no_5xx_and_no_answer_that_is_not_documented(server: 
     (tmp_path / "schemathesis.toml").write_text(
         '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "4xx", 504]\n'
     )
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 

@@ -11,6 +11,7 @@ import httpcore
 import msgspec
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from tests_support import Answer, Server
 
 from carla_mlflow import Engine
@@ -166,7 +167,7 @@ def test_what_is_no_json_is_bad_json(server: Server, body: bytes):
     ],
 )
 def test_what_is_no_http_is_a_400_in_our_shape_and_echoes_nothing(server: Server, head: bytes):
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as raw:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE_S) as raw:
         raw.sendall(head)
         answer = b""
         while b"}}" not in answer and (part := raw.recv(65536)):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from patience import PATIENCE_S
 from tests_support import Server
 
 from benchmarks.failures.half_sent import HalfSentHeads
@@ -38,7 +39,7 @@ def open_connections(server: Server, count: int) -> Iterator[list[socket.socket]
         found = []
         for _ in range(count):
             address = "127.0.0.1", int(server.url.rpartition(":")[2])
-            found.append(stack.enter_context(socket.create_connection(address, timeout=60)))
+            found.append(stack.enter_context(socket.create_connection(address, timeout=PATIENCE_S)))
             assert ask(found[-1])
         yield found
 
@@ -66,7 +67,7 @@ def shared(server: Server) -> list[int]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 180
+    ends = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < ends
         time.sleep(0.05)
@@ -114,7 +115,7 @@ def test_when_no_more_files_can_be_opened_half_sent_requests_make_room_and_idle_
     address = "127.0.0.1", int(server.url.rpartition(":")[2])
     with open_connections(server, 20) as cars, contextlib.ExitStack() as stack:
         for number in range(300):
-            slow = stack.enter_context(socket.create_connection(address, timeout=60))
+            slow = stack.enter_context(socket.create_connection(address, timeout=PATIENCE_S))
             with contextlib.suppress(OSError):  # ended already
                 slow.sendall(b"GET /readyz HTTP/1.1\r\nHo" if number % 3 else b"")
         assert all(ask(car) for car in cars)

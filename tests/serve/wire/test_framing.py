@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from patience import PATIENCE_S
 from tests_support import Server
 
 from benchmarks.hostile import framing
@@ -50,7 +51,7 @@ def loop_server(both: dict[str, Server]) -> Server:
 
 
 def connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60)
+    return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE_S)
 
 
 def read_all(raw: socket.socket) -> bytes:
@@ -366,7 +367,7 @@ def test_pipelined_requests_are_answered_while_the_server_drains(start_server: C
         answer = read_all(raw)
     assert statuses(answer) == [200] * 50
     assert answer.count(b"Connection: close") == 1
-    assert server.process.wait(180) == 0
+    assert server.process.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize("line", [b"Content-Encoding: br\r\n", b"X-A: 1\r\n"])

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import servers
+from patience import PATIENCE_S
 from tests_support import Server
 
 from benchmarks.policies.networks import small_view
@@ -87,7 +88,7 @@ def open_viewer(request: pytest.FixtureRequest, viewers: dict[tuple[str, str], S
 
 
 def connect(server: Server, certificate: Any) -> socket:
-    raw = create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60)
+    raw = create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE_S)
     if not server.url.startswith("https"):
         return raw
     return ssl.create_default_context(cafile=str(certificate[0])).wrap_socket(raw, server_hostname="localhost")

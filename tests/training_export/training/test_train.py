@@ -18,6 +18,7 @@ import mlflow
 import numpy as np
 import pytest
 from following_support import until_true
+from patience import PATIENCE_S
 from stable_baselines3.common.vec_env import SubprocVecEnv
 from tests_support import command_here
 
@@ -70,14 +71,14 @@ def test_ctrl_c_leaves_a_checkpoint_that_exports(mlflow_home: Path):
     screen, terminal = os.openpty()  # a terminal, since a log file gets no bar; nor does a terminal without a size
     termios.tcsetwinsize(terminal, (24, 120))
     process = train("--total-timesteps", "1000000", "--output", "early", stderr=terminal)
-    seen, ends, asked = b"", time.monotonic() + 450, False  # minutes, on two busy cores
+    seen, ends, asked = b"", time.monotonic() + PATIENCE_S, False  # minutes, on two busy cores
     while process.poll() is None and time.monotonic() < ends:  # to the end: a screen that nobody reads stops who writes
         if select.select([screen], [], [], 1.0)[0]:
             seen += os.read(screen, 65536)
         if b"on the road" in seen and not asked:
             process.send_signal(signal.SIGINT)
             asked = True
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE_S)
     os.close(terminal)
     os.close(screen)
     assert process.returncode == 130, seen
@@ -144,9 +145,9 @@ def test_an_environment_that_dies_ends_the_training(mlflow_home: Path, monkeypat
 def test_sigterm_to_all_processes_of_a_job_leaves_a_checkpoint(mlflow_home: Path):
     process = train("--total-timesteps", "1000000", "--output", "early", is_job=True)
     assert process.stderr is not None
-    until_true((mlflow_home / "early").is_dir, 450)  # it is trained by then
+    until_true((mlflow_home / "early").is_dir)  # it is trained by then
     os.killpg(process.pid, signal.SIGTERM)
-    out, err = process.communicate(timeout=450)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, err
     assert "usable" in out
     assert 0 < open_checkpoint(mlflow_home / "early").steps < 1_000_000
