@@ -69,10 +69,17 @@ def _yes_or_no(text: str) -> bool:
 
 
 def _secret(environment: Mapping[str, str], name: str) -> str | None:
+    variable = PREFIX + name.upper()
     try:
-        return state_key(environment) if name == "state_key" else read_secret(environment, PREFIX + name.upper())
+        if name == "state_key":
+            return state_key(environment)
+        secret = read_secret(environment, variable)
     except CarlaMlflowError as error:
         raise ValueError(one_line(error)) from error
+    given = [each for each in (variable, f"{variable}_FILE") if each in environment]
+    if given and not secret:  # whoever sets it means to be asked for it: without one, anybody is let in
+        raise ValueError(f"{given[-1]}={environment[given[-1]]!r}: it is empty; fill it, or unset it to serve without")
+    return secret
 
 
 def unknown_variables(environment: Mapping[str, str]) -> str | None:

@@ -96,7 +96,7 @@ def check_key(path: str, given: str, settings: Settings) -> None:
     scheme, _, token = given.partition(" ")
     fits = hmac.compare_digest(token.strip().encode("utf-8", "replace"), settings.api_key.encode())
     if not (fits and scheme.lower() == "bearer"):
-        raise ApiError("unauthorized", "expected Authorization: Bearer and this server's key")
+        raise ApiError("unauthorized", "expected Authorization: Bearer and this server's POLICY_API_KEY")
 
 
 def check_media_type(text: str, endpoint: Endpoint) -> str:

@@ -4,6 +4,7 @@ import { clock, draw, head, make, number, place, row } from "/pages/dom.js";
 const HEIGHT = 150;
 const EDGE = { left: 54, right: 10, top: 10, bottom: 20 };
 const MINUTES = [15, 10, 5, 0];
+const LINES = 9; // of texts of 12 px, which a plot has the height for
 
 // The figure with an id; made when it is first asked for.
 export function figure(id, into, title, note = "") {
@@ -81,17 +82,20 @@ function axes(shown, x, y, width) {
   return group;
 }
 
-// Moves of versions, where they happened.
+// Moves of versions, where they happened. A text goes on the first line where it covers no other; where there is none,
+// the list of moves has it.
 function marks(shown, x, y, step) {
   const group = draw("g", { class: "marks" }), first = shown.points[0].at, seconds = shown.points[0].seconds;
-  let line = 0; // texts of moves one after the other would cover each other
+  const lines = Array.from({ length: LINES }, () => []);
   for (const { at, text } of shown.marks) {
-    const place = x((at - first) / seconds);
+    const place = x((at - first) / seconds), width = 4 + 7 * text.length;
     if (place < shown.x.from || place > shown.x.to + step) continue;
-    const isRight = place > (shown.x.from + shown.x.to) / 2;
     group.append(draw("line", { x1: place, x2: place, y1: y(1), y2: y(0) }));
+    const isRight = place > (shown.x.from + shown.x.to) / 2, [from, to] = isRight ? [place - width, place] : [place, place + width];
+    const line = lines.findIndex((taken) => taken.every(([begins, ends]) => to < begins || from > ends));
+    if (line < 0) continue;
+    lines[line].push([from, to]);
     group.append(draw("text", { x: place + (isRight ? -4 : 4), y: y(1) + 9 + 12 * line, "text-anchor": isRight ? "end" : "start" }, text));
-    line = (line + 1) % 4;
   }
   return group;
 }

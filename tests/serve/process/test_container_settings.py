@@ -32,6 +32,16 @@ def test_a_secrets_file_that_can_not_be_read_is_a_usage_error(tmp_path: Path):
     assert (done.code, "POLICY_API_KEY_FILE" in done.err) == (2, True)
 
 
+@pytest.mark.parametrize("name", ["POLICY_API_KEY", "POLICY_WEBHOOK_SECRET"])
+@pytest.mark.parametrize("is_file", [False, True])
+@pytest.mark.parametrize("content", ["", " \n"])
+def test_an_empty_key_is_refused_and_opens_no_server(tmp_path: Path, name: str, is_file: bool, content: str):
+    (tmp_path / "key").write_text(content)
+    asked = {f"{name}_FILE": str(tmp_path / "key")} if is_file else {name: content}
+    with pytest.raises(ValueError, match=rf"^{name}(_FILE)?='.*': it is empty; fill it, or unset it to serve without$"):
+        settings_from_environment(asked)
+
+
 KEY = "the-key-of-the-fleet"
 
 

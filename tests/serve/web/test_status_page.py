@@ -148,6 +148,14 @@ def test_no_tick_of_an_axis_is_cut_off_however_long_its_number(served: Server, l
     assert page.evaluate(CUT_OFF) == []
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_texts_of_near_moves_do_not_cover_each_other(served: Server, look: Callable[..., Page], width: int):
+    page = look(served.url, KEY, width)
+    expect(page.locator("#latency .legend")).to_contain_text("p99")
+    shown, covered = page.evaluate(MOVED_OFTEN)
+    assert (shown >= 8, covered) == (True, 0)
+
+
 def test_the_bars_of_a_shadow_say_which_differences_they_count(served: Server, look: Callable[..., Page]):
     page = look(served.url, KEY)
     expect(page.locator("#ready")).to_have_text("ready")
@@ -211,6 +219,20 @@ SLOW_FOR_SECONDS = """async () => {
   lines("slow", "plots", { title: "Slow", points, marks: [], log: true, format, series });
 }"""
 """Draws a plot of answers that take seconds: a script may."""
+
+MOVED_OFTEN = """async () => {
+  const { lines } = await import("/pages/lines.js");
+  const points = Array.from({ length: 90 }, (_, index) => ({ at: 10 * index, seconds: 10 }));
+  const moved = [440, 445, 450, 451, 452, 455, 460, 470, 850, 855];
+  const marks = moved.map((at, index) => ({ at, text: `0.1.${index} (canary)` }));
+  const series = { p50: points.map(() => 1) }, format = (value) => `${value} ms`;
+  lines("moved", "plots", { title: "Moved often", points, marks, format, series });
+  const boxes = [...document.querySelectorAll("#moved .marks text")].map((text) => text.getBoundingClientRect());
+  const isBeside = (a, b) => a.left >= b.right || b.left >= a.right || a.top >= b.bottom - 1 || b.top >= a.bottom - 1;
+  const isCovered = (a, b) => a !== b && !isBeside(a, b);
+  return [boxes.length, boxes.filter((box) => boxes.some((other) => isCovered(box, other))).length];
+}"""
+"""Draws a plot with ten moves, eight within half a minute; how many texts it shows, and how many lie on others."""
 
 WITH_A_SHADOW = """async () => {
   const { shadow } = await import("/pages/shadow.js");
