@@ -36,8 +36,11 @@ def environments(config: TrainingConfig, scaler: StandardScaler) -> Iterator[Vec
         yield VecPreprocess(VecMonitor(started), scaler)
         started.close()
     except BaseException:
-        for process in set(multiprocessing.active_children()) - others:
+        left = set(multiprocessing.active_children()) - others
+        for process in left:
             process.kill()
+        for process in left:
+            process.join()  # none is there any more when the caller goes on
         raise
 
 
