@@ -52,6 +52,7 @@ class Acceptor:
     ) -> None:
         self._loop, self._listeners, self.connections = loop, listeners, connections
         self._coming: dict[Connection, asyncio.Task[None]] = {}
+        self._left: dict[socket.socket, asyncio.TimerHandle] = {}  # listeners whose next connection is left to others
         self._stopped = False
         self._logged_at, self._ended = 0.0, 0  # when closed connections were logged last; closed since then
 
@@ -94,6 +95,10 @@ class Acceptor:
             self._shares.hold(self._place, self.held)
         else:
             self._shares.leave(self._place)
+        if self._left and not self._others_should():  # who held more when it left one to others may hold less by now
+            for listener, timer in [*self._left.items()]:
+                timer.cancel()
+                self._go_on(listener)
 
     def stop(self) -> None:
         """Accepts what waits in the listen queues; if the whole server stops, later clients are refused."""
@@ -127,16 +132,18 @@ class Acceptor:
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(MAX_AT_ONCE):
             if self._others_should():
-                self._pause(listener, LEFT_TO_OTHERS_S if self._takes_its_share else NOT_READY_S)
+                seconds = LEFT_TO_OTHERS_S if self._takes_its_share else NOT_READY_S
+                self._left[listener] = self._pause(listener, seconds)
                 return
             if not self._take_one(listener):
                 return
 
-    def _pause(self, listener: socket.socket, seconds: float) -> None:
+    def _pause(self, listener: socket.socket, seconds: float) -> asyncio.TimerHandle:
         self._loop.remove_reader(listener)
-        self._loop.call_later(seconds, self._go_on, listener)
+        return self._loop.call_later(seconds, self._go_on, listener)
 
     def _go_on(self, listener: socket.socket) -> None:
+        self._left.pop(listener, None)
         if not self._stopped:  # meanwhile
             self._loop.add_reader(listener, self._accept, listener)
             if self._slot.ready or not self._others_should():

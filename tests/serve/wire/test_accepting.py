@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -18,6 +19,9 @@ from tests_support import Server
 
 from benchmarks.failures.half_sent import HalfSentHeads
 from benchmarks.support.requests import http_request
+from serve.policy.slot import Slot
+from serve.wire.acceptor import Acceptor
+from serve.wire.connection_counts import ConnectionCounts
 
 Start = Callable[..., Server]
 BODY = b'{"observations":[{"speed":6,"steering":0,"sensors":[1,1,1,1,1,1,1,1,1,1,1,1]}]}'
@@ -103,6 +107,52 @@ def gone(connection: socket.socket) -> bool:
         return True
     finally:
         connection.settimeout(60)
+
+
+class Held(asyncio.Protocol):
+    """A connection that is counted for as long as it lasts, and answers nothing."""
+
+    def __init__(self, acceptor: Acceptor) -> None:
+        self._acceptor = acceptor
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._acceptor.connections.add(self)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._acceptor.connections.discard(self)  # type: ignore[arg-type]
+        self._acceptor.publish()
+
+
+def test_a_worker_that_left_a_connection_to_others_takes_it_once_it_holds_no_more_than_they(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("serve.wire.acceptor.LEFT_TO_OTHERS_S", 3600.0)
+    asyncio.run(leaves_one_and_takes_it(tmp_path))
+
+
+async def leaves_one_and_takes_it(tmp_path: Path) -> None:
+    shares, slot = ConnectionCounts(), Slot(tmp_path)
+    slot.ready = True
+    shares.hold(shares.give_place(), 0)  # another worker, which holds none and takes none
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        acceptor = Acceptor(asyncio.get_running_loop(), [listener], set())
+        acceptor.start(lambda: Held(acceptor), None, 5.0, shares, shares.give_place(), slot)  # type: ignore[arg-type]
+        address = listener.getsockname()
+        with socket.create_connection(address) as first:
+            await happens(lambda: acceptor.held == 1)
+            with socket.create_connection(address):
+                await happens(lambda: bool(acceptor._left))
+                assert acceptor.held == 1
+                first.close()
+                await happens(lambda: not acceptor._left and acceptor.held == 1)
+            await happens(lambda: acceptor.held == 0)
+        acceptor.stop()
+
+
+async def happens(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 def test_when_no_more_files_can_be_opened_half_sent_requests_make_room_and_idle_clients_stay(
