@@ -164,6 +164,9 @@ def test_the_servers_key_comes_from_a_file(store: Store, asks_for_a_key: str, tm
     compare = ("compare", f"{NAME}@0.1.0", f"{NAME}@0.2.0", "--from", asks_for_a_key)
     assert f"{asks_for_a_key} asks for its key: pass --api-key-file FILE" in registry_here(*compare).err
     assert f"{asks_for_a_key} answered 503" in registry_here(*compare, "--api-key-file", str(key)).err
+    key.write_text("wrong\n")
+    refused = registry_here(*compare, "--api-key-file", str(key)).err
+    assert f"{asks_for_a_key} does not take the key that --api-key-file names" in refused
     key.write_text("\n")
     empty = registry_here(*compare, "--api-key-file", str(key))
     assert (empty.code, "expected one line with the servers' key" in empty.err) == (1, True)
