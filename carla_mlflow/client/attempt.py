@@ -52,7 +52,9 @@ def failure(url: str, error: Exception, budget_ends: float | None) -> Exception:
     if _is_refused(error):
         return UnreachableError(f"{url}: no answer: nothing listens there; is carla-serve running, at that address?")
     if url.startswith("unix:") and not os.path.exists(url.removeprefix("unix:")):
-        return UnreachableError(f"{url}: no answer: there is no such socket; is carla-serve running, with --host {url}?")
+        return UnreachableError(
+            f"{url}: no answer: there is no such socket; is carla-serve running, with --host {url}?"
+        )
     said = _untrusted(error) or str(error).rstrip(".") or type(error).__name__
     return UnreachableError(f"{url}: no answer: {said}{_about_tls(url, error)}")
 
