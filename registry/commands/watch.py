@@ -33,7 +33,7 @@ def watch(options: argparse.Namespace) -> int:
         except (RegistryError, UnreachableError) as error:
             problem = one_line(error)
         if problem != reported:
-            again = "" if options.once else f"; asks again every {options.every:g} s"
+            again = "" if options.once else f" (asks again every {options.every:g} s)"
             text = f"{problem}{again}" if problem else "the registry answers again"
             show(options.json, text, {"registry": problem or "ok"})
             reported = problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import http.server
 import json
 import re
@@ -15,6 +16,7 @@ from made_up_traffic import Growth, told_by_a_server
 from registry_policies import NAME, registered
 from tests_support import Finished, registry_here
 
+from registry.commands.guard import _tell
 from registry.moves.sync import sync
 from registry.store.store import Store
 
@@ -255,3 +257,9 @@ def test_a_first_canary_bakes_beside_production_and_its_roll_back_leaves_none(st
     assert done.code == 1, done.err
     assert "canary: 0.2.0 → none, as saturation.steer>2x: 99 %" in done.out
     assert "canary" not in store.holders(NAME)
+
+
+def test_guard_says_that_it_asks_the_registry_again(capsys: pytest.CaptureFixture[str]):
+    problems = {"registry": "no policy named mien", "http://car-1": "no answer"}
+    _tell(argparse.Namespace(json=False, every=10.0), {}, [], problems)
+    assert capsys.readouterr().out.splitlines() == ["no policy named mien (asks again every 10 s)", "no answer"]
