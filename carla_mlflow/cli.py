@@ -6,10 +6,13 @@ import argparse
 import math
 import os
 import select
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from .collector import collect_less
@@ -25,6 +28,7 @@ __all__ = [
     "REFUSED",
     "UNREACHABLE",
     "USAGE",
+    "file_to_write",
     "natural",
     "positive",
     "progress",
@@ -67,6 +71,9 @@ def _run(prog: str, options: argparse.Namespace, extra: str) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
+        if threading.current_thread() is threading.main_thread():
+            # A second Ctrl-C, as while threads are waited for, ends the process at once instead of by a traceback.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
@@ -165,3 +172,12 @@ def natural(text: str) -> int:
     if not 0 <= value < 2**31:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to 2**31 - 1")
     return value
+
+
+def file_to_write(text: str) -> Path:
+    """An argparse type: a file that is written at the end, so that its folder is looked for before anything else."""
+    path = Path(text)
+    is_folder = os.path.isdir(path)  # Path.is_dir() raises for a name that is too long
+    if is_folder or not os.path.isdir(path.parent):
+        raise argparse.ArgumentTypeError(f"{text}: is a folder" if is_folder else f"{path.parent}: no such folder")
+    return path

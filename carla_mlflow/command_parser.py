@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import functools
 import sys
 from collections.abc import Sequence
@@ -35,15 +36,24 @@ class CommandParser(argparse.ArgumentParser):
         """As argparse's, but an unknown flag of a subcommand is refused by its own parser, whose help lists them."""
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            sys.exit(getattr(options, "usage", self.refuse)(f"unrecognized arguments: {' '.join(unknown)}"))
+            sys.exit(getattr(options, "usage", self.refuse)(f"unrecognized arguments: {' '.join(unknown)}", unknown))
         return options
 
     def error(self, message: str) -> NoReturn:
         """Refuses the command line, and ends the process."""
         sys.exit(self.refuse(message))
 
-    def refuse(self, message: str) -> int:
-        """Says in two lines what is wrong (the usage alone would fill a page), and returns the exit code."""
+    def refuse(self, message: str, unknown: Sequence[str] = ()) -> int:
+        """Says in two lines what is wrong (the usage alone would fill a page), and returns the exit code.
+
+        Args:
+            message: what is wrong.
+            unknown: arguments that this parser does not know: the flags that they may have been meant for are named.
+        """
+        flags = [argument.partition("=")[0] for argument in unknown if argument.startswith("--")]
+        near = [difflib.get_close_matches(flag, self._option_string_actions, 1) for flag in flags]
+        meant = ", ".join(dict.fromkeys(found[0] for found in near if found))
+        message += f"; did you mean {meant}?" if meant else ""
         print(f"{self.prog}: error: {message}\nsee {self.prog} --help", file=sys.stderr)
         return USAGE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any
@@ -172,19 +173,22 @@ Completion for a shell: carla-serve completion bash, zsh or fish (docs/reference
 def parse_settings(arguments: Sequence[str] | None) -> Settings:
     """Reads flags and POLICY_ variables; prints what is invalid and exits with 2."""
     parser = build_parser()
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and not given[0].startswith("-"):
+        parser.error(f"{given[0]!r} is neither a flag nor score or replay; to serve it: --model {given[0]}")
+    options = parser.parse_args(given)
     levels = [level for level, asked in (("error", options.quiet), ("debug", options.debug)) if asked]
     if len(levels) + (options.log_level is not None) > 1:
         parser.error("--quiet, --debug and --log-level say the same: give one of them")
     options.log_level = levels[0] if levels else options.log_level
     names = [name for group in GROUPS.values() for name in group]
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    flags = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     try:
-        asked = {**os.environ, **{PREFIX + k.upper(): str(v) for k, v in given.items()}}
+        asked = {**os.environ, **{PREFIX + k.upper(): str(v) for k, v in flags.items()}}
         settings = settings_from_environment(with_baked(asked))
     except ValueError as error:
         parser.error(str(error))
-    problems = settings.problems() + unused_flags(given, settings)
+    problems = settings.problems() + unused_flags(flags, settings)
     if problems:
         parser.error("; ".join(problems))
     return settings

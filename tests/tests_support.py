@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ def command_here(program: str, *arguments: str, env: dict[str, str] | None = Non
     main = importlib.import_module(COMMANDS[program]).main
     leave_experiment()
     out, err, before, path = io.StringIO(), io.StringIO(), dict(os.environ), [*sys.path]
+    on_ctrl_c = signal.getsignal(signal.SIGINT)  # which a command that heard it leaves as it is by default
     os.environ.update(env or {})
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
@@ -74,6 +76,8 @@ def command_here(program: str, *arguments: str, env: dict[str, str] | None = Non
     except SystemExit as ended:  # argparse's
         code = int(ended.code or 0)
     finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, on_ctrl_c)
         sys.path[:] = path  # a card's own modules are importable until the process ends
         os.environ.update(before)
         for name in os.environ.keys() - before.keys():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 import threading
 import time
@@ -49,13 +51,29 @@ def failure(url: str, error: Exception, budget_ends: float | None) -> Exception:
         return OverBudget()
     if _is_refused(error):
         return UnreachableError(f"{url}: no answer: nothing listens there; is carla-serve running, at that address?")
-    return UnreachableError(f"{url}: no answer: {str(error) or type(error).__name__}{_about_tls(url, error)}")
+    if url.startswith("unix:") and not os.path.exists(url.removeprefix("unix:")):
+        return UnreachableError(
+            f"{url}: no answer: there is no such socket; is carla-serve running, with --host {url}?"
+        )
+    said = _untrusted(error) or str(error).rstrip(".") or type(error).__name__
+    return UnreachableError(f"{url}: no answer: {said}{_about_tls(url, error)}")
+
+
+def _untrusted(error: Exception) -> str:
+    """Why the server's certificate is not trusted, and what to do; empty for another error."""
+    found = re.search(r"CERTIFICATE_VERIFY_FAILED\] certificate verify failed: (.*?)( \(_ssl\.c:\d+\))?$", str(error))
+    if not found:
+        return ""
+    named = os.environ.get("SSL_CERT_FILE")
+    if named and not os.path.exists(named):
+        return f"its certificate is not trusted ({found[1]}): SSL_CERT_FILE names {named}, and there is no such file"
+    return f"its certificate is not trusted ({found[1]}); the variable SSL_CERT_FILE may name the certificate to trust"
 
 
 def _about_tls(url: str, error: Exception) -> str:
-    """What to look at where one side may speak TLS and the other not, or the certificate is not trusted."""
+    """What to look at where one side may speak TLS and the other not."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "; the variable SSL_CERT_FILE may name the certificate to trust"
+        return ""
     if url.startswith("https:") and "[SSL" in str(error):
         return "; does the server speak TLS? if not, its address begins with http:"
     if url.startswith("http:") and isinstance(error, httpcore.RemoteProtocolError):

@@ -27,8 +27,20 @@ def translate(error: MlflowException, uri: str, tried_s: float) -> RegistryError
     if error.error_code == "RESOURCE_DOES_NOT_EXIST":
         return NotFoundError(text)
     if _NO_ANSWER.search(text):
-        return UnreachableError(f"{uri}: no answer (tried for {tried_s:.0f} s){_reason(text)}")
+        return no_answer(uri, tried_s, _reason(text))
+    if unknown := re.search(r"got unsupported URI '([^']*)'", text):
+        return RegistryError(
+            f"{unknown[1]!r} is no address of MLflow; expected such as http://HOST:5000 or sqlite:///mlflow.db "
+            "(MLFLOW_TRACKING_URI, or MLFLOW_REGISTRY_URI)"
+        )
     return RefusedError(text) if error.error_code in _REFUSED_CODES else RegistryError(text)
+
+
+def no_answer(uri: str, tried_s: float, reason: str = "") -> UnreachableError:
+    """The error of a registry that did not answer for so many seconds; `reason` says what came instead, if anything."""
+    if not reason and uri.startswith("http"):
+        reason = "; does MLflow run there? MLFLOW_TRACKING_URI names its address"
+    return UnreachableError(f"{uri}: no answer (tried for {tried_s:.0f} s){reason}")
 
 
 def _reason(text: str) -> str:

@@ -66,7 +66,12 @@ def scrape(url: str, api_key: str = "", half_hour: bool = False) -> Scrape:
     except FAILED as error:
         raise failure(url, error, None) from error
     if answer.status == 401:
-        raise ServerError(f"{url} asks for its key: pass --api-key-file FILE")
+        asks = (
+            "does not take the key that --api-key-file names"
+            if api_key
+            else "asks for its key: pass --api-key-file FILE"
+        )
+        raise ServerError(f"{url} {asks}")
     if answer.status != 200:
         raise ServerError(f"{url} answered {answer.status} to {address.removeprefix(url.rstrip('/'))}")
     return parse(answer.content.decode("utf-8", "replace"), url)

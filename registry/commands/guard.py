@@ -60,7 +60,8 @@ def _tell(options: argparse.Namespace, told: dict[str, str], events: list[Event]
     for key, text in lines.items():
         if told.get(key) != text:
             event = now.get(key)
-            show(options.json, escaped(text), _as_json(event) if event else {"unread": key, "problem": text})
+            again = f" (asks again every {options.every:g} s)" if key == "registry" else ""
+            show(options.json, escaped(text + again), _as_json(event) if event else {"unread": key, "problem": text})
     for key in told.keys() - lines.keys():
         if key == "registry" or key.startswith("http"):
             show(options.json, f"{key} answers again", {"unread": key, "problem": ""})

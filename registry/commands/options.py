@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carla_mlflow.cli import file_to_write
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.look import progress
 from registry.rules.durations import parse_duration
@@ -65,4 +66,6 @@ def add_servers(command: Any, flag: str, text: str, required: bool) -> None:
 
 def add_html(command: Any, what: str) -> None:
     """Adds the flag that writes a page; `what` it shows, in words."""
-    command.add_argument("--html", type=Path, metavar="FILE", help=f"write {what}, as a page for a browser in one file")
+    command.add_argument(
+        "--html", type=file_to_write, metavar="FILE", help=f"write {what}, as a page for a browser in one file"
+    )

@@ -33,7 +33,9 @@ def watch(options: argparse.Namespace) -> int:
         except (RegistryError, UnreachableError) as error:
             problem = one_line(error)
         if problem != reported:
-            show(options.json, problem or "the registry answers again", {"registry": problem or "ok"})
+            again = "" if options.once else f" (asks again every {options.every:g} s)"
+            text = f"{problem}{again}" if problem else "the registry answers again"
+            show(options.json, text, {"registry": problem or "ok"})
             reported = problem
         if options.once:
             return REFUSED if problem else DONE

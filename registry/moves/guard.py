@@ -123,11 +123,8 @@ class Guard:
             return Event(bake, "watching", "", watches)
         if all(watch.may_end for watch in watches):
             return self._end(store, state, bake, watches)
-        waits = ", ".join(watch.bar.alarm for watch in watches if not watch.may_end)
-        text = (
-            f"{bake.move.to}: the time of {bake.move.version}'s bake is over, but it goes on: too few requests, or the "
-            f"last look over the bar, for {waits}"
-        )
+        waits = "; ".join(watch.say_wait() for watch in watches if not watch.may_end)
+        text = f"{bake.move.to}: the time of {bake.move.version}'s bake is over, but it goes on: {waits}"
         return Event(bake, "waits", text, watches)
 
     def _roll_back(self, store: Store, bake: Baking, watches: tuple[Watch, ...]) -> Event:

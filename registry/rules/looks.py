@@ -56,6 +56,11 @@ class Watch:
         """Whether enough was seen, and no look was over last, so that a bake whose time is over ends well."""
         return self.over == 0 and self.seen.trials >= MIN_TRIALS
 
+    def say_wait(self) -> str:
+        """Why a bake whose time is over goes on; without the count, which every look would change."""
+        why = "the last look was over the bar" if self.over else f"fewer than {MIN_TRIALS} requests were seen so far"
+        return f"{self.bar.alarm}: {why}"
+
     def say(self) -> str:
         """What it has found, in words."""
         found = ", then ".join(self.figures) or say_share(parse_alarm(self.bar.alarm).metric, self.seen)

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from carla_mlflow.errors import RegistryError, UnreachableError
 from carla_mlflow.flavor.database import SQLITE, database_errors, say_database, without_password
-from carla_mlflow.flavor.translate_errors import translate
+from carla_mlflow.flavor.translate_errors import no_answer, translate
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,7 +58,7 @@ def call_with_deadline(uri: str, deadline_s: float, function: Callable[P, R], *a
     try:
         return outcome.result(deadline_s)
     except TimeoutError as error:
-        raise UnreachableError(f"{uri}: no answer (tried for {time.monotonic() - started:.0f} s)") from error
+        raise no_answer(uri, time.monotonic() - started) from error
     except MlflowException as error:
         raise translate(error, uri, time.monotonic() - started) from error
     except database_errors() as error:  # a database without all of a registry's tables

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from carla_mlflow.cli import run_command
+from carla_mlflow.cli import file_to_write, run_command
 from carla_mlflow.command_parser import CommandParser, add_common
 from carla_mlflow.contract.backend_names import CHOICES
 from carla_mlflow.look import say_next
@@ -77,9 +77,11 @@ def _add_policies(group: Any) -> None:
 
 
 def _add_results(group: Any) -> None:
-    group.add_argument("--html", type=Path, metavar="FILE", help="write a report for a browser, in one file")
+    group.add_argument("--html", type=file_to_write, metavar="FILE", help="write a report for a browser, in one file")
     group.add_argument("--lerobot", type=Path, metavar="DIR", help="export the rows as a LeRobot dataset, format v3.0")
-    group.add_argument("--mcap", type=Path, metavar="FILE", help="export the rows as an MCAP file with JSON messages")
+    group.add_argument(
+        "--mcap", type=file_to_write, metavar="FILE", help="export the rows as an MCAP file with JSON messages"
+    )
 
 
 def replay(options: argparse.Namespace) -> int:

@@ -58,6 +58,7 @@ def replay(options: argparse.Namespace) -> int:
         from serve.replay.html import write_report
 
         write_report(options.html, result)
+        result = msgspec.structs.replace(result, exports=(*result.exports, f"wrote {options.html}"))
     show(options.json, as_text(result), result.as_json() if options.json else None)
     if not result.rows and recordings.files:
         warn(f"no rows of that time or episode; the recording has {span_of(*_span(recordings))}")
@@ -68,7 +69,8 @@ def replay(options: argparse.Namespace) -> int:
 
 def _check_files(recordings: Recordings) -> None:
     """Raises RefusedError that names every file which is not as it was written."""
-    progress(f"checking the hashes of {len(recordings.files)} files")
+    count = len(recordings.files)
+    progress(f"checking the hashes of {count} file{'' if count == 1 else 's'}")
     damages = recordings.verify()
     if damages:
         told = tuple(f"{damage.path}: {damage.problem}" for damage in damages)

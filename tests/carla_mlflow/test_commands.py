@@ -143,3 +143,23 @@ def test_an_output_that_takes_nothing_is_told_without_a_traceback(mlflow_home: P
     done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
     said = "" if out == "closed" else "carla-registry: No space left on device\n"
     assert (done.stderr, done.returncode) == (said, 0 if out == "closed" else 1)
+
+
+def test_a_command_that_is_interrupted_twice_shows_no_traceback():
+    program = (
+        "import os, signal; from carla_mlflow.cli import run_command; from carla_mlflow.command_parser import *\n"
+        "def twice(_): os.kill(os.getpid(), signal.SIGINT)\n"
+        "p = CommandParser('a-command'); add_common(p); p.set_defaults(run=twice)\n"
+        "assert run_command(p, []) == 130; os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-2, "interrupted\n")
+
+
+def test_a_registry_that_is_no_address_is_refused_with_one_that_is():
+    done = registry_here("list", env={"MLFLOW_TRACKING_URI": "localhost:5000"})
+    assert (done.code, done.err) == (
+        1,
+        "carla-registry: 'localhost:5000' is no address of MLflow; expected such as http://HOST:5000 or "
+        "sqlite:///mlflow.db (MLFLOW_TRACKING_URI, or MLFLOW_REGISTRY_URI)\n",
+    )

@@ -105,6 +105,15 @@ def test_an_unknown_flag_is_refused_by_the_command_that_got_it(capsys: pytest.Ca
     ]
 
 
+def test_a_mistyped_flag_is_refused_with_the_flag_that_was_meant(capsys: pytest.CaptureFixture[str]):
+    program = next(parser for parser in parsers() if parser.prog == "carla-registry")
+    with pytest.raises(SystemExit):
+        program.parse_args(["promote", "mine@1.0.0", "--to", "production", "--baek", "1m", "--resaon=x"])
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "carla-registry promote: error: unrecognized arguments: --baek 1m --resaon=x; did you mean --bake, --reason?"
+    )
+
+
 def test_wrong_arguments_are_refused_in_two_lines(capsys: pytest.CaptureFixture[str]):
     parser = parser_of("carla-registry promote")
     assert isinstance(parser, CommandParser)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 from typing import Any
 
-from carla_mlflow.cli import natural, positive
+from carla_mlflow.cli import file_to_write, natural, positive
 from carla_mlflow.contract.seeds import PROMOTION_FIRST
 from training_export.racetrack.conditions import Conditions
 
@@ -27,15 +25,6 @@ def add_margin(command: Any) -> None:
         metavar="R",
         help="a version is as good with up to R less reward per episode (default: 5%% of the champion's)",
     )
-
-
-def film_file(text: str) -> Path:
-    """The type of the flag for a film, which is written after everything else."""
-    path = Path(text)
-    is_folder = os.path.isdir(path)  # Path.is_dir() raises for a name that is too long
-    if is_folder or not os.path.isdir(path.parent):
-        raise argparse.ArgumentTypeError(f"{text}: is a folder" if is_folder else f"{path.parent}: no such folder")
-    return path
 
 
 def add_conditions(command: argparse.ArgumentParser, episodes: int, judges: bool = False) -> None:
@@ -69,4 +58,4 @@ def add_conditions(command: argparse.ArgumentParser, episodes: int, judges: bool
         metavar="SECONDS",
         help=f"of an episode (default {Conditions.duration_s})",
     )
-    group.add_argument("--gif", type=film_file, metavar="FILE", help="film the first episode into this file")
+    group.add_argument("--gif", type=file_to_write, metavar="FILE", help="film the first episode into this file")

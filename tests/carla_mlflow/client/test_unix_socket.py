@@ -156,3 +156,9 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir("/")
     for address in ("unix:run/p.sock", "unix:/run/p.sock", "unix:///run/p.sock"):
         assert socket_path(address) == Path("/run/p.sock")
+
+
+@KINDS
+def test_a_client_says_that_there_is_no_such_socket(kind: str, path: Path):
+    with pytest.raises(UnreachableError, match=r"there is no such socket; is carla-serve running, with --host unix:"):
+        act_by(kind, f"unix:{path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import http.server
 import json
 import re
@@ -15,6 +16,7 @@ from made_up_traffic import Growth, told_by_a_server
 from registry_policies import NAME, registered
 from tests_support import Finished, registry_here
 
+from registry.commands.guard import _tell
 from registry.moves.sync import sync
 from registry.store.store import Store
 
@@ -164,6 +166,9 @@ def test_the_servers_key_comes_from_a_file(store: Store, asks_for_a_key: str, tm
     compare = ("compare", f"{NAME}@0.1.0", f"{NAME}@0.2.0", "--from", asks_for_a_key)
     assert f"{asks_for_a_key} asks for its key: pass --api-key-file FILE" in registry_here(*compare).err
     assert f"{asks_for_a_key} answered 503" in registry_here(*compare, "--api-key-file", str(key)).err
+    key.write_text("wrong\n")
+    refused = registry_here(*compare, "--api-key-file", str(key)).err
+    assert f"{asks_for_a_key} does not take the key that --api-key-file names" in refused
     key.write_text("\n")
     empty = registry_here(*compare, "--api-key-file", str(key))
     assert (empty.code, "expected one line with the servers' key" in empty.err) == (1, True)
@@ -252,3 +257,9 @@ def test_a_first_canary_bakes_beside_production_and_its_roll_back_leaves_none(st
     assert done.code == 1, done.err
     assert "canary: 0.2.0 → none, as saturation.steer>2x: 99 %" in done.out
     assert "canary" not in store.holders(NAME)
+
+
+def test_guard_says_that_it_asks_the_registry_again(capsys: pytest.CaptureFixture[str]):
+    problems = {"registry": "no policy named mien", "http://car-1": "no answer"}
+    _tell(argparse.Namespace(json=False, every=10.0), {}, [], problems)
+    assert capsys.readouterr().out.splitlines() == ["no policy named mien (asks again every 10 s)", "no answer"]

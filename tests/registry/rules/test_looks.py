@@ -88,3 +88,8 @@ def test_what_was_found_is_said_with_its_numbers_and_the_bar():
     relative = Watch(Bar("saturation>2x", 0.31, "2 times what 0.1.0 had in half an hour: 15 % of 9,000"))
     assert relative.say_bar() == "the bar is 31 %, 2 times what 0.1.0 had in half an hour: 15 % of 9,000"
     assert Watch(Bar("p99_ms>10", 10.0)).say_bar() == "the bar is 10 ms for 1 %"
+
+
+def test_a_bake_that_goes_on_after_its_time_says_which_of_two_reasons_holds():
+    assert after((0, MIN_TRIALS - 1)).say_wait() == "saturation.steer>0.2: fewer than 30 requests were seen so far"
+    assert after((900, 1000)).say_wait() == "saturation.steer>0.2: the last look was over the bar"

@@ -344,3 +344,13 @@ def test_rows_that_the_version_drove_itself_are_left_out(replay: Replay, tmp_pat
     told = json.loads(done.out)
     assert [(span["version"], span["rows"]) for span in told["drove"]] == [("0.1.0", 10), ("0.1.1", 10)]
     assert (told["compared"]["rows"], told["compared"]["skipped"]) == (10, {"it drove them itself": 10})
+
+
+def test_a_report_is_told_and_its_folder_is_looked_for_before_anything_is_read(
+    engine: Engine, replay: Replay, tmp_path: Path
+):
+    folder = write(tmp_path / "rec", [(engine, driven(engine, late=[3]))])
+    report = tmp_path / "report.html"
+    assert f"wrote {report}" in replay(folder, "--artifacts", EXAMPLE, "--html", report).out.splitlines()
+    done = replay(folder, "--html", tmp_path / "nowhere" / "report.html")
+    assert (done.code, f"argument --html: {tmp_path}/nowhere: no such folder" in done.err) == (2, True)

@@ -42,11 +42,21 @@ def test_a_client_names_what_to_change_in_the_address_or_the_trust(
     plain.wait_ready()
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     for url, says in (
-        (secure.url.replace("https:", "http:"), "if so, its address begins with https:$"),
+        (
+            secure.url.replace("https:", "http:"),
+            r"[a-z]; does the server speak TLS\? if so, its address begins with https:$",
+        ),
         (plain.url.replace("http:", "https:"), "if not, its address begins with http:$"),
-        (secure.url, "; the variable SSL_CERT_FILE may name the certificate to trust$"),
+        (
+            secure.url,
+            r"no answer: its certificate is not trusted \([^()]*\); the variable SSL_CERT_FILE may name the "
+            "certificate to trust$",
+        ),
     ):
         with pytest.raises(UnreachableError, match=says):
             connect(kind, url)
+    monkeypatch.setenv("SSL_CERT_FILE", "mistyped.pem")
+    with pytest.raises(UnreachableError, match=r"SSL_CERT_FILE names mistyped\.pem, and there is no such file$"):
+        connect(kind, secure.url)
     monkeypatch.setenv("SSL_CERT_FILE", str(chain))
     connect(kind, secure.url)
