@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 SCHEME = "unix:"
+LOCAL = "http://localhost"
+"""Origin of the requests over a Unix socket, which has no name of its own for the header Host."""
 MAX_PATH_BYTES = 107
 """Most bytes of a socket's path: `sun_path` of unix(7) has 108, and the last one is zero."""
 

@@ -25,7 +25,7 @@ from ..contract.observations import Arrays, collect
 from ..contract.running_episode import Request
 from ..contract.state_token import STATE
 from ..errors import ContractError, ServerError, SpecError
-from .unix_address import is_unix, socket_path
+from .unix_address import LOCAL, is_unix, socket_path
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -37,8 +37,6 @@ MAX_CARDS = 16
 """How many versions' cards are remembered: those that episodes still use, and those before."""
 STAND_IN_S = 5.0
 """How long another version's card is used for one that answered before /metadata tells its own, seconds."""
-LOCAL = "http://localhost"
-"""Origin of the requests over a Unix socket, which has no name of its own for the header Host."""
 
 
 class Remote:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import httpcore
 
-from carla_mlflow.client.attempt import FAILED, failure
+from carla_mlflow.client.attempt import FAILED, TimedBackend, failure
+from carla_mlflow.client.unix_address import LOCAL, is_unix, socket_path
 from carla_mlflow.errors import CarlaMlflowError, RefusedError, ServerError
 from carla_mlflow.escaping import one_line
 from registry.rules.counted import Scrape
@@ -27,7 +29,7 @@ class Servers:
     """The servers whose counters are read.
 
     Attributes:
-        urls: of each, such as http://car-7:8080.
+        urls: of each, such as http://car-7:8080, or unix:/run/policy.sock on this machine.
         api_key: that they ask for; empty for none.
     """
 
@@ -59,10 +61,17 @@ def scrape(url: str, api_key: str = "", half_hour: bool = False) -> Scrape:
         ServerError: it answered something else.
     """
     headers = [("Authorization", f"Bearer {api_key}")] if api_key else []
-    timeouts = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_S)
-    address = f"{url.rstrip('/')}/metrics{HALF_HOUR if half_hour else ''}"
     try:
-        answer = httpcore.request("GET", address, headers=headers, extensions={"timeout": timeouts})
+        socket = str(socket_path(url)) if is_unix(url) else None
+    except ValueError as error:
+        raise ServerError(one_line(error)) from error
+    asked = f"/metrics{HALF_HOUR if half_hour else ''}"
+    address = f"{LOCAL if socket else url.rstrip('/')}{asked}"
+    backend = TimedBackend()
+    backend.ends = time.monotonic() + TIMEOUT_S
+    try:
+        with httpcore.ConnectionPool(uds=socket, network_backend=backend) as pool:
+            answer = pool.request("GET", address, headers=headers)
     except FAILED as error:
         raise failure(url, error, None) from error
     if answer.status == 401:
@@ -73,7 +82,7 @@ def scrape(url: str, api_key: str = "", half_hour: bool = False) -> Scrape:
         )
         raise ServerError(f"{url} {asks}")
     if answer.status != 200:
-        raise ServerError(f"{url} answered {answer.status} to {address.removeprefix(url.rstrip('/'))}")
+        raise ServerError(f"{url} answered {answer.status} to {asked}")
     return parse(answer.content.decode("utf-8", "replace"), url)
 
 
