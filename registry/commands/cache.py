@@ -19,7 +19,7 @@ def gc(options: argparse.Namespace) -> int:
     cache = options.cache_dir or default_cache()
     entries = unreferenced(cache)
     sizes = {path: folder_bytes(path) for path in entries}
-    total = f"{len(entries)} artifacts, {size(sum(sizes.values()))}"
+    total = f"{len(entries)} artifact{'' if len(entries) == 1 else 's'}, {size(sum(sizes.values()))}"
     if not options.json:
         rows = [(f"{path.name[:12]}…", size(count)) for path, count in sizes.items()]
         print("\n".join([*([table(rows, right=True, headed=False)] if rows else []), total]))
