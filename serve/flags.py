@@ -175,7 +175,9 @@ def parse_settings(arguments: Sequence[str] | None) -> Settings:
     parser = build_parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and not given[0].startswith("-"):
-        parser.error(f"{given[0]!r} is neither a flag nor score or replay; to serve it: --model {given[0]}")
+        near = difflib.get_close_matches(given[0], ("score", "replay", "completion"), 1)
+        hint = f"did you mean {near[0]}?" if near else f"to serve it: --model {given[0]}"
+        parser.error(f"{given[0]!r} is neither a flag nor score or replay; {hint}")
     options = parser.parse_args(given)
     levels = [level for level, asked in (("error", options.quiet), ("debug", options.debug)) if asked]
     if len(levels) + (options.log_level is not None) > 1:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import file_to_write
+from carla_mlflow.client.unix_address import is_unix, socket_path
 from carla_mlflow.errors import RefusedError
 from carla_mlflow.look import progress
 from registry.rules.durations import parse_duration
@@ -35,6 +36,16 @@ def url(text: str) -> str:
     return text
 
 
+def server_address(text: str) -> str:
+    """An argparse type: a server's URL, or unix: and the path of its socket."""
+    if not is_unix(text):
+        return url(text)
+    try:
+        return f"unix:{socket_path(text)}"
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_name(command: Any, **more: Any) -> None:
     """Adds the policy that a command is about, by its name alone; `more` is for `add_argument`."""
     command.add_argument("name", type=_name, metavar="NAME", **{"help": "the policy", **more})
@@ -59,7 +70,7 @@ def duration(text: str) -> float:
 def add_servers(command: Any, flag: str, text: str, required: bool) -> None:
     """Adds the URLs of servers and the file with their key; `flag` names the URLs; to a group, too."""
     command.add_argument(
-        flag, dest="servers", nargs="+", type=url, default=[], metavar="URL", help=text, required=required
+        flag, dest="servers", nargs="+", type=server_address, default=[], metavar="URL", help=text, required=required
     )
     command.add_argument("--api-key-file", type=Path, metavar="FILE", help="the key that the servers ask for")
 

@@ -13,6 +13,7 @@ from every_command import MODULES, commands, parser_of, parsers
 from carla_mlflow import __version__
 from carla_mlflow.command_parser import CommandParser
 from carla_mlflow.exit_codes import EXIT_CODES
+from serve.flags import parse_settings
 
 COMMANDS = {parser.prog: parser for parser in commands()}
 HEAVY = ["numpy", "mlflow", "torch", "pandas", "onnxruntime", "sklearn", "pyarrow", "gunicorn", "flask", "tqdm"]
@@ -112,6 +113,38 @@ def test_a_mistyped_flag_is_refused_with_the_flag_that_was_meant(capsys: pytest.
     assert capsys.readouterr().err.splitlines()[0] == (
         "carla-registry promote: error: unrecognized arguments: --baek 1m --resaon=x; did you mean --bake, --reason?"
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "guard mine --servers {}",
+        "compare mine@1.0.0 mine@1.1.0 --from {}",
+        "promote mine@1.0.0 --to staging --servers {}",
+    ],
+)
+def test_commands_that_ask_servers_take_a_unix_socket(line: str):
+    program = next(parser for parser in parsers() if parser.prog == "carla-registry")
+    options = program.parse_args(line.format("unix:/run/policy.sock http://car-1:8080").split())
+    assert options.servers == ["unix:/run/policy.sock", "http://car-1:8080"]
+
+
+def test_a_socket_on_another_host_is_no_address_of_a_server(capsys: pytest.CaptureFixture[str]):
+    program = next(parser for parser in parsers() if parser.prog == "carla-registry")
+    with pytest.raises(SystemExit):
+        program.parse_args(["guard", "mine", "--servers", "unix://car-1/policy.sock"])
+    assert "a Unix socket is on no host" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("repaly", "did you mean replay?"), ("mine@production", "to serve it: --model mine@production")]
+)
+def test_a_word_that_carla_serve_does_not_know_is_answered_with_what_was_meant(
+    word: str, hint: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit):
+        parse_settings([word])
+    assert capsys.readouterr().err.splitlines()[0].endswith(f"is neither a flag nor score or replay; {hint}")
 
 
 def test_wrong_arguments_are_refused_in_two_lines(capsys: pytest.CaptureFixture[str]):
