@@ -13,7 +13,7 @@ from typing import Any
 from carla_mlflow.command_parser import CommandParser, add_help
 from carla_mlflow.errors import CarlaMlflowError
 from carla_mlflow.escaping import one_line
-from carla_mlflow.flavor.environment import read_secret, state_key
+from carla_mlflow.flavor.environment import given_by, read_secret, state_key
 from serve.baked import BAKED, baked
 from serve.flag_groups import GROUPS, metavar_of
 from serve.run_folder import HINT_FD, RINGS_FOLDER, SERVER_PID, STATUS_FILE
@@ -77,9 +77,8 @@ def _secret(environment: Mapping[str, str], name: str) -> str | None:
         secret = read_secret(environment, variable)
     except CarlaMlflowError as error:
         raise ValueError(one_line(error)) from error
-    given = [each for each in (variable, f"{variable}_FILE") if each in environment]
-    if given and not secret:  # whoever sets it means to be asked for it: without one, anybody is let in
-        raise ValueError(f"{given[-1]}={environment[given[-1]]!r}: it is empty; fill it, or unset it to serve without")
+    if not secret and {variable, f"{variable}_FILE"} & environment.keys():  # who sets it does not mean to let all in
+        raise ValueError(f"{given_by(environment, variable)}: it is empty; fill it, or unset it to serve without")
     return secret
 
 

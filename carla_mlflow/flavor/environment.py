@@ -57,7 +57,8 @@ def read_secret(environment: Mapping[str, str], variable: str) -> str | None:
 
 def given_by(environment: Mapping[str, str], variable: str) -> str:
     """Where `read_secret` has found a secret, as messages say it."""
-    return variable if environment.get(variable) else f"{variable}_FILE={environment[f'{variable}_FILE']!r}"
+    file = f"{variable}_FILE"
+    return variable if environment.get(variable) or file not in environment else f"{file}={environment[file]!r}"
 
 
 def state_key(environment: Mapping[str, str] = os.environ) -> str:
