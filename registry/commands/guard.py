@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from carla_mlflow.cli import DONE, REFUSED, warn
+from carla_mlflow.client.unix_address import SCHEME
 from carla_mlflow.command_parser import add_command
 from carla_mlflow.errors import CarlaMlflowError, RefusedError, UnreachableError
 from carla_mlflow.escaping import escaped, one_line
@@ -63,7 +64,7 @@ def _tell(options: argparse.Namespace, told: dict[str, str], events: list[Event]
             again = f" (asks again every {options.every:g} s)" if key == "registry" else ""
             show(options.json, escaped(text + again), _as_json(event) if event else {"unread": key, "problem": text})
     for key in told.keys() - lines.keys():
-        if key == "registry" or key.startswith("http"):
+        if key == "registry" or key.startswith(("http", SCHEME)):
             show(options.json, f"{key} answers again", {"unread": key, "problem": ""})
     told.clear()
     told |= lines

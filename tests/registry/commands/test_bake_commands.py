@@ -263,3 +263,9 @@ def test_guard_says_that_it_asks_the_registry_again(capsys: pytest.CaptureFixtur
     problems = {"registry": "no policy named mien", "http://car-1": "no answer"}
     _tell(argparse.Namespace(json=False, every=10.0), {}, [], problems)
     assert capsys.readouterr().out.splitlines() == ["no policy named mien (asks again every 10 s)", "no answer"]
+
+
+@pytest.mark.parametrize("server", ["registry", "http://car-1", "unix:/run/policy.sock"])
+def test_guard_says_what_answers_again(server: str, capsys: pytest.CaptureFixture[str]):
+    _tell(argparse.Namespace(json=False, every=10.0), {server: "no answer"}, [], {})
+    assert capsys.readouterr().out == f"{server} answers again\n"
