@@ -36,7 +36,7 @@ setup: $(READY) ## install everything in .venv, for working on the project
 .venv/.ready-to-run: pyproject.toml constraints.txt
 	$(TIMED) $(SETUP)-run 'set-up in .venv, in 3 steps (what running it takes; 2 GB or more)' '$(SETUP_TAKES)' scripts/setup run
 
-# A worker more than cores, since tests wait for processes and downloads; at most 8, as each takes 2 GB with what it starts.
+# A worker more than cores, since tests wait for processes and downloads; at most 8, for the memory of what they start.
 # In the order that tests/conftest.py gives: pytest-xdist would begin with the groups of the most tests.
 WORKERS := $(shell cores=$$(nproc); echo $$((cores < 7 ? cores + 1 : 8)))
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations=25

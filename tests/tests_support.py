@@ -67,7 +67,7 @@ def command_here(program: str, *arguments: str, env: dict[str, str] | None = Non
     main = importlib.import_module(COMMANDS[program]).main
     leave_experiment()
     out, err, before, path = io.StringIO(), io.StringIO(), dict(os.environ), [*sys.path]
-    on_ctrl_c = signal.getsignal(signal.SIGINT)  # which a command that heard it leaves as it is by default
+    on_ctrl_c = signal.getsignal(signal.SIGINT)  # a command that is interrupted changes it for its process
     os.environ.update(env or {})
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():

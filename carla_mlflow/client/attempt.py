@@ -12,6 +12,7 @@ from typing import Any
 import httpcore
 
 from ..errors import UnreachableError
+from .unix_address import is_unix, socket_path
 from .unix_stream import UnixStream
 
 FAILED = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError)
@@ -51,12 +52,12 @@ def failure(url: str, error: Exception, budget_ends: float | None) -> Exception:
         return OverBudget()
     if _is_refused(error):
         return UnreachableError(f"{url}: no answer: nothing listens there; is carla-serve running, at that address?")
-    if url.startswith("unix:") and not os.path.exists(url.removeprefix("unix:")):
+    if is_unix(url) and not socket_path(url).exists():
         return UnreachableError(
             f"{url}: no answer: there is no such socket; is carla-serve running, with --host {url}?"
         )
-    said = _untrusted(error) or str(error).rstrip(".") or type(error).__name__
-    return UnreachableError(f"{url}: no answer: {said}{_about_tls(url, error)}")
+    said = str(error).rstrip(".") or type(error).__name__
+    return UnreachableError(f"{url}: no answer: {_untrusted(error) or said + _about_tls(url, error)}")
 
 
 def _untrusted(error: Exception) -> str:
@@ -72,8 +73,6 @@ def _untrusted(error: Exception) -> str:
 
 def _about_tls(url: str, error: Exception) -> str:
     """What to look at where one side may speak TLS and the other not."""
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return ""
     if url.startswith("https:") and "[SSL" in str(error):
         return "; does the server speak TLS? if not, its address begins with http:"
     if url.startswith("http:") and isinstance(error, httpcore.RemoteProtocolError):

@@ -90,12 +90,15 @@ class Acceptor:
         return len(self.connections) + sum(each not in self.connections for each in self._coming)
 
     def publish(self) -> None:
-        """Updates the table with how many connections this worker holds; to be called when one ends, and regularly."""
+        """Updates the table with how many connections this worker holds, and takes again what is no longer for others.
+
+        To be called when a connection ends, and regularly.
+        """
         if self._takes_its_share:
             self._shares.hold(self._place, self.held)
         else:
             self._shares.leave(self._place)
-        if self._left and not self._others_should():  # who held more when it left one to others may hold less by now
+        if self._left and not self._others_should():  # it held more when it left one to others
             for listener, timer in [*self._left.items()]:
                 timer.cancel()
                 self._go_on(listener)
